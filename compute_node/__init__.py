@@ -1,0 +1,1 @@
+"""The compute node: takes morphed images in, trains the shared network, answers questions on morphed images."""

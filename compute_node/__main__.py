@@ -1,0 +1,7 @@
+"""`python -m compute_node` is `mple-compute`."""
+
+import sys
+
+from compute_node.node import main
+
+sys.exit(main())

@@ -1,0 +1,175 @@
+"""What to ask of one site and what is still due from it, as pure state: no socket, no clock, no thread.
+
+A desk outlives its streams. When a stream breaks, whatever was asked and not answered is asked again on the next one.
+Callers serialise access.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from mple.v1 import common_pb2
+
+
+class FeedFault(ValueError):
+    """The site answered what was not asked, or otherwise than asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request for samples: their numbers within the site's split."""
+
+    request_id: int
+    split: common_pb2.Split
+    samples: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ToScore:
+    """Test samples whose logits the site shall score."""
+
+    request_id: int
+    epoch: int
+    samples: tuple[int, ...]
+
+
+class Done(Enum):
+    """The run needs nothing more from the site."""
+
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class SiteScore:
+    """Sums over a site's test samples for one epoch."""
+
+    samples: int
+    correct: int
+    loss_sum: float
+
+
+class FeedDesk:
+    """Requests, logits and their answers for one site.
+
+    Guarantees: a sample is asked again only after its stream broke before the answer came; never more than
+    `most_in_flight` samples are asked and unanswered; an answer that was not asked for raises `FeedFault` and changes
+    nothing.
+    """
+
+    def __init__(self, *, per_request: int, most_in_flight: int) -> None:
+        if per_request < 1 or most_in_flight < per_request:
+            raise ValueError(f"per_request = {per_request}, most_in_flight = {most_in_flight}: need 1 <= first <= second")
+        self._per_request = per_request
+        self._most_in_flight = most_in_flight
+        self._wanted: deque[tuple[common_pb2.Split, int]] = deque()
+        self._asked: dict[int, Asked] = {}
+        self._in_flight = 0
+        self._to_send: deque[ToScore] = deque()
+        self._unscored: dict[int, ToScore] = {}
+        self._scores: dict[int, SiteScore] = {}
+        self._closing = False
+        self._done_sent = False
+        self._next_id = 1
+
+    @property
+    def in_flight_samples(self) -> int:
+        """Samples asked and not answered."""
+        return self._in_flight
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is wanted, asked or to be scored."""
+        return not (self._wanted or self._asked or self._to_send or self._unscored)
+
+    def want(self, split: common_pb2.Split, samples: Iterable[int]) -> None:
+        """Ask for samples, in this order, after all that is already wanted."""
+        self._wanted.extend((split, int(sample)) for sample in samples)
+
+    def score(self, epoch: int, samples: Iterable[tuple[int, ...]]) -> None:
+        """Have groups of test samples scored; `epoch` is counted from 1."""
+        self._scores[epoch] = SiteScore(0, 0, 0.0)
+        for group in samples:
+            self._to_send.append(ToScore(self._take_id(), epoch, group))
+
+    def close(self) -> None:
+        """Tell the site that it is done once nothing is due any more."""
+        self._closing = True
+
+    def next_message(self) -> Asked | ToScore | Done | None:
+        """What to send now, or None while the window is full or nothing is due."""
+        if self._to_send:
+            item = self._to_send.popleft()
+            self._unscored[item.request_id] = item
+            return item
+        if self._wanted and self._in_flight + self._per_request <= self._most_in_flight:
+            split = self._wanted[0][0]
+            samples: list[int] = []
+            while self._wanted and len(samples) < self._per_request and self._wanted[0][0] == split:
+                samples.append(self._wanted.popleft()[1])
+            asked = Asked(self._take_id(), split, tuple(samples))
+            self._asked[asked.request_id] = asked
+            self._in_flight += len(samples)
+            return asked
+        if self._closing and self.idle and not self._done_sent:
+            self._done_sent = True
+            return Done.DONE
+        return None
+
+    def asked(self, request_id: int) -> Asked:
+        """The open request that a batch answers.
+
+        Raises:
+            FeedFault: There is no such open request.
+        """
+        try:
+            return self._asked[request_id]
+        except KeyError:
+            raise FeedFault(f"request {request_id} was never made or is already answered") from None
+
+    def answered(self, request_id: int) -> None:
+        """Close a request whose batch is safely kept."""
+        self._in_flight -= len(self.asked(request_id).samples)
+        del self._asked[request_id]
+
+    def scored(self, request_id: int, *, samples: int, correct: int, loss_sum: float) -> None:
+        """Take in a site's score for one group.
+
+        Raises:
+            FeedFault: No such group is open, or the numbers can't be.
+        """
+        item = self._unscored.get(request_id)
+        if item is None:
+            raise FeedFault(f"score for request {request_id}, which was never made or is already scored")
+        if samples != len(item.samples) or not 0 <= correct <= samples or not 0 <= loss_sum < float("inf"):
+            raise FeedFault(
+                f"score of request {request_id}: {correct} right of {samples}, loss {loss_sum}; "
+                f"{len(item.samples)} samples were sent"
+            )
+        del self._unscored[request_id]
+        sums = self._scores[item.epoch]
+        self._scores[item.epoch] = SiteScore(
+            sums.samples + samples, sums.correct + correct, sums.loss_sum + loss_sum
+        )
+
+    def score_of(self, epoch: int) -> SiteScore | None:
+        """The site's sums for an epoch, or None while a group of it is unscored."""
+        due = any(item.epoch == epoch for item in [*self._unscored.values(), *self._to_send])
+        return None if due else self._scores.get(epoch)
+
+    def stream_broke(self) -> None:
+        """Put everything unanswered back to the front, in its order."""
+        for asked in sorted(self._asked.values(), key=lambda item: item.request_id, reverse=True):
+            self._wanted.extendleft((asked.split, sample) for sample in reversed(asked.samples))
+        self._asked.clear()
+        self._in_flight = 0
+        for item in sorted(self._unscored.values(), key=lambda item: item.request_id, reverse=True):
+            self._to_send.appendleft(item)
+        self._unscored.clear()
+        self._done_sent = False
+
+    def _take_id(self) -> int:
+        self._next_id += 1
+        return self._next_id - 1

@@ -1,0 +1,292 @@
+"""The compute node's way through a run: serve, join, hold the layers, train, answer predictions."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Sequence
+
+import grpc
+import torch
+
+from compute_node.intake import Intake
+from compute_node.layer_bank import LayerBank
+from compute_node.layer_fetch import fetch_layer
+from compute_node.predictor import Predictor
+from compute_node.run_files import EpochMetrics, MetricsFile, Outcome, read_outcome, write_outcome
+from compute_node.sample_cache import SampleCache
+from compute_node.service import ComputeService
+from compute_node.training_run import TrainingRun
+from mple.exit_codes import ExitCode
+from mple.meter import Ledger
+from mple.model import Stem, TrunkTrainer, Vgg16Config, Vgg16Trunk, build_trunk, load_trunk, save_trunk, state_sha256
+from mple.node import run_node
+from mple.node.coordinator_line import CoordinatorLine, Persistence, StoppedError, ended, read_plan
+from mple.node.logs import log, open_log
+from mple.plan import ComputeSettings, GlobalSampler, RunPlan
+from mple.plan.run_plan import PROTOCOL_VERSION
+from mple.rpc import (
+    ErrorCode,
+    MpleError,
+    TlsFiles,
+    build_server,
+    open_channel,
+    own_party,
+    verify_remote,
+)
+from mple.rpc.identity import Role
+from mple.v1 import compute_pb2_grpc, coordinator_pb2
+from mple.wire import codec_named
+
+_LOGGER = logging.getLogger("mple.compute")
+_GRACE_S = 10.0
+_MOST_SITES = 256
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `mple-compute`."""
+    return run_node("mple-compute", "serve", ComputeSettings, serve, argv)
+
+
+def serve(settings: ComputeSettings, stop: threading.Event) -> ExitCode:
+    """Serve sites and train one run.
+
+    Raises:
+        ValueError: Configuration, certificates or a busy port.
+        MpleError: The run failed.
+        UnreachableError: The coordinator could not be reached.
+    """
+    torch.set_num_threads(settings.threads)
+    settings.state.mkdir(parents=True, exist_ok=True)
+    tls = TlsFiles.in_directory(settings.tls)
+    me = own_party(tls, Role.COMPUTE)
+    open_log(settings.state, me.name)
+    with Ledger(settings.state / "ledger.sqlite", me.label) as ledger:
+        service = ComputeService()
+        built = build_server(settings.listen, tls, ledger, streams=_MOST_SITES)
+        compute_pb2_grpc.add_ComputeServiceServicer_to_server(service, built.server)
+        built.start()
+        log(_LOGGER, logging.INFO, "listening", f"listening on {built.address}")
+        persistence = Persistence(settings.coordinator, tls, stop, settings.idle_timeout_s)
+        try:
+            coordinator = persistence.call(lambda: verify_remote(settings.coordinator, tls, Role.COORDINATOR))
+            with open_channel(settings.coordinator, tls, coordinator, ledger) as channel:
+                line = CoordinatorLine(channel, persistence)
+                return _Compute(settings, ledger, line, service, stop).take_part()
+        except StoppedError:
+            return ExitCode.INTERRUPTED
+        finally:
+            built.stop(grace_s=_GRACE_S)
+
+
+class _Compute:
+    def __init__(
+        self,
+        settings: ComputeSettings,
+        ledger: Ledger,
+        line: CoordinatorLine,
+        service: ComputeService,
+        stop: threading.Event,
+    ) -> None:
+        self._settings, self._ledger, self._line, self._service, self._stop = settings, ledger, line, service, stop
+        self._news: queue.Queue[coordinator_pb2.WatchResponse | Exception] = queue.Queue()
+        self._plan: RunPlan | None = None
+        self._bank: LayerBank | None = None
+        self._intake: Intake | None = None
+        self._training: threading.Thread | None = None
+
+    def take_part(self) -> ExitCode:
+        run_id = self._line.join(self._join_request())
+        self._ledger.set_run(run_id)
+        log(_LOGGER, logging.INFO, "joined", f"joined run {run_id}")
+        threading.Thread(target=self._follow, name="events", daemon=True).start()
+        while not self._stop.is_set():
+            try:
+                news = self._news.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            try:
+                if isinstance(news, Exception):
+                    raise news
+                self._on_event(news)
+            except StoppedError:
+                break
+            except Exception as fault:
+                self._abandon(fault)
+                raise
+            if ended(news):
+                return self._end(news)
+        self._abandon(MpleError(ErrorCode.RUN_FAILED, "the compute node was stopped"))
+        return ExitCode.INTERRUPTED
+
+    def _join_request(self) -> coordinator_pb2.JoinRequest:
+        profile = coordinator_pb2.ComputeProfile()
+        if self._settings.stem_file is not None:
+            stem = Stem.from_safetensors(self._settings.stem_file)
+            offer = coordinator_pb2.OfferStemRequest(safetensors=stem.to_safetensors())
+            profile.stem_digest = self._line.persistence.call(
+                lambda: self._line.stub.OfferStem(offer, timeout=30.0)
+            ).digest
+        return coordinator_pb2.JoinRequest(protocol_version=PROTOCOL_VERSION, compute=profile)
+
+    def _follow(self) -> None:
+        try:
+            for event in self._line.events():
+                self._news.put(event)
+        except Exception as fault:
+            self._news.put(fault)
+
+    def _on_event(self, event: coordinator_pb2.WatchResponse) -> None:
+        kind = event.WhichOneof("event")
+        if kind == "plan_made":
+            self._plan = read_plan(event.plan_made)
+            (self._settings.state / "plan.json").write_bytes(self._plan.to_json())
+            self._bank = LayerBank(self._plan)
+            log(_LOGGER, logging.INFO, "plan", f"follows plan {self._plan.sha256().hex()[:16]}")
+        elif kind == "layer_released":
+            self._hold_layer(event.layer_released.header)
+        elif kind == "phase_changed":
+            phase = event.phase_changed.phase
+            self._ledger.set_phase(coordinator_pb2.Phase.Name(phase).removeprefix("PHASE_").lower())
+            if phase == coordinator_pb2.PHASE_TRAINING:
+                self._training = threading.Thread(target=self._train, name="trainer", daemon=True)
+                self._training.start()
+
+    def _hold_layer(self, header: coordinator_pb2.LayerHeader) -> None:
+        plan, bank = self._known()
+        fetch_layer(self._line, header, plan, bank, self._settings.state / "layers")
+        if not bank.complete:
+            return
+        self._open_feed(plan, bank)
+        stored = coordinator_pb2.LayersStored(plan_sha256=plan.sha256())
+        self._line.report(coordinator_pb2.ReportRequest(layers_stored=stored))
+
+    def _open_feed(self, plan: RunPlan, bank: LayerBank) -> None:
+        codec = codec_named(plan.wire.codec)
+        self._cache = SampleCache(
+            self._settings.state / f"cache-{plan.run_id}.bin",
+            codec=codec,
+            values=plan.geometry.morphed_elements,
+            train=sum(site.train_images for site in plan.sites),
+            test=sum(site.test_images for site in plan.sites),
+        )
+        self._intake = Intake(
+            plan,
+            codec,
+            self._cache,
+            bank,
+            in_flight_samples=self._settings.in_flight_samples,
+            idle_timeout_s=self._settings.idle_timeout_s,
+        )
+        self._sampler = GlobalSampler(
+            [site.train_images for site in plan.sites], plan.training.batch, plan.training.seed
+        )
+        self._intake.want_missing(self._sampler, 0)
+        self._service.open_feed(plan, self._intake)
+
+    def _train(self) -> None:
+        try:
+            self._train_and_keep()
+        except Exception as fault:
+            self._news.put(fault)
+
+    def _train_and_keep(self) -> None:
+        plan, bank = self._known()
+        if self._intake is None:
+            raise MpleError(ErrorCode.WRONG_PHASE, "training began before the layers were here")
+        state = self._settings.state
+        outcome_path, model_path = state / "outcome.json", state / "model.safetensors"
+        trunk = build_trunk(_model_config(plan), plan.training.seed)
+        if outcome_path.exists() and read_outcome(outcome_path).plan_sha256 == plan.sha256().hex():
+            load_trunk(trunk, model_path)
+            digest = state_sha256(trunk)
+        else:
+            digest = self._train_anew(plan, bank, trunk)
+            save_trunk(trunk, model_path, {"plan_sha256": plan.sha256().hex(), "run_id": plan.run_id})
+            write_outcome(self._outcome(plan, digest), outcome_path)
+        self._service.open_predictions(plan, Predictor(plan, trunk, bank))
+        self._intake.close()
+        done = coordinator_pb2.TrainingDone(model_sha256=bytes.fromhex(digest))
+        self._line.report(coordinator_pb2.ReportRequest(training_done=done))
+
+    def _train_anew(self, plan: RunPlan, bank: LayerBank, trunk: Vgg16Trunk) -> str:
+        if self._intake is None:
+            raise MpleError(ErrorCode.WRONG_PHASE, "training began before the layers were here")
+        trainer = TrunkTrainer(trunk, plan.training, self._sampler.steps_per_epoch * plan.training.epochs)
+        metrics = MetricsFile(self._settings.state / "metrics.jsonl")
+        run = TrainingRun(
+            plan, self._sampler, trainer, self._intake, self._cache, bank, metrics, self._stop
+        )
+        self._run, self._began = run, time.monotonic()
+        try:
+            run.run(self._report_epoch)
+        finally:
+            metrics.close()
+        return state_sha256(trunk)
+
+    def _outcome(self, plan: RunPlan, digest: str) -> Outcome:
+        return Outcome(
+            run_id=plan.run_id,
+            plan_sha256=plan.sha256().hex(),
+            model_sha256=digest,
+            train_seconds=time.monotonic() - self._began,
+            augconv_seconds=self._run.augconv_seconds,
+            idle_seconds=self._run.idle_seconds,
+            samples_trained=self._run.samples_trained,
+        )
+
+    def _report_epoch(self, metrics: EpochMetrics) -> None:
+        accuracy = metrics.test_accuracy
+        log(
+            _LOGGER,
+            logging.INFO,
+            "epoch",
+            f"epoch {metrics.epoch}: loss {metrics.loss:.4f}, test accuracy "
+            + ("not scored" if accuracy is None else f"{accuracy:.4f}"),
+            epoch=metrics.epoch,
+        )
+        done = coordinator_pb2.EpochDone(
+            epoch=metrics.epoch,
+            loss=metrics.loss,
+            test_accuracy=-1.0 if accuracy is None else accuracy,
+            seconds=metrics.seconds,
+        )
+        self._line.report(coordinator_pb2.ReportRequest(epoch_done=done))
+
+    def _end(self, event: coordinator_pb2.WatchResponse) -> ExitCode:
+        if event.phase_changed.phase == coordinator_pb2.PHASE_FAILED:
+            fault = MpleError(ErrorCode.RUN_FAILED, event.phase_changed.reason)
+            self._abandon(fault)
+            raise fault
+        if self._settings.stay:
+            log(_LOGGER, logging.INFO, "staying", "training has finished; answering predictions until stopped")
+            self._stop.wait()
+            return ExitCode.INTERRUPTED
+        give_up_at = time.monotonic() + _GRACE_S
+        while self._intake is not None and self._intake.streams_open() and time.monotonic() < give_up_at:
+            time.sleep(0.05)
+        log(_LOGGER, logging.INFO, "finished", "the run has finished")
+        return ExitCode.DONE
+
+    def _abandon(self, fault: Exception) -> None:
+        reason = fault if isinstance(fault, MpleError) else MpleError(ErrorCode.INTERNAL, str(fault))
+        if self._intake is not None:
+            self._intake.fail(reason)
+        if not (isinstance(fault, grpc.RpcError) or reason.code is ErrorCode.RUN_FAILED):
+            self._line.report_failure(fault)
+        if self._training is not None:
+            self._stop.set()
+            self._training.join(timeout=_GRACE_S)
+
+    def _known(self) -> tuple[RunPlan, LayerBank]:
+        if self._plan is None or self._bank is None:
+            raise MpleError(ErrorCode.WRONG_PHASE, "the coordinator went on before there was a plan")
+        return self._plan, self._bank
+
+
+def _model_config(plan: RunPlan) -> Vgg16Config:
+    return Vgg16Config(
+        classes=len(plan.classes), width=plan.model.width, dropout=plan.model.dropout
+    )

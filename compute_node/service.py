@@ -1,0 +1,128 @@
+"""The compute node's RPCs: sites feed, sites ask for predictions. Thin: state lives in the intake and the predictor."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+
+import grpc
+
+from compute_node.intake import Intake
+from compute_node.predictor import Predictor
+from mple.node.logs import log
+from mple.plan import RunPlan
+from mple.rpc import ErrorCode, MpleError, guarded
+from mple.rpc.identity import Party, Role
+from mple.v1 import compute_pb2, compute_pb2_grpc
+
+_LOGGER = logging.getLogger("mple.compute")
+_WAIT_S = 0.5
+
+
+class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
+    """Serves sites once there is a plan; before that every call is refused with WRONG_PHASE."""
+
+    def __init__(self) -> None:
+        self._plan: RunPlan | None = None
+        self._intake: Intake | None = None
+        self._predictor: Predictor | None = None
+
+    def open_feed(self, plan: RunPlan, intake: Intake) -> None:
+        """From now on sites may feed."""
+        self._plan, self._intake = plan, intake
+
+    def open_predictions(self, plan: RunPlan, predictor: Predictor) -> None:
+        """From now on sites may ask for predictions."""
+        self._plan, self._predictor = plan, predictor
+
+    @guarded(Role.SITE)
+    def Feed(
+        self,
+        request_iterator: Iterator[compute_pb2.FeedRequest],
+        context: grpc.ServicerContext,
+        peer: Party,
+    ) -> Iterator[compute_pb2.FeedResponse]:
+        """One site's stream: requests and logits go out while batches and scores come in."""
+        plan, intake = self._plan, self._intake
+        if plan is None or intake is None:
+            raise MpleError(ErrorCode.WRONG_PHASE, "the compute node has no layers yet")
+        hello = next(request_iterator, None)
+        if hello is None or hello.WhichOneof("message") != "hello":
+            raise MpleError(ErrorCode.BATCH_MALFORMED, "a stream opens with a hello")
+        _same_plan(plan, hello.hello.plan_sha256)
+        with intake.stream(peer.name):
+            log(_LOGGER, logging.INFO, "feed_open", f"{peer.label} feeds", site=peer.name)
+            incoming = _Incoming(request_iterator, intake, peer.name)
+            while context.is_active():
+                incoming.raise_fault()
+                message = intake.next_message(peer.name, _WAIT_S)
+                if message is None:
+                    if incoming.ended:
+                        incoming.raise_fault()
+                        raise MpleError(ErrorCode.STREAM_TRUNCATED, f"{peer.label} ended its stream too early")
+                    continue
+                yield message
+                if message.WhichOneof("message") == "done":
+                    break
+            incoming.join()
+            log(_LOGGER, logging.INFO, "feed_closed", f"{peer.label} has ended its stream", site=peer.name)
+
+    @guarded(Role.SITE)
+    def Predict(
+        self,
+        request_iterator: Iterator[compute_pb2.PredictRequest],
+        context: grpc.ServicerContext,
+        peer: Party,
+    ) -> Iterator[compute_pb2.PredictResponse]:
+        """Class scores for each batch of morphed images."""
+        plan, predictor = self._plan, self._predictor
+        if plan is None or predictor is None:
+            raise MpleError(ErrorCode.WRONG_PHASE, "there is no trained network yet")
+        for request in request_iterator:
+            _same_plan(plan, request.plan_sha256)
+            yield predictor.answer(request.batch, peer.name)
+
+
+class _Incoming:
+    """Reads a stream in its own thread; a fault is kept for the stream's main thread, never lost."""
+
+    def __init__(self, requests: Iterator[compute_pb2.FeedRequest], intake: Intake, site: str) -> None:
+        self._requests, self._intake, self._site = requests, intake, site
+        self._fault: Exception | None = None
+        self.ended = False
+        self._thread = threading.Thread(target=self._read, name=f"feed-{site}", daemon=True)
+        self._thread.start()
+
+    def raise_fault(self) -> None:
+        if self._fault is not None:
+            raise self._fault
+
+    def join(self) -> None:
+        """Wait until the site has ended its side."""
+        self._thread.join(timeout=30.0)
+
+    def _read(self) -> None:
+        try:
+            for request in self._requests:
+                kind = request.WhichOneof("message")
+                if kind == "batch":
+                    self._intake.take_batch(self._site, request.batch)
+                elif kind == "score":
+                    self._intake.take_score(self._site, request.score)
+                else:
+                    raise MpleError(ErrorCode.BATCH_MALFORMED, f"a message of kind {kind} within a stream")
+        except grpc.RpcError as fault:
+            log(_LOGGER, logging.WARNING, "feed_broke", f"the stream of {self._site} broke: {fault}", site=self._site)
+        except Exception as fault:
+            self._fault = fault
+        finally:
+            self.ended = True
+
+
+def _same_plan(plan: RunPlan, theirs: bytes) -> None:
+    if theirs != plan.sha256():
+        raise MpleError(
+            ErrorCode.PLAN_HASH_MISMATCH,
+            f"the caller follows plan {theirs.hex()[:16] or 'none'}, this node {plan.sha256().hex()[:16]}",
+        )

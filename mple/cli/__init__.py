@@ -1,0 +1,1 @@
+"""The ``mple`` command: one file per group of verbs, no logic of its own."""

@@ -1,0 +1,103 @@
+"""The stem: the network's first convolution, public within a run, frozen, and folded into every augmented layer.
+
+Legend: F filters, C channels, p kernel side, B batch, H W size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+from torch.nn import functional
+
+from mple.morph import gaussians
+
+_NAMES = ("stem.weight", "features.0.weight")
+MOST_BYTES = 1024 * 1024
+
+
+class StemError(ValueError):
+    """A stem can't be used; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stem:
+    """Kernels of the first convolution: float32 (F, C, p, p), odd p; stride 1, padding p // 2, no bias."""
+
+    kernels_FCpp: Tensor
+
+    def __post_init__(self) -> None:
+        kernels = self.kernels_FCpp
+        if kernels.ndim != 4 or kernels.shape[2] != kernels.shape[3] or kernels.shape[2] % 2 == 0:
+            raise StemError(f"kernels of shape {tuple(kernels.shape)}; needs (filters, channels, p, p) with odd p")
+        if kernels.dtype != torch.float32 or not torch.isfinite(kernels).all():
+            raise StemError(f"kernels of dtype {kernels.dtype} or with NaN or infinity; needs finite float32")
+
+    @classmethod
+    def from_seed(cls, seed: str, *, filters: int, channels: int, kernel: int) -> Stem:
+        """Kernels drawn from a published seed: normal with variance 2 / (C·p²) (He et al., 2015).
+
+        Not secret: whoever knows the seed knows the stem.
+        """
+        fan_in = channels * kernel * kernel
+        published = hashlib.sha256(b"mple/v1/stem\0" + seed.encode()).digest()
+        values = torch.from_numpy(gaussians(published, b"stem", filters * fan_in)) * math.sqrt(2.0 / fan_in)
+        return cls(values.float().view(filters, channels, kernel, kernel))
+
+    @classmethod
+    def from_safetensors(cls, source: Path | bytes) -> Stem:
+        """Kernels from a safetensors file: the tensor `stem.weight` or `features.0.weight`, or its only 4-d one.
+
+        An ImageNet VGG-16's file fits. A bias is left out: batch normalisation follows the stem and takes any
+        constant per channel away again, so the network's output is the same with and without it.
+
+        Raises:
+            StemError: Not safetensors, no such tensor, even kernels, NaN or infinity.
+        """
+        try:
+            tensors = load(source if isinstance(source, bytes) else source.read_bytes())
+        except FileNotFoundError:
+            raise StemError(f"no stem file at {source!s}") from None
+        except SafetensorError as fault:
+            raise StemError(f"the stem file is no safetensors file: {fault}") from None
+        named = [name for name in _NAMES if name in tensors]
+        if not named:
+            named = [name for name, tensor in tensors.items() if tensor.ndim == 4]
+            if len(named) != 1:
+                raise StemError(f"the stem file holds {sorted(tensors)[:8]}; needs one of {_NAMES} or one 4-d tensor")
+        return cls(tensors[named[0]].float().contiguous())
+
+    @property
+    def filters(self) -> int:
+        """F."""
+        return int(self.kernels_FCpp.shape[0])
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        return int(self.kernels_FCpp.shape[1])
+
+    @property
+    def kernel(self) -> int:
+        """p."""
+        return int(self.kernels_FCpp.shape[2])
+
+    def digest(self) -> bytes:
+        """SHA-256 over shape and little-endian values, 32 bytes."""
+        shape = ",".join(map(str, self.kernels_FCpp.shape)).encode()
+        values = self.kernels_FCpp.contiguous().numpy().astype("<f4").tobytes()
+        return hashlib.sha256(b"mple/v1/stem-digest\0" + shape + b"\0" + values).digest()
+
+    def to_safetensors(self) -> bytes:
+        """The file that `from_safetensors` reads back."""
+        return save({"stem.weight": self.kernels_FCpp.contiguous()})
+
+    def convolve(self, x_BCHW: Tensor) -> Tensor:
+        """Plain features f_BFHW, in the stem's own channel order."""
+        return functional.conv2d(x_BCHW, self.kernels_FCpp.to(x_BCHW.dtype), padding=self.kernel // 2)

@@ -1,0 +1,102 @@
+"""One step of training and of scoring the trunk: the same code for morphed and for plain images.
+
+It knows nothing of where features come from; whoever calls it brings feature maps of the first convolution, already
+in the run's channel order. Randomness is a function of seed and step, so that a restart needs no random state.
+
+Legend: B samples, F filters, H W size, C classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mple.model.vgg16 import Vgg16Trunk
+from mple.plan.settings import Augment, Precision, TrainingSettings
+
+
+class TrunkTrainer:
+    """A trunk with its optimiser and its one-cycle learning rate (Smith & Topin, 2018).
+
+    Guarantees: equal trunks, settings and features give equal weights, bit for bit, on one machine with equal thread
+    counts. Not promised: equality across machines or thread counts (sums are ordered otherwise there).
+    """
+
+    def __init__(self, trunk: Vgg16Trunk, settings: TrainingSettings, total_steps: int) -> None:
+        self.trunk = trunk
+        self._settings = settings
+        decayed = [weight for weight in trunk.parameters() if weight.ndim > 1]
+        kept = [weight for weight in trunk.parameters() if weight.ndim <= 1]
+        self._optimiser = torch.optim.SGD(
+            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": kept, "weight_decay": 0.0}],
+            lr=settings.peak_lr,
+            momentum=settings.momentum,
+            nesterov=settings.momentum > 0,
+        )
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimiser,
+            max_lr=settings.peak_lr,
+            total_steps=max(2, total_steps),
+            pct_start=settings.warmup_share,
+            cycle_momentum=False,
+        )
+        self.steps_done = 0
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the step to come."""
+        return float(self._optimiser.param_groups[0]["lr"])
+
+    def autocast(self) -> torch.autocast:
+        """The arithmetic of the run, to be entered around everything that makes or uses features."""
+        return torch.autocast("cpu", torch.bfloat16, enabled=self._settings.precision is Precision.BF16)
+
+    def step(self, f_BFHW: Tensor, labels_B: Tensor) -> float:
+        """Train on one batch of features and return its mean loss in nats.
+
+        Raises:
+            FloatingPointError: The loss is NaN or infinite; the weights keep their last good values.
+        """
+        torch.manual_seed(self._settings.seed * 1_000_003 + self.steps_done)
+        self.trunk.train()
+        with self.autocast():
+            if self._settings.augment is Augment.FEATURES:
+                f_BFHW = shifted(f_BFHW, self._settings.shift_px, [self._settings.seed, 2, self.steps_done])
+            logits_BC = self.trunk(f_BFHW)
+        loss = functional.cross_entropy(logits_BC.float(), labels_B)
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise FloatingPointError(
+                f"the loss of step {self.steps_done} is {value}; lower training.peak_lr (now {self._settings.peak_lr})"
+            )
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        self._schedule.step()
+        self.steps_done += 1
+        return value
+
+    @torch.no_grad()
+    def logits(self, f_BFHW: Tensor) -> Tensor:
+        """Class scores (B, C) in float32 with the trunk in evaluation mode."""
+        self.trunk.eval()
+        with self.autocast():
+            scores_BC: Tensor = self.trunk(f_BFHW)
+        return scores_BC.float()
+
+
+def shifted(f_BFHW: Tensor, most_px: int, seed: list[int]) -> Tensor:
+    """Each sample's maps moved by up to `most_px` along both axes, zeros moving in.
+
+    Away from the border this equals the features of the shifted image: convolution commutes with translation.
+    """
+    batch, _, height, width = f_BFHW.shape
+    generator = np.random.Generator(np.random.PCG64(seed))
+    moves_B2 = generator.integers(0, 2 * most_px + 1, size=(batch, 2)).tolist()
+    padded = nn.functional.pad(f_BFHW, (most_px,) * 4)
+    moved = torch.empty_like(f_BFHW)
+    for i, (down, right) in enumerate(moves_B2):
+        moved[i] = padded[i, :, down : down + height, right : right + width]
+    return moved

@@ -1,0 +1,181 @@
+"""Augmented layers: A = M⁻¹·C_r·P, built without C_r and without a dense M, applied without a dense A where it can be.
+
+The rows of M⁻¹ are images; convolving them with the stem gives the rows of M⁻¹·C_r. For tiles with one core all rows
+of blocks repeat the same q x F(s+p-1)² piece, and A is a transposed convolution (kernel s+p-1, stride s).
+
+Guarantees: |apply(morph(x)) - conv(x)·P| <= 1e-5 of the feature range in float32 and <= 1e-11 in float64 for
+orthogonal cores, every layout, kernel side 1, 3, 5, 7, and sizes that the tile does not divide. For uniform cores the
+error grows with their condition number and nothing is promised.
+
+Legend: B samples, C channels, H W size, K blocks, Q core side, F filters, O output positions of a block, N' = K·Q.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from mple.morph.cores import draw_core
+from mple.morph.keys import MorphKey
+from mple.morph.scheme import Cores, ImageShape, Layout, MorphGeometry, MorphScheme
+
+_CHUNK_VALUES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentedLayer:
+    """A layer for one key: takes morphed blocks, gives the stem's features in the secret channel order."""
+
+    scheme: MorphScheme
+    image_shape: ImageShape
+    kernel: int
+    """p, side of the stem's kernels."""
+    filters: int
+    """F."""
+    weight: Tensor
+    """unrolled: (N', F·H·W); tiled, identical: (Q, F, s+p-1, s+p-1); tiled, distinct: (K, Q, F·(s+p-1)²)."""
+
+    def __post_init__(self) -> None:
+        expected = expected_weight_shape(self.scheme, self.image_shape, self.filters, self.kernel)
+        if tuple(self.weight.shape) != expected:
+            raise ValueError(f"layer weight of shape {tuple(self.weight.shape)}, needs {expected}")
+
+    def apply(self, t_BKQ: Tensor) -> Tensor:
+        """Features f_BFHW of morphed blocks, in the weight's dtype or, under autocast, the autocast dtype.
+
+        Raises:
+            ValueError: The blocks have another shape than the scheme gives.
+        """
+        geometry = MorphGeometry.of(self.scheme, self.image_shape)
+        if t_BKQ.shape[1:] != (geometry.blocks, geometry.core_side):
+            raise ValueError(
+                f"morphed blocks of shape {tuple(t_BKQ.shape[1:])}, needs {(geometry.blocks, geometry.core_side)}"
+            )
+        height, width = self.image_shape.height, self.image_shape.width
+        if self.scheme.layout is Layout.UNROLLED:
+            return (t_BKQ.flatten(1) @ self.weight).view(-1, self.filters, height, width)
+        if self.scheme.cores is Cores.IDENTICAL:
+            grid = t_BKQ.view(-1, geometry.rows, geometry.columns, geometry.core_side).permute(0, 3, 1, 2)
+            whole = functional.conv_transpose2d(grid, self.weight, stride=self.scheme.tile, padding=self.kernel // 2)
+            return whole[:, :, :height, :width]
+        pieces_KBO = torch.bmm(t_BKQ.transpose(0, 1), self.weight)
+        whole = functional.fold(
+            pieces_KBO.permute(1, 2, 0),
+            output_size=(geometry.padded_height, geometry.padded_width),
+            kernel_size=self.scheme.tile + self.kernel - 1,
+            stride=self.scheme.tile,
+            padding=self.kernel // 2,
+        )
+        return whole[:, :, :height, :width]
+
+
+def expected_weight_shape(
+    scheme: MorphScheme, image_shape: ImageShape, filters: int, kernel: int
+) -> tuple[int, ...]:
+    """The shape of a layer's weight."""
+    geometry = MorphGeometry.of(scheme, image_shape)
+    if scheme.layout is Layout.UNROLLED:
+        return (geometry.morphed_elements, filters * image_shape.height * image_shape.width)
+    reach = scheme.tile + kernel - 1
+    if scheme.cores is Cores.IDENTICAL:
+        return (geometry.core_side, filters, reach, reach)
+    return (geometry.blocks, geometry.core_side, filters * reach * reach)
+
+
+def build_augmented_layer(
+    scheme: MorphScheme,
+    image_shape: ImageShape,
+    stem_FCpp: Tensor,
+    key: MorphKey,
+    order: NDArray[np.int64],
+    *,
+    session: bytes,
+    key_epoch: int,
+    dtype: torch.dtype = torch.float32,
+) -> AugmentedLayer:
+    """Build the layer of a key.
+
+    Args:
+        scheme: Layout, cores and ensemble.
+        image_shape: Of the images that will be morphed.
+        stem_FCpp: The first convolution's kernels, odd side, stride 1, padding p // 2, no bias.
+        key: The site's key.
+        order: Channel order; feature j of the layer is feature `order[j]` of the stem.
+        session: As the morpher's.
+        key_epoch: As the morpher's.
+        dtype: Of the weight; sums are made in float64 for tiles and uniform cores, else in float32.
+
+    Raises:
+        ValueError: The stem does not fit the image, or the order is none of its filters.
+    """
+    filters, channels, kernel, width = stem_FCpp.shape
+    if channels != image_shape.channels or kernel != width or kernel % 2 == 0:
+        raise ValueError(
+            f"stem of shape {tuple(stem_FCpp.shape)} for images of {image_shape.channels} channels; "
+            "needs (F, C, p, p) with odd p"
+        )
+    if sorted(order.tolist()) != list(range(filters)):
+        raise ValueError(f"a channel order of {len(order)} for {filters} filters is no permutation of them")
+    stem = stem_FCpp.detach().double()[torch.from_numpy(order)]
+    geometry = MorphGeometry.of(scheme, image_shape)
+    if scheme.layout is Layout.UNROLLED:
+        if scheme.border > kernel // 2:
+            raise ValueError(f"border = {scheme.border} is wider than half the kernel ({kernel // 2})")
+        weight = _unrolled(scheme, image_shape, geometry, stem, key, session, key_epoch, dtype)
+    else:
+        weight = _tiled(scheme, geometry, stem, key, session, key_epoch, dtype)
+    return AugmentedLayer(scheme, image_shape, kernel, filters, weight)
+
+
+def _tiled(
+    scheme: MorphScheme,
+    geometry: MorphGeometry,
+    stem: Tensor,
+    key: MorphKey,
+    session: bytes,
+    key_epoch: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    filters, channels, kernel, _ = stem.shape
+    side, reach = geometry.core_side, scheme.tile + kernel - 1
+    count = 1 if scheme.cores is Cores.IDENTICAL else geometry.blocks
+    weight = torch.empty((count, side, filters, reach, reach), dtype=dtype)
+    for block in range(count):
+        core = draw_core(key, scheme, side, session=session, key_epoch=key_epoch, block=block)
+        images_QCss = core.inverse_QQ.reshape(side, channels, scheme.tile, scheme.tile)
+        weight[block] = functional.conv2d(images_QCss, stem, padding=kernel - 1).to(dtype)
+    return weight[0] if scheme.cores is Cores.IDENTICAL else weight.flatten(2)
+
+
+def _unrolled(
+    scheme: MorphScheme,
+    image: ImageShape,
+    geometry: MorphGeometry,
+    stem: Tensor,
+    key: MorphKey,
+    session: bytes,
+    key_epoch: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    filters, channels, kernel, _ = stem.shape
+    side, length = geometry.core_side, geometry.morphed_elements
+    padding = kernel // 2 - scheme.border
+    weight = torch.empty((length, filters * image.height * image.width), dtype=dtype)
+    rows_at_once = max(1, _CHUNK_VALUES // weight.shape[1])
+    core = None
+    for block in range(geometry.blocks):
+        if core is None or scheme.cores is Cores.DISTINCT:
+            core = draw_core(key, scheme, side, session=session, key_epoch=key_epoch, block=block)
+        for low in range(0, side, rows_at_once):
+            rows = core.inverse_QQ[low : low + rows_at_once]
+            images = torch.zeros((len(rows), length), dtype=torch.float64)
+            images[:, block * side : (block + 1) * side] = rows
+            images = images.view(-1, channels, geometry.padded_height, geometry.padded_width)
+            start = block * side + low
+            weight[start : start + len(rows)] = functional.conv2d(images, stem, padding=padding).flatten(1).to(dtype)
+    return weight

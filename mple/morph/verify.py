@@ -1,0 +1,98 @@
+"""What can be checked of a layer without its key: shape, finiteness, norm, and agreement with other sites' layers.
+
+For orthogonal keys A = M⁻¹·C_r·P has the Frobenius norm of C_r, and AᵀA = Pᵀ·C_rᵀ·C_r·P does not depend on the key:
+Aᵀ(A·v) is equal at all honest sites for any v. A wrong stem, channel order or key shows without any of them being
+known. For uniform cores neither holds, and only shape and finiteness are checked.
+
+Not promised: that a layer fits the key its site morphs with; a site that lies about that harms its own samples only
+in the features, which key-blind checks can't see.
+
+Legend: Q core side, K blocks, F filters, O output positions of a block, N' = K·Q.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from mple.morph.augmented import AugmentedLayer
+from mple.morph.keys import gaussians
+from mple.morph.scheme import Cores, Ensemble, ImageShape, Layout, MorphScheme
+
+NORM_TOLERANCE = 1e-4
+"""Largest relative deviation of a layer's Frobenius norm; honest float32 layers stay below 1e-6."""
+CONSISTENCY_TOLERANCE = 1e-3
+"""Largest relative deviation between two sites' responses; honest float32 layers stay near 1e-6, others near 1."""
+
+
+def expected_frobenius(scheme: MorphScheme, image_shape: ImageShape, stem_FCpp: Tensor) -> float:
+    """Frobenius norm that the weight of an honest layer with orthogonal cores has."""
+    energy_pp = stem_FCpp.detach().double().square().sum(dim=(0, 1))
+    kernel = energy_pp.shape[0]
+    if scheme.layout is Layout.TILED:
+        repeats = 1
+        if scheme.cores is Cores.DISTINCT:
+            repeats = -(-image_shape.height // scheme.tile) * -(-image_shape.width // scheme.tile)
+        return math.sqrt(float(energy_pp.sum()) * scheme.tile**2 * repeats)
+    reach = kernel // 2
+    total = 0.0
+    for i in range(kernel):
+        for j in range(kernel):
+            down = _overlap(image_shape.height, i - reach, scheme.border)
+            right = _overlap(image_shape.width, j - reach, scheme.border)
+            total += float(energy_pp[i, j]) * down * right
+    return math.sqrt(total)
+
+
+def layer_faults(layer: AugmentedLayer, stem_FCpp: Tensor) -> list[str]:
+    """What is wrong with a layer, in words; empty when nothing is."""
+    finite = bool(torch.isfinite(layer.weight).all())
+    if not finite:
+        return ["the layer holds NaN or infinity"]
+    if layer.scheme.ensemble is not Ensemble.ORTHOGONAL:
+        return []
+    norm = math.sqrt(sum(float(row.double().square().sum()) for row in layer.weight.flatten(1).split(1024)))
+    expected = expected_frobenius(layer.scheme, layer.image_shape, stem_FCpp)
+    deviation = abs(norm - expected) / expected
+    if deviation > NORM_TOLERANCE:
+        return [f"the layer's norm is {norm:.6g}, the stem gives {expected:.6g} (off by {deviation:.1e})"]
+    return []
+
+
+def consistency_response(layer: AugmentedLayer, probe: bytes) -> Tensor:
+    """Aᵀ(A·v) for a vector v drawn from `probe`, float64; equal at all honest sites with orthogonal cores.
+
+    Tiles with distinct cores answer block by block (K, O); the other layouts answer with one vector.
+    """
+    weight = layer.weight
+    if layer.scheme.layout is Layout.TILED and layer.scheme.cores is Cores.DISTINCT:
+        v_O = torch.from_numpy(gaussians(probe, b"consistency", weight.shape[2]))
+        return torch.stack([_response(block_QO, v_O) for block_QO in weight])
+    flat = weight.flatten(1)
+    return _response(flat, torch.from_numpy(gaussians(probe, b"consistency", flat.shape[1])))
+
+
+def response_deviation(first: Tensor, second: Tensor) -> float:
+    """Relative distance of two layers' responses to one probe.
+
+    Raises:
+        ValueError: They are of different shapes, hence of different schemes.
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"responses of shapes {tuple(first.shape)} and {tuple(second.shape)} can't be compared")
+    return float((first - second).norm() / first.norm().clamp(min=1e-300))
+
+
+def _response(weight_NO: Tensor, v_O: Tensor) -> Tensor:
+    total = torch.zeros_like(v_O)
+    for rows in weight_NO.split(256):
+        part = rows.double()
+        total += part.T @ (part @ v_O)
+    return total
+
+
+def _overlap(extent: int, offset: int, border: int) -> int:
+    """Output positions of one axis whose tap at `offset` falls onto the bordered image."""
+    return sum(1 for position in range(extent) if -border <= position + offset < extent + border)

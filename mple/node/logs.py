@@ -1,0 +1,50 @@
+"""A node's log: JSON lines in its state folder for machines, short lines on stderr for people.
+
+A line of the file has `time` (UTC, ISO 8601), `level`, `node`, `event` (a fixed word) and `text`, and whatever fields
+the event has. Secrets, pictures and labels are never logged.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+_RESERVED = "mple_fields"
+
+
+def log(logger: logging.Logger, level: int, event: str, text: str, **fields: str | int | float) -> None:
+    """Write one line: a fixed word for machines, a sentence for people, and the event's own fields."""
+    logger.log(level, "%s", text, extra={_RESERVED: {"event": event, **fields}})
+
+
+def open_log(state: Path, node: str) -> None:
+    """Send all logging of this process to `state/log.jsonl` and, shorter, to stderr."""
+    lines = logging.FileHandler(state / "log.jsonl", encoding="utf-8")
+    lines.setFormatter(_JsonLines(node))
+    people = logging.StreamHandler(sys.stderr)
+    people.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    root = logging.getLogger()
+    root.handlers[:] = [lines, people]
+    root.setLevel(logging.INFO)
+
+
+class _JsonLines(logging.Formatter):
+    def __init__(self, node: str) -> None:
+        super().__init__()
+        self._node = node
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "node": self._node,
+            "event": "log",
+            "text": record.getMessage(),
+        }
+        line.update(getattr(record, _RESERVED, {}))
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)

@@ -1,0 +1,41 @@
+"""The run plan: settings, their file format, the hash that all parties compare, and the order of training.
+
+Pure: files are read only by `read_settings`; nothing here opens a socket or looks at a clock.
+"""
+
+from mple.plan.node_settings import ComputeSettings, CoordinatorSettings, ProviderSettings, RunSettings
+from mple.plan.reader import SettingsError, read_settings, settings_from, write_settings
+from mple.plan.run_plan import NormalisationSettings, PlanError, RunPlan, SitePlan
+from mple.plan.sampler import GlobalSampler
+from mple.plan.settings import (
+    Augment,
+    Custody,
+    ModelSettings,
+    MorphSettings,
+    Precision,
+    TrainingSettings,
+    WireSettings,
+)
+
+__all__ = [
+    "Augment",
+    "ComputeSettings",
+    "CoordinatorSettings",
+    "Custody",
+    "GlobalSampler",
+    "ModelSettings",
+    "MorphSettings",
+    "NormalisationSettings",
+    "PlanError",
+    "Precision",
+    "ProviderSettings",
+    "RunPlan",
+    "RunSettings",
+    "SettingsError",
+    "SitePlan",
+    "TrainingSettings",
+    "WireSettings",
+    "read_settings",
+    "settings_from",
+    "write_settings",
+]

@@ -1,0 +1,98 @@
+"""The configuration file of each node, in simulation and deployment alike.
+
+Paths are relative to the file's folder. `tls` is a folder with `ca.crt`, `node.crt` and `node.key`; the node's name,
+role and consortium are those of its certificate and stand in no file. `state` is where a node keeps what it must not
+forget: ledger, log, plan, layers, cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mple.data import DataSource
+from mple.plan.run_plan import NormalisationSettings
+from mple.plan.settings import Custody, ModelSettings, MorphSettings, TrainingSettings, WireSettings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSettings:
+    """Who takes part."""
+
+    sites: tuple[str, ...]
+    """Names of all sites, in the order of the plan; the first draws the consortium secret in `site` custody."""
+    compute: str = "compute"
+    """Name of the compute node."""
+    custody: Custody = Custody.SITE
+
+    def __post_init__(self) -> None:
+        if not self.sites or len(set(self.sites)) != len(self.sites):
+            raise ValueError(f"sites = {list(self.sites)}; name one at least, each once")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CoordinatorSettings:
+    """File of `mple-coordinator serve`."""
+
+    listen: str
+    """Address and port, for example "0.0.0.0:7400"."""
+    state: Path
+    tls: Path
+    run: RunSettings
+    morph: MorphSettings = field(default_factory=MorphSettings)
+    wire: WireSettings = field(default_factory=WireSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    normalisation: NormalisationSettings = field(default_factory=NormalisationSettings)
+    threads: int = 2
+    """Threads for building and checking layers."""
+    stay: bool = False
+    """Go on serving after the run has ended, until stopped."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComputeSettings:
+    """File of `mple-compute serve`."""
+
+    listen: str
+    state: Path
+    tls: Path
+    coordinator: str
+    """Address and port of the coordinator."""
+    stem_file: Path | None = None
+    """Safetensors file with the first convolution, for `model.stem = "offered"`."""
+    threads: int = 2
+    """Threads of the trainer."""
+    in_flight_samples: int = 2048
+    """Most samples that are asked of one site and not yet answered."""
+    idle_timeout_s: float = 600.0
+    """How long training waits without any progress before the run fails."""
+    stay: bool = False
+    """Go on answering predictions after the run has ended, until stopped."""
+
+    def __post_init__(self) -> None:
+        if self.threads < 1 or self.in_flight_samples < 1 or self.idle_timeout_s <= 0:
+            raise ValueError("threads, in_flight_samples and idle_timeout_s must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProviderSettings:
+    """File of `mple-provider run` and of `mple predict`."""
+
+    state: Path
+    tls: Path
+    vault: Path
+    """Folder with the site's morph key and consortium secrets, made at first use, open to its owner only."""
+    coordinator: str
+    """Address and port of the coordinator."""
+    compute: str
+    """Address and port of the compute node."""
+    data: DataSource
+    threads: int = 1
+    """Threads for morphing."""
+    idle_timeout_s: float = 600.0
+    """How long the site tries to reach a silent party before it gives up."""
+
+    def __post_init__(self) -> None:
+        if self.threads < 1 or self.idle_timeout_s <= 0:
+            raise ValueError("threads and idle_timeout_s must be above 0")

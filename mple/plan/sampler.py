@@ -1,0 +1,65 @@
+"""The order of training, a pure function of the plan: which samples of which site make up which step.
+
+Legend: a *global* number counts all sites' training samples one after the other in the plan's order of sites; a
+*local* number counts within one site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleAddress:
+    """Samples by site: `sites[i]` is the place of the site in the plan, `local[i]` the number within it."""
+
+    sites: Indices
+    local: Indices
+
+
+class GlobalSampler:
+    """One permutation of all sites' samples per epoch, cut into steps.
+
+    Guarantees: every sample is in exactly one step of each epoch; the sizes of an epoch's steps differ by one at
+    most and none exceeds `batch`; equal arguments give equal orders on every machine (NumPy's PCG64 and
+    `Generator.permutation` under a fixed NumPy major version). Not promised: secrecy. The seed is public.
+    """
+
+    def __init__(self, site_sizes: Sequence[int], batch: int, seed: int) -> None:
+        if not site_sizes or min(site_sizes) < 1:
+            raise ValueError(f"site sizes {list(site_sizes)}: every site needs a training sample")
+        if batch < 1:
+            raise ValueError(f"batch = {batch}: needs a sample at least")
+        self._starts: Indices = np.concatenate([[0], np.cumsum(np.asarray(site_sizes, np.int64))])
+        self._seed = seed
+        self.samples = int(self._starts[-1])
+        self.steps_per_epoch = -(-self.samples // batch)
+        self._order_epoch = -1
+        self._order: Indices = np.empty(0, np.int64)
+
+    def step(self, epoch: int, step: int) -> Indices:
+        """Global numbers of the samples of one step; both counted from 0."""
+        if epoch < 0 or not 0 <= step < self.steps_per_epoch:
+            raise IndexError(f"epoch {epoch}, step {step}: an epoch has steps 0 to {self.steps_per_epoch - 1}")
+        low = self.samples * step // self.steps_per_epoch
+        high = self.samples * (step + 1) // self.steps_per_epoch
+        return self.epoch_order(epoch)[low:high]
+
+    def epoch_order(self, epoch: int) -> Indices:
+        """Global numbers of all samples in the order of an epoch, counted from 0."""
+        if epoch != self._order_epoch:
+            generator = np.random.Generator(np.random.PCG64([self._seed, epoch]))
+            self._order = generator.permutation(self.samples)
+            self._order_epoch = epoch
+        return self._order
+
+    def locate(self, samples: Indices) -> SampleAddress:
+        """The site and the local number of global numbers."""
+        sites = np.searchsorted(self._starts, samples, side="right") - 1
+        return SampleAddress(sites.astype(np.int64), samples - self._starts[sites])

@@ -1,0 +1,147 @@
+"""What a consortium decides about a run: morphing, wire, network and training, each field with range and unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import StrEnum
+
+from mple.morph import PRESETS, Cores, Ensemble, Layout, MorphScheme
+
+
+class Custody(StrEnum):
+    """Who computes the augmented layers."""
+
+    SITE = "site"
+    """Each site builds its own layer; its morph key never leaves it."""
+    ESCROW = "escrow"
+    """Each site seals its key to the coordinator, which builds all layers."""
+
+
+class Precision(StrEnum):
+    """Arithmetic of the trunk during training."""
+
+    F32 = "f32"
+    BF16 = "bf16"
+
+
+class Augment(StrEnum):
+    """How training samples vary from epoch to epoch."""
+
+    NONE = "none"
+    FEATURES = "features"
+    """The compute node shifts feature maps; nothing more crosses the wire."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MorphSettings:
+    """A preset, or a preset with single choices replaced."""
+
+    preset: str = "compact"
+    """`compact`, `distinct`, `paper` or `mole`."""
+    layout: Layout | None = None
+    cores: Cores | None = None
+    ensemble: Ensemble | None = None
+    kappa: int | None = None
+    """Number of cores along the diagonal, for the `unrolled` layout."""
+    tile: int | None = None
+    """Tile side in pixels, for the `tiled` layout."""
+    border: int | None = None
+    """Zero pixels added on each side before unrolling."""
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset = {self.preset!r}; choose one of {', '.join(PRESETS)}")
+        self.scheme()
+
+    def scheme(self) -> MorphScheme:
+        """The scheme that these settings mean."""
+        base = PRESETS[self.preset]
+        chosen = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "preset"}
+        known = {field.name: getattr(base, field.name) for field in fields(MorphScheme)}
+        return MorphScheme(**{**known, **{name: value for name, value in chosen.items() if value is not None}})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WireSettings:
+    """How morphed values travel."""
+
+    codec: str = "q8"
+    """`f32`, `f16` or `q8`."""
+    message_bytes: int = 512 * 1024
+    """Most bytes of codes in one message, 16 KiB to 1 MiB; a single sample may be larger."""
+    releases: int = 4
+    """How often a site may send one sample in a run, re-sending after a lost link included, 1 to 255."""
+
+    def __post_init__(self) -> None:
+        if self.codec not in ("f32", "f16", "q8"):
+            raise ValueError(f"codec = {self.codec!r}; choose one of f32, f16, q8")
+        if not 16 * 1024 <= self.message_bytes <= 1024 * 1024:
+            raise ValueError(f"message_bytes = {self.message_bytes}; allowed are 16384 to 1048576")
+        if not 1 <= self.releases <= 255:
+            raise ValueError(f"releases = {self.releases}; allowed are 1 to 255")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSettings:
+    """The shared VGG-16."""
+
+    width: float = 1.0
+    """Factor on all channel counts, 0.0625 to 1; 1 is VGG-16."""
+    kernel: int = 3
+    """Side of the first convolution's kernels in pixels, odd, 1 to 7."""
+    dropout: float = 0.0
+    """Share of features dropped before the last layer, 0 to below 1."""
+    stem: str = "seed"
+    """`seed`: drawn from `stem_seed`; `offered`: the compute node brings a safetensors file."""
+    stem_seed: str = "mple-stem-1"
+    """Published seed of the first convolution."""
+
+    def __post_init__(self) -> None:
+        if not 0.0625 <= self.width <= 1:
+            raise ValueError(f"width = {self.width}; allowed are 0.0625 to 1")
+        if self.kernel not in (1, 3, 5, 7):
+            raise ValueError(f"kernel = {self.kernel}; allowed are 1, 3, 5 and 7")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout = {self.dropout}; allowed are 0 to below 1")
+        if self.stem not in ("seed", "offered"):
+            raise ValueError(f"stem = {self.stem!r}; choose seed or offered")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingSettings:
+    """Stochastic gradient descent with momentum and a one-cycle learning rate."""
+
+    epochs: int = 4
+    batch: int = 128
+    """Samples of all sites in one step, 2 or more."""
+    peak_lr: float = 0.1
+    """Highest learning rate of the cycle."""
+    warmup_share: float = 0.25
+    """Part of all steps in which the learning rate rises, above 0 and below 1."""
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    """On weights of convolutions and the last layer only."""
+    precision: Precision = Precision.F32
+    augment: Augment = Augment.NONE
+    shift_px: int = 2
+    """Largest shift of feature maps along each axis, in pixels, for `augment = "features"`."""
+    seed: int = 1
+    """Of the order of samples, the first weights, dropout and shifts. Published, not secret."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.epochs <= 10_000:
+            raise ValueError(f"epochs = {self.epochs}; allowed are 1 to 10000")
+        if not 2 <= self.batch <= 65_536:
+            raise ValueError(f"batch = {self.batch}; allowed are 2 to 65536")
+        if not 0 < self.peak_lr <= 10:
+            raise ValueError(f"peak_lr = {self.peak_lr}; allowed are above 0 to 10")
+        if not 0 < self.warmup_share < 1:
+            raise ValueError(f"warmup_share = {self.warmup_share}; allowed are above 0 to below 1")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum = {self.momentum}; allowed are 0 to below 1")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay = {self.weight_decay}; allowed are 0 and above")
+        if not 1 <= self.shift_px <= 32:
+            raise ValueError(f"shift_px = {self.shift_px}; allowed are 1 to 32")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed = {self.seed}; allowed are 0 to 2^63 - 1")

@@ -1,0 +1,111 @@
+"""Morphed batches: from coded samples to the message that carries them, and back with every field checked.
+
+Legend: B samples, V morphed values of one sample. A message's declared sizes are compared with what the plan says
+and with the bytes that are there before anything is allocated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from mple.v1 import common_pb2
+from mple.wire.codec import Codec, EncodedSamples
+
+
+class BatchError(ValueError):
+    """A batch message contradicts the plan or itself; `checksum` tells damage from disagreement."""
+
+    def __init__(self, text: str, *, checksum: bool = False) -> None:
+        super().__init__(text)
+        self.checksum = checksum
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Coded samples of one site with their permuted labels (empty for the test split)."""
+
+    coded: EncodedSamples
+    labels_B: NDArray[np.uint16]
+
+
+def batch_to_message(
+    batch: Batch,
+    *,
+    request_id: int,
+    key_ref: common_pb2.KeyRef,
+    split: common_pb2.Split,
+    codec: Codec,
+) -> common_pb2.MorphedBatch:
+    """The message for a batch; its CRC-32C covers scales, codes and labels."""
+    scales = batch.coded.scales_B.astype("<f4").tobytes()
+    codes = batch.coded.codes_BV.tobytes()
+    labels = batch.labels_B.astype("<u2").tobytes()
+    samples, values = batch.coded.codes_BV.shape
+    return common_pb2.MorphedBatch(
+        request_id=request_id,
+        key_ref=key_ref,
+        split=split,
+        codec=codec.wire_id,
+        samples=samples,
+        values_per_sample=values,
+        scales=scales,
+        codes=codes,
+        labels=labels,
+        crc32c=_crc32c(scales, codes, labels),
+    )
+
+
+def batch_from_message(
+    message: common_pb2.MorphedBatch,
+    *,
+    samples: int,
+    values: int,
+    codec: Codec,
+    classes: int,
+    labelled: bool,
+) -> Batch:
+    """Check a message against what was asked for and return views on its bytes.
+
+    Args:
+        message: As received.
+        samples: Samples that the answered request named.
+        values: Morphed values of one sample under the plan.
+        codec: The plan's codec.
+        classes: Number of classes; labels must be below it.
+        labelled: Whether labels are due (train split) or forbidden (test split).
+
+    Raises:
+        BatchError: Codec, counts, byte lengths, checksum, a scale, a value or a label is wrong.
+    """
+    if message.codec != codec.wire_id:
+        raise BatchError(f"codec {message.codec} instead of the plan's {codec.name}")
+    if message.samples != samples or message.values_per_sample != values:
+        raise BatchError(f"{message.samples} x {message.values_per_sample} values instead of {samples} x {values}")
+    scales, codes, labels = message.scales, message.codes, message.labels
+    due = (4 * samples if codec.scaled else 0, samples * values * codec.code_dtype.itemsize, 2 * samples * labelled)
+    if (len(scales), len(codes), len(labels)) != due:
+        raise BatchError(f"{len(scales)}, {len(codes)}, {len(labels)} bytes of scales, codes, labels instead of {due}")
+    if message.crc32c != _crc32c(scales, codes, labels):
+        raise BatchError(f"checksum of request {message.request_id} differs", checksum=True)
+    coded = EncodedSamples(
+        np.frombuffer(scales, "<f4"), np.frombuffer(codes, codec.code_dtype).reshape(samples, values)
+    )
+    if codec.scaled and not ((coded.scales_B > 0) & np.isfinite(coded.scales_B)).all():
+        raise BatchError("a scale is not a positive finite number")
+    if np.issubdtype(codec.code_dtype, np.floating) and not np.isfinite(coded.codes_BV).all():  # type: ignore[call-overload]
+        raise BatchError("a morphed value is NaN or infinite")
+    labels_B = np.frombuffer(labels, "<u2")
+    if labels_B.size and int(labels_B.max()) >= classes:
+        raise BatchError(f"label {int(labels_B.max())}; the plan has classes 0 to {classes - 1}")
+    return Batch(coded, labels_B)
+
+
+def _crc32c(*parts: bytes) -> int:
+    value = 0
+    for part in parts:
+        value = google_crc32c.extend(value, part)
+    return value

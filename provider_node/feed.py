@@ -1,0 +1,135 @@
+"""The site's stream to the compute node: it answers requests for samples and scores logits until it is told it's done.
+
+Two threads: this one reads what the compute node sends and makes answers, gRPC's own thread sends them. Between them
+lies a queue of few messages; when the link is slow the queue is full and morphing waits.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from mple.plan import RunPlan
+from mple.rpc import ErrorCode, MpleError
+from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
+from mple.wire import batch_to_message, codec_named
+from provider_node.morphing import MorphedImages
+from provider_node.release_book import ReleaseBook, ReleaseError
+from provider_node.scoring import LogitsError, score
+
+_QUEUED_MESSAGES = 4
+
+
+class SiteFeed:
+    """Answers the compute node's requests within the plan."""
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        key_ref: common_pb2.KeyRef,
+        images: MorphedImages,
+        test_labels: NDArray[np.int64],
+        label_order: NDArray[np.int64],
+        releases: ReleaseBook,
+    ) -> None:
+        self._plan, self._key_ref, self._images, self._releases = plan, key_ref, images, releases
+        self._test_labels, self._label_order = test_labels, label_order
+        self._codec = codec_named(plan.wire.codec)
+
+    def run(self, stub: compute_pb2_grpc.ComputeServiceStub, stop: threading.Event) -> bool:
+        """Feed over one stream; True when the compute node said that it is done, False when told to stop.
+
+        Raises:
+            grpc.RpcError: The stream broke.
+            MpleError: The compute node asked for what the plan does not allow, or ended the stream without a word.
+        """
+        outbox: queue.Queue[compute_pb2.FeedRequest | None] = queue.Queue(_QUEUED_MESSAGES)
+        outbox.put(compute_pb2.FeedRequest(hello=compute_pb2.FeedHello(plan_sha256=self._plan.sha256())))
+        stream = stub.Feed(_until_none(outbox))
+        watcher = threading.Thread(target=_cancel_on_stop, args=(stop, stream), daemon=True)
+        watcher.start()
+        done = False
+        try:
+            for response in stream:
+                if response.WhichOneof("message") == "done":
+                    done = True
+                    self._put(outbox, None, stream)
+                    continue
+                self._put(outbox, self._answer(response), stream)
+        except grpc.RpcError:
+            if done:
+                return True
+            if stop.is_set():
+                return False
+            raise
+        finally:
+            stream.cancel()
+            _drain(outbox)
+        if not done:
+            raise MpleError(ErrorCode.STREAM_TRUNCATED, "the compute node ended the stream before it was done")
+        return True
+
+    def _answer(self, response: compute_pb2.FeedResponse) -> compute_pb2.FeedRequest:
+        kind = response.WhichOneof("message")
+        if kind == "logits":
+            try:
+                return compute_pb2.FeedRequest(score=score(response.logits, self._test_labels, self._label_order))
+            except LogitsError as fault:
+                raise MpleError(ErrorCode.BATCH_MALFORMED, str(fault)) from None
+        if kind != "samples":
+            raise MpleError(ErrorCode.BATCH_MALFORMED, f"a message of kind {kind} instead of a request")
+        request = response.samples
+        try:
+            self._releases.release(request.split, request.sample_ids)
+        except ReleaseError as fault:
+            code = ErrorCode.RELEASE_LIMIT if fault.limit else ErrorCode.SAMPLE_NOT_PLANNED
+            raise MpleError(code, str(fault)) from None
+        message = batch_to_message(
+            self._images.batch(request.split, request.sample_ids),
+            request_id=request.request_id,
+            key_ref=self._key_ref,
+            split=request.split,
+            codec=self._codec,
+        )
+        return compute_pb2.FeedRequest(batch=message)
+
+    @staticmethod
+    def _put(
+        outbox: queue.Queue[compute_pb2.FeedRequest | None],
+        message: compute_pb2.FeedRequest | None,
+        stream: grpc.Call,
+    ) -> None:
+        while stream.is_active():
+            try:
+                outbox.put(message, timeout=1.0)
+            except queue.Full:
+                continue
+            return
+
+
+def _until_none(
+    outbox: queue.Queue[compute_pb2.FeedRequest | None],
+) -> Iterator[compute_pb2.FeedRequest]:
+    while (message := outbox.get()) is not None:
+        yield message
+
+
+def _cancel_on_stop(stop: threading.Event, stream: grpc.Call) -> None:
+    while stream.is_active():
+        if stop.wait(0.2):
+            stream.cancel()
+            return
+
+
+def _drain(outbox: queue.Queue[compute_pb2.FeedRequest | None]) -> None:
+    while True:
+        try:
+            outbox.get_nowait()
+        except queue.Empty:
+            break
+    outbox.put(None)

@@ -1,0 +1,49 @@
+"""From a site's images to coded morphed batches, on the fly; nothing morphed is kept.
+
+Legend: B samples, C channels, H W size, K blocks, Q core side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mple.data import Dataset, LabelledImages, Normalisation
+from mple.morph import MorphKey, Morpher
+from mple.plan import RunPlan
+from mple.v1 import common_pb2
+from mple.wire import Batch, EncodedSamples, codec_named
+
+
+class MorphedImages:
+    """A site's images as the plan wants them sent.
+
+    Guarantees: a sample's codes are the same at every release; labels leave in permuted form and for the train split
+    only.
+    """
+
+    def __init__(
+        self, dataset: Dataset, plan: RunPlan, site: str, key: MorphKey, label_order: NDArray[np.int64]
+    ) -> None:
+        self._splits = {common_pb2.SPLIT_TRAIN: dataset.train, common_pb2.SPLIT_TEST: dataset.test}
+        self._normalisation = Normalisation(mean=plan.normalisation.mean, std=plan.normalisation.std)
+        self._codec = codec_named(plan.wire.codec)
+        self._morpher = Morpher(
+            plan.morph.scheme(), plan.image, key, session=plan.session, key_epoch=plan.site(site).key_epoch
+        )
+        self._permuted_label = np.argsort(label_order).astype(np.uint16)
+
+    def batch(self, split: common_pb2.Split, samples: Sequence[int]) -> Batch:
+        """Coded samples of a split, by their numbers within it, with permuted labels for the train split."""
+        images: LabelledImages = self._splits[split].take(np.asarray(samples, np.int64))
+        coded = self.coded(images.pixels_NCHW)
+        if split == common_pb2.SPLIT_TEST:
+            return Batch(coded, np.empty(0, np.uint16))
+        return Batch(coded, self._permuted_label[images.labels])
+
+    def coded(self, pixels_NCHW: NDArray[np.uint8]) -> EncodedSamples:
+        """Normalise, morph and code pictures."""
+        x_BCHW = self._normalisation.apply(pixels_NCHW)
+        return self._codec.encode(self._morpher.morph(x_BCHW).flatten(1))

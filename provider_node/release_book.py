@@ -1,0 +1,69 @@
+"""How often each sample has left the site, so that no request gets more than the plan allows.
+
+Counts are kept in a file of one byte per sample and survive a restart: the limit holds for the run, not the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mple.v1 import common_pb2
+
+
+class ReleaseError(ValueError):
+    """A request goes beyond the plan; `limit` tells too often from not this site's."""
+
+    def __init__(self, text: str, *, limit: bool) -> None:
+        super().__init__(text)
+        self.limit = limit
+
+
+class ReleaseBook:
+    """Counts releases of both splits."""
+
+    def __init__(self, path: Path, *, train: int, test: int, most: int) -> None:
+        """Open or make the file of a run.
+
+        Args:
+            path: The file; one per run.
+            train: Training samples of the site.
+            test: Its test samples.
+            most: Releases of one sample that the plan allows.
+
+        Raises:
+            ValueError: The file is of other sizes.
+        """
+        total = train + test
+        if not path.exists():
+            path.write_bytes(bytes(total))
+        if path.stat().st_size != total:
+            raise ValueError(f"{path} counts {path.stat().st_size} samples, the site has {total}; remove it")
+        self._counts = np.memmap(path, np.uint8, mode="r+", shape=(total,)) if total else np.empty(0, np.uint8)
+        self._spans = {common_pb2.SPLIT_TRAIN: (0, train), common_pb2.SPLIT_TEST: (train, test)}
+        self._most = most
+
+    def release(self, split: common_pb2.Split, samples: Sequence[int]) -> None:
+        """Count one release of each of these samples, or of none of them.
+
+        Raises:
+            ReleaseError: A sample is not the site's, is named twice, or has been released often enough.
+        """
+        if split not in self._spans:
+            raise ReleaseError(f"split {split} is not one of the plan's", limit=False)
+        start, size = self._spans[split]
+        places = np.asarray(samples, np.int64)
+        if not places.size or places.max() >= size or places.min() < 0:
+            worst = int(places.max()) if places.size else "none"
+            raise ReleaseError(f"sample {worst} was asked for; the split has samples 0 to {size - 1}", limit=False)
+        if len(np.unique(places)) != len(places):
+            raise ReleaseError("a request names a sample twice", limit=False)
+        counts = self._counts[start + places]
+        if counts.max() >= self._most:
+            sample = int(places[int(counts.argmax())])
+            raise ReleaseError(
+                f"sample {sample} was already sent {int(counts.max())} times; the plan allows {self._most}", limit=True
+            )
+        self._counts[start + places] = counts + 1

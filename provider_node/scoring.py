@@ -1,0 +1,69 @@
+"""Scoring the network's answers at the site, so that test labels never leave it. Pure.
+
+Legend: B samples, C classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mple.v1 import compute_pb2
+
+
+class LogitsError(ValueError):
+    """A logits message contradicts the plan or itself."""
+
+
+def plain_logits(values: bytes, samples: int, label_order: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Class scores in the site's own class order.
+
+    Args:
+        values: binary32, samples * classes, in the permuted class order.
+        samples: B.
+        label_order: Permuted place j holds class `label_order[j]`.
+
+    Raises:
+        LogitsError: The length is wrong or a value is not finite.
+    """
+    classes = len(label_order)
+    if len(values) != 4 * samples * classes:
+        raise LogitsError(f"{len(values)} bytes of logits for {samples} samples and {classes} classes")
+    permuted_BC = np.frombuffer(values, "<f4").reshape(samples, classes).astype(np.float64)
+    if not np.isfinite(permuted_BC).all():
+        raise LogitsError("the logits hold NaN or infinity")
+    plain_BC = np.empty_like(permuted_BC)
+    plain_BC[:, label_order] = permuted_BC
+    return plain_BC
+
+
+def probabilities(logits_BC: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Softmax over classes."""
+    shifted = np.exp(logits_BC - logits_BC.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+
+
+def score(logits: compute_pb2.Logits, labels: NDArray[np.int64], label_order: NDArray[np.int64]) -> compute_pb2.Score:
+    """Count right answers and sum cross-entropies over the samples of a message.
+
+    Args:
+        logits: The message; its sample numbers lie within the test split.
+        labels: Of the whole test split.
+        label_order: The run's.
+
+    Raises:
+        LogitsError: The message is malformed or names a sample that the site does not have.
+    """
+    samples = np.asarray(logits.sample_ids, np.int64)
+    if samples.size == 0 or samples.max() >= len(labels):
+        raise LogitsError(f"logits for {samples.size} samples up to number {samples.max(initial=-1)} of {len(labels)}")
+    plain_BC = plain_logits(logits.values, len(samples), label_order)
+    own = labels[samples]
+    chances = probabilities(plain_BC)[np.arange(len(samples)), own]
+    return compute_pb2.Score(
+        request_id=logits.request_id,
+        epoch=logits.epoch,
+        samples=len(samples),
+        correct=int((plain_BC.argmax(axis=1) == own).sum()),
+        loss_sum=float(-np.log(np.maximum(chances, 1e-300)).sum()),
+    )
