@@ -30,13 +30,13 @@ from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import (
     ErrorCode,
     MpleError,
+    Role,
     TlsFiles,
     build_server,
     open_channel,
     own_party,
     verify_remote,
 )
-from mple.rpc.identity import Role
 from mple.v1 import compute_pb2_grpc, coordinator_pb2
 from mple.wire import codec_named
 
@@ -64,7 +64,7 @@ def serve(settings: ComputeSettings, stop: threading.Event) -> ExitCode:
     me = own_party(tls, Role.COMPUTE)
     open_log(settings.state, me.name)
     with Ledger(settings.state / "ledger.sqlite", me.label) as ledger:
-        service = ComputeService()
+        service = ComputeService(me.consortium)
         built = build_server(settings.listen, tls, ledger, streams=_MOST_SITES)
         compute_pb2_grpc.add_ComputeServiceServicer_to_server(service, built.server)
         built.start()

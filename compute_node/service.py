@@ -12,8 +12,7 @@ from compute_node.intake import Intake
 from compute_node.predictor import Predictor
 from mple.node.logs import log
 from mple.plan import RunPlan
-from mple.rpc import ErrorCode, MpleError, guarded
-from mple.rpc.identity import Party, Role
+from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
 from mple.v1 import compute_pb2, compute_pb2_grpc
 
 _LOGGER = logging.getLogger("mple.compute")
@@ -23,7 +22,8 @@ _WAIT_S = 0.5
 class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
     """Serves sites once there is a plan; before that every call is refused with WRONG_PHASE."""
 
-    def __init__(self) -> None:
+    def __init__(self, consortium: str) -> None:
+        self.consortium = consortium
         self._plan: RunPlan | None = None
         self._intake: Intake | None = None
         self._predictor: Predictor | None = None

@@ -24,8 +24,7 @@ from mple.pki import Vault
 from mple.plan import ProviderSettings, RunPlan
 from mple.plan.orders import label_order
 from mple.plan.run_plan import PROTOCOL_VERSION
-from mple.rpc import ErrorCode, MpleError, TlsFiles, open_channel, own_party, verify_remote
-from mple.rpc.identity import Party, Role
+from mple.rpc import ErrorCode, MpleError, Party, Role, TlsFiles, open_channel, own_party, verify_remote
 from mple.v1 import common_pb2, compute_pb2_grpc, coordinator_pb2
 from provider_node.feed import SiteFeed
 from provider_node.morphing import MorphedImages

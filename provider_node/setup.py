@@ -24,8 +24,7 @@ from mple.node.logs import log
 from mple.pki import Vault, open_sealed, seal
 from mple.plan import Custody, RunPlan
 from mple.plan.orders import channel_order, seal_info
-from mple.rpc import ErrorCode, MpleError
-from mple.rpc.identity import Party, Role
+from mple.rpc import ErrorCode, MpleError, Party, Role
 from mple.v1 import common_pb2, coordinator_pb2
 from mple.wire import write_layer
 from mple.wire.layer_file import file_sha256

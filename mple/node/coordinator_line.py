@@ -18,8 +18,7 @@ from mple.node.logs import log
 from mple.pki import verify_certificate
 from mple.plan import RunPlan
 from mple.plan.run_plan import PlanError
-from mple.rpc import ErrorCode, MpleError, TlsFiles, error_of, explain_handshake
-from mple.rpc.identity import Party
+from mple.rpc import AwayError, ErrorCode, MpleError, Party, TlsError, TlsFiles, error_of, probe
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
 
 T = TypeVar("T")
@@ -34,7 +33,6 @@ _FATAL = {
     grpc.StatusCode.ALREADY_EXISTS,
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.OUT_OF_RANGE,
-    grpc.StatusCode.DATA_LOSS,
     grpc.StatusCode.UNIMPLEMENTED,
     grpc.StatusCode.INTERNAL,
 }
@@ -70,29 +68,36 @@ class Persistence:
         while True:
             try:
                 return attempt()
-            except grpc.RpcError as fault:
+            except TlsError as fault:
+                raise UnreachableError(str(fault)) from None
+            except (grpc.RpcError, AwayError) as fault:
                 self.pause(fault, tries, give_up_at)
                 tries += 1
 
-    def pause(self, fault: grpc.RpcError, tries: int, give_up_at: float) -> None:
+    def pause(self, fault: grpc.RpcError | AwayError, tries: int, give_up_at: float) -> None:
         """Wait before the next attempt, by full jitter, or raise as `call` does."""
-        refusal = error_of(fault)
-        code = fault.code() if isinstance(fault, grpc.Call) else None
-        if refusal is not None and code in _FATAL:
-            raise refusal from None
-        if code in _FATAL:
-            raise MpleError(ErrorCode.INTERNAL, f"{self._address} answered {code}") from fault
+        if isinstance(fault, grpc.RpcError):
+            self._raise_if_refused(fault)
         if self._stop.is_set():
             raise StoppedError from None
-        cause = explain_handshake(self._address, self._tls, timeout_s=5.0) if tries % 8 == 0 else None
-        if cause is not None and "refused the connection" not in cause and "no answer" not in cause:
-            raise UnreachableError(cause) from None
+        probed = probe(self._address, self._tls) if tries % 8 == 0 else None
+        if probed is not None and probed.fault is not None and not probed.away:
+            raise UnreachableError(probed.fault) from None
         if time.monotonic() >= give_up_at:
             raise UnreachableError(f"{self._address} did not answer for {self._budget_s:g} s; is it running?") from None
         delay_s = random.uniform(0, min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** min(tries, 10)))  # noqa: S311
         log(_LOGGER, logging.INFO, "retry", f"{self._address} is away, next try in {delay_s:.1f} s", tries=tries + 1)
         if self._stop.wait(delay_s):
             raise StoppedError from None
+
+    def _raise_if_refused(self, fault: grpc.RpcError) -> None:
+        refusal = error_of(fault)
+        code = fault.code() if isinstance(fault, grpc.Call) else None
+        if refusal is not None and not refusal.retryable:
+            raise refusal from None
+        if refusal is None and code in _FATAL:
+            details = fault.details() if isinstance(fault, grpc.Call) else ""
+            raise MpleError(ErrorCode.INTERNAL, f"{self._address} answered {code}: {details}") from fault
 
 
 class CoordinatorLine:

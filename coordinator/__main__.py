@@ -1,0 +1,7 @@
+"""`python -m coordinator` is `mple-coordinator`."""
+
+import sys
+
+from coordinator.node import main
+
+sys.exit(main())

@@ -1,0 +1,25 @@
+"""Metering: what each message was, how large, and whether the parties' books agree."""
+
+from mple.meter.books import Balance, Overhead, SiteImages, SiteOverhead, balance, export_csv, merge, overhead
+from mple.meter.facts import MessageFacts, MessageKind, measure
+from mple.meter.ledger import Direction, Ledger, LedgerEntry, LedgerTotals
+from mple.meter.relay import CountingRelay
+
+__all__ = [
+    "Balance",
+    "CountingRelay",
+    "Direction",
+    "Ledger",
+    "LedgerEntry",
+    "LedgerTotals",
+    "MessageFacts",
+    "MessageKind",
+    "Overhead",
+    "SiteImages",
+    "SiteOverhead",
+    "balance",
+    "export_csv",
+    "measure",
+    "merge",
+    "overhead",
+]

@@ -1,0 +1,231 @@
+"""The books of a run: nodes' ledgers merged, balanced message by message, and summed up as overhead."""
+
+from __future__ import annotations
+
+import csv
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mple.meter.facts import MessageKind
+from mple.meter.ledger import _SCHEMA, GRPC_PREFIX_BYTES
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Balance:
+    """How well the two ends' books agree."""
+
+    matched: int
+    """Messages that one end sent and the other received with equal size."""
+    only_sent: int
+    """Sent by one end, not in the other's book: lost, or cut with a broken stream."""
+    only_received: int
+    size_differs: int
+    offenders: tuple[str, ...]
+    """The first few that don't match, in words."""
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every message has its twin."""
+        return not (self.only_sent or self.only_received or self.size_differs)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SiteImages:
+    """What a site contributed."""
+
+    name: str
+    images: int
+    raw_pixel_bytes: int
+    """Channels x height x width of all its images, one byte a value."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SiteOverhead:
+    """All bytes of one site's links, both directions, each counted once; framed bytes are their sum."""
+
+    name: str
+    images: int
+    raw_pixel_bytes: int
+    uplink_bytes: int
+    downlink_bytes: int
+    data_bytes: int
+    """Codes and scales of training and test samples."""
+    label_bytes: int
+    layer_bytes: int
+    logits_bytes: int
+    setup_bytes: int
+    """Whole messages of set-up: joining, stem, envelopes."""
+    control_bytes: int
+    """Requests, scores, events, reports, and the fields around all freight."""
+    framing_bytes: int
+    """gRPC's prefixes."""
+
+    @property
+    def total_bytes(self) -> int:
+        """Framed bytes of both directions."""
+        return self.uplink_bytes + self.downlink_bytes
+
+    @property
+    def ratio(self) -> float:
+        """All bytes over raw pixel bytes."""
+        return self.total_bytes / self.raw_pixel_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Overhead:
+    """Of a run: its sites' links."""
+
+    sites: tuple[SiteOverhead, ...]
+
+    def sum(self, field: str) -> int:
+        """A field summed over the sites."""
+        return sum(int(getattr(site, field)) for site in self.sites)
+
+    @property
+    def ratio(self) -> float:
+        """All bytes over raw pixel bytes, over all sites."""
+        return self.sum("total_bytes") / max(1, self.sum("raw_pixel_bytes"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KindRow:
+    """Sums over one kind of message in one direction, as the sites see it."""
+
+    kind: MessageKind
+    direction: str
+    messages: int
+    payload_bytes: int
+    framed_bytes: int
+
+
+def merge(ledgers: Sequence[Path], merged: Path) -> None:
+    """Copy the rows of several nodes' ledgers into one new file.
+
+    Raises:
+        FileExistsError: `merged` is already there.
+    """
+    if merged.exists():
+        raise FileExistsError(f"{merged} already exists; remove it to merge anew")
+    with _opened(merged) as books:
+        books.execute(_SCHEMA)
+        for number, path in enumerate(ledgers):
+            books.execute(f"ATTACH DATABASE ? AS part{number}", (str(path),))
+            books.execute(f"INSERT INTO messages SELECT * FROM part{number}.messages")  # noqa: S608
+            books.commit()
+            books.execute(f"DETACH DATABASE part{number}")
+        books.execute("CREATE INDEX by_message ON messages (call_id, idx, direction)")
+        books.commit()
+
+
+def balance(merged: Path) -> Balance:
+    """Match each sent message with the received one of the same call, direction and place.
+
+    Messages with a node that keeps no ledger here (health probes of others) don't match and are named.
+    """
+    with _opened(merged) as books:
+        sides = (
+            "SELECT {a}.node, {a}.method, {a}.call_id, {a}.idx, {a}.serialized_bytes, {b}.serialized_bytes "
+            "FROM messages {a} LEFT JOIN messages {b} ON {b}.call_id = {a}.call_id AND {b}.idx = {a}.idx "
+            "AND {b}.direction = '{other}' AND {b}.node != {a}.node WHERE {a}.direction = '{own}'"
+        )
+        sent = books.execute(sides.format(a="s", b="r", own="sent", other="received"))
+        matched = only_sent = size_differs = 0
+        offenders: list[str] = []
+        for node, method, call, idx, own, twin in sent:
+            if own == twin:
+                matched += 1
+                continue
+            only_sent += twin is None
+            size_differs += twin is not None
+            if len(offenders) < _SHOWN:
+                offenders.append(f"{node} sent {method} {call}/{idx} of {own} B, the other end has {twin or 'nothing'}")
+        only_received = 0
+        for node, method, call, idx, own, twin in books.execute(
+            sides.format(a="r", b="s", own="received", other="sent")
+        ):
+            if twin is None:
+                only_received += 1
+                if len(offenders) < _SHOWN:
+                    offenders.append(f"{node} received {method} {call}/{idx} of {own} B that nobody sent")
+    return Balance(
+        matched=matched,
+        only_sent=only_sent,
+        only_received=only_received,
+        size_differs=size_differs,
+        offenders=tuple(offenders),
+    )
+
+
+def overhead(merged: Path, sites: Sequence[SiteImages]) -> Overhead:
+    """Split each site's bytes, from its own book: every byte is in exactly one part."""
+    with _opened(merged) as books:
+        return Overhead(tuple(_site_overhead(books, site) for site in sites))
+
+
+def bytes_by_kind(merged: Path) -> list[KindRow]:
+    """Sums by kind and direction over all sites' own books, largest first."""
+    with _opened(merged) as books:
+        rows = books.execute(
+            "SELECT kind, direction, COUNT(*), SUM(payload_bytes + label_bytes), SUM(framed_bytes) FROM messages "
+            "WHERE node LIKE 'site/%' GROUP BY kind, direction ORDER BY SUM(framed_bytes) DESC"
+        ).fetchall()
+    return [
+        KindRow(kind=MessageKind(kind), direction=way, messages=count, payload_bytes=payload, framed_bytes=framed)
+        for kind, way, count, payload, framed in rows
+    ]
+
+
+def export_csv(merged: Path, out: Path) -> None:
+    """All rows as CSV with a header, oldest first."""
+    with _opened(merged) as books, out.open("w", newline="", encoding="utf-8") as file:
+        rows = books.execute("SELECT * FROM messages ORDER BY time_unix_ns")
+        writer = csv.writer(file)
+        writer.writerow([column[0] for column in rows.description])
+        writer.writerows(rows)
+
+
+def _site_overhead(books: sqlite3.Connection, site: SiteImages) -> SiteOverhead:
+    up = down = data = labels = layer = logits = setup = framed = count = 0
+    for direction, kind, messages, payload, label, serialized, all_framed in books.execute(
+        "SELECT direction, kind, COUNT(*), SUM(payload_bytes), SUM(label_bytes), SUM(serialized_bytes), "
+        "SUM(framed_bytes) FROM messages WHERE node = ? GROUP BY direction, kind",
+        (f"site/{site.name}",),
+    ):
+        up += all_framed * (direction == "sent")
+        down += all_framed * (direction == "received")
+        framed += all_framed
+        count += messages
+        labels += label
+        data += payload if kind in (MessageKind.DATA, MessageKind.TEST_DATA, MessageKind.PREDICT) else 0
+        layer += payload if kind == MessageKind.LAYER else 0
+        logits += payload if kind == MessageKind.LOGITS else 0
+        setup += serialized if kind == MessageKind.SETUP else 0
+    framing = count * GRPC_PREFIX_BYTES
+    return SiteOverhead(
+        name=site.name,
+        images=site.images,
+        raw_pixel_bytes=site.raw_pixel_bytes,
+        uplink_bytes=up,
+        downlink_bytes=down,
+        data_bytes=data,
+        label_bytes=labels,
+        layer_bytes=layer,
+        logits_bytes=logits,
+        setup_bytes=setup,
+        control_bytes=framed - framing - data - labels - layer - logits - setup,
+        framing_bytes=framing,
+    )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(path)
+    try:
+        yield connection
+    finally:
+        connection.close()

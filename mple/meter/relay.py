@@ -1,0 +1,112 @@
+"""A TCP relay that counts: what really crossed a port, TLS and HTTP/2 included. For checks and for cutting links."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+_PIECE_BYTES = 256 * 1024
+
+
+class CountingRelay:
+    """Listens on a free port of 127.0.0.1 and passes everything on to a target, counting exactly.
+
+    Two threads per connection; memory is bounded by one piece per direction.
+    """
+
+    def __init__(self, target_host: str, target_port: int) -> None:
+        self._target = (target_host, target_port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._lock = threading.Lock()
+        self._links: set[socket.socket] = set()
+        self._up = self._down = self._connections = 0
+        self._closed = False
+        threading.Thread(target=self._accept, name="relay", daemon=True).start()
+
+    @property
+    def bytes_up(self) -> int:
+        """Bytes from the dialling side to the target."""
+        with self._lock:
+            return self._up
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes from the target to the dialling side."""
+        with self._lock:
+            return self._down
+
+    @property
+    def connections(self) -> int:
+        """Connections that reached the target."""
+        with self._lock:
+            return self._connections
+
+    def drop_connections(self) -> int:
+        """Cut every open connection at once; returns how many there were. New ones are let in."""
+        with self._lock:
+            links, self._links = self._links, set()
+        for link in links:
+            _cut(link)
+        return len(links) // 2
+
+    def close(self) -> None:
+        """Stop listening and cut what is open."""
+        self._closed = True
+        _cut(self._listener)
+        self.drop_connections()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                if self._closed:
+                    return
+                raise
+            try:
+                far = socket.create_connection(self._target, timeout=10.0)
+            except OSError:
+                near.close()
+                continue
+            far.settimeout(None)
+            for link in (near, far):
+                link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self._lock:
+                self._links |= {near, far}
+                self._connections += 1
+            threading.Thread(target=self._link, args=(near, far), name="relay-link", daemon=True).start()
+
+    def _link(self, near: socket.socket, far: socket.socket) -> None:
+        back = threading.Thread(target=self._pass_on, args=(far, near, False), name="relay-link", daemon=True)
+        back.start()
+        self._pass_on(near, far, True)
+        back.join()
+        with self._lock:
+            self._links -= {near, far}
+        near.close()
+        far.close()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket, up: bool) -> None:
+        piece = memoryview(bytearray(_PIECE_BYTES))
+        try:
+            while size := source.recv_into(piece):
+                sink.sendall(piece[:size])
+                with self._lock:
+                    if up:
+                        self._up += size
+                    else:
+                        self._down += size
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            # Either end broke the connection: the other one must see it too.
+            _cut(source)
+            _cut(sink)
+
+
+def _cut(link: socket.socket) -> None:
+    try:
+        link.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # it was not connected any more
+    link.close()

@@ -1,0 +1,32 @@
+"""Remote calls: one channel factory, one server factory, one error catalogue; mutual TLS and metering always on."""
+
+import os
+
+# gRPC reads this at import. No process of ours forks after a channel exists, and its fork hooks cost and hang.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+from mple.rpc.channel import open_channel
+from mple.rpc.errors import ErrorCode, MpleError, error_of
+from mple.rpc.guard import guarded
+from mple.rpc.identity import Party, Role
+from mple.rpc.server import PortError, RpcServer, build_server
+from mple.rpc.tls import AwayError, TlsError, TlsFiles, own_party, probe, verify_remote
+
+__all__ = [
+    "AwayError",
+    "ErrorCode",
+    "MpleError",
+    "Party",
+    "PortError",
+    "Role",
+    "RpcServer",
+    "TlsError",
+    "TlsFiles",
+    "build_server",
+    "error_of",
+    "guarded",
+    "open_channel",
+    "own_party",
+    "probe",
+    "verify_remote",
+]

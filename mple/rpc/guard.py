@@ -1,0 +1,72 @@
+"""What stands before every served call: who calls, may they, and how errors leave."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, Protocol
+
+import grpc
+
+from mple.rpc.errors import CATALOGUE, METADATA_KEY, ErrorCode, MpleError
+from mple.rpc.identity import Party, Role, peer_of
+
+_LOGGER = logging.getLogger("mple.rpc")
+
+
+class Guarded(Protocol):
+    """A service that knows its consortium."""
+
+    consortium: str
+
+
+def guarded(*roles: Role) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Let a service method take the verified caller as its last argument, and only callers of these roles in.
+
+    Works for methods that return a response and for generators of responses. A `MpleError` ends the call with its
+    code; any other exception is logged with its traceback and ends the call as INTERNAL.
+    """
+
+    def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
+        def admitted(service: Guarded, context: grpc.ServicerContext) -> Party:
+            peer = peer_of(context)
+            if peer.consortium != service.consortium:
+                raise MpleError(ErrorCode.FOREIGN_CONSORTIUM, f"{peer.uri} calls consortium {service.consortium}")
+            if peer.role not in roles:
+                raise MpleError(ErrorCode.ROLE_NOT_ALLOWED, f"{peer.label} calls {method.__name__}")
+            return peer
+
+        @functools.wraps(method)
+        def unary(service: Guarded, request: object, context: grpc.ServicerContext) -> object:
+            try:
+                return method(service, request, context, admitted(service, context))
+            except Exception as fault:
+                _abort(context, fault, method.__name__)
+
+        @functools.wraps(method)
+        def stream(service: Guarded, request: object, context: grpc.ServicerContext) -> Iterator[object]:
+            try:
+                yield from method(service, request, context, admitted(service, context))
+            except Exception as fault:
+                _abort(context, fault, method.__name__)
+
+        return stream if inspect.isgeneratorfunction(method) else unary
+
+    return decorate
+
+
+def _abort(context: grpc.ServicerContext, fault: Exception, method: str) -> NoReturn:
+    if isinstance(fault, grpc.RpcError):
+        # The caller is gone: its request iterator raised. There is nobody left to answer.
+        _LOGGER.info("%s: the caller broke the call off", method)
+        context.abort(grpc.StatusCode.CANCELLED, "the caller broke the call off")
+    error = fault if isinstance(fault, MpleError) else MpleError(ErrorCode.INTERNAL)
+    if error.code is ErrorCode.INTERNAL:
+        _LOGGER.error("%s failed", method, exc_info=fault)
+        error = MpleError(ErrorCode.INTERNAL)
+    else:
+        _LOGGER.warning("%s refused: %s", method, error)
+    context.set_trailing_metadata(((METADATA_KEY, error.code.value),))
+    context.abort(CATALOGUE[error.code].status, str(error))

@@ -1,0 +1,74 @@
+"""Who a party is: the URI in its certificate's subject alternative name, never a field of a message."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+import grpc
+
+from mple.rpc.errors import ErrorCode, MpleError
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+class Role(StrEnum):
+    """What a party does."""
+
+    SITE = "site"
+    COORDINATOR = "coordinator"
+    COMPUTE = "compute"
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """One party of a consortium."""
+
+    consortium: str
+    role: Role
+    name: str
+
+    def __post_init__(self) -> None:
+        for what, text in (("consortium", self.consortium), ("name", self.name)):
+            if not _NAME.fullmatch(text):
+                raise ValueError(f"{what} {text!r}: use 1 to 63 lower-case letters, digits and inner hyphens")
+
+    @property
+    def uri(self) -> str:
+        """As in the certificate: mple://consortium/role/name."""
+        return f"mple://{self.consortium}/{self.role}/{self.name}"
+
+    @property
+    def label(self) -> str:
+        """As in ledgers and logs: role/name."""
+        return f"{self.role}/{self.name}"
+
+    @classmethod
+    def parse(cls, uri: str) -> Party:
+        """The party of a URI.
+
+        Raises:
+            ValueError: It is no mple URI.
+        """
+        scheme, _, rest = uri.partition("://")
+        parts = rest.split("/")
+        if scheme != "mple" or len(parts) != 3 or parts[1] not in set(Role):
+            raise ValueError(f"{uri!r} is no identity; needs mple://consortium/role/name with a role of {list(Role)}")
+        return cls(parts[0], Role(parts[1]), parts[2])
+
+
+def peer_of(context: grpc.ServicerContext) -> Party:
+    """The caller, from its verified certificate.
+
+    Raises:
+        MpleError: UNIDENTIFIED when the certificate bears no mple URI or several.
+    """
+    uris = [value.decode("utf-8", "replace") for value in context.auth_context().get("peer_uri", ())]
+    ours = [uri for uri in uris if uri.startswith("mple://")]
+    if len(ours) != 1:
+        raise MpleError(ErrorCode.UNIDENTIFIED, f"the certificate bears {len(ours)} mple URIs; needs one")
+    try:
+        return Party.parse(ours[0])
+    except ValueError as fault:
+        raise MpleError(ErrorCode.UNIDENTIFIED, str(fault)) from None

@@ -1,0 +1,204 @@
+"""Metering where bytes are made: every message's size is taken as its (de)serializer runs, on both ends.
+
+The dialling party names each call by a random id that travels as metadata `mple-call`; both ends number a call's
+messages per direction from 0. So the two ends' books can be matched message by message.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from mple.meter import Direction, Ledger, LedgerEntry, measure
+from mple.rpc.errors import MpleError
+from mple.rpc.identity import peer_of
+
+CALL_KEY = "mple-call"
+_UNKNOWN_PEER = "unknown"
+Serializer = Callable[[Any], bytes]
+Deserializer = Callable[[bytes], Any]
+
+
+class CallMeter:
+    """The messages of one call. Entries wait until the peer is known."""
+
+    def __init__(self, ledger: Ledger, method: str, call_id: str, peer: str | None) -> None:
+        self._ledger, self._method, self._call_id, self._peer = ledger, method.rpartition("/")[2], call_id, peer
+        self._counts = {Direction.SENT: 0, Direction.RECEIVED: 0}
+        self._waiting: list[tuple[int, Direction, int, Message, int]] = []
+        self._lock = threading.Lock()
+
+    def known(self, peer: str) -> None:
+        """Name the peer and enter what has waited."""
+        with self._lock:
+            self._peer = peer
+            waiting, self._waiting = self._waiting, []
+        for item in waiting:
+            self._enter(peer, *item)
+
+    def serializer(self, inner: Serializer | None) -> Serializer:
+        """Count what `inner` makes."""
+
+        def serialize(message: Any) -> bytes:
+            data = inner(message) if inner is not None else message
+            self._count(Direction.SENT, message, len(data))
+            return data
+
+        return serialize
+
+    def deserializer(self, inner: Deserializer | None) -> Deserializer:
+        """Count what `inner` reads."""
+
+        def deserialize(data: bytes) -> Any:
+            message = inner(data) if inner is not None else data
+            self._count(Direction.RECEIVED, message, len(data))
+            return message
+
+        return deserialize
+
+    def _count(self, direction: Direction, message: Message, size: int) -> None:
+        with self._lock:
+            index = self._counts[direction]
+            self._counts[direction] += 1
+            peer = self._peer
+            if peer is None:
+                self._waiting.append((time.time_ns(), direction, index, message, size))
+                return
+        self._enter(peer, time.time_ns(), direction, index, message, size)
+
+    def _enter(self, peer: str, now_ns: int, direction: Direction, index: int, message: Message, size: int) -> None:
+        self._ledger.record(
+            LedgerEntry(
+                time_unix_ns=now_ns,
+                direction=direction,
+                peer=peer,
+                method=self._method,
+                call_id=self._call_id,
+                index=index,
+                facts=measure(message),
+                serialized_bytes=size,
+            )
+        )
+
+
+class MeteredChannel(grpc.Channel):
+    """A channel whose every message is entered in a ledger; made by `open_channel`."""
+
+    def __init__(self, channel: grpc.Channel, ledger: Ledger, peer: str) -> None:
+        self._channel, self._ledger, self._peer = channel, ledger, peer
+
+    def unary_unary(self, method: str, *a: Any, **k: Any) -> Any:
+        return _Metered(self, self._channel.unary_unary, method, *a, **k)
+
+    def unary_stream(self, method: str, *a: Any, **k: Any) -> Any:
+        return _Metered(self, self._channel.unary_stream, method, *a, **k)
+
+    def stream_unary(self, method: str, *a: Any, **k: Any) -> Any:
+        return _Metered(self, self._channel.stream_unary, method, *a, **k)
+
+    def stream_stream(self, method: str, *a: Any, **k: Any) -> Any:
+        return _Metered(self, self._channel.stream_stream, method, *a, **k)
+
+    def new_call(self, method: str) -> tuple[str, CallMeter]:
+        """An id and a meter for one call."""
+        call_id = secrets.token_hex(8)
+        return call_id, CallMeter(self._ledger, method, call_id, self._peer)
+
+    def subscribe(self, callback: Any, try_to_connect: bool = False) -> None:
+        self._channel.subscribe(callback, try_to_connect)
+
+    def unsubscribe(self, callback: Any) -> None:
+        self._channel.unsubscribe(callback)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def __enter__(self) -> MeteredChannel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Metered:
+    """One method of a metered channel. Each call gets (de)serializers of its own, so that they know their call."""
+
+    def __init__(
+        self,
+        channel: MeteredChannel,
+        factory: Callable[..., Any],
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        **options: Any,
+    ) -> None:
+        self._channel, self._factory, self._method, self._options = channel, factory, method, options
+        self._serializer, self._deserializer = request_serializer, response_deserializer
+
+    def __call__(self, request: Any, *a: Any, metadata: Any = None, **k: Any) -> Any:
+        inner, metadata = self._begin(metadata)
+        return inner(request, *a, metadata=metadata, **k)
+
+    def with_call(self, request: Any, *a: Any, metadata: Any = None, **k: Any) -> Any:
+        inner, metadata = self._begin(metadata)
+        return inner.with_call(request, *a, metadata=metadata, **k)
+
+    def future(self, request: Any, *a: Any, metadata: Any = None, **k: Any) -> Any:
+        inner, metadata = self._begin(metadata)
+        return inner.future(request, *a, metadata=metadata, **k)
+
+    def _begin(self, metadata: Any) -> tuple[Any, tuple[tuple[str, str], ...]]:
+        call_id, meter = self._channel.new_call(self._method)
+        inner = self._factory(
+            self._method, meter.serializer(self._serializer), meter.deserializer(self._deserializer), **self._options
+        )
+        return inner, (*(metadata or ()), (CALL_KEY, call_id))
+
+
+class MeteringInterceptor(grpc.ServerInterceptor):
+    """Enters every message that a server receives and sends in a ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
+        handler = continuation(details)
+        if handler is None:
+            return None
+        sent = dict(details.invocation_metadata or ()).get(CALL_KEY)
+        call_id = sent if isinstance(sent, str) and len(sent) == 16 else secrets.token_hex(8)
+        meter = CallMeter(self._ledger, details.method, call_id, None)
+        name = {
+            (False, False): "unary_unary",
+            (False, True): "unary_stream",
+            (True, False): "stream_unary",
+            (True, True): "stream_stream",
+        }[(handler.request_streaming, handler.response_streaming)]
+        behaviour = getattr(handler, name)
+
+        def unary(request: Any, context: grpc.ServicerContext) -> Any:
+            meter.known(_label(context))
+            return behaviour(request, context)
+
+        def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+            meter.known(_label(context))
+            yield from behaviour(request, context)
+
+        return handler._replace(
+            request_deserializer=meter.deserializer(handler.request_deserializer),
+            response_serializer=meter.serializer(handler.response_serializer),
+            **{name: stream if handler.response_streaming else unary},
+        )
+
+
+def _label(context: grpc.ServicerContext) -> str:
+    try:
+        return peer_of(context).label
+    except MpleError:
+        return _UNKNOWN_PEER

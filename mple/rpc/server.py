@@ -1,0 +1,98 @@
+"""The one factory of servers: mutual TLS required, bounded threads, health service, metering, no shared port."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from mple.meter import Ledger
+from mple.rpc.metering import MeteringInterceptor
+from mple.rpc.settings import SERVING_OPTIONS
+from mple.rpc.tls import TlsFiles, split_address
+
+_UNARY_SLACK = 8
+
+
+class PortError(ValueError):
+    """The address can't be listened on."""
+
+
+@dataclass(frozen=True, slots=True)
+class RpcServer:
+    """A built server; NOT_SERVING until it is started and again while it stops."""
+
+    server: grpc.Server
+    address: str
+    """Where it listens, with the real port where 0 was asked for."""
+    _health: health.HealthServicer
+
+    def start(self) -> None:
+        """Take calls from now on."""
+        self.server.start()
+        self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+
+    def stop(self, grace_s: float) -> None:
+        """Take no new calls, let open ones end for `grace_s` seconds, then cut them."""
+        self._health.enter_graceful_shutdown()
+        stopped: threading.Event = self.server.stop(grace_s)
+        stopped.wait()
+
+
+def build_server(listen: str, tls: TlsFiles, ledger: Ledger, *, streams: int) -> RpcServer:
+    """A server that knows its callers by their certificates; add services, then `start`.
+
+    Each open stream holds a thread; calls beyond `streams` and some slack are refused with RESOURCE_EXHAUSTED instead
+    of waiting silently. Renewed certificate files are used for new connections without a restart.
+
+    Args:
+        listen: "host:port"; port 0 takes a free one.
+        tls: The node's files, already checked.
+        ledger: Gets every message.
+        streams: Streams that may be open at once.
+
+    Raises:
+        PortError: The port is taken or the address is not this machine's.
+    """
+    threads = streams + _UNARY_SLACK
+    server = grpc.server(
+        ThreadPoolExecutor(threads, thread_name_prefix="rpc"),
+        interceptors=(MeteringInterceptor(ledger),),
+        options=SERVING_OPTIONS,
+        maximum_concurrent_rpcs=threads,
+    )
+    host, port = split_address(listen)
+    try:
+        bound = server.add_secure_port(listen, _reloading(tls))
+    except RuntimeError:
+        bound = 0
+    if bound == 0:
+        raise PortError(f"can't listen on {listen}: another program has the port, or it is not this machine's address")
+    status = health.HealthServicer()
+    status.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    return RpcServer(server, f"{host}:{bound if port == 0 else port}", status)
+
+
+def _reloading(tls: TlsFiles) -> grpc.ServerCredentials:
+    def stamp() -> tuple[int, ...]:
+        return tuple(path.stat().st_mtime_ns for path in (tls.ca, tls.certificate, tls.key))
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration(
+            [(tls.key.read_bytes(), tls.certificate.read_bytes())], root_certificates=tls.ca.read_bytes()
+        )
+
+    seen = [stamp()]
+
+    def renewed() -> grpc.ServerCertificateConfiguration | None:
+        now = stamp()
+        if now == seen[0]:
+            return None
+        seen[0] = now
+        return configuration()
+
+    return grpc.dynamic_ssl_server_credentials(configuration(), renewed, require_client_authentication=True)

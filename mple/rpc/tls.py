@@ -1,0 +1,215 @@
+"""TLS files of a node, and a probe that tells why a connection can't work.
+
+gRPC answers almost every TLS fault with "Socket closed"; the standard library tells them apart. The probe is used
+before the first call and whenever a party stays away.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import stat
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from mple.rpc.identity import Party, Role
+
+_READ_AHEAD_S = 2.0
+
+
+class TlsError(ValueError):
+    """Certificates or keys can't be used; the text says which and what to do."""
+
+
+class AwayError(ConnectionError):
+    """The party does not answer; trying again later may help."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Where a node's certificates lie."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+    @classmethod
+    def in_directory(cls, directory: Path) -> TlsFiles:
+        """`ca.crt`, `node.crt` and `node.key` of a folder."""
+        return cls(directory / "ca.crt", directory / "node.crt", directory / "node.key")
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What a TLS handshake showed: the party, or the fault; `away` tells silence from refusal."""
+
+    party: Party | None
+    fault: str | None
+    away: bool
+
+
+def own_party(files: TlsFiles, role: Role) -> Party:
+    """Check a node's own files and return who they make it.
+
+    Raises:
+        TlsError: A file is missing or unreadable, the key is open to others or not the certificate's, the certificate
+            is out of date, not signed by the authority, without identity, or of another role.
+    """
+    for what, path in (("authority", files.ca), ("certificate", files.certificate), ("key", files.key)):
+        if not path.is_file():
+            raise TlsError(f"no {what} file at {path}; make one with 'mple pki request', approve and install it")
+    mode = stat.S_IMODE(files.key.stat().st_mode)
+    if mode & 0o077:
+        raise TlsError(f"key {files.key} has mode {mode:04o} and is open to others; renew it, or chmod go= it")
+    try:
+        authority = x509.load_pem_x509_certificate(files.ca.read_bytes())
+        certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+        key = load_pem_private_key(files.key.read_bytes(), password=None)
+    except (ValueError, TypeError) as fault:
+        raise TlsError(f"the certificates beside {files.certificate} can't be read: {fault}") from None
+    spki = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if key.public_key().public_bytes(*spki) != certificate.public_key().public_bytes(*spki):
+        raise TlsError(f"key {files.key} is not the key of certificate {files.certificate}; install the right pair")
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        raise TlsError(f"certificate {files.certificate} was not signed by the authority in {files.ca}") from None
+    now = datetime.now(UTC)
+    if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+        raise TlsError(
+            f"certificate {files.certificate} is valid from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} to "
+            f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; renew it, or set this machine's clock"
+        )
+    party = party_of_certificate(certificate)
+    if party.role is not role:
+        raise TlsError(f"certificate {files.certificate} is of {party.label}; this node needs one of role {role}")
+    return party
+
+
+def party_of_certificate(certificate: x509.Certificate) -> Party:
+    """The identity that a certificate bears.
+
+    Raises:
+        TlsError: It bears no mple URI or several.
+    """
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        raise TlsError("the certificate has no subject alternative name; issue it with 'mple pki approve'") from None
+    uris = [uri for uri in names.get_values_for_type(x509.UniformResourceIdentifier) if uri.startswith("mple://")]
+    if len(uris) != 1:
+        raise TlsError(f"the certificate bears {len(uris)} mple identities; needs one")
+    try:
+        return Party.parse(uris[0])
+    except ValueError as fault:
+        raise TlsError(str(fault)) from None
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of "host:port".
+
+    Raises:
+        ValueError: It is something else.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"address {address!r}; write host:port, for example 127.0.0.1:7400")
+    return host.strip("[]"), int(port)
+
+
+def verify_remote(address: str, files: TlsFiles, role: Role, timeout_s: float = 5.0) -> Party:
+    """Who serves at an address, by its certificate.
+
+    Raises:
+        AwayError: Nobody answers now.
+        TlsError: A TLS connection can't work, or who answers is of another role.
+    """
+    probed = probe(address, files, timeout_s)
+    if probed.party is None:
+        if probed.away:
+            raise AwayError(probed.fault)
+        raise TlsError(probed.fault or "unknown fault")
+    if probed.party.role is not role:
+        raise TlsError(f"{address} is {probed.party.label}, not a {role}; check the address in the configuration")
+    return probed.party
+
+
+def probe(address: str, files: TlsFiles, timeout_s: float = 5.0) -> Probed:
+    """Try a TLS handshake as gRPC would and say in one sentence what is wrong with it."""
+    host, port = split_address(address)
+    context = ssl.create_default_context(cafile=str(files.ca))
+    context.load_cert_chain(str(files.certificate), str(files.key))
+    context.set_alpn_protocols(["h2"])
+    try:
+        raw = socket.create_connection((host, port), timeout_s)
+    except ConnectionRefusedError:
+        return _away(f"{address} refused the connection: nothing listens there; is the party started?")
+    except TimeoutError:
+        return _away(f"no answer from {address} within {timeout_s:g} s: check the address and the firewalls between")
+    except socket.gaierror:
+        return Probed(None, f"the name {host!r} is not known here; check the address or the name service", False)
+    except OSError as fault:
+        return _away(f"{address} can't be reached: {fault}")
+    with raw:
+        try:
+            with context.wrap_socket(raw, server_hostname=host) as link:
+                der = link.getpeercert(binary_form=True)
+                link.settimeout(min(timeout_s, _READ_AHEAD_S))
+                refusal = _first_read(link, address)
+        except ssl.SSLCertVerificationError as fault:
+            return Probed(None, _verification(address, host, fault), False)
+        except ssl.SSLEOFError:
+            return _away(f"{address} closed the connection during the handshake; is the party behind it up?")
+        except ssl.SSLError as fault:
+            return Probed(None, _handshake(address, fault), False)
+        except OSError as fault:
+            return _away(f"the connection to {address} broke during the handshake: {fault}")
+    if refusal is not None:
+        return refusal
+    try:
+        return Probed(party_of_certificate(x509.load_der_x509_certificate(der or b"")), None, False)
+    except ValueError as fault:
+        return Probed(None, f"{address}: {fault}", False)
+
+
+def _first_read(link: ssl.SSLSocket, address: str) -> Probed | None:
+    """In TLS 1.3 a refusal of our certificate arrives with the first bytes after the handshake."""
+    try:
+        if link.recv(1) == b"":
+            return _away(f"{address} closed the connection right after the handshake")
+    except TimeoutError:
+        return None
+    except ssl.SSLError as fault:
+        return Probed(None, _handshake(address, fault), False)
+    except OSError as fault:
+        return _away(f"{address} closed the connection right after the handshake: {fault}")
+    return None
+
+
+def _away(fault: str) -> Probed:
+    return Probed(None, fault, True)
+
+
+def _verification(address: str, host: str, fault: ssl.SSLCertVerificationError) -> str:
+    text = fault.verify_message or str(fault)
+    if "Hostname mismatch" in text or "IP address mismatch" in text:
+        return f"the certificate of {address} is not made out for {host!r}: request it again with --host {host}"
+    if "expired" in text:
+        return f"the certificate of {address} has expired: renew it there, or set the clock of one of the machines"
+    if "not yet valid" in text:
+        return f"the certificate of {address} is not valid yet: set the clock of one of the machines"
+    return f"{address} shows a certificate of another authority ({text}): both parties need certificates of one authority"
+
+
+def _handshake(address: str, fault: ssl.SSLError) -> str:
+    reason = (fault.reason or str(fault)).upper()
+    if "WRONG_VERSION_NUMBER" in reason or "RECORD_LAYER" in reason or "HTTP_REQUEST" in reason:
+        return f"{address} does not speak TLS: it is another service or a plain port; check the port"
+    if "ALERT" in reason:
+        return f"{address} refuses this node's certificate ({reason.lower()}): have it issued by the consortium's authority"
+    return f"the TLS handshake with {address} failed ({reason.lower()})"
