@@ -1,1 +1,1 @@
-"""The coordinator: the consortium's office. It knows who takes part under which plan, and sees no picture."""
+"""The coordinator, one process: gathers the parties, makes the plan, sets up the layers, follows the run to its end."""

@@ -1,7 +1,8 @@
-"""`python -m coordinator` is `mple-coordinator`."""
+"""`python -m coordinator`."""
 
 import sys
 
 from coordinator.node import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,95 +1,293 @@
-"""Layers as files: resumable uploads under their digest, chunk by chunk, and downloads.
+"""Layer files: resumable uploads by content, downloads from any offset.
 
-A part file grows only where it ends; its length is the resume offset. Nothing is allocated by a declared size.
+A layer grows as `<sha256>.part` and gets its name only when all bytes are there and have the announced digest. Nothing
+is allocated by a declared size, and a site can have one unfinished file at most.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from coordinator.plan_maker import layer_weight_bytes
+from coordinator.state_file import StateFile, as_bytes
+from mple.plan import Custody, RunPlan
 from mple.rpc import ErrorCode, MpleError
-from mple.v1 import coordinator_pb2
+from mple.v1 import common_pb2, coordinator_pb2
 from mple.wire.layer_file import file_sha256
 
 CHUNK_BYTES = 512 * 1024
+MOST_HEADER_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLayer:
+    """A layer that has been announced."""
+
+    header: coordinator_pb2.LayerHeader
+    released: bool
+
+
+def plan_key_ref(plan: RunPlan, site: str) -> common_pb2.KeyRef:
+    """The message that names a site's key in the plan."""
+    part = plan.site(site)
+    return common_pb2.KeyRef(site=site, epoch=part.key_epoch, fingerprint=bytes.fromhex(part.key_fingerprint))
+
+
+def check_begin(plan: RunPlan, site: str, request: coordinator_pb2.BeginLayerRequest) -> None:
+    """Check what a site announces of its layer.
+
+    Raises:
+        MpleError: PLAN_HASH_MISMATCH, UNKNOWN_KEY_REF, or LAYER_REJECTED for an impossible size or digest.
+    """
+    if request.plan_sha256 != plan.sha256():
+        raise MpleError(
+            ErrorCode.PLAN_HASH_MISMATCH,
+            f"site {site} follows {request.plan_sha256.hex()[:16] or 'none'}, the run {plan.sha256().hex()[:16]}",
+        )
+    if plan.custody is Custody.ESCROW:
+        raise MpleError(ErrorCode.LAYER_REJECTED, "in escrow custody the coordinator builds the layers")
+    header = request.header
+    if header.key_ref != plan_key_ref(plan, site):
+        raise MpleError(
+            ErrorCode.UNKNOWN_KEY_REF,
+            f"site {site} announces a layer of {header.key_ref.site[:80]!r}, epoch {header.key_ref.epoch}, key "
+            f"{header.key_ref.fingerprint.hex()[:16]}; its key in the plan is another",
+        )
+    weight = layer_weight_bytes(plan)
+    if not weight < header.total_bytes <= weight + MOST_HEADER_BYTES:
+        raise MpleError(
+            ErrorCode.LAYER_REJECTED,
+            f"layer file of {header.total_bytes} bytes; under the plan it has {weight} and a header",
+        )
+    if len(header.sha256) != 32:
+        raise MpleError(ErrorCode.LAYER_REJECTED, f"digest of {len(header.sha256)} bytes; SHA-256 has 32")
 
 
 class LayerStore:
-    """A folder of layers, each named by its SHA-256."""
+    """The layers of a run."""
 
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self._directory = directory
+    def __init__(self, file: StateFile, folder: Path) -> None:
+        self._file, self._folder = file, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._writer: dict[bytes, Upload] = {}
+
+    def of_site(self, site: str) -> StoredLayer | None:
+        """What a site has announced."""
+        rows = self._file.rows("SELECT header, released FROM layers WHERE site = ?", site)
+        return _stored(rows[0]) if rows else None
+
+    def with_digest(self, sha256: bytes) -> StoredLayer | None:
+        """The layer of a digest."""
+        rows = self._file.rows("SELECT header, released FROM layers WHERE sha256 = ?", sha256)
+        return _stored(rows[0]) if rows else None
 
     def path(self, sha256: bytes) -> Path:
         """Where a whole layer lies."""
-        return self._directory / f"{sha256.hex()}.safetensors"
+        return self._folder / f"{sha256.hex()}.safetensors"
 
-    def resume_offset(self, header: coordinator_pb2.LayerHeader) -> int:
-        """How many bytes of an announced layer are here."""
+    def begin(self, header: coordinator_pb2.LayerHeader) -> int:
+        """Announce a checked layer and return how many of its bytes are here.
+
+        A site's earlier layer that was not released gives way.
+
+        Raises:
+            MpleError: LAYER_REJECTED when the site's released layer is another, or another site announced these bytes.
+        """
+        site = header.key_ref.site
+        with self._lock, self._file.transaction() as connection:
+            before, same = self.of_site(site), self.with_digest(header.sha256)
+            if same is not None and same.header.key_ref.site != site:
+                raise MpleError(ErrorCode.LAYER_REJECTED, "another site has announced a layer of the same bytes")
+            if before is not None and before.released and before.header.sha256 != header.sha256:
+                raise MpleError(
+                    ErrorCode.LAYER_REJECTED,
+                    f"layer {before.header.sha256.hex()[:16]} of site {site} is already released, and this is another",
+                )
+            if same is None:
+                if before is not None:
+                    self._remove(before.header.sha256)
+                connection.execute(
+                    "INSERT OR REPLACE INTO layers VALUES (?, ?, ?, 0)",
+                    (site, header.sha256, header.SerializeToString(deterministic=True)),
+                )
+            return self._present(header)
+
+    def open_upload(self, site: str, sha256: bytes) -> Upload:
+        """A writer for an announced layer; an older writer of the same layer can write no more.
+
+        Raises:
+            MpleError: UNKNOWN_KEY_REF when the layer is not this site's, LAYER_OFFSET when nobody announced it.
+        """
+        with self._lock:
+            stored = self.with_digest(sha256)
+            if stored is None:
+                raise MpleError(ErrorCode.LAYER_OFFSET, "this layer has not been announced; begin it first")
+            if stored.header.key_ref.site != site:
+                raise MpleError(ErrorCode.UNKNOWN_KEY_REF, f"the layer is not one of site {site}")
+            upload = Upload(self, stored.header)
+            self._writer[sha256] = upload
+            return upload
+
+    def append(self, upload: Upload, offset: int, data: bytes) -> int:
+        """Write one chunk and return how many bytes are here; see `Upload.take`."""
+        header = upload.header
+        with self._lock:
+            if self._writer.get(header.sha256) is not upload:
+                raise MpleError(ErrorCode.LAYER_OFFSET, "another upload of this layer goes on")
+            present = self._present(header)
+            if offset != present:
+                raise MpleError(ErrorCode.LAYER_OFFSET, f"chunk at byte {offset}, expected {present}")
+            if present + len(data) > header.total_bytes:
+                raise MpleError(
+                    ErrorCode.LAYER_REJECTED, f"bytes beyond the announced {header.total_bytes} of the layer file"
+                )
+            if data:
+                with self._part(header.sha256).open("ab") as file:
+                    file.write(data)
+            return present + len(data)
+
+    def complete(self, header: coordinator_pb2.LayerHeader) -> Path:
+        """Check the digest of a whole layer and give the file its name.
+
+        Raises:
+            MpleError: LAYER_DIGEST_MISMATCH; the bytes are gone then.
+        """
+        with self._lock:
+            path, part = self.path(header.sha256), self._part(header.sha256)
+            if path.exists():
+                return path
+            found = file_sha256(part)
+            if found != header.sha256:
+                part.unlink()
+                raise MpleError(
+                    ErrorCode.LAYER_DIGEST_MISMATCH,
+                    f"the bytes have {found.hex()[:16]}, announced was {header.sha256.hex()[:16]}",
+                )
+            self._name(part, path)
+            return path
+
+    def adopt(self, header: coordinator_pb2.LayerHeader, path: Path) -> None:
+        """Take in a layer file that the coordinator has built, in the layers' folder under any name."""
+        self.begin(header)
+        with self._lock:
+            self._name(path, self.path(header.sha256))
+
+    def building(self, site: str) -> Path:
+        """Where the coordinator may build a site's layer before `adopt`."""
+        return self._folder / f"{site}.building"
+
+    def reject(self, sha256: bytes) -> None:
+        """Delete a layer that did not pass review; its site may announce another."""
+        with self._lock, self._file.transaction() as connection:
+            connection.execute("DELETE FROM layers WHERE sha256 = ? AND released = 0", (sha256,))
+            self._remove(sha256)
+
+    def mark_released(self, sha256: bytes) -> None:
+        """Let the compute node have the layer."""
+        with self._file.transaction() as connection:
+            connection.execute(
+                "UPDATE layers SET released = (SELECT MAX(released) + 1 FROM layers) WHERE sha256 = ? AND released = 0",
+                (sha256,),
+            )
+
+    def first_released(self) -> StoredLayer | None:
+        """The layer that was released before all others; `released` counts up from 1."""
+        rows = self._file.rows("SELECT header, released FROM layers WHERE released = 1")
+        return _stored(rows[0]) if rows else None
+
+    def chunks(self, sha256: bytes, offset: int) -> Iterator[coordinator_pb2.DownloadLayerResponse]:
+        """A released layer's bytes from an offset, the last message marked.
+
+        Raises:
+            MpleError: UNKNOWN_KEY_REF for a layer that is not released, LAYER_OFFSET beyond its end.
+        """
+        stored = self.with_digest(sha256)
+        if stored is None or not stored.released:
+            raise MpleError(ErrorCode.UNKNOWN_KEY_REF, f"no released layer has the digest {sha256.hex()[:16]}")
+        total = stored.header.total_bytes
+        if offset > total:
+            raise MpleError(ErrorCode.LAYER_OFFSET, f"offset {offset} of a layer file of {total} bytes")
+        with self.path(sha256).open("rb") as file:
+            file.seek(offset)
+            while True:
+                data = file.read(CHUNK_BYTES)
+                final = offset + len(data) == total
+                yield coordinator_pb2.DownloadLayerResponse(offset=offset, data=data, final=final)
+                offset += len(data)
+                if final:
+                    return
+                if not data:
+                    raise MpleError(ErrorCode.STREAM_TRUNCATED, f"the layer file ends at byte {offset} of {total}")
+
+    def _present(self, header: coordinator_pb2.LayerHeader) -> int:
         if self.path(header.sha256).exists():
             return int(header.total_bytes)
         part = self._part(header.sha256)
         return part.stat().st_size if part.exists() else 0
 
-    def receive(
-        self, header: coordinator_pb2.LayerHeader, chunks: Iterator[coordinator_pb2.UploadLayerRequest]
-    ) -> Path:
-        """Take in the rest of an announced layer and return its file, checked by digest.
+    def _part(self, sha256: bytes) -> Path:
+        return self._folder / f"{sha256.hex()}.part"
 
-        Raises:
-            MpleError: LAYER_OFFSET, STREAM_TRUNCATED or LAYER_DIGEST_MISMATCH. After the last the part is gone; after
-                the others what came before stays and can be gone on from.
-        """
-        whole = self.path(header.sha256)
-        if whole.exists():
-            for _ in chunks:
-                pass
-            return whole
-        part = self._part(header.sha256)
-        final = False
-        with part.open("ab") as file:
-            at = file.tell()
-            for chunk in chunks:
-                if final or chunk.offset != at or len(chunk.data) > CHUNK_BYTES or at + len(chunk.data) > header.total_bytes:
-                    raise MpleError(
-                        ErrorCode.LAYER_OFFSET,
-                        f"a chunk of {len(chunk.data)} bytes at {chunk.offset}; {at} of {header.total_bytes} are here",
-                    )
-                file.write(chunk.data)
-                at, final = at + len(chunk.data), chunk.final
-            file.flush()
-            os.fsync(file.fileno())
-        if not final or at != header.total_bytes:
-            raise MpleError(ErrorCode.STREAM_TRUNCATED, f"the layer ended at byte {at} of {header.total_bytes}")
-        if file_sha256(part) != header.sha256:
-            part.unlink()
-            raise MpleError(ErrorCode.LAYER_DIGEST_MISMATCH, f"layer of {header.key_ref.site}; upload it again")
-        os.replace(part, whole)
-        return whole
-
-    def send(self, sha256: bytes, offset: int) -> Iterator[coordinator_pb2.DownloadLayerResponse]:
-        """A whole layer's bytes from an offset on.
-
-        Raises:
-            MpleError: LAYER_OFFSET when the offset lies behind the end.
-        """
-        path = self.path(sha256)
-        total = path.stat().st_size
-        if not 0 <= offset < total:
-            raise MpleError(ErrorCode.LAYER_OFFSET, f"offset {offset} in a layer of {total} bytes")
-        with path.open("rb") as file:
-            file.seek(offset)
-            while data := file.read(CHUNK_BYTES):
-                final = offset + len(data) == total
-                yield coordinator_pb2.DownloadLayerResponse(offset=offset, data=data, final=final)
-                offset += len(data)
-
-    def discard(self, sha256: bytes) -> None:
-        """Delete a layer that was not accepted."""
+    def _remove(self, sha256: bytes) -> None:
+        self._writer.pop(sha256, None)
+        self._part(sha256).unlink(missing_ok=True)
         self.path(sha256).unlink(missing_ok=True)
 
-    def _part(self, sha256: bytes) -> Path:
-        return self._directory / f"{sha256.hex()}.part"
+    def _name(self, part: Path, path: Path) -> None:
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+class Upload:
+    """One stream of a layer's bytes: chunks in order, then the mark of the last, then nothing."""
+
+    def __init__(self, store: LayerStore, header: coordinator_pb2.LayerHeader) -> None:
+        self.header = header
+        self._store = store
+        self._final = False
+
+    def take(self, message: coordinator_pb2.UploadLayerRequest) -> None:
+        """Keep one message's bytes.
+
+        Raises:
+            MpleError: BATCH_MALFORMED for a chunk that is empty, too long or behind the last, LAYER_OFFSET for one that
+                does not go on where the file ends, LAYER_REJECTED beyond the announced size, STREAM_TRUNCATED when the
+                last comes early.
+        """
+        if self._final:
+            raise MpleError(ErrorCode.BATCH_MALFORMED, "a message follows the one that was marked as the last")
+        if len(message.data) > CHUNK_BYTES:
+            raise MpleError(ErrorCode.BATCH_MALFORMED, f"chunk of {len(message.data)} bytes; allowed are {CHUNK_BYTES}")
+        if not message.data and not message.final:
+            raise MpleError(ErrorCode.BATCH_MALFORMED, "an empty chunk that is not the last")
+        present = self._store.append(self, message.offset, message.data)
+        if message.final and present != self.header.total_bytes:
+            raise MpleError(
+                ErrorCode.STREAM_TRUNCATED, f"marked as the last at byte {present} of {self.header.total_bytes}"
+            )
+        self._final = message.final
+
+    def finish(self) -> Path:
+        """The whole file, its digest checked.
+
+        Raises:
+            MpleError: STREAM_TRUNCATED when the last message never came (what came is kept), LAYER_DIGEST_MISMATCH.
+        """
+        if not self._final:
+            raise MpleError(ErrorCode.STREAM_TRUNCATED, "the stream ended before its last message; begin again to go on")
+        return self._store.complete(self.header)
+
+
+def _stored(row: tuple[object, ...]) -> StoredLayer:
+    return StoredLayer(coordinator_pb2.LayerHeader.FromString(as_bytes(row[0])), bool(row[1]))

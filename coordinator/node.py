@@ -1,31 +1,34 @@
-"""The coordinator process: serve one run until it has ended."""
+"""The coordinator's process: serve one run until it has ended."""
 
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Sequence
 
 import torch
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
-from coordinator.layer_store import LayerStore
+from coordinator.escrow import EscrowOffice
+from coordinator.layer_desk import LayerDesk
 from coordinator.phases import Phase
-from coordinator.run_office import RunOffice
+from coordinator.run import Run
 from coordinator.service import CoordinatorService
-from coordinator.store import RunStore
+from coordinator.state_file import StateFile
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger
 from mple.node import run_node
 from mple.node.logs import log, open_log
 from mple.plan import CoordinatorSettings
-from mple.rpc import ErrorCode, MpleError, Role, TlsFiles, build_server, own_party
+from mple.rpc import Role, TlsFiles, build_server, own_party
 from mple.v1 import coordinator_pb2_grpc
 
 _LOGGER = logging.getLogger("mple.coordinator")
-_GRACE_S = 10.0
+_NEWS_GRACE_S = 5.0
+_TOTALS_GRACE_S = 15.0
+_STOP_GRACE_S = 2.0
+_POLL_S = 0.2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,49 +37,71 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def serve(settings: CoordinatorSettings, stop: threading.Event) -> ExitCode:
-    """Serve until the run has ended and its parties know.
+    """Serve a run until it has ended and its parties know, or until `stop`.
+
+    Started again on the same state folder, it goes on where it was.
 
     Raises:
-        ValueError: Configuration, certificates or a busy port.
-        MpleError: RUN_FAILED when the run failed.
+        ValueError: Configuration, certificates, state folder or a busy port.
     """
     torch.set_num_threads(settings.threads)
     settings.state.mkdir(parents=True, exist_ok=True)
     tls = TlsFiles.in_directory(settings.tls)
     me = own_party(tls, Role.COORDINATOR)
     open_log(settings.state, me.name)
-    store = RunStore(settings.state / "coordinator.sqlite")
-    certificate = x509.load_pem_x509_certificate(tls.certificate.read_bytes())
-    store.keep_fact("own_certificate", certificate.public_bytes(Encoding.DER))
-    with Ledger(settings.state / "ledger.sqlite", me.label) as ledger:
-        office = RunOffice(
-            settings, me, store, LayerStore(settings.state / "layers"), tls.key, on_phase=ledger.set_phase
-        )
-        ledger.set_run(office.run_id)
+    certificate_der = ssl.PEM_cert_to_DER_cert(tls.certificate.read_text(encoding="ascii"))
+    with StateFile(settings.state) as file, Ledger(settings.state / "ledger.sqlite", me.label) as ledger:
+        run = Run(settings, me, certificate_der, file, ledger.set_phase)
+        ledger.set_run(run.run_id)
+        desk = LayerDesk(run)
+        office = EscrowOffice(run, desk, tls.key)
+        service = CoordinatorService(run, desk)
+        # Each party may watch and move a layer, and hold a broken stream that is not noticed yet.
         built = build_server(settings.listen, tls, ledger, streams=3 * (len(settings.run.sites) + 1))
-        coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(
-            CoordinatorService(office, store, me.consortium), built.server
-        )
+        coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(service, built.server)
         built.start()
-        log(_LOGGER, logging.INFO, "listening", f"run {office.run_id}: listening on {built.address}")
+        log(_LOGGER, logging.INFO, "listening", f"listening on {built.address}", run_id=run.run_id)
         try:
-            while not (stop.is_set() or (office.ended.is_set() and not settings.stay)):
-                office.ended.wait(0.2) if not settings.stay else stop.wait(0.2)
-            if office.ended.is_set() and not stop.is_set():
-                _let_parties_leave(ledger)
+            office.resume()
+            return _follow(run, service, settings, stop)
         finally:
-            built.stop(grace_s=1.0 if stop.is_set() else _GRACE_S)
-            store.close()
-    if office.state.phase is Phase.FAILED:
-        raise MpleError(ErrorCode.RUN_FAILED, office.state.reason)
-    return ExitCode.DONE if office.state.phase is Phase.FINISHED else ExitCode.INTERRUPTED
+            office.stop(_STOP_GRACE_S)
+            run.log.close()
+            built.stop(_STOP_GRACE_S)
 
 
-def _let_parties_leave(ledger: Ledger) -> None:
-    """Go on until the books have been quiet for a second: the last event is out, the last reports are in."""
-    give_up_at = time.monotonic() + _GRACE_S
-    seen, quiet_since = ledger.totals(), time.monotonic()
-    while time.monotonic() < give_up_at and time.monotonic() - quiet_since < 1.0:
-        time.sleep(0.1)
-        if ledger.totals() != seen:
-            seen, quiet_since = ledger.totals(), time.monotonic()
+def _follow(run: Run, service: CoordinatorService, settings: CoordinatorSettings, stop: threading.Event) -> ExitCode:
+    while not run.state().ended:
+        if stop.is_set():
+            log(_LOGGER, logging.INFO, "stopped", "stopped before the run has ended; start again to go on")
+            return ExitCode.INTERRUPTED
+        with run.file.changed:
+            run.file.changed.wait(_POLL_S)
+    state = run.state()
+    failed = state.phase is Phase.FAILED
+    _let_all_know(run, service, totals_due=not failed, stop=stop)
+    if settings.stay:
+        log(_LOGGER, logging.INFO, "staying", "the run has ended; serving until stopped")
+        stop.wait()
+        return ExitCode.RUN_FAILED if failed else ExitCode.INTERRUPTED
+    return ExitCode.RUN_FAILED if failed else ExitCode.DONE
+
+
+def _let_all_know(run: Run, service: CoordinatorService, *, totals_due: bool, stop: threading.Event) -> None:
+    """Wait a while for every party to have the last event, and for the sites' ledger totals."""
+    last = run.log.last_sequence()
+    state = run.state()
+    sites = {f"site/{site}" for site in state.joined}
+    parties = sites | ({f"compute/{run.settings.run.compute}"} if state.compute_joined else set())
+    began = time.monotonic()
+    while not stop.is_set():
+        silent = parties - service.seen_by(last)
+        missing = sites - run.totals_from() if totals_due else set()
+        grace_s = _NEWS_GRACE_S if silent else _TOTALS_GRACE_S
+        if not silent and not missing:
+            return
+        if time.monotonic() - began >= grace_s:
+            text = f"ending without {', '.join(sorted(silent | missing))}"
+            log(_LOGGER, logging.WARNING, "unheard", f"{text}: not all know that the run has ended")
+            return
+        stop.wait(_POLL_S / 2)

@@ -1,13 +1,16 @@
-"""The phases of a run as a pure state machine: states and events in, states out. No clock, socket or thread.
+"""The phases of a run as a pure state machine: a state and an event in, a state and consequences out.
 
-GATHERING -> SETUP -> TRAINING -> FINISHED, or FAILED from any of the first three. An event that a restarted party
-repeats changes nothing; one that comes too early or too late raises `PhaseError`.
+GATHERING (parties join) -> SETUP (keys, secrets, layers) -> TRAINING -> FINISHED; FAILED from each but the last.
+No clock, socket, thread or file: `coordinator.run` keeps the state and carries the consequences out.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from mple.rpc import ErrorCode, MpleError
 
 
 class Phase(StrEnum):
@@ -20,19 +23,39 @@ class Phase(StrEnum):
     FAILED = "failed"
 
 
-class PhaseError(ValueError):
-    """An event does not belong to the phase."""
+@dataclass(frozen=True, slots=True)
+class SiteJoined:
+    """A site of the run has announced itself."""
+
+    site: str
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
-    """A party has joined, for the first time or again."""
+class ComputeJoined:
+    """The compute node has announced itself."""
 
-    party: str
+    compute: str
 
 
 @dataclass(frozen=True, slots=True)
-class LayerReleased:
+class StemOffered:
+    """The compute node has handed in a stem."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanAgreed:
+    """The plan is made and published."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeySealed:
+    """In escrow custody, a site has left its sealed morph key."""
+
+    site: str
+
+
+@dataclass(frozen=True, slots=True)
+class LayerAccepted:
     """A site's layer has passed review."""
 
     site: str
@@ -44,81 +67,248 @@ class LayersStored:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingDone:
-    """The compute node has trained to the end."""
+class EpochReported:
+    """The compute node has finished an epoch."""
+
+    epoch: int
+    loss: float
+    test_accuracy: float
+    """Negative when none was scored."""
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
-    """A party can't go on."""
-
-    reason: str
+class TrainingDone:
+    """The compute node has finished training."""
 
 
-Event = Joined | LayerReleased | LayersStored | TrainingDone | Failed
+@dataclass(frozen=True, slots=True)
+class PartyFailed:
+    """A party, the coordinator included, can't go on."""
+
+    party: str
+    text: str
+
+
+Event = (
+    SiteJoined
+    | ComputeJoined
+    | StemOffered
+    | PlanAgreed
+    | KeySealed
+    | LayerAccepted
+    | LayersStored
+    | EpochReported
+    | TrainingDone
+    | PartyFailed
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceParty:
+    """Tell all that a party has joined."""
+
+    party: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnnouncePhase:
+    """Tell all of the new phase."""
+
+    phase: Phase
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceLayer:
+    """Tell all that a site's layer is released."""
+
+    site: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceEpoch:
+    """Tell all of an epoch's figures."""
+
+    report: EpochReported
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceFault:
+    """Tell all who failed and how."""
+
+    party: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class MakePlan:
+    """Everybody is here: make the plan, publish it, then step with `PlanAgreed` or `PartyFailed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildLayers:
+    """In escrow custody, all keys are here: build the layers."""
+
+
+Consequence = (
+    AnnounceParty | AnnouncePhase | AnnounceLayer | AnnounceEpoch | AnnounceFault | MakePlan | BuildLayers
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunState:
-    """All that decides what comes next."""
+    """All that the phases depend on."""
 
-    expected: frozenset[str]
-    """Labels of all parties: "site/north", "compute/compute"."""
-    sites: frozenset[str]
-    """Names of the sites."""
+    sites: tuple[str, ...]
+    escrow: bool
+    stem_due: bool
+    """Whether the compute node must offer a stem."""
     phase: Phase = Phase.GATHERING
-    joined: frozenset[str] = frozenset()
-    released: frozenset[str] = frozenset()
     reason: str = ""
+    """Why the run has failed."""
+    joined: frozenset[str] = frozenset()
+    compute_joined: bool = False
+    stem_offered: bool = False
+    keys_sealed: frozenset[str] = frozenset()
+    released: frozenset[str] = frozenset()
 
     @property
     def ended(self) -> bool:
-        """Whether nothing can follow."""
+        """Whether nothing more can happen."""
         return self.phase in (Phase.FINISHED, Phase.FAILED)
 
+    @property
+    def gathered(self) -> bool:
+        """Whether everybody is here and the plan can be made."""
+        return (
+            self.joined == frozenset(self.sites)
+            and self.compute_joined
+            and (self.stem_offered or not self.stem_due)
+        )
 
-def advance(state: RunState, event: Event) -> RunState:
-    """The state after an event.
+    @property
+    def layers_due(self) -> bool:
+        """Whether the coordinator has layers to build: escrow custody, all keys here, not all layers released."""
+        return (
+            self.escrow
+            and self.phase is Phase.SETUP
+            and self.keys_sealed == frozenset(self.sites)
+            and self.released != frozenset(self.sites)
+        )
+
+    def to_json(self) -> bytes:
+        """The state as text; `from_json` reads it back as an equal state."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return json.dumps(
+            {name: sorted(value) if isinstance(value, frozenset) else value for name, value in fields.items()},
+            sort_keys=True,
+        ).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> RunState:
+        """Read a state that `to_json` wrote."""
+        raw = json.loads(text)
+        return cls(
+            sites=tuple(raw["sites"]),
+            escrow=raw["escrow"],
+            stem_due=raw["stem_due"],
+            phase=Phase(raw["phase"]),
+            reason=raw["reason"],
+            joined=frozenset(raw["joined"]),
+            compute_joined=raw["compute_joined"],
+            stem_offered=raw["stem_offered"],
+            keys_sealed=frozenset(raw["keys_sealed"]),
+            released=frozenset(raw["released"]),
+        )
+
+
+Step = tuple[RunState, tuple[Consequence, ...]]
+
+
+def step(state: RunState, event: Event) -> Step:
+    """What an event makes of a state.
+
+    Guarantees: repeats that an honest party's restart brings about (a second join, layers stored once more) change
+    nothing and have no consequence; failures after the end change nothing.
 
     Raises:
-        PhaseError: The event does not belong here.
+        MpleError: WRONG_PHASE when the event is not due in this phase, RUN_FAILED when the run has already failed,
+            UNKNOWN_SITE for a site that is not of the run.
     """
-    match event:
-        case Joined(party):
-            return _joined(state, party)
-        case LayerReleased(site):
-            return _released(state, site)
-        case LayersStored():
-            if state.phase is Phase.SETUP and state.released == state.sites:
-                return replace(state, phase=Phase.TRAINING)
-            return _repeated(state, state.phase in (Phase.TRAINING, Phase.FINISHED), "layers are stored")
-        case TrainingDone():
-            if state.phase is Phase.TRAINING:
-                return replace(state, phase=Phase.FINISHED)
-            return _repeated(state, state.phase is Phase.FINISHED, "training is done")
-        case Failed(reason):
-            return state if state.ended else replace(state, phase=Phase.FAILED, reason=reason)
-
-
-def _joined(state: RunState, party: str) -> RunState:
-    if party not in state.expected:
-        raise PhaseError(f"{party} is not expected in this run")
-    if state.phase is not Phase.GATHERING:
-        return _repeated(state, party in state.joined, f"{party} joins")
-    joined = state.joined | {party}
-    phase = Phase.SETUP if joined == state.expected else Phase.GATHERING
-    return replace(state, joined=joined, phase=phase)
-
-
-def _released(state: RunState, site: str) -> RunState:
-    if site not in state.sites:
-        raise PhaseError(f"the run has no site {site}")
+    if isinstance(event, PartyFailed):
+        return _failed(state, event)
+    if state.phase is Phase.FAILED:
+        raise MpleError(ErrorCode.RUN_FAILED, state.reason)
+    if isinstance(event, SiteJoined | KeySealed | LayerAccepted) and event.site not in state.sites:
+        raise MpleError(ErrorCode.UNKNOWN_SITE, f"site/{event.site}")
+    if state.phase is Phase.GATHERING:
+        return _gathering(state, event)
     if state.phase is Phase.SETUP:
-        return replace(state, released=state.released | {site})
-    return _repeated(state, site in state.released, f"the layer of {site} is released")
+        return _setup(state, event)
+    if isinstance(event, LayersStored):
+        return state, ()
+    if state.phase is Phase.TRAINING:
+        if isinstance(event, EpochReported):
+            return state, (AnnounceEpoch(event),)
+        if isinstance(event, TrainingDone):
+            return _enter(state, Phase.FINISHED)
+    elif isinstance(event, TrainingDone):
+        return state, ()
+    raise _wrong(state, event)
 
 
-def _repeated(state: RunState, allowed: bool, what: str) -> RunState:
-    if not allowed:
-        raise PhaseError(f"{what}, but the run is {state.phase}")
-    return state
+def _gathering(state: RunState, event: Event) -> Step:
+    news: tuple[Consequence, ...] = ()
+    match event:
+        case SiteJoined(site):
+            if site in state.joined:
+                return state, ()
+            state, news = replace(state, joined=state.joined | {site}), (AnnounceParty(f"site/{site}"),)
+        case ComputeJoined(compute):
+            if state.compute_joined:
+                return state, ()
+            state, news = replace(state, compute_joined=True), (AnnounceParty(f"compute/{compute}"),)
+        case StemOffered() if state.stem_due:
+            if state.stem_offered:
+                return state, ()
+            state = replace(state, stem_offered=True)
+        case PlanAgreed() if state.gathered:
+            return _enter(state, Phase.SETUP)
+        case _:
+            raise _wrong(state, event)
+    return state, (*news, MakePlan()) if state.gathered else news
+
+
+def _setup(state: RunState, event: Event) -> Step:
+    match event:
+        case KeySealed(site) if state.escrow:
+            if site in state.keys_sealed:
+                return state, ()
+            state = replace(state, keys_sealed=state.keys_sealed | {site})
+            return state, (BuildLayers(),) if state.layers_due else ()
+        case LayerAccepted(site):
+            if site in state.released:
+                return state, ()
+            return replace(state, released=state.released | {site}), (AnnounceLayer(site),)
+        case LayersStored() if state.released == frozenset(state.sites):
+            return _enter(state, Phase.TRAINING)
+    raise _wrong(state, event)
+
+
+def _enter(state: RunState, phase: Phase) -> Step:
+    return replace(state, phase=phase), (AnnouncePhase(phase),)
+
+
+def _failed(state: RunState, event: PartyFailed) -> Step:
+    if state.ended:
+        return state, ()
+    reason = f"{event.party}: {event.text}"
+    return (
+        replace(state, phase=Phase.FAILED, reason=reason),
+        (AnnounceFault(event.party, event.text), AnnouncePhase(Phase.FAILED, reason)),
+    )
+
+
+def _wrong(state: RunState, event: Event) -> MpleError:
+    return MpleError(ErrorCode.WRONG_PHASE, f"{type(event).__name__} while the run is {state.phase}")

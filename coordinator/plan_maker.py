@@ -1,76 +1,104 @@
-"""Making the plan from the run's settings and what the parties brought. Pure."""
+"""From the configuration and what the parties brought to the run plan: pure."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from mple.model import Stem
-from mple.plan import CoordinatorSettings, RunPlan, SitePlan
+from mple.morph import expected_weight_shape
+from mple.plan import CoordinatorSettings, PlanError, RunPlan, SitePlan
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
+
+_MOST_LAYER_BYTES = 16 * 1024**3
 
 
 def make_plan(
     settings: CoordinatorSettings,
+    profiles: Mapping[str, coordinator_pb2.SiteProfile],
+    *,
     consortium: str,
     run_id: str,
-    profiles: Mapping[str, coordinator_pb2.SiteProfile],
     offered: Stem | None,
 ) -> tuple[RunPlan, Stem]:
-    """The plan and its stem, once every party has joined.
+    """The plan and its stem.
 
     Args:
-        settings: The run's.
-        consortium: Its consortium.
-        run_id: Its id.
-        profiles: By site name.
-        offered: The stem that the compute node brought, if any.
+        settings: The coordinator's configuration.
+        profiles: Of every configured site, checked against each other.
+        consortium: From the coordinator's certificate.
+        run_id: Of this run.
+        offered: The compute node's stem; required exactly when `model.stem` is "offered".
 
     Raises:
-        MpleError: STEM_REJECTED when the offered stem is missing or does not fit.
-        ValueError: Settings and images contradict each other.
+        MpleError: STEM_REJECTED when the offered stem does not fit the images.
+        PlanError: The settings do not fit the images, or layers would be beyond any machine.
     """
     first = profiles[settings.run.sites[0]]
-    filters = max(8, round(64 * settings.model.width))
-    stem = _stem(settings, filters, first.channels, offered)
-    plan = RunPlan(
-        run_id=run_id,
-        consortium=consortium,
-        compute=settings.run.compute,
-        channels=first.channels,
-        height=first.height,
-        width=first.width,
-        classes=tuple(first.classes),
-        sites=tuple(
-            SitePlan(
-                name=name,
-                train_images=profiles[name].train_images,
-                test_images=profiles[name].test_images,
-                key_epoch=profiles[name].key_ref.epoch,
-                key_fingerprint=profiles[name].key_ref.fingerprint.hex(),
+    sites = tuple(_site(name, profiles[name]) for name in settings.run.sites)
+
+    def plan_with(digest: bytes) -> RunPlan:
+        try:
+            return RunPlan(
+                run_id=run_id,
+                consortium=consortium,
+                compute=settings.run.compute,
+                channels=first.channels,
+                height=first.height,
+                width=first.width,
+                classes=tuple(first.classes),
+                sites=sites,
+                custody=settings.run.custody,
+                stem_digest=digest.hex(),
+                morph=settings.morph,
+                wire=settings.wire,
+                model=settings.model,
+                training=settings.training,
+                normalisation=settings.normalisation,
             )
-            for name in settings.run.sites
-        ),
-        custody=settings.run.custody,
-        stem_digest=stem.digest().hex(),
-        morph=settings.morph,
-        wire=settings.wire,
-        model=settings.model,
-        training=settings.training,
-        normalisation=settings.normalisation,
+        except PlanError:
+            raise
+        except ValueError as fault:
+            raise PlanError(str(fault)) from None
+
+    draft = plan_with(bytes(32))
+    stem = _stem(draft, offered)
+    needed = layer_weight_bytes(draft)
+    if needed > _MOST_LAYER_BYTES:
+        raise PlanError(
+            f"each layer would have {needed / 1024**3:.0f} GiB; choose the tiled layout (morph.preset = \"compact\")"
+        )
+    return plan_with(stem.digest()), stem
+
+
+def layer_weight_bytes(plan: RunPlan) -> int:
+    """Bytes of the float32 weight of a layer under the plan, without the file's header."""
+    return 4 * math.prod(expected_weight_shape(plan.morph.scheme(), plan.image, plan.filters, plan.model.kernel))
+
+
+def _site(name: str, profile: coordinator_pb2.SiteProfile) -> SitePlan:
+    return SitePlan(
+        name=name,
+        train_images=profile.train_images,
+        test_images=profile.test_images,
+        key_epoch=profile.key_ref.epoch,
+        key_fingerprint=profile.key_ref.fingerprint.hex(),
     )
-    return plan, stem
 
 
-def _stem(settings: CoordinatorSettings, filters: int, channels: int, offered: Stem | None) -> Stem:
-    kernel = settings.model.kernel
-    if settings.model.stem == "seed":
-        return Stem.from_seed(settings.model.stem_seed, filters=filters, channels=channels, kernel=kernel)
+def _stem(plan: RunPlan, offered: Stem | None) -> Stem:
+    if plan.model.stem == "seed":
+        return Stem.from_seed(
+            plan.model.stem_seed, filters=plan.filters, channels=plan.channels, kernel=plan.model.kernel
+        )
     if offered is None:
-        raise MpleError(ErrorCode.STEM_REJECTED, "the plan takes an offered stem, the compute node brought none")
-    found = tuple(offered.kernels_FCpp.shape)
-    if found != (filters, channels, kernel, kernel):
+        raise MpleError(ErrorCode.STEM_REJECTED, 'model.stem = "offered", but the compute node has offered none')
+    wanted = (plan.filters, plan.channels, plan.model.kernel)
+    found = (offered.filters, offered.channels, offered.kernel)
+    if found != wanted:
         raise MpleError(
-            ErrorCode.STEM_REJECTED, f"the offered stem is {found}, the run needs {(filters, channels, kernel, kernel)}"
+            ErrorCode.STEM_REJECTED,
+            f"the offered stem has (filters, channels, kernel) {found}, the run's images need {wanted}",
         )
     return offered

@@ -1,69 +1,174 @@
-"""What parties may bring: profiles checked against the run and against each other. Pure."""
+"""Who has joined, with what profile, under which certificate."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from mple.plan import CoordinatorSettings
+from coordinator.state_file import StateFile, as_bytes
+from mple.plan import ModelSettings, RunSettings
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import ErrorCode, MpleError, Party, Role
 from mple.v1 import coordinator_pb2
 
+_MOST_SIDE = 4096
+_MOST_CHANNELS = 64
+_MOST_CLASSES = 65_535
+_MOST_CLASS_NAME = 200
 
-def check_join(
-    request: coordinator_pb2.JoinRequest,
-    party: Party,
-    settings: CoordinatorSettings,
-    joined: Mapping[str, coordinator_pb2.JoinRequest],
-) -> None:
-    """Refuse a party that does not fit the run.
 
-    Args:
-        request: What it brings.
-        party: Who it is, by its certificate.
-        settings: The run's.
-        joined: Earlier requests by label.
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A party that has joined."""
+
+    label: str
+    profile: bytes
+    """SiteProfile or ComputeProfile, serialized deterministically."""
+    certificate_der: bytes
+
+
+def check_version(version: int) -> None:
+    """Refuse a party that does not speak this program's protocol.
 
     Raises:
-        MpleError: PROTOCOL_VERSION, UNKNOWN_SITE, ALREADY_JOINED, EMPTY_SITE, SCHEMA_MISMATCH or BATCH_MALFORMED.
+        MpleError: PROTOCOL_VERSION.
     """
-    if request.protocol_version != PROTOCOL_VERSION:
+    if version < PROTOCOL_VERSION:
         raise MpleError(
-            ErrorCode.PROTOCOL_VERSION, f"{party.label} speaks {request.protocol_version}, this one {PROTOCOL_VERSION}"
+            ErrorCode.PROTOCOL_VERSION, f"the party speaks {version}, the coordinator {PROTOCOL_VERSION}; upgrade it"
         )
-    known = settings.run.sites if party.role is Role.SITE else (settings.run.compute,)
-    if party.name not in known:
-        raise MpleError(ErrorCode.UNKNOWN_SITE, f"{party.label} is not one of {', '.join(known)}")
-    if request.WhichOneof("party") != party.role.value:
-        raise MpleError(ErrorCode.BATCH_MALFORMED, f"{party.label} joins as {request.WhichOneof('party')}")
-    before = joined.get(party.label)
-    if before is not None and before != request:
-        raise MpleError(ErrorCode.ALREADY_JOINED, f"{party.label} has joined with other data or another key")
-    if party.role is Role.SITE:
-        _check_site(request.site, party, joined)
 
 
-def _check_site(
-    site: coordinator_pb2.SiteProfile, party: Party, joined: Mapping[str, coordinator_pb2.JoinRequest]
+def check_expected(party: Party, run: RunSettings) -> None:
+    """Refuse a party that the configuration does not name.
+
+    Raises:
+        MpleError: UNKNOWN_SITE.
+    """
+    if party.role is Role.SITE and party.name not in run.sites:
+        raise MpleError(ErrorCode.UNKNOWN_SITE, f"{party.label}; the run has the sites {', '.join(run.sites)}")
+    if party.role is Role.COMPUTE and party.name != run.compute:
+        raise MpleError(ErrorCode.UNKNOWN_SITE, f"{party.label}; the run has compute/{run.compute}")
+
+
+def check_site_profile(
+    profile: coordinator_pb2.SiteProfile, party: Party, first: tuple[str, coordinator_pb2.SiteProfile] | None
 ) -> None:
-    if site.train_images < 1:
-        raise MpleError(ErrorCode.EMPTY_SITE, f"{party.label} brings no training image")
-    key = site.key_ref
-    if key.site != party.name or key.epoch < 1 or len(key.fingerprint) != 32:
-        raise MpleError(ErrorCode.UNKNOWN_KEY_REF, f"{party.label} brings the key of {key.site!r}")
-    others = [label for label, other in joined.items() if other.HasField("site") and label != party.label]
-    if not others:
-        return
-    first = joined[others[0]].site
-    for what, own, other in (
-        ("images of", _shape(site), _shape(first)),
-        ("the classes", list(site.classes), list(first.classes)),
-    ):
-        if own != other:
+    """Check a site's profile by itself and against the first site's.
+
+    Args:
+        profile: What the site announces.
+        party: The site, by its certificate.
+        first: Name and profile of another site that has joined before, if any.
+
+    Raises:
+        MpleError: UNKNOWN_KEY_REF, EMPTY_SITE, SCHEMA_MISMATCH, or BATCH_MALFORMED for values out of range.
+    """
+    reference = profile.key_ref
+    if reference.site != party.name:
+        raise MpleError(ErrorCode.UNKNOWN_KEY_REF, f"{party.label} names a key of site {reference.site[:80]!r}")
+    if reference.epoch < 1 or len(reference.fingerprint) != 32:
+        raise MpleError(
+            ErrorCode.UNKNOWN_KEY_REF,
+            f"key epoch {reference.epoch}, fingerprint of {len(reference.fingerprint)} bytes; needs 1 or more, and 32",
+        )
+    sides = (profile.height, profile.width)
+    if not 1 <= profile.channels <= _MOST_CHANNELS or min(sides) < 1 or max(sides) > _MOST_SIDE:
+        raise MpleError(ErrorCode.BATCH_MALFORMED, f"images of {_shape(profile)}; allowed is a side of {_MOST_SIDE}")
+    names = list(profile.classes)
+    if not 2 <= len(names) <= _MOST_CLASSES or len(set(names)) != len(names):
+        raise MpleError(ErrorCode.BATCH_MALFORMED, f"{len(names)} class names; needs two or more, each once")
+    if any(not 1 <= len(name) <= _MOST_CLASS_NAME for name in names):
+        raise MpleError(ErrorCode.BATCH_MALFORMED, f"class names must have 1 to {_MOST_CLASS_NAME} characters")
+    if profile.train_images < 1:
+        raise MpleError(ErrorCode.EMPTY_SITE, f"{party.label} brings {profile.train_images} training images")
+    if first is not None:
+        _compare(party.name, profile, *first)
+
+
+def check_stem_digest(profile: coordinator_pb2.ComputeProfile, model: ModelSettings, offered: bytes | None) -> None:
+    """Check that the compute node's stem is the one that it has offered, or none where the stem is seeded.
+
+    Raises:
+        MpleError: STEM_REJECTED.
+    """
+    if model.stem == "seed":
+        if profile.stem_digest:
             raise MpleError(
-                ErrorCode.SCHEMA_MISMATCH, f"{party.label} brings {what} {own}, {others[0]} brought {other}"
+                ErrorCode.STEM_REJECTED, 'the run\'s stem is seeded; set model.stem = "offered" or offer none'
             )
+    elif offered is None or profile.stem_digest != offered:
+        raise MpleError(
+            ErrorCode.STEM_REJECTED,
+            f"the run wants an offered stem; the compute node joins with {profile.stem_digest.hex()[:16] or 'none'}, "
+            f"offered was {offered.hex()[:16] if offered else 'none'}",
+        )
 
 
-def _shape(site: coordinator_pb2.SiteProfile) -> str:
-    return f"{site.channels}x{site.height}x{site.width}"
+class Registry:
+    """The parties that have joined, kept in the state file."""
+
+    def __init__(self, file: StateFile) -> None:
+        self._file = file
+
+    def member(self, label: str) -> Member | None:
+        """A party that has joined."""
+        rows = self._file.rows("SELECT profile, certificate FROM parties WHERE label = ?", label)
+        return Member(label, as_bytes(rows[0][0]), as_bytes(rows[0][1])) if rows else None
+
+    def site_profiles(self, names: Sequence[str]) -> dict[str, coordinator_pb2.SiteProfile]:
+        """Profiles of those of the named sites that have joined, in the order of the names."""
+        found = {}
+        for name in names:
+            member = self.member(f"site/{name}")
+            if member is not None:
+                found[name] = coordinator_pb2.SiteProfile.FromString(member.profile)
+        return found
+
+    def admit(
+        self,
+        party: Party,
+        profile: coordinator_pb2.SiteProfile | coordinator_pb2.ComputeProfile,
+        certificate_der: bytes,
+    ) -> bool:
+        """Store a checked profile; False when the party had joined with the same.
+
+        Raises:
+            MpleError: ALREADY_JOINED when it had joined with another.
+        """
+        content = profile.SerializeToString(deterministic=True)
+        with self._file.transaction() as connection:
+            before = self.member(party.label)
+            if before is None:
+                connection.execute("INSERT INTO parties VALUES (?, ?, ?)", (party.label, content, certificate_der))
+                return True
+            if before.profile != content:
+                raise MpleError(
+                    ErrorCode.ALREADY_JOINED, f"{party.label}; start it as it was, or begin a new run for a new profile"
+                )
+            return False
+
+    def certificates(self) -> list[bytes]:
+        """DER certificates of all that have joined, by label."""
+        return [as_bytes(row[0]) for row in self._file.rows("SELECT certificate FROM parties ORDER BY label")]
+
+
+def _compare(
+    name: str, profile: coordinator_pb2.SiteProfile, other: str, reference: coordinator_pb2.SiteProfile
+) -> None:
+    if _shape(profile) != _shape(reference):
+        raise MpleError(
+            ErrorCode.SCHEMA_MISMATCH,
+            f"site {name} has images of {_shape(profile)} (channels x height x width), site {other} {_shape(reference)}",
+        )
+    mine, theirs = list(profile.classes), list(reference.classes)
+    if mine != theirs:
+        at = next((i for i, pair in enumerate(zip(mine, theirs, strict=False)) if pair[0] != pair[1]), None)
+        what = f"{len(mine)} classes against {len(theirs)}"
+        if at is not None:
+            what = f"class {at}: {mine[at]!r} against {theirs[at]!r}"
+        raise MpleError(ErrorCode.SCHEMA_MISMATCH, f"site {name} against site {other}: {what}")
+
+
+def _shape(profile: coordinator_pb2.SiteProfile) -> str:
+    return f"{profile.channels} x {profile.height} x {profile.width}"

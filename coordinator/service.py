@@ -1,112 +1,150 @@
-"""The coordinator's RPCs. Thin: who may call what is said here, all else is the run office's."""
+"""The calls that sites and the compute node make: who may, then straight to the run."""
 
 from __future__ import annotations
 
+import ssl
+import threading
 from collections.abc import Iterator
 
 import grpc
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
-from coordinator.run_office import RunOffice
-from coordinator.store import RunStore
+from coordinator.layer_desk import LayerDesk
+from coordinator.run import Run
+from mple.node.coordinator_line import ended
 from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
-from mple.v1 import coordinator_pb2 as pb
-from mple.v1 import coordinator_pb2_grpc
+from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
+
+_REPORTS = {
+    Role.SITE: {"failure", "ledger_totals"},
+    Role.COMPUTE: {"layers_stored", "epoch_done", "training_done", "failure"},
+}
 
 
 class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
-    """Serves sites and the compute node."""
+    """Serves one run; the caller is who its certificate says."""
 
-    def __init__(self, office: RunOffice, store: RunStore, consortium: str) -> None:
-        self._office, self._store = office, store
-        self.consortium = consortium
+    def __init__(self, run: Run, desk: LayerDesk) -> None:
+        self.consortium = run.me.consortium
+        self._run, self._desk = run, desk
+        self._seen: dict[str, int] = {}
+        self._seen_lock = threading.Lock()
+
+    def seen_by(self, sequence: int) -> set[str]:
+        """Labels of the parties that were sent the event of this number."""
+        with self._seen_lock:
+            return {label for label, newest in self._seen.items() if newest >= sequence}
 
     @guarded(Role.SITE, Role.COMPUTE)
-    def Join(self, request: pb.JoinRequest, context: grpc.ServicerContext, peer: Party) -> pb.JoinResponse:
-        """Let a party in."""
-        pem = context.auth_context()["x509_pem_cert"][0]
-        self._office.join(request, peer, x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER))
-        return pb.JoinResponse(run_id=self._office.run_id, last_sequence=self._store.last_sequence())
+    def Join(
+        self, request: coordinator_pb2.JoinRequest, context: grpc.ServicerContext, caller: Party
+    ) -> coordinator_pb2.JoinResponse:
+        """Announces a party and what it brings."""
+        self._run.join(caller, request, _certificate_der(context))
+        return coordinator_pb2.JoinResponse(
+            run_id=self._run.run_id, last_sequence=self._run.log.last_sequence()
+        )
 
     @guarded(Role.SITE, Role.COMPUTE)
     def Watch(
-        self, request: pb.WatchRequest, context: grpc.ServicerContext, peer: Party
-    ) -> Iterator[pb.WatchResponse]:
-        """All events after a sequence number, then new ones."""
-        yield from self._store.events_after(request.after_sequence, context.is_active)
+        self, request: coordinator_pb2.WatchRequest, context: grpc.ServicerContext, caller: Party
+    ) -> Iterator[coordinator_pb2.WatchResponse]:
+        """Events after a number, then new ones; ends with the run."""
+        self._run.require_joined(caller)
+        context.add_callback(self._run.log.wake)
+        for event in self._run.log.follow(request.after_sequence, context.is_active):
+            yield event
+            with self._seen_lock:
+                self._seen[caller.label] = max(event.sequence, self._seen.get(caller.label, 0))
+            if ended(event):
+                return
 
     @guarded(Role.COMPUTE)
     def OfferStem(
-        self, request: pb.OfferStemRequest, context: grpc.ServicerContext, peer: Party
-    ) -> pb.OfferStemResponse:
-        """Keep a stem for the plan."""
-        return pb.OfferStemResponse(digest=self._office.offer_stem(request.safetensors))
+        self, request: coordinator_pb2.OfferStemRequest, _context: grpc.ServicerContext, caller: Party
+    ) -> coordinator_pb2.OfferStemResponse:
+        """Takes the compute node's stem."""
+        return coordinator_pb2.OfferStemResponse(digest=self._run.offer_stem(caller, request.safetensors))
 
     @guarded(Role.SITE, Role.COMPUTE)
-    def GetStem(self, request: pb.GetStemRequest, context: grpc.ServicerContext, peer: Party) -> pb.GetStemResponse:
-        """Hand out the plan's stem."""
-        return pb.GetStemResponse(safetensors=self._office.stem_file(request.digest))
+    def GetStem(
+        self, request: coordinator_pb2.GetStemRequest, _context: grpc.ServicerContext, caller: Party
+    ) -> coordinator_pb2.GetStemResponse:
+        """Gives the plan's stem."""
+        self._run.require_joined(caller)
+        return coordinator_pb2.GetStemResponse(safetensors=self._run.stem_file(request.digest))
 
     @guarded(Role.SITE)
     def PutSealed(
-        self, request: pb.PutSealedRequest, context: grpc.ServicerContext, peer: Party
-    ) -> pb.PutSealedResponse:
-        """Relay an envelope."""
-        self._office.put_envelope(peer, request.recipient, request.kind, request.envelope)
-        return pb.PutSealedResponse()
+        self, request: coordinator_pb2.PutSealedRequest, _context: grpc.ServicerContext, caller: Party
+    ) -> coordinator_pb2.PutSealedResponse:
+        """Keeps an envelope for another party."""
+        self._run.require_joined(caller)
+        self._run.put_sealed(caller, request)
+        return coordinator_pb2.PutSealedResponse()
 
     @guarded(Role.SITE)
     def GetSealed(
-        self, request: pb.GetSealedRequest, context: grpc.ServicerContext, peer: Party
-    ) -> pb.GetSealedResponse:
-        """Hand out the caller's envelopes."""
-        return pb.GetSealedResponse(
-            envelopes=[
-                pb.SealedEnvelope(sender=sender, kind=pb.SealedKind.Name(kind), envelope=envelope)
-                for sender, kind, envelope in self._office.envelopes(peer)
-            ]
-        )
+        self, _request: coordinator_pb2.GetSealedRequest, _context: grpc.ServicerContext, caller: Party
+    ) -> coordinator_pb2.GetSealedResponse:
+        """Gives the envelopes that were left for the caller."""
+        self._run.require_joined(caller)
+        return coordinator_pb2.GetSealedResponse(envelopes=self._run.envelopes.to(caller.label))
 
     @guarded(Role.SITE)
     def BeginLayer(
-        self, request: pb.BeginLayerRequest, context: grpc.ServicerContext, peer: Party
-    ) -> pb.BeginLayerResponse:
-        """Say how much of an announced layer is here."""
-        offset = self._office.begin_layer(request.header, request.plan_sha256, peer)
-        return pb.BeginLayerResponse(resume_offset=offset)
+        self, request: coordinator_pb2.BeginLayerRequest, _context: grpc.ServicerContext, caller: Party
+    ) -> coordinator_pb2.BeginLayerResponse:
+        """Takes note of a layer and says how much of it is here."""
+        self._run.require_joined(caller)
+        return coordinator_pb2.BeginLayerResponse(resume_offset=self._desk.begin(caller, request))
 
     @guarded(Role.SITE)
     def UploadLayer(
-        self, request_iterator: Iterator[pb.UploadLayerRequest], context: grpc.ServicerContext, peer: Party
-    ) -> pb.UploadLayerResponse:
-        """Take in a layer."""
-        self._office.receive_layer(request_iterator, peer)
-        return pb.UploadLayerResponse(released=True)
+        self,
+        request: Iterator[coordinator_pb2.UploadLayerRequest],
+        _context: grpc.ServicerContext,
+        caller: Party,
+    ) -> coordinator_pb2.UploadLayerResponse:
+        """Takes a layer's bytes, reviews and releases it."""
+        self._run.require_joined(caller)
+        self._desk.upload(caller, request)
+        return coordinator_pb2.UploadLayerResponse(released=True)
 
     @guarded(Role.COMPUTE)
     def DownloadLayer(
-        self, request: pb.DownloadLayerRequest, context: grpc.ServicerContext, peer: Party
-    ) -> Iterator[pb.DownloadLayerResponse]:
-        """Hand out a released layer."""
-        yield from self._office.send_layer(request.sha256, request.offset)
+        self, request: coordinator_pb2.DownloadLayerRequest, _context: grpc.ServicerContext, caller: Party
+    ) -> Iterator[coordinator_pb2.DownloadLayerResponse]:
+        """Gives a released layer's bytes."""
+        self._run.require_joined(caller)
+        yield from self._desk.download(request)
 
     @guarded(Role.SITE, Role.COMPUTE)
-    def Report(self, request: pb.ReportRequest, context: grpc.ServicerContext, peer: Party) -> pb.ReportResponse:
-        """Take in what a party reports; progress counts from the compute node only."""
+    def Report(
+        self, request: coordinator_pb2.ReportRequest, _context: grpc.ServicerContext, caller: Party
+    ) -> coordinator_pb2.ReportResponse:
+        """Takes note of progress, results and failures."""
         kind = request.WhichOneof("report")
+        if kind is None:
+            raise MpleError(ErrorCode.BATCH_MALFORMED, "a report without content")
+        if kind not in _REPORTS[caller.role]:
+            raise MpleError(ErrorCode.ROLE_NOT_ALLOWED, f"{caller.label} reports {kind}")
         if kind == "failure":
-            self._office.fail(peer.label, request.failure.text)
-        elif kind == "ledger_totals":
-            pass  # in the ledger by being received; nothing follows from it
-        elif peer.role is not Role.COMPUTE:
-            raise MpleError(ErrorCode.ROLE_NOT_ALLOWED, f"{peer.label} reports {kind}")
-        elif kind == "layers_stored":
-            self._office.layers_stored(request.layers_stored.plan_sha256)
+            self._run.report_failure(caller, request.failure)
+            return coordinator_pb2.ReportResponse()
+        self._run.require_joined(caller)
+        if kind == "layers_stored":
+            self._run.report_layers_stored(request.layers_stored)
         elif kind == "epoch_done":
-            self._office.epoch_done(request.epoch_done)
+            self._run.report_epoch(request.epoch_done)
         elif kind == "training_done":
-            self._office.training_done(request.training_done.model_sha256)
+            self._run.report_training_done(request.training_done)
         else:
-            raise MpleError(ErrorCode.BATCH_MALFORMED, "an empty report")
-        return pb.ReportResponse()
+            self._run.report_totals(caller, request.ledger_totals)
+        return coordinator_pb2.ReportResponse()
+
+
+def _certificate_der(context: grpc.ServicerContext) -> bytes:
+    pem = context.auth_context().get("x509_pem_cert", ())
+    if len(pem) != 1:
+        raise MpleError(ErrorCode.UNIDENTIFIED, "the connection shows no certificate")
+    return ssl.PEM_cert_to_DER_cert(bytes(pem[0]).decode("ascii"))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.data import Dataset, LabelledImages, Normalisation
-from mple.morph import MorphKey, Morpher
+from mple.morph import Morpher, MorphKey
 from mple.plan import RunPlan
 from mple.v1 import common_pb2
 from mple.wire import Batch, EncodedSamples, codec_named

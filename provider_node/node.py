@@ -160,7 +160,7 @@ class _Site:
         planned = (mine.train_images, mine.test_images, mine.key_epoch, mine.key_fingerprint)
         shape = (profile.channels, profile.height, profile.width, tuple(profile.classes))
         if offered != planned or shape != (plan.channels, plan.height, plan.width, plan.classes):
-            raise MpleError(ErrorCode.PLAN_HASH_MISMATCH, f"the plan says {planned} for this site, it offered {offered}")
+            raise MpleError(ErrorCode.PLAN_HASH_MISMATCH, f"the plan says {planned} for this site, offered was {offered}")
         kept = self._settings.state / "plan.json"
         if kept.exists():
             before = RunPlan.from_json(kept.read_bytes())

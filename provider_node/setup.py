@@ -15,10 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from mple.model import Stem
-from mple.morph import MorphKey, build_augmented_layer
+from mple.model import Stem, StemError
+from mple.morph import AugmentedLayer, MorphKey, build_augmented_layer
 from mple.node.coordinator_line import CoordinatorLine, StoppedError, certificate_of
 from mple.node.logs import log
 from mple.pki import Vault, open_sealed, seal
@@ -92,8 +90,8 @@ class SiteSetup:
         first = Party(self.me.consortium, Role.SITE, plan.sites[0].name)
         sender = (self.coordinator if plan.custody is Custody.ESCROW else first).label
         wait_s = _POLL_S
+        request = coordinator_pb2.GetSealedRequest()
         while True:
-            request = coordinator_pb2.GetSealedRequest()
             response = line.persistence.call(lambda: line.stub.GetSealed(request, timeout=_DEADLINE_S))
             for envelope in response.envelopes:
                 if envelope.kind == kind and envelope.sender == sender:
@@ -127,13 +125,13 @@ class SiteSetup:
             raise MpleError(ErrorCode.LAYER_REJECTED, "the coordinator kept the layer but did not release it")
         path.unlink()
 
-    def _build(self, line: CoordinatorLine, plan: RunPlan):  # type: ignore[no-untyped-def]
+    def _build(self, line: CoordinatorLine, plan: RunPlan) -> AugmentedLayer:
         stem = fetch_stem(line, plan)
         order = channel_order(self.vault.consortium_secret(plan.run_id), plan.filters)
         return build_augmented_layer(
             plan.morph.scheme(),
             plan.image,
-            torch.as_tensor(stem.kernels_FCpp),
+            stem.kernels_FCpp,
             self.key,
             order,
             session=plan.session,
@@ -160,9 +158,10 @@ def fetch_stem(line: CoordinatorLine, plan: RunPlan) -> Stem:
     else:
         request = coordinator_pb2.GetStemRequest(digest=bytes.fromhex(plan.stem_digest))
         response = line.persistence.call(lambda: line.stub.GetStem(request, timeout=_DEADLINE_S))
-        stem = Stem.from_safetensors(
-            response.safetensors, filters=plan.filters, channels=plan.channels, kernel=plan.model.kernel
-        )
+        try:
+            stem = Stem.from_safetensors(bytes(response.safetensors))
+        except StemError as fault:
+            raise MpleError(ErrorCode.STEM_REJECTED, str(fault)) from None
     if stem.digest().hex() != plan.stem_digest:
         raise MpleError(ErrorCode.STEM_REJECTED, f"the stem has digest {stem.digest().hex()[:16]}, the plan another")
     return stem

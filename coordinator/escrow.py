@@ -1,0 +1,127 @@
+"""Escrow custody: the coordinator opens the sites' sealed keys, draws the channel order and builds every layer.
+
+Keys live in this process's memory while their layer is built; on the disk they stay sealed, and the envelopes are
+emptied once all layers are released.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from pathlib import Path
+
+from coordinator.layer_desk import LayerDesk
+from coordinator.layer_store import plan_key_ref
+from coordinator.run import Run
+from mple.model import Stem
+from mple.morph import MorphKey, build_augmented_layer
+from mple.node.logs import log
+from mple.pki import SealError, open_sealed, seal
+from mple.plan import Custody, RunPlan
+from mple.plan.orders import channel_order, seal_info
+from mple.rpc import ErrorCode, MpleError
+from mple.v1 import coordinator_pb2
+from mple.wire import write_layer
+from mple.wire.layer_file import file_sha256
+
+_LOGGER = logging.getLogger("mple.coordinator")
+_LOOK_EVERY_S = 1.0
+
+
+class EscrowOffice:
+    """Builds the layers of a run in escrow custody, in a thread of its own, as soon as all keys are here."""
+
+    def __init__(self, run: Run, desk: LayerDesk, private_key: Path) -> None:
+        self._run, self._desk, self._private_key = run, desk, private_key
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def resume(self) -> None:
+        """Wait for the keys from now on; in `site` custody there is nothing to do."""
+        if self._run.settings.run.custody is Custody.ESCROW:
+            self._thread = threading.Thread(target=self._serve, name="escrow", daemon=True)
+            self._thread.start()
+
+    def stop(self, grace_s: float) -> None:
+        """Build no further layer; wait for the one in work for `grace_s` seconds."""
+        self._stopped.set()
+        self._run.log.wake()
+        if self._thread is not None:
+            self._thread.join(grace_s)
+
+    def _serve(self) -> None:
+        try:
+            changed = self._run.file.changed
+            with changed:
+                while not self._run.state().layers_due:
+                    if self._stopped.is_set() or self._run.state().ended:
+                        return
+                    changed.wait(_LOOK_EVERY_S)
+            self._build_layers()
+        except MpleError as fault:
+            self._run.fail(self._run.me.label, str(fault))
+        except Exception as fault:
+            _LOGGER.error("building the layers failed", exc_info=True)
+            self._run.fail(self._run.me.label, f"building the layers failed: {type(fault).__name__}")
+
+    def _build_layers(self) -> None:
+        run = self._run
+        plan, stem = run.plan, run.stem
+        secret = self._consortium_secret()
+        keys = {site.name: self._open_key(plan, site.name) for site in plan.sites}
+        for site in plan.sites:
+            self._seal_secret(plan, site.name, secret)
+        for site in plan.sites:
+            if self._stopped.is_set():
+                return
+            if site.name not in run.state().released:
+                self._build_layer(plan, stem, site.name, keys[site.name], secret)
+        run.envelopes.forget(run.me.label)
+
+    def _consortium_secret(self) -> bytes:
+        file = self._run.file
+        with file.transaction():
+            secret = file.fact("consortium_secret") or secrets.token_bytes(32)
+            file.keep_fact("consortium_secret", secret)
+        return secret
+
+    def _open_key(self, plan: RunPlan, site: str) -> MorphKey:
+        run, kind, label = self._run, coordinator_pb2.SEALED_KIND_MORPH_KEY, f"site/{site}"
+        envelope = next(left.envelope for left in run.envelopes.to(run.me.label) if left.sender == label)
+        try:
+            seed = open_sealed(self._private_key, envelope, seal_info(plan.run_id, label, run.me.label, kind))
+            key = MorphKey(seed)
+        except (SealError, ValueError) as fault:
+            raise MpleError(ErrorCode.ENVELOPE_REJECTED, f"the morph key of {label}: {fault}") from None
+        if key.fingerprint().hex() != plan.site(site).key_fingerprint:
+            raise MpleError(ErrorCode.UNKNOWN_KEY_REF, f"{label} sealed another key than the one it joined with")
+        return key
+
+    def _seal_secret(self, plan: RunPlan, site: str, secret: bytes) -> None:
+        run, kind, label = self._run, coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET, f"site/{site}"
+        info = seal_info(plan.run_id, run.me.label, label, kind)
+        run.envelopes.put(run.me.label, label, kind, seal(run.certificate_of(label), secret, info))
+
+    def _build_layer(self, plan: RunPlan, stem: Stem, site: str, key: MorphKey, secret: bytes) -> None:
+        began = time.monotonic()
+        layer = build_augmented_layer(
+            plan.morph.scheme(),
+            plan.image,
+            stem.kernels_FCpp,
+            key,
+            channel_order(secret, plan.filters),
+            session=plan.session,
+            key_epoch=plan.site(site).key_epoch,
+        )
+        layers = self._run.layers
+        path = layers.building(site)
+        write_layer(layer, path)
+        header = coordinator_pb2.LayerHeader(
+            key_ref=plan_key_ref(plan, site), total_bytes=path.stat().st_size, sha256=file_sha256(path)
+        )
+        layers.adopt(header, path)
+        seconds = time.monotonic() - began
+        log(_LOGGER, logging.INFO, "layer_built", f"built the layer of site {site} in {seconds:.2f} s", site=site)
+        self._desk.release(header, layers.path(header.sha256))

@@ -1,0 +1,347 @@
+"""A run as the coordinator keeps it: carries out what the phases decide and answers what parties ask.
+
+State, events and whatever they rest on are written in one transaction, so that a coordinator that is started again
+goes on where it was, and nobody has heard of what it forgot.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+from collections.abc import Callable
+
+from coordinator.envelopes import Envelopes, check_envelope
+from coordinator.event_log import EventLog
+from coordinator.layer_store import LayerStore
+from coordinator.phases import (
+    AnnounceEpoch,
+    AnnounceFault,
+    AnnounceLayer,
+    AnnounceParty,
+    AnnouncePhase,
+    BuildLayers,
+    ComputeJoined,
+    Consequence,
+    EpochReported,
+    Event,
+    KeySealed,
+    LayersStored,
+    MakePlan,
+    PartyFailed,
+    PlanAgreed,
+    RunState,
+    SiteJoined,
+    StemOffered,
+    TrainingDone,
+    step,
+)
+from coordinator.plan_maker import make_plan
+from coordinator.registry import Registry, check_expected, check_site_profile, check_stem_digest, check_version
+from coordinator.state_file import StateFile, as_text
+from mple.model import Stem, StemError
+from mple.model.stem import MOST_BYTES
+from mple.node.logs import log
+from mple.plan import CoordinatorSettings, Custody, PlanError, RunPlan
+from mple.rpc import ErrorCode, MpleError, Party, Role
+from mple.v1 import coordinator_pb2
+
+_LOGGER = logging.getLogger("mple.coordinator")
+_MOST_TEXT = 500
+
+
+class Run:
+    """One run, from the first party's joining to its end."""
+
+    def __init__(
+        self,
+        settings: CoordinatorSettings,
+        me: Party,
+        certificate_der: bytes,
+        file: StateFile,
+        on_phase: Callable[[str], None] = lambda _phase: None,
+    ) -> None:
+        """Begin a run, or go on with the one in the state file.
+
+        Args:
+            settings: The coordinator's configuration.
+            me: The coordinator, by its certificate.
+            certificate_der: That certificate.
+            file: The run's memory.
+            on_phase: Called with each phase that is entered, and at once with the present one.
+
+        Raises:
+            ValueError: The state file is of a run with other sites, custody or stem.
+        """
+        self.settings, self.me, self.file = settings, me, file
+        self._certificate_der, self._on_phase = certificate_der, on_phase
+        self.log = EventLog(file)
+        self.envelopes = Envelopes(file)
+        self.layers = LayerStore(file, settings.state / "layers")
+        self._registry = Registry(file)
+        fresh = RunState(
+            sites=settings.run.sites,
+            escrow=settings.run.custody is Custody.ESCROW,
+            stem_due=settings.model.stem == "offered",
+        )
+        with file.transaction():
+            if file.fact("state") is None:
+                file.keep_fact("run_id", secrets.token_hex(6).encode())
+                file.keep_fact("state", fresh.to_json())
+        state = self.state()
+        if (state.sites, state.escrow, state.stem_due) != (fresh.sites, fresh.escrow, fresh.stem_due):
+            raise ValueError(
+                f"{settings.state} holds a run of the sites {', '.join(state.sites)} with other settings; "
+                "restore the configuration, or name another state folder for a new run"
+            )
+        on_phase(state.phase)
+
+    @property
+    def run_id(self) -> str:
+        """Letters and digits, drawn at random for each run."""
+        return (self.file.fact("run_id") or b"").decode()
+
+    @property
+    def plan(self) -> RunPlan:
+        """The plan.
+
+        Raises:
+            MpleError: WRONG_PHASE before there is one.
+        """
+        text = self.file.fact("plan")
+        if text is None:
+            raise MpleError(ErrorCode.WRONG_PHASE, "there is no plan yet: not all parties have joined")
+        return RunPlan.from_json(text)
+
+    @property
+    def stem(self) -> Stem:
+        """The plan's stem.
+
+        Raises:
+            MpleError: WRONG_PHASE before there is a plan.
+        """
+        text = self.file.fact("stem")
+        if text is None:
+            raise MpleError(ErrorCode.WRONG_PHASE, "there is no stem yet: not all parties have joined")
+        return Stem.from_safetensors(text)
+
+    def state(self) -> RunState:
+        """Where the run is."""
+        return RunState.from_json(self.file.fact("state") or b"")
+
+    def advance(self, event: Event) -> None:
+        """Take an event and carry out what follows from it, all of it or nothing.
+
+        Raises:
+            MpleError: As `coordinator.phases.step`.
+        """
+        with self.file.transaction():
+            state, consequences = step(self.state(), event)
+            self.file.keep_fact("state", state.to_json())
+            for consequence in consequences:
+                self._carry_out(consequence)
+
+    def fail(self, party: str, text: str) -> None:
+        """End the run as failed, unless it has ended."""
+        log(_LOGGER, logging.ERROR, "party_failed", f"{party}: {text}", party=party)
+        self.advance(PartyFailed(party, text[:_MOST_TEXT]))
+
+    def join(self, caller: Party, request: coordinator_pb2.JoinRequest, certificate_der: bytes) -> None:
+        """Let a party in, for the first time or, with the same profile, again.
+
+        Raises:
+            MpleError: PROTOCOL_VERSION, UNKNOWN_SITE, ALREADY_JOINED, what a profile check says, or RUN_FAILED.
+        """
+        check_version(request.protocol_version)
+        check_expected(caller, self.settings.run)
+        if request.WhichOneof("party") != caller.role.value:
+            raise MpleError(ErrorCode.BATCH_MALFORMED, f"{caller.label} joins as {request.WhichOneof('party')}")
+        with self.file.transaction():
+            if caller.role is Role.SITE:
+                check_site_profile(request.site, caller, self._other_site(caller.name))
+                if self._registry.admit(caller, request.site, certificate_der):
+                    self.advance(SiteJoined(caller.name))
+            else:
+                check_stem_digest(request.compute, self.settings.model, self._offered_digest())
+                if self._registry.admit(caller, request.compute, certificate_der):
+                    self.advance(ComputeJoined(caller.name))
+
+    def require_joined(self, caller: Party) -> None:
+        """Refuse a party that has not joined.
+
+        Raises:
+            MpleError: UNKNOWN_SITE.
+        """
+        if self._registry.member(caller.label) is None:
+            raise MpleError(ErrorCode.UNKNOWN_SITE, f"{caller.label} has not joined; join first")
+
+    def certificate_of(self, label: str) -> bytes:
+        """The DER certificate under which a party joined."""
+        member = self._registry.member(label)
+        if member is None:
+            raise MpleError(ErrorCode.UNKNOWN_SITE, f"{label} has not joined")
+        return member.certificate_der
+
+    def offer_stem(self, caller: Party, safetensors: bytes) -> bytes:
+        """Keep the compute node's stem and return its digest; the same again is allowed.
+
+        Raises:
+            MpleError: UNKNOWN_SITE, STEM_REJECTED.
+        """
+        check_expected(caller, self.settings.run)
+        if self.settings.model.stem != "offered":
+            raise MpleError(ErrorCode.STEM_REJECTED, 'the run\'s stem is seeded; model.stem = "offered" takes one')
+        if len(safetensors) > MOST_BYTES:
+            raise MpleError(ErrorCode.STEM_REJECTED, f"stem file of {len(safetensors)} bytes; allowed are {MOST_BYTES}")
+        try:
+            stem = Stem.from_safetensors(safetensors)
+        except StemError as fault:
+            raise MpleError(ErrorCode.STEM_REJECTED, str(fault)) from None
+        with self.file.transaction():
+            before = self._offered_digest()
+            if before is not None and before != stem.digest():
+                raise MpleError(ErrorCode.STEM_REJECTED, f"stem {before.hex()[:16]} was offered before this one")
+            if before is None:
+                self.file.keep_fact("offered_stem", stem.to_safetensors())
+                self.advance(StemOffered())
+        return stem.digest()
+
+    def stem_file(self, digest: bytes) -> bytes:
+        """The plan's stem as safetensors, for whoever knows its digest from the plan.
+
+        Raises:
+            MpleError: STEM_REJECTED for another digest.
+        """
+        stem = self.stem
+        if digest != stem.digest():
+            raise MpleError(ErrorCode.STEM_REJECTED, f"the plan's stem is {stem.digest().hex()[:16]}")
+        return stem.to_safetensors()
+
+    def put_sealed(self, caller: Party, request: coordinator_pb2.PutSealedRequest) -> None:
+        """Keep an envelope that the plan has room for.
+
+        Raises:
+            MpleError: ENVELOPE_REJECTED, WRONG_PHASE.
+        """
+        check_envelope(self.plan, caller, self.me.label, request)
+        with self.file.transaction():
+            new = self.envelopes.put(caller.label, request.recipient, request.kind, request.envelope)
+            if new and request.kind == coordinator_pb2.SEALED_KIND_MORPH_KEY:
+                self.advance(KeySealed(caller.name))
+
+    def report_failure(self, caller: Party, failure: coordinator_pb2.Failure) -> None:
+        """A party of the run can't go on."""
+        check_expected(caller, self.settings.run)
+        self.fail(caller.label, failure.text or failure.code)
+
+    def report_layers_stored(self, report: coordinator_pb2.LayersStored) -> None:
+        """The compute node holds all layers.
+
+        Raises:
+            MpleError: PLAN_HASH_MISMATCH, WRONG_PHASE.
+        """
+        if report.plan_sha256 != self.plan.sha256():
+            raise MpleError(
+                ErrorCode.PLAN_HASH_MISMATCH,
+                f"the compute node follows {report.plan_sha256.hex()[:16]}, the run {self.plan.sha256().hex()[:16]}",
+            )
+        self.advance(LayersStored())
+
+    def report_epoch(self, done: coordinator_pb2.EpochDone) -> None:
+        """The compute node has finished an epoch; one that was reported before is not announced again.
+
+        Raises:
+            MpleError: BATCH_MALFORMED for figures that can't be, WRONG_PHASE.
+        """
+        figures = (done.loss, done.test_accuracy, done.seconds)
+        epochs = self.plan.training.epochs
+        if not 1 <= done.epoch <= epochs or not all(map(math.isfinite, figures)) or done.test_accuracy > 1:
+            raise MpleError(ErrorCode.BATCH_MALFORMED, f"epoch {done.epoch} of {epochs} with figures {figures}")
+        with self.file.transaction():
+            if done.epoch > int(self.file.fact("epochs_done") or b"0"):
+                self.advance(EpochReported(done.epoch, done.loss, done.test_accuracy, done.seconds))
+                self.file.keep_fact("epochs_done", str(done.epoch).encode())
+
+    def report_training_done(self, done: coordinator_pb2.TrainingDone) -> None:
+        """The network is trained.
+
+        Raises:
+            MpleError: BATCH_MALFORMED, WRONG_PHASE.
+        """
+        if len(done.model_sha256) != 32:
+            raise MpleError(ErrorCode.BATCH_MALFORMED, f"model digest of {len(done.model_sha256)} bytes instead of 32")
+        with self.file.transaction():
+            self.advance(TrainingDone())
+            self.file.keep_fact("model_sha256", done.model_sha256)
+
+    def report_totals(self, caller: Party, totals: coordinator_pb2.LedgerTotals) -> None:
+        """A site's own sums over its ledger."""
+        self.file.keep_fact(f"totals/{caller.label}", totals.SerializeToString(deterministic=True))
+
+    def totals_from(self) -> set[str]:
+        """Labels of the sites whose sums are here."""
+        rows = self.file.rows("SELECT name FROM facts WHERE name LIKE 'totals/%'")
+        return {as_text(row[0]).removeprefix("totals/") for row in rows}
+
+    def _other_site(self, name: str) -> tuple[str, coordinator_pb2.SiteProfile] | None:
+        others = [other for other in self.settings.run.sites if other != name]
+        return next(iter(self._registry.site_profiles(others).items()), None)
+
+    def _offered_digest(self) -> bytes | None:
+        kept = self.file.fact("offered_stem")
+        return None if kept is None else Stem.from_safetensors(kept).digest()
+
+    def _carry_out(self, consequence: Consequence) -> None:
+        match consequence:
+            case AnnounceParty(party):
+                self._announce(party_joined=coordinator_pb2.PartyJoined(party=party))
+                log(_LOGGER, logging.INFO, "party_joined", f"{party} has joined", party=party)
+            case AnnouncePhase(phase, reason):
+                changed = coordinator_pb2.PhaseChanged(phase=f"PHASE_{phase.upper()}", reason=reason)
+                self._announce(phase_changed=changed)
+                log(_LOGGER, logging.INFO, "phase", f"the run is {phase}: {reason}".rstrip(": "), phase=phase)
+                self._on_phase(phase)
+            case AnnounceLayer(site):
+                stored = self.layers.of_site(site)
+                assert stored is not None, site
+                self._announce(layer_released=coordinator_pb2.LayerReleased(header=stored.header))
+                log(_LOGGER, logging.INFO, "layer_released", f"released the layer of site {site}", site=site)
+            case AnnounceEpoch(report):
+                done = coordinator_pb2.EpochDone(
+                    epoch=report.epoch, loss=report.loss, test_accuracy=report.test_accuracy, seconds=report.seconds
+                )
+                self._announce(epoch_done=done)
+            case AnnounceFault(party, text):
+                self._announce(fault=coordinator_pb2.Fault(party=party, text=text))
+            case MakePlan():
+                self._make_plan()
+            case BuildLayers():
+                pass  # the escrow office looks at the state whenever it has changed
+
+    def _announce(self, **event: object) -> None:
+        self.log.append(coordinator_pb2.WatchResponse(**event))  # type: ignore[arg-type]
+
+    def _make_plan(self) -> None:
+        offered = self.file.fact("offered_stem")
+        try:
+            plan, stem = make_plan(
+                self.settings,
+                self._registry.site_profiles(self.settings.run.sites),
+                consortium=self.me.consortium,
+                run_id=self.run_id,
+                offered=None if offered is None else Stem.from_safetensors(offered),
+            )
+        except (MpleError, PlanError) as fault:
+            self.fail(self.me.label, f"no plan can be made: {fault}")
+            return
+        self.file.keep_fact("plan", plan.to_json())
+        self.file.keep_fact("stem", stem.to_safetensors())
+        made = coordinator_pb2.PlanMade(
+            plan_json=plan.to_json(),
+            plan_sha256=plan.sha256(),
+            certificates_der=[*self._registry.certificates(), self._certificate_der],
+        )
+        self._announce(plan_made=made)
+        log(_LOGGER, logging.INFO, "plan", f"plan {plan.sha256().hex()[:16]} of {len(plan.sites)} sites")
+        self.advance(PlanAgreed())
+
