@@ -1,0 +1,43 @@
+# Everything sets itself up: a virtual environment in .venv, then what is asked for.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO ?= runs/demo
+# The tests share two cores with the processes that they start: torch must not spin on both in each of them.
+TEST_ENV := OMP_NUM_THREADS=1
+
+.PHONY: setup demo test test-all check bench protos clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+# Three hospitals, a coordinator and a compute node as five processes, on real CIFAR-10 pictures.
+demo: setup
+	$(BIN)/mple data fetch cifar10
+	rm -rf $(DEMO)
+	$(BIN)/mple simulate examples/demo.toml --out $(DEMO)
+
+test: setup
+	$(TEST_ENV) $(BIN)/python -m pytest -m 'not slow'
+
+test-all: setup
+	$(TEST_ENV) $(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m benchmarks.layers
+
+protos: setup
+	$(BIN)/python protos/generate.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Benchmarks: one command each, each compares in one run and writes JSON and a plot."""

@@ -1,0 +1,86 @@
+"""`mple data`: fetch a public set, look at any set."""
+
+from __future__ import annotations
+
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from mple.data import Dataset, DataSource, SourceKind, default_data_folder, fetch_cifar10, open_source
+from mple.plan import SettingsError
+from mple.plan.reader import settings_from
+
+app = typer.Typer(no_args_is_help=True, help="Data: fetch a public set, look at what a site would train on.")
+
+
+class PublicSet(StrEnum):
+    """Sets that can be fetched."""
+
+    CIFAR10 = "cifar10"
+
+
+@app.command()
+def fetch(
+    name: Annotated[PublicSet, typer.Argument(help="Which set.")],
+    to: Annotated[Path | None, typer.Option(help="Folder for its files; by default where kind cifar10 looks.")] = None,
+    archive: Annotated[Path | None, typer.Option("--from", help="An archive that was fetched by hand.")] = None,
+) -> None:
+    """Fetch a public data set and verify it; a folder that is already whole is left alone."""
+    folder = to or default_data_folder() / name.value
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def progress(text: str, done: int, total: int | None) -> None:
+            bar.update(task, description=text, completed=done, total=total)
+
+        had_to = fetch_cifar10(folder, archive=archive, progress=progress)
+    typer.echo(f"{name.value} is in {folder}, {'fetched and verified' if had_to else 'already whole and verified'}")
+
+
+@app.command()
+def show(
+    config: Annotated[Path | None, typer.Argument(help="A configuration with a [data] section.")] = None,
+    kind: Annotated[SourceKind | None, typer.Option(help="Without a configuration: what the set is kept as.")] = None,
+    path: Annotated[Path | None, typer.Option(help="File or folder.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of [data], as side_px=64; repeat.")
+    ] = None,
+) -> None:
+    """Read a site's images and print their shape and how many there are of each class."""
+    typer.echo(describe(open_source(_source(config, kind, path, overrides or []))))
+
+
+def describe(dataset: Dataset) -> str:
+    """Name, image shape, and a table of classes with their counts in each split."""
+    shape, splits = dataset.train.shape, (dataset.train, dataset.test)
+    counts = [np.bincount(split.labels, minlength=len(dataset.classes)) for split in splits]
+    rows = [("class", "train", "test")]
+    rows += [(name, str(train), str(test)) for name, train, test in zip(dataset.classes, *counts, strict=True)]
+    rows.append(("all", str(len(dataset.train)), str(len(dataset.test))))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [f"{dataset.name}: {shape.channels}x{shape.height}x{shape.width}, {len(dataset.classes)} classes"]
+    lines += [f"{a.ljust(widths[0])}  {b.rjust(widths[1])}  {c.rjust(widths[2])}" for a, b, c in rows]
+    return "\n".join(lines)
+
+
+def _source(config: Path | None, kind: SourceKind | None, path: Path | None, overrides: list[str]) -> DataSource:
+    if (config is None) == (kind is None):
+        raise SettingsError("name a configuration file, or --kind and --path")
+    if config is None:
+        raw = {"kind": str(kind)} | ({} if path is None else {"path": str(path)})
+        return settings_from(DataSource, raw, overrides, where="options")
+    if path is not None:
+        raise SettingsError(f"--path {path} goes with --kind; with a configuration write --set path={path}")
+    try:
+        data = tomllib.loads(config.read_text(encoding="utf-8")).get("data")
+    except (OSError, ValueError) as fault:
+        raise SettingsError(f"{config} can't be read: {fault}") from None
+    if not isinstance(data, dict):
+        raise SettingsError(f"{config} has no section [data]")
+    return settings_from(DataSource, data, overrides, base=config.parent, where=f"{config} [data]")

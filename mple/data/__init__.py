@@ -1,0 +1,30 @@
+"""Images in: readers for real data sets, splitting over sites, normalisation.
+
+`open_source` reads what a `DataSource`, the `[data]` section of a configuration, names: CIFAR-10, MedMNIST-like
+archives, image folders or DICOM. Pixels stay 8 bits until `Normalisation`. A file is data and never code: pickles are
+refused, and sizes are judged before anything is allocated for them.
+"""
+
+from mple.data.cifar10 import default_data_folder
+from mple.data.fetch import fetch_cifar10
+from mple.data.images import DataError, Dataset, LabelledImages
+from mple.data.normalise import Normalisation
+from mple.data.partitions import Partition, PartitionKind
+from mple.data.settings import Channels, DataSource, SourceKind, Validation
+from mple.data.source import open_source
+
+__all__ = [
+    "Channels",
+    "DataError",
+    "DataSource",
+    "Dataset",
+    "LabelledImages",
+    "Normalisation",
+    "Partition",
+    "PartitionKind",
+    "SourceKind",
+    "Validation",
+    "default_data_folder",
+    "fetch_cifar10",
+    "open_source",
+]

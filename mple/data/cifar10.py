@@ -1,0 +1,105 @@
+"""CIFAR-10 (Krizhevsky, 2009) in its official binary layout.
+
+Six files of 10,000 records: a label byte, then 3 x 32 x 32 pixels, channel by channel. Their MD5 sums are known, so
+whatever else lies under these names is refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mple.data.images import Catalogue, DataError, Split, numbered_classes
+from mple.data.settings import DataSource
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
+TEST_FILE = "test_batch.bin"
+SIDE_PX = 32
+RECORD_BYTES = 1 + 3 * SIDE_PX * SIDE_PX
+CIFAR10_MD5: Mapping[str, str] = MappingProxyType(
+    {
+        "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
+        "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
+        "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
+        "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
+        "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
+        "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
+    }
+)
+
+
+def default_data_folder() -> Path:
+    """Where fetched data sets are kept: `MPLE_DATA`, or `.cache/mple` in the home folder."""
+    chosen = os.environ.get("MPLE_DATA")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "mple"
+
+
+def cifar10_catalogue(source: DataSource, checksums: Mapping[str, str] = CIFAR10_MD5) -> Catalogue:
+    """Verify the files and read their labels.
+
+    Args:
+        source: Its path is the folder with the files; by default `cifar10` in `default_data_folder`.
+        checksums: MD5 of every file.
+
+    Raises:
+        DataError: A file is missing or has another checksum, or `classes` are fewer than ten.
+    """
+    folder = source.path or default_data_folder() / "cifar10"
+    faults = faulty_files(folder, checksums)
+    if faults:
+        if not any((folder / name).exists() for name in faults):
+            raise DataError(f"CIFAR-10 is not in {folder}; run 'mple data fetch cifar10 --to {folder}'")
+        raise DataError(f"{folder / faults[0]} is missing or damaged; run 'mple data fetch cifar10 --to {folder}'")
+    train = [folder / name for name in TRAIN_FILES]
+    test = [folder / TEST_FILE]
+    train_labels, test_labels = _labels(train), _labels(test)
+    every_label = np.concatenate([train_labels, test_labels])
+    return Catalogue(
+        name="cifar10",
+        classes=numbered_classes(source.classes or CIFAR10_CLASSES, every_label, str(folder)),
+        train=Split(labels=train_labels, read=functools.partial(_read_images, train)),
+        test=Split(labels=test_labels, read=functools.partial(_read_images, test)),
+    )
+
+
+def faulty_files(folder: Path, checksums: Mapping[str, str] = CIFAR10_MD5) -> list[str]:
+    """Names of files that are missing in the folder or differ from their checksum."""
+    return [name for name, expected in checksums.items() if _file_md5(folder / name) != expected]
+
+
+def _file_md5(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _records(path: Path) -> NDArray[np.uint8]:
+    count, rest = divmod(path.stat().st_size, RECORD_BYTES)
+    if rest or not count:
+        raise DataError(f"{path} has {path.stat().st_size} bytes, which is no multiple of {RECORD_BYTES}")
+    return np.memmap(path, np.uint8, mode="r", shape=(count, RECORD_BYTES))
+
+
+def _labels(paths: Sequence[Path]) -> NDArray[np.int64]:
+    return np.concatenate([_records(path)[:, 0].astype(np.int64) for path in paths])
+
+
+def _read_images(paths: Sequence[Path], places: NDArray[np.int64]) -> NDArray[np.uint8]:
+    pixels_NCHW = np.empty((len(places), 3, SIDE_PX, SIDE_PX), np.uint8)
+    filled = first = 0
+    for path in paths:
+        records = _records(path)
+        own = places[(places >= first) & (places < first + len(records))] - first
+        pixels_NCHW[filled : filled + len(own)] = records[own, 1:].reshape(-1, 3, SIDE_PX, SIDE_PX)
+        filled += len(own)
+        first += len(records)
+    return pixels_NCHW

@@ -1,0 +1,196 @@
+"""Splitting one common set over the sites of a simulation.
+
+Every site reads the same set and takes its own part; nobody hands parts out. Pure. The seed is public: it makes a
+split repeatable, not secret.
+
+Legend: N images, P parts, Y classes. *Owners* are an int64 array (N): the part that each image belongs to, so that no
+image can be in two parts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mple.data.images import DataError
+
+Indices = NDArray[np.int64]
+Owners = NDArray[np.int64]
+NOBODY = -1
+"""Owner of an image that explicit lists leave out."""
+_SHARES_STREAM, _TRAIN_STREAM, _TEST_STREAM, _HOLD_OUT_STREAM, _SUBSAMPLE_STREAM = range(5)
+
+
+class PartitionKind(StrEnum):
+    """How a common set comes to parts."""
+
+    ALL = "all"
+    """No split: the site has the whole set."""
+    IID = "iid"
+    """Equal shares at random."""
+    DIRICHLET = "dirichlet"
+    """Each class spread over the parts by a Dirichlet draw (Hsu, Qi & Brown, 2019)."""
+    QUANTITY = "quantity"
+    """Unequal shares at random."""
+    LIST = "list"
+    """Lists of image numbers from a file."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Partition:
+    """A way to split, and which part is this site's. Train and test are split alike."""
+
+    kind: PartitionKind = PartitionKind.ALL
+    parts: int = 1
+    """Number of parts, usually of sites."""
+    part: int = 0
+    """This site's part, from 0."""
+    seed: int = 0
+    """The same at all sites of a simulation, or their parts overlap."""
+    alpha: float = 0.5
+    """Of `dirichlet`: small is uneven, large is even; 0.000001 to 1000000."""
+    shares: tuple[float, ...] = ()
+    """Of `quantity`: one weight above 0 for each part; only their ratios count."""
+    file: Path | None = None
+    """Of `list`: a .json, .npz or .csv file, see `mple.data.index_lists`."""
+
+    def __post_init__(self) -> None:
+        if self.parts < 1 or not 0 <= self.part < self.parts:
+            raise ValueError(f"part = {self.part} of parts = {self.parts}; parts are counted from 0 to parts - 1")
+        if self.kind is PartitionKind.ALL and self.parts > 1:
+            raise ValueError(f'parts = {self.parts} with kind = "all"; choose iid, dirichlet, quantity or list')
+        if self.seed < 0:
+            raise ValueError(f"seed = {self.seed}; allowed are 0 and above")
+        if not 1e-6 <= self.alpha <= 1e6:
+            raise ValueError(f"alpha = {self.alpha}; allowed are 0.000001 to 1000000")
+        if (self.kind is PartitionKind.QUANTITY) != bool(self.shares):
+            raise ValueError(f'kind = "{self.kind}", shares = {list(self.shares)}; shares go with kind = "quantity"')
+        if self.shares and len(self.shares) != self.parts:
+            raise ValueError(f"shares = {list(self.shares)}; needs one for each of {self.parts} parts")
+        if not all(0 < share < math.inf for share in self.shares):
+            raise ValueError(f"shares = {list(self.shares)}; each must be above 0 and finite")
+        if (self.kind is PartitionKind.LIST) != (self.file is not None):
+            raise ValueError(f'kind = "{self.kind}", file = {self.file}; a file goes with kind = "list"')
+
+
+@dataclass(frozen=True, slots=True)
+class IndexLists:
+    """Image numbers of one part."""
+
+    train: Indices
+    test: Indices
+
+
+def draw_owners(
+    partition: Partition, train_labels: NDArray[np.int64], test_labels: NDArray[np.int64], classes: int
+) -> tuple[Owners, Owners]:
+    """Owners of the train and of the test images, for every kind but `list`.
+
+    Guarantees: each image has one owner; each part owns one training image at least (where a draw leaves a part
+    without, it gets the last image of the largest part); parts of `iid` differ by one image at most, but for that;
+    `dirichlet` gives both splits the same class proportions, up to rounding; equal arguments give equal owners (NumPy's
+    PCG64 under a fixed NumPy major version). Not promised: that a part owns a test image.
+
+    Raises:
+        DataError: There are fewer training images than parts.
+    """
+    if len(train_labels) < partition.parts:
+        raise DataError(f"{len(train_labels)} training images can't give {partition.parts} parts one each")
+    train_dice, test_dice = _dice(partition.seed, _TRAIN_STREAM), _dice(partition.seed, _TEST_STREAM)
+    if partition.kind is PartitionKind.DIRICHLET:
+        alphas = [partition.alpha] * partition.parts
+        shares_YP = _dice(partition.seed, _SHARES_STREAM).dirichlet(alphas, size=classes)
+        train = _owners_by_class(train_dice, train_labels, shares_YP)
+        test = _owners_by_class(test_dice, test_labels, shares_YP)
+    else:
+        shares_P = np.asarray(partition.shares or [1.0] * partition.parts)
+        train = _owners_by_share(train_dice, len(train_labels), shares_P)
+        test = _owners_by_share(test_dice, len(test_labels), shares_P)
+    _leave_no_part_empty(train, partition.parts)
+    return train, test
+
+
+def listed_owners(lists: Sequence[IndexLists], train_images: int, test_images: int) -> tuple[Owners, Owners]:
+    """Owners by explicit lists, one for each part; an image that no list names belongs to `NOBODY`.
+
+    Raises:
+        DataError: A number is out of range or comes twice, in one list or in two.
+    """
+    train = _owners_by_list([part.train for part in lists], train_images, "train")
+    return train, _owners_by_list([part.test for part in lists], test_images, "test")
+
+
+def hold_out(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
+    """Which images of an unsplit set are for testing: this share of each class, rounded, but never a whole class."""
+    held = np.zeros(len(labels), np.bool_)
+    for label in np.unique(labels):
+        members = _dice(seed, _HOLD_OUT_STREAM, int(label)).permutation(np.flatnonzero(labels == label))
+        held[members[: min(round(share * len(members)), len(members) - 1)]] = True
+    return held
+
+
+def subsample(places: Indices, most: int | None, seed: int) -> Indices:
+    """At most `most` of these numbers, chosen at random, in ascending order; all of them for None."""
+    if most is None or len(places) <= most:
+        return places
+    return np.sort(_dice(seed, _SUBSAMPLE_STREAM).permutation(places)[:most])
+
+
+def _dice(seed: int, *stream: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64([seed, *stream]))
+
+
+def _owners_by_share(dice: np.random.Generator, images: int, shares_P: NDArray[np.float64]) -> Owners:
+    owners = np.empty(images, np.int64)
+    owners[dice.permutation(images)] = _in_shares(images, shares_P)
+    return owners
+
+
+def _owners_by_class(
+    dice: np.random.Generator, labels: NDArray[np.int64], shares_YP: NDArray[np.float64]
+) -> Owners:
+    owners = np.empty(len(labels), np.int64)
+    for label, shares_P in enumerate(shares_YP):
+        members = dice.permutation(np.flatnonzero(labels == label))
+        owners[members] = _in_shares(len(members), shares_P)
+    return owners
+
+
+def _in_shares(images: int, shares_P: NDArray[np.float64]) -> Owners:
+    """Owners 0, 0, ..., 1, 1, ... in these ratios; by rounding the borders, so that all images are given away."""
+    shares_P = shares_P / shares_P.max()
+    borders = np.round(np.cumsum(shares_P) / shares_P.sum() * images).astype(np.int64)
+    borders[-1] = images
+    return np.repeat(np.arange(len(shares_P)), np.diff(borders, prepend=0))
+
+
+def _leave_no_part_empty(owners: Owners, parts: int) -> None:
+    counts = np.bincount(owners, minlength=parts)
+    for poor in np.flatnonzero(counts == 0):
+        rich = int(np.argmax(counts))
+        owners[np.flatnonzero(owners == rich)[-1]] = poor
+        counts[rich] -= 1
+        counts[poor] += 1
+
+
+def _owners_by_list(lists: Sequence[Indices], images: int, split: str) -> Owners:
+    owners = np.full(images, NOBODY, np.int64)
+    for part, places in enumerate(lists):
+        outside = places[(places < 0) | (places >= images)]
+        if len(outside):
+            raise DataError(f"{split} list of part {part}: number {int(outside[0])}; there are {images} images, from 0")
+        repeated = np.flatnonzero(np.bincount(places, minlength=images) > 1)
+        if len(repeated):
+            raise DataError(f"{split} list of part {part}: image {int(repeated[0])} comes twice")
+        taken = places[owners[places] != NOBODY]
+        if len(taken):
+            image = int(taken[0])
+            raise DataError(f"{split} image {image} is in the lists of part {owners[image]} and of part {part}")
+        owners[places] = part
+    return owners
