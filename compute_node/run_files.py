@@ -20,6 +20,8 @@ class StepMetrics:
     step: int
     steps: int
     loss: float
+    losses: tuple[float, ...]
+    """Of every step since the last line, this one included, in their order."""
     lr: float
     samples_per_second: float
     idle_share: float

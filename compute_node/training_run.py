@@ -84,8 +84,9 @@ class TrainingRun:
             weights[step] = len(samples.labels_B)
             self.samples_trained += len(samples.labels_B)
             line.samples += len(samples.labels_B)
+            line.losses.append(float(losses[step]))
             if line.due() or step + 1 == steps:
-                self._metrics.write(self._step_metrics(epoch, step, losses[step], line))
+                self._metrics.write(self._step_metrics(epoch, step, line))
                 line = _LineTimer(self.idle_seconds)
         accuracy, test_loss = self._score(epoch) if self._tests else (None, None)
         return EpochMetrics(
@@ -127,13 +128,14 @@ class TrainingRun:
         self.idle_seconds += time.monotonic() - waited
         return sum(score.correct for score in scores) / self._tests, sum(s.loss_sum for s in scores) / self._tests
 
-    def _step_metrics(self, epoch: int, step: int, loss: float, line: _LineTimer) -> StepMetrics:
+    def _step_metrics(self, epoch: int, step: int, line: _LineTimer) -> StepMetrics:
         elapsed_s = max(1e-9, time.monotonic() - line.began)
         return StepMetrics(
             epoch=epoch + 1,
             step=step + 1,
             steps=self._sampler.steps_per_epoch,
-            loss=float(loss),
+            loss=line.losses[-1],
+            losses=tuple(line.losses),
             lr=self._trainer.learning_rate,
             samples_per_second=line.samples / elapsed_s,
             idle_share=min(1.0, (self.idle_seconds - line.idle_before) / elapsed_s),
@@ -145,6 +147,7 @@ class _LineTimer:
         self.began = time.monotonic()
         self.idle_before = idle_before
         self.samples = 0
+        self.losses: list[float] = []
 
     def due(self) -> bool:
         return time.monotonic() - self.began >= _LINE_EVERY_S

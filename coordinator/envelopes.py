@@ -69,11 +69,6 @@ class Envelopes:
             )
             return cursor.rowcount == 1
 
-    def has(self, sender: str, recipient: str, kind: int) -> bool:
-        """Whether there is or was such an envelope."""
-        query = "SELECT 1 FROM envelopes WHERE sender = ? AND recipient = ? AND kind = ?"
-        return bool(self._file.rows(query, sender, recipient, kind))
-
     def to(self, recipient: str) -> list[coordinator_pb2.SealedEnvelope]:
         """What has been left for a party and not been forgotten, by sender."""
         query = "SELECT sender, kind, envelope FROM envelopes WHERE recipient = ? ORDER BY sender, kind"
@@ -88,6 +83,7 @@ class Envelopes:
         ]
 
     def forget(self, recipient: str) -> None:
-        """Drop the contents of what was left for a party; that it was left stays known."""
+        """Wipe the contents of what was left for a party; that it was left stays known."""
         with self._file.transaction() as connection:
             connection.execute("UPDATE envelopes SET envelope = x'' WHERE recipient = ?", (recipient,))
+        self._file.scrub()

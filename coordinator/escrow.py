@@ -1,7 +1,7 @@
 """Escrow custody: the coordinator opens the sites' sealed keys, draws the channel order and builds every layer.
 
-Keys live in this process's memory while their layer is built; on the disk they stay sealed, and the envelopes are
-emptied once all layers are released.
+A key is in this process's memory while its layer is built, one at a time; on the disk keys stay sealed, and the
+envelopes are wiped once all layers are released or the run has ended otherwise.
 """
 
 from __future__ import annotations
@@ -37,12 +37,18 @@ class EscrowOffice:
         self._run, self._desk, self._private_key = run, desk, private_key
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self._fault: Exception | None = None
 
     def resume(self) -> None:
         """Wait for the keys from now on; in `site` custody there is nothing to do."""
         if self._run.settings.run.custody is Custody.ESCROW:
             self._thread = threading.Thread(target=self._serve, name="escrow", daemon=True)
             self._thread.start()
+
+    def raise_fault(self) -> None:
+        """Raise what ended the office's thread, if it could not even end the run: nobody would build the layers."""
+        if self._fault is not None:
+            raise self._fault
 
     def stop(self, grace_s: float) -> None:
         """Build no further layer; wait for the one in work for `grace_s` seconds."""
@@ -53,32 +59,46 @@ class EscrowOffice:
 
     def _serve(self) -> None:
         try:
-            changed = self._run.file.changed
-            with changed:
-                while not self._run.state().layers_due:
-                    if self._stopped.is_set() or self._run.state().ended:
-                        return
-                    changed.wait(_LOOK_EVERY_S)
+            while not self._stopped.is_set():
+                with self._run.file.changed:
+                    state = self._run.state()
+                    over = state.ended or state.all_released
+                    if not (over or state.layers_due):
+                        self._run.file.changed.wait(_LOOK_EVERY_S)
+                        continue
+                if over:
+                    self._run.envelopes.forget(self._run.me.label)
+                    return
+                self._build_or_fail()
+        except Exception as fault:
+            if not self._stopped.is_set():
+                _LOGGER.critical("the escrow office can't go on", exc_info=True)
+                self._fault = fault
+
+    def _build_or_fail(self) -> None:
+        try:
             self._build_layers()
         except MpleError as fault:
             self._run.fail(self._run.me.label, str(fault))
         except Exception as fault:
+            if self._stopped.is_set():
+                return  # the state file was closed over a layer that took longer than the grace
             _LOGGER.error("building the layers failed", exc_info=True)
             self._run.fail(self._run.me.label, f"building the layers failed: {type(fault).__name__}")
 
     def _build_layers(self) -> None:
         run = self._run
         plan, stem = run.plan, run.stem
+        for site in plan.sites:
+            self._open_key(plan, site.name)  # one that can't be used shows before any layer is built
         secret = self._consortium_secret()
-        keys = {site.name: self._open_key(plan, site.name) for site in plan.sites}
         for site in plan.sites:
             self._seal_secret(plan, site.name, secret)
         for site in plan.sites:
             if self._stopped.is_set():
                 return
             if site.name not in run.state().released:
-                self._build_layer(plan, stem, site.name, keys[site.name], secret)
-        run.envelopes.forget(run.me.label)
+                self._build_layer(plan, stem, site.name, secret)
 
     def _consortium_secret(self) -> bytes:
         file = self._run.file
@@ -104,13 +124,13 @@ class EscrowOffice:
         info = seal_info(plan.run_id, run.me.label, label, kind)
         run.envelopes.put(run.me.label, label, kind, seal(run.certificate_of(label), secret, info))
 
-    def _build_layer(self, plan: RunPlan, stem: Stem, site: str, key: MorphKey, secret: bytes) -> None:
+    def _build_layer(self, plan: RunPlan, stem: Stem, site: str, secret: bytes) -> None:
         began = time.monotonic()
         layer = build_augmented_layer(
             plan.morph.scheme(),
             plan.image,
             stem.kernels_FCpp,
-            key,
+            self._open_key(plan, site),
             channel_order(secret, plan.filters),
             session=plan.session,
             key_epoch=plan.site(site).key_epoch,

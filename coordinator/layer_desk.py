@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from coordinator.layer_review import LayerReview, ReferenceLayer
-from coordinator.layer_store import check_begin
-from coordinator.phases import LayerAccepted, Phase
+from coordinator.layer_store import check_begin, gave_way
+from coordinator.phases import LayerAccepted
 from coordinator.run import Run
 from mple.rpc import ErrorCode, MpleError, Party
 from mple.v1 import coordinator_pb2
@@ -29,9 +29,7 @@ class LayerDesk:
         Raises:
             MpleError: As `coordinator.layer_store.check_begin`, or WRONG_PHASE, RUN_FAILED.
         """
-        state = self._run.state()
-        if state.phase is Phase.FAILED:
-            raise MpleError(ErrorCode.RUN_FAILED, state.reason)
+        self._run.require_unfailed()
         check_begin(self._run.plan, caller.name, request)
         return self._run.layers.begin(request.header)
 
@@ -39,8 +37,9 @@ class LayerDesk:
         """Take in the rest of an announced layer, review and release it.
 
         Raises:
-            MpleError: As `coordinator.layer_store.Upload` and `LayerReview.check`.
+            MpleError: As `coordinator.layer_store.Upload` and `release`, or RUN_FAILED.
         """
+        self._run.require_unfailed()
         first = next(messages, None)
         if first is None:
             raise MpleError(ErrorCode.STREAM_TRUNCATED, "the stream ended without a message")
@@ -54,15 +53,20 @@ class LayerDesk:
         """Review a whole layer and let the compute node have it; one that is released already stays so.
 
         Raises:
-            MpleError: LAYER_REJECTED; the layer is deleted then.
+            MpleError: LAYER_REJECTED; the layer is deleted then. LAYER_OFFSET when its site has announced another
+                meanwhile.
         """
         run, review, site = self._run, self._reviewer(), header.key_ref.site
         with review.lock:
             stored = run.layers.with_digest(header.sha256)
-            if stored is not None and stored.released:
+            if stored is None:
+                raise gave_way()
+            if stored.released:
                 return
             try:
                 review.check(site, path, self._reference())
+            except FileNotFoundError:
+                raise gave_way() from None
             except MpleError:
                 run.layers.reject(header.sha256)
                 raise

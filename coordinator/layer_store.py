@@ -72,7 +72,7 @@ class LayerStore:
 
     def __init__(self, file: StateFile, folder: Path) -> None:
         self._file, self._folder = file, folder
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._writer: dict[bytes, Upload] = {}
 
@@ -103,12 +103,12 @@ class LayerStore:
             before, same = self.of_site(site), self.with_digest(header.sha256)
             if same is not None and same.header.key_ref.site != site:
                 raise MpleError(ErrorCode.LAYER_REJECTED, "another site has announced a layer of the same bytes")
-            if before is not None and before.released and before.header.sha256 != header.sha256:
+            if before is not None and before.released and before.header != header:
                 raise MpleError(
                     ErrorCode.LAYER_REJECTED,
                     f"layer {before.header.sha256.hex()[:16]} of site {site} is already released, and this is another",
                 )
-            if same is None:
+            if before is None or before.header != header:
                 if before is not None:
                     self._remove(before.header.sha256)
                 connection.execute(
@@ -137,8 +137,7 @@ class LayerStore:
         """Write one chunk and return how many bytes are here; see `Upload.take`."""
         header = upload.header
         with self._lock:
-            if self._writer.get(header.sha256) is not upload:
-                raise MpleError(ErrorCode.LAYER_OFFSET, "another upload of this layer goes on")
+            self._require_newest(upload)
             present = self._present(header)
             if offset != present:
                 raise MpleError(ErrorCode.LAYER_OFFSET, f"chunk at byte {offset}, expected {present}")
@@ -151,19 +150,26 @@ class LayerStore:
                     file.write(data)
             return present + len(data)
 
-    def complete(self, header: coordinator_pb2.LayerHeader) -> Path:
-        """Check the digest of a whole layer and give the file its name.
+    def complete(self, upload: Upload) -> Path:
+        """Check the digest of a whole layer and give the file its name; other uploads go on meanwhile.
 
         Raises:
-            MpleError: LAYER_DIGEST_MISMATCH; the bytes are gone then.
+            MpleError: LAYER_DIGEST_MISMATCH; the bytes are gone then. LAYER_OFFSET when the layer gave way meanwhile.
         """
-        with self._lock:
-            path, part = self.path(header.sha256), self._part(header.sha256)
-            if path.exists():
-                return path
+        header = upload.header
+        path, part = self.path(header.sha256), self._part(header.sha256)
+        if path.exists():
+            return path
+        # A whole file grows no more; only if it is removed can it differ from what is hashed, and then `upload` is
+        # no longer the newest.
+        try:
             found = file_sha256(part)
+        except FileNotFoundError:
+            found = b""
+        with self._lock:
+            self._require_newest(upload)
             if found != header.sha256:
-                part.unlink()
+                part.unlink(missing_ok=True)
                 raise MpleError(
                     ErrorCode.LAYER_DIGEST_MISMATCH,
                     f"the bytes have {found.hex()[:16]}, announced was {header.sha256.hex()[:16]}",
@@ -188,12 +194,18 @@ class LayerStore:
             self._remove(sha256)
 
     def mark_released(self, sha256: bytes) -> None:
-        """Let the compute node have the layer."""
+        """Let the compute node have the layer.
+
+        Raises:
+            MpleError: LAYER_OFFSET when the layer gave way to another of its site.
+        """
         with self._file.transaction() as connection:
-            connection.execute(
+            cursor = connection.execute(
                 "UPDATE layers SET released = (SELECT MAX(released) + 1 FROM layers) WHERE sha256 = ? AND released = 0",
                 (sha256,),
             )
+            if cursor.rowcount != 1:
+                raise gave_way()
 
     def first_released(self) -> StoredLayer | None:
         """The layer that was released before all others; `released` counts up from 1."""
@@ -223,6 +235,10 @@ class LayerStore:
                     return
                 if not data:
                     raise MpleError(ErrorCode.STREAM_TRUNCATED, f"the layer file ends at byte {offset} of {total}")
+
+    def _require_newest(self, upload: Upload) -> None:
+        if self._writer.get(upload.header.sha256) is not upload:
+            raise MpleError(ErrorCode.LAYER_OFFSET, "another upload of this site's layer has begun")
 
     def _present(self, header: coordinator_pb2.LayerHeader) -> int:
         if self.path(header.sha256).exists():
@@ -282,11 +298,17 @@ class Upload:
         """The whole file, its digest checked.
 
         Raises:
-            MpleError: STREAM_TRUNCATED when the last message never came (what came is kept), LAYER_DIGEST_MISMATCH.
+            MpleError: STREAM_TRUNCATED when the last message never came (what came is kept), or as
+                `LayerStore.complete`.
         """
         if not self._final:
-            raise MpleError(ErrorCode.STREAM_TRUNCATED, "the stream ended before its last message; begin again to go on")
-        return self._store.complete(self.header)
+            raise MpleError(ErrorCode.STREAM_TRUNCATED, "the stream ended before its last chunk; begin again to go on")
+        return self._store.complete(self)
+
+
+def gave_way() -> MpleError:
+    """What an upload is told whose layer its site has replaced by announcing another."""
+    return MpleError(ErrorCode.LAYER_OFFSET, "the site has announced another layer meanwhile; begin again")
 
 
 def _stored(row: tuple[object, ...]) -> StoredLayer:

@@ -63,15 +63,22 @@ def serve(settings: CoordinatorSettings, stop: threading.Event) -> ExitCode:
         log(_LOGGER, logging.INFO, "listening", f"listening on {built.address}", run_id=run.run_id)
         try:
             office.resume()
-            return _follow(run, service, settings, stop)
+            return _follow(run, office, service, settings, stop)
         finally:
             office.stop(_STOP_GRACE_S)
             run.log.close()
             built.stop(_STOP_GRACE_S)
 
 
-def _follow(run: Run, service: CoordinatorService, settings: CoordinatorSettings, stop: threading.Event) -> ExitCode:
+def _follow(
+    run: Run,
+    office: EscrowOffice,
+    service: CoordinatorService,
+    settings: CoordinatorSettings,
+    stop: threading.Event,
+) -> ExitCode:
     while not run.state().ended:
+        office.raise_fault()
         if stop.is_set():
             log(_LOGGER, logging.INFO, "stopped", "stopped before the run has ended; start again to go on")
             return ExitCode.INTERRUPTED

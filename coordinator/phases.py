@@ -188,13 +188,18 @@ class RunState:
         )
 
     @property
+    def all_released(self) -> bool:
+        """Whether the compute node may have every site's layer."""
+        return self.released == frozenset(self.sites)
+
+    @property
     def layers_due(self) -> bool:
         """Whether the coordinator has layers to build: escrow custody, all keys here, not all layers released."""
         return (
             self.escrow
             and self.phase is Phase.SETUP
             and self.keys_sealed == frozenset(self.sites)
-            and self.released != frozenset(self.sites)
+            and not self.all_released
         )
 
     def to_json(self) -> bytes:
@@ -230,7 +235,7 @@ def step(state: RunState, event: Event) -> Step:
     """What an event makes of a state.
 
     Guarantees: repeats that an honest party's restart brings about (a second join, layers stored once more) change
-    nothing and have no consequence; failures after the end change nothing.
+    nothing and have no consequence in any phase but FAILED; failures after the end change nothing.
 
     Raises:
         MpleError: WRONG_PHASE when the event is not due in this phase, RUN_FAILED when the run has already failed,
@@ -242,36 +247,46 @@ def step(state: RunState, event: Event) -> Step:
         raise MpleError(ErrorCode.RUN_FAILED, state.reason)
     if isinstance(event, SiteJoined | KeySealed | LayerAccepted) and event.site not in state.sites:
         raise MpleError(ErrorCode.UNKNOWN_SITE, f"site/{event.site}")
+    if _known(state, event):
+        return state, ()
     if state.phase is Phase.GATHERING:
         return _gathering(state, event)
     if state.phase is Phase.SETUP:
         return _setup(state, event)
-    if isinstance(event, LayersStored):
-        return state, ()
     if state.phase is Phase.TRAINING:
-        if isinstance(event, EpochReported):
-            return state, (AnnounceEpoch(event),)
-        if isinstance(event, TrainingDone):
-            return _enter(state, Phase.FINISHED)
-    elif isinstance(event, TrainingDone):
-        return state, ()
+        return _training(state, event)
     raise _wrong(state, event)
+
+
+def _known(state: RunState, event: Event) -> bool:
+    """Whether the event only says again what the state already holds."""
+    match event:
+        case SiteJoined(site):
+            return site in state.joined
+        case ComputeJoined():
+            return state.compute_joined
+        case StemOffered():
+            return state.stem_offered
+        case KeySealed(site):
+            return site in state.keys_sealed
+        case LayerAccepted(site):
+            return site in state.released
+        case LayersStored():
+            return state.phase in (Phase.TRAINING, Phase.FINISHED)
+        case TrainingDone():
+            return state.phase is Phase.FINISHED
+        case _:
+            return False
 
 
 def _gathering(state: RunState, event: Event) -> Step:
     news: tuple[Consequence, ...] = ()
     match event:
         case SiteJoined(site):
-            if site in state.joined:
-                return state, ()
             state, news = replace(state, joined=state.joined | {site}), (AnnounceParty(f"site/{site}"),)
         case ComputeJoined(compute):
-            if state.compute_joined:
-                return state, ()
             state, news = replace(state, compute_joined=True), (AnnounceParty(f"compute/{compute}"),)
         case StemOffered() if state.stem_due:
-            if state.stem_offered:
-                return state, ()
             state = replace(state, stem_offered=True)
         case PlanAgreed() if state.gathered:
             return _enter(state, Phase.SETUP)
@@ -283,16 +298,21 @@ def _gathering(state: RunState, event: Event) -> Step:
 def _setup(state: RunState, event: Event) -> Step:
     match event:
         case KeySealed(site) if state.escrow:
-            if site in state.keys_sealed:
-                return state, ()
             state = replace(state, keys_sealed=state.keys_sealed | {site})
             return state, (BuildLayers(),) if state.layers_due else ()
         case LayerAccepted(site):
-            if site in state.released:
-                return state, ()
             return replace(state, released=state.released | {site}), (AnnounceLayer(site),)
-        case LayersStored() if state.released == frozenset(state.sites):
+        case LayersStored() if state.all_released:
             return _enter(state, Phase.TRAINING)
+    raise _wrong(state, event)
+
+
+def _training(state: RunState, event: Event) -> Step:
+    match event:
+        case EpochReported():
+            return state, (AnnounceEpoch(event),)
+        case TrainingDone():
+            return _enter(state, Phase.FINISHED)
     raise _wrong(state, event)
 
 

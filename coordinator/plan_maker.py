@@ -12,6 +12,8 @@ from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
 
 _MOST_LAYER_BYTES = 16 * 1024**3
+_MOST_PLAN_BYTES = 512 * 1024
+"""The plan travels in one message, with a certificate for each party."""
 
 
 def make_plan(
@@ -33,7 +35,7 @@ def make_plan(
 
     Raises:
         MpleError: STEM_REJECTED when the offered stem does not fit the images.
-        PlanError: The settings do not fit the images, or layers would be beyond any machine.
+        PlanError: The settings do not fit the images, layers would be beyond any machine, or the plan beyond a message.
     """
     first = profiles[settings.run.sites[0]]
     sites = tuple(_site(name, profiles[name]) for name in settings.run.sites)
@@ -62,6 +64,9 @@ def make_plan(
         except ValueError as fault:
             raise PlanError(str(fault)) from None
 
+    border, kernel = settings.morph.scheme().border, settings.model.kernel
+    if border > kernel // 2:
+        raise PlanError(f"morph.border = {border} is wider than half of model.kernel = {kernel}; lower it")
     draft = plan_with(bytes(32))
     stem = _stem(draft, offered)
     needed = layer_weight_bytes(draft)
@@ -69,7 +74,13 @@ def make_plan(
         raise PlanError(
             f"each layer would have {needed / 1024**3:.0f} GiB; choose the tiled layout (morph.preset = \"compact\")"
         )
-    return plan_with(stem.digest()), stem
+    plan = plan_with(stem.digest())
+    if len(plan.to_json()) > _MOST_PLAN_BYTES:
+        raise PlanError(
+            f"the plan has {len(plan.to_json())} bytes, allowed are {_MOST_PLAN_BYTES}; shorten the names of its "
+            f"{len(plan.classes)} classes"
+        )
+    return plan, stem
 
 
 def layer_weight_bytes(plan: RunPlan) -> int:

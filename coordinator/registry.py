@@ -74,7 +74,11 @@ def check_site_profile(
         )
     sides = (profile.height, profile.width)
     if not 1 <= profile.channels <= _MOST_CHANNELS or min(sides) < 1 or max(sides) > _MOST_SIDE:
-        raise MpleError(ErrorCode.BATCH_MALFORMED, f"images of {_shape(profile)}; allowed is a side of {_MOST_SIDE}")
+        raise MpleError(
+            ErrorCode.BATCH_MALFORMED,
+            f"images of {_shape(profile)} (channels x height x width); allowed are 1 to {_MOST_CHANNELS} channels and "
+            f"sides of 1 to {_MOST_SIDE}",
+        )
     names = list(profile.classes)
     if not 2 <= len(names) <= _MOST_CLASSES or len(set(names)) != len(names):
         raise MpleError(ErrorCode.BATCH_MALFORMED, f"{len(names)} class names; needs two or more, each once")
@@ -131,7 +135,7 @@ class Registry:
         profile: coordinator_pb2.SiteProfile | coordinator_pb2.ComputeProfile,
         certificate_der: bytes,
     ) -> bool:
-        """Store a checked profile; False when the party had joined with the same.
+        """Store a checked profile; False when the party had joined with the same, whose certificate is then renewed.
 
         Raises:
             MpleError: ALREADY_JOINED when it had joined with another.
@@ -146,6 +150,7 @@ class Registry:
                 raise MpleError(
                     ErrorCode.ALREADY_JOINED, f"{party.label}; start it as it was, or begin a new run for a new profile"
                 )
+            connection.execute("UPDATE parties SET certificate = ? WHERE label = ?", (certificate_der, party.label))
             return False
 
     def certificates(self) -> list[bytes]:
@@ -159,7 +164,8 @@ def _compare(
     if _shape(profile) != _shape(reference):
         raise MpleError(
             ErrorCode.SCHEMA_MISMATCH,
-            f"site {name} has images of {_shape(profile)} (channels x height x width), site {other} {_shape(reference)}",
+            f"site {name} has images of {_shape(profile)} (channels x height x width), site {other} has "
+            f"{_shape(reference)}",
         )
     mine, theirs = list(profile.classes), list(reference.classes)
     if mine != theirs:

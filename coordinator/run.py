@@ -29,6 +29,7 @@ from coordinator.phases import (
     LayersStored,
     MakePlan,
     PartyFailed,
+    Phase,
     PlanAgreed,
     RunState,
     SiteJoined,
@@ -71,7 +72,7 @@ class Run:
             on_phase: Called with each phase that is entered, and at once with the present one.
 
         Raises:
-            ValueError: The state file is of a run with other sites, custody or stem.
+            ValueError: The state file is of another coordinator's run, or of one with other settings.
         """
         self.settings, self.me, self.file = settings, me, file
         self._certificate_der, self._on_phase = certificate_der, on_phase
@@ -87,14 +88,10 @@ class Run:
         with file.transaction():
             if file.fact("state") is None:
                 file.keep_fact("run_id", secrets.token_hex(6).encode())
+                file.keep_fact("coordinator", me.uri.encode())
                 file.keep_fact("state", fresh.to_json())
-        state = self.state()
-        if (state.sites, state.escrow, state.stem_due) != (fresh.sites, fresh.escrow, fresh.stem_due):
-            raise ValueError(
-                f"{settings.state} holds a run of the sites {', '.join(state.sites)} with other settings; "
-                "restore the configuration, or name another state folder for a new run"
-            )
-        on_phase(state.phase)
+        self._require_same(fresh)
+        on_phase(self.state().phase)
 
     @property
     def run_id(self) -> str:
@@ -106,24 +103,18 @@ class Run:
         """The plan.
 
         Raises:
-            MpleError: WRONG_PHASE before there is one.
+            MpleError: WRONG_PHASE before there is one, RUN_FAILED when there will be none.
         """
-        text = self.file.fact("plan")
-        if text is None:
-            raise MpleError(ErrorCode.WRONG_PHASE, "there is no plan yet: not all parties have joined")
-        return RunPlan.from_json(text)
+        return RunPlan.from_json(self._planned("plan"))
 
     @property
     def stem(self) -> Stem:
         """The plan's stem.
 
         Raises:
-            MpleError: WRONG_PHASE before there is a plan.
+            MpleError: As `plan`.
         """
-        text = self.file.fact("stem")
-        if text is None:
-            raise MpleError(ErrorCode.WRONG_PHASE, "there is no stem yet: not all parties have joined")
-        return Stem.from_safetensors(text)
+        return Stem.from_safetensors(self._planned("stem"))
 
     def state(self) -> RunState:
         """Where the run is."""
@@ -143,7 +134,6 @@ class Run:
 
     def fail(self, party: str, text: str) -> None:
         """End the run as failed, unless it has ended."""
-        log(_LOGGER, logging.ERROR, "party_failed", f"{party}: {text}", party=party)
         self.advance(PartyFailed(party, text[:_MOST_TEXT]))
 
     def join(self, caller: Party, request: coordinator_pb2.JoinRequest, certificate_der: bytes) -> None:
@@ -165,6 +155,16 @@ class Run:
                 check_stem_digest(request.compute, self.settings.model, self._offered_digest())
                 if self._registry.admit(caller, request.compute, certificate_der):
                     self.advance(ComputeJoined(caller.name))
+
+    def require_unfailed(self) -> None:
+        """Refuse what a failed run has no use for.
+
+        Raises:
+            MpleError: RUN_FAILED.
+        """
+        state = self.state()
+        if state.phase is Phase.FAILED:
+            raise MpleError(ErrorCode.RUN_FAILED, state.reason)
 
     def require_joined(self, caller: Party) -> None:
         """Refuse a party that has not joined.
@@ -221,8 +221,9 @@ class Run:
         """Keep an envelope that the plan has room for.
 
         Raises:
-            MpleError: ENVELOPE_REJECTED, WRONG_PHASE.
+            MpleError: ENVELOPE_REJECTED, WRONG_PHASE, RUN_FAILED.
         """
+        self.require_unfailed()
         check_envelope(self.plan, caller, self.me.label, request)
         with self.file.transaction():
             new = self.envelopes.put(caller.label, request.recipient, request.kind, request.envelope)
@@ -263,16 +264,22 @@ class Run:
                 self.file.keep_fact("epochs_done", str(done.epoch).encode())
 
     def report_training_done(self, done: coordinator_pb2.TrainingDone) -> None:
-        """The network is trained.
+        """The network is trained; the first digest that is reported stays.
 
         Raises:
-            MpleError: BATCH_MALFORMED, WRONG_PHASE.
+            MpleError: BATCH_MALFORMED for no digest or another one than before, WRONG_PHASE.
         """
-        if len(done.model_sha256) != 32:
-            raise MpleError(ErrorCode.BATCH_MALFORMED, f"model digest of {len(done.model_sha256)} bytes instead of 32")
+        digest = done.model_sha256
+        if len(digest) != 32:
+            raise MpleError(ErrorCode.BATCH_MALFORMED, f"model digest of {len(digest)} bytes instead of 32")
         with self.file.transaction():
             self.advance(TrainingDone())
-            self.file.keep_fact("model_sha256", done.model_sha256)
+            before = self.file.fact("model_sha256") or digest
+            if before != digest:
+                raise MpleError(
+                    ErrorCode.BATCH_MALFORMED, f"model {digest.hex()[:16]}; reported before was {before.hex()[:16]}"
+                )
+            self.file.keep_fact("model_sha256", digest)
 
     def report_totals(self, caller: Party, totals: coordinator_pb2.LedgerTotals) -> None:
         """A site's own sums over its ledger."""
@@ -282,6 +289,34 @@ class Run:
         """Labels of the sites whose sums are here."""
         rows = self.file.rows("SELECT name FROM facts WHERE name LIKE 'totals/%'")
         return {as_text(row[0]).removeprefix("totals/") for row in rows}
+
+    def _planned(self, name: str) -> bytes:
+        text = self.file.fact(name)
+        if text is None:
+            self.require_unfailed()
+            raise MpleError(ErrorCode.WRONG_PHASE, f"there is no {name} yet: not all parties have joined")
+        return text
+
+    def _require_same(self, fresh: RunState) -> None:
+        """Refuse to go on under a configuration that the run was not begun, or planned, with."""
+        state, settings, text = self.state(), self.settings, self.file.fact("plan")
+        same = {
+            "coordinator": self.file.fact("coordinator") == self.me.uri.encode(),
+            "run.sites": state.sites == fresh.sites,
+            "run.custody": state.escrow == fresh.escrow,
+            "model.stem": state.stem_due == fresh.stem_due,
+        }
+        if text is not None:
+            plan = RunPlan.from_json(text)
+            same["run.compute"] = plan.compute == settings.run.compute
+            for name in ("morph", "wire", "model", "training", "normalisation"):
+                same[name] = getattr(plan, name) == getattr(settings, name)
+        changed = [name for name, equal in same.items() if not equal]
+        if changed:
+            raise ValueError(
+                f"{settings.state} holds run {self.run_id} of the sites {', '.join(state.sites)}, begun with another "
+                f"{', '.join(changed)}; restore the configuration, or name another state folder for a new run"
+            )
 
     def _other_site(self, name: str) -> tuple[str, coordinator_pb2.SiteProfile] | None:
         others = [other for other in self.settings.run.sites if other != name]
@@ -313,6 +348,7 @@ class Run:
                 self._announce(epoch_done=done)
             case AnnounceFault(party, text):
                 self._announce(fault=coordinator_pb2.Fault(party=party, text=text))
+                log(_LOGGER, logging.ERROR, "party_failed", f"{party}: {text}", party=party)
             case MakePlan():
                 self._make_plan()
             case BuildLayers():

@@ -30,7 +30,7 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self._seen_lock = threading.Lock()
 
     def seen_by(self, sequence: int) -> set[str]:
-        """Labels of the parties that were sent the event of this number."""
+        """Labels of the parties that were sent the event of this number, or are being sent it."""
         with self._seen_lock:
             return {label for label, newest in self._seen.items() if newest >= sequence}
 
@@ -40,9 +40,7 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
     ) -> coordinator_pb2.JoinResponse:
         """Announces a party and what it brings."""
         self._run.join(caller, request, _certificate_der(context))
-        return coordinator_pb2.JoinResponse(
-            run_id=self._run.run_id, last_sequence=self._run.log.last_sequence()
-        )
+        return coordinator_pb2.JoinResponse(run_id=self._run.run_id, last_sequence=self._run.log.last_sequence())
 
     @guarded(Role.SITE, Role.COMPUTE)
     def Watch(
@@ -52,9 +50,10 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self._run.require_joined(caller)
         context.add_callback(self._run.log.wake)
         for event in self._run.log.follow(request.after_sequence, context.is_active):
-            yield event
+            # Before it is sent: a party that breaks off once it has the last event does not let this go on.
             with self._seen_lock:
                 self._seen[caller.label] = max(event.sequence, self._seen.get(caller.label, 0))
+            yield event
             if ended(event):
                 return
 

@@ -6,6 +6,7 @@ together, is on the disk before anybody is told of it.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import threading
@@ -28,13 +29,26 @@ class StateFile:
     """`coordinator.sqlite` in a state folder, readable by its owner only: in escrow custody it holds a secret."""
 
     def __init__(self, folder: Path) -> None:
-        path = folder / "coordinator.sqlite"
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.executescript(_SCHEMA)
+        """Open the file, making it at first use.
+
+        Raises:
+            ValueError: Another coordinator has the folder, or the file is damaged.
+        """
+        self._claim = os.open(folder / "coordinator.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._connection = _open(folder / "coordinator.sqlite")
+        except BlockingIOError:
+            os.close(self._claim)
+            raise ValueError(
+                f"another coordinator works in {folder}; stop it, or name another state folder for a new run"
+            ) from None
+        except sqlite3.DatabaseError as fault:
+            os.close(self._claim)
+            raise ValueError(
+                f"{folder / 'coordinator.sqlite'} can't be used ({fault}); restore it, or name another state folder"
+            ) from None
         self._lock = threading.RLock()
-        self._depth = 0
         self.changed = threading.Condition(self._lock)
         """Notified after each transaction; waiting on it lets other threads in."""
 
@@ -44,27 +58,24 @@ class StateFile:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._connection.close()
+            os.close(self._claim)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing of what the block writes; a transaction within another is part of it."""
         with self._lock:
-            outermost = self._depth == 0
-            if outermost:
-                self._connection.execute("BEGIN IMMEDIATE")
-            self._depth += 1
+            if self._connection.in_transaction:
+                yield self._connection
+                return
+            self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                if outermost:
+                if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-            else:
-                if outermost:
-                    self._connection.execute("COMMIT")
-                    self.changed.notify_all()
-            finally:
-                self._depth -= 1
+            self.changed.notify_all()
 
     def rows(self, query: str, *values: object) -> list[tuple[object, ...]]:
         """All rows of a query."""
@@ -80,6 +91,11 @@ class StateFile:
         """Set a named value."""
         with self.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+    def scrub(self) -> None:
+        """Leave no copy of deleted values in the write-ahead log; the file itself has them overwritten already."""
+        with self._lock:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def as_bytes(value: object) -> bytes:
@@ -98,3 +114,12 @@ def as_text(value: object) -> str:
     """A TEXT column's value."""
     assert isinstance(value, str), type(value)
     return value
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA secure_delete=ON")
+    connection.executescript(_SCHEMA)
+    return connection

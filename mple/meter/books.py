@@ -108,9 +108,13 @@ def merge(ledgers: Sequence[Path], merged: Path) -> None:
 
     Raises:
         FileExistsError: `merged` is already there.
+        FileNotFoundError: One of the ledgers is not.
     """
     if merged.exists():
         raise FileExistsError(f"{merged} already exists; remove it to merge anew")
+    for path in ledgers:
+        if not path.is_file():  # SQLite would make an empty one
+            raise FileNotFoundError(f"no ledger at {path}")
     with _opened(merged) as books:
         books.execute(_SCHEMA)
         for number, path in enumerate(ledgers):
@@ -143,7 +147,8 @@ def balance(merged: Path) -> Balance:
             only_sent += twin is None
             size_differs += twin is not None
             if len(offenders) < _SHOWN:
-                offenders.append(f"{node} sent {method} {call}/{idx} of {own} B, the other end has {twin or 'nothing'}")
+                there = "nothing" if twin is None else f"{twin} B"
+                offenders.append(f"{node} sent {method} {call}/{idx} of {own} B, the other end has {there}")
         only_received = 0
         for node, method, call, idx, own, twin in books.execute(
             sides.format(a="r", b="s", own="received", other="sent")

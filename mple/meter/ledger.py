@@ -115,11 +115,13 @@ class Ledger:
         """Enter one message.
 
         Raises:
-            OSError: An earlier write failed.
+            OSError: An earlier write failed, or the ledger is closed.
         """
         facts = entry.facts
         with self._lock:
             self._raise_fault()
+            if self._closed.is_set():
+                raise OSError("the ledger is closed; a message came after it")
             self._rows.append(
                 (
                     entry.time_unix_ns,
@@ -189,7 +191,7 @@ class Ledger:
                 with self._connection:
                     marks = ",".join("?" * _COLUMNS)
                     self._connection.executemany(f"INSERT INTO messages VALUES ({marks})", rows)  # noqa: S608
-            except sqlite3.Error as fault:
+            except Exception as fault:  # whatever it is, the next record must raise it
                 with self._lock:
                     self._rows = rows + self._rows
                     self._fault = fault

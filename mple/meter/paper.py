@@ -30,6 +30,4 @@ def count_elements(
     layer = math.prod(expected_weight_shape(scheme, image, filters, kernel))
     morphed = MorphGeometry.of(scheme, image).morphed_elements
     pixels = images * image.elements
-    return ElementCount(
-        quoted_ratio=image.elements / images, sent_ratio=(images * morphed + sites * layer) / pixels
-    )
+    return ElementCount(quoted_ratio=image.elements / images, sent_ratio=(images * morphed + sites * layer) / pixels)

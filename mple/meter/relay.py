@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 
@@ -91,12 +92,13 @@ class CountingRelay:
         piece = memoryview(bytearray(_PIECE_BYTES))
         try:
             while size := source.recv_into(piece):
-                sink.sendall(piece[:size])
+                # Counted first: whoever has received a byte finds it counted.
                 with self._lock:
                     if up:
                         self._up += size
                     else:
                         self._down += size
+                sink.sendall(piece[:size])
             sink.shutdown(socket.SHUT_WR)
         except OSError:
             # Either end broke the connection: the other one must see it too.
@@ -105,8 +107,6 @@ class CountingRelay:
 
 
 def _cut(link: socket.socket) -> None:
-    try:
+    with contextlib.suppress(OSError):  # it was not connected any more
         link.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # it was not connected any more
     link.close()

@@ -23,8 +23,9 @@ from mple.morph.scheme import Cores, Ensemble, ImageShape, Layout, MorphScheme
 
 NORM_TOLERANCE = 1e-4
 """Largest relative deviation of a layer's Frobenius norm; honest float32 layers stay below 1e-6."""
-CONSISTENCY_TOLERANCE = 1e-3
-"""Largest relative deviation between two sites' responses; honest float32 layers stay near 1e-6, others near 1."""
+CONSISTENCY_TOLERANCE = 1e-5
+"""Largest relative deviation between two sites' responses; honest float32 layers stay near 5e-8, another stem or order
+gives about 1, and one value with a wrong sign 5e-6 to 2e-2, less in a larger layer."""
 
 
 def expected_frobenius(scheme: MorphScheme, image_shape: ImageShape, stem_FCpp: Tensor) -> float:

@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TypeVar
 
 import grpc
@@ -19,12 +20,16 @@ from mple.pki import verify_certificate
 from mple.plan import RunPlan
 from mple.plan.run_plan import PlanError
 from mple.rpc import AwayError, ErrorCode, MpleError, Party, TlsError, TlsFiles, error_of, probe
+from mple.rpc.settings import PING_EVERY_MS, PING_TIMEOUT_MS
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
 
 T = TypeVar("T")
 _LOGGER = logging.getLogger("mple.node")
 _DEADLINE_S = 30.0
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 20.0
+_PROBE_EVERY = 8
+CONNECTED_S = (PING_EVERY_MS + PING_TIMEOUT_MS) / 1000 + 20.0
+"""Longer than connecting (20 s at most) and noticing a dead link by its pings together can take."""
 _FATAL = {
     grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.PERMISSION_DENIED,
@@ -46,58 +51,91 @@ class StoppedError(Exception):
     """The node was told to stop while it waited."""
 
 
+@dataclass(slots=True)
+class Outage:
+    """A party's absence as one repeated call sees it."""
+
+    tries: int = 0
+    """Failed attempts since the last success."""
+    since_s: float = 0.0
+    """When the first of them failed."""
+
+
 class Persistence:
     """Repeats calls to one address while its party is away, within a budget of time without success.
 
-    A refusal ends the waiting at once, and so does a certificate fault: trying again can't mend it.
+    The budget runs from the first failure on, not while a call or a stream works. A refusal ends the waiting at once,
+    and so does a certificate fault: trying again can't mend it.
     """
 
-    def __init__(self, address: str, tls: TlsFiles, stop: threading.Event, budget_s: float) -> None:
+    def __init__(
+        self,
+        address: str,
+        tls: TlsFiles,
+        stop: threading.Event,
+        budget_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._address, self._tls, self._stop, self._budget_s = address, tls, stop, budget_s
+        self.clock = clock
 
     def call(self, attempt: Callable[[], T]) -> T:
         """The result of the first attempt that the party answers.
+
+        An attempt that failed after more than `CONNECTED_S` seconds had a connection; the budget starts anew then.
 
         Raises:
             MpleError: The party refused.
             UnreachableError: It stayed away for the budget, or TLS can't work.
             StoppedError: The node is to stop.
         """
-        give_up_at = time.monotonic() + self._budget_s
-        tries = 0
+        outage = Outage()
         while True:
+            began_s = self.clock()
             try:
                 return attempt()
             except TlsError as fault:
                 raise UnreachableError(str(fault)) from None
             except (grpc.RpcError, AwayError) as fault:
-                self.pause(fault, tries, give_up_at)
-                tries += 1
+                self.pause(fault, outage, began_s)
 
-    def pause(self, fault: grpc.RpcError | AwayError, tries: int, give_up_at: float) -> None:
-        """Wait before the next attempt, by full jitter, or raise as `call` does."""
+    def pause(self, fault: grpc.RpcError | AwayError, outage: Outage, began_s: float) -> None:
+        """Wait by full jitter after an attempt that began at `began_s` on `clock` failed, or raise as `call` does."""
+        refusal = None
         if isinstance(fault, grpc.RpcError):
-            self._raise_if_refused(fault)
+            refusal = error_of(fault)
+            self._raise_if_final(fault, refusal)
         if self._stop.is_set():
             raise StoppedError from None
-        probed = probe(self._address, self._tls) if tries % 8 == 0 else None
-        if probed is not None and probed.fault is not None and not probed.away:
-            raise UnreachableError(probed.fault) from None
-        if time.monotonic() >= give_up_at:
-            raise UnreachableError(f"{self._address} did not answer for {self._budget_s:g} s; is it running?") from None
-        delay_s = random.uniform(0, min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** min(tries, 10)))  # noqa: S311
-        log(_LOGGER, logging.INFO, "retry", f"{self._address} is away, next try in {delay_s:.1f} s", tries=tries + 1)
-        if self._stop.wait(delay_s):
+        now_s = self.clock()
+        if now_s - began_s > CONNECTED_S:
+            outage.tries = 0
+        if outage.tries == 0:
+            outage.since_s = now_s
+        left_s = outage.since_s + self._budget_s - now_s
+        why = str(refusal or f"{self._address} is away")
+        if refusal is None and (outage.tries % _PROBE_EVERY == 0 or left_s <= 0):
+            probed = probe(self._address, self._tls)
+            if probed.fault is not None and not probed.away:
+                raise UnreachableError(probed.fault) from None
+            why = probed.fault or f"{self._address} breaks off calls: {_brief(fault)}"
+        if left_s <= 0:
+            raise UnreachableError(f"gave up on {self._address} after {self._budget_s:g} s: {why}") from None
+        delay_s = random.uniform(0, min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** min(outage.tries, 10)))  # noqa: S311
+        outage.tries += 1
+        log(_LOGGER, logging.INFO, "retry", f"{why}; next try in {delay_s:.1f} s", tries=outage.tries)
+        if self._stop.wait(min(delay_s, left_s)):
             raise StoppedError from None
 
-    def _raise_if_refused(self, fault: grpc.RpcError) -> None:
-        refusal = error_of(fault)
-        code = fault.code() if isinstance(fault, grpc.Call) else None
+    def _raise_if_final(self, fault: grpc.RpcError, refusal: MpleError | None) -> None:
         if refusal is not None and not refusal.retryable:
             raise refusal from None
-        if refusal is None and code in _FATAL:
-            details = fault.details() if isinstance(fault, grpc.Call) else ""
-            raise MpleError(ErrorCode.INTERNAL, f"{self._address} answered {code}: {details}") from fault
+        if refusal is None and isinstance(fault, grpc.Call) and fault.code() in _FATAL:
+            raise MpleError(ErrorCode.INTERNAL, f"{self._address} answered {_brief(fault)}") from fault
+
+
+def _brief(fault: grpc.RpcError | AwayError) -> str:
+    return f"{fault.code().name} {fault.details()}" if isinstance(fault, grpc.Call) else str(fault)
 
 
 class CoordinatorLine:
@@ -119,22 +157,22 @@ class CoordinatorLine:
             MpleError, UnreachableError, StoppedError: As `Persistence.call`.
         """
         seen = 0
-        tries = 0
-        give_up_at = time.monotonic() + self.persistence._budget_s
+        outage = Outage()
         while True:
+            began_s = self.persistence.clock()
+            fault: grpc.RpcError | AwayError = AwayError("the coordinator ended its events before the run had ended")
             stream = self.stub.Watch(coordinator_pb2.WatchRequest(after_sequence=seen))
             try:
                 for event in stream:
-                    seen, tries = event.sequence, 0
-                    give_up_at = time.monotonic() + self.persistence._budget_s
+                    seen, outage.tries = event.sequence, 0
                     yield event
                     if ended(event):
                         return
-            except grpc.RpcError as fault:
-                self.persistence.pause(fault, tries, give_up_at)
-                tries += 1
+            except grpc.RpcError as broken:
+                fault = broken
             finally:
                 stream.cancel()
+            self.persistence.pause(fault, outage, began_s)
 
     def report(self, request: coordinator_pb2.ReportRequest) -> None:
         """Tell the coordinator something; returns once it knows."""

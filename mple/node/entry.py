@@ -63,12 +63,14 @@ def run_node(
     except ValueError as fault:
         return _end(program, fault, ExitCode.BAD_USAGE)
     except Exception as fault:
-        logging.getLogger(program).critical("stopped by a fault of this program", exc_info=True)
         return _end(program, fault, ExitCode.INTERNAL)
-    return int(ExitCode.INTERRUPTED if stop.is_set() and code is ExitCode.INTERRUPTED else code)
+    return int(code)
 
 
 def _end(program: str, fault: Exception, code: ExitCode) -> int:
-    logging.getLogger(program).error("%s", fault)
+    logger = logging.getLogger(program)
+    if logger.hasHandlers() or code is ExitCode.INTERNAL:
+        # With its traceback for the log's file: what looks like bad data may be a fault of this program after all.
+        logger.error("%s", fault, exc_info=fault)
     print(f"{program}: {fault}", file=sys.stderr)
     return int(code)

@@ -25,10 +25,15 @@ def open_log(state: Path, node: str) -> None:
     lines = logging.FileHandler(state / "log.jsonl", encoding="utf-8")
     lines.setFormatter(_JsonLines(node))
     people = logging.StreamHandler(sys.stderr)
-    people.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    people.setFormatter(_ShortLines("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
     root = logging.getLogger()
     root.handlers[:] = [lines, people]
     root.setLevel(logging.INFO)
+
+
+class _ShortLines(logging.Formatter):
+    def formatException(self, ei: object) -> str:
+        return ""  # tracebacks are in the file
 
 
 class _JsonLines(logging.Formatter):

@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
@@ -27,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mple.rpc import Party, Role, TlsFiles, own_party
+from mple.rpc.tls import UNSOUND
 
 _BACKDATED = timedelta(minutes=5)
 CA_CERTIFICATE, CA_KEY = "ca.crt", "ca.key"
@@ -70,7 +70,7 @@ def create_authority(directory: Path, consortium: str, days: int = 3650) -> Auth
         PkiError: The folder already holds one.
     """
     Party(consortium, Role.COORDINATOR, "check")
-    if (directory / CA_KEY).exists():
+    if (directory / CA_KEY).exists() or (directory / CA_CERTIFICATE).exists():
         raise PkiError(f"{directory} already holds an authority; choose another folder")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -136,10 +136,13 @@ def describe_request(request_pem: bytes) -> Request:
     try:
         signing_request = x509.load_pem_x509_csr(request_pem)
         names = signing_request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, x509.ExtensionNotFound) as fault:
+        key, genuine = signing_request.public_key(), signing_request.is_signature_valid
+    except UNSOUND as fault:
         raise PkiError(f"this is no signing request of 'mple pki request': {fault}") from None
-    if not signing_request.is_signature_valid:
+    if not genuine:
         raise PkiError("the request's signature is wrong: it was altered on its way")
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise PkiError("the request is for another key than EC P-256; make it with 'mple pki request'")
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1:
         raise PkiError(f"the request bears {len(uris)} identities; needs one")
@@ -160,7 +163,7 @@ def approve(authority: Authority, request_pem: bytes, days: int = 90) -> bytes:
     asked = describe_request(request_pem)
     if asked.party.consortium != authority.consortium:
         raise PkiError(
-            f"the request is for consortium {asked.party.consortium!r}, this authority is {authority.consortium!r}'s"
+            f"the request is for consortium {asked.party.consortium!r}, this authority is of {authority.consortium!r}"
         )
     signing_request = x509.load_pem_x509_csr(request_pem)
     issuer = x509.load_pem_x509_certificate(authority.certificate_pem)
@@ -208,10 +211,10 @@ def install(directory: Path, certificate_pem: bytes, ca_pem: bytes) -> Party:
         uris = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         role = Party.parse(uris.get_values_for_type(x509.UniformResourceIdentifier)[0]).role
         party = own_party(files, role)
-    except (ValueError, TypeError, IndexError, InvalidSignature, x509.ExtensionNotFound) as fault:
+    except (IndexError, *UNSOUND) as fault:
         for name in fresh:
             (directory / f"{name}.new").unlink()
-        raise PkiError(f"the certificate can't be installed: {fault or 'the authority did not sign it'}") from None
+        raise PkiError(f"the certificate can't be installed: {str(fault) or 'the authority did not sign it'}") from None
     for name in fresh:
         os.replace(directory / f"{name}.new", directory / name)
     return party

@@ -10,13 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from mple.rpc import Party
-from mple.rpc.tls import party_of_certificate
+from mple.rpc.tls import UNSOUND, party_of_certificate
 
 
 class SealError(ValueError):
@@ -42,8 +42,8 @@ def open_sealed(private_key: Path, envelope: bytes, info: bytes) -> bytes:
         SealError: It was sealed to another key, under another context, or altered.
     """
     key = load_pem_private_key(private_key.read_bytes(), password=None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise SealError(f"{private_key} is no EC key")
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise SealError(f"{private_key} is no EC P-256 key")
     try:
         return _suite().decrypt(envelope, key, info)
     except (InvalidTag, ValueError):
@@ -60,8 +60,9 @@ def verify_certificate(certificate_der: bytes, ca_pem: bytes, expected: Party) -
         certificate = x509.load_der_x509_certificate(certificate_der)
         certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(ca_pem))
         party = party_of_certificate(certificate)
-    except (ValueError, TypeError, InvalidSignature) as fault:
-        raise SealError(f"the certificate is not one of this consortium's authority: {fault}") from None
+    except UNSOUND as fault:
+        why = str(fault) or "the authority did not sign it"
+        raise SealError(f"the certificate is not one of this consortium's authority: {why}") from None
     if party != expected:
         raise SealError(f"the certificate is of {party.uri}, not of {expected.uri}")
 

@@ -49,6 +49,10 @@ class CoordinatorSettings:
     stay: bool = False
     """Go on serving after the run has ended, until stopped."""
 
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise ValueError(f"threads = {self.threads}; needs 1 or more")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComputeSettings:

@@ -38,6 +38,8 @@ def read_settings(kind: type[S], path: Path, overrides: Sequence[str] = ()) -> S
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsError(f"no configuration file at {path}") from None
+    except OSError as fault:
+        raise SettingsError(f"{path} can't be read: {fault.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
         raise SettingsError(f"{path} is not valid TOML: {fault}") from None
     return settings_from(kind, raw, overrides, base=path.parent, where=str(path))

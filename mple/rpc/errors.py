@@ -61,7 +61,8 @@ CATALOGUE: dict[ErrorCode, CatalogueEntry] = {
     ErrorCode.FOREIGN_CONSORTIUM: CatalogueEntry(_S.PERMISSION_DENIED, "the caller is of another consortium"),
     ErrorCode.UNKNOWN_SITE: CatalogueEntry(_S.PERMISSION_DENIED, "the run does not have this party"),
     ErrorCode.ALREADY_JOINED: CatalogueEntry(_S.ALREADY_EXISTS, "the party has already joined with other content"),
-    ErrorCode.DUPLICATE_STREAM: CatalogueEntry(_S.ALREADY_EXISTS, "the site already has a stream"),
+    # Retried: the site may know before the serving party does that its old link is dead.
+    ErrorCode.DUPLICATE_STREAM: CatalogueEntry(_S.ABORTED, "the site already has a stream"),
     ErrorCode.SCHEMA_MISMATCH: CatalogueEntry(_S.FAILED_PRECONDITION, "the site's images differ from the others'"),
     ErrorCode.EMPTY_SITE: CatalogueEntry(_S.FAILED_PRECONDITION, "the site has no training image"),
     ErrorCode.PLAN_HASH_MISMATCH: CatalogueEntry(_S.FAILED_PRECONDITION, "the parties follow different plans"),

@@ -14,6 +14,8 @@ from mple.rpc.errors import CATALOGUE, METADATA_KEY, ErrorCode, MpleError
 from mple.rpc.identity import Party, Role, peer_of
 
 _LOGGER = logging.getLogger("mple.rpc")
+_MOST_TEXT = 500
+"""The text travels in a header; headers beyond 8 KiB end the call with another error than ours."""
 
 
 class Guarded(Protocol):
@@ -43,22 +45,23 @@ def guarded(*roles: Role) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             try:
                 return method(service, request, context, admitted(service, context))
             except Exception as fault:
-                _abort(context, fault, method.__name__)
+                abort_call(context, fault, method.__name__)
 
         @functools.wraps(method)
         def stream(service: Guarded, request: object, context: grpc.ServicerContext) -> Iterator[object]:
             try:
                 yield from method(service, request, context, admitted(service, context))
             except Exception as fault:
-                _abort(context, fault, method.__name__)
+                abort_call(context, fault, method.__name__)
 
         return stream if inspect.isgeneratorfunction(method) else unary
 
     return decorate
 
 
-def _abort(context: grpc.ServicerContext, fault: Exception, method: str) -> NoReturn:
-    if isinstance(fault, grpc.RpcError):
+def abort_call(context: grpc.ServicerContext, fault: Exception, method: str) -> NoReturn:
+    """End a served call because of `fault`, telling the caller what the catalogue allows and the log the rest."""
+    if isinstance(fault, grpc.RpcError) and not isinstance(fault, grpc.Call):
         # The caller is gone: its request iterator raised. There is nobody left to answer.
         _LOGGER.info("%s: the caller broke the call off", method)
         context.abort(grpc.StatusCode.CANCELLED, "the caller broke the call off")
@@ -69,4 +72,4 @@ def _abort(context: grpc.ServicerContext, fault: Exception, method: str) -> NoRe
     else:
         _LOGGER.warning("%s refused: %s", method, error)
     context.set_trailing_metadata(((METADATA_KEY, error.code.value),))
-    context.abort(CATALOGUE[error.code].status, str(error))
+    context.abort(CATALOGUE[error.code].status, str(error)[:_MOST_TEXT])

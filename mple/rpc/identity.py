@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import cast
 
 import grpc
 
@@ -64,7 +66,8 @@ def peer_of(context: grpc.ServicerContext) -> Party:
     Raises:
         MpleError: UNIDENTIFIED when the certificate bears no mple URI or several.
     """
-    uris = [value.decode("utf-8", "replace") for value in context.auth_context().get("peer_uri", ())]
+    shown = cast("Mapping[str, Sequence[bytes]]", context.auth_context())
+    uris = [value.decode("utf-8", "replace") for value in shown.get("peer_uri", ())]
     ours = [uri for uri in uris if uri.startswith("mple://")]
     if len(ours) != 1:
         raise MpleError(ErrorCode.UNIDENTIFIED, f"the certificate bears {len(ours)} mple URIs; needs one")

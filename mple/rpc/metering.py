@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 
 from mple.meter import Direction, Ledger, LedgerEntry, measure
 from mple.rpc.errors import MpleError
+from mple.rpc.guard import abort_call
 from mple.rpc.identity import peer_of
 
 CALL_KEY = "mple-call"
@@ -46,7 +47,7 @@ class CallMeter:
         """Count what `inner` makes."""
 
         def serialize(message: Any) -> bytes:
-            data = inner(message) if inner is not None else message
+            data: bytes = inner(message) if inner is not None else message
             self._count(Direction.SENT, message, len(data))
             return data
 
@@ -56,7 +57,7 @@ class CallMeter:
         """Count what `inner` reads."""
 
         def deserialize(data: bytes) -> Any:
-            message = inner(data) if inner is not None else data
+            message: Any = inner(data) if inner is not None else data
             self._count(Direction.RECEIVED, message, len(data))
             return message
 
@@ -94,15 +95,19 @@ class MeteredChannel(grpc.Channel):
         self._channel, self._ledger, self._peer = channel, ledger, peer
 
     def unary_unary(self, method: str, *a: Any, **k: Any) -> Any:
+        """As gRPC's, metered."""
         return _Metered(self, self._channel.unary_unary, method, *a, **k)
 
     def unary_stream(self, method: str, *a: Any, **k: Any) -> Any:
+        """As gRPC's, metered."""
         return _Metered(self, self._channel.unary_stream, method, *a, **k)
 
     def stream_unary(self, method: str, *a: Any, **k: Any) -> Any:
+        """As gRPC's, metered."""
         return _Metered(self, self._channel.stream_unary, method, *a, **k)
 
     def stream_stream(self, method: str, *a: Any, **k: Any) -> Any:
+        """As gRPC's, metered."""
         return _Metered(self, self._channel.stream_stream, method, *a, **k)
 
     def new_call(self, method: str) -> tuple[str, CallMeter]:
@@ -111,12 +116,15 @@ class MeteredChannel(grpc.Channel):
         return call_id, CallMeter(self._ledger, method, call_id, self._peer)
 
     def subscribe(self, callback: Any, try_to_connect: bool = False) -> None:
+        """Have the channel's states told to a callback."""
         self._channel.subscribe(callback, try_to_connect)
 
     def unsubscribe(self, callback: Any) -> None:
+        """Have them told no more."""
         self._channel.unsubscribe(callback)
 
     def close(self) -> None:
+        """Break off open calls and the connection; a second call does nothing."""
         self._channel.close()
 
     def __enter__(self) -> MeteredChannel:
@@ -168,6 +176,7 @@ class MeteringInterceptor(grpc.ServerInterceptor):
         self._ledger = ledger
 
     def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
+        """Put a meter of its own around one call."""
         handler = continuation(details)
         if handler is None:
             return None
@@ -182,12 +191,18 @@ class MeteringInterceptor(grpc.ServerInterceptor):
         }[(handler.request_streaming, handler.response_streaming)]
         behaviour = getattr(handler, name)
 
+        def identify(context: grpc.ServicerContext) -> None:
+            try:
+                meter.known(_label(context))
+            except OSError as fault:
+                abort_call(context, fault, details.method)
+
         def unary(request: Any, context: grpc.ServicerContext) -> Any:
-            meter.known(_label(context))
+            identify(context)
             return behaviour(request, context)
 
         def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            meter.known(_label(context))
+            identify(context)
             yield from behaviour(request, context)
 
         return handler._replace(

@@ -29,6 +29,7 @@ class RpcServer:
     address: str
     """Where it listens, with the real port where 0 was asked for."""
     _health: health.HealthServicer
+    _threads: ThreadPoolExecutor
 
     def start(self) -> None:
         """Take calls from now on."""
@@ -40,6 +41,7 @@ class RpcServer:
         self._health.enter_graceful_shutdown()
         stopped: threading.Event = self.server.stop(grace_s)
         stopped.wait()
+        self._threads.shutdown(wait=False)
 
 
 def build_server(listen: str, tls: TlsFiles, ledger: Ledger, *, streams: int) -> RpcServer:
@@ -57,14 +59,15 @@ def build_server(listen: str, tls: TlsFiles, ledger: Ledger, *, streams: int) ->
     Raises:
         PortError: The port is taken or the address is not this machine's.
     """
-    threads = streams + _UNARY_SLACK
+    calls = streams + _UNARY_SLACK
+    threads = ThreadPoolExecutor(calls, thread_name_prefix="rpc")
     server = grpc.server(
-        ThreadPoolExecutor(threads, thread_name_prefix="rpc"),
-        interceptors=(MeteringInterceptor(ledger),),
+        threads,
+        interceptors=[MeteringInterceptor(ledger)],
         options=SERVING_OPTIONS,
-        maximum_concurrent_rpcs=threads,
+        maximum_concurrent_rpcs=calls,
     )
-    host, port = split_address(listen)
+    host, _ = split_address(listen)
     try:
         bound = server.add_secure_port(listen, _reloading(tls))
     except RuntimeError:
@@ -74,7 +77,8 @@ def build_server(listen: str, tls: TlsFiles, ledger: Ledger, *, streams: int) ->
     status = health.HealthServicer()
     status.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    return RpcServer(server, f"{host}:{bound if port == 0 else port}", status)
+    shown = f"[{host}]" if ":" in host else host
+    return RpcServer(server, f"{shown}:{bound}", status, threads)
 
 
 def _reloading(tls: TlsFiles) -> grpc.ServerCredentials:
@@ -95,4 +99,8 @@ def _reloading(tls: TlsFiles) -> grpc.ServerCredentials:
         seen[0] = now
         return configuration()
 
-    return grpc.dynamic_ssl_server_credentials(configuration(), renewed, require_client_authentication=True)
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(),
+        renewed,  # type: ignore[arg-type]  # the stubs don't know that None says "as before"
+        require_client_authentication=True,
+    )

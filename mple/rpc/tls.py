@@ -9,17 +9,31 @@ from __future__ import annotations
 import socket
 import ssl
 import stat
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from mple.rpc.identity import Party, Role
 
+UNSOUND = (
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What `cryptography` raises on bytes that are no sound certificate or request."""
 _READ_AHEAD_S = 2.0
+_SECOND_LOOK_S = 0.3
+"""After this a party that hung up because it was just going down refuses connections instead."""
 
 
 class TlsError(ValueError):
@@ -70,14 +84,15 @@ def own_party(files: TlsFiles, role: Role) -> Party:
         authority = x509.load_pem_x509_certificate(files.ca.read_bytes())
         certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
         key = load_pem_private_key(files.key.read_bytes(), password=None)
-    except (ValueError, TypeError) as fault:
+        spki = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        ours = key.public_key().public_bytes(*spki) == certificate.public_key().public_bytes(*spki)
+    except UNSOUND as fault:
         raise TlsError(f"the certificates beside {files.certificate} can't be read: {fault}") from None
-    spki = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if key.public_key().public_bytes(*spki) != certificate.public_key().public_bytes(*spki):
+    if not ours:
         raise TlsError(f"key {files.key} is not the key of certificate {files.certificate}; install the right pair")
     try:
         certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
+    except UNSOUND:
         raise TlsError(f"certificate {files.certificate} was not signed by the authority in {files.ca}") from None
     now = datetime.now(UTC)
     if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
@@ -101,6 +116,8 @@ def party_of_certificate(certificate: x509.Certificate) -> Party:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         raise TlsError("the certificate has no subject alternative name; issue it with 'mple pki approve'") from None
+    except UNSOUND as fault:
+        raise TlsError(f"the certificate's extensions can't be read: {fault}") from None
     uris = [uri for uri in names.get_values_for_type(x509.UniformResourceIdentifier) if uri.startswith("mple://")]
     if len(uris) != 1:
         raise TlsError(f"the certificate bears {len(uris)} mple identities; needs one")
@@ -142,9 +159,23 @@ def verify_remote(address: str, files: TlsFiles, role: Role, timeout_s: float = 
 def probe(address: str, files: TlsFiles, timeout_s: float = 5.0) -> Probed:
     """Try a TLS handshake as gRPC would and say in one sentence what is wrong with it."""
     host, port = split_address(address)
-    context = ssl.create_default_context(cafile=str(files.ca))
-    context.load_cert_chain(str(files.certificate), str(files.key))
+    try:
+        # With a file given, the system's authorities are not loaded.
+        context = ssl.create_default_context(cafile=str(files.ca))
+        context.load_cert_chain(str(files.certificate), str(files.key))
+    except OSError as fault:  # ssl.SSLError is one
+        return Probed(None, f"this node's own files beside {files.certificate} can't be used: {fault}", False)
     context.set_alpn_protocols(["h2"])
+    for wait_s in (0.0, _SECOND_LOOK_S):
+        time.sleep(wait_s)
+        seen = _look(address, host, port, context, timeout_s)
+        if seen is not None:
+            return seen
+    return Probed(None, _hung_up(address, files), False)
+
+
+def _look(address: str, host: str, port: int, context: ssl.SSLContext, timeout_s: float) -> Probed | None:
+    """One connection; None when the handshake was well and the other side then hung up at once."""
     try:
         raw = socket.create_connection((host, port), timeout_s)
     except ConnectionRefusedError:
@@ -160,35 +191,46 @@ def probe(address: str, files: TlsFiles, timeout_s: float = 5.0) -> Probed:
             with context.wrap_socket(raw, server_hostname=host) as link:
                 der = link.getpeercert(binary_form=True)
                 link.settimeout(min(timeout_s, _READ_AHEAD_S))
-                refusal = _first_read(link, address)
+                if _hangs_up(link):
+                    return None
         except ssl.SSLCertVerificationError as fault:
             return Probed(None, _verification(address, host, fault), False)
         except ssl.SSLEOFError:
             return _away(f"{address} closed the connection during the handshake; is the party behind it up?")
         except ssl.SSLError as fault:
             return Probed(None, _handshake(address, fault), False)
+        except TimeoutError:
+            return _away(f"{address} takes connections but answers no TLS handshake within {timeout_s:g} s")
         except OSError as fault:
             return _away(f"the connection to {address} broke during the handshake: {fault}")
-    if refusal is not None:
-        return refusal
     try:
         return Probed(party_of_certificate(x509.load_der_x509_certificate(der or b"")), None, False)
-    except ValueError as fault:
+    except UNSOUND as fault:
         return Probed(None, f"{address}: {fault}", False)
 
 
-def _first_read(link: ssl.SSLSocket, address: str) -> Probed | None:
-    """In TLS 1.3 a refusal of our certificate arrives with the first bytes after the handshake."""
+def _hangs_up(link: ssl.SSLSocket) -> bool:
+    """In TLS 1.3 a server looks at our certificate after our side of the handshake is done.
+
+    One that accepts it speaks first (HTTP/2 settings). One that does not sends an alert, which `recv` raises, or
+    simply hangs up, as gRPC does.
+    """
     try:
-        if link.recv(1) == b"":
-            return _away(f"{address} closed the connection right after the handshake")
+        return link.recv(1) == b""
     except TimeoutError:
-        return None
-    except ssl.SSLError as fault:
-        return Probed(None, _handshake(address, fault), False)
-    except OSError as fault:
-        return _away(f"{address} closed the connection right after the handshake: {fault}")
-    return None
+        return False
+    except ssl.SSLError:
+        raise
+    except OSError:
+        return True
+
+
+def _hung_up(address: str, files: TlsFiles) -> str:
+    certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+    refuses = f"{address} refuses this node's certificate {files.certificate} (it hangs up after the handshake)"
+    if certificate.not_valid_after_utc < datetime.now(UTC):
+        return f"{refuses}: it expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; renew it"
+    return f"{refuses}: have it issued by the consortium's authority, and compare ca.crt on both machines"
 
 
 def _away(fault: str) -> Probed:
@@ -203,13 +245,13 @@ def _verification(address: str, host: str, fault: ssl.SSLCertVerificationError) 
         return f"the certificate of {address} has expired: renew it there, or set the clock of one of the machines"
     if "not yet valid" in text:
         return f"the certificate of {address} is not valid yet: set the clock of one of the machines"
-    return f"{address} shows a certificate of another authority ({text}): both parties need certificates of one authority"
+    return f"{address} shows a certificate of another authority ({text}): both parties need certificates of the same"
 
 
 def _handshake(address: str, fault: ssl.SSLError) -> str:
     reason = (fault.reason or str(fault)).upper()
     if "WRONG_VERSION_NUMBER" in reason or "RECORD_LAYER" in reason or "HTTP_REQUEST" in reason:
         return f"{address} does not speak TLS: it is another service or a plain port; check the port"
-    if "ALERT" in reason:
-        return f"{address} refuses this node's certificate ({reason.lower()}): have it issued by the consortium's authority"
+    if "ALERT" in reason and any(word in reason for word in ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")):
+        return f"{address} refuses this node's certificate ({reason.lower()}): have the consortium's authority issue it"
     return f"the TLS handshake with {address} failed ({reason.lower()})"

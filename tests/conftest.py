@@ -1,0 +1,56 @@
+"""Fixtures for all tests: a throw-away consortium, its parties' certificates, and a small server that serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from served import PartyTls, Served, serve
+
+from mple.pki import Authority, approve, create_authority, install, request
+from mple.rpc import Party, Role, TlsFiles
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The authority of consortium `test`."""
+    return create_authority(tmp_path_factory.mktemp("authority"), "test")
+
+
+@pytest.fixture(scope="session")
+def party_tls(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> PartyTls:
+    """A party's files for 127.0.0.1 and localhost, made at first use. Shared: tests that change files copy them."""
+    made: dict[tuple[Role, str], TlsFiles] = {}
+
+    def tls(role: Role, name: str) -> TlsFiles:
+        if (role, name) not in made:
+            folder = tmp_path_factory.mktemp(f"{role}-{name}")
+            asked = request(folder, Party(authority.consortium, role, name), ["127.0.0.1", "localhost"])
+            install(folder, approve(authority, asked), authority.certificate_pem)
+            made[role, name] = TlsFiles.in_directory(folder)
+        return made[role, name]
+
+    return tls
+
+
+@pytest.fixture
+def serving(party_tls: PartyTls, tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    """Starts servers, each with its books in a folder of its own, and stops them after the test."""
+    running: list[Served] = []
+
+    def start(*, streams: int = 4, tls: TlsFiles | None = None, listen: str = "127.0.0.1:0") -> Served:
+        folder = tmp_path / f"served-{len(running)}"
+        folder.mkdir()
+        running.append(serve(listen, tls or party_tls(Role.COORDINATOR, "office"), folder, party_tls, streams=streams))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.close()
+
+
+@pytest.fixture
+def served(serving: Callable[..., Served]) -> Served:
+    """One server on a free port."""
+    return serving()

@@ -1,0 +1,194 @@
+"""Review of layers: what is refused, what is accepted, and which flipped bits show.
+
+One changed value shows by how much it changes, measured in the layer's root mean square (rms). For this layer of 51200
+values a change of 1 rms always shows and one of 2e-4 rms never does: the tolerance of the agreement lies a factor of
+200 above float32 rounding. In between it depends on the probe, and the larger the layer, the less one value weighs.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from small_run import SECRET, layer_for, plan_for, refused, stem_for
+from torch import Tensor
+
+from coordinator.layer_review import LayerReview, ReferenceLayer
+from mple.morph import AugmentedLayer
+from mple.plan import MorphSettings, RunPlan
+from mple.rpc import ErrorCode, MpleError
+
+PLAN = plan_for()
+PROBE = bytes(range(32))
+NAME = "augmented.weight"
+
+
+def write(folder: Path, layer: AugmentedLayer | Tensor, site: str = "south", name: str = NAME) -> Path:
+    path = folder / f"{site}.safetensors"
+    save_file({name: (layer.weight if isinstance(layer, AugmentedLayer) else layer).contiguous()}, path)
+    return path
+
+
+def reviewed(folder: Path, plan: RunPlan = PLAN) -> tuple[LayerReview, ReferenceLayer]:
+    """A review that has accepted site north's honest layer."""
+    review = LayerReview(plan, stem_for(), PROBE)
+    path = write(folder, layer_for(plan, "north"), "north")
+    review.check("north", path, None)
+    return review, ReferenceLayer("north", path, accepted=1)
+
+
+@pytest.mark.parametrize("preset", ["compact", "distinct", "paper"])
+def test_honest_layers_agree(tmp_path: Path, preset: str, caplog: pytest.LogCaptureFixture) -> None:
+    plan = plan_for(morph=MorphSettings(preset=preset))
+    review, reference = reviewed(tmp_path, plan)
+    with caplog.at_level(logging.INFO, "mple.coordinator"):
+        review.check("south", write(tmp_path, layer_for(plan, "south")), reference)
+    assert "layer of site south agrees with that of north to " in caplog.text
+
+
+def test_a_layer_need_not_agree_with_itself(tmp_path: Path) -> None:
+    """The first released layer is its own reference when its site uploads it once more."""
+    review, reference = reviewed(tmp_path)
+    review.check("north", reference.path, reference)
+    review.check("south", write(tmp_path, layer_for(PLAN, "south")), reference)
+
+
+def test_the_reference_is_read_again_after_a_restart(tmp_path: Path) -> None:
+    _, reference = reviewed(tmp_path)
+    review = LayerReview(PLAN, stem_for(), PROBE)
+    review.check("south", write(tmp_path, layer_for(PLAN, "south")), reference)
+    with refused(ErrorCode.LAYER_REJECTED, "deviates from that of site north"):
+        review.check("west", write(tmp_path, layer_for(PLAN, "west", secret=bytes(32)), "west"), reference)
+
+
+@pytest.mark.parametrize("preset", ["compact", "distinct", "paper"])
+def test_wrong_channel_order_is_refused(tmp_path: Path, preset: str) -> None:
+    plan = plan_for(morph=MorphSettings(preset=preset))
+    review, reference = reviewed(tmp_path, plan)
+    wrong = layer_for(plan, "south", secret=SECRET[::-1])
+    with refused(ErrorCode.LAYER_REJECTED, "another stem, channel order or scheme; which of the two is wrong"):
+        review.check("south", write(tmp_path, wrong), reference)
+
+
+def test_whoever_deviates_from_several_is_told_so(tmp_path: Path) -> None:
+    review, reference = reviewed(tmp_path)
+    outvoted = ReferenceLayer("north", reference.path, accepted=2)
+    wrong = write(tmp_path, layer_for(PLAN, "west", secret=SECRET[::-1]), "west")
+    with refused(ErrorCode.LAYER_REJECTED, "2 sites' layers agree with each other"):
+        review.check("west", wrong, outvoted)
+
+
+def test_wrong_stem_shows_by_its_norm_and_else_by_its_responses(tmp_path: Path) -> None:
+    review, reference = reviewed(tmp_path)
+    wrong = layer_for(PLAN, "south", stem=stem_for("another"))
+    for first in (None, reference):
+        with refused(ErrorCode.LAYER_REJECTED, "the layer's norm is"):
+            review.check("south", write(tmp_path, wrong), first)
+    same_norm = wrong.weight * (layer_for(PLAN, "south").weight.norm() / wrong.weight.norm())
+    with refused(ErrorCode.LAYER_REJECTED, "deviates from that of site north"):
+        review.check("south", write(tmp_path, same_norm), reference)
+
+
+def test_scaled_layer_is_refused(tmp_path: Path) -> None:
+    with refused(ErrorCode.LAYER_REJECTED, "the layer's norm is"):
+        LayerReview(PLAN, stem_for(), PROBE).check(
+            "south", write(tmp_path, layer_for(PLAN, "south").weight * 1.001), None
+        )
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("preset", ["compact", "mole"])
+def test_one_value_that_is_no_number_is_refused(tmp_path: Path, preset: str, value: float) -> None:
+    plan = plan_for(morph=MorphSettings(preset=preset))
+    weight = layer_for(plan, "south").weight.clone()
+    weight.view(-1)[12_345] = value
+    with refused(ErrorCode.LAYER_REJECTED, "layer of site south: the layer holds NaN or infinity"):
+        LayerReview(plan, stem_for(), PROBE).check("south", write(tmp_path, weight), None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.bool])
+def test_wrong_dtype_is_refused(tmp_path: Path, dtype: torch.dtype) -> None:
+    weight = layer_for(PLAN, "south").weight.to(dtype)
+    with refused(ErrorCode.LAYER_REJECTED, "dtype"):
+        LayerReview(PLAN, stem_for(), PROBE).check("south", write(tmp_path, weight), None)
+
+
+def test_wrong_size_is_refused(tmp_path: Path) -> None:
+    review = LayerReview(PLAN, stem_for(), PROBE)
+    weight = layer_for(PLAN, "south").weight
+    for other in (weight[1:], weight.flatten(), weight.transpose(0, 1)):
+        with refused(ErrorCode.LAYER_REJECTED, r"has shape .*, the plan needs \(64, 8, 10, 10\)"):
+            review.check("south", write(tmp_path, other), None)
+
+
+def test_what_is_no_layer_file_is_refused(tmp_path: Path) -> None:
+    review = LayerReview(PLAN, stem_for(), PROBE)
+    with refused(ErrorCode.LAYER_REJECTED, "holds .'another'. instead of"):
+        review.check("south", write(tmp_path, layer_for(PLAN, "south"), name="another"), None)
+    path = tmp_path / "noise"
+    for content in (b"", b"noise", bytes(1000), b"\xff" * 1000, b"\x02" + bytes(7) + b"{}" + bytes(1000)):
+        path.write_bytes(content)
+        with refused(ErrorCode.LAYER_REJECTED):
+            review.check("south", path, None)
+
+
+def test_uniform_cores_are_accepted_unchecked_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = plan_for(morph=MorphSettings(preset="mole"))
+    review = LayerReview(plan, stem_for(), PROBE)
+    path = write(tmp_path, layer_for(plan, "north"), "north")
+    review.check("north", path, None)
+    review.check("south", write(tmp_path, layer_for(plan, "south")), ReferenceLayer("north", path, accepted=1))
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 2
+    assert "layer of site south: uniform cores, so norm and agreement with other sites can't be checked" in warnings
+
+
+def flipped(weight: Tensor, at: int, bit: int) -> Tensor:
+    """The weight with one bit of one float32 value flipped; 31 is the sign, 23 to 30 the exponent."""
+    changed = weight.clone()
+    bits = changed.view(-1).view(torch.int32)
+    bits[at] ^= -(2**31) if bit == 31 else 1 << bit
+    return changed
+
+
+def test_flipped_bits_show_by_how_much_they_change(tmp_path: Path) -> None:
+    review, reference = reviewed(tmp_path)
+    weight = layer_for(PLAN, "south").weight
+    rms = float(weight.double().square().mean().sqrt())
+    draws = torch.Generator().manual_seed(1)
+    seen = {bit: 0 for bit in range(32)}
+    for bit in seen:
+        for at in torch.randint(weight.numel(), (16,), generator=draws).tolist():
+            changed = flipped(weight, at, bit)
+            change = abs(float(changed.view(-1)[at]) - float(weight.view(-1)[at])) / rms
+            try:
+                review.check("south", write(tmp_path, changed), reference)
+            except MpleError as fault:
+                assert fault.code is ErrorCode.LAYER_REJECTED
+                assert not change < 2e-4
+                seen[bit] += 1
+            else:
+                assert change < 1
+    assert [seen[bit] for bit in (31, 30)] == [16, 16]
+    assert sum(seen[bit] for bit in range(23, 30)) >= 0.9 * 7 * 16
+    assert sum(seen[bit] for bit in range(12)) == 0
+
+
+def test_without_a_reference_only_the_norm_speaks(tmp_path: Path) -> None:
+    """A wrong sign in the first layer passes; then the second, honest one is refused, and the text leaves it open."""
+    review = LayerReview(PLAN, stem_for(), PROBE)
+    weight = layer_for(PLAN, "north").weight
+    at = int(weight.abs().argmax())
+    with refused(ErrorCode.LAYER_REJECTED, "the layer's norm is"):
+        review.check("north", write(tmp_path, flipped(weight, at, 27), "north"), None)
+    path = write(tmp_path, flipped(weight, at, 31), "north")
+    review.check("north", path, None)
+    honest = write(tmp_path, layer_for(PLAN, "south"))
+    with refused(ErrorCode.LAYER_REJECTED, "which of the two is wrong can't be told without the keys"):
+        review.check("south", honest, ReferenceLayer("north", path, accepted=1))

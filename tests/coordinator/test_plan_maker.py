@@ -1,0 +1,129 @@
+"""From configuration and profiles to the plan: the same every time, and refusals that name the way out."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from small_run import SITES, refused, settings_in, site_profile, stem_for
+
+from coordinator.plan_maker import layer_weight_bytes, make_plan
+from mple.model import Stem
+from mple.morph import Cores
+from mple.plan import CoordinatorSettings, Custody, MorphSettings, NormalisationSettings, PlanError, RunPlan
+from mple.rpc import ErrorCode, MpleError
+from mple.v1 import coordinator_pb2
+
+
+def profiles(**changes: object) -> dict[str, coordinator_pb2.SiteProfile]:
+    return {name: site_profile(name, **changes) for name in SITES}
+
+
+def made(
+    settings: CoordinatorSettings,
+    site_profiles: dict[str, coordinator_pb2.SiteProfile] | None = None,
+    offered: Stem | None = None,
+) -> tuple[RunPlan, Stem]:
+    return make_plan(settings, site_profiles or profiles(), consortium="test", run_id="abc123", offered=offered)
+
+
+def test_plan_is_the_same_whatever_the_order_of_joining(tmp_path: Path) -> None:
+    plan, stem = made(settings_in(tmp_path))
+    again, _ = made(settings_in(tmp_path / "elsewhere"), dict(reversed(profiles().items())))
+    assert again.to_json() == plan.to_json()
+    assert [site.name for site in plan.sites] == list(SITES)
+    assert RunPlan.from_json(plan.to_json()) == plan
+    assert plan.stem_digest == stem.digest().hex() == stem_for().digest().hex()
+
+
+def test_every_reader_of_the_plan_hashes_the_same(tmp_path: Path) -> None:
+    plan, _ = made(settings_in(tmp_path), profiles(classes=("gutartig", "bösartig")))
+    text = plan.to_json()
+    assert json.dumps(json.loads(text), sort_keys=True, separators=(",", ":")).encode() == text
+    assert RunPlan.from_json(text).sha256() == plan.sha256() == hashlib.sha256(text).digest()
+
+
+@pytest.mark.parametrize("custody", Custody)
+def test_plan_holds_what_the_parties_brought(tmp_path: Path, custody: Custody) -> None:
+    changed = profiles()
+    changed["south"].train_images = 77
+    plan, _ = made(settings_in(tmp_path, custody=custody), changed)
+    assert (plan.custody, plan.compute, plan.consortium, plan.run_id) == (custody, "compute", "test", "abc123")
+    assert [site.train_images for site in plan.sites] == [10, 77, 10]
+    assert (plan.channels, plan.height, plan.width, plan.classes) == (1, 8, 8, ("benign", "malignant"))
+    assert plan.site("south").key_fingerprint == changed["south"].key_ref.fingerprint.hex()
+
+
+def test_any_change_changes_the_hash(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    hashes = {
+        made(settings)[0].sha256(),
+        made(settings, profiles(train_images=11))[0].sha256(),
+        made(dataclasses.replace(settings, model=dataclasses.replace(settings.model, stem_seed="x")))[0].sha256(),
+        made(dataclasses.replace(settings, training=dataclasses.replace(settings.training, seed=2)))[0].sha256(),
+        made(settings_in(tmp_path, custody=Custody.ESCROW))[0].sha256(),
+    }
+    assert len(hashes) == 5
+
+
+def test_kappa_that_does_not_divide_names_those_that_do(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="kappa = 7 does not divide the unrolled length 64; near it 1, 2, 4, 8 do"):
+        made(settings_in(tmp_path, morph=MorphSettings(preset="paper", kappa=7)))
+
+
+def test_layer_beyond_any_machine_names_the_tiled_layout(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, morph=MorphSettings(preset="paper"))
+    full = dataclasses.replace(settings, model=dataclasses.replace(settings.model, width=1.0))
+    with pytest.raises(PlanError, match=r'1801 GiB; choose the tiled layout \(morph.preset = "compact"\)'):
+        made(full, profiles(channels=3, height=224, width=224))
+    plan, _ = made(dataclasses.replace(full, morph=MorphSettings()), profiles(channels=3, height=224, width=224))
+    assert layer_weight_bytes(plan) == 4 * 3 * 64 * 64 * 10 * 10
+
+
+def test_distinct_tiles_beyond_any_machine_are_refused_as_well(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, morph=MorphSettings(tile=64, cores=Cores.DISTINCT))
+    with pytest.raises(PlanError, match="choose the tiled layout"):
+        made(settings, profiles(channels=3, height=2048, width=2048))
+
+
+def test_border_wider_than_half_the_kernel_is_refused_before_anybody_builds(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match=r"morph.border = 1 is wider than half of model.kernel = 1"):
+        made(settings_in(tmp_path, morph=MorphSettings(preset="mole"), kernel=1))
+
+
+def test_normalisation_for_other_channels_is_refused(tmp_path: Path) -> None:
+    settings = dataclasses.replace(
+        settings_in(tmp_path), normalisation=NormalisationSettings(mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0))
+    )
+    with pytest.raises(PlanError, match="3 means for 1 channels"):
+        made(settings)
+
+
+def test_plan_that_fits_no_message_is_refused(tmp_path: Path) -> None:
+    names = tuple(f"{number:05d}" + "ä" * 100 for number in range(1000))
+    with pytest.raises(PlanError, match="shorten the names of its 1000 classes"):
+        made(settings_in(tmp_path), profiles(classes=names))
+
+
+def test_offered_stem_is_planned(tmp_path: Path) -> None:
+    offered = stem_for("another")
+    plan, stem = made(settings_in(tmp_path, stem="offered"), offered=offered)
+    assert plan.stem_digest == offered.digest().hex()
+    assert stem is offered
+
+
+@pytest.mark.parametrize(
+    ("filters", "channels", "kernel"), [(8, 3, 3), (64, 1, 3), (8, 1, 5)], ids=["channels", "filters", "kernel"]
+)
+def test_offered_stem_that_does_not_fit_is_refused(tmp_path: Path, filters: int, channels: int, kernel: int) -> None:
+    offered = Stem.from_seed("another", filters=filters, channels=channels, kernel=kernel)
+    with refused(ErrorCode.STEM_REJECTED, r"has \(filters, channels, kernel\) .*need \(8, 1, 3\)"):
+        made(settings_in(tmp_path, stem="offered"), offered=offered)
+
+
+def test_missing_offer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MpleError, match="offered none"):
+        made(settings_in(tmp_path, stem="offered"))

@@ -1,0 +1,133 @@
+"""Who may join with what: every refusal of the registry, by itself and against another site."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from small_run import CLASSES, COMPUTE, SITES, key_of, refused, site_party, site_profile
+
+from coordinator.registry import (
+    Registry,
+    check_expected,
+    check_site_profile,
+    check_stem_digest,
+    check_version,
+)
+from coordinator.state_file import StateFile
+from mple.plan import ModelSettings, RunSettings
+from mple.rpc import ErrorCode, Party, Role
+from mple.v1 import common_pb2, coordinator_pb2
+
+NORTH = site_party("north")
+
+
+def key_ref(**changes: Any) -> common_pb2.KeyRef:
+    fields = {"site": "north", "epoch": 1, "fingerprint": key_of("north").fingerprint(), **changes}
+    return common_pb2.KeyRef(**fields)
+
+
+@pytest.mark.parametrize("version", [1, 2, 99])
+def test_newer_parties_are_let_in(version: int) -> None:
+    check_version(version)
+
+
+def test_older_protocol_is_refused() -> None:
+    with refused(ErrorCode.PROTOCOL_VERSION, "speaks 0, the coordinator 1; upgrade it"):
+        check_version(0)
+
+
+def test_unknown_parties_are_refused_by_name() -> None:
+    run = RunSettings(sites=SITES)
+    check_expected(NORTH, run)
+    check_expected(COMPUTE, run)
+    with refused(ErrorCode.UNKNOWN_SITE, "site/east; the run has the sites north, south, west"):
+        check_expected(site_party("east"), run)
+    with refused(ErrorCode.UNKNOWN_SITE, "compute/other; the run has compute/compute"):
+        check_expected(Party("test", Role.COMPUTE, "other"), run)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "text"),
+    [
+        ({"key_ref": key_ref(site="south")}, ErrorCode.UNKNOWN_KEY_REF, "names a key of site 'south'"),
+        ({"key_ref": key_ref(epoch=0)}, ErrorCode.UNKNOWN_KEY_REF, "key epoch 0"),
+        ({"key_ref": key_ref(fingerprint=bytes(31))}, ErrorCode.UNKNOWN_KEY_REF, "fingerprint of 31 bytes"),
+        ({"channels": 0}, ErrorCode.BATCH_MALFORMED, "0 x 8 x 8"),
+        ({"channels": 65}, ErrorCode.BATCH_MALFORMED, "1 to 64 channels"),
+        ({"height": 0}, ErrorCode.BATCH_MALFORMED, "1 x 0 x 8"),
+        ({"width": 4097}, ErrorCode.BATCH_MALFORMED, "sides of 1 to 4096"),
+        ({"classes": ("one",)}, ErrorCode.BATCH_MALFORMED, "1 class names"),
+        ({"classes": ("same", "same")}, ErrorCode.BATCH_MALFORMED, "2 class names"),
+        ({"classes": ("", "other")}, ErrorCode.BATCH_MALFORMED, "1 to 200 characters"),
+        ({"classes": ("x" * 201, "other")}, ErrorCode.BATCH_MALFORMED, "1 to 200 characters"),
+        ({"train_images": 0}, ErrorCode.EMPTY_SITE, "site/north brings 0 training images"),
+    ],
+)
+def test_profile_that_can_not_be_is_refused(changes: dict[str, Any], code: ErrorCode, text: str) -> None:
+    with refused(code, text):
+        check_site_profile(site_profile("north", **changes), NORTH, None)
+
+
+def test_site_without_test_images_is_let_in() -> None:
+    check_site_profile(site_profile("north", test_images=0), NORTH, ("south", site_profile("south")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"height": 9}, "site north has images of 1 x 9 x 8 .channels x height x width., site south has 1 x 8 x 8"),
+        ({"channels": 3}, "3 x 8 x 8"),
+        ({"classes": ("benign", "unclear")}, "site north against site south: class 1: 'unclear' against 'malignant'"),
+        ({"classes": ("malignant", "benign")}, "class 0: 'malignant' against 'benign'"),
+        ({"classes": (*CLASSES, "unclear")}, "3 classes against 2"),
+    ],
+)
+def test_schema_that_differs_from_another_site_is_refused(changes: dict[str, Any], text: str) -> None:
+    with refused(ErrorCode.SCHEMA_MISMATCH, text):
+        check_site_profile(site_profile("north", **changes), NORTH, ("south", site_profile("south")))
+
+
+def test_stem_digest_must_match_what_was_offered() -> None:
+    seeded, offered = ModelSettings(), ModelSettings(stem="offered")
+    none, some = coordinator_pb2.ComputeProfile(), coordinator_pb2.ComputeProfile(stem_digest=bytes(32))
+    check_stem_digest(none, seeded, None)
+    check_stem_digest(some, offered, bytes(32))
+    for profile, model, kept in (
+        (some, seeded, None),
+        (none, offered, None),
+        (none, offered, bytes(32)),
+        (some, offered, None),
+        (some, offered, b"1" * 32),
+    ):
+        with refused(ErrorCode.STEM_REJECTED):
+            check_stem_digest(profile, model, kept)
+
+
+def test_joining_again_is_allowed_only_with_the_same_content(state_file: StateFile) -> None:
+    registry = Registry(state_file)
+    assert registry.admit(NORTH, site_profile("north"), b"first certificate")
+    assert not registry.admit(NORTH, site_profile("north"), b"first certificate")
+    with refused(ErrorCode.ALREADY_JOINED, "begin a new run for a new profile"):
+        registry.admit(NORTH, site_profile("north", train_images=11), b"first certificate")
+    assert registry.site_profiles(SITES) == {"north": site_profile("north")}
+    assert registry.certificates() == [b"first certificate"]
+
+
+def test_joining_again_renews_the_certificate(state_file: StateFile) -> None:
+    """Envelopes are sealed to it: the old one's key may be gone."""
+    registry = Registry(state_file)
+    registry.admit(NORTH, site_profile("north"), b"first certificate")
+    registry.admit(NORTH, site_profile("north"), b"renewed certificate")
+    member = registry.member(NORTH.label)
+    assert member is not None
+    assert member.certificate_der == b"renewed certificate"
+
+
+def test_profiles_come_in_the_order_asked_for(state_file: StateFile) -> None:
+    registry = Registry(state_file)
+    for name in ("west", "north"):
+        registry.admit(site_party(name), site_profile(name), name.encode())
+    assert list(registry.site_profiles(SITES)) == ["north", "west"]
+    assert registry.certificates() == [b"north", b"west"]
+    assert registry.member("site/south") is None

@@ -1,0 +1,193 @@
+"""The ledger: rows survive restarts and kills, writers do not get in each other's way, a failing disk is not silent."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from ledger_entries import RECEIVED, SENT, entry
+
+from mple.meter import Ledger, LedgerTotals, MessageFacts, MessageKind
+
+FULL_DISK = """
+import resource, sys, time
+from pathlib import Path
+from ledger_entries import SENT, entry
+from mple.meter import Ledger
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+ledger = Ledger(Path(sys.argv[1]), "site/north", flush_interval_s=0.01)
+try:
+    for number in range(10_000_000):
+        ledger.record(entry(SENT, "call", number))
+        time.sleep(1e-5)
+except OSError as fault:
+    print(fault)
+try:
+    ledger.close()
+except OSError as fault:
+    print(fault)
+"""
+KILLED = """
+import sys, time
+from pathlib import Path
+from ledger_entries import SENT, entry
+from mple.meter import Ledger
+
+ledger = Ledger(Path(sys.argv[1]), "site/north", flush_interval_s=60)
+for number in range(100):
+    ledger.record(entry(SENT, "call", number))
+ledger.flush()
+ledger.record(entry(SENT, "call", 100))
+print("flushed", flush=True)
+time.sleep(60)
+"""
+
+
+def rows(path: Path, query: str = "SELECT * FROM messages") -> list[tuple[object, ...]]:
+    books = sqlite3.connect(path)
+    try:
+        return books.execute(query).fetchall()
+    finally:
+        books.close()
+
+
+def test_a_reopened_ledger_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path, "site/north") as ledger:
+        ledger.record(entry(SENT, "a", size=95))
+        ledger.record(entry(RECEIVED, "a", size=15))
+    with Ledger(path, "site/north") as ledger:
+        assert ledger.totals() == LedgerTotals(1, 1, 100, 20)
+        ledger.record(entry(RECEIVED, "b", size=0))
+        assert ledger.totals() == LedgerTotals(1, 2, 100, 25)
+    assert rows(path, "SELECT call_id, direction, framed_bytes FROM messages") == [
+        ("a", "sent", 100),
+        ("a", "received", 20),
+        ("b", "received", 5),
+    ]
+
+
+def test_a_row_has_all_that_was_entered(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    facts = MessageFacts(MessageKind.DATA, payload_bytes=70, label_bytes=8, samples=4, key_ref="north:1:00ff")
+    with Ledger(path, "site/north") as ledger:
+        ledger.set_run("run1")
+        ledger.set_phase("training")
+        ledger.record(entry(SENT, "abc", 3, 90, facts, peer="compute/gpu", time_unix_ns=17))
+        ledger.set_phase("finished")
+        ledger.record(entry(SENT, "abc", 4))
+    first, second = rows(path)
+    assert first == (
+        *(17, "site/north", "run1", "training", "compute/gpu", "sent", "Feed", "data", "abc", 3),
+        *(70, 8, 90, 95, 4, "north:1:00ff"),
+    )
+    assert second[2:4] == ("run1", "finished")
+
+
+def test_rows_reach_the_disk_without_being_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path, "site/north", flush_interval_s=0.01) as ledger:
+        ledger.record(entry(SENT, "a"))
+        give_up_at = time.monotonic() + 10
+        while not rows(path) and time.monotonic() < give_up_at:
+            time.sleep(0.01)
+        assert len(rows(path)) == 1
+
+
+def test_flush_writes_now(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path, "site/north", flush_interval_s=3600) as ledger:
+        ledger.record(entry(SENT, "a"))
+        assert rows(path) == []
+        ledger.flush()
+        assert len(rows(path)) == 1
+
+
+def test_eight_writers_lose_and_repeat_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    each = 400
+    with Ledger(path, "site/north", flush_interval_s=0.001) as ledger:
+
+        def write(name: str) -> None:
+            for number in range(each):
+                ledger.record(entry(SENT if number % 2 else RECEIVED, name, number, size=number))
+                if number % 100 == 0:
+                    ledger.flush()
+
+        writers = [threading.Thread(target=write, args=(f"call{number}",)) for number in range(8)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        totals = ledger.totals()
+    sums = rows(path, "SELECT COUNT(*), SUM(framed_bytes) FROM messages GROUP BY direction ORDER BY direction")
+    assert sums == [(totals.messages_received, totals.bytes_received), (totals.messages_sent, totals.bytes_sent)]
+    assert totals.messages_sent + totals.messages_received == 8 * each
+    assert totals.bytes_sent + totals.bytes_received == 8 * sum(number + 5 for number in range(each))
+    assert rows(path, "SELECT COUNT(*) FROM (SELECT DISTINCT call_id, idx FROM messages)") == [(8 * each,)]
+
+
+def test_a_full_disk_is_raised_by_the_next_record_and_by_close(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ended = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(path)], cwd=Path(__file__).parent.parent, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    recorded, closed = ended.stdout.splitlines()
+    assert recorded == closed
+    assert recorded.startswith("the ledger can't be written: ")
+    written = rows(path, "SELECT idx FROM messages ORDER BY idx")
+    assert written == [(number,) for number in range(len(written))], "what was written before is whole"
+
+
+def test_a_failed_write_is_raised_by_flush_too(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger(path, "site/north", flush_interval_s=3600)
+    ledger.record(entry(SENT, "a"))
+    rows(path, "DROP TABLE messages")
+    for fails in (ledger.flush, lambda: ledger.record(entry(SENT, "b")), ledger.close):
+        with pytest.raises(OSError, match="the ledger can't be written: no such table"):
+            fails()
+
+
+def test_what_was_flushed_survives_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(path)], cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "flushed\n"
+    process.kill()
+    process.communicate()
+    with Ledger(path, "site/north") as ledger:
+        assert ledger.totals().messages_sent == 100
+
+
+def test_a_message_after_close_is_not_lost_silently(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite", "site/north")
+    ledger.close()
+    ledger.close()
+    with pytest.raises(OSError, match="the ledger is closed"):
+        ledger.record(entry(SENT, "late"))
+
+
+def test_close_ends_the_thread(tmp_path: Path) -> None:
+    before = threading.active_count()
+    ledger = Ledger(tmp_path / "ledger.sqlite", "site/north")
+    assert threading.active_count() == before + 1
+    ledger.close()
+    assert threading.active_count() == before
+
+
+def test_a_ledger_of_a_newer_program_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    Ledger(path, "site/north").close()
+    rows(path, "PRAGMA user_version=2")
+    with pytest.raises(ValueError, match="has version 2, this program writes 1; upgrade it"):
+        Ledger(path, "site/north")

@@ -1,0 +1,218 @@
+"""How a node ends: each kind of end has its exit code, one sentence on stderr, and the rest in the log."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+
+from mple import __version__
+from mple.exit_codes import ExitCode
+from mple.node import run_node
+from mple.node.coordinator_line import UnreachableError
+from mple.node.logs import log, open_log
+from mple.rpc import ErrorCode, MpleError, PortError, TlsError
+
+Body = Callable[["Settings", threading.Event], ExitCode]
+WAITING = """
+import sys, threading
+from mple.exit_codes import ExitCode
+from mple.node import run_node
+sys.path.insert(0, "tests/node")
+from test_exit_codes import Settings
+
+def body(settings, stop):
+    print("ready", flush=True)
+    return ExitCode.INTERRUPTED if stop.wait(60) else ExitCode.INTERNAL
+
+sys.exit(run_node("mple-test", "serve", Settings, body, sys.argv[1:]))
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """A node's configuration file."""
+
+    name: str
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise ValueError(f"threads = {self.threads}; must be above 0")
+
+
+@pytest.fixture(autouse=True)
+def process_state() -> Iterator[None]:
+    """`run_node` and `open_log` are for a process of their own: put back what they set."""
+    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    for handler in root.handlers:
+        if handler not in handlers:
+            handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for number, before in signals.items():
+        signal.signal(number, before)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "node.toml"
+    path.write_text('name = "north"\n', encoding="utf-8")
+    return path
+
+
+def run(body: Body, *arguments: str | Path) -> int:
+    return run_node("mple-test", "serve", Settings, body, [str(argument) for argument in arguments])
+
+
+def ending_with(fault: Exception) -> Body:
+    def body(_settings: Settings, _stop: threading.Event) -> ExitCode:
+        raise fault
+
+    return body
+
+
+def done(_settings: Settings, _stop: threading.Event) -> ExitCode:
+    return ExitCode.DONE
+
+
+@pytest.mark.parametrize("code", [ExitCode.DONE, ExitCode.RUN_FAILED, ExitCode.INTERRUPTED])
+def test_a_body_says_how_it_ended(config: Path, code: ExitCode) -> None:
+    assert run(lambda _settings, _stop: code, "serve", config) == code
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (ValueError("threads = 0"), ExitCode.BAD_USAGE),
+        (TlsError("no key file"), ExitCode.BAD_USAGE),
+        (PortError("can't listen on 127.0.0.1:7400"), ExitCode.BAD_USAGE),
+        (MpleError(ErrorCode.RUN_FAILED, "site/south: no disk"), ExitCode.RUN_FAILED),
+        (MpleError(ErrorCode.UNKNOWN_SITE), ExitCode.RUN_FAILED),
+        (UnreachableError("gave up on 127.0.0.1:7400"), ExitCode.UNREACHABLE),
+        (OSError("the ledger can't be written: disk full"), ExitCode.INTERNAL),
+        (grpc.RpcError("stray"), ExitCode.INTERNAL),
+        (RuntimeError("a fault of ours"), ExitCode.INTERNAL),
+        (KeyError("a fault of ours"), ExitCode.INTERNAL),
+    ],
+)
+def test_a_fault_has_its_exit_code_and_a_sentence(
+    config: Path, fault: Exception, code: ExitCode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(ending_with(fault), "serve", config) == code
+    assert f"mple-test: {fault}\n" in capsys.readouterr().err
+
+
+def test_exit_codes_are_what_scripts_rely_on() -> None:
+    assert {code.name: code.value for code in ExitCode} == {
+        "DONE": 0,
+        "BAD_USAGE": 2,
+        "RUN_FAILED": 3,
+        "UNREACHABLE": 4,
+        "INTERNAL": 5,
+        "INTERRUPTED": 130,
+    }
+
+
+def test_a_missing_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(done, "serve", tmp_path / "nowhere.toml") == ExitCode.BAD_USAGE
+    assert "no configuration file at" in capsys.readouterr().err
+    assert run(done, "serve", tmp_path) == ExitCode.BAD_USAGE
+    assert f"{tmp_path} can't be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name = ", "not valid TOML"),
+        ("", "name is missing"),
+        ('nmae = "north"', "did you mean name?"),
+        ("name = 3", "name = 3 is not a text"),
+        ('name = "north"\nthreads = 0', "threads = 0; must be above 0"),
+    ],
+)
+def test_a_configuration_that_is_wrong(config: Path, text: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    config.write_text(text, encoding="utf-8")
+    assert run(done, "serve", config) == ExitCode.BAD_USAGE
+    assert words in capsys.readouterr().err
+
+
+def test_overrides_come_after_the_file(config: Path) -> None:
+    seen: list[Settings] = []
+
+    def body(settings: Settings, _stop: threading.Event) -> ExitCode:
+        seen.append(settings)
+        return ExitCode.DONE
+
+    assert run(body, "serve", config, "--set", "threads=3", "--set", "name=south") == 0
+    assert seen == [Settings(name="south", threads=3)]
+    assert run(body, "serve", config, "--set", "threads=0") == ExitCode.BAD_USAGE
+
+
+@pytest.mark.parametrize("arguments", [[], ["serve"], ["start", "x.toml"], ["serve", "x.toml", "--nonsense"]])
+def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(done, *arguments)
+    assert caught.value.code == ExitCode.BAD_USAGE
+    assert "usage: mple-test" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(done, "--version")
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"mple-test {__version__}\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_body_end(config: Path, number: signal.Signals) -> None:
+    root = Path(__file__).resolve().parent.parent.parent
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING, "serve", str(config)], cwd=root, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == ExitCode.INTERRUPTED
+
+
+def test_the_log_has_lines_for_machines_and_for_people(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def body(_settings: Settings, _stop: threading.Event) -> ExitCode:
+        open_log(tmp_path, "north")
+        log(logging.getLogger("mple.test"), logging.INFO, "joined", "joined run é7", run_id="é7", images=3)
+        logging.getLogger("another.library").warning("of %s", "theirs")
+        raise ValueError("shapes (2,) and (3,) differ")
+
+    assert run(body, "serve", config) == ExitCode.BAD_USAGE
+    joined, theirs, ended = [
+        json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert joined.pop("time").endswith("+00:00")
+    assert joined == {
+        "level": "info",
+        "node": "north",
+        "event": "joined",
+        "text": "joined run é7",
+        "run_id": "é7",
+        "images": 3,
+    }
+    assert (theirs["level"], theirs["event"], theirs["text"]) == ("warning", "log", "of theirs")
+    assert "test_exit_codes.py" in ended["traceback"], "what looks like bad data may be a fault of ours after all"
+    people = capsys.readouterr().err
+    assert "INFO    joined run é7" in people
+    assert "Traceback" not in people

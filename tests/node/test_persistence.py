@@ -1,0 +1,246 @@
+"""Repeated calls: what ends the waiting at once, what is worth waiting for, and for how long."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import grpc
+import pytest
+from certificates import forge
+from served import PartyTls, Served
+
+from mple.node.coordinator_line import CONNECTED_S, Persistence, StoppedError, UnreachableError
+from mple.pki import create_authority
+from mple.rpc import AwayError, ErrorCode, MpleError, Role, TlsFiles, verify_remote
+from mple.rpc.settings import DIALLING_OPTIONS
+from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
+
+Stub = coordinator_pb2_grpc.CoordinatorServiceStub
+LONG_S = 600.0
+DEADLINE_S = 20.0
+
+
+class Clock:
+    """Time that passes only when told."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Attempts:
+    """Counts attempts and fails the first ones."""
+
+    def __init__(self, *failures: Callable[[], object]) -> None:
+        self.count = 0
+        self._failures = failures
+
+    def __call__(self) -> str:
+        self.count += 1
+        if self.count <= len(self._failures):
+            self._failures[self.count - 1]()
+            pytest.fail("the attempt was to fail")
+        return "answer"
+
+
+@pytest.fixture
+def north(party_tls: PartyTls) -> TlsFiles:
+    return party_tls(Role.SITE, "north")
+
+
+@pytest.fixture
+def nowhere() -> str:
+    """An address where nobody listens."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def away() -> None:
+    raise AwayError("away")
+
+
+def reporting(served: Served) -> Callable[[], object]:
+    stub = Stub(served.dial())
+    return lambda: stub.Report(coordinator_pb2.ReportRequest(), timeout=DEADLINE_S)
+
+
+def patient(served: Served, files: TlsFiles, budget_s: float = LONG_S) -> Persistence:
+    return Persistence(served.address, files, threading.Event(), budget_s)
+
+
+def test_an_answer_needs_one_attempt(served: Served, north: TlsFiles) -> None:
+    attempts = Attempts()
+    assert patient(served, north).call(attempts) == "answer"
+    assert attempts.count == 1
+
+
+# What ends the waiting at once.
+
+
+def test_a_refusal(served: Served, north: TlsFiles) -> None:
+    served.coordinator.fault = MpleError(ErrorCode.UNKNOWN_SITE, "no site north")
+    attempts = Attempts(reporting(served))
+    with pytest.raises(MpleError) as caught:
+        patient(served, north).call(attempts)
+    assert (caught.value.code, caught.value.detail) == (ErrorCode.UNKNOWN_SITE, "no site north")
+    assert attempts.count == 1
+
+
+def test_a_call_that_the_party_does_not_have(served: Served, north: TlsFiles) -> None:
+    """A refusal without a code of ours, as another program behind the port gives it."""
+    stub = Stub(served.dial())
+    attempts = Attempts(lambda: stub.GetStem(coordinator_pb2.GetStemRequest(), timeout=DEADLINE_S))
+    with pytest.raises(MpleError, match=f"{served.address} answered UNIMPLEMENTED") as caught:
+        patient(served, north).call(attempts)
+    assert caught.value.code is ErrorCode.INTERNAL
+    assert attempts.count == 1
+
+
+@pytest.mark.parametrize("fault", ["our certificate", "our root"])
+def test_a_certificate_fault(served: Served, north: TlsFiles, tmp_path: Path, fault: str) -> None:
+    """gRPC says UNAVAILABLE, as if the party were away; the probe knows better."""
+    foreign = create_authority(tmp_path / "foreign", "test")
+    forged = forge(foreign, tmp_path / "tls")
+    files = replace(forged, ca=north.ca) if fault == "our certificate" else replace(north, ca=forged.ca)
+    credentials = grpc.ssl_channel_credentials(
+        files.ca.read_bytes(), files.key.read_bytes(), files.certificate.read_bytes()
+    )
+    with grpc.secure_channel(served.address, credentials, options=DIALLING_OPTIONS) as channel:
+        attempts = Attempts(lambda: Stub(channel).Join(coordinator_pb2.JoinRequest(), timeout=DEADLINE_S))
+        with pytest.raises(UnreachableError, match=r"refuses this node's certificate|another authority"):
+            patient(served, files).call(attempts)
+    assert attempts.count == 1
+
+
+def test_a_certificate_fault_before_the_first_call(served: Served, north: TlsFiles) -> None:
+    attempts = Attempts(lambda: verify_remote(served.address, north, Role.COMPUTE))
+    with pytest.raises(UnreachableError, match="is coordinator/office, not a compute"):
+        patient(served, north).call(attempts)
+    assert attempts.count == 1
+
+
+def test_a_fault_of_our_own(served: Served, north: TlsFiles) -> None:
+    def broken() -> None:
+        raise KeyError("ours")
+
+    attempts = Attempts(broken)
+    with pytest.raises(KeyError):
+        patient(served, north).call(attempts)
+    assert attempts.count == 1
+
+
+def test_stop_before_and_while_waiting(nowhere: str, north: TlsFiles) -> None:
+    stop = threading.Event()
+    persistence = Persistence(nowhere, north, stop, LONG_S)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(persistence.call, Attempts(*[away] * 1000))
+        stop.set()
+        assert isinstance(waiting.exception(timeout=30), StoppedError)
+    attempts = Attempts(away)
+    with pytest.raises(StoppedError):
+        persistence.call(attempts)
+    assert attempts.count == 1
+
+
+# What is worth waiting for.
+
+
+def test_a_party_that_is_not_ready_yet(served: Served, north: TlsFiles) -> None:
+    served.coordinator.fault = MpleError(ErrorCode.WRONG_PHASE, "no layers yet")
+    report = reporting(served)
+    tries = 0
+
+    def attempt() -> object:
+        nonlocal tries
+        tries += 1
+        if tries == 3:
+            served.coordinator.fault = None
+        return report()
+
+    patient(served, north).call(attempt)
+    assert tries == 3
+
+
+def test_a_party_that_comes_up_later(
+    nowhere: str, north: TlsFiles, serving: Callable[..., Served], tmp_path: Path
+) -> None:
+    tries = 0
+
+    def attempt() -> str:
+        nonlocal tries
+        tries += 1
+        if tries == 3:
+            serving(listen=nowhere)
+        return verify_remote(nowhere, north, Role.COORDINATOR).label
+
+    persistence = Persistence(nowhere, north, threading.Event(), LONG_S)
+    assert persistence.call(attempt) == "coordinator/office"
+    assert tries == 3
+
+
+# For how long.
+
+
+def test_a_party_that_stays_away_is_given_up(nowhere: str, north: TlsFiles) -> None:
+    attempts = Attempts(*[away] * 1000)
+    with pytest.raises(UnreachableError, match=rf"gave up on {nowhere} after 0\.5 s: .*nothing listens there"):
+        Persistence(nowhere, north, threading.Event(), 0.5).call(attempts)
+    assert attempts.count > 1
+
+
+def test_a_party_that_never_gets_ready_is_given_up_with_its_own_words(served: Served, north: TlsFiles) -> None:
+    served.coordinator.fault = MpleError(ErrorCode.WRONG_PHASE, "no layers yet")
+    attempts = Attempts(*[reporting(served)] * 1000)
+    with pytest.raises(UnreachableError, match=r"after 0\.3 s: WRONG_PHASE: .*: no layers yet"):
+        patient(served, north, 0.3).call(attempts)
+
+
+def test_a_party_that_answers_the_probe_but_no_call_is_given_up_with_gprcs_words(
+    served: Served, north: TlsFiles
+) -> None:
+    with grpc.insecure_channel(served.address) as channel:
+        call = Stub(channel).Join
+        attempts = Attempts(*[lambda: call(coordinator_pb2.JoinRequest(), timeout=DEADLINE_S)] * 1000)
+        with pytest.raises(UnreachableError, match="breaks off calls: UNAVAILABLE"):
+            patient(served, north, 0.3).call(attempts)
+
+
+def test_the_budget_runs_from_the_first_failure_not_while_a_call_works(nowhere: str, north: TlsFiles) -> None:
+    """A stream may work for hours before its link breaks."""
+    clock = Clock()
+
+    def work_long_and_break() -> None:
+        clock.now_s += 100 * LONG_S
+        away()
+
+    attempts = Attempts(work_long_and_break, away)
+    persistence = Persistence(nowhere, north, threading.Event(), LONG_S, clock)
+    assert persistence.call(attempts) == "answer"
+
+
+def test_each_working_stream_renews_the_budget(nowhere: str, north: TlsFiles) -> None:
+    clock = Clock()
+
+    def work_for(seconds: float) -> Callable[[], None]:
+        def work() -> None:
+            clock.now_s += seconds
+            away()
+
+        return work
+
+    attempts = Attempts(*[away, work_for(CONNECTED_S + 1)] * 4)
+    persistence = Persistence(nowhere, north, threading.Event(), CONNECTED_S, clock)
+    assert persistence.call(attempts) == "answer"
+
+    slow_failures = Attempts(*[work_for(CONNECTED_S - 1)] * 10)
+    with pytest.raises(UnreachableError):
+        persistence.call(slow_failures)
+    assert slow_failures.count == 3
