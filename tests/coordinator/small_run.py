@@ -266,7 +266,7 @@ class SmallRun:
     def events(self, after: int = 0) -> list[coordinator_pb2.WatchResponse]:
         """What a watcher has been sent by now."""
         log, last = self.run.log, self.run.log.last_sequence()
-        return [event for event, _ in zip(log.follow(after, lambda: True), range(last - after), strict=False)]
+        return [event for _, event in zip(range(last - after), log.follow(after, lambda: True), strict=False)]
 
     def story(self) -> list[str]:
         """The events by their kind and what they are about."""
