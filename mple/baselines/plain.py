@@ -1,0 +1,140 @@
+"""The plain alternative: one process that trains the same network in the same order on the pictures themselves.
+
+Same stem, same trunk and first weights, same order of samples, same steps as a morphed run of the same settings. Given
+the run's channel order and label order as well, it does the very same arithmetic, so that losses can be compared step
+by step; those orders are secrets of the sites, hence that is for checking simulations only.
+
+Legend: N images of all sites in the plan's order of sites, B samples of a step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mple.data import Dataset, Normalisation
+from mple.model import Stem, TrunkTrainer, Vgg16Config, Vgg16Trunk, build_trunk, state_sha256
+from mple.plan import GlobalSampler, ModelSettings, NormalisationSettings, TrainingSettings
+
+_SCORED_AT_ONCE = 250
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlainSettings:
+    """What decides a plain training."""
+
+    model: ModelSettings
+    training: TrainingSettings
+    normalisation: NormalisationSettings
+    channel_order: NDArray[np.int64] | None = None
+    """Of a morphed run to compare with; by default the stem's own."""
+    label_order: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlainEpoch:
+    """One epoch's figures."""
+
+    epoch: int
+    """Counted from 1."""
+    loss: float
+    test_accuracy: float | None
+    seconds: float
+    losses: tuple[float, ...]
+    """Of every step."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlainOutcome:
+    """A plain training's end."""
+
+    epochs: tuple[PlainEpoch, ...]
+    train_seconds: float
+    trunk: Vgg16Trunk
+    model_sha256: str
+
+
+def train_plain(
+    sites: Sequence[Dataset],
+    settings: PlainSettings,
+    on_epoch: Callable[[PlainEpoch], None] = lambda _epoch: None,
+) -> PlainOutcome:
+    """Train on plain pictures.
+
+    Args:
+        sites: Their data in the plan's order of sites; all of one shape and one class list.
+        settings: As of the morphed run.
+        on_epoch: Called after each epoch.
+
+    Raises:
+        ValueError: There is no site, or the sites' classes or shapes differ.
+    """
+    if len({(site.classes, site.train.shape) for site in sites}) != 1:
+        raise ValueError(f"{len(sites)} sites with different classes or image shapes; they must agree")
+    run = _PlainRun(sites, settings)
+    began = time.monotonic()
+    epochs = []
+    for epoch in range(settings.training.epochs):
+        epochs.append(run.epoch(epoch))
+        on_epoch(epochs[-1])
+    return PlainOutcome(
+        epochs=tuple(epochs),
+        train_seconds=time.monotonic() - began,
+        trunk=run.trainer.trunk,
+        model_sha256=state_sha256(run.trainer.trunk),
+    )
+
+
+class _PlainRun:
+    def __init__(self, sites: Sequence[Dataset], settings: PlainSettings) -> None:
+        model, training = settings.model, settings.training
+        classes = len(sites[0].classes)
+        label_order = np.arange(classes) if settings.label_order is None else settings.label_order
+        place_of_class = np.argsort(label_order)
+        self._train_NCHW = np.concatenate([site.train.pixels_NCHW for site in sites])
+        self._test_NCHW = np.concatenate([site.test.pixels_NCHW for site in sites])
+        self._train_N = torch.from_numpy(place_of_class[np.concatenate([site.train.labels for site in sites])])
+        self._test_N = torch.from_numpy(place_of_class[np.concatenate([site.test.labels for site in sites])])
+        self._normalisation = Normalisation(mean=settings.normalisation.mean, std=settings.normalisation.std)
+        self._sampler = GlobalSampler([len(site.train.labels) for site in sites], training.batch, training.seed)
+        trunk = build_trunk(Vgg16Config(classes=classes, width=model.width, dropout=model.dropout), training.seed)
+        stem = Stem.from_seed(
+            model.stem_seed, filters=trunk.config.filters, channels=sites[0].train.shape.channels, kernel=model.kernel
+        )
+        order = settings.channel_order
+        self._stem = stem if order is None else Stem(stem.kernels_FCpp[torch.from_numpy(order)])
+        self.trainer = TrunkTrainer(trunk, training, self._sampler.steps_per_epoch * training.epochs)
+
+    def epoch(self, epoch: int) -> PlainEpoch:
+        began = time.monotonic()
+        losses, weights = [], []
+        for step in range(self._sampler.steps_per_epoch):
+            numbers = self._sampler.step(epoch, step)
+            losses.append(self.trainer.step(self._features(self._train_NCHW[numbers]), self._train_N[numbers]))
+            weights.append(len(numbers))
+        return PlainEpoch(
+            epoch=epoch + 1,
+            loss=float(np.average(losses, weights=weights)),
+            test_accuracy=self._accuracy(),
+            seconds=time.monotonic() - began,
+            losses=tuple(losses),
+        )
+
+    def _accuracy(self) -> float | None:
+        if not len(self._test_N):
+            return None
+        correct = 0
+        for low in range(0, len(self._test_N), _SCORED_AT_ONCE):
+            rows = slice(low, low + _SCORED_AT_ONCE)
+            logits_BC = self.trainer.logits(self._features(self._test_NCHW[rows]))
+            correct += int((logits_BC.argmax(1) == self._test_N[rows]).sum())
+        return correct / len(self._test_N)
+
+    def _features(self, pixels_BCHW: NDArray[np.uint8]) -> torch.Tensor:
+        with torch.no_grad(), self.trainer.autocast():
+            return self._stem.convolve(self._normalisation.apply(pixels_BCHW))

@@ -1,0 +1,54 @@
+"""The umbrella command. A fault that the user can mend is one sentence on stderr and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer.exceptions import TyperException
+
+from mple import __version__
+from mple.cli import data, pki, run
+from mple.exit_codes import ExitCode
+from mple.simulate import SimulationError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Hospitals train one network on morphed images: simulate, deploy, measure.",
+)
+app.add_typer(data.app, name="data")
+app.add_typer(pki.app, name="pki")
+app.command("simulate")(run.simulate_run)
+app.command("report")(run.report_run)
+app.command("plain")(run.train_plain_run)
+
+
+@app.callback(invoke_without_command=True)
+def about(version: bool = typer.Option(False, "--version", help="Print the version and end.")) -> None:
+    """Entered before each verb."""
+    if version:
+        typer.echo(f"mple {__version__}")
+        raise typer.Exit
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    try:
+        code = app(args=list(sys.argv[1:] if argv is None else argv), standalone_mode=False)
+    except typer.Abort:
+        return int(ExitCode.INTERRUPTED)
+    except TyperException as fault:
+        return _end(fault.format_message(), ExitCode.BAD_USAGE)
+    except SimulationError as fault:
+        return _end(str(fault), fault.code)
+    except (ValueError, OSError) as fault:
+        return _end(str(fault), ExitCode.BAD_USAGE)
+    return int(code or ExitCode.DONE)
+
+
+def _end(text: str, code: ExitCode) -> int:
+    typer.echo(f"mple: {text}", err=True)
+    return int(code)

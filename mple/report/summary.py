@@ -1,0 +1,169 @@
+"""From a run folder's files to its summary: ledgers merged and balanced, overhead split, results gathered.
+
+`summary.json` is a contract; scripts read it. Every figure in it comes from the run's own files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import torch
+
+from mple import __version__
+from mple.meter import Balance, Overhead, SiteImages, balance, merge, overhead
+from mple.meter.books import KindRow, bytes_by_kind
+from mple.meter.paper import count_elements
+from mple.plan import PlanError, RunPlan
+
+_COMPUTE = "compute"
+_PARTS = ("data", "label", "layer", "logits", "setup", "control", "framing")
+
+
+class SummaryError(ValueError):
+    """The folder holds no finished run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A run summed up: what tables and files are made of."""
+
+    folder: Path
+    plan: RunPlan
+    outcome: dict[str, float | str]
+    epochs: tuple[dict[str, float | None], ...]
+    overhead: Overhead
+    kinds: tuple[KindRow, ...]
+    balance: Balance
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """After the last epoch, over all sites' test images."""
+        return self.epochs[-1]["test_accuracy"] if self.epochs else None
+
+    def to_json(self) -> dict[str, object]:
+        """The content of `summary.json`."""
+        plan, whole = self.plan, self.overhead
+        images = sum(site.images for site in whole.sites)
+        elements = count_elements(
+            plan.morph.scheme(),
+            plan.image,
+            images=images,
+            sites=len(plan.sites),
+            filters=plan.filters,
+            kernel=plan.model.kernel,
+        )
+        train_s = float(self.outcome["train_seconds"])
+        return {
+            "state": "finished",
+            "run_id": plan.run_id,
+            "plan_hash": plan.sha256().hex(),
+            "dataset": {"images": images, "shape": [plan.channels, plan.height, plan.width], "classes": plan.classes},
+            "sites": [
+                {
+                    "name": site.name,
+                    "images": site.images,
+                    "uplink_bytes": site.uplink_bytes,
+                    "downlink_bytes": site.downlink_bytes,
+                    "overhead_ratio": site.ratio,
+                }
+                for site in whole.sites
+            ],
+            "epochs": [
+                {name: epoch[name] for name in ("loss", "test_accuracy", "seconds")} for epoch in self.epochs
+            ],
+            "test_accuracy": self.test_accuracy,
+            "wire": {
+                "raw_pixel_bytes": whole.sum("raw_pixel_bytes"),
+                **{f"{part}_bytes": whole.sum(f"{part}_bytes") for part in _PARTS},
+                "total_bytes": whole.sum("total_bytes"),
+                "ratio": whole.ratio,
+            },
+            "paper_overhead": {"elements_ratio": elements.sent_ratio, "quoted_ratio": elements.quoted_ratio},
+            "compute": {
+                "train_seconds": train_s,
+                "augconv_seconds": self.outcome["augconv_seconds"],
+                "idle_share": float(self.outcome["idle_seconds"]) / train_s,
+                "samples_per_second": float(self.outcome["samples_trained"]) / train_s,
+            },
+            "model_sha256": self.outcome["model_sha256"],
+            "codec": plan.wire.codec,
+            "morph": plan.morph.preset,
+            "custody": plan.custody,
+            "balance": dataclasses.asdict(self.balance),
+            "versions": {
+                "mple": __version__,
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "grpc": grpc.__version__,
+            },
+        }
+
+
+def summarise(folder: Path) -> Summary:
+    """Merge the books of a finished run and write `summary.json` and what else belongs at the top of its folder.
+
+    Raises:
+        SummaryError: A file that a finished run leaves is missing.
+    """
+    state = folder / "nodes" / _COMPUTE / "state"
+    for name in ("model.safetensors", "metrics.jsonl", "plan.json"):
+        if not (state / name).exists():
+            raise SummaryError(f"{state / name} is missing: the run in {folder} has not finished")
+        shutil.copyfile(state / name, folder / name)
+    ledgers = sorted((folder / "nodes").glob("*/state/ledger.sqlite"))
+    merged = folder / "ledger.sqlite"
+    merged.unlink(missing_ok=True)
+    merge(ledgers, merged)
+    summary = _gathered(folder)
+    text = json.dumps(summary.to_json(), indent=2) + "\n"
+    (folder / "summary.json").write_text(text, encoding="utf-8")
+    return summary
+
+
+def read_summary(folder: Path) -> Summary:
+    """The summary of a run that `summarise` has been through.
+
+    Raises:
+        SummaryError: The folder holds no finished run.
+    """
+    path = folder / "summary.json"
+    if not path.exists():
+        raise SummaryError(f"{folder} holds no summary.json: is it the folder of a run?")
+    note = json.loads(path.read_text(encoding="utf-8"))
+    if note.get("state") != "finished":
+        raise SummaryError(f"the run in {folder} is {note.get('state')}: {note.get('reason', 'no reason given')}")
+    return _gathered(folder)
+
+
+def _gathered(folder: Path) -> Summary:
+    try:
+        plan = RunPlan.from_json((folder / "plan.json").read_bytes())
+        outcome = json.loads((folder / "nodes" / _COMPUTE / "state" / "outcome.json").read_text(encoding="utf-8"))
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, PlanError) as fault:
+        raise SummaryError(f"the run in {folder} has not finished: {fault}") from None
+    epochs = [metrics for metrics in map(json.loads, lines) if metrics["kind"] == "epoch"]
+    merged = folder / "ledger.sqlite"
+    sites = [
+        SiteImages(
+            name=site.name,
+            images=site.train_images + site.test_images,
+            raw_pixel_bytes=(site.train_images + site.test_images) * plan.image.elements,
+        )
+        for site in plan.sites
+    ]
+    return Summary(
+        folder=folder,
+        plan=plan,
+        outcome=outcome,
+        epochs=tuple(epochs),
+        overhead=overhead(merged, sites),
+        kinds=tuple(bytes_by_kind(merged)),
+        balance=balance(merged),
+    )

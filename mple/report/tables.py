@@ -1,0 +1,83 @@
+"""A run's summary as tables for people, readable without colours."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from mple.meter.paper import count_elements
+from mple.report.summary import Summary
+
+
+def print_summary(summary: Summary, console: Console) -> None:
+    """Print bytes by kind, overhead by site, the papers' own count, results and where they lie."""
+    console.print(_kinds(summary))
+    console.print(_sites(summary))
+    for sentence in _sentences(summary):
+        console.print(sentence, highlight=False, soft_wrap=True)
+
+
+def _kinds(summary: Summary) -> Table:
+    table = _table("what crossed the sites' links, by kind of message", "kind", "way")
+    for heading in ("messages", "freight bytes", "all bytes"):
+        table.add_column(heading, justify="right")
+    for row in summary.kinds:
+        way = "to others" if row.direction == "sent" else "from others"
+        table.add_row(row.kind, way, f"{row.messages:,}", f"{row.payload_bytes:,}", f"{row.framed_bytes:,}")
+    return table
+
+
+def _sites(summary: Summary) -> Table:
+    table = _table("overhead against raw pixels", "site")
+    parts = ("data", "label", "layer", "logits", "setup", "control", "framing")
+    for heading in ("images", "raw pixels", "sent", "received", *parts, "ratio"):
+        table.add_column(heading, justify="right")
+    for site in summary.overhead.sites:
+        sizes = [site.raw_pixel_bytes, site.uplink_bytes, site.downlink_bytes]
+        sizes += [int(getattr(site, f"{part}_bytes")) for part in parts]
+        table.add_row(site.name, f"{site.images:,}", *[_millions(size) for size in sizes], f"{site.ratio:.4f}")
+    table.caption = "sizes in MB (10^6 bytes); ratio = all bytes of both ways over raw pixel bytes"
+    return table
+
+
+def _sentences(summary: Summary) -> list[str]:
+    plan, whole, outcome = summary.plan, summary.overhead, summary.outcome
+    elements = count_elements(
+        plan.morph.scheme(),
+        plan.image,
+        images=sum(site.images for site in whole.sites),
+        sites=len(plan.sites),
+        filters=plan.filters,
+        kernel=plan.model.kernel,
+    )
+    books = summary.balance
+    accuracy = "not scored" if summary.test_accuracy is None else f"{summary.test_accuracy:.4f}"
+    train_s = float(outcome["train_seconds"])
+    return [
+        f"all sites: {whole.sum('total_bytes'):,} bytes for {whole.sum('raw_pixel_bytes'):,} bytes of raw pixels, "
+        f"{100 * (whole.ratio - 1):+.2f} %",
+        f"counted in elements as the papers do: {100 * (elements.sent_ratio - 1):+.2f} % with the layers that were sent; "
+        f"the papers' formula gives {100 * elements.quoted_ratio:+.2f} %",
+        "books: "
+        + (
+            f"balanced, {books.matched:,} messages with their twins"
+            if books.balanced
+            else f"{books.matched:,} matched, {books.only_sent} only sent, {books.only_received} only received, "
+            f"{books.size_differs} of other size: {'; '.join(books.offenders)}"
+        ),
+        f"training: {train_s:.1f} s, {float(outcome['samples_trained']) / train_s:.0f} samples/s, first layer "
+        f"{100 * float(outcome['augconv_seconds']) / train_s:.1f} %, waiting {100 * float(outcome['idle_seconds']) / train_s:.1f} %",
+        f"test accuracy {accuracy} after {len(summary.epochs)} epochs; model {str(outcome['model_sha256'])[:16]}",
+        f"summary.json, ledger.sqlite, model.safetensors, metrics.jsonl in {summary.folder}",
+    ]
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", caption_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def _millions(size: int) -> str:
+    return f"{size / 1e6:,.3f}"

@@ -1,0 +1,11 @@
+"""Simulation: a whole consortium on one machine, by the very commands and configuration files of a deployment.
+
+`RunFolder` lays out certificates and one configuration per node, `Children` starts and stops the node commands,
+`Progress` (pure) makes a state of what the nodes write, `Screen` shows it, `simulate` ties them together.
+"""
+
+from mple.simulate.run_folder import RunFolder, lay_out
+from mple.simulate.runner import SimulationError, simulate
+from mple.simulate.settings import MachineSettings, SimulationSettings
+
+__all__ = ["MachineSettings", "RunFolder", "SimulationError", "SimulationSettings", "lay_out", "simulate"]

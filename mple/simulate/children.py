@@ -1,0 +1,122 @@
+"""The node commands as child processes: started, watched, and all of them gone at the end, whatever happens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from mple.exit_codes import ExitCode
+
+_POLL_S = 0.05
+_MODULES = {"mple-coordinator": "coordinator", "mple-compute": "compute_node", "mple-provider": "provider_node"}
+
+
+def command(program: str) -> list[str]:
+    """How to start a node's command with this interpreter: the installed script, or its module."""
+    script = Path(sys.executable).with_name(program)
+    return [str(script)] if script.exists() else [sys.executable, "-m", _MODULES[program]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A child that has ended."""
+
+    name: str
+    code: int
+
+
+class Children:
+    """Child processes, each in a process group of its own, so that stopping one stops whatever it has started.
+
+    A context manager: on the way out every child that still runs is stopped.
+    """
+
+    def __init__(self, grace_s: float) -> None:
+        self._grace_s = grace_s
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Children:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _fault: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """Names of the children that have not been seen to end."""
+        return tuple(self._running)
+
+    def start(self, name: str, arguments: Sequence[str], *, log_text: Path, threads: int) -> None:
+        """Start a child; what it prints goes to a file.
+
+        Args:
+            name: Of the node.
+            arguments: Command and arguments.
+            log_text: File for its output, appended to.
+            threads: For the numeric libraries; set before they are loaded, as they read it only then.
+        """
+        # Threads that wait must sleep: while they spin they take the cores from the other nodes.
+        environment = dict(
+            os.environ, OMP_NUM_THREADS=str(threads), OMP_WAIT_POLICY="PASSIVE", PYTHONUNBUFFERED="1"
+        )
+        with log_text.open("ab") as out:
+            self._running[name] = subprocess.Popen(  # noqa: S603
+                list(arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=environment,
+            )
+
+    def ended(self) -> list[Ended]:
+        """Children that have ended since the last call; a signal's number counts as 128 + number, as in a shell."""
+        done = [Ended(name, _shell_code(child.returncode)) for name, child in self._running.items() if _over(child)]
+        for item in done:
+            del self._running[item.name]
+        return done
+
+    def stop(self) -> list[Ended]:
+        """Ask every child to stop, wait, kill what is left after the grace time; returns how they ended."""
+        _signal_all(self._running.values(), signal.SIGTERM)
+        give_up_at = time.monotonic() + self._grace_s
+        stopped = self.ended()
+        while self._running and time.monotonic() < give_up_at:
+            time.sleep(_POLL_S)
+            stopped += self.ended()
+        _signal_all(self._running.values(), signal.SIGKILL)
+        for child in self._running.values():
+            child.wait()
+        return stopped + self.ended()
+
+
+def root_cause(ended: Sequence[Ended]) -> Ended | None:
+    """Of children that ended together, the one whose failure the others' follows from; None when none failed."""
+    failed = [item for item in ended if item.code != ExitCode.DONE]
+    own = [item for item in failed if item.code not in (ExitCode.RUN_FAILED, ExitCode.INTERRUPTED)]
+    return next(iter(own or failed), None)
+
+
+def _over(child: subprocess.Popen[bytes]) -> bool:
+    return child.poll() is not None
+
+
+def _shell_code(code: int) -> int:
+    return 128 - code if code < 0 else code
+
+
+def _signal_all(children: Iterable[subprocess.Popen[bytes]], number: signal.Signals) -> None:
+    for child in children:
+        try:
+            os.killpg(child.pid, number)
+        except ProcessLookupError:
+            pass  # it has just ended

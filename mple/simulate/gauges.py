@@ -1,0 +1,95 @@
+"""Reads what the nodes of a run folder write while they write it: logs, metrics, ledgers."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from pathlib import Path
+
+from mple.plan import PlanError, RunPlan
+from mple.simulate.progress import Progress, SiteProgress
+from mple.simulate.run_folder import RunFolder
+from mple.simulate.settings import COMPUTE
+
+_LEDGER_EVERY_S = 1.0
+_SUMS = (
+    "SELECT direction, SUM(framed_bytes), SUM(CASE WHEN kind IN ('data', 'test_data') THEN samples ELSE 0 END) "
+    "FROM messages GROUP BY direction"
+)
+
+
+class LineTail:
+    """Follows a file of JSON lines; a line that is still being written is left for the next call."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._offset = path, 0
+
+    def new_lines(self) -> list[dict[str, object]]:
+        """Whole lines since the last call; none while there is no file."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return [json.loads(line) for line in whole.splitlines() if line.strip()]
+
+
+class Gauges:
+    """All readings of one run."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._logs = {name: LineTail(folder.state(name) / "log.jsonl") for name in folder.nodes}
+        self._metrics = LineTail(folder.state(COMPUTE) / "metrics.jsonl")
+        self._ledgers_read_s = time.monotonic()
+        self._planned = False
+
+    def read(self, progress: Progress) -> None:
+        """Bring a progress up to date."""
+        for name in self._folder.sites:
+            progress.sites.setdefault(name, SiteProgress(name))
+        self._read_plan(progress)
+        for name, tail in self._logs.items():
+            for line in tail.new_lines():
+                progress.read_log(name, line)
+        for line in self._metrics.new_lines():
+            if progress.training_began_s is None:
+                progress.training_began_s = time.monotonic()
+            progress.read_metrics(line)
+        elapsed_s = time.monotonic() - self._ledgers_read_s
+        if elapsed_s >= _LEDGER_EVERY_S:
+            self._ledgers_read_s = time.monotonic()
+            for name in self._folder.sites:
+                self._read_ledger(progress, name, elapsed_s)
+
+    def _read_plan(self, progress: Progress) -> None:
+        path = self._folder.state(COMPUTE) / "plan.json"
+        if self._planned or not path.exists():
+            return
+        try:
+            plan = RunPlan.from_json(path.read_bytes())
+        except PlanError:
+            return  # half written; the next look finds it whole
+        self._planned = True
+        progress.plan, progress.training.epochs = plan.sha256().hex()[:16], plan.training.epochs
+        for site in plan.sites:
+            progress.sites[site.name].images = site.train_images + site.test_images
+
+    def _read_ledger(self, progress: Progress, site: str, elapsed_s: float) -> None:
+        path = self._folder.state(site) / "ledger.sqlite"
+        if not path.exists():
+            return
+        books = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1.0)
+        try:
+            sums = {way: (size, samples) for way, size, samples in books.execute(_SUMS)}
+        except sqlite3.OperationalError:
+            return  # the node is just making the file
+        finally:
+            books.close()
+        up, samples = sums.get("sent", (0, 0))
+        down, _ = sums.get("received", (0, 0))
+        progress.read_ledger(site, samples=samples, up=up, down=down, elapsed_s=elapsed_s)

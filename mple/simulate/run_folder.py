@@ -1,0 +1,141 @@
+"""The folder of a simulated run: certificates, one configuration per node, and where nodes and reports keep things.
+
+`nodes/<name>/` is what a deployment has on that node's own machine and may be copied there: `node.toml`, `tls/`, for
+sites `vault/`, and, once started, `state/` and `log.txt`.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mple.data import DataSource
+from mple.pki import throwaway
+from mple.plan import ComputeSettings, CoordinatorSettings, ProviderSettings, RunSettings, write_settings
+from mple.rpc import Party, Role
+from mple.simulate.settings import COMPUTE, COORDINATOR, SimulationSettings
+
+_LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths of a run."""
+
+    path: Path
+    sites: tuple[str, ...]
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """All nodes in the order in which they are started."""
+        return (COORDINATOR, COMPUTE, *self.sites)
+
+    def node(self, name: str) -> Path:
+        """A node's folder."""
+        return self.path / "nodes" / name
+
+    def state(self, name: str) -> Path:
+        """A node's state folder."""
+        return self.node(name) / "state"
+
+    def config(self, name: str) -> Path:
+        """A node's configuration file."""
+        return self.node(name) / "node.toml"
+
+    def log_text(self, name: str) -> Path:
+        """What a node printed."""
+        return self.node(name) / "log.txt"
+
+
+def lay_out(path: Path, settings: SimulationSettings) -> RunFolder:
+    """Make the folder, a throw-away authority, and every node's certificate and configuration.
+
+    Raises:
+        ValueError: The folder already holds something.
+    """
+    if path.exists() and any(path.iterdir()):
+        raise ValueError(f"{path} is not empty; name a new folder with --out, or remove this one")
+    folder = RunFolder(path.resolve(), settings.sites)
+    parties = [
+        Party(settings.consortium, Role.COORDINATOR, COORDINATOR),
+        Party(settings.consortium, Role.COMPUTE, COMPUTE),
+        *(Party(settings.consortium, Role.SITE, site) for site in settings.sites),
+    ]
+    tls = [folder.node(party.name) / "tls" for party in parties]
+    throwaway(folder.path / "authority", parties, [_LOOPBACK, "localhost"], tls)
+    (folder.path / "simulation.toml").write_text(write_settings(settings), encoding="utf-8")
+    coordinator, compute = _free_addresses(2)
+    configurations = {
+        COORDINATOR: _coordinator(settings, coordinator),
+        COMPUTE: _compute(settings, compute, coordinator),
+        **{
+            site: _site(settings, place, compute=compute, coordinator=coordinator)
+            for place, site in enumerate(settings.sites)
+        },
+    }
+    for name, configuration in configurations.items():
+        folder.config(name).write_text(write_settings(configuration), encoding="utf-8")
+    return folder
+
+
+def _coordinator(settings: SimulationSettings, listen: str) -> CoordinatorSettings:
+    return CoordinatorSettings(
+        listen=listen,
+        state=Path("state"),
+        tls=Path("tls"),
+        run=RunSettings(sites=settings.sites, compute=COMPUTE, custody=settings.custody),
+        morph=settings.morph,
+        wire=settings.wire,
+        model=settings.model,
+        training=settings.training,
+        normalisation=settings.normalisation,
+        threads=settings.machine.site_threads,
+    )
+
+
+def _compute(settings: SimulationSettings, listen: str, coordinator: str) -> ComputeSettings:
+    return ComputeSettings(
+        listen=listen,
+        state=Path("state"),
+        tls=Path("tls"),
+        coordinator=coordinator,
+        threads=settings.machine.trainer_threads,
+        in_flight_samples=settings.machine.in_flight_samples,
+        idle_timeout_s=settings.machine.idle_timeout_s,
+    )
+
+
+def _site(settings: SimulationSettings, place: int, *, compute: str, coordinator: str) -> ProviderSettings:
+    return ProviderSettings(
+        state=Path("state"),
+        tls=Path("tls"),
+        vault=Path("vault"),
+        coordinator=coordinator,
+        compute=compute,
+        data=_absolute(settings.site_source(place)),
+        threads=settings.machine.site_threads,
+        idle_timeout_s=settings.machine.idle_timeout_s,
+    )
+
+
+def _absolute(source: DataSource) -> DataSource:
+    """The node's file lies in another folder than the simulation's: relative paths would mean something else there."""
+    partition = source.partition
+    if partition.file is not None:
+        partition = replace(partition, file=partition.file.resolve())
+    return replace(
+        source,
+        partition=partition,
+        path=None if source.path is None else source.path.resolve(),
+        label_file=None if source.label_file is None else source.label_file.resolve(),
+    )
+
+
+def _free_addresses(count: int) -> list[str]:
+    """Loopback addresses with ports that are free now; held together so that none is given twice."""
+    held = [socket.create_server((_LOOPBACK, 0)) for _ in range(count)]
+    addresses = [f"{_LOOPBACK}:{listener.getsockname()[1]}" for listener in held]
+    for listener in held:
+        listener.close()
+    return addresses

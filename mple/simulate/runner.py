@@ -1,0 +1,136 @@
+"""One simulated run from its settings to its summary."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from mple.exit_codes import ExitCode
+from mple.report import Summary, print_summary, summarise
+from mple.simulate.children import Children, Ended, command, root_cause
+from mple.simulate.gauges import Gauges
+from mple.simulate.progress import Progress
+from mple.simulate.run_folder import RunFolder, lay_out
+from mple.simulate.screen import Screen
+from mple.simulate.settings import COMPUTE, COORDINATOR, SimulationSettings
+
+_LOOK_EVERY_S = 0.2
+_OTHERS_GRACE_S = 5.0
+_LAST_WORDS = 3
+
+
+class SimulationError(Exception):
+    """A node failed; the text says which and why, `code` is the exit code that follows."""
+
+    def __init__(self, text: str, code: ExitCode) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def simulate(settings: SimulationSettings, out: Path, console: Console, *, plain: bool = False) -> Summary | None:
+    """Run a whole consortium on this machine and sum it up; None when it was interrupted.
+
+    Every child process is gone when this returns or raises, and the run folder is readable.
+
+    Args:
+        settings: What to run.
+        out: A new or empty folder.
+        console: Where progress and the final table go.
+        plain: Lines instead of a live view, on a terminal too.
+
+    Raises:
+        ValueError: The folder is not empty.
+        SimulationError: A node failed.
+    """
+    folder = lay_out(out, settings)
+    console.print(f"nodes, configurations and logs are in {folder.path / 'nodes'}", highlight=False, soft_wrap=True)
+    progress, gauges = Progress(), Gauges(folder)
+    with (
+        _interruptible() as interrupted,
+        Screen(console, plain=plain) as screen,
+        Children(settings.machine.stop_grace_s) as children,
+    ):
+        _start(children, folder, settings)
+        failed = _watch(children, gauges, progress, screen, interrupted)
+        if interrupted.is_set():
+            children.stop()
+        gauges.read(progress)
+        screen.show(progress)
+    if interrupted.is_set():
+        _note(folder, "interrupted", "stopped by Ctrl-C or SIGTERM")
+        return None
+    if failed is not None:
+        text = _failure_text(folder, failed)
+        _note(folder, "failed", text)
+        known = set(ExitCode)
+        raise SimulationError(text, ExitCode(failed.code) if failed.code in known else ExitCode.INTERNAL)
+    summary = summarise(folder.path)
+    print_summary(summary, console)
+    return summary
+
+
+def _start(children: Children, folder: RunFolder, settings: SimulationSettings) -> None:
+    machine = settings.machine
+    programs = {COORDINATOR: ("mple-coordinator", "serve"), COMPUTE: ("mple-compute", "serve")}
+    for name in folder.nodes:
+        program, verb = programs.get(name, ("mple-provider", "run"))
+        children.start(
+            name,
+            [*command(program), verb, str(folder.config(name))],
+            log_text=folder.log_text(name),
+            threads=machine.trainer_threads if name == COMPUTE else machine.site_threads,
+        )
+
+
+def _watch(
+    children: Children, gauges: Gauges, progress: Progress, screen: Screen, interrupted: threading.Event
+) -> Ended | None:
+    """Follow the run until all nodes have ended well (None), one has failed, or the user has had enough (None)."""
+    while children.running and not interrupted.wait(_LOOK_EVERY_S):
+        gauges.read(progress)
+        screen.show(progress)
+        ended = children.ended()
+        if root_cause(ended) is not None:
+            give_up_at = time.monotonic() + _OTHERS_GRACE_S
+            while children.running and time.monotonic() < give_up_at:
+                time.sleep(_LOOK_EVERY_S)
+                ended += children.ended()
+            return root_cause(ended)
+    return None
+
+
+def _failure_text(folder: RunFolder, failed: Ended) -> str:
+    path = folder.log_text(failed.name)
+    lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    own = [line for line in lines if line.startswith("mple-")] or lines
+    words = "\n  ".join(own[-_LAST_WORDS:]) or "it printed nothing"
+    return f"node {failed.name} ended with code {failed.code}:\n  {words}\nits whole log is {path}"
+
+
+def _note(folder: RunFolder, state: str, text: str) -> None:
+    note = {"state": state, "reason": text}
+    (folder.path / "summary.json").write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, instead of raising anywhere."""
+    event = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        event.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,127 @@
+"""What a person sees of a running simulation.
+
+The rules: news are sentences that stay on the screen in the order in which things happened. On a terminal a table
+below them shows where everything is now; elsewhere (a pipe, CI, --plain) a short line says so now and then. Nothing is
+told by colour alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from mple.simulate.progress import Progress
+
+_LINE_EVERY_S = 10.0
+
+
+class Screen:
+    """Shows a progress; a context manager."""
+
+    def __init__(self, console: Console, *, plain: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._clock = console, clock
+        self._live = None if plain or not console.is_terminal else Live(console=console, refresh_per_second=4)
+        self._last_line_s = clock()
+        self._began_s = clock()
+
+    def __enter__(self) -> Screen:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _fault: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, progress: Progress) -> None:
+        """Print the news and bring the rest up to date."""
+        now_s = self._clock()
+        for text in progress.news:
+            self._console.print(f"{now_s - self._began_s:6.1f} s  {text}", highlight=False, soft_wrap=True)
+        progress.news.clear()
+        if self._live is not None:
+            self._live.update(view(progress, now_s))
+        elif now_s - self._last_line_s >= _LINE_EVERY_S:
+            self._last_line_s = now_s
+            self._console.print(f"{now_s - self._began_s:6.1f} s  {line(progress, now_s)}", highlight=False, soft_wrap=True)
+
+
+def line(progress: Progress, now_s: float) -> str:
+    """Where everything is, in one line."""
+    training = progress.training
+    sent = sum(site.samples_sent for site in progress.sites.values())
+    images = sum(site.images for site in progress.sites.values())
+    size = sum(site.bytes_up + site.bytes_down for site in progress.sites.values())
+    text = f"{progress.phase}: {sent} of {images} samples here, {size_text(size)}"
+    if training.epoch:
+        text += (
+            f"; epoch {training.epoch}/{training.epochs} step {training.step}/{training.steps} "
+            f"loss {training.loss:.3f}, {training.samples_per_second:.0f} samples/s, idle {training.idle_share:.0%}"
+        )
+        left_s = progress.time_left_s(now_s)
+        text += "" if left_s is None else f", {time_text(left_s)} left"
+    return text
+
+
+def view(progress: Progress, now_s: float) -> Group:
+    """Where everything is, as a table of sites above the state of the training."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("site")
+    for heading in ("samples", "samples/s", "sent", "received", "retries"):
+        table.add_column(heading, justify="right")
+    for site in progress.sites.values():
+        table.add_row(
+            site.name,
+            f"{site.samples_sent} of {site.images}",
+            f"{site.rate:.0f}",
+            size_text(site.bytes_up),
+            size_text(site.bytes_down),
+            str(site.retries),
+        )
+    training = progress.training
+    phase = Text(f"phase {progress.phase}, plan {progress.plan or 'not made'}")
+    parts: list[Table | Text | ProgressBar] = [table, phase]
+    if training.epoch:
+        accuracy = "not scored yet" if training.test_accuracy is None else f"{training.test_accuracy:.4f}"
+        left_s = progress.time_left_s(now_s)
+        parts += [
+            Text(
+                f"epoch {training.epoch} of {training.epochs}, step {training.step} of {training.steps}, "
+                f"loss {training.loss:.4f}, test accuracy {accuracy}"
+            ),
+            Text(
+                f"{training.samples_per_second:.0f} samples/s, trainer idle {training.idle_share:.0%}, "
+                f"{'?' if left_s is None else time_text(left_s)} left"
+            ),
+            ProgressBar(total=1.0, completed=training.share_done, width=60),
+        ]
+    return Group(*parts)
+
+
+def size_text(size: int) -> str:
+    """Bytes for people, with decimal prefixes."""
+    value = float(size)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.2f} GB"
+
+
+def time_text(seconds: float) -> str:
+    """Seconds for people."""
+    whole = round(seconds)
+    if whole < 90:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
