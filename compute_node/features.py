@@ -39,8 +39,10 @@ def features(
         part = layers[int(key)].apply(t_BKQ[rows])
         if f_BFHW is None:
             shape = (len(samples.keys_B), *part.shape[1:])
-            last = torch.channels_last if part.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-            f_BFHW = torch.empty(shape, dtype=part.dtype, memory_format=last)
+            like_part = torch.channels_last
+            if not part.is_contiguous(memory_format=like_part):
+                like_part = torch.contiguous_format
+            f_BFHW = torch.empty(shape, dtype=part.dtype, memory_format=like_part)
         f_BFHW[rows] = part
     if f_BFHW is None:
         raise ValueError("no samples to make features of")

@@ -61,7 +61,7 @@ class FeedDesk:
 
     def __init__(self, *, per_request: int, most_in_flight: int) -> None:
         if per_request < 1 or most_in_flight < per_request:
-            raise ValueError(f"per_request = {per_request}, most_in_flight = {most_in_flight}: need 1 <= first <= second")
+            raise ValueError(f"per_request = {per_request}, most_in_flight = {most_in_flight}; 1 <= first <= second")
         self._per_request = per_request
         self._most_in_flight = most_in_flight
         self._wanted: deque[tuple[common_pb2.Split, int]] = deque()

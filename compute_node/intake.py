@@ -8,7 +8,6 @@ Legend: a *number* counts a split's samples over all sites in the plan's order; 
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

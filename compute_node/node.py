@@ -12,8 +12,9 @@ import grpc
 import torch
 
 from compute_node.intake import Intake
+from compute_node.kept_run import KeptRun, kept_run, model_config
 from compute_node.layer_bank import LayerBank
-from compute_node.layer_fetch import fetch_layer
+from compute_node.layer_fetch import fetch_layer, list_layers
 from compute_node.predictor import Predictor
 from compute_node.run_files import EpochMetrics, MetricsFile, Outcome, read_outcome, write_outcome
 from compute_node.sample_cache import SampleCache
@@ -21,9 +22,9 @@ from compute_node.service import ComputeService
 from compute_node.training_run import TrainingRun
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger
-from mple.model import Stem, TrunkTrainer, Vgg16Config, Vgg16Trunk, build_trunk, load_trunk, save_trunk, state_sha256
+from mple.model import Stem, TrunkTrainer, Vgg16Trunk, build_trunk, load_trunk, save_trunk, state_sha256
 from mple.node import run_node
-from mple.node.coordinator_line import CoordinatorLine, Persistence, StoppedError, ended, read_plan
+from mple.node.coordinator_line import CoordinatorLine, Persistence, StoppedError, UnreachableError, ended, read_plan
 from mple.node.logs import log, open_log
 from mple.plan import ComputeSettings, GlobalSampler, RunPlan
 from mple.plan.run_plan import PROTOCOL_VERSION
@@ -67,18 +68,43 @@ def serve(settings: ComputeSettings, stop: threading.Event) -> ExitCode:
         service = ComputeService(me.consortium)
         built = build_server(settings.listen, tls, ledger, streams=_MOST_SITES)
         compute_pb2_grpc.add_ComputeServiceServicer_to_server(service, built.server)
+        kept = _answer_for_kept_run(settings, ledger, service) if settings.stay else None
         built.start()
         log(_LOGGER, logging.INFO, "listening", f"listening on {built.address}")
         persistence = Persistence(settings.coordinator, tls, stop, settings.idle_timeout_s)
         try:
-            coordinator = persistence.call(lambda: verify_remote(settings.coordinator, tls, Role.COORDINATOR))
+            try:
+                coordinator = persistence.call(lambda: verify_remote(settings.coordinator, tls, Role.COORDINATOR))
+            except UnreachableError as fault:
+                if kept is None:
+                    raise
+                text = f"{fault}; answering predictions of run {kept.plan.run_id} until stopped"
+                log(_LOGGER, logging.WARNING, "staying", text)
+                stop.wait()
+                return ExitCode.INTERRUPTED
             with open_channel(settings.coordinator, tls, coordinator, ledger) as channel:
                 line = CoordinatorLine(channel, persistence)
+                ledger.set_phase("")
                 return _Compute(settings, ledger, line, service, stop).take_part()
         except StoppedError:
             return ExitCode.INTERRUPTED
         finally:
             built.stop(grace_s=_GRACE_S)
+
+
+def _answer_for_kept_run(settings: ComputeSettings, ledger: Ledger, service: ComputeService) -> KeptRun | None:
+    """Answer predictions by the last run's network before, and also without, a word from the coordinator."""
+    try:
+        kept = kept_run(settings.state)
+    except ValueError as fault:
+        log(_LOGGER, logging.WARNING, "not_kept", f"no predictions by the last run's network: {fault}")
+        return None
+    if kept is not None:
+        ledger.set_run(kept.plan.run_id)
+        ledger.set_phase("predict")
+        service.open_predictions(kept.plan, kept.predictor)
+        log(_LOGGER, logging.INFO, "kept_run", f"answering predictions of run {kept.plan.run_id}")
+    return kept
 
 
 class _Compute:
@@ -94,6 +120,7 @@ class _Compute:
         self._news: queue.Queue[coordinator_pb2.WatchResponse | Exception] = queue.Queue()
         self._plan: RunPlan | None = None
         self._bank: LayerBank | None = None
+        self._layers: dict[str, bytes] = {}
         self._intake: Intake | None = None
         self._training: threading.Thread | None = None
 
@@ -156,9 +183,12 @@ class _Compute:
 
     def _hold_layer(self, header: coordinator_pb2.LayerHeader) -> None:
         plan, bank = self._known()
-        fetch_layer(self._line, header, plan, bank, self._settings.state / "layers")
+        folder = self._settings.state / "layers"
+        fetch_layer(self._line, header, plan, bank, folder)
+        self._layers[header.key_ref.site] = header.sha256
         if not bank.complete:
             return
+        list_layers(folder, plan, self._layers)
         self._open_feed(plan, bank)
         stored = coordinator_pb2.LayersStored(plan_sha256=plan.sha256())
         self._line.report(coordinator_pb2.ReportRequest(layers_stored=stored))
@@ -198,7 +228,7 @@ class _Compute:
             raise MpleError(ErrorCode.WRONG_PHASE, "training began before the layers were here")
         state = self._settings.state
         outcome_path, model_path = state / "outcome.json", state / "model.safetensors"
-        trunk = build_trunk(_model_config(plan), plan.training.seed)
+        trunk = build_trunk(model_config(plan), plan.training.seed)
         if outcome_path.exists() and read_outcome(outcome_path).plan_sha256 == plan.sha256().hex():
             load_trunk(trunk, model_path)
             digest = state_sha256(trunk)
@@ -261,6 +291,7 @@ class _Compute:
             self._abandon(fault)
             raise fault
         if self._settings.stay:
+            self._ledger.set_phase("predict")
             log(_LOGGER, logging.INFO, "staying", "training has finished; answering predictions until stopped")
             self._stop.wait()
             return ExitCode.INTERRUPTED
@@ -284,9 +315,3 @@ class _Compute:
         if self._plan is None or self._bank is None:
             raise MpleError(ErrorCode.WRONG_PHASE, "the coordinator went on before there was a plan")
         return self._plan, self._bank
-
-
-def _model_config(plan: RunPlan) -> Vgg16Config:
-    return Vgg16Config(
-        classes=len(plan.classes), width=plan.model.width, dropout=plan.model.dropout
-    )

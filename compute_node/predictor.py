@@ -17,7 +17,7 @@ from mple.model import Vgg16Trunk
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2
-from mple.wire import BatchError, batch_from_message, codec_named
+from mple.wire import BatchError, EncodedSamples, batch_from_message, codec_named
 
 MOST_SAMPLES = 1024
 
@@ -55,7 +55,9 @@ class Predictor:
             code = ErrorCode.CHECKSUM_MISMATCH if fault.checksum else ErrorCode.BATCH_MALFORMED
             raise MpleError(code, str(fault)) from None
         count = message.samples
-        samples = CachedSamples(batch.coded, np.zeros(count, np.int64), np.full(count, key, np.int64))
+        # The batch's codes are views on the message, which torch must not be given: it takes writable memory only.
+        coded = EncodedSamples(batch.coded.scales_B, batch.coded.codes_BV.copy())
+        samples = CachedSamples(coded, np.zeros(count, np.int64), np.full(count, key, np.int64))
         with self._busy:
             f_BFHW = features(samples, self._bank.layers, self._codec, self._plan.geometry)
             logits_BC = self._trunk(f_BFHW).float().numpy()

@@ -1,7 +1,7 @@
 """The received codes of a run, in one append-only file, so that no sample crosses the wire twice.
 
-A record holds one batch: header, sample numbers, labels, scales, codes, all little-endian, under one CRC-32C. A torn
-tail, as a killed process leaves it, is cut off when the file is opened again; what it held is asked for anew.
+A record holds one batch: fields, CRC-32C of all the rest, sample numbers, labels, scales, codes, all little-endian. A
+torn tail, as a killed process leaves it, is cut off when the file is opened again; what it held is asked for anew.
 
 Legend: B samples, V morphed values of one sample. A *number* counts a split's samples over all sites of the plan.
 """
@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from mple.v1 import common_pb2
 from mple.wire import Batch, Codec, EncodedSamples
 
-_HEADER = struct.Struct("<4sBBHIII")  # magic, split, codec, key, samples, body bytes, CRC-32C of the body
+_FIELDS = struct.Struct("<4sBBHII")  # magic, split, codec, key, samples, body bytes
+_CRC = struct.Struct("<I")
+_HEADER_BYTES = _FIELDS.size + _CRC.size
 _MAGIC = b"MPC1"
 
 
@@ -68,7 +70,11 @@ class SampleCache:
         self._changed = threading.Condition()
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self._end = 0
-        self._scan(path)
+        try:
+            self._scan(path)
+        except CacheError:
+            os.close(self._file)
+            raise
 
     def close(self) -> None:
         """Flush to the disk and close."""
@@ -102,13 +108,12 @@ class SampleCache:
                 batch.coded.codes_BV.tobytes(),
             )
         )
-        header = _HEADER.pack(
-            _MAGIC, split, self._codec.wire_id, key, len(numbers), len(body), google_crc32c.value(body)
-        )
+        fields = _FIELDS.pack(_MAGIC, split, self._codec.wire_id, key, len(numbers), len(body))
+        record = fields + _CRC.pack(_crc32c(fields, body)) + body
         with self._changed:
-            self._write(header + body)
-            self._enter(split, numbers, batch, key, self._end + _HEADER.size + len(body))
-            self._end += _HEADER.size + len(body)
+            self._write(record)
+            self._end += len(record)
+            self._enter(split, numbers, batch, key, self._end)
             self._changed.notify_all()
 
     def read(self, split: common_pb2.Split, numbers: NDArray[np.int64]) -> CachedSamples:
@@ -118,7 +123,9 @@ class SampleCache:
             KeyError: One of them is not here.
         """
         index = self._index[split]
-        offsets = index.offset[numbers]
+        with self._changed:  # a sample may be replaced meanwhile: its codes, scale, label and key belong together
+            offsets, labels_B, keys_B = index.offset[numbers], index.label[numbers], index.key[numbers]
+            scales_B = index.scale[numbers] if self._codec.scaled else np.empty(0, np.float32)
         if (offsets < 0).any():
             raise KeyError(f"sample {int(numbers[int(np.argmin(offsets))])} is not in the cache")
         codes = bytearray(len(numbers) * self._code_bytes)
@@ -128,8 +135,7 @@ class SampleCache:
             if os.preadv(self._file, [piece], offset) != self._code_bytes:
                 raise CacheError(f"the cache file ends within sample {int(numbers[i])}")
         codes_BV = np.frombuffer(codes, self._codec.code_dtype).reshape(len(numbers), self._values)
-        scales_B = index.scale[numbers] if self._codec.scaled else np.empty(0, np.float32)
-        return CachedSamples(EncodedSamples(scales_B, codes_BV), index.label[numbers], index.key[numbers])
+        return CachedSamples(EncodedSamples(scales_B, codes_BV), labels_B, keys_B)
 
     def _write(self, record: bytes) -> None:
         view = memoryview(record)
@@ -156,17 +162,18 @@ class SampleCache:
 
     def _scan(self, path: Path) -> None:
         size = os.fstat(self._file).st_size
-        while self._end + _HEADER.size <= size:
-            header = _HEADER.unpack(os.pread(self._file, _HEADER.size, self._end))
-            magic, split, codec_id, key, samples, body_bytes, crc = header
+        while self._end + _HEADER_BYTES <= size:
+            header = os.pread(self._file, _HEADER_BYTES, self._end)
+            fields = header[: _FIELDS.size]
+            magic, split, codec_id, key, samples, body_bytes = _FIELDS.unpack(fields)
             if magic != _MAGIC or split not in self._index:
                 raise CacheError(f"{path} is damaged at byte {self._end}; remove it and the samples are asked anew")
             labelled = split == common_pb2.SPLIT_TRAIN
             fixed = 4 + 2 * labelled + (4 if self._codec.scaled else 0) + self._code_bytes
             if codec_id != self._codec.wire_id or body_bytes != samples * fixed:
                 raise CacheError(f"{path} was written under another codec or image shape; remove it")
-            body = os.pread(self._file, body_bytes, self._end + _HEADER.size)
-            if len(body) < body_bytes or google_crc32c.value(body) != crc:
+            body = os.pread(self._file, body_bytes, self._end + _HEADER_BYTES)
+            if len(body) < body_bytes or _CRC.pack(_crc32c(fields, body)) != header[_FIELDS.size :]:
                 break
             numbers = np.frombuffer(body, "<u4", samples).astype(np.int64)
             if numbers.size and numbers.max() >= len(self._index[split].offset):
@@ -176,6 +183,10 @@ class SampleCache:
             at += labels.nbytes
             scales = np.frombuffer(body, "<f4", samples if self._codec.scaled else 0, at)
             batch = Batch(EncodedSamples(scales, np.empty((samples, 0), self._codec.code_dtype)), labels)
-            self._enter(split, numbers, batch, key, self._end + _HEADER.size + body_bytes)
-            self._end += _HEADER.size + body_bytes
+            self._end += _HEADER_BYTES + body_bytes
+            self._enter(split, numbers, batch, key, self._end)
         os.ftruncate(self._file, self._end)
+
+
+def _crc32c(fields: bytes, body: bytes) -> int:
+    return int(google_crc32c.extend(google_crc32c.value(fields), body))

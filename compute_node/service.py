@@ -26,15 +26,16 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
         self.consortium = consortium
         self._plan: RunPlan | None = None
         self._intake: Intake | None = None
-        self._predictor: Predictor | None = None
+        # A network keeps its own plan: after a restart the last run's answers while the next one trains.
+        self._predictions: tuple[RunPlan, Predictor] | None = None
 
     def open_feed(self, plan: RunPlan, intake: Intake) -> None:
         """From now on sites may feed."""
         self._plan, self._intake = plan, intake
 
     def open_predictions(self, plan: RunPlan, predictor: Predictor) -> None:
-        """From now on sites may ask for predictions."""
-        self._plan, self._predictor = plan, predictor
+        """From now on sites may ask for predictions by this plan's network."""
+        self._predictions = (plan, predictor)
 
     @guarded(Role.SITE)
     def Feed(
@@ -76,9 +77,9 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
         peer: Party,
     ) -> Iterator[compute_pb2.PredictResponse]:
         """Class scores for each batch of morphed images."""
-        plan, predictor = self._plan, self._predictor
-        if plan is None or predictor is None:
+        if self._predictions is None:
             raise MpleError(ErrorCode.WRONG_PHASE, "there is no trained network yet")
+        plan, predictor = self._predictions
         for request in request_iterator:
             _same_plan(plan, request.plan_sha256)
             yield predictor.answer(request.batch, peer.name)

@@ -42,7 +42,7 @@ class EscrowOffice:
     def resume(self) -> None:
         """Wait for the keys from now on; in `site` custody there is nothing to do."""
         if self._run.settings.run.custody is Custody.ESCROW:
-            self._thread = threading.Thread(target=self._serve, name="escrow", daemon=True)
+            self._thread = threading.Thread(target=self._serve, name="escrow")
             self._thread.start()
 
     def raise_fault(self) -> None:
@@ -50,12 +50,14 @@ class EscrowOffice:
         if self._fault is not None:
             raise self._fault
 
-    def stop(self, grace_s: float) -> None:
-        """Build no further layer; wait for the one in work for `grace_s` seconds."""
+    def stop(self) -> None:
+        """Build no further layer, and wait for the one in work: a process that ends while one of its threads is within
+        torch is aborted.
+        """
         self._stopped.set()
         self._run.log.wake()
         if self._thread is not None:
-            self._thread.join(grace_s)
+            self._thread.join()
 
     def _serve(self) -> None:
         try:
@@ -71,9 +73,8 @@ class EscrowOffice:
                     return
                 self._build_or_fail()
         except Exception as fault:
-            if not self._stopped.is_set():
-                _LOGGER.critical("the escrow office can't go on", exc_info=True)
-                self._fault = fault
+            _LOGGER.critical("the escrow office can't go on", exc_info=True)
+            self._fault = fault
 
     def _build_or_fail(self) -> None:
         try:
@@ -81,8 +82,6 @@ class EscrowOffice:
         except MpleError as fault:
             self._run.fail(self._run.me.label, str(fault))
         except Exception as fault:
-            if self._stopped.is_set():
-                return  # the state file was closed over a layer that took longer than the grace
             _LOGGER.error("building the layers failed", exc_info=True)
             self._run.fail(self._run.me.label, f"building the layers failed: {type(fault).__name__}")
 

@@ -65,9 +65,9 @@ def serve(settings: CoordinatorSettings, stop: threading.Event) -> ExitCode:
             office.resume()
             return _follow(run, office, service, settings, stop)
         finally:
-            office.stop(_STOP_GRACE_S)
             run.log.close()
             built.stop(_STOP_GRACE_S)
+            office.stop()
 
 
 def _follow(

@@ -28,22 +28,29 @@ class MorphedImages:
         self, dataset: Dataset, plan: RunPlan, site: str, key: MorphKey, label_order: NDArray[np.int64]
     ) -> None:
         self._splits = {common_pb2.SPLIT_TRAIN: dataset.train, common_pb2.SPLIT_TEST: dataset.test}
-        self._normalisation = Normalisation(mean=plan.normalisation.mean, std=plan.normalisation.std)
-        self._codec = codec_named(plan.wire.codec)
-        self._morpher = Morpher(
-            plan.morph.scheme(), plan.image, key, session=plan.session, key_epoch=plan.site(site).key_epoch
-        )
+        self._pictures = PictureMorpher(plan, site, key)
         self._permuted_label = np.argsort(label_order).astype(np.uint16)
 
     def batch(self, split: common_pb2.Split, samples: Sequence[int]) -> Batch:
         """Coded samples of a split, by their numbers within it, with permuted labels for the train split."""
         images: LabelledImages = self._splits[split].take(np.asarray(samples, np.int64))
-        coded = self.coded(images.pixels_NCHW)
+        coded = self._pictures.coded(images.pixels_NCHW)
         if split == common_pb2.SPLIT_TEST:
             return Batch(coded, np.empty(0, np.uint16))
         return Batch(coded, self._permuted_label[images.labels])
 
-    def coded(self, pixels_NCHW: NDArray[np.uint8]) -> EncodedSamples:
+
+class PictureMorpher:
+    """Pictures under a plan and a site's key, whichever pictures they are."""
+
+    def __init__(self, plan: RunPlan, site: str, key: MorphKey) -> None:
+        self._normalisation = Normalisation(mean=plan.normalisation.mean, std=plan.normalisation.std)
+        self._codec = codec_named(plan.wire.codec)
+        self._morpher = Morpher(
+            plan.morph.scheme(), plan.image, key, session=plan.session, key_epoch=plan.site(site).key_epoch
+        )
+
+    def coded(self, pixels_BCHW: NDArray[np.uint8]) -> EncodedSamples:
         """Normalise, morph and code pictures."""
-        x_BCHW = self._normalisation.apply(pixels_NCHW)
+        x_BCHW = self._normalisation.apply(pixels_BCHW)
         return self._codec.encode(self._morpher.morph(x_BCHW).flatten(1))

@@ -17,7 +17,7 @@ from mple.data import Dataset, open_source
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger
 from mple.morph import MorphKey
-from mple.node import run_node
+from mple.node import Verb, node_verb, run_verbs
 from mple.node.coordinator_line import CoordinatorLine, Persistence, StoppedError, ended, read_plan
 from mple.node.logs import log, open_log
 from mple.pki import Vault
@@ -28,6 +28,7 @@ from mple.rpc import ErrorCode, MpleError, Party, Role, TlsFiles, open_channel, 
 from mple.v1 import common_pb2, compute_pb2_grpc, coordinator_pb2
 from provider_node.feed import SiteFeed
 from provider_node.morphing import MorphedImages
+from provider_node.predict import add_arguments, predict
 from provider_node.release_book import ReleaseBook
 from provider_node.setup import SiteSetup, key_ref
 
@@ -37,7 +38,14 @@ _KEY_EPOCH = 1
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `mple-provider`."""
-    return run_node("mple-provider", "run", ProviderSettings, run, argv)
+    prediction = Verb(
+        name="predict",
+        about="print class probabilities of pictures, by the network of the site's last run",
+        settings_type=ProviderSettings,
+        body=predict,
+        add_arguments=add_arguments,
+    )
+    return run_verbs("mple-provider", [node_verb("run", ProviderSettings, run), prediction], argv)
 
 
 def run(settings: ProviderSettings, stop: threading.Event) -> ExitCode:
@@ -160,7 +168,8 @@ class _Site:
         planned = (mine.train_images, mine.test_images, mine.key_epoch, mine.key_fingerprint)
         shape = (profile.channels, profile.height, profile.width, tuple(profile.classes))
         if offered != planned or shape != (plan.channels, plan.height, plan.width, plan.classes):
-            raise MpleError(ErrorCode.PLAN_HASH_MISMATCH, f"the plan says {planned} for this site, offered was {offered}")
+            text = f"the plan says {planned} for this site, offered was {offered}"
+            raise MpleError(ErrorCode.PLAN_HASH_MISMATCH, text)
         kept = self._settings.state / "plan.json"
         if kept.exists():
             before = RunPlan.from_json(kept.read_bytes())

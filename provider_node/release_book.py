@@ -49,15 +49,17 @@ class ReleaseBook:
         """Count one release of each of these samples, or of none of them.
 
         Raises:
-            ReleaseError: A sample is not the site's, is named twice, or has been released often enough.
+            ReleaseError: No sample is named, or one is not the site's, comes twice, or has been released often enough.
         """
         if split not in self._spans:
             raise ReleaseError(f"split {split} is not one of the plan's", limit=False)
         start, size = self._spans[split]
         places = np.asarray(samples, np.int64)
-        if not places.size or places.max() >= size or places.min() < 0:
-            worst = int(places.max()) if places.size else "none"
-            raise ReleaseError(f"sample {worst} was asked for; the split has samples 0 to {size - 1}", limit=False)
+        if not places.size:
+            raise ReleaseError("a request names no sample", limit=False)
+        outside = places[(places < 0) | (places >= size)]
+        if outside.size:
+            raise ReleaseError(f"sample {int(outside[0])} was asked for; the split has {size}, from 0", limit=False)
         if len(np.unique(places)) != len(places):
             raise ReleaseError("a request names a sample twice", limit=False)
         counts = self._counts[start + places]

@@ -57,13 +57,16 @@ def score(logits: compute_pb2.Logits, labels: NDArray[np.int64], label_order: ND
     samples = np.asarray(logits.sample_ids, np.int64)
     if samples.size == 0 or samples.max() >= len(labels):
         raise LogitsError(f"logits for {samples.size} samples up to number {samples.max(initial=-1)} of {len(labels)}")
+    if logits.classes != len(label_order):
+        raise LogitsError(f"logits for {logits.classes} classes; the run has {len(label_order)}")
     plain_BC = plain_logits(logits.values, len(samples), label_order)
     own = labels[samples]
-    chances = probabilities(plain_BC)[np.arange(len(samples)), own]
+    below_BC = plain_BC - plain_BC.max(axis=1, keepdims=True)
+    losses_B = np.log(np.exp(below_BC).sum(axis=1)) - below_BC[np.arange(len(samples)), own]
     return compute_pb2.Score(
         request_id=logits.request_id,
         epoch=logits.epoch,
         samples=len(samples),
         correct=int((plain_BC.argmax(axis=1) == own).sum()),
-        loss_sum=float(-np.log(np.maximum(chances, 1e-300)).sum()),
+        loss_sum=float(losses_B.sum()),
     )

@@ -31,6 +31,8 @@ class PlainSettings:
     model: ModelSettings
     training: TrainingSettings
     normalisation: NormalisationSettings
+    stem: Stem | None = None
+    """The one that was offered; by default drawn from `model.stem_seed`."""
     channel_order: NDArray[np.int64] | None = None
     """Of a morphed run to compare with; by default the stem's own."""
     label_order: NDArray[np.int64] | None = None
@@ -103,9 +105,13 @@ class _PlainRun:
         self._normalisation = Normalisation(mean=settings.normalisation.mean, std=settings.normalisation.std)
         self._sampler = GlobalSampler([len(site.train.labels) for site in sites], training.batch, training.seed)
         trunk = build_trunk(Vgg16Config(classes=classes, width=model.width, dropout=model.dropout), training.seed)
-        stem = Stem.from_seed(
-            model.stem_seed, filters=trunk.config.filters, channels=sites[0].train.shape.channels, kernel=model.kernel
+        channels, filters = sites[0].train.shape.channels, trunk.config.filters
+        stem = settings.stem or Stem.from_seed(
+            model.stem_seed, filters=filters, channels=channels, kernel=model.kernel
         )
+        found, needed = (stem.filters, stem.channels, stem.kernel), (filters, channels, model.kernel)
+        if found != needed:
+            raise ValueError(f"the stem has (filters, channels, kernel) {found}, the images and model need {needed}")
         order = settings.channel_order
         self._stem = stem if order is None else Stem(stem.kernels_FCpp[torch.from_numpy(order)])
         self.trainer = TrunkTrainer(trunk, training, self._sampler.steps_per_epoch * training.epochs)

@@ -1,4 +1,4 @@
-"""The umbrella command. A fault that the user can mend is one sentence on stderr and an exit code, never a traceback."""
+"""The umbrella command. A fault that the user can mend is a sentence on stderr and an exit code, never a traceback."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from mple import __version__
-from mple.cli import data, pki, run
+from mple.cli import data, pki, predict, run
 from mple.exit_codes import ExitCode
 from mple.simulate import SimulationError
 
@@ -24,6 +24,7 @@ app.add_typer(pki.app, name="pki")
 app.command("simulate")(run.simulate_run)
 app.command("report")(run.report_run)
 app.command("plain")(run.train_plain_run)
+app.add_typer(predict.app)
 
 
 @app.callback(invoke_without_command=True)

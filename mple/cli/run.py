@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,16 +14,19 @@ import typer
 from rich.console import Console
 
 from mple.baselines import PlainEpoch, PlainSettings, train_plain
-from mple.data import open_source
+from mple.data import Dataset, open_source
 from mple.exit_codes import ExitCode
-from mple.model import save_trunk
+from mple.model import Stem, save_trunk
 from mple.pki import Vault
-from mple.plan import RunPlan, read_settings, settings_from, write_settings
+from mple.plan import RunPlan, SettingsError, read_settings, settings_from, write_settings
 from mple.plan.orders import channel_order, label_order
 from mple.report import print_summary, read_summary
-from mple.simulate import SimulationSettings, simulate
+from mple.simulate import SimulationSettings, new_folder, simulate
+from mple.simulate.settings import DEFAULT_DATA
 
-_Config = Annotated[Path | None, typer.Argument(help="TOML file; without it, three hospitals share CIFAR-10.")]
+_Config = Annotated[
+    Path | None, typer.Argument(help="TOML file; without it, three hospitals share 10,000 pictures of CIFAR-10.")
+]
 _Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Replace a setting.")]
 _Out = Annotated[Path, typer.Option("--out", help="New folder for the run.")]
 
@@ -58,17 +63,17 @@ def train_plain_run(
 ) -> None:
     """Train the same network in the same order on the plain pictures, in one process, to compare with."""
     settings = _settings(config, overrides)
-    out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(settings.machine.trainer_threads)
-    secret, classes, filters = _orders(like, settings)
+    sites = [open_source(settings.site_source(place)) for place in range(len(settings.sites))]
     plain = PlainSettings(
         model=settings.model,
         training=settings.training,
         normalisation=settings.normalisation,
-        channel_order=None if secret is None else channel_order(secret, filters),
-        label_order=None if secret is None else label_order(secret, classes),
+        stem=None if settings.stem_file is None else Stem.from_safetensors(settings.stem_file),
     )
-    sites = [open_source(settings.site_source(place)) for place in range(len(settings.sites))]
+    if like is not None:
+        plain = _as_in(like, plain, settings.sites, sites)
+    new_folder(out)
+    torch.set_num_threads(settings.machine.trainer_threads)
     outcome = train_plain(sites, plain, _say_epoch)
     save_trunk(outcome.trunk, out / "model.safetensors", {"trained": "plain"})
     summary = {
@@ -86,17 +91,34 @@ def train_plain_run(
 
 def _settings(config: Path | None, overrides: list[str] | None) -> SimulationSettings:
     if config is None:
-        return settings_from(SimulationSettings, {}, overrides or (), base=Path.cwd(), where="simulation")
+        whole = any(text.startswith("data.kind") for text in overrides or ())
+        raw = {} if whole else {"data": DEFAULT_DATA}
+        return settings_from(SimulationSettings, raw, overrides or (), base=Path.cwd(), where="simulation")
     return read_settings(SimulationSettings, config, overrides or ())
 
 
-def _orders(like: Path | None, settings: SimulationSettings) -> tuple[bytes | None, int, int]:
-    """The consortium secret of a simulation, with the number of classes and of filters of its plan."""
-    if like is None:
-        return None, 0, 0
-    plan = RunPlan.from_json((like / "plan.json").read_bytes())
-    vault = Vault(like / "nodes" / settings.sites[0] / "vault")
-    return vault.consortium_secret(plan.run_id), len(plan.classes), plan.filters
+def _as_in(folder: Path, plain: PlainSettings, names: Sequence[str], sites: Sequence[Dataset]) -> PlainSettings:
+    """The same with the channel order and label order of a simulated run, whose plan must be the same otherwise."""
+    try:
+        plan = RunPlan.from_json((folder / "plan.json").read_bytes())
+    except FileNotFoundError:
+        raise SettingsError(f"{folder} holds no plan.json: is it the folder of a finished simulation?") from None
+    planned = [(site.name, site.train_images, site.test_images) for site in plan.sites]
+    same = {
+        "model": plan.model == plain.model,
+        "training": plan.training == plain.training,
+        "normalisation": plan.normalisation == plain.normalisation,
+        "sites": planned == [(name, len(site.train), len(site.test)) for name, site in zip(names, sites, strict=True)],
+    }
+    changed = [name for name, equal in same.items() if not equal]
+    if changed:
+        raise SettingsError(f"the run in {folder} had another {', '.join(changed)}; give it the same settings")
+    secret = Vault(folder / "nodes" / plan.sites[0].name / "vault").consortium_secret(plan.run_id)
+    return replace(
+        plain,
+        channel_order=channel_order(secret, plan.filters),
+        label_order=label_order(secret, len(plan.classes)),
+    )
 
 
 def _say_epoch(epoch: PlainEpoch) -> None:

@@ -115,5 +115,7 @@ def numbered_classes(named: tuple[str, ...], labels: NDArray[np.int64], where: s
     names = named or tuple(str(number) for number in range(int(labels.max(initial=-1)) + 1))
     check_labels(labels, len(names), where)
     if len(names) < 2:
+        if not names:
+            raise DataError(f"{where}: there is no labelled image in it")
         raise DataError(f"{where}: only class {list(names)} occurs; name all classes of the consortium with `classes`")
     return names

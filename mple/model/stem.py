@@ -34,7 +34,7 @@ class Stem:
 
     def __post_init__(self) -> None:
         kernels = self.kernels_FCpp
-        if kernels.ndim != 4 or kernels.shape[2] != kernels.shape[3] or kernels.shape[2] % 2 == 0:
+        if kernels.ndim != 4 or 0 in kernels.shape or kernels.shape[2] != kernels.shape[3] or kernels.shape[2] % 2 == 0:
             raise StemError(f"kernels of shape {tuple(kernels.shape)}; needs (filters, channels, p, p) with odd p")
         if kernels.dtype != torch.float32 or not torch.isfinite(kernels).all():
             raise StemError(f"kernels of dtype {kernels.dtype} or with NaN or infinity; needs finite float32")

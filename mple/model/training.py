@@ -59,13 +59,13 @@ class TrunkTrainer:
         Raises:
             FloatingPointError: The loss is NaN or infinite; the weights keep their last good values.
         """
-        torch.manual_seed(self._settings.seed * 1_000_003 + self.steps_done)
+        torch.manual_seed((self._settings.seed * 1_000_003 + self.steps_done) % 2**63)
         self.trunk.train()
         with self.autocast():
             if self._settings.augment is Augment.FEATURES:
                 f_BFHW = shifted(f_BFHW, self._settings.shift_px, [self._settings.seed, 2, self.steps_done])
             logits_BC = self.trunk(f_BFHW)
-        loss = functional.cross_entropy(logits_BC.float(), labels_B)
+        loss = functional.cross_entropy(logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32)), labels_B)
         value = float(loss.detach())
         if not np.isfinite(value):
             raise FloatingPointError(

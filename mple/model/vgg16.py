@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -101,7 +102,8 @@ class Vgg16(nn.Module):
 
 def build_trunk(config: Vgg16Config, seed: int) -> Vgg16Trunk:
     """A trunk with first weights drawn from a public seed, apart from torch's global random state; channels last."""
-    trunk = Vgg16Trunk(config)
+    with torch.random.fork_rng(devices=()):
+        trunk = Vgg16Trunk(config)
     generator = torch.Generator().manual_seed(seed)
     for module in trunk.modules():
         if isinstance(module, nn.Conv2d):
@@ -109,7 +111,8 @@ def build_trunk(config: Vgg16Config, seed: int) -> Vgg16Trunk:
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.01, generator=generator)
             nn.init.zeros_(module.bias)
-    return trunk.to(memory_format=torch.channels_last)
+    trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return trunk
 
 
 def state_sha256(trunk: Vgg16Trunk) -> str:
@@ -132,9 +135,9 @@ def load_trunk(trunk: Vgg16Trunk, path: Path) -> None:
     """Read weights into a trunk of the same size.
 
     Raises:
-        ValueError: The file is of another network.
+        ValueError: The file is damaged or of another network.
     """
     try:
         trunk.load_state_dict(load_file(path))
-    except RuntimeError as fault:
+    except (RuntimeError, SafetensorError) as fault:
         raise ValueError(f"{path} does not hold this network's weights: {fault}") from None

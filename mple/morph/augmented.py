@@ -24,7 +24,9 @@ from mple.morph.cores import draw_core
 from mple.morph.keys import MorphKey
 from mple.morph.scheme import Cores, ImageShape, Layout, MorphGeometry, MorphScheme
 
-_CHUNK_VALUES = 16 * 1024 * 1024
+_CHUNK_VALUES = 1024 * 1024
+"""Values of one convolution's result or scratch, 8 MiB; larger ones are handed back to the system and faulted in anew,
+which takes longer than the convolution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def build_augmented_layer(
         order: Channel order; feature j of the layer is feature `order[j]` of the stem.
         session: As the morpher's.
         key_epoch: As the morpher's.
-        dtype: Of the weight; sums are made in float64 for tiles and uniform cores, else in float32.
+        dtype: Of the weight; sums are made in float64 whatever it is.
 
     Raises:
         ValueError: The stem does not fit the image, or the order is none of its filters.
@@ -145,10 +147,13 @@ def _tiled(
     side, reach = geometry.core_side, scheme.tile + kernel - 1
     count = 1 if scheme.cores is Cores.IDENTICAL else geometry.blocks
     weight = torch.empty((count, side, filters, reach, reach), dtype=dtype)
+    rows_at_once = _rows_at_once(stem, reach * reach)
     for block in range(count):
         core = draw_core(key, scheme, side, session=session, key_epoch=key_epoch, block=block)
         images_QCss = core.inverse_QQ.reshape(side, channels, scheme.tile, scheme.tile)
-        weight[block] = functional.conv2d(images_QCss, stem, padding=kernel - 1).to(dtype)
+        for low in range(0, side, rows_at_once):
+            some = slice(low, low + rows_at_once)
+            weight[block, some] = functional.conv2d(images_QCss[some], stem, padding=kernel - 1).to(dtype)
     return weight[0] if scheme.cores is Cores.IDENTICAL else weight.flatten(2)
 
 
@@ -166,7 +171,7 @@ def _unrolled(
     side, length = geometry.core_side, geometry.morphed_elements
     padding = kernel // 2 - scheme.border
     weight = torch.empty((length, filters * image.height * image.width), dtype=dtype)
-    rows_at_once = max(1, _CHUNK_VALUES // weight.shape[1])
+    rows_at_once = _rows_at_once(stem, image.height * image.width)
     core = None
     for block in range(geometry.blocks):
         if core is None or scheme.cores is Cores.DISTINCT:
@@ -179,3 +184,9 @@ def _unrolled(
             start = block * side + low
             weight[start : start + len(rows)] = functional.conv2d(images, stem, padding=padding).flatten(1).to(dtype)
     return weight
+
+
+def _rows_at_once(stem: Tensor, positions: int) -> int:
+    """Images to convolve in one go: a result has F·O values, and torch unfolds the images to C·p²·O values before."""
+    filters, channels, kernel, _ = stem.shape
+    return max(1, _CHUNK_VALUES // (positions * max(filters, channels * kernel * kernel)))

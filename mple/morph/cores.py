@@ -35,14 +35,20 @@ def draw_core(
     """
     number = 0 if scheme.cores is Cores.IDENTICAL else block
     label = b"\0".join(
-        [b"core", scheme.ensemble.encode(), len(session).to_bytes(4, "big") + session, b"%d" % key_epoch, b"%d" % number]
+        [
+            b"core",
+            scheme.ensemble.encode(),
+            len(session).to_bytes(4, "big") + session,
+            b"%d" % key_epoch,
+            b"%d" % number,
+        ]
     )
     count = core_side * core_side
     if scheme.ensemble is Ensemble.UNIFORM:
         core_QQ = torch.from_numpy(uniforms(key.seed, label, count)).view(core_side, core_side)
         try:
             return BlockCore(core_QQ, torch.linalg.inv(core_QQ))
-        except torch.linalg.LinAlgError:
+        except RuntimeError:
             raise ValueError(f"the core of block {number} is singular; rotate the morph key") from None
     gaussian_QQ = torch.from_numpy(gaussians(key.seed, label, count)).view(core_side, core_side)
     orthogonal_QQ, upper_QQ = torch.linalg.qr(gaussian_QQ)

@@ -13,6 +13,7 @@ Legend: Q core side, K blocks, F filters, O output positions of a block, N' = KÂ
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from mple.morph.augmented import AugmentedLayer
 from mple.morph.keys import gaussians
 from mple.morph.scheme import Cores, Ensemble, ImageShape, Layout, MorphScheme
 
+_ROWS_AT_ONCE = 256
 NORM_TOLERANCE = 1e-4
 """Largest relative deviation of a layer's Frobenius norm; honest float32 layers stay below 1e-6."""
 CONSISTENCY_TOLERANCE = 1e-5
@@ -54,7 +56,7 @@ def layer_faults(layer: AugmentedLayer, stem_FCpp: Tensor) -> list[str]:
         return ["the layer holds NaN or infinity"]
     if layer.scheme.ensemble is not Ensemble.ORTHOGONAL:
         return []
-    norm = math.sqrt(sum(float(row.double().square().sum()) for row in layer.weight.flatten(1).split(1024)))
+    norm = math.sqrt(math.fsum(float(rows.double().square().sum()) for rows in _pieces(layer.weight.flatten(1))))
     expected = expected_frobenius(layer.scheme, layer.image_shape, stem_FCpp)
     deviation = abs(norm - expected) / expected
     if deviation > NORM_TOLERANCE:
@@ -88,10 +90,16 @@ def response_deviation(first: Tensor, second: Tensor) -> float:
 
 def _response(weight_NO: Tensor, v_O: Tensor) -> Tensor:
     total = torch.zeros_like(v_O)
-    for rows in weight_NO.split(256):
+    for rows in _pieces(weight_NO):
         part = rows.double()
         total += part.T @ (part @ v_O)
     return total
+
+
+def _pieces(weight_NO: Tensor) -> Iterator[Tensor]:
+    """Some rows at a time, so that no whole layer is copied into float64."""
+    for low in range(0, len(weight_NO), _ROWS_AT_ONCE):
+        yield weight_NO[low : low + _ROWS_AT_ONCE]
 
 
 def _overlap(extent: int, offset: int, border: int) -> int:

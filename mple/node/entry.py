@@ -8,9 +8,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 from mple import __version__
 from mple.exit_codes import ExitCode
@@ -21,6 +22,21 @@ from mple.rpc import MpleError
 S = TypeVar("S")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verb(Generic[S]):
+    """One verb of a node's command: what it reads and what it does."""
+
+    name: str
+    about: str
+    """One line for the command's help."""
+    settings_type: type[S]
+    """Dataclass of the configuration file, the verb's first argument."""
+    body: Callable[[S, argparse.Namespace, threading.Event], ExitCode]
+    """Gets the configuration, all parsed arguments, and an event that SIGTERM or Ctrl-C sets; returns soon after it."""
+    add_arguments: Callable[[argparse.ArgumentParser], None] | None = None
+    """Declares arguments of the verb's own."""
+
+
 def run_node(
     program: str,
     verb: str,
@@ -28,9 +44,7 @@ def run_node(
     body: Callable[[S, threading.Event], ExitCode],
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Run a node's body and turn its end into an exit code.
-
-    The body gets the configuration and an event that SIGTERM or Ctrl-C sets; it returns soon after that.
+    """Run the body of a node whose command has one verb; see `run_verbs`.
 
     Args:
         program: The command's name.
@@ -39,14 +53,31 @@ def run_node(
         body: The node.
         argv: Arguments without the program, `sys.argv[1:]` by default.
     """
-    parser = argparse.ArgumentParser(prog=program)
-    parser.add_argument("--version", action="version", version=f"{program} {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    command = verbs.add_parser(verb, help="run the node until its run has ended")
-    command.add_argument("config", type=Path, help="the node's TOML file")
-    command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
-    arguments = parser.parse_args(argv)
+    return run_verbs(program, [node_verb(verb, settings_type, body)], argv)
 
+
+def node_verb(name: str, settings_type: type[S], body: Callable[[S, threading.Event], ExitCode]) -> Verb[S]:
+    """The verb that runs a node: it has no arguments but its configuration."""
+    return Verb(
+        name=name,
+        about="run the node until its run has ended",
+        settings_type=settings_type,
+        body=lambda settings, _arguments, stop: body(settings, stop),
+    )
+
+
+def run_verbs(program: str, verbs: Sequence[Verb[Any]], argv: Sequence[str] | None = None) -> int:
+    """Run the verb that the arguments name and turn its end into an exit code.
+
+    Every verb takes a configuration file and `--set SECTION.KEY=VALUE`.
+
+    Args:
+        program: The command's name.
+        verbs: Its verbs.
+        argv: Arguments without the program, `sys.argv[1:]` by default.
+    """
+    arguments = _parser(program, verbs).parse_args(argv)
+    chosen = next(verb for verb in verbs if verb.name == arguments.verb)
     stop = threading.Event()
 
     def stopped(_number: int, _frame: FrameType | None) -> None:
@@ -55,7 +86,8 @@ def run_node(
     signal.signal(signal.SIGTERM, stopped)
     signal.signal(signal.SIGINT, stopped)
     try:
-        code = body(read_settings(settings_type, arguments.config, arguments.overrides), stop)
+        settings = read_settings(chosen.settings_type, arguments.config, arguments.overrides)
+        code = chosen.body(settings, arguments, stop)
     except UnreachableError as fault:
         return _end(program, fault, ExitCode.UNREACHABLE)
     except MpleError as fault:
@@ -65,6 +97,34 @@ def run_node(
     except Exception as fault:
         return _end(program, fault, ExitCode.INTERNAL)
     return int(code)
+
+
+class _IntermixedParser(argparse.ArgumentParser):
+    """Takes options before, between and behind other arguments, which argparse's verbs don't by themselves."""
+
+    _mixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._mixing:  # parse_known_intermixed_args calls this
+            return super().parse_known_args(args, namespace)
+        self._mixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._mixing = False
+
+
+def _parser(program: str, verbs: Sequence[Verb[Any]]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=program)
+    parser.add_argument("--version", action="version", version=f"{program} {__version__}")
+    choices = parser.add_subparsers(dest="verb", required=True, parser_class=_IntermixedParser)
+    for verb in verbs:
+        command = choices.add_parser(verb.name, help=verb.about, description=verb.about)
+        command.add_argument("config", type=Path, help="the node's TOML file")
+        command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
+        if verb.add_arguments is not None:
+            verb.add_arguments(command)
+    return parser
 
 
 def _end(program: str, fault: Exception, code: ExitCode) -> int:

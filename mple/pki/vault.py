@@ -33,16 +33,19 @@ class Vault:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _refuse_open(directory)
 
+    def has_morph_key(self) -> bool:
+        """Whether the site's key has been drawn."""
+        return self._key_path.exists()
+
     def morph_key(self) -> MorphKey:
         """The site's key, drawn from the operating system's entropy at first use.
 
         Raises:
             VaultError: The file is readable by others or does not hold 32 bytes.
         """
-        path = self._directory / "morph.key"
-        if not path.exists():
-            _write_secret(path, secrets.token_bytes(_SECRET_BYTES))
-        return MorphKey(_read_secret(path))
+        if not self.has_morph_key():
+            _write_secret(self._key_path, secrets.token_bytes(_SECRET_BYTES))
+        return MorphKey(_read_secret(self._key_path))
 
     def has_consortium_secret(self, run_id: str) -> bool:
         """Whether the run's secret is here."""
@@ -73,6 +76,10 @@ class Vault:
                 raise VaultError(f"another consortium secret of run {run_id} is already in {path}")
             return
         _write_secret(path, secret)
+
+    @property
+    def _key_path(self) -> Path:
+        return self._directory / "morph.key"
 
     def _consortium_path(self, run_id: str) -> Path:
         if not run_id.isalnum():

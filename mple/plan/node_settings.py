@@ -75,8 +75,8 @@ class ComputeSettings:
     """Go on answering predictions after the run has ended, until stopped."""
 
     def __post_init__(self) -> None:
-        if self.threads < 1 or self.in_flight_samples < 1 or self.idle_timeout_s <= 0:
-            raise ValueError("threads, in_flight_samples and idle_timeout_s must be above 0")
+        if self.threads < 1 or self.in_flight_samples < 1 or not 0 < self.idle_timeout_s < float("inf"):
+            raise ValueError("threads, in_flight_samples and idle_timeout_s must be above 0 and finite")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,5 +98,5 @@ class ProviderSettings:
     """How long the site tries to reach a silent party before it gives up."""
 
     def __post_init__(self) -> None:
-        if self.threads < 1 or self.idle_timeout_s <= 0:
-            raise ValueError("threads and idle_timeout_s must be above 0")
+        if self.threads < 1 or not 0 < self.idle_timeout_s < float("inf"):
+            raise ValueError("threads and idle_timeout_s must be above 0 and finite")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import tomllib
 import types
 import typing
@@ -131,7 +132,7 @@ def _convert(hint: object, value: object, where: str, name: str, base: Path | No
         raise TypeError(f"{name}: fields of type {hint} are not supported")
     if issubclass(hint, StrEnum):
         try:
-            return hint(value)
+            return hint(str(value))
         except ValueError:
             raise SettingsError(f"{where}: {name} = {value!r}; choose one of {', '.join(hint)}") from None
     if hint is Path and isinstance(value, str):
@@ -173,5 +174,5 @@ def _literal(value: object) -> str:
         return "[" + ", ".join(_literal(item) for item in value) + "]"
     if isinstance(value, int | float):
         return repr(value)
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{text}"'
+    # JSON's escapes are TOML's too, except that TOML wants DEL escaped.
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 
 from mple.morph import ImageShape, MorphGeometry
@@ -30,8 +31,9 @@ class NormalisationSettings:
     std: tuple[float, ...] = (0.25,)
 
     def __post_init__(self) -> None:
-        if not self.mean or len(self.mean) != len(self.std) or min(self.std) <= 0:
-            raise ValueError(f"mean = {self.mean}, std = {self.std}; need equal counts and std above 0")
+        finite = all(map(math.isfinite, (*self.mean, *self.std)))
+        if not self.mean or len(self.mean) != len(self.std) or not finite or min(self.std) <= 0:
+            raise ValueError(f"mean = {self.mean}, std = {self.std}; need equal counts, finite, std above 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -139,7 +139,7 @@ class TrainingSettings:
             raise ValueError(f"warmup_share = {self.warmup_share}; allowed are above 0 to below 1")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum = {self.momentum}; allowed are 0 to below 1")
-        if self.weight_decay < 0:
+        if not 0 <= self.weight_decay < float("inf"):
             raise ValueError(f"weight_decay = {self.weight_decay}; allowed are 0 and above")
         if not 1 <= self.shift_px <= 32:
             raise ValueError(f"shift_px = {self.shift_px}; allowed are 1 to 32")

@@ -14,7 +14,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     console.print(_kinds(summary))
     console.print(_sites(summary))
     for sentence in _sentences(summary):
-        console.print(sentence, highlight=False, soft_wrap=True)
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
 def _kinds(summary: Summary) -> Table:
@@ -56,8 +56,8 @@ def _sentences(summary: Summary) -> list[str]:
     return [
         f"all sites: {whole.sum('total_bytes'):,} bytes for {whole.sum('raw_pixel_bytes'):,} bytes of raw pixels, "
         f"{100 * (whole.ratio - 1):+.2f} %",
-        f"counted in elements as the papers do: {100 * (elements.sent_ratio - 1):+.2f} % with the layers that were sent; "
-        f"the papers' formula gives {100 * elements.quoted_ratio:+.2f} %",
+        f"counted in elements as the papers do: {100 * (elements.sent_ratio - 1):+.2f} % with the layers that were "
+        f"sent; the papers' formula gives {100 * elements.quoted_ratio:+.2f} %",
         "books: "
         + (
             f"balanced, {books.matched:,} messages with their twins"
@@ -66,14 +66,16 @@ def _sentences(summary: Summary) -> list[str]:
             f"{books.size_differs} of other size: {'; '.join(books.offenders)}"
         ),
         f"training: {train_s:.1f} s, {float(outcome['samples_trained']) / train_s:.0f} samples/s, first layer "
-        f"{100 * float(outcome['augconv_seconds']) / train_s:.1f} %, waiting {100 * float(outcome['idle_seconds']) / train_s:.1f} %",
+        f"{100 * float(outcome['augconv_seconds']) / train_s:.1f} %, "
+        f"waiting {100 * float(outcome['idle_seconds']) / train_s:.1f} %",
         f"test accuracy {accuracy} after {len(summary.epochs)} epochs; model {str(outcome['model_sha256'])[:16]}",
         f"summary.json, ledger.sqlite, model.safetensors, metrics.jsonl in {summary.folder}",
     ]
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", caption_justify="left", box=None, pad_edge=False)
+    table = Table(title=title, title_style="bold", box=None, pad_edge=False)
+    table.title_justify = table.caption_justify = "left"
     for column in columns:
         table.add_column(column)
     return table

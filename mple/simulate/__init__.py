@@ -4,8 +4,16 @@
 `Progress` (pure) makes a state of what the nodes write, `Screen` shows it, `simulate` ties them together.
 """
 
-from mple.simulate.run_folder import RunFolder, lay_out
+from mple.simulate.run_folder import RunFolder, lay_out, new_folder
 from mple.simulate.runner import SimulationError, simulate
 from mple.simulate.settings import MachineSettings, SimulationSettings
 
-__all__ = ["MachineSettings", "RunFolder", "SimulationError", "SimulationSettings", "lay_out", "simulate"]
+__all__ = [
+    "MachineSettings",
+    "RunFolder",
+    "SimulationError",
+    "SimulationSettings",
+    "lay_out",
+    "new_folder",
+    "simulate",
+]

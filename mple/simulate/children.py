@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -80,10 +81,11 @@ class Children:
 
     def ended(self) -> list[Ended]:
         """Children that have ended since the last call; a signal's number counts as 128 + number, as in a shell."""
-        done = [Ended(name, _shell_code(child.returncode)) for name, child in self._running.items() if _over(child)]
-        for item in done:
-            del self._running[item.name]
-        return done
+        over = {name: child for name, child in self._running.items() if child.poll() is not None}
+        for name in over:
+            del self._running[name]
+        _signal_all(over.values(), signal.SIGKILL)  # whatever a child has left behind in its group goes with it
+        return [Ended(name, _shell_code(child.returncode)) for name, child in over.items()]
 
     def stop(self) -> list[Ended]:
         """Ask every child to stop, wait, kill what is left after the grace time; returns how they ended."""
@@ -99,15 +101,17 @@ class Children:
         return stopped + self.ended()
 
 
-def root_cause(ended: Sequence[Ended]) -> Ended | None:
-    """Of children that ended together, the one whose failure the others' follows from; None when none failed."""
+def root_cause(ended: Sequence[Ended], blamed: str = "") -> Ended | None:
+    """Of children that ended together, the one whose failure the others' follows from; None when none failed.
+
+    Args:
+        ended: In the order in which they were seen to end.
+        blamed: The node that the coordinator has named as the one that failed, if any.
+    """
     failed = [item for item in ended if item.code != ExitCode.DONE]
+    named = [item for item in failed if item.name == blamed]
     own = [item for item in failed if item.code not in (ExitCode.RUN_FAILED, ExitCode.INTERRUPTED)]
-    return next(iter(own or failed), None)
-
-
-def _over(child: subprocess.Popen[bytes]) -> bool:
-    return child.poll() is not None
+    return next(iter(named or own or failed), None)
 
 
 def _shell_code(code: int) -> int:
@@ -116,7 +120,5 @@ def _shell_code(code: int) -> int:
 
 def _signal_all(children: Iterable[subprocess.Popen[bytes]], number: signal.Signals) -> None:
     for child in children:
-        try:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
             os.killpg(child.pid, number)
-        except ProcessLookupError:
-            pass  # it has just ended

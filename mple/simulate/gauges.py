@@ -83,7 +83,7 @@ class Gauges:
         path = self._folder.state(site) / "ledger.sqlite"
         if not path.exists():
             return
-        books = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1.0)
+        books = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=1.0)
         try:
             sums = {way: (size, samples) for way, size, samples in books.execute(_SUMS)}
         except sqlite3.OperationalError:

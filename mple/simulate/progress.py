@@ -61,6 +61,8 @@ class Progress:
     sites: dict[str, SiteProgress] = field(default_factory=dict)
     training: TrainingProgress = field(default_factory=TrainingProgress)
     training_began_s: float | None = None
+    failed_party: str = ""
+    """Name of the node that the coordinator says has failed."""
     news: list[str] = field(default_factory=list)
     """Sentences that were not shown yet; whoever shows them empties the list."""
 
@@ -71,6 +73,9 @@ class Progress:
             self.sites[node].retries += 1
         elif event == "phase":
             self.phase = str(line.get("phase", text))
+            self.news.append(f"{node}: {text}")
+        elif event == "party_failed":
+            self.failed_party = str(line.get("party", "")).partition("/")[2]
             self.news.append(f"{node}: {text}")
         elif line.get("level") != "info" or (event in _TOLD and node not in self.sites):
             self.news.append(f"{node}: {text}")

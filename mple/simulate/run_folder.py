@@ -6,17 +6,19 @@ sites `vault/`, and, once started, `state/` and `log.txt`.
 
 from __future__ import annotations
 
+import contextlib
+import random
 import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mple.data import DataSource
 from mple.pki import throwaway
 from mple.plan import ComputeSettings, CoordinatorSettings, ProviderSettings, RunSettings, write_settings
 from mple.rpc import Party, Role
 from mple.simulate.settings import COMPUTE, COORDINATOR, SimulationSettings
 
 _LOOPBACK = "127.0.0.1"
+_PORTS = range(20_000, 30_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,8 @@ def lay_out(path: Path, settings: SimulationSettings) -> RunFolder:
     Raises:
         ValueError: The folder already holds something.
     """
-    if path.exists() and any(path.iterdir()):
-        raise ValueError(f"{path} is not empty; name a new folder with --out, or remove this one")
+    new_folder(path)
+    settings = _absolute(settings)
     folder = RunFolder(path.resolve(), settings.sites)
     parties = [
         Party(settings.consortium, Role.COORDINATOR, COORDINATOR),
@@ -79,6 +81,17 @@ def lay_out(path: Path, settings: SimulationSettings) -> RunFolder:
     return folder
 
 
+def new_folder(path: Path) -> None:
+    """Make a folder; an empty one may be there already.
+
+    Raises:
+        ValueError: It holds something.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"{path} is not empty; name a new folder with --out, or remove this one")
+    path.mkdir(parents=True, exist_ok=True)
+
+
 def _coordinator(settings: SimulationSettings, listen: str) -> CoordinatorSettings:
     return CoordinatorSettings(
         listen=listen,
@@ -100,6 +113,7 @@ def _compute(settings: SimulationSettings, listen: str, coordinator: str) -> Com
         state=Path("state"),
         tls=Path("tls"),
         coordinator=coordinator,
+        stem_file=settings.stem_file,
         threads=settings.machine.trainer_threads,
         in_flight_samples=settings.machine.in_flight_samples,
         idle_timeout_s=settings.machine.idle_timeout_s,
@@ -113,29 +127,45 @@ def _site(settings: SimulationSettings, place: int, *, compute: str, coordinator
         vault=Path("vault"),
         coordinator=coordinator,
         compute=compute,
-        data=_absolute(settings.site_source(place)),
+        data=settings.site_source(place),
         threads=settings.machine.site_threads,
         idle_timeout_s=settings.machine.idle_timeout_s,
     )
 
 
-def _absolute(source: DataSource) -> DataSource:
-    """The node's file lies in another folder than the simulation's: relative paths would mean something else there."""
-    partition = source.partition
-    if partition.file is not None:
-        partition = replace(partition, file=partition.file.resolve())
+def _absolute(settings: SimulationSettings) -> SimulationSettings:
+    """The run's files lie in other folders than the simulation's: relative paths would mean something else there."""
+    source, partition = settings.data, settings.data.partition
     return replace(
-        source,
-        partition=partition,
-        path=None if source.path is None else source.path.resolve(),
-        label_file=None if source.label_file is None else source.label_file.resolve(),
+        settings,
+        data=replace(
+            source,
+            path=_resolved(source.path),
+            label_file=_resolved(source.label_file),
+            partition=replace(partition, file=_resolved(partition.file)),
+        ),
+        stem_file=_resolved(settings.stem_file),
     )
 
 
+def _resolved(path: Path | None) -> Path | None:
+    return None if path is None else path.resolve()
+
+
 def _free_addresses(count: int) -> list[str]:
-    """Loopback addresses with ports that are free now; held together so that none is given twice."""
-    held = [socket.create_server((_LOOPBACK, 0)) for _ in range(count)]
-    addresses = [f"{_LOOPBACK}:{listener.getsockname()[1]}" for listener in held]
-    for listener in held:
-        listener.close()
-    return addresses
+    """Loopback addresses with ports that are free now.
+
+    Taken from below the range that outgoing connections are given, so that none of those takes one before its node
+    listens; at random, so that simulations that start together don't choose alike.
+    """
+    held: list[socket.socket] = []
+    try:
+        for port in random.sample(_PORTS, len(_PORTS)):
+            with contextlib.suppress(OSError):  # somebody listens there
+                held.append(socket.create_server((_LOOPBACK, port)))
+            if len(held) == count:
+                return [f"{_LOOPBACK}:{listener.getsockname()[1]}" for listener in held]
+    finally:
+        for listener in held:
+            listener.close()
+    raise ValueError(f"no {count} free ports from {_PORTS.start} to {_PORTS.stop - 1} on {_LOOPBACK}")

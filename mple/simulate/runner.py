@@ -51,7 +51,8 @@ def simulate(settings: SimulationSettings, out: Path, console: Console, *, plain
         SimulationError: A node failed.
     """
     folder = lay_out(out, settings)
-    console.print(f"nodes, configurations and logs are in {folder.path / 'nodes'}", highlight=False, soft_wrap=True)
+    where = f"nodes, configurations and logs are in {folder.path / 'nodes'}"
+    console.print(where, markup=False, highlight=False, soft_wrap=True)
     progress, gauges = Progress(), Gauges(folder)
     with (
         _interruptible() as interrupted,
@@ -103,7 +104,8 @@ def _watch(
             while children.running and time.monotonic() < give_up_at:
                 time.sleep(_LOOK_EVERY_S)
                 ended += children.ended()
-            return root_cause(ended)
+            gauges.read(progress)
+            return root_cause(ended, progress.failed_party)
     return None
 
 
@@ -122,13 +124,14 @@ def _note(folder: RunFolder, state: str, text: str) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, instead of raising anywhere."""
+    """An event that Ctrl-C, SIGTERM and a terminal that goes away set, instead of raising anywhere."""
     event = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         event.set()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield event
     finally:

@@ -46,13 +46,16 @@ class Screen:
         """Print the news and bring the rest up to date."""
         now_s = self._clock()
         for text in progress.news:
-            self._console.print(f"{now_s - self._began_s:6.1f} s  {text}", highlight=False, soft_wrap=True)
+            self._say(now_s, text)
         progress.news.clear()
         if self._live is not None:
             self._live.update(view(progress, now_s))
         elif now_s - self._last_line_s >= _LINE_EVERY_S:
             self._last_line_s = now_s
-            self._console.print(f"{now_s - self._began_s:6.1f} s  {line(progress, now_s)}", highlight=False, soft_wrap=True)
+            self._say(now_s, line(progress, now_s))
+
+    def _say(self, now_s: float, text: str) -> None:
+        self._console.print(f"{now_s - self._began_s:6.1f} s  {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def line(progress: Progress, now_s: float) -> str:

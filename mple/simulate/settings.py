@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
 
-from mple.data import DataSource, Partition, PartitionKind, SourceKind
+from mple.data import DataSource, PartitionKind
 from mple.plan import (
     Custody,
     ModelSettings,
@@ -13,18 +16,23 @@ from mple.plan import (
     NormalisationSettings,
     TrainingSettings,
     WireSettings,
+    settings_from,
 )
 from mple.rpc import Party, Role
 
 COORDINATOR, COMPUTE = "office", "compute"
+DEFAULT_DATA: Mapping[str, object] = MappingProxyType(
+    {"kind": "cifar10", "most_train": 2667, "most_test": 667, "partition": {"kind": "iid"}}
+)
+"""10,000 pictures of CIFAR-10 where there are three sites, as a `[data]` section."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MachineSettings:
     """How the processes share this machine."""
 
-    trainer_threads: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Threads of the compute node; all cores by default."""
+    trainer_threads: int = field(default_factory=lambda: usable_cores())
+    """Threads of the compute node; by default all cores that this process may use."""
     site_threads: int = 1
     """Threads of each site. Several processes that spin on the same cores slow each other down many times over."""
     in_flight_samples: int = 2048
@@ -47,15 +55,15 @@ class SimulationSettings:
     sites: tuple[str, ...] = ("north", "east", "south")
     """Names of the hospitals."""
     custody: Custody = Custody.SITE
-    data: DataSource = field(
-        default_factory=lambda: DataSource(kind=SourceKind.CIFAR10, partition=Partition(kind=PartitionKind.IID))
-    )
+    data: DataSource = field(default_factory=lambda: settings_from(DataSource, DEFAULT_DATA))
     """The common set. `partition.kind = "all"` means "iid" where there are several sites; limits are per site."""
     morph: MorphSettings = field(default_factory=MorphSettings)
     wire: WireSettings = field(default_factory=WireSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     normalisation: NormalisationSettings = field(default_factory=NormalisationSettings)
+    stem_file: Path | None = None
+    """Safetensors file that the compute node offers, for `model.stem = "offered"`."""
     machine: MachineSettings = field(default_factory=MachineSettings)
 
     def __post_init__(self) -> None:
@@ -65,6 +73,10 @@ class SimulationSettings:
             Party(self.consortium, Role.SITE, name)
             if name in (COORDINATOR, COMPUTE):
                 raise ValueError(f"a site can't be named {name!r}: the simulation has another node of this name")
+        if (self.stem_file is not None) != (self.model.stem == "offered"):
+            raise ValueError(
+                f'model.stem = "{self.model.stem}", stem_file = {self.stem_file}; a file goes with stem = "offered"'
+            )
         parts = self.data.partition.parts
         if parts not in (1, len(self.sites)):
             raise ValueError(f"data.partition.parts = {parts}, but there are {len(self.sites)} sites; leave it out")
@@ -76,3 +88,8 @@ class SimulationSettings:
         if len(self.sites) == 1:
             return self.data
         return replace(self.data, partition=replace(partition, kind=kind, parts=len(self.sites), part=place))
+
+
+def usable_cores() -> int:
+    """Cores of this process: a container or a batch system may give it fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

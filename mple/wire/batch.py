@@ -96,7 +96,7 @@ def batch_from_message(
     )
     if codec.scaled and not ((coded.scales_B > 0) & np.isfinite(coded.scales_B)).all():
         raise BatchError("a scale is not a positive finite number")
-    if np.issubdtype(codec.code_dtype, np.floating) and not np.isfinite(coded.codes_BV).all():  # type: ignore[call-overload]
+    if coded.codes_BV.dtype.kind == "f" and not np.isfinite(coded.codes_BV.astype(np.float32)).all():
         raise BatchError("a morphed value is NaN or infinite")
     labels_B = np.frombuffer(labels, "<u2")
     if labels_B.size and int(labels_B.max()) >= classes:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from open_office import OpenOffice
 from served import PartyTls
 from small_run import COMPUTE, OFFICE, SITES, SmallRun, settings_in, site_party
 
@@ -47,3 +48,19 @@ def certificates(party_tls: PartyTls) -> dict[str, bytes]:
     parties = [OFFICE, COMPUTE, *map(site_party, SITES)]
     pems = {party.label: party_tls(party.role, party.name).certificate.read_text() for party in parties}
     return {label: ssl.PEM_cert_to_DER_cert(pem) for label, pem in pems.items()}
+
+
+@pytest.fixture
+def open_office(
+    start_run: Callable[..., SmallRun], certificates: dict[str, bytes], party_tls: PartyTls, tmp_path: Path
+) -> Iterator[Callable[..., OpenOffice]]:
+    """Opens offices on loopback and closes them after the test."""
+    opened: list[OpenOffice] = []
+
+    def begin(settings: CoordinatorSettings | None = None, streams: int = 12) -> OpenOffice:
+        opened.append(OpenOffice(start_run(settings, certificates), party_tls, tmp_path, streams))
+        return opened[-1]
+
+    yield begin
+    for one in opened:
+        one.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,10 @@ OFFICE = Party("test", Role.COORDINATOR, "office")
 COMPUTE = Party("test", Role.COMPUTE, "compute")
 SECRET = bytes(range(32))
 """The consortium secret wherever a test needs one."""
+MODEL = hashlib.sha256(b"model").digest()
+"""What the compute node reports in the end."""
+GATHERED = [*(f"joined site/{site}" for site in SITES), "joined compute/compute", "plan_made", "setup"]
+"""The story of a run that all have joined, as `SmallRun.story` tells it."""
 
 
 def site_party(name: str) -> Party:
@@ -202,6 +207,13 @@ def chunks_of(data: bytes, at: int = 0, size: int = 64 * 1024) -> Iterator[coord
             return
 
 
+def sealed_for(
+    recipient: str, kind: coordinator_pb2.SealedKind = coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET
+) -> coordinator_pb2.PutSealedRequest:
+    """An envelope with nothing of worth."""
+    return coordinator_pb2.PutSealedRequest(recipient=recipient, kind=kind, envelope=b"sealed")
+
+
 class SmallRun:
     """A run by direct calls. `restart` closes and opens it as a coordinator that is started again does."""
 
@@ -263,10 +275,23 @@ class SmallRun:
         for site in self.settings.run.sites:
             self.upload(site, self.layer(site))
 
+    def stored(self) -> None:
+        """The compute node has all layers."""
+        self.run.report_layers_stored(coordinator_pb2.LayersStored(plan_sha256=self.run.plan.sha256()))
+
+    def epoch(self, number: int, **figures: float) -> None:
+        """The compute node has finished an epoch."""
+        done = {"loss": 0.5, "test_accuracy": 0.75, "seconds": 1.5, **figures}
+        self.run.report_epoch(coordinator_pb2.EpochDone(epoch=number, **done))
+
+    def trained(self, digest: bytes = MODEL) -> None:
+        """The compute node has finished training."""
+        self.run.report_training_done(coordinator_pb2.TrainingDone(model_sha256=digest))
+
     def events(self, after: int = 0) -> list[coordinator_pb2.WatchResponse]:
         """What a watcher has been sent by now."""
-        log, last = self.run.log, self.run.log.last_sequence()
-        return [event for _, event in zip(range(last - after), log.follow(after, lambda: True), strict=False)]
+        log = self.run.log
+        return list(itertools.islice(log.follow(after, lambda: True), log.last_sequence() - after))
 
     def story(self) -> list[str]:
         """The events by their kind and what they are about."""

@@ -22,8 +22,8 @@ from coordinator.layer_store import (
     LayerStore,
     Upload,
     check_begin,
-    layer_weight_bytes,
 )
+from coordinator.plan_maker import layer_weight_bytes
 from coordinator.state_file import StateFile
 from mple.plan import Custody
 from mple.rpc import ErrorCode

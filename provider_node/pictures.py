@@ -1,0 +1,133 @@
+"""The pictures of a prediction: files, or the site's own test images, read as training read them.
+
+Legend: N pictures, B of them, C channels, H W size.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mple.data import Channels, DataError, DataSource, SourceKind, open_source
+from mple.data.dicom import DicomFiles
+from mple.data.folder import PictureFiles
+from mple.data.picture_files import PictureFormat, PictureHeader, read_picture
+from mple.morph import ImageShape
+from mple.plan import RunPlan
+
+_NO_PICTURES = {"thumbs.db", "desktop.ini", "dicomdir", "labels.csv"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """N pictures of the plan's shape that can be read piece by piece."""
+
+    names: tuple[str, ...]
+    read: Callable[[slice], NDArray[np.uint8]]
+    """uint8 pixels (B, C, H, W) of a part of them; raises `DataError` when one can't be read."""
+    labels: NDArray[np.int64] | None = None
+    """Class numbers (N), where the site knows them."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def picture_files(source: DataSource, paths: Sequence[Path], image: ImageShape, *, resize: bool) -> Pictures:
+    """Picture files and, of folders, all files in them; every header is looked at before any picture is read.
+
+    A site whose data are DICOM reads DICOM files with the configured window, any other site ordinary picture files.
+
+    Args:
+        source: The site's `[data]`: `kind`, `side_px`, `channels`, `window` and `most_bytes` are used.
+        paths: Files and folders. Of a folder, hidden files and what desktops and DICOM media leave are passed over.
+        image: Shape that the plan wants.
+        resize: Whether pictures of another size are resized, as they also are where `side_px` says so.
+
+    Raises:
+        DataError: There is no such file, one can't be read, is too large, has another size while neither `resize` nor
+            `side_px` is given, or is in colour while the plan's images are grey.
+    """
+    if image.channels not in (1, 3):
+        raise DataError(f"picture files have 1 or 3 channels, the plan's images {image.channels}; use --test")
+    reader: PictureFormat = PictureFiles()
+    if source.kind is SourceKind.DICOM:
+        reader = DicomFiles(source.window, source.most_bytes)
+    files = tuple(file for path in paths for file in _files(path))
+    for file in files:
+        header = reader.header(file)
+        if header.width * header.height * 3 > source.most_bytes:
+            raise DataError(f"{file} says it is {header.width}x{header.height}, above most_bytes = {source.most_bytes}")
+        if not resize and source.side_px is None:
+            _refuse_size(file, header, image)
+        if image.channels == 1 and not header.is_grey and source.channels is not Channels.GREY:
+            _refuse_colour(file, reader)
+    return Pictures(tuple(map(str, files)), functools.partial(_read_files, files, image, reader))
+
+
+def test_images(source: DataSource, most: int, plan: RunPlan) -> Pictures:
+    """The first `most` of the site's own test images, or all where there are fewer, with their labels.
+
+    Raises:
+        DataError: The data can't be read, differ from the plan in shape or classes, or there is no test image.
+    """
+    dataset = open_source(source)
+    shape = dataset.train.shape
+    if shape != plan.image or dataset.classes != plan.classes:
+        raise DataError(
+            f"{dataset.name} has {_sizes(shape)} images of {', '.join(dataset.classes)}; the plan has "
+            f"{_sizes(plan.image)} images of {', '.join(plan.classes)}: point [data] at what the run was made with"
+        )
+    images = dataset.test.take(np.arange(min(most, len(dataset.test)), dtype=np.int64))
+    if not len(images):
+        raise DataError(f"{dataset.name}: the site has no test image")
+    names = tuple(f"test/{number}" for number in range(len(images)))
+    return Pictures(names, lambda part: images.pixels_NCHW[part], images.labels)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"no picture file or folder at {path}")
+    files = [
+        file
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+        and file.name.lower() not in _NO_PICTURES
+        and not any(part.startswith((".", "__MACOSX")) for part in file.relative_to(path).parts)
+    ]
+    if not files:
+        raise DataError(f"folder {path} holds no picture")
+    return files
+
+
+def _refuse_size(file: Path, header: PictureHeader, image: ImageShape) -> None:
+    if (header.width, header.height) != (image.width, image.height):
+        found = ImageShape(channels=1 if header.is_grey else 3, height=header.height, width=header.width)
+        raise DataError(
+            f"picture {file} is {_sizes(found)} (channels x height x width), the plan's images are {_sizes(image)}; "
+            "give --resize to have it resized"
+        )
+
+
+def _refuse_colour(file: Path, reader: PictureFormat) -> None:
+    """Grey pictures are often saved as colour ones; only colour that would be lost is refused."""
+    pixels = np.asarray(reader.picture(file))
+    if pixels.ndim == 3 and not (pixels == pixels[:, :, :1]).all():
+        raise DataError(f"picture {file} is in colour, the plan's images are grey; save it as grey")
+
+
+def _read_files(
+    files: tuple[Path, ...], image: ImageShape, reader: PictureFormat, part: slice
+) -> NDArray[np.uint8]:
+    shape_CHW = (image.channels, image.height, image.width)
+    return np.stack([read_picture(file, shape_CHW, reader) for file in files[part]])
+
+
+def _sizes(image: ImageShape) -> str:
+    return f"{image.channels}x{image.height}x{image.width}"

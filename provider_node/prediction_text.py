@@ -1,0 +1,89 @@
+"""Predictions as text for people and as JSON for programs. Pure.
+
+Legend: N pictures, C classes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SHOWN_CLASSES = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Predictions:
+    """What a run's network says of pictures."""
+
+    run_id: str
+    plan_sha256: str
+    """Hexadecimal."""
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    probabilities_NC: NDArray[np.float64]
+    labels: NDArray[np.int64] | None
+    """True class numbers (N), where they are known."""
+
+    @property
+    def correct(self) -> int | None:
+        """Pictures whose likeliest class is the true one."""
+        return None if self.labels is None else int((self.probabilities_NC.argmax(axis=1) == self.labels).sum())
+
+    def likeliest(self, number: int, count: int) -> list[int]:
+        """The `count` likeliest classes of a picture, the likeliest first."""
+        order = np.argsort(-self.probabilities_NC[number], kind="stable")
+        return [int(place) for place in order[:count]]
+
+
+def as_text(predictions: Predictions, top: int | None) -> str:
+    """A line for each picture with its `top` likeliest classes, three by default; then the accuracy, if known."""
+    count = min(top or _SHOWN_CLASSES, len(predictions.classes))
+    classes = [_printable(name) for name in predictions.classes]
+    names = [_printable(name) for name in predictions.names]
+    name_width, class_width = max(map(len, names)), max(map(len, classes))
+    lines = []
+    for number, name in enumerate(names):
+        cells = [name.ljust(name_width)]
+        if predictions.labels is not None:
+            cells.append(f"is {classes[int(predictions.labels[number])]:{class_width}}")
+        for place in predictions.likeliest(number, count):
+            cells.append(f"{classes[place]:{class_width}} {predictions.probabilities_NC[number, place]:.4f}")
+        lines.append("  ".join(cells))
+    if predictions.correct is not None:
+        share = predictions.correct / len(names)
+        lines.append(f"accuracy {share:.4f} ({predictions.correct} of {len(names)} right)")
+    return "\n".join(lines) + "\n"
+
+
+def as_json(predictions: Predictions, top: int | None) -> str:
+    """One object: `run_id, plan_sha256, classes, predictions[{image, class, probabilities{class: p}}]`.
+
+    `probabilities` holds the `top` likeliest classes, all by default, in descending order. Where labels are known each
+    prediction has `label` too, and the object `correct` and `accuracy`.
+    """
+    classes, count = predictions.classes, top or len(predictions.classes)
+    rows: list[dict[str, object]] = []
+    for number, name in enumerate(predictions.names):
+        places = predictions.likeliest(number, count)
+        row: dict[str, object] = {"image": name, "class": classes[places[0]]}
+        if predictions.labels is not None:
+            row["label"] = classes[int(predictions.labels[number])]
+        row["probabilities"] = {classes[place]: float(predictions.probabilities_NC[number, place]) for place in places}
+        rows.append(row)
+    whole: dict[str, object] = {
+        "run_id": predictions.run_id,
+        "plan_sha256": predictions.plan_sha256,
+        "classes": classes,
+        "predictions": rows,
+    }
+    if predictions.correct is not None:
+        whole |= {"correct": predictions.correct, "accuracy": predictions.correct / len(predictions.names)}
+    return json.dumps(whole, indent=2) + "\n"
+
+
+def _printable(text: str) -> str:
+    """File names and class names come from elsewhere; they must not steer the terminal."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)

@@ -1,0 +1,153 @@
+"""The `mple` command as it is typed: verbs, exit codes, and one sentence for each mistake."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mple import __version__
+from mple.cli import main
+from mple.exit_codes import ExitCode
+from mple.model import Vgg16Config, build_trunk, load_trunk, state_sha256
+from mple.plan import read_settings
+from mple.simulate import SimulationSettings
+
+SMALL = """
+sites = ["north", "south"]
+[data]
+kind = "npz"
+path = "set.npz"
+[model]
+width = 0.0625
+[training]
+epochs = 2
+batch = 8
+peak_lr = 0.02
+[machine]
+trainer_threads = 1
+"""
+Said = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def mple(capsys: pytest.CaptureFixture[str]) -> Said:
+    """Runs the command: exit code, what it said, what it complained of."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    dice = np.random.Generator(np.random.PCG64(5))
+    labels = np.arange(40) % 2
+    pixels = (dice.integers(0, 100, (40, 28, 28)) + 100 * labels[:, None, None]).astype(np.uint8)
+    np.savez(tmp_path / "set.npz", x_train=pixels[:30], y_train=labels[:30], x_test=pixels[30:], y_test=labels[30:])
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL, encoding="utf-8")
+    return path
+
+
+def test_version_and_verbs(mple: Said) -> None:
+    assert mple("--version") == (ExitCode.DONE, f"mple {__version__}\n", "")
+    code, text, _ = mple("--help")
+    assert code == ExitCode.DONE
+    for verb in ("simulate", "report", "plain", "data", "pki", "predict"):
+        assert f" {verb} " in text, verb
+
+
+def test_help_without_a_verb_is_bad_usage(mple: Said) -> None:
+    code, text, complaints = mple()
+    assert code == ExitCode.BAD_USAGE
+    assert "simulate" in text + complaints
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["simlate"], "simlate"),
+        (["simulate", "--ot", "x"], "--ot"),
+        (["simulate"], "--out"),
+        (["simulate", "absent.toml", "--out", "x"], "absent.toml"),
+        (["simulate", "--out", "x", "--set", "traning.epochs=1"], "did you mean training?"),
+        (["simulate", "--out", "x", "--set", "training.epochs"], "section.key=value"),
+        (["report", "nowhere"], "nowhere"),
+        (["plain", "--out", "x", "--set", "data.path=nowhere"], "mple data fetch cifar10"),
+        (["data", "show"], "configuration"),
+        (["pki", "approve", "a.csr", "--authority", "b", "--out", "c"], "a.csr"),
+    ],
+)
+def test_mistakes_get_a_sentence_and_code_2(
+    mple: Said, arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, said, complaints = mple(*arguments)
+    assert code == ExitCode.BAD_USAGE
+    assert words in complaints
+    assert complaints.startswith("mple: ")
+    assert len(complaints.splitlines()) == 1
+    assert said == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_prints_the_effective_settings_and_makes_nothing(mple: Said, config: Path, tmp_path: Path) -> None:
+    code, text, _ = mple("simulate", config, "--check", "--out", tmp_path / "run", "--set", "training.epochs=7")
+    assert code == ExitCode.DONE
+    shown = tmp_path / "shown.toml"
+    shown.write_text(text, encoding="utf-8")
+    assert read_settings(SimulationSettings, shown) == read_settings(SimulationSettings, config, ["training.epochs=7"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_single_settings_of_the_default_data_can_be_changed(mple: Said, tmp_path: Path) -> None:
+    code, text, _ = mple("simulate", "--check", "--out", "x", "--set", "data.most_train=50")
+    assert code == ExitCode.DONE
+    assert 'kind = "cifar10"' in text
+    assert "most_train = 50\n" in text
+    assert "most_test = 667\n" in text
+
+
+def test_other_data_are_not_cut_down_to_the_default(mple: Said) -> None:
+    code, text, _ = mple(
+        "simulate", "--check", "--out", "x", "--set", "data.kind=npz", "--set", "data.path=/absent/set.npz"
+    )
+    assert code == ExitCode.DONE
+    assert "most_train" not in text
+
+
+def test_plain_training_leaves_its_figures_and_its_network(mple: Said, config: Path, tmp_path: Path) -> None:
+    code, text, _ = mple("plain", config, "--out", tmp_path / "plain")
+    assert code == ExitCode.DONE
+    assert [line.split(":")[0] for line in text.splitlines()] == ["epoch 1", "epoch 2"]
+    written = json.loads((tmp_path / "plain" / "summary.json").read_text())
+    assert [len(epoch["losses"]) for epoch in written["epochs"]] == [4, 4]
+    for epoch in written["epochs"]:
+        assert epoch["loss"] == pytest.approx(np.average(epoch["losses"], weights=[7, 8, 7, 8]))
+    assert written["test_accuracy"] == written["epochs"][-1]["test_accuracy"]
+    trunk = build_trunk(Vgg16Config(classes=2, width=0.0625), seed=1)
+    load_trunk(trunk, tmp_path / "plain" / "model.safetensors")
+    assert state_sha256(trunk) == written["model_sha256"]
+    again = mple("plain", config, "--out", tmp_path / "again")
+    assert again[0] == ExitCode.DONE
+    assert json.loads((tmp_path / "again" / "summary.json").read_text())["model_sha256"] == written["model_sha256"]
+
+
+def test_plain_training_spares_a_folder_that_holds_something(mple: Said, config: Path, tmp_path: Path) -> None:
+    code, _, complaints = mple("plain", config, "--out", tmp_path)
+    assert code == ExitCode.BAD_USAGE
+    assert "not empty" in complaints
+
+
+def test_plain_training_like_no_run_is_refused(mple: Said, config: Path, tmp_path: Path) -> None:
+    code, _, complaints = mple("plain", config, "--out", tmp_path / "plain", "--like", tmp_path)
+    assert code == ExitCode.BAD_USAGE
+    assert "no plan.json" in complaints
+    assert not (tmp_path / "plain").exists()

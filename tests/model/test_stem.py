@@ -1,0 +1,116 @@
+"""The stem: from its published seed, from a file, and what is no stem."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save, save_file
+from torch.nn import functional
+
+from mple.model import Stem, StemError, Vgg16Config, build_trunk
+
+
+def test_the_published_seed_gives_the_published_kernels() -> None:
+    """Golden: all parties draw this stem for themselves, so it may never change."""
+    stem = Stem.from_seed("mple-stem-1", filters=64, channels=3, kernel=3)
+    assert stem.digest().hex() == "84cf31fa97e45d2a6aa7451a941a6cbc3e15a4ee3db1b4a65cb2f7dc03bbe94a"
+
+
+def test_drawn_kernels_have_he_variance() -> None:
+    kernels = Stem.from_seed("any", filters=64, channels=3, kernel=7).kernels_FCpp
+    assert kernels.shape == (64, 3, 7, 7)
+    assert float(kernels.var()) == pytest.approx(2 / (3 * 49), rel=0.05)
+    assert abs(float(kernels.mean())) < 0.01
+
+
+def test_another_seed_or_shape_is_another_stem() -> None:
+    made = [
+        Stem.from_seed("a", filters=8, channels=1, kernel=3),
+        Stem.from_seed("b", filters=8, channels=1, kernel=3),
+        Stem.from_seed("a", filters=9, channels=1, kernel=3),
+        Stem.from_seed("a", filters=8, channels=3, kernel=1),
+    ]
+    assert len({stem.digest() for stem in made}) == len(made)
+
+
+def test_a_stem_survives_its_file(tmp_path: Path) -> None:
+    stem = Stem.from_seed("file", filters=8, channels=2, kernel=5)
+    path = tmp_path / "stem.safetensors"
+    path.write_bytes(stem.to_safetensors())
+    assert Stem.from_safetensors(path).digest() == stem.digest()
+    assert Stem.from_safetensors(stem.to_safetensors()).digest() == stem.digest()
+    assert (stem.filters, stem.channels, stem.kernel) == (8, 2, 5)
+
+
+def test_takes_the_first_layer_of_an_imagenet_vgg16(tmp_path: Path) -> None:
+    """Names as torchvision gives them; other convolutions and biases lie in the same file."""
+    kernels = torch.randn(64, 3, 3, 3)
+    tensors = {
+        "features.0.weight": kernels,
+        "features.0.bias": torch.randn(64),
+        "features.2.weight": torch.randn(64, 64, 3, 3),
+        "classifier.0.weight": torch.randn(10, 8),
+    }
+    save_file(tensors, tmp_path / "vgg16.safetensors")
+    assert torch.equal(Stem.from_safetensors(tmp_path / "vgg16.safetensors").kernels_FCpp, kernels)
+
+
+def test_leaving_the_bias_out_changes_nothing_in_training() -> None:
+    """Batch normalisation takes a constant per channel away."""
+    config = Vgg16Config(classes=3, width=0.0625)
+    trunk = build_trunk(config, seed=1).double()
+    f_BFHW = Stem.from_seed("bias", filters=config.filters, channels=1, kernel=3).convolve(
+        torch.rand(4, 1, 28, 28, dtype=torch.float64)
+    )
+    bias_F11 = torch.randn(config.filters, 1, 1, dtype=torch.float64)
+    assert torch.allclose(trunk(f_BFHW), trunk(f_BFHW + bias_F11), rtol=0, atol=1e-9)
+
+
+def test_takes_the_only_kernel_whatever_its_name() -> None:
+    kernels = torch.randn(8, 1, 3, 3)
+    assert torch.equal(Stem.from_safetensors(save({"conv": kernels, "b": torch.zeros(8)})).kernels_FCpp, kernels)
+
+
+def test_half_precision_kernels_become_float32() -> None:
+    stem = Stem.from_safetensors(save({"stem.weight": torch.ones(8, 1, 3, 3, dtype=torch.float16)}))
+    assert stem.kernels_FCpp.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"no safetensors", "no safetensors file"),
+        (b"", "no safetensors file"),
+        (save({"stem.weight": torch.zeros(8, 1, 2, 2)}), "odd p"),
+        (save({"stem.weight": torch.zeros(8, 1, 3, 5)}), "odd p"),
+        (save({"stem.weight": torch.zeros(8, 9)}), "odd p"),
+        (save({"stem.weight": torch.full((8, 1, 3, 3), float("nan"))}), "NaN or infinity"),
+        (save({"stem.weight": torch.full((8, 1, 3, 3), float("inf"))}), "NaN or infinity"),
+        (save({"a": torch.zeros(8, 1, 3, 3), "b": torch.zeros(8, 8, 3, 3)}), "one 4-d tensor"),
+        (save({"a": torch.zeros(8)}), "one 4-d tensor"),
+    ],
+)
+def test_bad_stems_are_refused(content: bytes, reason: str) -> None:
+    with pytest.raises(StemError, match=reason):
+        Stem.from_safetensors(content)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StemError, match=r"no stem file at .*absent"):
+        Stem.from_safetensors(tmp_path / "absent")
+
+
+def test_an_empty_kernel_is_refused() -> None:
+    with pytest.raises(StemError, match="needs"):
+        Stem(torch.zeros(0, 1, 3, 3))
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+def test_convolves_with_stride_one_and_same_size(kernel: int) -> None:
+    stem = Stem.from_seed("conv", filters=8, channels=2, kernel=kernel)
+    x_BCHW = torch.rand(2, 2, 9, 11)
+    expected = functional.conv2d(x_BCHW, stem.kernels_FCpp, stride=1, padding=kernel // 2)
+    assert torch.equal(stem.convolve(x_BCHW), expected)
+    assert expected.shape == (2, 8, 9, 11)

@@ -1,0 +1,140 @@
+"""Steps of training: determinism, the learning rate's cycle, shifts, and a loss that ran away."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from mple.model import Stem, TrunkTrainer, Vgg16Config, build_trunk, state_sha256
+from mple.model.training import shifted
+from mple.plan import Augment, Precision, TrainingSettings
+
+CONFIG = Vgg16Config(classes=3, width=0.0625, dropout=0.2)
+SETTINGS = TrainingSettings(peak_lr=0.02)
+LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+
+
+def maps(step: int) -> Tensor:
+    """Features of one step."""
+    return torch.randn(8, CONFIG.filters, 28, 28, generator=torch.Generator().manual_seed(step))
+
+
+def trained(settings: TrainingSettings, steps: int = 3) -> tuple[str, list[float]]:
+    """Digest of the weights after some steps, and the losses."""
+    trainer = TrunkTrainer(build_trunk(CONFIG, settings.seed), settings, total_steps=10)
+    losses = [trainer.step(maps(step), LABELS) for step in range(steps)]
+    assert trainer.steps_done == steps
+    return state_sha256(trainer.trunk), losses
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"precision": Precision.BF16}, {"augment": Augment.FEATURES}],
+    ids=["f32", "bf16", "shifted features"],
+)
+def test_equal_input_gives_equal_weights_bit_for_bit(changes: dict[str, object]) -> None:
+    """Whatever torch's global random state was before: dropout and shifts follow seed and step."""
+    settings = dataclasses.replace(SETTINGS, **changes)  # type: ignore[arg-type]
+    torch.manual_seed(1)
+    first = trained(settings)
+    torch.manual_seed(2)
+    assert trained(settings) == first
+
+
+def test_the_seed_matters() -> None:
+    """Through dropout alone, with equal first weights."""
+    trunks = [build_trunk(CONFIG, 1) for _ in range(2)]
+    for trunk, seed in zip(trunks, (1, 2), strict=True):
+        TrunkTrainer(trunk, dataclasses.replace(SETTINGS, seed=seed), 10).step(maps(0), LABELS)
+    assert state_sha256(trunks[0]) != state_sha256(trunks[1])
+
+
+@pytest.mark.parametrize("seed", [0, 2**63 - 1])
+def test_every_allowed_seed_works(seed: int) -> None:
+    settings = dataclasses.replace(SETTINGS, seed=seed, augment=Augment.FEATURES)
+    assert torch.isfinite(torch.tensor(trained(settings, steps=2)[1])).all()
+
+
+def test_loss_falls_on_one_batch() -> None:
+    trainer = TrunkTrainer(build_trunk(Vgg16Config(classes=3, width=0.0625), 1), SETTINGS, total_steps=30)
+    losses = [trainer.step(maps(0), LABELS) for _ in range(30)]
+    assert losses[0] == pytest.approx(1.0986, abs=0.1)  # ln 3: first scores are near zero
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_learning_rate_runs_through_one_cycle() -> None:
+    """A 25th of the peak at first, the peak after the warm-up, next to nothing at the last step."""
+    settings = TrainingSettings(peak_lr=0.1, warmup_share=0.3)
+    trainer = TrunkTrainer(build_trunk(CONFIG, 1), settings, total_steps=11)
+    rates = []
+    for step in range(11):
+        rates.append(trainer.learning_rate)
+        trainer.step(maps(step), LABELS)
+    assert rates[0] == pytest.approx(0.1 / 25)
+    assert max(rates) == pytest.approx(0.1, rel=0.1)
+    assert rates.index(max(rates)) in (2, 3)
+    assert rates[-1] == pytest.approx(0.1 / 25 / 1e4)
+    assert rates[: rates.index(max(rates)) + 1] == sorted(rates[: rates.index(max(rates)) + 1])
+
+
+def test_a_run_of_a_single_step_works() -> None:
+    trainer = TrunkTrainer(build_trunk(CONFIG, 1), SETTINGS, total_steps=1)
+    assert trainer.step(maps(0), LABELS) > 0
+
+
+def test_only_matrices_decay() -> None:
+    """With no gradient at all, convolutions shrink and batch norms stay."""
+    trainer = TrunkTrainer(build_trunk(CONFIG, 1), TrainingSettings(weight_decay=0.5), total_steps=10)
+    before = {name: weight.detach().clone() for name, weight in trainer.trunk.named_parameters()}
+    for weight in trainer.trunk.parameters():
+        weight.grad = torch.zeros_like(weight)
+    trainer._optimiser.step()
+    for name, weight in trainer.trunk.named_parameters():
+        if weight.ndim > 1:
+            assert weight.norm() < before[name].norm()
+        else:
+            assert torch.equal(weight, before[name])
+
+
+def test_a_loss_that_is_no_number_stops_training_and_spares_the_weights() -> None:
+    trainer = TrunkTrainer(build_trunk(CONFIG, 1), SETTINGS, total_steps=10)
+    before = {name: weight.detach().clone() for name, weight in trainer.trunk.named_parameters()}
+    with pytest.raises(FloatingPointError, match=r"loss of step 0 is nan; lower training.peak_lr \(now 0.02\)"):
+        trainer.step(torch.full((8, CONFIG.filters, 28, 28), float("nan")), LABELS)
+    assert trainer.steps_done == 0
+    for name, weight in trainer.trunk.named_parameters():
+        assert torch.equal(weight, before[name])
+
+
+def test_scoring_changes_nothing_and_does_not_depend_on_the_batch() -> None:
+    trainer = TrunkTrainer(build_trunk(CONFIG, 1), SETTINGS, total_steps=10)
+    trainer.step(maps(0), LABELS)
+    before = state_sha256(trainer.trunk)
+    whole = trainer.logits(maps(1))
+    assert torch.allclose(whole[:3], trainer.logits(maps(1)[:3]), rtol=0, atol=1e-5)
+    assert whole.dtype == torch.float32
+    assert state_sha256(trainer.trunk) == before
+
+
+def test_shifted_features_are_those_of_the_shifted_image() -> None:
+    """Away from the border, where zeros come in: convolution commutes with translation."""
+    stem = Stem.from_seed("shift", filters=8, channels=3, kernel=3)
+    x_BCHW = torch.rand(16, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    most = 2
+    moved_features = shifted(stem.convolve(x_BCHW), most, [1, 2, 3])
+    moved_images = shifted(x_BCHW, most, [1, 2, 3])
+    edge = most + 1
+    inner = (slice(None), slice(None), slice(edge, -edge), slice(edge, -edge))
+    assert torch.allclose(moved_features[inner], stem.convolve(moved_images)[inner], rtol=0, atol=1e-5)
+
+
+def test_shifts_reach_every_place_in_range_and_none_beyond() -> None:
+    f_BFHW = torch.zeros(2000, 1, 9, 9)
+    f_BFHW[:, 0, 4, 4] = 1
+    moved = shifted(f_BFHW, 2, [7])
+    places = {tuple(place) for place in moved.nonzero()[:, 2:].tolist()}
+    assert places == {(row, column) for row in range(2, 7) for column in range(2, 7)}
+    assert float(moved.sum()) == 2000

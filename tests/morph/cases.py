@@ -1,0 +1,74 @@
+"""What the tests of morphing share: schemes by name, keys, images and stems drawn from fixed seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mple.morph import (
+    AugmentedLayer,
+    Cores,
+    Ensemble,
+    ImageShape,
+    Layout,
+    Morpher,
+    MorphKey,
+    MorphScheme,
+    build_augmented_layer,
+    draw_order,
+)
+
+KEY = MorphKey(bytes(range(32)))
+OTHER_KEY = MorphKey(bytes(range(32, 64)))
+SESSION = b"a session"
+
+
+def unrolled(cores: Cores, kappa: int = 1, border: int = 0, ensemble: Ensemble = Ensemble.ORTHOGONAL) -> MorphScheme:
+    return MorphScheme(layout=Layout.UNROLLED, cores=cores, ensemble=ensemble, kappa=kappa, border=border)
+
+
+def tiled(cores: Cores, tile: int = 8, ensemble: Ensemble = Ensemble.ORTHOGONAL) -> MorphScheme:
+    return MorphScheme(layout=Layout.TILED, cores=cores, ensemble=ensemble, tile=tile)
+
+
+def images(shape: ImageShape, count: int = 2, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Images uniform on [0, 1), as pixels are."""
+    generator = torch.Generator().manual_seed(7)
+    size = (count, shape.channels, shape.height, shape.width)
+    return torch.rand(size, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def stem(filters: int, channels: int, kernel: int, seed: int = 11) -> Tensor:
+    """Kernels with the variance that a network starts from."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn((filters, channels, kernel, kernel), generator=generator) * (2 / (channels * kernel**2)) ** 0.5
+
+
+def channel_order(filters: int) -> NDArray[np.int64]:
+    return draw_order(b"the consortium's secret", "channels", filters)
+
+
+def morpher(scheme: MorphScheme, shape: ImageShape, key: MorphKey = KEY) -> Morpher:
+    return Morpher(scheme, shape, key, session=SESSION, key_epoch=1)
+
+
+def layer(
+    scheme: MorphScheme,
+    shape: ImageShape,
+    stem_FCpp: Tensor,
+    key: MorphKey = KEY,
+    dtype: torch.dtype = torch.float32,
+    order: NDArray[np.int64] | None = None,
+) -> AugmentedLayer:
+    return build_augmented_layer(
+        scheme,
+        shape,
+        stem_FCpp,
+        key,
+        channel_order(len(stem_FCpp)) if order is None else order,
+        session=SESSION,
+        key_epoch=1,
+        dtype=dtype,
+    )

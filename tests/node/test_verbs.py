@@ -1,0 +1,103 @@
+"""A command with several verbs: each has its own arguments, and options may stand anywhere among them."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mple.exit_codes import ExitCode
+from mple.node import Verb, node_verb, run_verbs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """A node's configuration file."""
+
+    name: str
+
+
+class Heard:
+    """What the bodies of the verbs were given."""
+
+    def __init__(self) -> None:
+        self.verb = ""
+        self.settings: Settings | None = None
+        self.words: list[str] = []
+        self.loud = False
+
+    def run(self, settings: Settings, _stop: threading.Event) -> ExitCode:
+        self.verb, self.settings = "run", settings
+        return ExitCode.DONE
+
+    def say(self, settings: Settings, arguments: argparse.Namespace, _stop: threading.Event) -> ExitCode:
+        self.verb, self.settings, self.words, self.loud = "say", settings, arguments.words, arguments.loud
+        if not self.words:
+            raise ValueError("nothing to say")
+        return ExitCode.DONE
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """`run_verbs` is for a process of its own: put back what it sets."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / "node.toml"
+    path.write_text('name = "north"\n', encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+def call(heard: Heard, *arguments: str) -> int:
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("words", nargs="*")
+        parser.add_argument("--loud", action="store_true")
+
+    saying = Verb(name="say", about="say", settings_type=Settings, body=heard.say, add_arguments=add_arguments)
+    return run_verbs("mple-test", [node_verb("run", Settings, heard.run), saying], arguments)
+
+
+def test_each_verb_has_its_body(heard: Heard, config: str) -> None:
+    assert call(heard, "run", config) == 0
+    assert heard.verb == "run"
+    assert call(heard, "say", config, "a", "b") == 0
+    assert (heard.verb, heard.words, heard.loud) == ("say", ["a", "b"], False)
+
+
+@pytest.mark.parametrize("place", range(1, 5))
+def test_options_may_stand_anywhere(heard: Heard, config: str, place: int) -> None:
+    arguments = ["say", config, "a", "b"]
+    arguments[place:place] = ["--loud", "--set", "name=south"]
+    assert call(heard, *arguments) == 0
+    assert (heard.words, heard.loud, heard.settings) == (["a", "b"], True, Settings(name="south"))
+
+
+def test_a_fault_of_the_body_is_a_sentence(heard: Heard, config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(heard, "say", config) == ExitCode.BAD_USAGE
+    assert "mple-test: nothing to say\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["run", "{}", "a"], ["run", "{}", "--loud"], ["sing", "{}"], ["say"], []])
+def test_arguments_of_no_verb_or_of_another(
+    heard: Heard, config: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        call(heard, *(argument.format(config) for argument in arguments))
+    assert caught.value.code == ExitCode.BAD_USAGE
+    assert "usage: mple-test" in capsys.readouterr().err
+    assert heard.verb == ""

@@ -1,0 +1,145 @@
+"""Child processes: how they end is told truly, and none is left, however they behave."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mple.exit_codes import ExitCode
+from mple.simulate.children import Children, Ended, command, root_cause
+
+DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+PARENT = f"""
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", {DEAF!r}])
+print(child.pid, flush=True)
+time.sleep(float(sys.argv[1]))
+"""
+
+
+def wait_for(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+    give_up_at = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < give_up_at, "it did not come about"
+        time.sleep(0.02)
+
+
+def python(code: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-c", code, *arguments]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def grandchild_in(log: Path) -> int:
+    return next(int(line) for line in log.read_text().splitlines() if line.isdigit())
+
+
+def all_ended(children: Children) -> list[Ended]:
+    ended: list[Ended] = []
+
+    def over() -> bool:
+        ended.extend(children.ended())
+        return not children.running
+
+    wait_for(over)
+    return ended
+
+
+def test_ends_are_told_once_with_codes_as_a_shell_has_them(tmp_path: Path) -> None:
+    with Children(grace_s=5.0) as children:
+        children.start("good", python("print('out')"), log_text=tmp_path / "good.txt", threads=1)
+        children.start("bad", python("import sys; sys.exit('sorry')"), log_text=tmp_path / "bad.txt", threads=1)
+        killed = "import os; os.kill(os.getpid(), 9)"
+        children.start("killed", python(killed), log_text=tmp_path / "killed.txt", threads=1)
+        assert set(all_ended(children)) == {Ended("good", 0), Ended("bad", 1), Ended("killed", 137)}
+        assert children.ended() == []
+    assert (tmp_path / "good.txt").read_text() == "out\n"
+    assert (tmp_path / "bad.txt").read_text() == "sorry\n"
+
+
+def test_numeric_threads_are_set_before_the_child_starts(tmp_path: Path) -> None:
+    show = "import os; print(os.environ['OMP_NUM_THREADS'], os.environ['OMP_WAIT_POLICY'])"
+    with Children(grace_s=5.0) as children:
+        children.start("one", python(show), log_text=tmp_path / "one.txt", threads=3)
+        all_ended(children)
+    assert (tmp_path / "one.txt").read_text() == "3 PASSIVE\n"
+
+
+def test_leaving_stops_a_child_by_asking(tmp_path: Path) -> None:
+    polite = (
+        "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit('asked to')); "
+        "print('ready', flush=True); time.sleep(60)"
+    )
+    log = tmp_path / "log.txt"
+    with Children(grace_s=30.0) as children:
+        children.start("polite", python(polite), log_text=log, threads=1)
+        wait_for(lambda: "ready" in log.read_text())
+    assert log.read_text() == "ready\nasked to\n"
+    assert not children.running
+
+
+def test_a_child_that_does_not_listen_is_killed_after_the_grace_time(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    with Children(grace_s=0.2) as children:
+        children.start("deaf", python(DEAF), log_text=log, threads=1)
+        wait_for(lambda: "ready" in log.read_text())
+        assert children.stop() == [Ended("deaf", 137)]
+
+
+def test_a_fault_of_the_caller_leaves_no_child(tmp_path: Path) -> None:
+    children, log = Children(grace_s=0.2), tmp_path / "log.txt"
+
+    def begin_and_fail() -> None:
+        with children:
+            children.start("parent", python(PARENT, "60"), log_text=log, threads=1)
+            wait_for(lambda: "ready" in log.read_text())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        begin_and_fail()
+    assert not children.running
+    wait_for(lambda: not alive(grandchild_in(log)))
+
+
+@pytest.mark.parametrize("seconds", ["0.5", "60"], ids=["left behind", "still with its parent"])
+def test_grandchildren_go_too(tmp_path: Path, seconds: str) -> None:
+    log = tmp_path / "log.txt"
+    with Children(grace_s=0.2) as children:
+        children.start("parent", python(PARENT, seconds), log_text=log, threads=1)
+        wait_for(lambda: "ready" in log.read_text())
+        grandchild = grandchild_in(log)
+        assert alive(grandchild)
+        if seconds == "0.5":
+            all_ended(children)
+    wait_for(lambda: not alive(grandchild))
+
+
+def test_the_cause_is_the_child_whose_failure_is_its_own() -> None:
+    followers = [Ended("office", ExitCode.RUN_FAILED), Ended("north", ExitCode.RUN_FAILED)]
+    assert root_cause([Ended("north", ExitCode.DONE)]) is None
+    assert root_cause(followers) == followers[0]
+    assert root_cause([*followers, Ended("east", ExitCode.BAD_USAGE)]) == Ended("east", ExitCode.BAD_USAGE)
+
+
+def test_the_coordinator_knows_best_who_failed() -> None:
+    ended = [Ended("office", ExitCode.RUN_FAILED), Ended("compute", ExitCode.INTERNAL), Ended("north", 3)]
+    assert root_cause(ended, "north") == Ended("north", 3)
+    assert root_cause(ended, "nobody here") == Ended("compute", ExitCode.INTERNAL)
+    assert root_cause([Ended("north", 0), Ended("east", 3)], "north") == Ended("east", 3)
+
+
+def test_node_commands_are_those_beside_this_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert command("mple-compute") == [str(tmp_path / "python"), "-m", "compute_node"]
+    (tmp_path / "mple-compute").touch()
+    assert command("mple-compute") == [str(tmp_path / "mple-compute")]

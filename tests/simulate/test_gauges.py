@@ -1,0 +1,115 @@
+"""Reading a run while it is written: whole lines only, books of live nodes, a plan once it is there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from ledger_entries import RECEIVED, SENT, entry
+from small_plan import small_plan
+
+from mple.meter import Ledger, MessageFacts, MessageKind
+from mple.simulate import RunFolder
+from mple.simulate.gauges import Gauges, LineTail
+from mple.simulate.progress import Progress
+from mple.simulate.settings import COMPUTE, COORDINATOR
+
+PLAN = small_plan()
+SITES = tuple(site.name for site in PLAN.sites)
+DATA = MessageFacts(MessageKind.DATA, payload_bytes=90, samples=7)
+TEST_DATA = MessageFacts(MessageKind.TEST_DATA, payload_bytes=90, samples=2)
+REQUEST = MessageFacts(MessageKind.REQUEST, samples=9)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    """A run folder whose name needs quoting in a URI."""
+    made = RunFolder(tmp_path / "run #1 100%3F?", SITES)
+    for name in made.nodes:
+        made.state(name).mkdir(parents=True)
+    return made
+
+
+def say(path: Path, *lines: dict[str, object]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+
+
+def test_a_line_is_read_once_and_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    tail = LineTail(path)
+    assert tail.new_lines() == []
+    path.write_bytes(b'{"a": 1}\n{"b": "h\xc3')
+    assert tail.new_lines() == [{"a": 1}]
+    assert tail.new_lines() == []
+    with path.open("ab") as file:
+        file.write(b'\xa9"}\n\n{"c": 3}\n')
+    assert tail.new_lines() == [{"b": "hé"}, {"c": 3}]
+
+
+def test_before_anything_is_written_all_sites_are_there_and_at_nought(folder: RunFolder) -> None:
+    progress = Progress()
+    Gauges(folder).read(progress)
+    assert tuple(progress.sites) == SITES
+    assert all(site.samples_sent == site.images == 0 for site in progress.sites.values())
+    assert progress.phase == "starting"
+    assert progress.news == []
+
+
+def test_a_plan_says_how_much_is_to_come(folder: RunFolder) -> None:
+    gauges, progress = Gauges(folder), Progress()
+    path = folder.state(COMPUTE) / "plan.json"
+    path.write_bytes(PLAN.to_json()[:40])
+    gauges.read(progress)
+    assert progress.plan == ""
+    path.write_bytes(PLAN.to_json())
+    gauges.read(progress)
+    assert PLAN.sha256().hex().startswith(progress.plan)
+    assert len(progress.plan) == 16
+    assert progress.training.epochs == PLAN.training.epochs
+    for site in PLAN.sites:
+        assert progress.sites[site.name].images == site.train_images + site.test_images
+
+
+def test_logs_and_metrics_are_followed(folder: RunFolder) -> None:
+    gauges, progress = Gauges(folder), Progress()
+    say(folder.state(COORDINATOR) / "log.jsonl", {"event": "phase", "level": "info", "text": "x", "phase": "training"})
+    say(folder.state(SITES[0]) / "log.jsonl", {"event": "retry", "level": "info", "text": "away"})
+    gauges.read(progress)
+    assert (progress.phase, progress.sites[SITES[0]].retries) == ("training", 1)
+    assert progress.training_began_s is None
+    step = {"kind": "step", "epoch": 1, "step": 3, "steps": 9, "loss": 0.5, "samples_per_second": 8, "idle_share": 0}
+    say(folder.state(COMPUTE) / "metrics.jsonl", step)
+    gauges.read(progress)
+    assert (progress.training.step, progress.training.loss) == (3, 0.5)
+    assert progress.training_began_s is not None
+
+
+def test_who_failed_is_the_coordinators_word(folder: RunFolder) -> None:
+    progress = Progress()
+    fault = {"event": "party_failed", "level": "error", "text": "site/south: no disk", "party": "site/south"}
+    say(folder.state(COORDINATOR) / "log.jsonl", fault)
+    Gauges(folder).read(progress)
+    assert progress.failed_party == "south"
+    assert progress.news == ["office: site/south: no disk"]
+
+
+def test_books_are_read_while_their_node_writes_them(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mple.simulate.gauges._LEDGER_EVERY_S", 0.0)
+    gauges, progress = Gauges(folder), Progress()
+    (folder.state(SITES[1]) / "ledger.sqlite").touch()  # made, but without a table yet
+    with Ledger(folder.state(SITES[0]) / "ledger.sqlite", f"site/{SITES[0]}") as ledger:
+        ledger.record(entry(SENT, "feed", 0, 100, DATA))
+        ledger.record(entry(SENT, "feed", 1, 100, TEST_DATA))
+        ledger.record(entry(RECEIVED, "feed", 0, 20, REQUEST))
+        ledger.flush()
+        gauges.read(progress)
+        first = progress.sites[SITES[0]]
+        assert (first.samples_sent, first.bytes_up, first.bytes_down) == (9, 210, 25)
+        ledger.record(entry(SENT, "feed", 2, 100, DATA))
+        ledger.flush()
+        gauges.read(progress)
+    assert (first.samples_sent, first.bytes_up) == (16, 315)
+    assert first.rate > 0
+    assert progress.sites[SITES[1]].bytes_up == 0

@@ -1,0 +1,61 @@
+"""A run folder holds the deployment's own configuration files, readable by the deployment's own reader."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mple.data import DataSource, Partition, PartitionKind, SourceKind
+from mple.plan import ComputeSettings, CoordinatorSettings, ProviderSettings, read_settings, settings_from
+from mple.simulate import SimulationSettings, lay_out
+from mple.simulate.settings import COMPUTE, COORDINATOR
+
+
+def test_every_node_has_a_configuration_that_its_command_reads(tmp_path: Path) -> None:
+    settings = SimulationSettings(
+        data=DataSource(kind=SourceKind.NPZ, path=Path("set.npz"), partition=Partition(kind=PartitionKind.IID, seed=4))
+    )
+    folder = lay_out(tmp_path / "run", settings)
+    coordinator = read_settings(CoordinatorSettings, folder.config(COORDINATOR))
+    compute = read_settings(ComputeSettings, folder.config(COMPUTE))
+    assert coordinator.run.sites == settings.sites
+    assert compute.coordinator == coordinator.listen
+    assert coordinator.listen != compute.listen
+    for place, name in enumerate(settings.sites):
+        site = read_settings(ProviderSettings, folder.config(name))
+        assert site.data.partition == Partition(kind=PartitionKind.IID, parts=3, part=place, seed=4)
+        assert site.data.path is not None
+        assert site.data.path.is_absolute()
+        assert (site.compute, site.coordinator) == (compute.listen, coordinator.listen)
+        assert (folder.node(name) / "tls" / "node.key").stat().st_mode & 0o077 == 0
+    assert read_settings(SimulationSettings, folder.path / "simulation.toml") == replace(
+        settings, data=replace(settings.data, path=Path("set.npz").resolve())
+    )
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("mine")
+    with pytest.raises(ValueError, match="not empty"):
+        lay_out(tmp_path, SimulationSettings())
+    assert (tmp_path / "kept").read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ({"sites": ["north", "north"]}, "each once"),
+        ({"sites": ["compute"]}, "another node"),
+        ({"sites": ["North"]}, "lower-case"),
+        ({"trainig": {}}, "did you mean training?"),
+        ({"data": {"kind": "cifar10", "partition": {"kind": "iid", "parts": 5}}}, "leave it out"),
+    ],
+)
+def test_settings_that_cannot_be_are_explained(raw: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words.replace("?", r"\?")):
+        settings_from(SimulationSettings, raw)
+
+
+def test_examples_are_simulations() -> None:
+    for path in (Path(__file__).parents[2] / "examples").glob("*.toml"):
+        assert read_settings(SimulationSettings, path).sites

@@ -1,0 +1,75 @@
+"""The state behind the screen: what nodes write goes in, what a person sees comes out."""
+
+from rich.console import Console
+
+from mple.simulate.progress import Progress, SiteProgress
+from mple.simulate.screen import line, size_text, time_text, view
+
+
+def begun() -> Progress:
+    progress = Progress(sites={"north": SiteProgress("north", images=100)})
+    progress.training.epochs = 2
+    return progress
+
+
+def step(**changed: object) -> dict[str, object]:
+    return {
+        "kind": "step", "epoch": 1, "step": 5, "steps": 10, "loss": 1.25, "samples_per_second": 80.0, "idle_share": 0.5
+    } | changed
+
+
+def test_retries_are_counted_for_their_site_and_are_no_news() -> None:
+    progress = begun()
+    progress.read_log("north", {"event": "retry", "level": "info", "text": "away"})
+    assert progress.sites["north"].retries == 1
+    assert progress.news == []
+
+
+def test_warnings_of_sites_are_news_and_their_chatter_is_not() -> None:
+    progress = begun()
+    progress.read_log("north", {"event": "plan", "level": "info", "text": "agreed on a plan"})
+    progress.read_log("north", {"event": "log", "level": "warning", "text": "the link is slow"})
+    assert progress.news == ["north: the link is slow"]
+
+
+def test_an_epoch_without_test_images_is_told_as_such() -> None:
+    progress = begun()
+    progress.read_metrics({"kind": "epoch", "epoch": 1, "loss": 0.5, "test_accuracy": None, "seconds": 3.0})
+    assert "not scored" in progress.news[0]
+
+
+def test_time_left_follows_from_the_share_of_steps_done() -> None:
+    progress = begun()
+    assert progress.time_left_s(100.0) is None
+    progress.training_began_s = 40.0
+    progress.read_metrics(step())
+    assert progress.training.share_done == 0.25
+    assert progress.time_left_s(100.0) == 180.0
+    progress.read_metrics(step(epoch=2, step=10))
+    assert progress.time_left_s(100.0) == 0.0
+
+
+def test_rates_are_between_two_readings() -> None:
+    progress = begun()
+    progress.read_ledger("north", samples=10, up=1000, down=10, elapsed_s=1.0)
+    progress.read_ledger("north", samples=50, up=5000, down=20, elapsed_s=2.0)
+    assert progress.sites["north"].rate == 20.0
+
+
+def test_the_view_and_the_line_tell_every_figure_without_colour() -> None:
+    progress = begun()
+    progress.read_ledger("north", samples=50, up=1_500_000, down=20, elapsed_s=1.0)
+    progress.sites["north"].retries = 3
+    progress.read_metrics(step())
+    console = Console(width=120, record=True, color_system=None, force_terminal=False)
+    console.print(view(progress, 0.0))
+    shown = console.export_text()
+    for text in ("north", "50 of 100", "1.5 MB", "20 B", "3", "epoch 1 of 2", "step 5 of 10", "1.2500", "80", "50%"):
+        assert text in shown, text
+    assert "50 of 100 samples" in line(progress, 0.0)
+
+
+def test_sizes_and_times_for_people() -> None:
+    sizes = (999, 1500, 2_000_000, 3_250_000_000)
+    assert [size_text(size) for size in sizes] == ["999 B", "1.5 kB", "2.0 MB", "3.25 GB"]
+    assert [time_text(s) for s in (89.4, 90, 3599, 3660)] == ["89 s", "1 min 30 s", "59 min 59 s", "1 h 01 min"]

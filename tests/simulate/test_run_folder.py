@@ -1,0 +1,90 @@
+"""What a simulation lays out is a deployment: each node's own files, complete, and none of another's secrets."""
+
+from __future__ import annotations
+
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from mple.data import DataSource, Partition, PartitionKind, SourceKind
+from mple.plan import ComputeSettings, CoordinatorSettings, Custody, ProviderSettings, read_settings
+from mple.rpc import Party, Role, TlsFiles, own_party
+from mple.simulate import MachineSettings, RunFolder, SimulationSettings, lay_out, new_folder
+from mple.simulate.settings import COMPUTE, COORDINATOR
+
+SETTINGS = SimulationSettings(
+    consortium="trial",
+    sites=("north", "south"),
+    custody=Custody.ESCROW,
+    data=DataSource(kind=SourceKind.NPZ, path=Path("set.npz"), partition=Partition(kind=PartitionKind.IID)),
+    machine=MachineSettings(trainer_threads=3, site_threads=1, in_flight_samples=77, idle_timeout_s=5.0),
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    monkeypatch.chdir(tmp_path)
+    return lay_out(Path("runs/first"), SETTINGS)
+
+
+def test_every_node_reads_its_own_configuration(folder: RunFolder) -> None:
+    office = read_settings(CoordinatorSettings, folder.config(COORDINATOR))
+    compute = read_settings(ComputeSettings, folder.config(COMPUTE))
+    sites = [read_settings(ProviderSettings, folder.config(name)) for name in folder.sites]
+    assert office.run.sites == ("north", "south")
+    assert office.run.compute == COMPUTE
+    assert office.run.custody is Custody.ESCROW
+    assert (office.morph, office.training, office.model) == (SETTINGS.morph, SETTINGS.training, SETTINGS.model)
+    assert (compute.threads, compute.in_flight_samples, compute.idle_timeout_s) == (3, 77, 5.0)
+    assert {compute.coordinator, *(site.coordinator for site in sites)} == {office.listen}
+    assert {site.compute for site in sites} == {compute.listen} != {office.listen}
+    assert [site.data.partition.part for site in sites] == [0, 1]
+    assert all(site.threads == 1 for site in sites)
+
+
+def test_nodes_keep_their_things_in_their_own_folders(folder: RunFolder) -> None:
+    for name, kind in ((COORDINATOR, CoordinatorSettings), (COMPUTE, ComputeSettings), ("north", ProviderSettings)):
+        settings = read_settings(kind, folder.config(name))
+        assert settings.state == folder.state(name)
+        assert settings.tls == folder.node(name) / "tls"
+    assert read_settings(ProviderSettings, folder.config("north")).vault == folder.node("north") / "vault"
+
+
+def test_the_data_is_where_it_was(folder: RunFolder, tmp_path: Path) -> None:
+    assert read_settings(ProviderSettings, folder.config("south")).data.path == tmp_path / "set.npz"
+    again = read_settings(SimulationSettings, folder.path / "simulation.toml")
+    assert again.data.path == tmp_path / "set.npz"
+    assert again.sites == SETTINGS.sites
+
+
+def test_certificates_say_who_each_node_is(folder: RunFolder) -> None:
+    roles = {COORDINATOR: Role.COORDINATOR, COMPUTE: Role.COMPUTE, "north": Role.SITE, "south": Role.SITE}
+    for name, role in roles.items():
+        assert own_party(TlsFiles.in_directory(folder.node(name) / "tls"), role) == Party("trial", role, name)
+
+
+def test_keys_are_for_their_owner_only(folder: RunFolder) -> None:
+    keys = list(folder.path.rglob("*.key"))
+    assert len(keys) == 5
+    assert all(stat.S_IMODE(key.stat().st_mode) == 0o600 for key in keys)
+
+
+def test_ports_are_free_and_not_among_those_of_outgoing_connections(folder: RunFolder) -> None:
+    listens = [
+        read_settings(CoordinatorSettings, folder.config(COORDINATOR)).listen,
+        read_settings(ComputeSettings, folder.config(COMPUTE)).listen,
+    ]
+    for listen in listens:
+        host, port = listen.split(":")
+        assert 20_000 <= int(port) < 30_000
+        socket.create_server((host, int(port))).close()
+
+
+def test_a_new_folder_may_be_there_already_but_not_be_a_file(tmp_path: Path) -> None:
+    new_folder(tmp_path / "a" / "b")
+    new_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="not empty"):
+        new_folder(tmp_path / "file")

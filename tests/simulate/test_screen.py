@@ -1,0 +1,59 @@
+"""The screen: news once and whole, a line now and then where there is no terminal, a table where there is one."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+from rich.console import Console
+
+from mple.simulate.progress import Progress, SiteProgress
+from mple.simulate.screen import Screen
+
+
+class Clock:
+    """Seconds as a test sets them."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_news_are_said_once_and_as_they_are() -> None:
+    out, clock, progress = StringIO(), Clock(), Progress(news=["north: [data] is [bold]missing[/bold]"])
+    with Screen(Console(file=out, width=40), plain=False, clock=clock) as screen:
+        clock.now_s += 2.5
+        screen.show(progress)
+        screen.show(progress)
+    assert out.getvalue() == "   2.5 s  north: [data] is [bold]missing[/bold]\n"
+    assert progress.news == []
+
+
+def test_without_a_terminal_a_line_comes_every_ten_seconds() -> None:
+    out, clock = StringIO(), Clock()
+    progress = Progress(phase="training", sites={"north": SiteProgress("north", images=100, samples_sent=40)})
+    with Screen(Console(file=out, width=200), plain=False, clock=clock) as screen:
+        for _ in range(25):
+            screen.show(progress)
+            clock.now_s += 1.0
+    lines = out.getvalue().splitlines()
+    assert [line.split("s")[0].strip() for line in lines] == ["10.0", "20.0"]
+    assert all("40 of 100 samples" in line for line in lines)
+
+
+def test_plain_means_lines_on_a_terminal_too() -> None:
+    out = StringIO()
+    with Screen(Console(file=out, width=80, force_terminal=True), plain=True, clock=Clock()) as screen:
+        screen.show(Progress(news=["the run is training"]))
+    assert out.getvalue() == "   0.0 s  the run is training\n"
+
+
+def test_a_terminal_shows_the_table() -> None:
+    out = StringIO()
+    progress = Progress(sites={"north": SiteProgress("north", images=100)}, news=["begun"])
+    with Screen(Console(file=out, width=80, force_terminal=True), plain=False, clock=Clock()) as screen:
+        screen.show(progress)
+    assert "begun" in out.getvalue()
+    assert "0 of 100" in out.getvalue()
+    assert "phase starting" in out.getvalue()

@@ -1,0 +1,76 @@
+"""A plan small enough for tests of single parts: two sites, three classes, images of 1 x 8 x 8 in four tiles."""
+
+from __future__ import annotations
+
+import hashlib
+
+from mple.model import Stem
+from mple.morph import MorphKey
+from mple.plan import (
+    Custody,
+    ModelSettings,
+    MorphSettings,
+    NormalisationSettings,
+    RunPlan,
+    SitePlan,
+    TrainingSettings,
+    WireSettings,
+)
+from mple.v1 import common_pb2
+
+CLASSES = ("cyst", "normal", "tumour")
+TRAIN, TEST = common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_TEST
+SIZES = {"north": (5, 3), "south": (4, 2)}
+"""Train and test images of each site."""
+
+
+def key_of(site: str) -> MorphKey:
+    """The same key for the same name."""
+    return MorphKey(hashlib.sha256(b"key of " + site.encode()).digest())
+
+
+def key_ref(site: str) -> common_pb2.KeyRef:
+    """Names the key of a site of the plan."""
+    return common_pb2.KeyRef(site=site, epoch=1, fingerprint=key_of(site).fingerprint())
+
+
+def small_plan(
+    *,
+    sizes: dict[str, tuple[int, int]] | None = None,
+    morph: MorphSettings | None = None,
+    wire: WireSettings | None = None,
+    training: TrainingSettings | None = None,
+    normalisation: NormalisationSettings | None = None,
+    channels: int = 1,
+    side_px: int = 8,
+) -> RunPlan:
+    """The plan; its stem has eight filters."""
+    model = ModelSettings(width=0.125)
+    stem = Stem.from_seed(model.stem_seed, filters=8, channels=channels, kernel=model.kernel)
+    sites = tuple(
+        SitePlan(
+            name=name,
+            train_images=train,
+            test_images=test,
+            key_epoch=1,
+            key_fingerprint=key_of(name).fingerprint().hex(),
+        )
+        for name, (train, test) in (sizes or SIZES).items()
+    )
+    return RunPlan(
+        run_id="small-run",
+        consortium="test",
+        compute="compute",
+        channels=channels,
+        height=side_px,
+        width=side_px,
+        classes=CLASSES,
+        sites=sites,
+        custody=Custody.SITE,
+        stem_digest=stem.digest().hex(),
+        morph=morph or MorphSettings(tile=4),
+        wire=wire or WireSettings(),
+        model=model,
+        training=training or TrainingSettings(),
+        normalisation=normalisation or NormalisationSettings(),
+    )

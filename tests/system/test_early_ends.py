@@ -1,0 +1,135 @@
+"""Runs that end too early, as the command is typed: the reason on stderr, a readable folder, and no process left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from small_consortium import small_settings, write_pictures
+
+from mple.exit_codes import ExitCode
+from mple.model import Stem
+from mple.plan import write_settings
+
+MPLE = "import sys; from mple.cli import main; sys.exit(main())"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A simulation that would go on for long."""
+    settings = small_settings(write_pictures(tmp_path / "set.npz"), epochs=1000)
+    path = tmp_path / "simulation.toml"
+    path.write_text(write_settings(settings), encoding="utf-8")
+    return path
+
+
+@contextmanager
+def mple(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """The command; killed at the end if it is still there."""
+    command = [sys.executable, "-c", MPLE, *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of running processes that name a folder."""
+    lines = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:
+            continue  # it has just ended
+    return [line for line in lines if f"{folder}/" in line]
+
+
+def wait_for_text(path: Path, text: str) -> None:
+    give_up_at = time.monotonic() + 60.0
+    while not (path.exists() and text in path.read_text()):
+        assert time.monotonic() < give_up_at, f"{path} does not say {text!r}"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupted_run_leaves_a_readable_folder_and_no_process(
+    config: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "run"
+    with mple("simulate", config, "--out", out) as process:
+        wait_for_text(out / "nodes" / "compute" / "state" / "metrics.jsonl", '"step"')
+        assert len(processes_of(out)) == 5
+        process.send_signal(number)
+        told, complaints = process.communicate(timeout=60.0)
+    assert process.returncode == ExitCode.INTERRUPTED, complaints
+    assert complaints == ""
+    assert "the run is training" in told
+    assert processes_of(out) == []
+    assert json.loads((out / "summary.json").read_text())["state"] == "interrupted"
+    with mple("report", out) as process:
+        _, complaints = process.communicate(timeout=60.0)
+    assert process.returncode == ExitCode.BAD_USAGE
+    assert "interrupted" in complaints
+    assert "Traceback" not in complaints
+
+
+def test_a_node_that_dies_takes_the_run_with_it(config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with mple("simulate", config, "--out", out) as process:
+        wait_for_text(out / "nodes" / "compute" / "state" / "metrics.jsonl", '"step"')
+        os.kill(pid_of(out / "nodes" / "compute" / "node.toml"), signal.SIGKILL)
+        _, complaints = process.communicate(timeout=60.0)
+    assert process.returncode == ExitCode.INTERNAL
+    assert "node compute ended with code 137" in complaints
+    assert str(out / "nodes" / "compute" / "log.txt") in complaints
+    assert processes_of(out) == []
+    note = json.loads((out / "summary.json").read_text())
+    assert note["state"] == "failed"
+    assert "compute" in note["reason"]
+
+
+def test_data_that_are_not_there_are_named(config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with mple("simulate", config, "--out", out, "--set", "data.path=absent.npz") as process:
+        _, complaints = process.communicate(timeout=60.0)
+    assert process.returncode == ExitCode.BAD_USAGE
+    assert "absent.npz" in complaints
+    assert "node north" in complaints
+    assert processes_of(out) == []
+
+
+def test_an_offered_stem_that_does_not_fit_fails_the_run_with_the_reason(config: Path, tmp_path: Path) -> None:
+    stem = Stem.from_seed("other", filters=64, channels=3, kernel=3)
+    (tmp_path / "stem.safetensors").write_bytes(stem.to_safetensors())
+    out = tmp_path / "run"
+    offered = ["--set", "model.stem=offered", "--set", "stem_file=stem.safetensors"]
+    with mple("simulate", config, "--out", out, *offered) as process:
+        _, complaints = process.communicate(timeout=60.0)
+    assert process.returncode == ExitCode.RUN_FAILED
+    assert "STEM_REJECTED" in complaints
+    assert "node office" in complaints
+    assert processes_of(out) == []
+
+
+def pid_of(config: Path) -> int:
+    """The process that was started with a configuration file."""
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        if str(config).encode() in entry.read_bytes().split(b"\0"):
+            return int(entry.parent.name)
+    raise AssertionError(f"no process has {config}")

@@ -1,0 +1,80 @@
+"""Whole runs, five processes under mutual TLS: their losses are those of plain training, and their books balance."""
+
+import json
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from small_consortium import small_settings, write_pictures
+
+from mple.baselines import PlainSettings, train_plain
+from mple.data import open_source
+from mple.model import Vgg16Config, build_trunk, load_trunk, state_sha256
+from mple.pki import Vault
+from mple.plan import Custody, RunPlan
+from mple.plan.orders import channel_order, label_order
+from mple.report import read_summary
+from mple.simulate import SimulationSettings, simulate
+
+COMPARED_STEPS = 30
+
+
+def plain_losses(settings: SimulationSettings, folder: Path) -> list[float]:
+    plan = RunPlan.from_json((folder / "plan.json").read_bytes())
+    secret = Vault(folder / "nodes" / settings.sites[0] / "vault").consortium_secret(plan.run_id)
+    outcome = train_plain(
+        [open_source(settings.site_source(place)) for place in range(len(settings.sites))],
+        PlainSettings(
+            model=settings.model,
+            training=settings.training,
+            normalisation=settings.normalisation,
+            channel_order=channel_order(secret, plan.filters),
+            label_order=label_order(secret, len(plan.classes)),
+        ),
+    )
+    return [loss for epoch in outcome.epochs for loss in epoch.losses]
+
+
+def morphed_losses(folder: Path) -> list[float]:
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [loss for line in lines if line["kind"] == "step" for loss in line["losses"]]
+
+
+@pytest.mark.parametrize(
+    ("custody", "codec", "tolerance"),
+    [(Custody.SITE, "f32", 1e-4), (Custody.ESCROW, "f32", 1e-4), (Custody.SITE, "q8", 1e-2)],
+)
+def test_a_morphed_run_learns_as_plain_training_does(
+    tmp_path: Path, custody: Custody, codec: str, tolerance: float
+) -> None:
+    settings = small_settings(write_pictures(tmp_path / "set.npz"), custody=custody, codec=codec)
+    screen = StringIO()
+    out = tmp_path / "run"
+    summary = simulate(settings, out, Console(file=screen, width=160), plain=True)
+    assert summary is not None
+    assert summary.balance.balanced, summary.balance.offenders
+    morphed, plain = morphed_losses(out), plain_losses(settings, out)
+    assert len(morphed) == len(plain) >= COMPARED_STEPS
+    assert morphed[-1] < morphed[0]
+    deviation = np.abs(np.array(morphed) - np.array(plain))[:COMPARED_STEPS]
+    assert deviation.max() <= tolerance, deviation
+
+    written = json.loads((out / "summary.json").read_text())
+    wire = written["wire"]
+    parts = ("data", "label", "layer", "logits", "setup", "control", "framing")
+    assert sum(wire[f"{part}_bytes"] for part in parts) == wire["total_bytes"]
+    assert wire["raw_pixel_bytes"] == 300 * 3 * 28 * 28
+    assert sum(site["images"] for site in written["sites"]) == 300
+    assert (wire["layer_bytes"] == 0) == (custody is Custody.ESCROW)
+    trunk = build_trunk(Vgg16Config(classes=4, width=0.0625), 1)
+    load_trunk(trunk, out / "model.safetensors")
+    assert state_sha256(trunk) == written["model_sha256"]
+    assert json.loads(json.dumps(read_summary(out).to_json())) == written
+    assert "balanced" in screen.getvalue()
+    for secret in (out / "nodes").glob("*/vault/*"):
+        assert secret.stat().st_mode & 0o077 == 0
+    for text in [*(out / "nodes").glob("*/log.txt"), *(out / "nodes").glob("*/state/log.jsonl")]:
+        for secret in (out / "nodes").glob("*/vault/*"):
+            assert secret.read_bytes().hex() not in text.read_text()
