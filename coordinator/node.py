@@ -45,7 +45,10 @@ def serve(settings: CoordinatorSettings, stop: threading.Event) -> ExitCode:
         ValueError: Configuration, certificates, state folder or a busy port.
     """
     torch.set_num_threads(settings.threads)
-    settings.state.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.state.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise ValueError(f"state = {settings.state} can't be used: {fault.strerror}; name a folder") from None
     tls = TlsFiles.in_directory(settings.tls)
     me = own_party(tls, Role.COORDINATOR)
     open_log(settings.state, me.name)

@@ -35,11 +35,14 @@ class TrunkTrainer:
             momentum=settings.momentum,
             nesterov=settings.momentum > 0,
         )
+        total_steps, share = max(2, total_steps), settings.warmup_share
+        if share * total_steps == 1:  # the rise would end where it begins, and torch divide by its length
+            share *= 1 + 1e-9
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
             self._optimiser,
             max_lr=settings.peak_lr,
-            total_steps=max(2, total_steps),
-            pct_start=settings.warmup_share,
+            total_steps=total_steps,
+            pct_start=share,
             cycle_momentum=False,
         )
         self.steps_done = 0

@@ -1,8 +1,8 @@
 """What can be checked of a layer without its key: shape, finiteness, norm, and agreement with other sites' layers.
 
 For orthogonal keys A = M⁻¹·C_r·P has the Frobenius norm of C_r, and AᵀA = Pᵀ·C_rᵀ·C_r·P does not depend on the key:
-Aᵀ(A·v) is equal at all honest sites for any v. A wrong stem, channel order or key shows without any of them being
-known. For uniform cores neither holds, and only shape and finiteness are checked.
+Aᵀ(A·v) is equal at all honest sites for any v. A wrong stem or channel order shows, and so does a layer that no key
+makes, without any key being known. For uniform cores neither holds, and only shape and finiteness are checked.
 
 Not promised: that a layer fits the key its site morphs with; a site that lies about that harms its own samples only
 in the features, which key-blind checks can't see.
@@ -58,9 +58,8 @@ def layer_faults(layer: AugmentedLayer, stem_FCpp: Tensor) -> list[str]:
         return []
     norm = math.sqrt(math.fsum(float(rows.double().square().sum()) for rows in _pieces(layer.weight.flatten(1))))
     expected = expected_frobenius(layer.scheme, layer.image_shape, stem_FCpp)
-    deviation = abs(norm - expected) / expected
-    if deviation > NORM_TOLERANCE:
-        return [f"the layer's norm is {norm:.6g}, the stem gives {expected:.6g} (off by {deviation:.1e})"]
+    if abs(norm - expected) > NORM_TOLERANCE * expected:
+        return [f"the layer's norm is {norm:.8g}, the stem gives {expected:.8g}"]
     return []
 
 

@@ -14,6 +14,9 @@ from mple.data import DataSource
 from mple.plan.run_plan import NormalisationSettings
 from mple.plan.settings import Custody, ModelSettings, MorphSettings, TrainingSettings, WireSettings
 
+_LONGEST_S = 1e9
+"""Thirty years; the operating system can't wait for much longer."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunSettings:
@@ -75,8 +78,8 @@ class ComputeSettings:
     """Go on answering predictions after the run has ended, until stopped."""
 
     def __post_init__(self) -> None:
-        if self.threads < 1 or self.in_flight_samples < 1 or not 0 < self.idle_timeout_s < float("inf"):
-            raise ValueError("threads, in_flight_samples and idle_timeout_s must be above 0 and finite")
+        if self.threads < 1 or self.in_flight_samples < 1 or not 0 < self.idle_timeout_s <= _LONGEST_S:
+            raise ValueError("threads, in_flight_samples and idle_timeout_s must be above 0 and finite, at most 1e9 s")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,5 +101,5 @@ class ProviderSettings:
     """How long the site tries to reach a silent party before it gives up."""
 
     def __post_init__(self) -> None:
-        if self.threads < 1 or not 0 < self.idle_timeout_s < float("inf"):
-            raise ValueError("threads and idle_timeout_s must be above 0 and finite")
+        if self.threads < 1 or not 0 < self.idle_timeout_s <= _LONGEST_S:
+            raise ValueError("threads and idle_timeout_s must be above 0 and finite, at most 1e9 s")

@@ -73,10 +73,10 @@ def _copied(raw: Mapping[str, object]) -> dict[str, object]:
 
 
 def _override(raw: dict[str, object], text: str) -> None:
-    path, sign, value = text.partition("=")
+    path, sign, value = (part.strip() for part in text.partition("="))
     if not sign:
         raise SettingsError(f"override {text!r} has no '='; write section.key=value")
-    *tables, key = path.strip().split(".")
+    *tables, key = path.split(".")
     for name in tables:
         inner = raw.setdefault(name, {})
         if not isinstance(inner, dict):

@@ -137,5 +137,5 @@ class RunPlan:
         """
         try:
             return settings_from(cls, json.loads(text), where="plan")
-        except (ValueError, TypeError, AttributeError) as fault:
+        except (ValueError, TypeError, AttributeError, RecursionError) as fault:
             raise PlanError(f"this is no run plan: {fault}") from None

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from mple.v1 import common_pb2
 from mple.wire.codec import Codec, EncodedSamples
 
+_LARGEST_SCALE = np.finfo(np.float32).max / 128
+"""With it the code of largest magnitude, -128, still decodes to a finite value."""
+
 
 class BatchError(ValueError):
     """A batch message contradicts the plan or itself; `checksum` tells damage from disagreement."""
@@ -94,8 +97,8 @@ def batch_from_message(
     coded = EncodedSamples(
         np.frombuffer(scales, "<f4"), np.frombuffer(codes, codec.code_dtype).reshape(samples, values)
     )
-    if codec.scaled and not ((coded.scales_B > 0) & np.isfinite(coded.scales_B)).all():
-        raise BatchError("a scale is not a positive finite number")
+    if codec.scaled and not ((coded.scales_B > 0) & (coded.scales_B <= _LARGEST_SCALE)).all():
+        raise BatchError(f"a scale is not a positive finite number up to {_LARGEST_SCALE:.3g}")
     if coded.codes_BV.dtype.kind == "f" and not np.isfinite(coded.codes_BV.astype(np.float32)).all():
         raise BatchError("a morphed value is NaN or infinite")
     labels_B = np.frombuffer(labels, "<u2")

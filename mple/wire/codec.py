@@ -6,7 +6,7 @@ Legend: B samples, V morphed values of one sample.
 | --- | --- | --- |
 | `f32` | 4 | none |
 | `f16` | 2 | relative 2^-11 for 6.1e-5 <= abs <= 65504, below that absolute 3e-8 |
-| `q8` | 1, and 4 for each sample | scale / 2, where scale = max abs of the sample / 127 |
+| `q8` | 1, and 4 for each sample | scale / 2 and float32 rounding, where scale = max abs of the sample / 127 |
 """
 
 from __future__ import annotations
@@ -91,13 +91,15 @@ class _Int8(Codec):
         peak_B1 = t_BV.detach().abs().amax(dim=1, keepdim=True)
         if not torch.isfinite(peak_B1).all():
             raise ValueError("codec q8: a morphed value is NaN or infinite")
+        if not torch.isfinite(peak_B1 * 2).all():  # 127 steps of a scale that was rounded up must stay finite
+            raise ValueError("codec q8: a morphed value is beyond the codec's range, 1.7e38")
         scale_B1 = torch.where(peak_B1 > 0, peak_B1 / 127, torch.ones_like(peak_B1)).clamp_(min=1e-30)
         codes_BV = (t_BV / scale_B1).round_().clamp_(-127, 127).to(torch.int8)
         return EncodedSamples(scale_B1.squeeze(1).numpy().astype("<f4"), codes_BV.numpy())
 
     def decode(self, coded: EncodedSamples) -> Tensor:
-        codes_BV = torch.from_numpy(np.ascontiguousarray(coded.codes_BV, np.int8))
-        return codes_BV.to(torch.float32).mul_(torch.from_numpy(coded.scales_B.astype(np.float32))[:, None])
+        codes_BV = torch.from_numpy(coded.codes_BV.astype(np.float32))
+        return codes_BV.mul_(torch.from_numpy(coded.scales_B.astype(np.float32))[:, None])
 
 
 _CODECS: tuple[Codec, ...] = (

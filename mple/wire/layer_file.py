@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -20,18 +21,27 @@ class LayerFileError(ValueError):
 
 
 def write_layer(layer: AugmentedLayer, path: Path) -> None:
-    """Write a layer, first under a temporary name beside `path`, then renamed: never half a file."""
-    about = {"filters": layer.filters, "kernel": layer.kernel}
+    """Write a layer, first under a temporary name beside `path`, then renamed: never half a file.
+
+    Raises:
+        OSError: The disk is full, or the folder can't be written to; what was at `path` before is untouched.
+    """
+    metadata = {"augmented_layer": _about(layer.filters, layer.kernel)}
     temporary = path.with_name(path.name + ".part")
-    save_file({_TENSOR: layer.weight.contiguous()}, temporary, metadata={"augmented_layer": json.dumps(about)})
-    os.replace(temporary, path)
+    try:
+        save_file({_TENSOR: layer.weight.contiguous()}, temporary, metadata=metadata)
+        os.replace(temporary, path)
+    except SafetensorError as fault:
+        raise OSError(f"{path} can't be written: {fault}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_layer(path: Path, *, scheme: MorphScheme, image: ImageShape, filters: int, kernel: int) -> AugmentedLayer:
     """Read a layer that must fit scheme, image and first convolution.
 
     Raises:
-        LayerFileError: No safetensors file, no such tensor, another shape or dtype.
+        LayerFileError: No safetensors file, no such tensor, another shape, dtype or kernel.
     """
     expected = expected_weight_shape(scheme, image, filters, kernel)
     try:
@@ -42,11 +52,19 @@ def read_layer(path: Path, *, scheme: MorphScheme, image: ImageShape, filters: i
             if found != tuple(expected):
                 raise LayerFileError(f"layer in {path.name} has shape {found}, the plan needs {tuple(expected)}")
             weight = file.get_tensor(_TENSOR)
+            about = (file.metadata() or {}).get("augmented_layer")
     except SafetensorError as fault:
         raise LayerFileError(f"{path.name} is no readable layer file: {fault}") from None
-    if not weight.is_floating_point():
-        raise LayerFileError(f"layer in {path.name} has dtype {weight.dtype}, need a float type")
+    if weight.dtype != torch.float32:
+        raise LayerFileError(f"layer in {path.name} has dtype {weight.dtype}; needs float32")
+    if about not in (None, _about(filters, kernel)):  # the shape of a dense layer does not tell the kernel
+        raise LayerFileError(f"layer in {path.name} is for {about}, the plan needs filters {filters}, kernel {kernel}")
     return AugmentedLayer(scheme=scheme, image_shape=image, kernel=kernel, filters=filters, weight=weight)
+
+
+def _about(filters: int, kernel: int) -> str:
+    """What a layer was built for, as its file's metadata."""
+    return json.dumps({"filters": filters, "kernel": kernel})
 
 
 def file_sha256(path: Path) -> bytes:

@@ -206,6 +206,12 @@ def test_busy_port_is_named(settings: CoordinatorSettings, capsys: pytest.Captur
     assert f"can't listen on {address}: another program has the port" in capsys.readouterr().err
 
 
+def test_state_that_is_no_folder_is_named(settings: CoordinatorSettings, capsys: pytest.CaptureFixture[str]) -> None:
+    settings.state.touch()
+    assert main(["serve", config(settings)]) == ExitCode.BAD_USAGE
+    assert f"state = {settings.state} can't be used: File exists" in capsys.readouterr().err
+
+
 def test_certificate_of_another_role_is_refused(
     settings: CoordinatorSettings, party_tls: PartyTls, capsys: pytest.CaptureFixture[str]
 ) -> None:

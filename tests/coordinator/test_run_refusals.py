@@ -135,6 +135,24 @@ def test_training_needs_the_right_plan_and_all_layers(small_run: SmallRun) -> No
     assert small_run.story() == [*GATHERED, *(f"layer {site}" for site in SITES)]
 
 
+def test_step_whose_consequences_fail_did_not_happen(small_run: SmallRun) -> None:
+    small_run.join_all()
+    small_run.upload_all()
+    before, state = small_run.story(), small_run.run.state()
+
+    def on_phase(phase: str) -> None:
+        if phase == "training":
+            raise OSError("the disk is full")
+
+    run = Run(small_run.settings, OFFICE, b"certificate", small_run.file, on_phase)
+    with pytest.raises(OSError, match="the disk is full"):
+        run.report_layers_stored(coordinator_pb2.LayersStored(plan_sha256=run.plan.sha256()))
+    assert small_run.story() == before
+    assert small_run.run.state() == state
+    small_run.stored()
+    assert small_run.story() == [*before, "training"]
+
+
 @pytest.mark.parametrize(
     ("number", "figures"),
     [

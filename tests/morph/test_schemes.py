@@ -59,10 +59,10 @@ def test_weight_shapes(scheme: MorphScheme, expected: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("kappa", "near"),
-    [(7, "4, 6, 8, 12"), (5, "3, 4, 6, 8"), (1000, "512, 768, 1024, 1536"), (4000, "1024, 1536, 3072"), (3071, "3072")],
+    [(7, "3, 4, 6, 8"), (5, "2, 3, 4, 6"), (1000, "512, 768, 1024, 1536"), (4000, "1024, 1536, 3072"), (3071, "3072")],
 )
 def test_kappa_that_does_not_divide_is_refused_with_near_ones(kappa: int, near: str) -> None:
-    with pytest.raises(ValueError, match=f"kappa = {kappa} does not divide the unrolled length 3072; near it") as refused:
+    with pytest.raises(ValueError, match=f"kappa = {kappa} does not divide .* 3072; near it") as refused:
         MorphGeometry.of(unrolled(Cores.DISTINCT, kappa), CIFAR)
     assert near in str(refused.value)
 

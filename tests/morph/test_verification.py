@@ -131,7 +131,7 @@ def test_scaled_layers_are_caught(scheme: MorphScheme, factor: float) -> None:
 
 
 @each_scheme
-def test_a_layer_scaled_by_minus_one_is_beyond_these_checks_but_a_negated_core_is_a_key_too(
+def test_a_negated_layer_passes_since_it_fits_a_key(
     scheme: MorphScheme,
 ) -> None:
     """-M is as orthogonal as M: without the key nobody can tell, and nothing is promised."""

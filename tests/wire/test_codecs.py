@@ -15,11 +15,12 @@ from mple.wire import EncodedSamples, codec_named
 NAMES = ("f32", "f16", "q8")
 T_BV = torch.tensor([[0.0, 1.0, -2.5, 0.3], [0.0, 0.0, 0.0, 0.0], [-6e-8, 1e-3, 65504.0, 8.0]])
 GOLDEN = {
-    "f32": ("", "000000000000803f000020c09a99993e" + "00" * 16 + "efda80b36f12833a00e07f4700000041"),
+    "f32": ("", "000000000000803f000020c09a99993e" + "00" * 16 + "59d980b36f12833a00e07f4700000041"),
     "f16": ("", "0000003c00c1cd34" + "00" * 8 + "01801914ff7b0048"),
-    "q8": ("8542a13c0000803f63f10044", "0033810f" + "00" * 4 + "00007f00"),
+    "q8": ("8542a13c0000803fe4f10044", "0033810f" + "00" * 4 + "00007f00"),
 }
-"""Scales and codes, hexadecimal. 2.5 / 127 = 0x3ca14285, 65504 / 127 = 0x4400f163; 1 / that = 50.8, 0.3 / that = 15.2."""
+"""Scales and codes, hexadecimal. q8: 2.5 / 127 = 0x3ca14285, of which 1 is 50.8 and 0.3 is 15.2;
+65504 / 127 = 0x4400f1e4."""
 
 
 def samples(largest: float) -> st.SearchStrategy[NDArray[np.float32]]:
@@ -74,8 +75,8 @@ def test_q8_error(values: NDArray[np.float32]) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@given(values=samples(100.0), order=st.randoms())
-def test_samples_may_be_regrouped_without_another_coding(name: str, values: NDArray[np.float32], order: object) -> None:
+@given(values=samples(100.0))
+def test_samples_may_be_regrouped_without_another_coding(name: str, values: NDArray[np.float32]) -> None:
     codec = codec_named(name)
     chosen = np.random.default_rng(len(values)).permutation(len(values))
     together, apart = codec.encode(torch.from_numpy(values.copy())), codec.encode(torch.from_numpy(values[chosen]))
