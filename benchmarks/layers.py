@@ -79,9 +79,7 @@ def _measure(name: str, rounds: int, batch: int, precision: Precision) -> Preset
     key = MorphKey.generate()
     began = time.perf_counter()
     order = draw_order(bytes(32), "channel order", 64)
-    layer = build_augmented_layer(
-        PRESETS[name], _IMAGE, stem.kernels_FCpp, key, order, session=b"bench", key_epoch=1
-    )
+    layer = build_augmented_layer(PRESETS[name], _IMAGE, stem.kernels_FCpp, key, order, session=b"bench", key_epoch=1)
     setup_s = time.perf_counter() - began
     settings = TrainingSettings(precision=precision)
     generator = np.random.Generator(np.random.PCG64(1))

@@ -150,9 +150,7 @@ class FeedDesk:
             )
         del self._unscored[request_id]
         sums = self._scores[item.epoch]
-        self._scores[item.epoch] = SiteScore(
-            sums.samples + samples, sums.correct + correct, sums.loss_sum + loss_sum
-        )
+        self._scores[item.epoch] = SiteScore(sums.samples + samples, sums.correct + correct, sums.loss_sum + loss_sum)
 
     def score_of(self, epoch: int) -> SiteScore | None:
         """The site's sums for an epoch, or None while a group of it is unscored."""

@@ -213,9 +213,7 @@ class Intake:
 
     def _message(self, site: str, item: Asked | ToScore | Done) -> compute_pb2.FeedResponse:
         if isinstance(item, Asked):
-            request = compute_pb2.SampleRequest(
-                request_id=item.request_id, split=item.split, sample_ids=item.samples
-            )
+            request = compute_pb2.SampleRequest(request_id=item.request_id, split=item.split, sample_ids=item.samples)
             return compute_pb2.FeedResponse(samples=request)
         if isinstance(item, ToScore):
             rows = np.asarray(item.samples) + self._starts[common_pb2.SPLIT_TEST][self._places[site]]

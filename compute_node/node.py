@@ -246,9 +246,7 @@ class _Compute:
             raise MpleError(ErrorCode.WRONG_PHASE, "training began before the layers were here")
         trainer = TrunkTrainer(trunk, plan.training, self._sampler.steps_per_epoch * plan.training.epochs)
         metrics = MetricsFile(self._settings.state / "metrics.jsonl")
-        run = TrainingRun(
-            plan, self._sampler, trainer, self._intake, self._cache, bank, metrics, self._stop
-        )
+        run = TrainingRun(plan, self._sampler, trainer, self._intake, self._cache, bank, metrics, self._stop)
         self._run, self._began = run, time.monotonic()
         try:
             run.run(self._report_epoch)

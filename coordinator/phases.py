@@ -151,9 +151,7 @@ class BuildLayers:
     """In escrow custody, all keys are here: build the layers."""
 
 
-Consequence = (
-    AnnounceParty | AnnouncePhase | AnnounceLayer | AnnounceEpoch | AnnounceFault | MakePlan | BuildLayers
-)
+Consequence = AnnounceParty | AnnouncePhase | AnnounceLayer | AnnounceEpoch | AnnounceFault | MakePlan | BuildLayers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,11 +179,7 @@ class RunState:
     @property
     def gathered(self) -> bool:
         """Whether everybody is here and the plan can be made."""
-        return (
-            self.joined == frozenset(self.sites)
-            and self.compute_joined
-            and (self.stem_offered or not self.stem_due)
-        )
+        return self.joined == frozenset(self.sites) and self.compute_joined and (self.stem_offered or not self.stem_due)
 
     @property
     def all_released(self) -> bool:

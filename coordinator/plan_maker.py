@@ -72,7 +72,7 @@ def make_plan(
     needed = layer_weight_bytes(draft)
     if needed > _MOST_LAYER_BYTES:
         raise PlanError(
-            f"each layer would have {needed / 1024**3:.0f} GiB; choose the tiled layout (morph.preset = \"compact\")"
+            f'each layer would have {needed / 1024**3:.0f} GiB; choose the tiled layout (morph.preset = "compact")'
         )
     plan = plan_with(stem.digest())
     if len(plan.to_json()) > _MOST_PLAN_BYTES:

@@ -380,4 +380,3 @@ class Run:
         self._announce(plan_made=made)
         log(_LOGGER, logging.INFO, "plan", f"plan {plan.sha256().hex()[:16]} of {len(plan.sites)} sites")
         self.advance(PlanAgreed())
-

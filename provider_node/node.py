@@ -98,9 +98,7 @@ class _Site:
 
     def take_part(self) -> ExitCode:
         profile = self._profile()
-        run_id = self._line.join(
-            coordinator_pb2.JoinRequest(protocol_version=PROTOCOL_VERSION, site=profile)
-        )
+        run_id = self._line.join(coordinator_pb2.JoinRequest(protocol_version=PROTOCOL_VERSION, site=profile))
         self._ledger.set_run(run_id)
         log(_LOGGER, logging.INFO, "joined", f"joined run {run_id} with {profile.train_images} training images")
         threading.Thread(target=self._follow, name="events", daemon=True).start()

@@ -122,9 +122,7 @@ def _refuse_colour(file: Path, reader: PictureFormat) -> None:
         raise DataError(f"picture {file} is in colour, the plan's images are grey; save it as grey")
 
 
-def _read_files(
-    files: tuple[Path, ...], image: ImageShape, reader: PictureFormat, part: slice
-) -> NDArray[np.uint8]:
+def _read_files(files: tuple[Path, ...], image: ImageShape, reader: PictureFormat, part: slice) -> NDArray[np.uint8]:
     shape_CHW = (image.channels, image.height, image.width)
     return np.stack([read_picture(file, shape_CHW, reader) for file in files[part]])
 

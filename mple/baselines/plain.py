@@ -106,9 +106,7 @@ class _PlainRun:
         self._sampler = GlobalSampler([len(site.train.labels) for site in sites], training.batch, training.seed)
         trunk = build_trunk(Vgg16Config(classes=classes, width=model.width, dropout=model.dropout), training.seed)
         channels, filters = sites[0].train.shape.channels, trunk.config.filters
-        stem = settings.stem or Stem.from_seed(
-            model.stem_seed, filters=filters, channels=channels, kernel=model.kernel
-        )
+        stem = settings.stem or Stem.from_seed(model.stem_seed, filters=filters, channels=channels, kernel=model.kernel)
         found, needed = (stem.filters, stem.channels, stem.kernel), (filters, channels, model.kernel)
         if found != needed:
             raise ValueError(f"the stem has (filters, channels, kernel) {found}, the images and model need {needed}")

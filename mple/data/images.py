@@ -27,7 +27,7 @@ class DataError(ValueError):
 class LabelledImages:
     """uint8 pixels (N, C, H, W), C from 1 to 4, and int64 class numbers (N)."""
 
-    pixels_NCHW: NDArray[np.uint8]  # noqa: N815
+    pixels_NCHW: NDArray[np.uint8]
     labels: NDArray[np.int64]
 
     def __post_init__(self) -> None:

@@ -152,9 +152,7 @@ def _owners_by_share(dice: np.random.Generator, images: int, shares_P: NDArray[n
     return owners
 
 
-def _owners_by_class(
-    dice: np.random.Generator, labels: NDArray[np.int64], shares_YP: NDArray[np.float64]
-) -> Owners:
+def _owners_by_class(dice: np.random.Generator, labels: NDArray[np.int64], shares_YP: NDArray[np.float64]) -> Owners:
     owners = np.empty(len(labels), np.int64)
     for label, shares_P in enumerate(shares_YP):
         members = dice.permutation(np.flatnonzero(labels == label))

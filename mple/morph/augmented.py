@@ -76,9 +76,7 @@ class AugmentedLayer:
         return whole[:, :, :height, :width]
 
 
-def expected_weight_shape(
-    scheme: MorphScheme, image_shape: ImageShape, filters: int, kernel: int
-) -> tuple[int, ...]:
+def expected_weight_shape(scheme: MorphScheme, image_shape: ImageShape, filters: int, kernel: int) -> tuple[int, ...]:
     """The shape of a layer's weight."""
     geometry = MorphGeometry.of(scheme, image_shape)
     if scheme.layout is Layout.UNROLLED:

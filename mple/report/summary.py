@@ -74,9 +74,7 @@ class Summary:
                 }
                 for site in whole.sites
             ],
-            "epochs": [
-                {name: epoch[name] for name in ("loss", "test_accuracy", "seconds")} for epoch in self.epochs
-            ],
+            "epochs": [{name: epoch[name] for name in ("loss", "test_accuracy", "seconds")} for epoch in self.epochs],
             "test_accuracy": self.test_accuracy,
             "wire": {
                 "raw_pixel_bytes": whole.sum("raw_pixel_bytes"),

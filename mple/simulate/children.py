@@ -66,9 +66,7 @@ class Children:
             threads: For the numeric libraries; set before they are loaded, as they read it only then.
         """
         # Threads that wait must sleep: while they spin they take the cores from the other nodes.
-        environment = dict(
-            os.environ, OMP_NUM_THREADS=str(threads), OMP_WAIT_POLICY="PASSIVE", PYTHONUNBUFFERED="1"
-        )
+        environment = dict(os.environ, OMP_NUM_THREADS=str(threads), OMP_WAIT_POLICY="PASSIVE", PYTHONUNBUFFERED="1")
         with log_text.open("ab") as out:
             self._running[name] = subprocess.Popen(  # noqa: S603
                 list(arguments),

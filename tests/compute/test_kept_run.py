@@ -67,9 +67,7 @@ def question(site: str) -> common_pb2.MorphedBatch:
     x_BCHW = torch.rand((3, 1, 28, 28), generator=torch.Generator().manual_seed(1))
     morpher = Morpher(PLAN.morph.scheme(), PLAN.image, key_of(site), session=PLAN.session, key_epoch=1)
     batch = Batch(CODEC.encode(morpher.morph(x_BCHW).flatten(1)), np.empty(0, np.uint16))
-    return batch_to_message(
-        batch, request_id=1, key_ref=key_ref(site), split=common_pb2.SPLIT_UNSPECIFIED, codec=CODEC
-    )
+    return batch_to_message(batch, request_id=1, key_ref=key_ref(site), split=common_pb2.SPLIT_UNSPECIFIED, codec=CODEC)
 
 
 @pytest.mark.parametrize("site", list(SIZES))

@@ -82,9 +82,7 @@ def test_what_was_fetched_can_be_read(tmp_path: Path) -> None:
     fetch_cifar10(tmp_path / "to", archive=_sheets(tmp_path / "a.tgz"), checksums=SUMS)
     catalogue = cifar10_catalogue(DataSource(kind=SourceKind.CIFAR10, path=tmp_path / "to"), SUMS)
     np.testing.assert_array_equal(catalogue.test.labels, LABELS[5])
-    np.testing.assert_array_equal(
-        catalogue.train.read(np.arange(5 * PER_FILE)), PIXELS_FNCP[:5].reshape(-1, 3, 32, 32)
-    )
+    np.testing.assert_array_equal(catalogue.train.read(np.arange(5 * PER_FILE)), PIXELS_FNCP[:5].reshape(-1, 3, 32, 32))
 
 
 def test_the_next_source_is_asked_when_one_is_out_of_reach_or_wrong(tmp_path: Path) -> None:

@@ -157,9 +157,7 @@ def test_uniform_layers_are_checked_for_finiteness_only() -> None:
 
 
 def test_responses_of_other_schemes_cannot_be_compared() -> None:
-    first, second = (
-        consistency_response(layer(PRESETS[name], SHAPE, STEM), PROBE) for name in ("compact", "distinct")
-    )
+    first, second = (consistency_response(layer(PRESETS[name], SHAPE, STEM), PROBE) for name in ("compact", "distinct"))
     with pytest.raises(ValueError, match="can't be compared"):
         response_deviation(first, second)
 

@@ -73,9 +73,7 @@ def test_written_settings_read_back_equal(settings: object, tmp_path: Path) -> N
 
 @given(text=st.text(), names=st.lists(st.text(min_size=1), min_size=1, unique=True))
 def test_any_text_survives_the_file(text: str, names: list[str]) -> None:
-    settings = CoordinatorSettings(
-        listen=text, state=HERE, tls=HERE, run=RunSettings(sites=tuple(names), compute=text)
-    )
+    settings = CoordinatorSettings(listen=text, state=HERE, tls=HERE, run=RunSettings(sites=tuple(names), compute=text))
     assert settings_from(CoordinatorSettings, tomllib.loads(write_settings(settings))) == settings
 
 

@@ -52,9 +52,7 @@ def test_scores_do_not_depend_on_the_order_of_the_classes(order: list[int], plai
     np.testing.assert_array_equal(undone, plain)
     labels = np.array([0, 4, 2])
     message = compute_pb2.Logits(sample_ids=[0, 1, 2], classes=5, values=plain.astype("<f4").tobytes())
-    permuted = compute_pb2.Logits(
-        sample_ids=[0, 1, 2], classes=5, values=plain[:, label_order].astype("<f4").tobytes()
-    )
+    permuted = compute_pb2.Logits(sample_ids=[0, 1, 2], classes=5, values=plain[:, label_order].astype("<f4").tobytes())
     ours, theirs = score(message, labels, np.arange(5)), score(permuted, labels, label_order)
     assert ours.loss_sum == pytest.approx(theirs.loss_sum, rel=1e-12, abs=1e-12)
     assert ours.correct == theirs.correct or len(np.unique(plain)) < plain.size  # ties go to the first place

@@ -14,7 +14,13 @@ def begun() -> Progress:
 
 def step(**changed: object) -> dict[str, object]:
     return {
-        "kind": "step", "epoch": 1, "step": 5, "steps": 10, "loss": 1.25, "samples_per_second": 80.0, "idle_share": 0.5
+        "kind": "step",
+        "epoch": 1,
+        "step": 5,
+        "steps": 10,
+        "loss": 1.25,
+        "samples_per_second": 80.0,
+        "idle_share": 0.5,
     } | changed
 
 

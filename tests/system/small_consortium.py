@@ -27,9 +27,7 @@ def write_pictures(path: Path, *, train: int = 240, test: int = 60, side: int = 
     tint = generator.uniform(0.4, 1.0, (train + test, 1, 1, channels))
     noise = generator.normal(0, 12, (train + test, side, side, channels))
     pixels = np.clip(blob[..., None] * tint * 200 + 30 + noise, 0, 255).astype(np.uint8)
-    np.savez(
-        path, x_train=pixels[:train], y_train=labels[:train], x_test=pixels[train:], y_test=labels[train:]
-    )
+    np.savez(path, x_train=pixels[:train], y_train=labels[:train], x_test=pixels[train:], y_test=labels[train:])
     return path
 
 
