@@ -34,6 +34,7 @@ from provider_node.setup import SiteSetup, key_ref
 
 _LOGGER = logging.getLogger("mple.provider")
 _KEY_EPOCH = 1
+_STOP_GRACE_S = 10.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -120,6 +121,8 @@ class _Site:
                 raise
             if ended(news):
                 return self._end(news)
+        if self._feeding is not None:
+            self._feeding.join(timeout=_STOP_GRACE_S)  # a thread inside torch at the process's end would abort it
         return ExitCode.INTERRUPTED
 
     def _follow(self) -> None:
@@ -231,7 +234,7 @@ class _Site:
         if event.phase_changed.phase == coordinator_pb2.PHASE_FAILED:
             raise MpleError(ErrorCode.RUN_FAILED, event.phase_changed.reason)
         if self._feeding is not None:
-            self._feeding.join(timeout=10.0)
+            self._feeding.join(timeout=_STOP_GRACE_S)
         self._ledger.flush()
         totals = self._ledger.totals()
         self._line.report(
