@@ -75,9 +75,9 @@ def test_mixed_keys_give_what_each_gives_alone_also_in_half_precision() -> None:
     plan = small_plan()
     x_BCHW = torch.randn((6, *plan_shape(plan)), generator=torch.Generator().manual_seed(3))
     layers = layers_of(plan)
+    of_both, of_one = coded_by(plan, x_BCHW, [0, 1, 0, 1, 0, 1]), coded_by(plan, x_BCHW[1::2], [1, 1, 1])
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = features(coded_by(plan, x_BCHW, [0, 1, 0, 1, 0, 1]), layers, F32, plan.geometry)
-        alone = features(coded_by(plan, x_BCHW[1::2], [1, 1, 1]), layers, F32, plan.geometry)
+        mixed, alone = (features(samples, layers, F32, plan.geometry) for samples in (of_both, of_one))
     assert mixed.dtype == torch.bfloat16
     torch.testing.assert_close(mixed[1::2], alone, rtol=0.02, atol=0.02)
 
