@@ -39,7 +39,7 @@ def small_settings(
     codec: str = "f32",
     epochs: int = 2,
 ) -> SimulationSettings:
-    """Three sites, a VGG-16 of 1/16 width, some 15 steps an epoch."""
+    """Three sites, a VGG-16 of 1/16 width, ten steps an epoch."""
     return SimulationSettings(
         custody=custody,
         data=DataSource(kind=SourceKind.NPZ, path=pictures, partition=Partition(kind=PartitionKind.IID)),
@@ -47,7 +47,7 @@ def small_settings(
         wire=WireSettings(codec=codec),
         model=ModelSettings(width=0.0625),
         # Gentle: float32 training lets any rounding grow, that of plain features too, the faster the steeper it goes.
-        training=TrainingSettings(epochs=epochs, batch=16, peak_lr=0.001),
+        training=TrainingSettings(epochs=epochs, batch=24, peak_lr=0.0001),
         machine=MachineSettings(trainer_threads=1, idle_timeout_s=60.0, stop_grace_s=5.0),
     )
 
