@@ -54,7 +54,8 @@ def main(out: Path) -> None:
             axis.set_axis_off()
         line[0].set_title(title, loc="left", fontsize=9)
     figure.savefig(out, dpi=110)
-    print(f"mean correlation with the grey picture, row 3: {_correlation(f_BFHW, grey_BHW).amax(1).mean():.2f}")
+    alike_B = _correlation(f_BFHW, grey_BHW).amax(1)
+    print(f"the most alike feature map correlates with the grey picture at {alike_B.mean():.2f} on average")
 
 
 def _correlation(f_BFHW: Tensor, grey_BHW: Tensor) -> Tensor:
