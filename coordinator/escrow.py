@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 
 from coordinator.layer_desk import LayerDesk
-from coordinator.layer_store import plan_key_ref
 from coordinator.run import Run
 from mple.model import Stem
 from mple.morph import MorphKey, build_augmented_layer
 from mple.node.logs import log
 from mple.pki import SealError, open_sealed, seal
 from mple.plan import Custody, RunPlan
+from mple.plan.key_refs import key_ref
 from mple.plan.orders import channel_order, seal_info
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
@@ -138,7 +138,7 @@ class EscrowOffice:
         path = layers.building(site)
         write_layer(layer, path)
         header = coordinator_pb2.LayerHeader(
-            key_ref=plan_key_ref(plan, site), total_bytes=path.stat().st_size, sha256=file_sha256(path)
+            key_ref=key_ref(plan, site), total_bytes=path.stat().st_size, sha256=file_sha256(path)
         )
         layers.adopt(header, path)
         seconds = time.monotonic() - began

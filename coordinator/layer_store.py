@@ -15,8 +15,9 @@ from pathlib import Path
 from coordinator.plan_maker import layer_weight_bytes
 from coordinator.state_file import StateFile, as_bytes
 from mple.plan import Custody, RunPlan
+from mple.plan.key_refs import key_ref
 from mple.rpc import ErrorCode, MpleError
-from mple.v1 import common_pb2, coordinator_pb2
+from mple.v1 import coordinator_pb2
 from mple.wire.layer_file import file_sha256
 
 CHUNK_BYTES = 512 * 1024
@@ -29,12 +30,6 @@ class StoredLayer:
 
     header: coordinator_pb2.LayerHeader
     released: bool
-
-
-def plan_key_ref(plan: RunPlan, site: str) -> common_pb2.KeyRef:
-    """The message that names a site's key in the plan."""
-    part = plan.site(site)
-    return common_pb2.KeyRef(site=site, epoch=part.key_epoch, fingerprint=bytes.fromhex(part.key_fingerprint))
 
 
 def check_begin(plan: RunPlan, site: str, request: coordinator_pb2.BeginLayerRequest) -> None:
@@ -51,7 +46,7 @@ def check_begin(plan: RunPlan, site: str, request: coordinator_pb2.BeginLayerReq
     if plan.custody is Custody.ESCROW:
         raise MpleError(ErrorCode.LAYER_REJECTED, "in escrow custody the coordinator builds the layers")
     header = request.header
-    if header.key_ref != plan_key_ref(plan, site):
+    if header.key_ref != key_ref(plan, site):
         raise MpleError(
             ErrorCode.UNKNOWN_KEY_REF,
             f"site {site} announces a layer of {header.key_ref.site[:80]!r}, epoch {header.key_ref.epoch}, key "

@@ -329,33 +329,32 @@ class Run:
     def _carry_out(self, consequence: Consequence) -> None:
         match consequence:
             case AnnounceParty(party):
-                self._announce(party_joined=coordinator_pb2.PartyJoined(party=party))
+                self.log.append(coordinator_pb2.WatchResponse(party_joined=coordinator_pb2.PartyJoined(party=party)))
                 log(_LOGGER, logging.INFO, "party_joined", f"{party} has joined", party=party)
             case AnnouncePhase(phase, reason):
                 changed = coordinator_pb2.PhaseChanged(phase=f"PHASE_{phase.upper()}", reason=reason)
-                self._announce(phase_changed=changed)
+                self.log.append(coordinator_pb2.WatchResponse(phase_changed=changed))
                 log(_LOGGER, logging.INFO, "phase", f"the run is {phase}: {reason}".rstrip(": "), phase=phase)
                 self._on_phase(phase)
             case AnnounceLayer(site):
                 stored = self.layers.of_site(site)
                 assert stored is not None, site
-                self._announce(layer_released=coordinator_pb2.LayerReleased(header=stored.header))
+                self.log.append(
+                    coordinator_pb2.WatchResponse(layer_released=coordinator_pb2.LayerReleased(header=stored.header))
+                )
                 log(_LOGGER, logging.INFO, "layer_released", f"released the layer of site {site}", site=site)
             case AnnounceEpoch(report):
                 done = coordinator_pb2.EpochDone(
                     epoch=report.epoch, loss=report.loss, test_accuracy=report.test_accuracy, seconds=report.seconds
                 )
-                self._announce(epoch_done=done)
+                self.log.append(coordinator_pb2.WatchResponse(epoch_done=done))
             case AnnounceFault(party, text):
-                self._announce(fault=coordinator_pb2.Fault(party=party, text=text))
+                self.log.append(coordinator_pb2.WatchResponse(fault=coordinator_pb2.Fault(party=party, text=text)))
                 log(_LOGGER, logging.ERROR, "party_failed", f"{party}: {text}", party=party)
             case MakePlan():
                 self._make_plan()
             case BuildLayers():
                 pass  # the escrow office looks at the state whenever it has changed
-
-    def _announce(self, **event: object) -> None:
-        self.log.append(coordinator_pb2.WatchResponse(**event))  # type: ignore[arg-type]
 
     def _make_plan(self) -> None:
         offered = self.file.fact("offered_stem")
@@ -377,6 +376,6 @@ class Run:
             plan_sha256=plan.sha256(),
             certificates_der=[*self._registry.certificates(), self._certificate_der],
         )
-        self._announce(plan_made=made)
+        self.log.append(coordinator_pb2.WatchResponse(plan_made=made))
         log(_LOGGER, logging.INFO, "plan", f"plan {plan.sha256().hex()[:16]} of {len(plan.sites)} sites")
         self.advance(PlanAgreed())

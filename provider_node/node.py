@@ -22,6 +22,7 @@ from mple.node.coordinator_line import CoordinatorLine, Persistence, StoppedErro
 from mple.node.logs import log, open_log
 from mple.pki import Vault
 from mple.plan import ProviderSettings, RunPlan
+from mple.plan.key_refs import key_ref
 from mple.plan.orders import label_order
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import ErrorCode, MpleError, Party, Role, TlsFiles, open_channel, own_party, verify_remote
@@ -30,7 +31,7 @@ from provider_node.feed import SiteFeed
 from provider_node.morphing import MorphedImages
 from provider_node.predict import add_arguments, predict
 from provider_node.release_book import ReleaseBook
-from provider_node.setup import SiteSetup, key_ref
+from provider_node.setup import SiteSetup
 
 _LOGGER = logging.getLogger("mple.provider")
 _KEY_EPOCH = 1

@@ -31,6 +31,7 @@ from mple.node.coordinator_line import Persistence, StoppedError, UnreachableErr
 from mple.node.logs import log, open_log
 from mple.pki import Vault, VaultError
 from mple.plan import PlanError, ProviderSettings, RunPlan
+from mple.plan.key_refs import key_ref
 from mple.plan.orders import label_order
 from mple.rpc import (
     ErrorCode,
@@ -50,7 +51,6 @@ from provider_node.morphing import PictureMorpher
 from provider_node.pictures import Pictures, picture_files, test_images
 from provider_node.prediction_text import Predictions, as_json, as_text
 from provider_node.scoring import LogitsError, plain_logits, probabilities
-from provider_node.setup import key_ref
 
 _LOGGER = logging.getLogger("mple.provider")
 _PATIENCE_S = 30.0

@@ -21,9 +21,10 @@ from mple.node.coordinator_line import CoordinatorLine, StoppedError, certificat
 from mple.node.logs import log
 from mple.pki import Vault, open_sealed, seal
 from mple.plan import Custody, RunPlan
+from mple.plan.key_refs import key_ref
 from mple.plan.orders import channel_order, seal_info
 from mple.rpc import ErrorCode, MpleError, Party, Role
-from mple.v1 import common_pb2, coordinator_pb2
+from mple.v1 import coordinator_pb2
 from mple.wire import write_layer
 from mple.wire.layer_file import file_sha256
 
@@ -137,12 +138,6 @@ class SiteSetup:
             session=plan.session,
             key_epoch=plan.site(self.me.name).key_epoch,
         )
-
-
-def key_ref(plan: RunPlan, site: str) -> common_pb2.KeyRef:
-    """The message that names a site's key in this plan."""
-    part = plan.site(site)
-    return common_pb2.KeyRef(site=site, epoch=part.key_epoch, fingerprint=bytes.fromhex(part.key_fingerprint))
 
 
 def fetch_stem(line: CoordinatorLine, plan: RunPlan) -> Stem:

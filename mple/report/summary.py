@@ -18,8 +18,8 @@ import torch
 from mple import __version__
 from mple.meter import Balance, Overhead, SiteImages, balance, merge, overhead
 from mple.meter.books import KindRow, bytes_by_kind
-from mple.meter.paper import count_elements
-from mple.plan import PlanError, RunPlan
+from mple.meter.paper import ElementCount, count_elements
+from mple.plan import Custody, PlanError, RunPlan
 
 _COMPUTE = "compute"
 _PARTS = ("data", "label", "layer", "logits", "setup", "control", "framing")
@@ -46,24 +46,33 @@ class Summary:
         """After the last epoch, over all sites' test images."""
         return self.epochs[-1]["test_accuracy"] if self.epochs else None
 
-    def to_json(self) -> dict[str, object]:
-        """The content of `summary.json`."""
-        plan, whole = self.plan, self.overhead
-        images = sum(site.images for site in whole.sites)
-        elements = count_elements(
+    @property
+    def elements(self) -> ElementCount:
+        """The papers' own measure; in escrow custody no site sends a layer."""
+        plan = self.plan
+        return count_elements(
             plan.morph.scheme(),
             plan.image,
-            images=images,
-            sites=len(plan.sites),
+            images=self.overhead.sum("images"),
+            sites=0 if plan.custody is Custody.ESCROW else len(plan.sites),
             filters=plan.filters,
             kernel=plan.model.kernel,
         )
+
+    def to_json(self) -> dict[str, object]:
+        """The content of `summary.json`."""
+        plan, whole = self.plan, self.overhead
+        elements = self.elements
         train_s = float(self.outcome["train_seconds"])
         return {
             "state": "finished",
             "run_id": plan.run_id,
             "plan_hash": plan.sha256().hex(),
-            "dataset": {"images": images, "shape": [plan.channels, plan.height, plan.width], "classes": plan.classes},
+            "dataset": {
+                "images": whole.sum("images"),
+                "shape": [plan.channels, plan.height, plan.width],
+                "classes": plan.classes,
+            },
             "sites": [
                 {
                     "name": site.name,

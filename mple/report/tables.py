@@ -5,7 +5,6 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from mple.meter.paper import count_elements
 from mple.report.summary import Summary
 
 
@@ -41,15 +40,7 @@ def _sites(summary: Summary) -> Table:
 
 
 def _sentences(summary: Summary) -> list[str]:
-    plan, whole, outcome = summary.plan, summary.overhead, summary.outcome
-    elements = count_elements(
-        plan.morph.scheme(),
-        plan.image,
-        images=sum(site.images for site in whole.sites),
-        sites=len(plan.sites),
-        filters=plan.filters,
-        kernel=plan.model.kernel,
-    )
+    elements, whole, outcome = summary.elements, summary.overhead, summary.outcome
     books = summary.balance
     accuracy = "not scored" if summary.test_accuracy is None else f"{summary.test_accuracy:.4f}"
     train_s = float(outcome["train_seconds"])

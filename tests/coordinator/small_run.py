@@ -17,7 +17,6 @@ import pytest
 from safetensors.torch import load_file
 
 from coordinator.layer_desk import LayerDesk
-from coordinator.layer_store import plan_key_ref
 from coordinator.run import Run
 from coordinator.state_file import StateFile
 from mple.model import Stem
@@ -34,6 +33,7 @@ from mple.plan import (
     TrainingSettings,
     WireSettings,
 )
+from mple.plan.key_refs import key_ref
 from mple.plan.orders import channel_order
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import ErrorCode, MpleError, Party, Role
@@ -183,7 +183,7 @@ def layer_bytes(layer: AugmentedLayer, folder: Path) -> bytes:
 def header_of(plan: RunPlan, site: str, data: bytes) -> coordinator_pb2.LayerHeader:
     """What the site says of these bytes."""
     return coordinator_pb2.LayerHeader(
-        key_ref=plan_key_ref(plan, site), total_bytes=len(data), sha256=hashlib.sha256(data).digest()
+        key_ref=key_ref(plan, site), total_bytes=len(data), sha256=hashlib.sha256(data).digest()
     )
 
 
