@@ -70,6 +70,7 @@ class FeedDesk:
         self._to_send: deque[ToScore] = deque()
         self._unscored: dict[int, ToScore] = {}
         self._scores: dict[int, SiteScore] = {}
+        self._withdrawn: set[int] = set()
         self._closing = False
         self._done_sent = False
         self._next_id = 1
@@ -89,7 +90,10 @@ class FeedDesk:
         self._wanted.extend((split, int(sample)) for sample in samples)
 
     def score(self, epoch: int, samples: Iterable[tuple[int, ...]]) -> None:
-        """Have groups of test samples scored; `epoch` is counted from 1."""
+        """Have groups of test samples scored; `epoch` is counted from 1. Groups of other epochs are due no more."""
+        self._withdrawn |= set(self._unscored)
+        self._to_send.clear()
+        self._unscored.clear()
         self._scores[epoch] = SiteScore(0, 0, 0.0)
         for group in samples:
             self._to_send.append(ToScore(self._take_id(), epoch, group))
@@ -142,6 +146,9 @@ class FeedDesk:
         """
         item = self._unscored.get(request_id)
         if item is None:
+            if request_id in self._withdrawn:  # in time for the site, too late for the run
+                self._withdrawn.remove(request_id)
+                return
             raise FeedFault(f"score for request {request_id}, which was never made or is already scored")
         if samples != len(item.samples) or not 0 <= correct <= samples or not 0 <= loss_sum < float("inf"):
             raise FeedFault(

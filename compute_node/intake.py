@@ -1,13 +1,15 @@
 """Where the sites' streams and the trainer meet: desks, cache and scores under one lock.
 
 Streams bring batches and scores in; the trainer waits here for the samples of a step and for the scores of an epoch.
-Waiting ends with an error once nothing has come in for `idle_timeout_s`: progress counts, not the wall clock.
+Waiting ends once nothing has come in for `idle_timeout_s`: progress counts, not the wall clock. What then becomes of
+the run is its absence policy: it fails, or it goes on without the sites that are silent until they come back.
 
 Legend: a *number* counts a split's samples over all sites in the plan's order; an *id* counts within one site.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,11 +20,14 @@ from numpy.typing import NDArray
 from compute_node.feed_desk import Asked, Done, FeedDesk, FeedFault, SiteScore, ToScore
 from compute_node.layer_bank import LayerBank, UnknownKeyError
 from compute_node.sample_cache import SampleCache
-from mple.plan import GlobalSampler, RunPlan
+from mple.node.logs import log
+from mple.node.patience import LOOK_EVERY_S, Patience
+from mple.plan import AbsencePolicy, GlobalSampler, RunPlan
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2
 from mple.wire import BatchError, Codec, batch_from_message
 
+_LOGGER = logging.getLogger("mple.compute")
 _SCORE_GROUP = 1000
 _MOST_IN_FLIGHT_BYTES = 32 * 1024 * 1024
 Numbers = NDArray[np.int64]
@@ -40,13 +45,15 @@ class Intake:
         *,
         in_flight_samples: int,
         idle_timeout_s: float,
+        policy: AbsencePolicy = AbsencePolicy.WAIT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._plan, self._codec, self._cache, self._bank = plan, codec, cache, bank
         self._values = plan.geometry.morphed_elements
-        self._idle_timeout_s, self._clock = idle_timeout_s, clock
+        self._idle_timeout_s, self._policy = idle_timeout_s, policy
+        self._patience = Patience(idle_timeout_s, clock)
+        self._absent: set[str] = set()
         self._changed = cache.changed
-        self._last_progress = clock()
         self._failure: MpleError | None = None
         self._streams: dict[str, int] = {}
         self._logits_TC: dict[int, NDArray[np.float32]] = {}
@@ -88,6 +95,7 @@ class Intake:
             if site in self._streams:
                 raise MpleError(ErrorCode.DUPLICATE_STREAM, f"site {site} already feeds")
             self._streams[site] = 1
+            self._absent.discard(site)
         try:
             yield
         finally:
@@ -155,43 +163,69 @@ class Intake:
                 raise MpleError(ErrorCode.UNKNOWN_REQUEST, str(fault)) from None
             self._progressed()
 
-    def wait_for(self, split: common_pb2.Split, numbers: Numbers) -> None:
-        """Return once the cache holds these samples.
+    def wait_for(self, split: common_pb2.Split, numbers: Numbers) -> Numbers:
+        """Those of the numbered samples that training has to do with: all of them, once the cache holds them.
+
+        Under the policy `proceed` those of absent sites that are not here are left out.
 
         Raises:
             MpleError: STALLED when nothing has come in for too long, or what `fail` was told.
         """
+        starts = self._starts[split]
         with self._changed:
-            self._last_progress = self._clock()
+            self._patience.renew()
             while not self._cache.holds(split, numbers):
-                self._wait_for_progress("samples")
+                here = self._cache.held(split)[numbers]
+                places = np.searchsorted(starts, numbers[~here], side="right") - 1
+                due = {name for name, place in self._places.items() if place in places} - self._absent
+                if not due:
+                    return numbers[here]
+                self._wait_for_progress("samples", due)
+            return numbers
 
-    def scores(self, epoch: int, logits_TC: NDArray[np.float32]) -> dict[str, SiteScore]:
-        """Have all sites score an epoch's logits and return their sums.
+    def scores(
+        self, epoch: int, logits_TC: NDArray[np.float32], scored_T: NDArray[np.bool_] | None = None
+    ) -> dict[str, SiteScore]:
+        """Have the sites score an epoch's logits and return their sums.
 
         Args:
             epoch: Counted from 1.
             logits_TC: One row for each test number.
+            scored_T: Which rows hold logits, all by default; a site is asked when all of its rows do.
+
+        Returns:
+            By site; under the policy `proceed` those of absent sites are left out.
 
         Raises:
             MpleError: As `wait_for`.
         """
         starts = self._starts[common_pb2.SPLIT_TEST]
         with self._changed:
-            self._last_progress = self._clock()
+            self._patience.renew()
             self._logits_TC = {epoch: logits_TC}
+            asked = set()
             for name, place in self._places.items():
+                rows = slice(starts[place], starts[place + 1])
                 ids = range(int(starts[place + 1] - starts[place]))
-                self._desks[name].score(
-                    epoch, [tuple(ids[low : low + _SCORE_GROUP]) for low in range(0, len(ids), _SCORE_GROUP)]
-                )
+                if scored_T is None or scored_T[rows].all():
+                    asked.add(name)
+                    groups = [tuple(ids[low : low + _SCORE_GROUP]) for low in range(0, len(ids), _SCORE_GROUP)]
+                    self._desks[name].score(epoch, groups)
             self._changed.notify_all()
             while True:
-                scores = {name: desk.score_of(epoch) for name, desk in self._desks.items()}
+                scores = {name: self._desks[name].score_of(epoch) for name in asked}
                 whole = {name: score for name, score in scores.items() if score is not None}
-                if len(whole) == len(scores):
+                due = asked - set(whole) - self._absent
+                if not due:
                     return whole
-                self._wait_for_progress("scores")
+                self._wait_for_progress("scores", due)
+
+    def leave(self, site: str) -> None:
+        """A site has said that it can't go on; under the policy `proceed` nobody waits for it until it comes back."""
+        with self._changed:
+            if self._policy is AbsencePolicy.PROCEED and site not in self._streams:
+                self._absent.add(site)
+                self._changed.notify_all()
 
     def close(self) -> None:
         """Tell every site that it is done."""
@@ -229,18 +263,22 @@ class Intake:
         return compute_pb2.FeedResponse(done=compute_pb2.FeedDone())
 
     def _progressed(self) -> None:
-        self._last_progress = self._clock()
+        self._patience.renew()
         self._changed.notify_all()
 
-    def _wait_for_progress(self, what: str) -> None:
+    def _wait_for_progress(self, what: str, due: set[str]) -> None:
         self._raise_failure()
-        left_s = self._last_progress + self._idle_timeout_s - self._clock()
-        if left_s <= 0:
-            silent = sorted(name for name, desk in self._desks.items() if not desk.idle)
-            raise MpleError(
-                ErrorCode.STALLED, f"no {what} came in for {self._idle_timeout_s:g} s; due from {', '.join(silent)}"
-            )
-        self._changed.wait(left_s)
+        left_s = self._patience.left_s()
+        if left_s > 0:
+            self._changed.wait(min(left_s, LOOK_EVERY_S))
+            return
+        silent = ", ".join(sorted(due))
+        text = f"no {what} came in for {self._idle_timeout_s:g} s; due from {silent}"
+        if self._policy is AbsencePolicy.WAIT:
+            raise MpleError(ErrorCode.STALLED, text)
+        log(_LOGGER, logging.WARNING, "absent", f"{text}; training goes on without until they come back", sites=silent)
+        self._absent |= due
+        self._patience.renew()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import grpc
 import torch
 
+from compute_node.checkpoint import CheckpointFolder
 from compute_node.intake import Intake
 from compute_node.kept_run import KeptRun, kept_run, model_config
 from compute_node.layer_bank import LayerBank
@@ -19,7 +20,7 @@ from compute_node.predictor import Predictor
 from compute_node.run_files import EpochMetrics, MetricsFile, Outcome, read_outcome, write_outcome
 from compute_node.sample_cache import SampleCache
 from compute_node.service import ComputeService
-from compute_node.training_run import TrainingRun
+from compute_node.training_run import CheckpointRule, TrainingRun
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger
 from mple.model import Stem, TrunkTrainer, Vgg16Trunk, build_trunk, load_trunk, save_trunk, state_sha256
@@ -174,6 +175,8 @@ class _Compute:
             log(_LOGGER, logging.INFO, "plan", f"follows plan {self._plan.sha256().hex()[:16]}")
         elif kind == "layer_released":
             self._hold_layer(event.layer_released.header)
+        elif kind == "fault" and self._intake is not None:
+            self._intake.leave(event.fault.party.removeprefix("site/"))
         elif kind == "phase_changed":
             phase = event.phase_changed.phase
             self._ledger.set_phase(coordinator_pb2.Phase.Name(phase).removeprefix("PHASE_").lower())
@@ -208,7 +211,8 @@ class _Compute:
             self._cache,
             bank,
             in_flight_samples=self._settings.in_flight_samples,
-            idle_timeout_s=self._settings.idle_timeout_s,
+            idle_timeout_s=plan.absence.patience_s,
+            policy=plan.absence.policy,
         )
         self._sampler = GlobalSampler(
             [site.train_images for site in plan.sites], plan.training.batch, plan.training.seed
@@ -236,6 +240,7 @@ class _Compute:
             digest = self._train_anew(plan, bank, trunk)
             save_trunk(trunk, model_path, {"plan_sha256": plan.sha256().hex(), "run_id": plan.run_id})
             write_outcome(self._outcome(plan, digest), outcome_path)
+        self._checkpoints(plan).clear()
         self._service.open_predictions(plan, Predictor(plan, trunk, bank))
         self._intake.close()
         done = coordinator_pb2.TrainingDone(model_sha256=bytes.fromhex(digest))
@@ -246,20 +251,39 @@ class _Compute:
             raise MpleError(ErrorCode.WRONG_PHASE, "training began before the layers were here")
         trainer = TrunkTrainer(trunk, plan.training, self._sampler.steps_per_epoch * plan.training.epochs)
         metrics = MetricsFile(self._settings.state / "metrics.jsonl")
-        run = TrainingRun(plan, self._sampler, trainer, self._intake, self._cache, bank, metrics, self._stop)
-        self._run, self._began = run, time.monotonic()
+        settings = self._settings
+        self._run = TrainingRun(
+            plan,
+            self._sampler,
+            trainer,
+            self._intake,
+            self._cache,
+            bank,
+            metrics,
+            self._checkpoints(plan),
+            CheckpointRule(every_s=settings.checkpoint_every_s, every_steps=settings.checkpoint_every_steps),
+            self._stop,
+            self._ledger_messages,
+        )
         try:
-            run.run(self._report_epoch)
+            self._run.run(self._report_epoch)
         finally:
             metrics.close()
         return state_sha256(trunk)
+
+    def _checkpoints(self, plan: RunPlan) -> CheckpointFolder:
+        return CheckpointFolder(self._settings.state / "checkpoints", plan.sha256().hex())
+
+    def _ledger_messages(self) -> int:
+        totals = self._ledger.totals()
+        return totals.messages_sent + totals.messages_received
 
     def _outcome(self, plan: RunPlan, digest: str) -> Outcome:
         return Outcome(
             run_id=plan.run_id,
             plan_sha256=plan.sha256().hex(),
             model_sha256=digest,
-            train_seconds=time.monotonic() - self._began,
+            train_seconds=self._run.train_seconds,
             augconv_seconds=self._run.augconv_seconds,
             idle_seconds=self._run.idle_seconds,
             samples_trained=self._run.samples_trained,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -37,7 +37,13 @@ class EpochMetrics:
     test_accuracy: float | None
     test_loss: float | None
     seconds: float
-    """Wall time of the epoch, scoring included."""
+    """Time of the epoch, scoring included, that of steps which a restart did again left out."""
+    samples: int = 0
+    """Training samples that were used, each exactly once."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """Sites whose training samples were not all here, and the numbers of those that weren't: "0-12,40"."""
+    unscored: tuple[str, ...] = ()
+    """Sites with test samples that did not score the epoch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +67,22 @@ class MetricsFile:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8")
+
+    @property
+    def length_bytes(self) -> int:
+        """Length of the file, all of it on the disk."""
+        os.fsync(self._file.fileno())
+        return os.fstat(self._file.fileno()).st_size
+
+    def cut(self, length_bytes: int) -> None:
+        """Forget the lines behind a length; they will be written again.
+
+        Raises:
+            ValueError: The file is shorter.
+        """
+        if os.fstat(self._file.fileno()).st_size < length_bytes:
+            raise ValueError(f"{self._file.name} is shorter than when the checkpoint was made")
+        self._file.truncate(length_bytes)
 
     def write(self, metrics: StepMetrics | EpochMetrics) -> None:
         """Append one line, whole."""

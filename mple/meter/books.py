@@ -21,17 +21,25 @@ class Balance:
 
     matched: int
     """Messages that one end sent and the other received with equal size."""
+    lost: int
+    """Sent last of their call, and not received: the call was cut with them on their way."""
     only_sent: int
-    """Sent by one end, not in the other's book: lost, or cut with a broken stream."""
+    """Sent and not received though a later message of the same call and direction was: that can't be."""
     only_received: int
+    """Received and not sent: that can't be either."""
     size_differs: int
     offenders: tuple[str, ...]
     """The first few that don't match, in words."""
 
     @property
     def balanced(self) -> bool:
-        """Whether every message has its twin."""
+        """Whether every message has its twin, but for those that were cut off on their way."""
         return not (self.only_sent or self.only_received or self.size_differs)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every message has its twin: so it must be where nothing was cut."""
+        return self.balanced and not self.lost
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +63,10 @@ class SiteOverhead:
     downlink_bytes: int
     data_bytes: int
     """Codes and scales of training and test samples."""
+    resent_bytes: int
+    """The part of `data_bytes` in samples that had been sent before."""
+    resent_samples: int
+    """Samples that were sent once more, each time counted."""
     label_bytes: int
     layer_bytes: int
     logits_bytes: int
@@ -129,20 +141,32 @@ def merge(ledgers: Sequence[Path], merged: Path) -> None:
 def balance(merged: Path) -> Balance:
     """Match each sent message with the received one of the same call, direction and place.
 
-    Messages with a node that keeps no ledger here (health probes of others) don't match and are named.
+    A stream's messages arrive in their order, so what a cut stream has lost is its tail. Messages with a node that
+    keeps no ledger here (health probes and diagnoses of others) don't match and are named.
     """
     with _opened(merged) as books:
         sides = (
-            "SELECT {a}.node, {a}.method, {a}.call_id, {a}.idx, {a}.serialized_bytes, {b}.serialized_bytes "
+            "SELECT {a}.node, {a}.peer, {a}.method, {a}.call_id, {a}.idx, {a}.serialized_bytes, {b}.serialized_bytes "
             "FROM messages {a} LEFT JOIN messages {b} ON {b}.call_id = {a}.call_id AND {b}.idx = {a}.idx "
             "AND {b}.direction = '{other}' AND {b}.node != {a}.node WHERE {a}.direction = '{own}'"
         )
-        sent = books.execute(sides.format(a="s", b="r", own="sent", other="received"))
-        matched = only_sent = size_differs = 0
+        newest_of_call: dict[str, list[tuple[str, int]]] = {}
+        for call, node, newest in books.execute(
+            "SELECT call_id, node, MAX(idx) FROM messages WHERE direction = 'received' GROUP BY call_id, node"
+        ):
+            newest_of_call.setdefault(call, []).append((node, newest))
+        matched = lost = only_sent = size_differs = 0
         offenders: list[str] = []
-        for node, method, call, idx, own, twin in sent:
+        nodes = {node for (node,) in books.execute("SELECT DISTINCT node FROM messages")}
+        for node, peer, method, call, idx, own, twin in books.execute(
+            sides.format(a="s", b="r", own="sent", other="received")
+        ):
             if own == twin:
                 matched += 1
+                continue
+            later = any(newest > idx for other, newest in newest_of_call.get(call, ()) if other != node)
+            if twin is None and peer in nodes and not later:
+                lost += 1
                 continue
             only_sent += twin is None
             size_differs += twin is not None
@@ -150,7 +174,7 @@ def balance(merged: Path) -> Balance:
                 there = "nothing" if twin is None else f"{twin} B"
                 offenders.append(f"{node} sent {method} {call}/{idx} of {own} B, the other end has {there}")
         only_received = 0
-        for node, method, call, idx, own, twin in books.execute(
+        for node, _, method, call, idx, own, twin in books.execute(
             sides.format(a="r", b="s", own="received", other="sent")
         ):
             if twin is None:
@@ -159,6 +183,7 @@ def balance(merged: Path) -> Balance:
                     offenders.append(f"{node} received {method} {call}/{idx} of {own} B that nobody sent")
     return Balance(
         matched=matched,
+        lost=lost,
         only_sent=only_sent,
         only_received=only_received,
         size_differs=size_differs,
@@ -211,6 +236,12 @@ def _site_overhead(books: sqlite3.Connection, site: SiteImages) -> SiteOverhead:
         logits += payload if kind == MessageKind.LOGITS else 0
         setup += serialized if kind == MessageKind.SETUP else 0
     framing = count * GRPC_PREFIX_BYTES
+    # Samples of a batch are of one size each, so the division is exact.
+    resent, resent_bytes = books.execute(
+        "SELECT COALESCE(SUM(resent_samples), 0), COALESCE(SUM(payload_bytes / samples * resent_samples), 0) "
+        "FROM messages WHERE node = ? AND direction = 'sent' AND resent_samples > 0",
+        (f"site/{site.name}",),
+    ).fetchone()
     return SiteOverhead(
         name=site.name,
         images=site.images,
@@ -218,6 +249,8 @@ def _site_overhead(books: sqlite3.Connection, site: SiteImages) -> SiteOverhead:
         uplink_bytes=up,
         downlink_bytes=down,
         data_bytes=data,
+        resent_bytes=resent_bytes,
+        resent_samples=resent,
         label_bytes=labels,
         layer_bytes=layer,
         logits_bytes=logits,

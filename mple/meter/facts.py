@@ -43,6 +43,8 @@ class MessageFacts:
     samples: int = 0
     key_ref: str = ""
     """site:epoch:first 8 digits of the fingerprint."""
+    resent_samples: int = 0
+    """Those of `samples` that the site had sent before."""
 
 
 def measure(message: Message) -> MessageFacts:
@@ -64,6 +66,7 @@ def _batch(batch: common_pb2.MorphedBatch, kind: MessageKind) -> MessageFacts:
         len(batch.labels),
         batch.samples,
         f"{ref.site}:{ref.epoch}:{ref.fingerprint[:4].hex()}",
+        batch.resent_samples,
     )
 
 
@@ -128,6 +131,10 @@ _READERS: dict[str, Callable[[Any], MessageFacts]] = {
                 coordinator_pb2.BeginLayerResponse,
                 coordinator_pb2.UploadLayerResponse,
                 coordinator_pb2.DownloadLayerRequest,
+                coordinator_pb2.RotateKeyRequest,
+                coordinator_pb2.RotateKeyResponse,
+                coordinator_pb2.RevokeKeyRequest,
+                coordinator_pb2.RevokeKeyResponse,
             ),
             MessageKind.EVENT: (coordinator_pb2.WatchRequest, coordinator_pb2.WatchResponse),
             MessageKind.REPORT: (coordinator_pb2.ReportRequest, coordinator_pb2.ReportResponse),

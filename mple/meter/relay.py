@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
+import time
 
 _PIECE_BYTES = 256 * 1024
 
@@ -23,6 +25,7 @@ class CountingRelay:
         self._links: set[socket.socket] = set()
         self._up = self._down = self._connections = 0
         self._closed = False
+        self._down_until_s = 0.0
         threading.Thread(target=self._accept, name="relay", daemon=True).start()
 
     @property
@@ -51,6 +54,12 @@ class CountingRelay:
             _cut(link)
         return len(links) // 2
 
+    def take_down(self, seconds: float) -> int:
+        """Cut every open connection, reset new ones for a while, as on a link that is down; returns how many there were."""
+        with self._lock:
+            self._down_until_s = time.monotonic() + seconds
+        return self.drop_connections()
+
     def close(self) -> None:
         """Stop listening and cut what is open."""
         self._closed = True
@@ -65,6 +74,9 @@ class CountingRelay:
                 if self._closed:
                     return
                 raise
+            if self._is_down():
+                _reset(near)
+                continue
             try:
                 far = socket.create_connection(self._target, timeout=10.0)
             except OSError:
@@ -76,7 +88,13 @@ class CountingRelay:
             with self._lock:
                 self._links |= {near, far}
                 self._connections += 1
+            if self._is_down():  # taken down while the target was dialled
+                self.drop_connections()
             threading.Thread(target=self._link, args=(near, far), name="relay-link", daemon=True).start()
+
+    def _is_down(self) -> bool:
+        with self._lock:
+            return time.monotonic() < self._down_until_s
 
     def _link(self, near: socket.socket, far: socket.socket) -> None:
         back = threading.Thread(target=self._pass_on, args=(far, near, False), name="relay-link", daemon=True)
@@ -104,6 +122,11 @@ class CountingRelay:
             # Either end broke the connection: the other one must see it too.
             _cut(source)
             _cut(sink)
+
+
+def _reset(link: socket.socket) -> None:
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    link.close()
 
 
 def _cut(link: socket.socket) -> None:

@@ -8,6 +8,8 @@ Legend: B samples, F filters, H W size, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -80,6 +82,43 @@ class TrunkTrainer:
         self._schedule.step()
         self.steps_done += 1
         return value
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the next step depends on but the settings and `steps_done`: weights, statistics, momenta, rates.
+
+        The tensors are the trainer's own; copy or write them before the next step.
+        """
+        tensors = {f"trunk.{name}": tensor.detach() for name, tensor in self.trunk.state_dict().items()}
+        for name, weight in self.trunk.named_parameters():
+            buffer = self._optimiser.state.get(weight, {}).get("momentum_buffer")
+            if buffer is not None:
+                tensors[f"momentum.{name}"] = buffer
+        rates = [float(group["lr"]) for group in self._optimiser.param_groups]
+        return {**tensors, "learning_rates": torch.tensor(rates, dtype=torch.float64)}
+
+    def restore(self, tensors: Mapping[str, Tensor], steps_done: int) -> None:
+        """Go on where the trainer was whose `state` these are; the steps to come equal, bit for bit, those of it.
+
+        Raises:
+            ValueError: They are of another network.
+        """
+        weights = {name.removeprefix("trunk."): t for name, t in tensors.items() if name.startswith("trunk.")}
+        try:
+            self.trunk.load_state_dict(weights)
+        except RuntimeError as fault:
+            raise ValueError(f"these are not this network's weights: {fault}") from None
+        for name, weight in self.trunk.named_parameters():
+            kept = tensors.get(f"momentum.{name}")
+            if kept is not None:
+                # Of the weight's own memory order: arithmetic on another order may round otherwise.
+                self._optimiser.state[weight]["momentum_buffer"] = torch.empty_like(weight).copy_(kept).detach()
+        rates = tensors["learning_rates"].tolist()
+        for group, rate in zip(self._optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate
+        schedule = self._schedule.state_dict()
+        schedule.update(last_epoch=steps_done, _step_count=steps_done + 1, _last_lr=rates)
+        self._schedule.load_state_dict(schedule)
+        self.steps_done = steps_done
 
     @torch.no_grad()
     def logits(self, f_BFHW: Tensor) -> Tensor:

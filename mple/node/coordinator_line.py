@@ -27,9 +27,12 @@ T = TypeVar("T")
 _LOGGER = logging.getLogger("mple.node")
 _DEADLINE_S = 30.0
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 20.0
+_LONGEST_ROUND_S = 60.0
+"""More than a pause and an attempt together take; if longer has gone by, this process was stopped meanwhile."""
 _PROBE_EVERY = 8
 CONNECTED_S = (PING_EVERY_MS + PING_TIMEOUT_MS) / 1000 + 20.0
 """Longer than connecting (20 s at most) and noticing a dead link by its pings together can take."""
+# Without a code of ours: INTERNAL is not among them, for gRPC says it of streams that break, too.
 _FATAL = {
     grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.PERMISSION_DENIED,
@@ -39,7 +42,6 @@ _FATAL = {
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.OUT_OF_RANGE,
     grpc.StatusCode.UNIMPLEMENTED,
-    grpc.StatusCode.INTERNAL,
 }
 
 
@@ -57,8 +59,10 @@ class Outage:
 
     tries: int = 0
     """Failed attempts since the last success."""
-    since_s: float = 0.0
-    """When the first of them failed."""
+    seen_s: float = 0.0
+    """When the last of them failed."""
+    spent_s: float = 0.0
+    """Time since the first of them failed, leaps in which this process stood still left out."""
 
 
 class Persistence:
@@ -111,8 +115,11 @@ class Persistence:
         if now_s - began_s > CONNECTED_S:
             outage.tries = 0
         if outage.tries == 0:
-            outage.since_s = now_s
-        left_s = outage.since_s + self._budget_s - now_s
+            outage.spent_s = 0.0
+        else:
+            outage.spent_s += min(now_s - outage.seen_s, _LONGEST_ROUND_S)
+        outage.seen_s = now_s
+        left_s = self._budget_s - outage.spent_s
         why = str(refusal or f"{self._address} is away")
         if refusal is None and (outage.tries % _PROBE_EVERY == 0 or left_s <= 0):
             probed = probe(self._address, self._tls)

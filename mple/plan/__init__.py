@@ -8,6 +8,8 @@ from mple.plan.reader import SettingsError, read_settings, settings_from, write_
 from mple.plan.run_plan import NormalisationSettings, PlanError, RunPlan, SitePlan
 from mple.plan.sampler import GlobalSampler
 from mple.plan.settings import (
+    AbsencePolicy,
+    AbsenceSettings,
     Augment,
     Custody,
     ModelSettings,
@@ -18,6 +20,8 @@ from mple.plan.settings import (
 )
 
 __all__ = [
+    "AbsencePolicy",
+    "AbsenceSettings",
     "Augment",
     "ComputeSettings",
     "CoordinatorSettings",

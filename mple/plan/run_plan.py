@@ -10,11 +10,11 @@ import dataclasses
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mple.morph import ImageShape, MorphGeometry
 from mple.plan.reader import settings_from
-from mple.plan.settings import Custody, ModelSettings, MorphSettings, TrainingSettings, WireSettings
+from mple.plan.settings import AbsenceSettings, Custody, ModelSettings, MorphSettings, TrainingSettings, WireSettings
 
 PROTOCOL_VERSION = 1
 
@@ -75,6 +75,7 @@ class RunPlan:
     model: ModelSettings
     training: TrainingSettings
     normalisation: NormalisationSettings
+    absence: AbsenceSettings = field(default_factory=AbsenceSettings)
     protocol: int = PROTOCOL_VERSION
 
     def __post_init__(self) -> None:

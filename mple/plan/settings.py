@@ -24,6 +24,15 @@ class Precision(StrEnum):
     BF16 = "bf16"
 
 
+class AbsencePolicy(StrEnum):
+    """What becomes of a run when a site stays away."""
+
+    WAIT = "wait"
+    """Training waits for it; after `patience_s` without any progress the run fails."""
+    PROCEED = "proceed"
+    """After `patience_s` training goes on without the missing samples, which the summary names."""
+
+
 class Augment(StrEnum):
     """How training samples vary from epoch to epoch."""
 
@@ -79,6 +88,19 @@ class WireSettings:
             raise ValueError(f"message_bytes = {self.message_bytes}; allowed are 16384 to 1048576")
         if not 1 <= self.releases <= 255:
             raise ValueError(f"releases = {self.releases}; allowed are 1 to 255")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AbsenceSettings:
+    """How long a run bears a silent site, and what then."""
+
+    policy: AbsencePolicy = AbsencePolicy.WAIT
+    patience_s: float = 600.0
+    """Time without any progress, 1 to 1e9; time in which the waiting process itself stood still does not count."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.patience_s <= 1e9:
+            raise ValueError(f"patience_s = {self.patience_s}; allowed are 1 to 1e9 seconds")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

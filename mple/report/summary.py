@@ -11,6 +11,7 @@ import platform
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import torch
@@ -36,7 +37,8 @@ class Summary:
     folder: Path
     plan: RunPlan
     outcome: dict[str, float | str]
-    epochs: tuple[dict[str, float | None], ...]
+    epochs: tuple[dict[str, Any], ...]
+    """Epoch lines of `metrics.jsonl`."""
     overhead: Overhead
     kinds: tuple[KindRow, ...]
     balance: Balance
@@ -45,6 +47,15 @@ class Summary:
     def test_accuracy(self) -> float | None:
         """After the last epoch, over all sites' test images."""
         return self.epochs[-1]["test_accuracy"] if self.epochs else None
+
+    @property
+    def absences(self) -> list[dict[str, object]]:
+        """Epochs in which training went on without some samples or scores, with the sites and the numbers."""
+        return [
+            {name: epoch[name] for name in ("epoch", "missing", "unscored")}
+            for epoch in self.epochs
+            if epoch["missing"] or epoch["unscored"]
+        ]
 
     @property
     def elements(self) -> ElementCount:
@@ -85,9 +96,12 @@ class Summary:
             ],
             "epochs": [{name: epoch[name] for name in ("loss", "test_accuracy", "seconds")} for epoch in self.epochs],
             "test_accuracy": self.test_accuracy,
+            "absences": self.absences,
             "wire": {
                 "raw_pixel_bytes": whole.sum("raw_pixel_bytes"),
                 **{f"{part}_bytes": whole.sum(f"{part}_bytes") for part in _PARTS},
+                "resent_samples": whole.sum("resent_samples"),
+                "resent_bytes": whole.sum("resent_bytes"),
                 "total_bytes": whole.sum("total_bytes"),
                 "ratio": whole.ratio,
             },

@@ -52,16 +52,36 @@ def _sentences(summary: Summary) -> list[str]:
         "books: "
         + (
             f"balanced, {books.matched:,} messages with their twins"
+            + (f", {books.lost:,} cut off on their way" if books.lost else "")
             if books.balanced
             else f"{books.matched:,} matched, {books.only_sent} only sent, {books.only_received} only received, "
             f"{books.size_differs} of other size: {'; '.join(books.offenders)}"
         ),
+        *_resent(summary),
+        *_absent(summary),
         f"training: {train_s:.1f} s, {float(outcome['samples_trained']) / train_s:.0f} samples/s, first layer "
         f"{100 * float(outcome['augconv_seconds']) / train_s:.1f} %, "
         f"waiting {100 * float(outcome['idle_seconds']) / train_s:.1f} %",
         f"test accuracy {accuracy} after {len(summary.epochs)} epochs; model {str(outcome['model_sha256'])[:16]}",
         f"summary.json, ledger.sqlite, model.safetensors, metrics.jsonl in {summary.folder}",
     ]
+
+
+def _resent(summary: Summary) -> list[str]:
+    """A sentence where samples were sent more than once."""
+    samples, size = summary.overhead.sum("resent_samples"), summary.overhead.sum("resent_bytes")
+    return [f"sent once more after broken links: {samples:,} samples, {size:,} bytes"] if samples else []
+
+
+def _absent(summary: Summary) -> list[str]:
+    """A sentence for each epoch that went on without some site."""
+    sentences = []
+    for epoch in summary.epochs:
+        lacking = [f"samples {numbers} of {site}" for site, numbers in epoch["missing"].items()]
+        lacking += [f"the scores of {site}" for site in epoch["unscored"]]
+        if lacking:
+            sentences.append(f"epoch {epoch['epoch']} went on without {'; '.join(lacking)}")
+    return sentences
 
 
 def _table(title: str, *columns: str) -> Table:

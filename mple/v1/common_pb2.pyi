@@ -37,7 +37,7 @@ class KeyRef(_message.Message):
     def __init__(self, site: _Optional[str] = ..., epoch: _Optional[int] = ..., fingerprint: _Optional[bytes] = ...) -> None: ...
 
 class MorphedBatch(_message.Message):
-    __slots__ = ("request_id", "key_ref", "split", "codec", "samples", "values_per_sample", "scales", "codes", "labels", "crc32c")
+    __slots__ = ("request_id", "key_ref", "split", "codec", "samples", "values_per_sample", "scales", "codes", "labels", "crc32c", "resent_samples")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     KEY_REF_FIELD_NUMBER: _ClassVar[int]
     SPLIT_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,7 @@ class MorphedBatch(_message.Message):
     CODES_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     CRC32C_FIELD_NUMBER: _ClassVar[int]
+    RESENT_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     request_id: int
     key_ref: KeyRef
     split: Split
@@ -58,4 +59,5 @@ class MorphedBatch(_message.Message):
     codes: bytes
     labels: bytes
     crc32c: int
-    def __init__(self, request_id: _Optional[int] = ..., key_ref: _Optional[_Union[KeyRef, _Mapping]] = ..., split: _Optional[_Union[Split, str]] = ..., codec: _Optional[_Union[Codec, str]] = ..., samples: _Optional[int] = ..., values_per_sample: _Optional[int] = ..., scales: _Optional[bytes] = ..., codes: _Optional[bytes] = ..., labels: _Optional[bytes] = ..., crc32c: _Optional[int] = ...) -> None: ...
+    resent_samples: int
+    def __init__(self, request_id: _Optional[int] = ..., key_ref: _Optional[_Union[KeyRef, _Mapping]] = ..., split: _Optional[_Union[Split, str]] = ..., codec: _Optional[_Union[Codec, str]] = ..., samples: _Optional[int] = ..., values_per_sample: _Optional[int] = ..., scales: _Optional[bytes] = ..., codes: _Optional[bytes] = ..., labels: _Optional[bytes] = ..., crc32c: _Optional[int] = ..., resent_samples: _Optional[int] = ...) -> None: ...

@@ -42,6 +42,7 @@ def batch_to_message(
     key_ref: common_pb2.KeyRef,
     split: common_pb2.Split,
     codec: Codec,
+    resent_samples: int = 0,
 ) -> common_pb2.MorphedBatch:
     """The message for a batch; its CRC-32C covers scales, codes and labels."""
     scales = batch.coded.scales_B.astype("<f4").tobytes()
@@ -59,6 +60,7 @@ def batch_to_message(
         codes=codes,
         labels=labels,
         crc32c=_crc32c(scales, codes, labels),
+        resent_samples=resent_samples,
     )
 
 
@@ -88,6 +90,8 @@ def batch_from_message(
         raise BatchError(f"codec {message.codec} instead of the plan's {codec.name}")
     if message.samples != samples or message.values_per_sample != values:
         raise BatchError(f"{message.samples} x {message.values_per_sample} values instead of {samples} x {values}")
+    if message.resent_samples > samples:
+        raise BatchError(f"{message.resent_samples} of {samples} samples were sent before: that can't be")
     scales, codes, labels = message.scales, message.codes, message.labels
     due = (4 * samples if codec.scaled else 0, samples * values * codec.code_dtype.itemsize, 2 * samples * labelled)
     if (len(scales), len(codes), len(labels)) != due:

@@ -3,116 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from small_plan import TEST, TRAIN, key_ref, small_plan
+from open_intake import Desk, answer
+from small_plan import TEST, TRAIN, key_ref
 
 from compute_node.feed_desk import SiteScore
-from compute_node.intake import Intake
-from compute_node.layer_bank import LayerBank
-from compute_node.sample_cache import SampleCache
-from mple.plan import GlobalSampler, RunPlan, WireSettings
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2
-from mple.wire import Batch, EncodedSamples, batch_to_message, codec_named
-
-VALUES = 64
-IDLE_S = 30.0
-CODEC = codec_named("q8")
-
-
-class Clock:
-    """Stands still until told; remembers whether it was looked at since."""
-
-    def __init__(self) -> None:
-        self._now = 0.0
-        self._changed = threading.Condition()
-        self._seen = False
-
-    def __call__(self) -> float:
-        with self._changed:
-            self._seen = True
-            self._changed.notify_all()
-            return self._now
-
-    def set(self, now: float) -> None:
-        with self._changed:
-            self._now, self._seen = now, False
-
-    def wait_until_seen(self) -> None:
-        """Return once somebody has looked at it since it was set."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: self._seen, timeout=30)
-
-
-@dataclass
-class Desk:
-    """An intake with what belongs to it."""
-
-    intake: Intake
-    cache: SampleCache
-    plan: RunPlan
-    clock: Clock
-
-    def want(self) -> GlobalSampler:
-        sizes = [site.train_images for site in self.plan.sites]
-        sampler = GlobalSampler(sizes, 4, seed=1)
-        self.intake.want_missing(sampler, 0)
-        return sampler
-
-    def request(self, site: str) -> compute_pb2.SampleRequest:
-        message = self.intake.next_message(site, 0)
-        assert message is not None
-        assert message.WhichOneof("message") == "samples"
-        return message.samples
-
-    def feed(self, site: str) -> int:
-        """Answer all that a site is asked and return how many samples that were."""
-        count = 0
-        while (message := self.intake.next_message(site, 0)) is not None:
-            self.intake.take_batch(site, answer(site, message.samples))
-            count += len(message.samples.sample_ids)
-        return count
-
-
-def answer(site: str, request: compute_pb2.SampleRequest, **changed: Any) -> common_pb2.MorphedBatch:
-    """A batch whose codes are the samples' numbers."""
-    numbers = np.array(request.sample_ids)
-    codes = np.repeat(numbers[:, None], VALUES, axis=1).astype(np.int8)
-    labels = (numbers % 3).astype(np.uint16) if request.split == TRAIN else np.empty(0, np.uint16)
-    batch = Batch(EncodedSamples(np.ones(len(numbers), np.float32), codes), labels)
-    known: dict[str, Any] = {
-        "request_id": request.request_id,
-        "key_ref": key_ref(site),
-        "split": request.split,
-        "codec": CODEC,
-    }
-    return batch_to_message(batch, **(known | changed))
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Callable[..., Desk]]:
-    """Opens intakes on one cache file."""
-    opened: list[SampleCache] = []
-
-    def start(in_flight_samples: int = 100) -> Desk:
-        plan, clock = small_plan(wire=WireSettings(message_bytes=16 * 1024)), Clock()
-        cache = SampleCache(tmp_path / "cache.bin", codec=CODEC, values=VALUES, train=9, test=5)
-        opened.append(cache)
-        bank = LayerBank(plan)
-        intake = Intake(
-            plan, CODEC, cache, bank, in_flight_samples=in_flight_samples, idle_timeout_s=IDLE_S, clock=clock
-        )
-        return Desk(intake, cache, plan, clock)
-
-    yield start
-    for cache in opened:
-        cache.close()
+from mple.wire import codec_named
 
 
 def refused(code: ErrorCode, call: Callable[[], object], text: str | None = None) -> None:
@@ -211,42 +113,6 @@ def test_a_damaged_batch_is_told_from_a_wrong_one(desk: Callable[..., Desk]) -> 
     message = answer("north", one.request("north"))
     message.crc32c ^= 1
     refused(ErrorCode.CHECKSUM_MISMATCH, lambda: one.intake.take_batch("north", message))
-
-
-def test_waiting_ends_when_nothing_has_come_for_too_long(desk: Callable[..., Desk]) -> None:
-    """Progress at 20 s puts the end off from 30 s to 50 s; what is named is who owes something."""
-    one = desk()
-    one.want()
-    asked = one.request("north")
-    faults: list[MpleError] = []
-
-    def wait() -> None:
-        try:
-            one.intake.wait_for(TRAIN, np.arange(9))
-        except MpleError as fault:
-            faults.append(fault)
-
-    def at(now: float) -> None:
-        one.clock.set(now)
-        with one.cache.changed:
-            one.cache.changed.notify_all()
-
-    one.clock.set(0.0)
-    waiting = threading.Thread(target=wait, daemon=True)
-    waiting.start()
-    one.clock.wait_until_seen()
-    at(20.0)
-    one.intake.take_batch("north", answer("north", asked))
-    one.intake.take_batch("north", answer("north", one.request("north")))
-    at(49.0)
-    one.clock.wait_until_seen()
-    with one.cache.changed:  # whoever has looked at 49 s now waits again, or has given up
-        assert not faults
-    at(50.0)
-    waiting.join(timeout=30)
-    assert not waiting.is_alive()
-    assert [fault.code for fault in faults] == [ErrorCode.STALLED]
-    assert "no samples came in for 30 s; due from south" in str(faults[0])
 
 
 def test_time_before_the_wait_does_not_count(desk: Callable[..., Desk]) -> None:

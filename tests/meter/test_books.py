@@ -48,8 +48,8 @@ def test_books_that_agree(tmp_path: Path) -> None:
     north = book(tmp_path, NORTH, [entry(SENT, "a", 0, 10), entry(SENT, "a", 1, 0), entry(RECEIVED, "a", 0, 30)])
     office = book(tmp_path, OFFICE, [entry(RECEIVED, "a", 0, 10), entry(RECEIVED, "a", 1, 0), entry(SENT, "a", 0, 30)])
     found = balance(merged_of(tmp_path, north, office))
-    assert found == Balance(matched=3, only_sent=0, only_received=0, size_differs=0, offenders=())
-    assert found.balanced
+    assert found == Balance(matched=3, lost=0, only_sent=0, only_received=0, size_differs=0, offenders=())
+    assert found.whole
 
 
 def test_books_that_do_not_agree(tmp_path: Path) -> None:
@@ -58,8 +58,10 @@ def test_books_that_do_not_agree(tmp_path: Path) -> None:
         NORTH,
         [
             entry(SENT, "matched", 0, 10),
-            entry(SENT, "lost", 0, 20),
-            entry(SENT, "lost", 1, 21),
+            entry(SENT, "cut", 0, 20),
+            entry(SENT, "cut", 1, 21),
+            entry(SENT, "holed", 0, 22),
+            entry(SENT, "holed", 1, 23),
             entry(SENT, "differs", 0, 30),
             entry(SENT, "emptied", 0, 31),
             entry(RECEIVED, "invented", 0, 40),
@@ -68,18 +70,51 @@ def test_books_that_do_not_agree(tmp_path: Path) -> None:
     office = book(
         tmp_path,
         OFFICE,
-        [entry(RECEIVED, "matched", 0, 10), entry(RECEIVED, "differs", 0, 33), entry(RECEIVED, "emptied", 0, 0)],
+        [
+            entry(RECEIVED, "matched", 0, 10),
+            entry(RECEIVED, "holed", 1, 23),
+            entry(RECEIVED, "differs", 0, 33),
+            entry(RECEIVED, "emptied", 0, 0),
+        ],
     )
     found = balance(merged_of(tmp_path, north, office))
-    assert (found.matched, found.only_sent, found.only_received, found.size_differs) == (1, 2, 1, 2)
+    assert (found.matched, found.lost, found.only_sent) == (2, 2, 1)
+    assert (found.only_received, found.size_differs) == (1, 2)
     assert not found.balanced
     assert sorted(found.offenders) == [
         "site/north received Feed invented/0 of 40 B that nobody sent",
         "site/north sent Feed differs/0 of 30 B, the other end has 33 B",
         "site/north sent Feed emptied/0 of 31 B, the other end has 0 B",
-        "site/north sent Feed lost/0 of 20 B, the other end has nothing",
-        "site/north sent Feed lost/1 of 21 B, the other end has nothing",
+        "site/north sent Feed holed/0 of 22 B, the other end has nothing",
     ]
+
+
+def test_a_cut_call_is_balanced_but_not_whole(tmp_path: Path) -> None:
+    north = book(tmp_path, NORTH, [entry(SENT, "cut", 0), entry(SENT, "cut", 1), entry(SENT, "b")])
+    office = book(tmp_path, OFFICE, [entry(RECEIVED, "cut", 0), entry(RECEIVED, "b")])
+    found = balance(merged_of(tmp_path, north, office))
+    assert (found.matched, found.lost) == (2, 1)
+    assert found.balanced
+    assert not found.whole
+
+
+def test_nothing_is_taken_for_lost_where_the_other_end_has_no_book(tmp_path: Path) -> None:
+    north = book(tmp_path, NORTH, [entry(SENT, "a")])
+    other = book(tmp_path, "compute/gpu", [entry(RECEIVED, "a", peer=NORTH)])
+    assert balance(merged_of(tmp_path, north, other)).whole
+    (tmp_path / "merged.sqlite").unlink()
+    assert not balance(merged_of(tmp_path, north)).balanced
+
+
+def test_samples_sent_once_more_are_counted_apart(tmp_path: Path) -> None:
+    facts = MessageFacts(MessageKind.DATA, payload_bytes=80, label_bytes=8, samples=4, resent_samples=3)
+    north = book(
+        tmp_path,
+        NORTH,
+        [entry(SENT, "a", 0, 100, facts), entry(SENT, "a", 1, 100, MessageFacts(MessageKind.DATA, 80, 8, 4))],
+    )
+    whole = overhead(merged_of(tmp_path, north), [SiteImages(name="north", images=4, raw_pixel_bytes=100)])
+    assert (whole.sum("resent_samples"), whole.sum("resent_bytes"), whole.sum("data_bytes")) == (3, 60, 160)
 
 
 def test_a_node_is_not_its_own_other_end(tmp_path: Path) -> None:
@@ -92,7 +127,8 @@ def test_place_and_call_decide_not_time_or_size(tmp_path: Path) -> None:
     north = book(tmp_path, NORTH, [entry(SENT, "a", 0, 10), entry(SENT, "b", 0, 10), entry(SENT, "b", 1, 10)])
     office = book(tmp_path, OFFICE, [entry(RECEIVED, "b", 0, 10), entry(RECEIVED, "c", 0, 10)])
     found = balance(merged_of(tmp_path, north, office))
-    assert (found.matched, found.only_sent, found.only_received) == (1, 2, 1)
+    assert (found.matched, found.lost, found.only_sent, found.only_received) == (1, 2, 0, 1)
+    assert not found.balanced
 
 
 def test_only_the_first_offenders_are_named(tmp_path: Path) -> None:
@@ -113,7 +149,6 @@ def test_merge_takes_all_rows_of_more_ledgers_than_sqlite_attaches(tmp_path: Pat
 def test_merge_reads_what_an_open_ledger_has_flushed(tmp_path: Path) -> None:
     with Ledger(tmp_path / "open.sqlite", NORTH) as ledger:
         ledger.record(entry(SENT, "a"))
-        ledger.flush()
         assert balance(merged_of(tmp_path, tmp_path / "open.sqlite")).only_sent == 1
 
 

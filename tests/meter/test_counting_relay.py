@@ -144,6 +144,26 @@ def test_close_cuts_links_and_takes_no_more(relay: CountingRelay, target: Target
     assert within(lambda: not [one for one in threading.enumerate() if one.name.startswith("relay")])
 
 
+def test_a_link_that_is_down_resets_what_is_new_until_it_is_up_again(relay: CountingRelay, target: Target) -> None:
+    def answers() -> bool:
+        try:
+            with dial(relay) as link:
+                link.sendall(b"y")
+                return link.recv(1) == b"y"
+        except ConnectionError:
+            return False
+
+    with dial(relay) as link:
+        link.sendall(b"x")
+        assert received(link, 1) == 1
+        assert relay.take_down(0.5) == 1
+        assert not answers()
+        assert _ended(link)
+    assert target.ended.acquire(timeout=10)
+    assert relay.connections == 1
+    assert within(answers)
+
+
 def _ended(link: socket.socket) -> bool:
     try:
         return link.recv(1) == b""
