@@ -13,6 +13,9 @@ from enum import Enum
 
 from mple.v1 import common_pb2
 
+_MOST_LOSS = 7e38
+"""Cross-entropy of one sample, in nats, that finite binary32 logits can't exceed; sums of it stay finite."""
+
 
 class FeedFault(ValueError):
     """The site answered what was not asked, or otherwise than asked."""
@@ -138,7 +141,7 @@ class FeedDesk:
         self._in_flight -= len(self.asked(request_id).samples)
         del self._asked[request_id]
 
-    def scored(self, request_id: int, *, samples: int, correct: int, loss_sum: float) -> None:
+    def scored(self, request_id: int, *, epoch: int, samples: int, correct: int, loss_sum: float) -> None:
         """Take in a site's score for one group.
 
         Raises:
@@ -150,10 +153,11 @@ class FeedDesk:
                 self._withdrawn.remove(request_id)
                 return
             raise FeedFault(f"score for request {request_id}, which was never made or is already scored")
-        if samples != len(item.samples) or not 0 <= correct <= samples or not 0 <= loss_sum < float("inf"):
+        can_be = 0 <= correct <= samples and 0 <= loss_sum <= samples * _MOST_LOSS
+        if (epoch, samples) != (item.epoch, len(item.samples)) or not can_be:
             raise FeedFault(
-                f"score of request {request_id}: {correct} right of {samples}, loss {loss_sum}; "
-                f"{len(item.samples)} samples were sent"
+                f"score of request {request_id}: epoch {epoch}, {correct} right of {samples}, loss {loss_sum}; "
+                f"{len(item.samples)} samples of epoch {item.epoch} were sent"
             )
         del self._unscored[request_id]
         sums = self._scores[item.epoch]

@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute_node.feed_desk import Asked, Done, FeedDesk, FeedFault, SiteScore, ToScore
-from compute_node.layer_bank import LayerBank, UnknownKeyError
+from compute_node.layer_bank import ErasedKeyError, LayerBank, UnknownKeyError
 from compute_node.sample_cache import SampleCache
 from mple.node.logs import log
 from mple.node.patience import LOOK_EVERY_S, Patience
 from mple.plan import AbsencePolicy, GlobalSampler, RunPlan
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2
-from mple.wire import BatchError, Codec, batch_from_message
+from mple.wire import BatchError, Codec, batch_from_message, samples_per_message
 
 _LOGGER = logging.getLogger("mple.compute")
 _SCORE_GROUP = 1000
@@ -55,6 +55,7 @@ class Intake:
         self._absent: set[str] = set()
         self._changed = cache.changed
         self._failure: MpleError | None = None
+        self._closed = False
         self._streams: dict[str, int] = {}
         self._logits_TC: dict[int, NDArray[np.float32]] = {}
         train = [site.train_images for site in plan.sites]
@@ -65,7 +66,7 @@ class Intake:
         }
         self._places = {site.name: place for place, site in enumerate(plan.sites)}
         sample_bytes = codec.sample_bytes(self._values)
-        per_request = max(1, min(1024, plan.wire.message_bytes // sample_bytes, in_flight_samples))
+        per_request = min(samples_per_message(plan.wire.message_bytes, sample_bytes), max(1, in_flight_samples))
         most = max(per_request, min(in_flight_samples, _MOST_IN_FLIGHT_BYTES // sample_bytes))
         self._desks = {site.name: FeedDesk(per_request=per_request, most_in_flight=most) for site in plan.sites}
 
@@ -74,12 +75,22 @@ class Intake:
         order = sampler.epoch_order(epoch)
         test = np.arange(self._starts[common_pb2.SPLIT_TEST][-1])
         with self._changed:
-            for split, numbers in ((common_pb2.SPLIT_TRAIN, order), (common_pb2.SPLIT_TEST, test)):
-                missing = numbers[~self._cache.held(split)[numbers]]
-                starts = self._starts[split]
-                places = np.searchsorted(starts, missing, side="right") - 1
-                for name, place in self._places.items():
-                    self._desks[name].want(split, (missing[places == place] - starts[place]).tolist())
+            self.want_again(common_pb2.SPLIT_TRAIN, order)
+            self.want_again(common_pb2.SPLIT_TEST, test)
+
+    def want_again(self, split: common_pb2.Split, numbers: Numbers) -> None:
+        """Ask the sites for those of these samples that the cache lacks; none may be asked for already.
+
+        Once the sites have been told that they are done, nothing is asked any more.
+        """
+        with self._changed:
+            if self._closed:
+                return
+            missing = numbers[~self._cache.held(split)[numbers]]
+            starts = self._starts[split]
+            places = np.searchsorted(starts, missing, side="right") - 1
+            for name, place in self._places.items():
+                self._desks[name].want(split, (missing[places == place] - starts[place]).tolist())
             self._changed.notify_all()
 
     @contextmanager
@@ -143,7 +154,10 @@ class Intake:
             code = ErrorCode.CHECKSUM_MISMATCH if fault.checksum else ErrorCode.BATCH_MALFORMED
             raise MpleError(code, str(fault)) from None
         numbers = np.asarray(asked.samples, np.int64) + self._starts[asked.split][self._places[site]]
-        self._cache.append(asked.split, numbers, batch, key)
+        try:
+            self._cache.append(asked.split, numbers, batch, key)
+        except ErasedKeyError as fault:
+            raise MpleError(ErrorCode.UNKNOWN_KEY_REF, str(fault)) from None
         with self._changed:
             self._desks[site].answered(message.request_id)
             self._progressed()
@@ -157,7 +171,11 @@ class Intake:
         with self._changed:
             try:
                 self._desks[site].scored(
-                    score.request_id, samples=score.samples, correct=score.correct, loss_sum=score.loss_sum
+                    score.request_id,
+                    epoch=score.epoch,
+                    samples=score.samples,
+                    correct=score.correct,
+                    loss_sum=score.loss_sum,
                 )
             except FeedFault as fault:
                 raise MpleError(ErrorCode.UNKNOWN_REQUEST, str(fault)) from None
@@ -209,7 +227,8 @@ class Intake:
                 ids = range(int(starts[place + 1] - starts[place]))
                 if scored_T is None or scored_T[rows].all():
                     asked.add(name)
-                    groups = [tuple(ids[low : low + _SCORE_GROUP]) for low in range(0, len(ids), _SCORE_GROUP)]
+                    size = max(1, min(_SCORE_GROUP, self._plan.wire.message_bytes // (4 * logits_TC.shape[1])))
+                    groups = [tuple(ids[low : low + size]) for low in range(0, len(ids), size)]
                     self._desks[name].score(epoch, groups)
             self._changed.notify_all()
             while True:
@@ -230,6 +249,7 @@ class Intake:
     def close(self) -> None:
         """Tell every site that it is done."""
         with self._changed:
+            self._closed = True
             for desk in self._desks.values():
                 desk.close()
             self._changed.notify_all()
@@ -238,6 +258,11 @@ class Intake:
         """End every wait and every stream with this error."""
         with self._changed:
             self._failure = failure
+            self._changed.notify_all()
+
+    def wake(self) -> None:
+        """Let every stream look at once whether it goes on."""
+        with self._changed:
             self._changed.notify_all()
 
     def streams_open(self) -> int:

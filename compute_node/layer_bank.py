@@ -1,4 +1,9 @@
-"""The augmented layers of a run by their key, numbered in the order in which the plan names their sites."""
+"""The augmented layers of a run by their key.
+
+The plan's keys are numbered in the order in which the plan names their sites, rotated ones behind them in the order in
+which the run's events name them, so that the numbers in the cache stay right after a restart. A number is never used
+again.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,11 @@ from mple.v1 import common_pb2
 
 
 class UnknownKeyError(ValueError):
-    """A message names a key that the run does not have, or another site's."""
+    """A message names a key that the run does not have, another site's, or a revoked one."""
+
+
+class ErasedKeyError(KeyError):
+    """Samples were made under a key that has been revoked since; they are to be had under another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,34 +35,69 @@ class KeyName:
         """From its message."""
         return cls(key_ref.site, key_ref.epoch, key_ref.fingerprint.hex())
 
+    @property
+    def short(self) -> str:
+        """For texts."""
+        return f"{self.site}:{self.epoch}:{self.fingerprint[:8]}"
+
 
 class LayerBank:
-    """Which key has which number and which layer."""
+    """Which key has which number and which layer. Threads may ask while one of them changes it."""
 
     def __init__(self, plan: RunPlan) -> None:
         self._numbers = {
             KeyName(site.name, site.key_epoch, site.key_fingerprint): number for number, site in enumerate(plan.sites)
         }
+        self._planned = tuple(self._numbers)
+        self._revoked: set[KeyName] = set()
         self.layers: dict[int, AugmentedLayer] = {}
 
     def number(self, key_ref: common_pb2.KeyRef, site: str) -> int:
         """The number of a site's key.
 
         Raises:
-            UnknownKeyError: The plan has no such key, or it is not this site's.
+            UnknownKeyError: The run has no such key, it is not this site's, or it is revoked.
         """
         name = KeyName.of(key_ref)
         if name.site != site or name not in self._numbers:
-            raise UnknownKeyError(
-                f"key {name.site}:{name.epoch}:{name.fingerprint[:8]} is not a key of site {site} in this run"
-            )
+            raise UnknownKeyError(f"key {name.short} is not a key of site {site} in this run")
+        if name in self._revoked:
+            raise UnknownKeyError(f"key {name.short} is revoked; morph under the site's current key")
         return self._numbers[name]
 
     def store(self, key_ref: common_pb2.KeyRef, layer: AugmentedLayer) -> None:
-        """Keep the layer of a key of the plan."""
+        """Keep the layer of a key that has a number."""
         self.layers[self.number(key_ref, key_ref.site)] = layer
+
+    def add(self, key_ref: common_pb2.KeyRef) -> int:
+        """Give a rotated key the next number, or tell the one that it has."""
+        return self._numbers.setdefault(KeyName.of(key_ref), len(self._numbers))
+
+    def refuse(self, key_ref: common_pb2.KeyRef) -> int | None:
+        """Accept nothing more under a revoked key; its number, None when the run never had the key.
+
+        Its layer stays until `drop`: samples under it may still be in use.
+        """
+        name = KeyName.of(key_ref)
+        if name not in self._numbers:
+            return None
+        self._revoked.add(name)
+        return self._numbers[name]
+
+    def refused(self, key_ref: common_pb2.KeyRef) -> bool:
+        """Whether the key is revoked."""
+        return KeyName.of(key_ref) in self._revoked
+
+    def drop(self, number: int) -> None:
+        """Forget the layer of a refused key."""
+        self.layers.pop(number, None)
+
+    def usable(self, key_ref: common_pb2.KeyRef) -> bool:
+        """Whether the key has a layer and is not revoked."""
+        name = KeyName.of(key_ref)
+        return name not in self._revoked and self._numbers.get(name, -1) in self.layers
 
     @property
     def complete(self) -> bool:
-        """Whether every key of the plan has its layer."""
-        return len(self.layers) == len(self._numbers)
+        """Whether every key of the plan has its layer, or is revoked."""
+        return all(name in self._revoked or self._numbers[name] in self.layers for name in self._planned)

@@ -1,29 +1,28 @@
 """Fetching released layers from the coordinator: resumable, checked by digest, read into the bank.
 
-A list beside the layers says which of them belong to the run, so that they can be used again without a coordinator.
+A list beside the layers says which of them belong to the run, so that they can be used again without a coordinator;
+see `compute_node.layer_list`.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from compute_node.layer_bank import LayerBank
-from mple.morph import AugmentedLayer
+from compute_node.layer_list import layer_path, read_listed
 from mple.node.coordinator_line import CoordinatorLine
 from mple.node.logs import log
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError
-from mple.v1 import common_pb2, coordinator_pb2
-from mple.wire import LayerFileError, read_layer
+from mple.v1 import coordinator_pb2
+from mple.wire import LayerFileError
 from mple.wire.layer_file import file_sha256
 
 _LOGGER = logging.getLogger("mple.compute")
 _STREAM_TIMEOUT_S = 3600.0
-_LIST = "run.json"
+_ATTEMPTS = 3
 
 
 def fetch_layer(
@@ -31,71 +30,51 @@ def fetch_layer(
 ) -> None:
     """Have a released layer in the bank; bytes that an earlier attempt left are kept and gone on from.
 
+    Where the key has been revoked meanwhile there is no layer to be had any more; the bank then refuses the key.
+
     Raises:
         MpleError: LAYER_DIGEST_MISMATCH or LAYER_REJECTED when what came is not what was announced.
     """
+    site = header.key_ref.site
+    if bank.refused(header.key_ref):
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    path = _path(folder, header.sha256)
+    path = layer_path(folder, header.sha256)
     if not path.exists():
         part = path.with_suffix(".part")
-        line.persistence.call(lambda: _download(line, header, part))
-        if file_sha256(part) != header.sha256:
-            part.unlink()
-            raise MpleError(ErrorCode.LAYER_DIGEST_MISMATCH, f"layer of {header.key_ref.site} came with other bytes")
+        try:
+            _download_whole(line, header, part)
+        except MpleError as refusal:
+            if refusal.code is not ErrorCode.UNKNOWN_KEY_REF:
+                raise
+            bank.refuse(header.key_ref)
+            part.unlink(missing_ok=True)
+            text = f"the coordinator has no layer of key {header.key_ref.epoch} of {site} any more: {refusal.detail}"
+            log(_LOGGER, logging.WARNING, "layer_withheld", text, site=site)
+            return
         os.replace(part, path)
     try:
-        bank.store(header.key_ref, _read(path, plan))
+        bank.store(header.key_ref, read_listed(path, plan))
     except LayerFileError as fault:
         raise MpleError(ErrorCode.LAYER_REJECTED, str(fault)) from None
-    log(_LOGGER, logging.INFO, "layer_stored", f"holds the layer of {header.key_ref.site}", site=header.key_ref.site)
+    log(_LOGGER, logging.INFO, "layer_stored", f"holds the layer of {site}", site=site, epoch=header.key_ref.epoch)
 
 
-def list_layers(folder: Path, plan: RunPlan, digests: Mapping[str, bytes]) -> None:
-    """Write down which layers belong to a plan: their SHA-256 by site."""
-    about = {"plan_sha256": plan.sha256().hex(), "layers": {site: digest.hex() for site, digest in digests.items()}}
-    temporary = folder / f"{_LIST}.part"
-    temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / _LIST)
-
-
-def listed_layers(folder: Path, plan: RunPlan) -> LayerBank:
-    """All layers of a plan as `list_layers` noted them.
-
-    Raises:
-        ValueError: The list is missing, damaged or another plan's, or a layer's file is missing or damaged.
-    """
-    try:
-        about = json.loads((folder / _LIST).read_text(encoding="utf-8"))
-        theirs = about["plan_sha256"]
-        digests = {site.name: bytes.fromhex(about["layers"][site.name]) for site in plan.sites}
-    except (OSError, ValueError, KeyError, TypeError) as fault:
-        raise ValueError(f"{folder / _LIST} does not list this plan's layers: {fault!r}") from None
-    if theirs != plan.sha256().hex():
-        raise ValueError(f"{folder / _LIST} lists the layers of plan {theirs[:16]}, not of {plan.sha256().hex()[:16]}")
-    bank = LayerBank(plan)
-    for site in plan.sites:
-        path = _path(folder, digests[site.name])
-        if not path.is_file() or file_sha256(path) != digests[site.name]:
-            raise ValueError(f"the layer of site {site.name} in {path} is missing or damaged")
-        fingerprint = bytes.fromhex(site.key_fingerprint)
-        key_ref = common_pb2.KeyRef(site=site.name, epoch=site.key_epoch, fingerprint=fingerprint)
-        bank.store(key_ref, _read(path, plan))
-    return bank
-
-
-def _path(folder: Path, digest: bytes) -> Path:
-    return folder / f"{digest.hex()}.safetensors"
-
-
-def _read(path: Path, plan: RunPlan) -> AugmentedLayer:
-    return read_layer(
-        path, scheme=plan.morph.scheme(), image=plan.image, filters=plan.filters, kernel=plan.model.kernel
-    )
+def _download_whole(line: CoordinatorLine, header: coordinator_pb2.LayerHeader, part: Path) -> None:
+    for _ in range(_ATTEMPTS):
+        line.persistence.call(lambda: _download(line, header, part))
+        if file_sha256(part) == header.sha256:
+            return
+        part.unlink()  # what an earlier process left may be torn: all of it once more
+    raise MpleError(ErrorCode.LAYER_DIGEST_MISMATCH, f"layer of {header.key_ref.site} came with other bytes")
 
 
 def _download(line: CoordinatorLine, header: coordinator_pb2.LayerHeader, part: Path) -> None:
     with part.open("ab") as file:
         at = file.tell()
+        if at > header.total_bytes:
+            file.truncate(0)
+            at = 0
         request = coordinator_pb2.DownloadLayerRequest(sha256=header.sha256, offset=at)
         final = at == header.total_bytes
         if final:

@@ -14,8 +14,10 @@ import torch
 from compute_node.checkpoint import CheckpointFolder
 from compute_node.intake import Intake
 from compute_node.kept_run import KeptRun, kept_run, model_config
+from compute_node.key_changes import KEY_EVENTS, KeyChanges
 from compute_node.layer_bank import LayerBank
-from compute_node.layer_fetch import fetch_layer, list_layers
+from compute_node.layer_fetch import fetch_layer
+from compute_node.layer_list import list_layers, restored_bank
 from compute_node.predictor import Predictor
 from compute_node.run_files import EpochMetrics, MetricsFile, Outcome, read_outcome, write_outcome
 from compute_node.sample_cache import SampleCache
@@ -39,6 +41,7 @@ from mple.rpc import (
     own_party,
     verify_remote,
 )
+from mple.rpc.node_service import add_node_service
 from mple.v1 import compute_pb2_grpc, coordinator_pb2
 from mple.wire import codec_named
 
@@ -69,6 +72,7 @@ def serve(settings: ComputeSettings, stop: threading.Event) -> ExitCode:
         service = ComputeService(me.consortium)
         built = build_server(settings.listen, tls, ledger, streams=_MOST_SITES)
         compute_pb2_grpc.add_ComputeServiceServicer_to_server(service, built.server)
+        add_node_service(built.server, me)
         kept = _answer_for_kept_run(settings, ledger, service) if settings.stay else None
         built.start()
         log(_LOGGER, logging.INFO, "listening", f"listening on {built.address}")
@@ -171,10 +175,12 @@ class _Compute:
         if kind == "plan_made":
             self._plan = read_plan(event.plan_made)
             (self._settings.state / "plan.json").write_bytes(self._plan.to_json())
-            self._bank = LayerBank(self._plan)
+            self._bank = restored_bank(self._settings.state / "layers", self._plan)
             log(_LOGGER, logging.INFO, "plan", f"follows plan {self._plan.sha256().hex()[:16]}")
         elif kind == "layer_released":
             self._hold_layer(event.layer_released.header)
+        elif kind in KEY_EVENTS:
+            self._key_changes().take(event)
         elif kind == "fault" and self._intake is not None:
             self._intake.leave(event.fault.party.removeprefix("site/"))
         elif kind == "phase_changed":
@@ -189,12 +195,21 @@ class _Compute:
         folder = self._settings.state / "layers"
         fetch_layer(self._line, header, plan, bank, folder)
         self._layers[header.key_ref.site] = header.sha256
-        if not bank.complete:
+        if self._intake is not None or not bank.complete:
             return
         list_layers(folder, plan, self._layers)
         self._open_feed(plan, bank)
         stored = coordinator_pb2.LayersStored(plan_sha256=plan.sha256())
         self._line.report(coordinator_pb2.ReportRequest(layers_stored=stored))
+
+    def _key_changes(self) -> KeyChanges:
+        plan, bank = self._known()
+        if self._intake is None:
+            raise MpleError(ErrorCode.WRONG_PHASE, "keys changed before the plan's layers were here")
+        folder = self._settings.state / "layers"
+        return KeyChanges(
+            line=self._line, plan=plan, bank=bank, cache=self._cache, intake=self._intake, folder=folder
+        )
 
     def _open_feed(self, plan: RunPlan, bank: LayerBank) -> None:
         codec = codec_named(plan.wire.codec)
@@ -315,11 +330,12 @@ class _Compute:
         if self._settings.stay:
             self._ledger.set_phase("predict")
             log(_LOGGER, logging.INFO, "staying", "training has finished; answering predictions until stopped")
-            self._stop.wait()
+            self._key_changes().follow_after_end(event.sequence, self._stop)
             return ExitCode.INTERRUPTED
         give_up_at = time.monotonic() + _GRACE_S
         while self._intake is not None and self._intake.streams_open() and time.monotonic() < give_up_at:
             time.sleep(0.05)
+        self._line.say_goodbye(self._ledger.totals())
         log(_LOGGER, logging.INFO, "finished", "the run has finished")
         return ExitCode.DONE
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from compute_node.features import features
-from compute_node.layer_bank import LayerBank, UnknownKeyError
+from compute_node.layer_bank import ErasedKeyError, LayerBank, UnknownKeyError
 from compute_node.sample_cache import CachedSamples
 from mple.model import Vgg16Trunk
 from mple.plan import RunPlan
@@ -35,7 +35,7 @@ class Predictor:
         """Logits for a batch, in the permuted class order, computed in float32.
 
         Raises:
-            MpleError: The batch is malformed, too large, or names a key that is not the site's.
+            MpleError: The batch is malformed, too large, or names a key that is not the site's or is revoked.
         """
         if not 1 <= message.samples <= MOST_SAMPLES:
             raise MpleError(ErrorCode.BATCH_MALFORMED, f"{message.samples} samples; allowed are 1 to {MOST_SAMPLES}")
@@ -59,7 +59,10 @@ class Predictor:
         coded = EncodedSamples(batch.coded.scales_B, batch.coded.codes_BV.copy())
         samples = CachedSamples(coded, np.zeros(count, np.int64), np.full(count, key, np.int64))
         with self._busy:
-            f_BFHW = features(samples, self._bank.layers, self._codec, self._plan.geometry)
+            try:
+                f_BFHW = features(samples, self._bank.layers, self._codec, self._plan.geometry)
+            except ErasedKeyError:
+                raise MpleError(ErrorCode.UNKNOWN_KEY_REF, "the key has just been revoked") from None
             logits_BC = self._trunk(f_BFHW).float().numpy()
         return compute_pb2.PredictResponse(
             request_id=message.request_id, classes=logits_BC.shape[1], values=logits_BC.astype("<f4").tobytes()

@@ -1,7 +1,8 @@
 """The received codes of a run, in one append-only file, so that no sample crosses the wire twice.
 
 A record holds one batch: fields, CRC-32C of all the rest, sample numbers, labels, scales, codes, all little-endian. A
-torn tail, as a killed process leaves it, is cut off when the file is opened again; what it held is asked for anew.
+torn tail, as a killed process leaves it, is cut off when the file is opened again; what it held is asked for anew. What
+was made under a revoked key is erased by writing the file anew without it.
 
 Legend: B samples, V morphed values of one sample. A *number* counts a split's samples over all sites of the plan.
 """
@@ -11,6 +12,8 @@ from __future__ import annotations
 import os
 import struct
 import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +21,8 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from compute_node.cache_file import CacheFile, Replacement
+from compute_node.layer_bank import ErasedKeyError
 from mple.v1 import common_pb2
 from mple.wire import Batch, Codec, EncodedSamples
 
@@ -38,6 +43,27 @@ class CachedSamples:
     coded: EncodedSamples
     labels_B: NDArray[np.int64]
     keys_B: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What `SampleCache.erase` has removed."""
+
+    samples: int
+    """Samples in the records that were erased; one that was stored twice counts twice."""
+    lost: Mapping[common_pb2.Split, NDArray[np.int64]]
+    """Numbers that the cache held before and holds no more, by split."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    split: common_pb2.Split
+    key: int
+    numbers: NDArray[np.int64]
+    batch: Batch
+    """Scales and labels; the codes stay in the file."""
+    content: bytes
+    """The whole record."""
 
 
 class _Index:
@@ -64,22 +90,30 @@ class SampleCache:
         Raises:
             CacheError: A whole record contradicts codec, sizes or numbers: the file is another plan's.
         """
-        self._codec, self._values = codec, values
+        self._path, self._codec, self._values = path, codec, values
         self._code_bytes = values * codec.code_dtype.itemsize
-        self._index = {common_pb2.SPLIT_TRAIN: _Index(train), common_pb2.SPLIT_TEST: _Index(test)}
+        self._sizes = {common_pb2.SPLIT_TRAIN: train, common_pb2.SPLIT_TEST: test}
+        self._index = self._empty_index()
+        self._samples_under: Counter[int] = Counter()
+        self._erased: set[int] = set()
         self._changed = threading.Condition()
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        Replacement.remove_left(path)
+        self._file = CacheFile(path)
         self._end = 0
         try:
-            self._scan(path)
+            for record in self._records(self._file, 0, self._file.size):
+                self._end += len(record.content)
+                self._enter(self._index, record, self._end)
+                self._samples_under[record.key] += len(record.numbers)
         except CacheError:
-            os.close(self._file)
+            self._file.close()
             raise
+        os.ftruncate(self._file.number, self._end)
 
     def close(self) -> None:
         """Flush to the disk and close."""
-        os.fsync(self._file)
-        os.close(self._file)
+        os.fsync(self._file.number)
+        self._file.close()
 
     @property
     def changed(self) -> threading.Condition:
@@ -98,6 +132,7 @@ class SampleCache:
         """Keep a checked batch; a number that is already here is replaced by the newer codes.
 
         Raises:
+            ErasedKeyError: The key has been erased.
             OSError: The disk refused; the file ends as before.
         """
         body = b"".join(
@@ -109,11 +144,18 @@ class SampleCache:
             )
         )
         fields = _FIELDS.pack(_MAGIC, split, self._codec.wire_id, key, len(numbers), len(body))
-        record = fields + _CRC.pack(_crc32c(fields, body)) + body
+        record = _Record(split, key, numbers, batch, fields + _CRC.pack(_crc32c(fields, body)) + body)
         with self._changed:
-            self._write(record)
-            self._end += len(record)
-            self._enter(split, numbers, batch, key, self._end)
+            if key in self._erased:
+                raise ErasedKeyError(f"key number {key} is revoked")
+            try:
+                _write(self._file, self._end, record.content)
+            except OSError:
+                os.ftruncate(self._file.number, self._end)
+                raise
+            self._end += len(record.content)
+            self._enter(self._index, record, self._end)
+            self._samples_under[key] += len(numbers)
             self._changed.notify_all()
 
     def read(self, split: common_pb2.Split, numbers: NDArray[np.int64]) -> CachedSamples:
@@ -122,8 +164,8 @@ class SampleCache:
         Raises:
             KeyError: One of them is not here.
         """
-        index = self._index[split]
         with self._changed:  # a sample may be replaced meanwhile: its codes, scale, label and key belong together
+            index, file = self._index[split], self._file
             offsets, labels_B, keys_B = index.offset[numbers], index.label[numbers], index.key[numbers]
             scales_B = index.scale[numbers] if self._codec.scaled else np.empty(0, np.float32)
         if (offsets < 0).any():
@@ -132,60 +174,110 @@ class SampleCache:
         view = memoryview(codes)
         for i, offset in enumerate(offsets.tolist()):
             piece = view[i * self._code_bytes : (i + 1) * self._code_bytes]
-            if os.preadv(self._file, [piece], offset) != self._code_bytes:
+            if os.preadv(file.number, [piece], offset) != self._code_bytes:
                 raise CacheError(f"the cache file ends within sample {int(numbers[i])}")
         codes_BV = np.frombuffer(codes, self._codec.code_dtype).reshape(len(numbers), self._values)
         return CachedSamples(EncodedSamples(scales_B, codes_BV), labels_B, keys_B)
 
-    def _write(self, record: bytes) -> None:
-        view = memoryview(record)
-        position = self._end
-        try:
-            while view:
-                written = os.pwrite(self._file, view, position)
-                view, position = view[written:], position + written
-        except OSError:
-            os.ftruncate(self._file, self._end)
-            raise
+    def count(self, key: int) -> int:
+        """Samples in all records under a key, one that is stored twice counted twice."""
+        with self._changed:
+            return self._samples_under[key]
 
-    def _enter(
-        self, split: common_pb2.Split, numbers: NDArray[np.int64], batch: Batch, key: int, record_end: int
-    ) -> None:
-        index = self._index[split]
+    def erase(self, key: int) -> Erased:
+        """Write the file anew without what was made under a key, and take nothing more under it.
+
+        Samples can be read and others appended meanwhile. The old file is unlinked, not overwritten.
+
+        Guarantees: a process that dies within it leaves the old file or the new one, whole.
+
+        Raises:
+            OSError: The disk refused; the file is as before, and nothing more is taken under the key.
+        """
+        with self._changed:
+            self._erased.add(key)
+            copied_to = self._end
+            if not self._samples_under[key]:
+                return Erased(0, {split: np.empty(0, np.int64) for split in self._sizes})
+        new = Replacement(self._path)
+        index = self._empty_index()
+        try:
+            written, samples = self._copy_without(key, new, 0, index, 0, copied_to)
+            with self._changed:
+                written, more = self._copy_without(key, new, written, index, copied_to, self._end)
+                new.take_place()
+                before, self._index = self._index, index
+                self._file, self._end = new, written
+                del self._samples_under[key]
+                self._changed.notify_all()
+        except BaseException:
+            new.discard()
+            raise
+        lost = {
+            split: np.flatnonzero((before[split].offset >= 0) & (index[split].offset < 0)).astype(np.int64)
+            for split in index
+        }
+        return Erased(samples + more, lost)
+
+    def _copy_without(
+        self, key: int, new: CacheFile, written: int, index: dict[common_pb2.Split, _Index], start: int, end: int
+    ) -> tuple[int, int]:
+        """Where the new file ends, and how many samples were left out."""
+        left_out = 0
+        for record in self._records(self._file, start, end):
+            if record.key == key:
+                left_out += len(record.numbers)
+                continue
+            _write(new, written, record.content)
+            written += len(record.content)
+            self._enter(index, record, written)
+        return written, left_out
+
+    def _empty_index(self) -> dict[common_pb2.Split, _Index]:
+        return {split: _Index(samples) for split, samples in self._sizes.items()}
+
+    def _enter(self, indexes: dict[common_pb2.Split, _Index], record: _Record, record_end: int) -> None:
+        index, numbers, batch = indexes[record.split], record.numbers, record.batch
         codes_start = record_end - len(numbers) * self._code_bytes
         if self._codec.scaled:
             index.scale[numbers] = batch.coded.scales_B
         if batch.labels_B.size:
             index.label[numbers] = batch.labels_B
-        index.key[numbers] = key
+        index.key[numbers] = record.key
         index.offset[numbers] = codes_start + np.arange(len(numbers)) * self._code_bytes
 
-    def _scan(self, path: Path) -> None:
-        size = os.fstat(self._file).st_size
-        while self._end + _HEADER_BYTES <= size:
-            header = os.pread(self._file, _HEADER_BYTES, self._end)
+    def _records(self, file: CacheFile, at: int, end: int) -> Iterator[_Record]:
+        """The whole records between two places, up to the first that is torn or damaged."""
+        path = self._path
+        while at + _HEADER_BYTES <= end:
+            header = os.pread(file.number, _HEADER_BYTES, at)
             fields = header[: _FIELDS.size]
             magic, split, codec_id, key, samples, body_bytes = _FIELDS.unpack(fields)
-            if magic != _MAGIC or split not in self._index:
-                raise CacheError(f"{path} is damaged at byte {self._end}; remove it and the samples are asked anew")
+            if magic != _MAGIC or split not in self._sizes:
+                raise CacheError(f"{path} is damaged at byte {at}; remove it and the samples are asked anew")
             labelled = split == common_pb2.SPLIT_TRAIN
             fixed = 4 + 2 * labelled + (4 if self._codec.scaled else 0) + self._code_bytes
             if codec_id != self._codec.wire_id or body_bytes != samples * fixed:
                 raise CacheError(f"{path} was written under another codec or image shape; remove it")
-            body = os.pread(self._file, body_bytes, self._end + _HEADER_BYTES)
+            body = os.pread(file.number, body_bytes, at + _HEADER_BYTES)
             if len(body) < body_bytes or _CRC.pack(_crc32c(fields, body)) != header[_FIELDS.size :]:
-                break
+                return
             numbers = np.frombuffer(body, "<u4", samples).astype(np.int64)
-            if numbers.size and numbers.max() >= len(self._index[split].offset):
+            if numbers.size and numbers.max() >= self._sizes[split]:
                 raise CacheError(f"{path} holds samples that the plan does not have; remove it")
-            at = 4 * samples
-            labels = np.frombuffer(body, "<u2", samples * labelled, at)
-            at += labels.nbytes
-            scales = np.frombuffer(body, "<f4", samples if self._codec.scaled else 0, at)
-            batch = Batch(EncodedSamples(scales, np.empty((samples, 0), self._codec.code_dtype)), labels)
-            self._end += _HEADER_BYTES + body_bytes
-            self._enter(split, numbers, batch, key, self._end)
-        os.ftruncate(self._file, self._end)
+            at_labels = 4 * samples
+            labels = np.frombuffer(body, "<u2", samples * labelled, at_labels)
+            scales = np.frombuffer(body, "<f4", samples if self._codec.scaled else 0, at_labels + labels.nbytes)
+            codes = EncodedSamples(scales, np.empty((samples, 0), self._codec.code_dtype))
+            yield _Record(split, key, numbers, Batch(codes, labels), header + body)
+            at += _HEADER_BYTES + body_bytes
+
+
+def _write(file: CacheFile, position: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        written = os.pwrite(file.number, view, position)
+        view, position = view[written:], position + written
 
 
 def _crc32c(fields: bytes, body: bytes) -> int:

@@ -13,6 +13,7 @@ from compute_node.predictor import Predictor
 from mple.node.logs import log
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
+from mple.rpc.pace import MESSAGE_IDLE_S, PacedMessages
 from mple.v1 import compute_pb2, compute_pb2_grpc
 
 _LOGGER = logging.getLogger("mple.compute")
@@ -22,8 +23,14 @@ _WAIT_S = 0.5
 class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
     """Serves sites once there is a plan; before that every call is refused with WRONG_PHASE."""
 
-    def __init__(self, consortium: str) -> None:
-        self.consortium = consortium
+    def __init__(self, consortium: str, *, idle_s: float = MESSAGE_IDLE_S) -> None:
+        """Serve.
+
+        Args:
+            consortium: The consortium of this node's certificate.
+            idle_s: Longest wait for a feed's hello and for a question of a prediction stream.
+        """
+        self.consortium, self._idle_s = consortium, idle_s
         self._plan: RunPlan | None = None
         self._intake: Intake | None = None
         # A network keeps its own plan: after a restart the last run's answers while the next one trains.
@@ -48,13 +55,15 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
         plan, intake = self._plan, self._intake
         if plan is None or intake is None:
             raise MpleError(ErrorCode.WRONG_PHASE, "the compute node has no layers yet")
-        hello = next(request_iterator, None)
+        requests = PacedMessages(request_iterator, context, self._idle_s)
+        hello = next(requests, None)
         if hello is None or hello.WhichOneof("message") != "hello":
             raise MpleError(ErrorCode.BATCH_MALFORMED, "a stream opens with a hello")
         _same_plan(plan, hello.hello.plan_sha256)
+        requests.idle_s = None  # a site has nothing to say while it is not asked
         with intake.stream(peer.name):
             log(_LOGGER, logging.INFO, "feed_open", f"{peer.label} feeds", site=peer.name)
-            incoming = _Incoming(request_iterator, intake, peer.name)
+            incoming = _Incoming(requests, intake, peer.name)
             while context.is_active():
                 incoming.raise_fault()
                 message = intake.next_message(peer.name, _WAIT_S)
@@ -67,6 +76,7 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
                 if message.WhichOneof("message") == "done":
                     break
             incoming.join()
+            incoming.raise_fault()
             log(_LOGGER, logging.INFO, "feed_closed", f"{peer.label} has ended its stream", site=peer.name)
 
     @guarded(Role.SITE)
@@ -80,7 +90,7 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
         if self._predictions is None:
             raise MpleError(ErrorCode.WRONG_PHASE, "there is no trained network yet")
         plan, predictor = self._predictions
-        for request in request_iterator:
+        for request in PacedMessages(request_iterator, context, self._idle_s):
             _same_plan(plan, request.plan_sha256)
             yield predictor.answer(request.batch, peer.name)
 
@@ -119,6 +129,7 @@ class _Incoming:
             self._fault = fault
         finally:
             self.ended = True
+            self._intake.wake()
 
 
 def _same_plan(plan: RunPlan, theirs: bytes) -> None:

@@ -21,7 +21,7 @@ from compute_node.checkpoint import Checkpoint, CheckpointFolder, Position
 from compute_node.epoch_record import EpochRecord
 from compute_node.features import features
 from compute_node.intake import Intake
-from compute_node.layer_bank import LayerBank
+from compute_node.layer_bank import ErasedKeyError, LayerBank
 from compute_node.run_files import EpochMetrics, MetricsFile, StepMetrics
 from compute_node.sample_cache import CachedSamples, SampleCache
 from mple.model import TrunkTrainer
@@ -127,7 +127,7 @@ class TrainingRun:
             samples = (coming or ahead.submit(self._samples, epoch, step)).result()
             self.idle_seconds += time.monotonic() - waited
             coming = ahead.submit(self._samples, epoch, step + 1) if step + 1 < steps else None
-            loss = self._train(samples.cached) if len(samples.numbers) >= _LEAST_SAMPLES else None
+            samples, loss = self._train_step(epoch, step, samples)
             record.took(step, samples.numbers, loss)
             if loss is not None:
                 self.samples_trained += len(samples.numbers)
@@ -175,8 +175,24 @@ class TrainingRun:
         self._steps_kept, self._kept_at = steps, time.monotonic()
 
     def _samples(self, epoch: int, step: int) -> _Step:
-        numbers = self._intake.wait_for(common_pb2.SPLIT_TRAIN, self._sampler.step(epoch, step))
-        return _Step(numbers, self._cache.read(common_pb2.SPLIT_TRAIN, numbers))
+        return self._read(common_pb2.SPLIT_TRAIN, self._sampler.step(epoch, step))
+
+    def _read(self, split: common_pb2.Split, wanted: NDArray[np.int64]) -> _Step:
+        while True:
+            numbers = self._intake.wait_for(split, wanted)
+            try:
+                return _Step(numbers, self._cache.read(split, numbers))
+            except KeyError:
+                continue  # some were erased with a revoked key in between, and are asked for anew
+
+    def _train_step(self, epoch: int, step: int, samples: _Step) -> tuple[_Step, float | None]:
+        """The samples that were trained on and the loss, None when they are too few."""
+        while len(samples.numbers) >= _LEAST_SAMPLES:
+            try:
+                return samples, self._train(samples.cached)
+            except ErasedKeyError:  # revoked since they were read
+                samples = self._samples(epoch, step)
+        return samples, None
 
     def _train(self, samples: CachedSamples) -> float:
         return self._trainer.step(self._features(samples), torch.from_numpy(samples.labels_B))
@@ -196,13 +212,8 @@ class TrainingRun:
             if self._stop.is_set():
                 raise StoppedError
             wanted: NDArray[np.int64] = np.arange(low, min(low + _SCORED_AT_ONCE, self._tests), dtype=np.int64)
-            waited = time.monotonic()
-            numbers = self._intake.wait_for(common_pb2.SPLIT_TEST, wanted)
-            self.idle_seconds += time.monotonic() - waited
-            if len(numbers):
-                samples = self._cache.read(common_pb2.SPLIT_TEST, numbers)
-                logits_TC[numbers] = self._trainer.logits(self._features(samples)).numpy()
-                scored_T[numbers] = True
+            numbers = self._logits(wanted, logits_TC)
+            scored_T[numbers] = True
         waited = time.monotonic()
         scores = self._intake.scores(epoch + 1, logits_TC, scored_T)
         self.idle_seconds += time.monotonic() - waited
@@ -212,6 +223,20 @@ class TrainingRun:
             return None, None, silent
         correct, loss_sum = (sum(part) for part in zip(*((s.correct, s.loss_sum) for s in scores.values()), strict=True))
         return correct / samples_scored, loss_sum / samples_scored, silent
+
+    def _logits(self, wanted: NDArray[np.int64], logits_TC: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Fill in the rows of the wanted test samples that are here, and return their numbers."""
+        while True:
+            waited = time.monotonic()
+            samples = self._read(common_pb2.SPLIT_TEST, wanted)
+            self.idle_seconds += time.monotonic() - waited
+            if not len(samples.numbers):
+                return samples.numbers
+            try:
+                logits_TC[samples.numbers] = self._trainer.logits(self._features(samples.cached)).numpy()
+            except ErasedKeyError:  # revoked since they were read
+                continue
+            return samples.numbers
 
     def _step_metrics(self, epoch: int, step: int, line: _LineTimer) -> StepMetrics:
         elapsed_s = max(1e-9, time.monotonic() - line.began)

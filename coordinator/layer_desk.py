@@ -7,10 +7,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from coordinator.key_changes import usable_keys
 from coordinator.layer_review import LayerReview, ReferenceLayer
 from coordinator.layer_store import check_begin, gave_way
 from coordinator.phases import LayerAccepted
 from coordinator.run import Run
+from coordinator.site_keys import RotationAccepted
 from mple.rpc import ErrorCode, MpleError, Party
 from mple.v1 import coordinator_pb2
 
@@ -30,7 +32,7 @@ class LayerDesk:
             MpleError: As `coordinator.layer_store.check_begin`, or WRONG_PHASE, RUN_FAILED.
         """
         self._run.require_unfailed()
-        check_begin(self._run.plan, caller.name, request)
+        check_begin(self._run.plan, caller.name, request, usable_keys(self._run, caller.name))
         return self._run.layers.begin(request.header)
 
     def upload(self, caller: Party, messages: Iterator[coordinator_pb2.UploadLayerRequest]) -> None:
@@ -54,7 +56,7 @@ class LayerDesk:
 
         Raises:
             MpleError: LAYER_REJECTED; the layer is deleted then. LAYER_OFFSET when its site has announced another
-                meanwhile.
+                meanwhile, KEY_CHANGE_REFUSED when a rotated key's layer comes too late.
         """
         run, review, site = self._run, self._reviewer(), header.key_ref.site
         with review.lock:
@@ -70,7 +72,7 @@ class LayerDesk:
                 raise
             with run.file.transaction():
                 run.layers.mark_released(header.sha256)
-                run.advance(LayerAccepted(site))
+                run.advance(_accepted(run, header))
 
     def download(
         self, request: coordinator_pb2.DownloadLayerRequest
@@ -101,3 +103,10 @@ class LayerDesk:
             return None
         path = self._run.layers.path(first.header.sha256)
         return ReferenceLayer(first.header.key_ref.site, path, len(self._run.state().released))
+
+
+def _accepted(run: Run, header: coordinator_pb2.LayerHeader) -> LayerAccepted | RotationAccepted:
+    site, epoch = header.key_ref.site, header.key_ref.epoch
+    if epoch == run.plan.site(site).key_epoch:
+        return LayerAccepted(site)
+    return RotationAccepted(site, epoch)

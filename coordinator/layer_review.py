@@ -1,5 +1,5 @@
 """Review of a layer before its release: readable, of the plan's shape, finite, of the stem's norm, and in agreement
-with the other sites' layers, all without knowing a key.
+with the layer that was released first, all without knowing a key: a site's next key gives other values, yet agrees.
 
 Not caught: differences below float32 rounding (a flipped low bit of a value), and a layer that is right but belongs to
 another key than its site morphs with. Layers of uniform cores are checked for shape and finiteness only.
@@ -53,7 +53,7 @@ class LayerReview:
             probe: Secret of the run that the compared vector is drawn from: who knew it could please it.
         """
         self._plan, self._stem, self._probe = plan, stem, probe
-        self._response: tuple[str, Tensor] | None = None
+        self._response: tuple[Path, Tensor] | None = None
         self.lock = threading.Lock()
         """Held from `check` to the release, so that layers are compared in the order of their release."""
 
@@ -72,8 +72,8 @@ class LayerReview:
             log(_LOGGER, logging.WARNING, "layer_unchecked", text, site=site)
             return
         response = consistency_response(layer, self._probe)
-        if reference is None or reference.site == site:
-            self._response = (site, response)
+        if reference is None or reference.path == path:
+            self._response = (path, response)
             return
         deviation = response_deviation(self._reference_response(reference), response)
         if not deviation <= CONSISTENCY_TOLERANCE:
@@ -87,8 +87,8 @@ class LayerReview:
         )
 
     def _reference_response(self, reference: ReferenceLayer) -> Tensor:
-        if self._response is None or self._response[0] != reference.site:
-            self._response = (reference.site, consistency_response(self._read(reference.path), self._probe))
+        if self._response is None or self._response[0] != reference.path:
+            self._response = (reference.path, consistency_response(self._read(reference.path), self._probe))
         return self._response[1]
 
     def _read(self, path: Path) -> AugmentedLayer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from coordinator.state_file import StateFile, as_bytes
 from mple.plan import Custody, RunPlan
 from mple.plan.key_refs import key_ref
 from mple.rpc import ErrorCode, MpleError
-from mple.v1 import coordinator_pb2
+from mple.v1 import common_pb2, coordinator_pb2
 from mple.wire.layer_file import file_sha256
 
 CHUNK_BYTES = 512 * 1024
@@ -32,8 +32,19 @@ class StoredLayer:
     released: bool
 
 
-def check_begin(plan: RunPlan, site: str, request: coordinator_pb2.BeginLayerRequest) -> None:
+def check_begin(
+    plan: RunPlan,
+    site: str,
+    request: coordinator_pb2.BeginLayerRequest,
+    keys: Collection[common_pb2.KeyRef] | None = None,
+) -> None:
     """Check what a site announces of its layer.
+
+    Args:
+        plan: The run's plan.
+        site: The site, by its certificate.
+        request: As received.
+        keys: The site's keys that may have a layer, by default the plan's alone.
 
     Raises:
         MpleError: PLAN_HASH_MISMATCH, UNKNOWN_KEY_REF, or LAYER_REJECTED for an impossible size or digest.
@@ -46,11 +57,11 @@ def check_begin(plan: RunPlan, site: str, request: coordinator_pb2.BeginLayerReq
     if plan.custody is Custody.ESCROW:
         raise MpleError(ErrorCode.LAYER_REJECTED, "in escrow custody the coordinator builds the layers")
     header = request.header
-    if header.key_ref != key_ref(plan, site):
+    if header.key_ref not in ((key_ref(plan, site),) if keys is None else keys):
         raise MpleError(
             ErrorCode.UNKNOWN_KEY_REF,
             f"site {site} announces a layer of {header.key_ref.site[:80]!r}, epoch {header.key_ref.epoch}, key "
-            f"{header.key_ref.fingerprint.hex()[:16]}; its key in the plan is another",
+            f"{header.key_ref.fingerprint.hex()[:16]}; its key in the plan is another, and it has rotated to none such",
         )
     weight = layer_weight_bytes(plan)
     if not weight < header.total_bytes <= weight + MOST_HEADER_BYTES:
@@ -71,14 +82,14 @@ class LayerStore:
         self._lock = threading.Lock()
         self._writer: dict[bytes, Upload] = {}
 
-    def of_site(self, site: str) -> StoredLayer | None:
-        """What a site has announced."""
-        rows = self._file.rows("SELECT header, released FROM layers WHERE site = ?", site)
+    def of_key(self, site: str, epoch: int) -> StoredLayer | None:
+        """What a site has announced for one of its keys."""
+        rows = self._file.rows("SELECT header, released FROM key_layers WHERE site = ? AND epoch = ?", site, epoch)
         return _stored(rows[0]) if rows else None
 
     def with_digest(self, sha256: bytes) -> StoredLayer | None:
         """The layer of a digest."""
-        rows = self._file.rows("SELECT header, released FROM layers WHERE sha256 = ?", sha256)
+        rows = self._file.rows("SELECT header, released FROM key_layers WHERE sha256 = ?", sha256)
         return _stored(rows[0]) if rows else None
 
     def path(self, sha256: bytes) -> Path:
@@ -88,27 +99,31 @@ class LayerStore:
     def begin(self, header: coordinator_pb2.LayerHeader) -> int:
         """Announce a checked layer and return how many of its bytes are here.
 
-        A site's earlier layer that was not released gives way.
+        The site's earlier layers that were not released give way.
 
         Raises:
-            MpleError: LAYER_REJECTED when the site's released layer is another, or another site announced these bytes.
+            MpleError: LAYER_REJECTED when the key's released layer is another, or these bytes were announced for
+                another key.
         """
-        site = header.key_ref.site
+        site, epoch = header.key_ref.site, header.key_ref.epoch
         with self._lock, self._file.transaction() as connection:
-            before, same = self.of_site(site), self.with_digest(header.sha256)
-            if same is not None and same.header.key_ref.site != site:
-                raise MpleError(ErrorCode.LAYER_REJECTED, "another site has announced a layer of the same bytes")
+            before, same = self.of_key(site, epoch), self.with_digest(header.sha256)
+            if same is not None and same.header.key_ref != header.key_ref:
+                who = "this site" if same.header.key_ref.site == site else "another site"
+                text = f"{who} has announced a layer of the same bytes for another key"
+                raise MpleError(ErrorCode.LAYER_REJECTED, text)
             if before is not None and before.released and before.header != header:
                 raise MpleError(
                     ErrorCode.LAYER_REJECTED,
                     f"layer {before.header.sha256.hex()[:16]} of site {site} is already released, and this is another",
                 )
             if before is None or before.header != header:
-                if before is not None:
-                    self._remove(before.header.sha256)
+                for row in self._file.rows("SELECT sha256 FROM key_layers WHERE site = ? AND released = 0", site):
+                    self._remove(as_bytes(row[0]))
+                connection.execute("DELETE FROM key_layers WHERE site = ? AND released = 0", (site,))
                 connection.execute(
-                    "INSERT OR REPLACE INTO layers VALUES (?, ?, ?, 0)",
-                    (site, header.sha256, header.SerializeToString(deterministic=True)),
+                    "INSERT INTO key_layers VALUES (?, ?, ?, ?, 0)",
+                    (site, epoch, header.sha256, header.SerializeToString(deterministic=True)),
                 )
             return self._present(header)
 
@@ -185,8 +200,20 @@ class LayerStore:
     def reject(self, sha256: bytes) -> None:
         """Delete a layer that did not pass review; its site may announce another."""
         with self._lock, self._file.transaction() as connection:
-            connection.execute("DELETE FROM layers WHERE sha256 = ? AND released = 0", (sha256,))
+            connection.execute("DELETE FROM key_layers WHERE sha256 = ? AND released = 0", (sha256,))
             self._remove(sha256)
+
+    def erase(self, site: str, epoch: int) -> int:
+        """Delete the layer of a revoked key and return the size of its file, 0 when there was none."""
+        with self._lock, self._file.transaction() as connection:
+            stored = self.of_key(site, epoch)
+            if stored is None:
+                return 0
+            path = self.path(stored.header.sha256)
+            size = path.stat().st_size if path.exists() else 0
+            connection.execute("DELETE FROM key_layers WHERE site = ? AND epoch = ?", (site, epoch))
+            self._remove(stored.header.sha256)
+            return size
 
     def mark_released(self, sha256: bytes) -> None:
         """Let the compute node have the layer.
@@ -196,15 +223,16 @@ class LayerStore:
         """
         with self._file.transaction() as connection:
             cursor = connection.execute(
-                "UPDATE layers SET released = (SELECT MAX(released) + 1 FROM layers) WHERE sha256 = ? AND released = 0",
+                "UPDATE key_layers SET released = (SELECT MAX(released) + 1 FROM key_layers) "
+                "WHERE sha256 = ? AND released = 0",
                 (sha256,),
             )
             if cursor.rowcount != 1:
                 raise gave_way()
 
     def first_released(self) -> StoredLayer | None:
-        """The layer that was released before all others; `released` counts up from 1."""
-        rows = self._file.rows("SELECT header, released FROM layers WHERE released = 1")
+        """Of the layers that are here, the one that was released before all others; `released` counts up from 1."""
+        rows = self._file.rows("SELECT header, released FROM key_layers WHERE released > 0 ORDER BY released LIMIT 1")
         return _stored(rows[0]) if rows else None
 
     def chunks(self, sha256: bytes, offset: int) -> Iterator[coordinator_pb2.DownloadLayerResponse]:
@@ -215,7 +243,8 @@ class LayerStore:
         """
         stored = self.with_digest(sha256)
         if stored is None or not stored.released:
-            raise MpleError(ErrorCode.UNKNOWN_KEY_REF, f"no released layer has the digest {sha256.hex()[:16]}")
+            text = f"no released layer has the digest {sha256.hex()[:16]}; its key may be revoked"
+            raise MpleError(ErrorCode.UNKNOWN_KEY_REF, text)
         total = stored.header.total_bytes
         if offset > total:
             raise MpleError(ErrorCode.LAYER_OFFSET, f"offset {offset} of a layer file of {total} bytes")

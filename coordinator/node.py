@@ -22,11 +22,11 @@ from mple.node import run_node
 from mple.node.logs import log, open_log
 from mple.plan import CoordinatorSettings
 from mple.rpc import Role, TlsFiles, build_server, own_party
+from mple.rpc.node_service import add_node_service
 from mple.v1 import coordinator_pb2_grpc
 
 _LOGGER = logging.getLogger("mple.coordinator")
 _NEWS_GRACE_S = 5.0
-_TOTALS_GRACE_S = 15.0
 _STOP_GRACE_S = 2.0
 _POLL_S = 0.2
 
@@ -62,6 +62,7 @@ def serve(settings: CoordinatorSettings, stop: threading.Event) -> ExitCode:
         # Each party may watch and move a layer, and hold a broken stream that is not noticed yet.
         built = build_server(settings.listen, tls, ledger, streams=3 * (len(settings.run.sites) + 1))
         coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(service, built.server)
+        add_node_service(built.server, me)
         built.start()
         log(_LOGGER, logging.INFO, "listening", f"listening on {built.address}", run_id=run.run_id)
         try:
@@ -89,7 +90,7 @@ def _follow(
             run.file.changed.wait(_POLL_S)
     state = run.state()
     failed = state.phase is Phase.FAILED
-    _let_all_know(run, service, totals_due=not failed, stop=stop)
+    _let_all_know(run, service, settings, stop)
     if settings.stay:
         log(_LOGGER, logging.INFO, "staying", "the run has ended; serving until stopped")
         stop.wait()
@@ -97,21 +98,25 @@ def _follow(
     return ExitCode.RUN_FAILED if failed else ExitCode.DONE
 
 
-def _let_all_know(run: Run, service: CoordinatorService, *, totals_due: bool, stop: threading.Event) -> None:
-    """Wait a while for every party to have the last event, and for the sites' ledger totals."""
+def _let_all_know(run: Run, service: CoordinatorService, settings: CoordinatorSettings, stop: threading.Event) -> None:
+    """Wait a while for every party to have the last event, and after a finished run for its ledger totals.
+
+    Totals are kept and say the same as an event sent; so a coordinator that was killed meanwhile waits for nobody in
+    vain, and a party that was killed meanwhile has time to come back.
+    """
     last = run.log.last_sequence()
     state = run.state()
-    sites = {f"site/{site}" for site in state.joined}
-    parties = sites | ({f"compute/{run.settings.run.compute}"} if state.compute_joined else set())
+    finished = state.phase is Phase.FINISHED
+    parties = {f"site/{site}" for site in state.joined}
+    parties |= {f"compute/{run.settings.run.compute}"} if state.compute_joined else set()
+    grace_s = settings.farewell_s if finished else _NEWS_GRACE_S
     began = time.monotonic()
     while not stop.is_set():
-        silent = parties - service.seen_by(last)
-        missing = sites - run.totals_from() if totals_due else set()
-        grace_s = _NEWS_GRACE_S if silent else _TOTALS_GRACE_S
-        if not silent and not missing:
+        missing = parties - (run.totals_from() if finished else service.seen_by(last))
+        if not missing:
             return
         if time.monotonic() - began >= grace_s:
-            text = f"ending without {', '.join(sorted(silent | missing))}"
+            text = f"ending without {', '.join(sorted(missing))}"
             log(_LOGGER, logging.WARNING, "unheard", f"{text}: not all know that the run has ended")
             return
         stop.wait(_POLL_S / 2)

@@ -7,9 +7,23 @@ No clock, socket, thread or file: `coordinator.run` keeps the state and carries 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from enum import StrEnum
 
+from coordinator.site_keys import (
+    AnnounceErasure,
+    AnnounceKey,
+    ErasureReported,
+    KeyAnnounced,
+    KeyEvent,
+    Keys,
+    KeyState,
+    KeyWithdrawn,
+    RotationAccepted,
+    RotationStored,
+    SiteKey,
+    step_keys,
+)
 from mple.rpc import ErrorCode, MpleError
 
 
@@ -45,6 +59,9 @@ class StemOffered:
 @dataclass(frozen=True, slots=True)
 class PlanAgreed:
     """The plan is made and published."""
+
+    keys: tuple[SiteKey, ...] = ()
+    """The keys that it names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +118,9 @@ Event = (
     | EpochReported
     | TrainingDone
     | PartyFailed
+    | KeyEvent
 )
+_KEY_EVENTS = (KeyAnnounced, RotationAccepted, RotationStored, KeyWithdrawn, ErasureReported)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +170,17 @@ class BuildLayers:
     """In escrow custody, all keys are here: build the layers."""
 
 
-Consequence = AnnounceParty | AnnouncePhase | AnnounceLayer | AnnounceEpoch | AnnounceFault | MakePlan | BuildLayers
+Consequence = (
+    AnnounceParty
+    | AnnouncePhase
+    | AnnounceLayer
+    | AnnounceEpoch
+    | AnnounceFault
+    | MakePlan
+    | BuildLayers
+    | AnnounceKey
+    | AnnounceErasure
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,6 +191,8 @@ class RunState:
     escrow: bool
     stem_due: bool
     """Whether the compute node must offer a stem."""
+    proceed: bool = False
+    """Whether training goes on when a site has failed."""
     phase: Phase = Phase.GATHERING
     reason: str = ""
     """Why the run has failed."""
@@ -170,6 +201,8 @@ class RunState:
     stem_offered: bool = False
     keys_sealed: frozenset[str] = frozenset()
     released: frozenset[str] = frozenset()
+    keys: Keys = ()
+    """Keys of all sites: the plan's, then rotated ones in the order of their announcement."""
 
     @property
     def ended(self) -> bool:
@@ -199,6 +232,7 @@ class RunState:
     def to_json(self) -> bytes:
         """The state as text; `from_json` reads it back as an equal state."""
         fields = {name: getattr(self, name) for name in self.__slots__}
+        fields["keys"] = [astuple(key) for key in self.keys]
         return json.dumps(
             {name: sorted(value) if isinstance(value, frozenset) else value for name, value in fields.items()},
             sort_keys=True,
@@ -212,6 +246,7 @@ class RunState:
             sites=tuple(raw["sites"]),
             escrow=raw["escrow"],
             stem_due=raw["stem_due"],
+            proceed=raw["proceed"],
             phase=Phase(raw["phase"]),
             reason=raw["reason"],
             joined=frozenset(raw["joined"]),
@@ -219,6 +254,7 @@ class RunState:
             stem_offered=raw["stem_offered"],
             keys_sealed=frozenset(raw["keys_sealed"]),
             released=frozenset(raw["released"]),
+            keys=tuple(SiteKey(site, epoch, print_, KeyState(state)) for site, epoch, print_, state in raw["keys"]),
         )
 
 
@@ -233,7 +269,7 @@ def step(state: RunState, event: Event) -> Step:
 
     Raises:
         MpleError: WRONG_PHASE when the event is not due in this phase, RUN_FAILED when the run has already failed,
-            UNKNOWN_SITE for a site that is not of the run.
+            UNKNOWN_SITE for a site that is not of the run, and what `step_keys` says of a change of keys.
     """
     if isinstance(event, PartyFailed):
         return _failed(state, event)
@@ -241,6 +277,8 @@ def step(state: RunState, event: Event) -> Step:
         raise MpleError(ErrorCode.RUN_FAILED, state.reason)
     if isinstance(event, SiteJoined | KeySealed | LayerAccepted) and event.site not in state.sites:
         raise MpleError(ErrorCode.UNKNOWN_SITE, f"site/{event.site}")
+    if isinstance(event, _KEY_EVENTS):
+        return _keys_changed(state, event)
     if _known(state, event):
         return state, ()
     if state.phase is Phase.GATHERING:
@@ -282,8 +320,8 @@ def _gathering(state: RunState, event: Event) -> Step:
             state, news = replace(state, compute_joined=True), (AnnounceParty(f"compute/{compute}"),)
         case StemOffered() if state.stem_due:
             state = replace(state, stem_offered=True)
-        case PlanAgreed() if state.gathered:
-            return _enter(state, Phase.SETUP)
+        case PlanAgreed(keys) if state.gathered:
+            return _enter(replace(state, keys=keys), Phase.SETUP)
         case _:
             raise _wrong(state, event)
     return state, (*news, MakePlan()) if state.gathered else news
@@ -310,6 +348,15 @@ def _training(state: RunState, event: Event) -> Step:
     raise _wrong(state, event)
 
 
+def _keys_changed(state: RunState, event: KeyEvent) -> Step:
+    if state.phase not in (Phase.TRAINING, Phase.FINISHED):
+        raise MpleError(ErrorCode.KEY_CHANGE_REFUSED, f"the run is {state.phase}; keys change once it trains")
+    if event.site not in state.sites:
+        raise MpleError(ErrorCode.UNKNOWN_SITE, f"site/{event.site}")
+    keys, news = step_keys(state.keys, event, training=state.phase is Phase.TRAINING, escrow=state.escrow)
+    return replace(state, keys=keys), news
+
+
 def _enter(state: RunState, phase: Phase) -> Step:
     return replace(state, phase=phase), (AnnouncePhase(phase),)
 
@@ -318,6 +365,8 @@ def _failed(state: RunState, event: PartyFailed) -> Step:
     if state.ended:
         return state, ()
     reason = f"{event.party}: {event.text}"
+    if state.proceed and state.phase is Phase.TRAINING and event.party.startswith("site/"):
+        return state, (AnnounceFault(event.party, event.text),)
     return (
         replace(state, phase=Phase.FAILED, reason=reason),
         (AnnounceFault(event.party, event.text), AnnouncePhase(Phase.FAILED, reason)),

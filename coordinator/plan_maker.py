@@ -58,6 +58,7 @@ def make_plan(
                 model=settings.model,
                 training=settings.training,
                 normalisation=settings.normalisation,
+                absence=settings.absence,
             )
         except PlanError:
             raise

@@ -15,6 +15,10 @@ _MOST_SIDE = 4096
 _MOST_CHANNELS = 64
 _MOST_CLASSES = 65_535
 _MOST_CLASS_NAME = 200
+_MOST_IMAGES = 5_000_000
+"""Of one split: the compute node's index takes some 30 bytes for each, whether the image ever comes or not."""
+_MOST_LOGITS = 250_000_000
+"""Test images x classes, 1 GB of scores at the compute node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,13 @@ def check_site_profile(
         raise MpleError(ErrorCode.BATCH_MALFORMED, f"class names must have 1 to {_MOST_CLASS_NAME} characters")
     if profile.train_images < 1:
         raise MpleError(ErrorCode.EMPTY_SITE, f"{party.label} brings {profile.train_images} training images")
+    images = (profile.train_images, profile.test_images)
+    if max(images) > _MOST_IMAGES or profile.test_images * len(names) > _MOST_LOGITS:
+        raise MpleError(
+            ErrorCode.BATCH_MALFORMED,
+            f"{images[0]} training and {images[1]} test images of {len(names)} classes; allowed are {_MOST_IMAGES} of "
+            f"a split, and {_MOST_LOGITS} scores of test images",
+        )
     if first is not None:
         _compare(party.name, profile, *first)
 

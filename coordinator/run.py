@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from coordinator.envelopes import Envelopes, check_envelope
 from coordinator.event_log import EventLog
+from coordinator.key_events import tell_of_key
 from coordinator.layer_store import LayerStore
 from coordinator.phases import (
     AnnounceEpoch,
@@ -39,11 +40,12 @@ from coordinator.phases import (
 )
 from coordinator.plan_maker import make_plan
 from coordinator.registry import Registry, check_expected, check_site_profile, check_stem_digest, check_version
+from coordinator.site_keys import AnnounceErasure, AnnounceKey, SiteKey
 from coordinator.state_file import StateFile, as_text
 from mple.model import Stem, StemError
 from mple.model.stem import MOST_BYTES
 from mple.node.logs import log
-from mple.plan import CoordinatorSettings, Custody, PlanError, RunPlan
+from mple.plan import AbsencePolicy, CoordinatorSettings, Custody, PlanError, RunPlan
 from mple.rpc import ErrorCode, MpleError, Party, Role
 from mple.v1 import coordinator_pb2
 
@@ -84,10 +86,11 @@ class Run:
             sites=settings.run.sites,
             escrow=settings.run.custody is Custody.ESCROW,
             stem_due=settings.model.stem == "offered",
+            proceed=settings.absence.policy is AbsencePolicy.PROCEED,
         )
         with file.transaction():
             if file.fact("state") is None:
-                file.keep_fact("run_id", secrets.token_hex(6).encode())
+                file.keep_fact("run_id", (settings.run.run_id or secrets.token_hex(6)).encode())
                 file.keep_fact("coordinator", me.uri.encode())
                 file.keep_fact("state", fresh.to_json())
         self._require_same(fresh)
@@ -256,7 +259,8 @@ class Run:
         """
         figures = (done.loss, done.test_accuracy, done.seconds)
         epochs = self.plan.training.epochs
-        if not 1 <= done.epoch <= epochs or not all(map(math.isfinite, figures)) or done.test_accuracy > 1:
+        can_be = all(map(math.isfinite, figures)) and done.test_accuracy <= 1 and min(done.loss, done.seconds) >= 0
+        if not 1 <= done.epoch <= epochs or not can_be:
             raise MpleError(ErrorCode.BATCH_MALFORMED, f"epoch {done.epoch} of {epochs} with figures {figures}")
         with self.file.transaction():
             if done.epoch > int(self.file.fact("epochs_done") or b"0"):
@@ -282,11 +286,12 @@ class Run:
             self.file.keep_fact("model_sha256", digest)
 
     def report_totals(self, caller: Party, totals: coordinator_pb2.LedgerTotals) -> None:
-        """A site's own sums over its ledger."""
+        """A party's own sums over its ledger, by which it also says that it knows of the run's end."""
         self.file.keep_fact(f"totals/{caller.label}", totals.SerializeToString(deterministic=True))
+        log(_LOGGER, logging.INFO, "goodbye", f"{caller.label} has told its sums", party=caller.label)
 
     def totals_from(self) -> set[str]:
-        """Labels of the sites whose sums are here."""
+        """Labels of the parties whose sums are here."""
         rows = self.file.rows("SELECT name FROM facts WHERE name LIKE 'totals/%'")
         return {as_text(row[0]).removeprefix("totals/") for row in rows}
 
@@ -302,6 +307,7 @@ class Run:
         state, settings, text = self.state(), self.settings, self.file.fact("plan")
         same = {
             "coordinator": self.file.fact("coordinator") == self.me.uri.encode(),
+            "run.run_id": settings.run.run_id in ("", self.run_id),
             "run.sites": state.sites == fresh.sites,
             "run.custody": state.escrow == fresh.escrow,
             "model.stem": state.stem_due == fresh.stem_due,
@@ -309,7 +315,7 @@ class Run:
         if text is not None:
             plan = RunPlan.from_json(text)
             same["run.compute"] = plan.compute == settings.run.compute
-            for name in ("morph", "wire", "model", "training", "normalisation"):
+            for name in ("morph", "wire", "model", "training", "normalisation", "absence"):
                 same[name] = getattr(plan, name) == getattr(settings, name)
         changed = [name for name, equal in same.items() if not equal]
         if changed:
@@ -337,7 +343,7 @@ class Run:
                 log(_LOGGER, logging.INFO, "phase", f"the run is {phase}: {reason}".rstrip(": "), phase=phase)
                 self._on_phase(phase)
             case AnnounceLayer(site):
-                stored = self.layers.of_site(site)
+                stored = self.layers.of_key(site, self.plan.site(site).key_epoch)
                 assert stored is not None, site
                 self.log.append(
                     coordinator_pb2.WatchResponse(layer_released=coordinator_pb2.LayerReleased(header=stored.header))
@@ -351,6 +357,8 @@ class Run:
             case AnnounceFault(party, text):
                 self.log.append(coordinator_pb2.WatchResponse(fault=coordinator_pb2.Fault(party=party, text=text)))
                 log(_LOGGER, logging.ERROR, "party_failed", f"{party}: {text}", party=party)
+            case AnnounceKey() | AnnounceErasure():
+                tell_of_key(consequence, self.log, self.layers, f"compute/{self.settings.run.compute}")
             case MakePlan():
                 self._make_plan()
             case BuildLayers():
@@ -378,4 +386,4 @@ class Run:
         )
         self.log.append(coordinator_pb2.WatchResponse(plan_made=made))
         log(_LOGGER, logging.INFO, "plan", f"plan {plan.sha256().hex()[:16]} of {len(plan.sites)} sites")
-        self.advance(PlanAgreed())
+        self.advance(PlanAgreed(tuple(SiteKey(one.name, one.key_epoch, one.key_fingerprint) for one in plan.sites)))

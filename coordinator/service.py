@@ -8,24 +8,41 @@ from collections.abc import Iterator
 
 import grpc
 
+from coordinator.key_changes import report_key_erased, report_key_stored, revoke_key, rotate_key
 from coordinator.layer_desk import LayerDesk
 from coordinator.run import Run
 from mple.node.coordinator_line import ended
 from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
+from mple.rpc.pace import MESSAGE_IDLE_S, PacedMessages
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
 
 _REPORTS = {
     Role.SITE: {"failure", "ledger_totals"},
-    Role.COMPUTE: {"layers_stored", "epoch_done", "training_done", "failure"},
+    Role.COMPUTE: {
+        "layers_stored",
+        "epoch_done",
+        "training_done",
+        "failure",
+        "ledger_totals",
+        "key_stored",
+        "key_erased",
+    },
 }
 
 
 class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
     """Serves one run; the caller is who its certificate says."""
 
-    def __init__(self, run: Run, desk: LayerDesk) -> None:
+    def __init__(self, run: Run, desk: LayerDesk, *, idle_s: float = MESSAGE_IDLE_S) -> None:
+        """Serve.
+
+        Args:
+            run: The run.
+            desk: Its layers.
+            idle_s: Longest wait for the next chunk of an upload.
+        """
         self.consortium = run.me.consortium
-        self._run, self._desk = run, desk
+        self._run, self._desk, self._idle_s = run, desk, idle_s
         self._seen: dict[str, int] = {}
         self._seen_lock = threading.Lock()
 
@@ -48,6 +65,11 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
     ) -> Iterator[coordinator_pb2.WatchResponse]:
         """Events after a number, then new ones; ends with the run."""
         self._run.require_joined(caller)
+        newest = self._run.log.last_sequence()
+        if request.after_sequence > newest:
+            raise MpleError(
+                ErrorCode.BATCH_MALFORMED, f"events after number {request.after_sequence}; the newest is {newest}"
+            )
         context.add_callback(self._run.log.wake)
         for event in self._run.log.follow(request.after_sequence, context.is_active):
             # Before it is sent: a party that breaks off once it has the last event does not let this go on.
@@ -101,12 +123,12 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
     def UploadLayer(
         self,
         request: Iterator[coordinator_pb2.UploadLayerRequest],
-        _context: grpc.ServicerContext,
+        context: grpc.ServicerContext,
         caller: Party,
     ) -> coordinator_pb2.UploadLayerResponse:
         """Takes a layer's bytes, reviews and releases it."""
         self._run.require_joined(caller)
-        self._desk.upload(caller, request)
+        self._desk.upload(caller, PacedMessages(request, context, self._idle_s))
         return coordinator_pb2.UploadLayerResponse(released=True)
 
     @guarded(Role.COMPUTE)
@@ -137,9 +159,31 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
             self._run.report_epoch(request.epoch_done)
         elif kind == "training_done":
             self._run.report_training_done(request.training_done)
+        elif kind == "key_stored":
+            report_key_stored(self._run, request.key_stored)
+        elif kind == "key_erased":
+            report_key_erased(self._run, request.key_erased)
         else:
             self._run.report_totals(caller, request.ledger_totals)
         return coordinator_pb2.ReportResponse()
+
+    @guarded(Role.SITE)
+    def RotateKey(
+        self, request: coordinator_pb2.RotateKeyRequest, _context: grpc.ServicerContext, caller: Party
+    ) -> coordinator_pb2.RotateKeyResponse:
+        """Takes note of a site's next key."""
+        self._run.require_joined(caller)
+        rotate_key(self._run, caller, request)
+        return coordinator_pb2.RotateKeyResponse()
+
+    @guarded(Role.SITE)
+    def RevokeKey(
+        self, request: coordinator_pb2.RevokeKeyRequest, _context: grpc.ServicerContext, caller: Party
+    ) -> coordinator_pb2.RevokeKeyResponse:
+        """Withdraws a key that its site has replaced."""
+        self._run.require_joined(caller)
+        revoke_key(self._run, caller, request)
+        return coordinator_pb2.RevokeKeyResponse()
 
 
 def _certificate_der(context: grpc.ServicerContext) -> bytes:

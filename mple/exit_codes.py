@@ -15,5 +15,7 @@ class ExitCode(IntEnum):
     """A party could not be reached in time, or its certificate or ours was refused."""
     INTERNAL = 5
     """A fault of this program; the log has the details."""
+    STORAGE = 6
+    """The node can't write to its disk: make room and start it again with the same command."""
     INTERRUPTED = 130
     """Stopped by Ctrl-C or SIGTERM."""

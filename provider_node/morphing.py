@@ -20,15 +20,21 @@ from mple.wire import Batch, EncodedSamples, codec_named
 class MorphedImages:
     """A site's images as the plan wants them sent.
 
-    Guarantees: a sample's codes are the same at every release; labels leave in permuted form and for the train split
-    only.
+    Guarantees: a sample's codes are the same at every release under one key; labels leave in permuted form and for the
+    train split only.
     """
 
     def __init__(
-        self, dataset: Dataset, plan: RunPlan, site: str, key: MorphKey, label_order: NDArray[np.int64]
+        self,
+        dataset: Dataset,
+        plan: RunPlan,
+        site: str,
+        key: MorphKey,
+        label_order: NDArray[np.int64],
+        key_epoch: int | None = None,
     ) -> None:
         self._splits = {common_pb2.SPLIT_TRAIN: dataset.train, common_pb2.SPLIT_TEST: dataset.test}
-        self._pictures = PictureMorpher(plan, site, key)
+        self._pictures = PictureMorpher(plan, site, key, key_epoch)
         self._permuted_label = np.argsort(label_order).astype(np.uint16)
 
     def batch(self, split: common_pb2.Split, samples: Sequence[int]) -> Batch:
@@ -43,12 +49,19 @@ class MorphedImages:
 class PictureMorpher:
     """Pictures under a plan and a site's key, whichever pictures they are."""
 
-    def __init__(self, plan: RunPlan, site: str, key: MorphKey) -> None:
+    def __init__(self, plan: RunPlan, site: str, key: MorphKey, key_epoch: int | None = None) -> None:
+        """Morph under a key.
+
+        Args:
+            plan: The run's plan.
+            site: The site's name.
+            key: One of its keys.
+            key_epoch: The key's epoch, by default the plan's.
+        """
         self._normalisation = Normalisation(mean=plan.normalisation.mean, std=plan.normalisation.std)
         self._codec = codec_named(plan.wire.codec)
-        self._morpher = Morpher(
-            plan.morph.scheme(), plan.image, key, session=plan.session, key_epoch=plan.site(site).key_epoch
-        )
+        epoch = plan.site(site).key_epoch if key_epoch is None else key_epoch
+        self._morpher = Morpher(plan.morph.scheme(), plan.image, key, session=plan.session, key_epoch=epoch)
 
     def coded(self, pixels_BCHW: NDArray[np.uint8]) -> EncodedSamples:
         """Normalise, morph and code pictures."""

@@ -6,7 +6,6 @@ import logging
 import os
 import queue
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,26 +15,23 @@ import torch
 from mple.data import Dataset, open_source
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger
-from mple.morph import MorphKey
 from mple.node import Verb, node_verb, run_verbs
 from mple.node.coordinator_line import CoordinatorLine, Persistence, StoppedError, ended, read_plan
 from mple.node.logs import log, open_log
 from mple.pki import Vault
 from mple.plan import ProviderSettings, RunPlan
-from mple.plan.key_refs import key_ref
-from mple.plan.orders import label_order
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import ErrorCode, MpleError, Party, Role, TlsFiles, open_channel, own_party, verify_remote
-from mple.v1 import common_pb2, compute_pb2_grpc, coordinator_pb2
-from provider_node.feed import SiteFeed
-from provider_node.morphing import MorphedImages
+from mple.v1 import common_pb2, coordinator_pb2
+from provider_node.feeding import Feeding
+from provider_node.key_changes import KeyDesk, KeyWatch
 from provider_node.predict import add_arguments, predict
-from provider_node.release_book import ReleaseBook
+from provider_node.run_keys import RunKeys
 from provider_node.setup import SiteSetup
 
 _LOGGER = logging.getLogger("mple.provider")
-_KEY_EPOCH = 1
 _STOP_GRACE_S = 10.0
+_SETTLE_S = 5.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,7 +59,7 @@ def run(settings: ProviderSettings, stop: threading.Event) -> ExitCode:
     tls = TlsFiles.in_directory(settings.tls)
     me = own_party(tls, Role.SITE)
     open_log(settings.state, me.name)
-    vault = Vault(settings.vault)
+    vault = Vault.of(settings)
     dataset = open_source(settings.data)
     with Ledger(settings.state / "ledger.sqlite", me.label) as ledger:
         persistence = Persistence(settings.coordinator, tls, stop, settings.idle_timeout_s)
@@ -72,7 +68,10 @@ def run(settings: ProviderSettings, stop: threading.Event) -> ExitCode:
             with open_channel(settings.coordinator, tls, coordinator, ledger) as channel:
                 line = CoordinatorLine(channel, persistence)
                 site = _Site(settings, tls, me, coordinator, vault, dataset, ledger, line, stop)
-                return site.take_part()
+                try:
+                    return site.take_part()
+                finally:
+                    site.end_watch()
         except StoppedError:
             return ExitCode.INTERRUPTED
 
@@ -92,17 +91,19 @@ class _Site:
     ) -> None:
         self._settings, self._tls, self._me, self._coordinator = settings, tls, me, coordinator
         self._vault, self._dataset, self._ledger, self._line, self._stop = vault, dataset, ledger, line, stop
-        self._key: MorphKey = vault.morph_key()
+        self._keys = RunKeys(settings.state)
         self._plan: RunPlan | None = None
         self._made: coordinator_pb2.PlanMade | None = None
-        self._feeding: threading.Thread | None = None
+        self._feeding: Feeding | None = None
+        self._feeder: threading.Thread | None = None
+        self._watch: KeyWatch | None = None
         self._news: queue.Queue[coordinator_pb2.WatchResponse | Exception] = queue.Queue()
 
     def take_part(self) -> ExitCode:
-        profile = self._profile()
-        run_id = self._line.join(coordinator_pb2.JoinRequest(protocol_version=PROTOCOL_VERSION, site=profile))
+        run_id = self._join()
         self._ledger.set_run(run_id)
-        log(_LOGGER, logging.INFO, "joined", f"joined run {run_id} with {profile.train_images} training images")
+        train_images = len(self._dataset.train.labels)
+        log(_LOGGER, logging.INFO, "joined", f"joined run {run_id} with {train_images} training images")
         threading.Thread(target=self._follow, name="events", daemon=True).start()
         while not self._stop.is_set():
             try:
@@ -122,9 +123,33 @@ class _Site:
                 raise
             if ended(news):
                 return self._end(news)
-        if self._feeding is not None:
-            self._feeding.join(timeout=_STOP_GRACE_S)  # a thread inside torch at the process's end would abort it
+        if self._feeder is not None:
+            self._feeder.join(timeout=_STOP_GRACE_S)  # a thread inside torch at the process's end would abort it
         return ExitCode.INTERRUPTED
+
+    def end_watch(self) -> None:
+        """Look at the vault no more; a second call does nothing."""
+        if self._watch is not None:
+            self._watch.end(_STOP_GRACE_S)
+
+    def _join(self) -> str:
+        """Join with the current key or, where the run began with an older one, with that one again."""
+        epoch = self._vault.current_epoch()
+        fingerprint = self._vault.morph_key().fingerprint().hex()
+        try:
+            run_id = self._line.join(self._join_request(epoch, fingerprint))
+        except MpleError as refusal:
+            kept = self._keys.kept
+            if refusal.code is not ErrorCode.ALREADY_JOINED or kept is None or kept.planned == epoch:
+                raise
+            epoch, fingerprint = kept.planned, kept.fingerprints[kept.planned]
+            run_id = self._line.join(self._join_request(epoch, fingerprint))
+        self._keys.begin(run_id, epoch, fingerprint)
+        return run_id
+
+    def _join_request(self, epoch: int, fingerprint: str) -> coordinator_pb2.JoinRequest:
+        profile = self._profile(epoch, fingerprint)
+        return coordinator_pb2.JoinRequest(protocol_version=PROTOCOL_VERSION, site=profile)
 
     def _follow(self) -> None:
         try:
@@ -133,7 +158,7 @@ class _Site:
         except Exception as fault:
             self._news.put(fault)
 
-    def _profile(self) -> coordinator_pb2.SiteProfile:
+    def _profile(self, epoch: int, fingerprint: str) -> coordinator_pb2.SiteProfile:
         shape = self._dataset.train.shape
         return coordinator_pb2.SiteProfile(
             channels=shape.channels,
@@ -142,7 +167,7 @@ class _Site:
             classes=self._dataset.classes,
             train_images=len(self._dataset.train.labels),
             test_images=len(self._dataset.test.labels),
-            key_ref=common_pb2.KeyRef(site=self._me.name, epoch=_KEY_EPOCH, fingerprint=self._key.fingerprint()),
+            key_ref=common_pb2.KeyRef(site=self._me.name, epoch=epoch, fingerprint=bytes.fromhex(fingerprint)),
         )
 
     def _on_event(self, event: coordinator_pb2.WatchResponse) -> None:
@@ -156,17 +181,22 @@ class _Site:
             if phase == coordinator_pb2.PHASE_SETUP:
                 self._set_up()
             elif phase == coordinator_pb2.PHASE_TRAINING:
-                self._feeding = threading.Thread(target=self._feed, name="feed", daemon=True)
-                self._feeding.start()
+                self._begin_feeding()
         elif kind == "epoch_done":
             done = event.epoch_done
             text = f"epoch {done.epoch}: loss {done.loss:.4f}, test accuracy {done.test_accuracy:.4f}"
             log(_LOGGER, logging.INFO, "epoch", text, epoch=done.epoch, test_accuracy=done.test_accuracy)
+        elif kind == "key_ready" and event.key_ready.key_ref.site == self._me.name:
+            self._known_feeding().switch(event.key_ready.key_ref)
+        elif kind == "key_erased" and self._watch is not None:
+            self._watch.desk.note_erased(event.key_erased)
 
     def _agree(self, plan: RunPlan) -> RunPlan:
         """Compare the plan with what this site brought, so that nobody can plan other than was offered."""
-        mine, profile = plan.site(self._me.name), self._profile()
-        offered = (profile.train_images, profile.test_images, _KEY_EPOCH, self._key.fingerprint().hex())
+        epoch = self._keys.notes.planned
+        fingerprint = self._keys.notes.fingerprints[epoch]
+        mine, profile = plan.site(self._me.name), self._profile(epoch, fingerprint)
+        offered = (profile.train_images, profile.test_images, epoch, fingerprint)
         planned = (mine.train_images, mine.test_images, mine.key_epoch, mine.key_fingerprint)
         shape = (profile.channels, profile.height, profile.width, tuple(profile.classes))
         if offered != planned or shape != (plan.channels, plan.height, plan.width, plan.classes):
@@ -185,69 +215,73 @@ class _Site:
         return plan
 
     def _set_up(self) -> None:
-        if self._plan is None or self._made is None:
+        plan = self._known_plan()
+        if self._made is None:
             raise MpleError(ErrorCode.WRONG_PHASE, "set-up began before there was a plan")
         SiteSetup(
             me=self._me,
             coordinator=self._coordinator,
             vault=self._vault,
-            key=self._key,
+            keys=self._keys,
             private_key=self._tls.key,
             ca_pem=self._tls.ca.read_bytes(),
             state=self._settings.state,
             stop=self._stop,
-        ).run(self._line, self._made, self._plan)
+        ).run(self._line, self._made, plan)
+
+    def _begin_feeding(self) -> None:
+        plan = self._known_plan()
+        self._feeding = Feeding(
+            settings=self._settings,
+            tls=self._tls,
+            site=self._me.name,
+            vault=self._vault,
+            dataset=self._dataset,
+            ledger=self._ledger,
+            plan=plan,
+            keys=self._keys,
+            stop=self._stop,
+        )
+        self._feeder = threading.Thread(target=self._feed, name="feed", daemon=True)
+        self._feeder.start()
+        over = threading.Event()
+        persistence = Persistence(self._settings.coordinator, self._tls, over, self._settings.idle_timeout_s)
+        desk = KeyDesk(
+            line=CoordinatorLine(self._line.channel, persistence),
+            plan=plan,
+            site=self._me.name,
+            vault=self._vault,
+            keys=self._keys,
+            state=self._settings.state,
+        )
+        self._watch = KeyWatch(desk, over, self._news.put)
 
     def _feed(self) -> None:
         try:
-            self._feed_until_done()
+            self._known_feeding().until_done()
         except Exception as fault:
             self._news.put(fault)
 
-    def _feed_until_done(self) -> None:
+    def _known_plan(self) -> RunPlan:
         if self._plan is None:
-            raise MpleError(ErrorCode.WRONG_PHASE, "training began before there was a plan")
-        plan, settings = self._plan, self._settings
-        order = label_order(self._vault.consortium_secret(plan.run_id), len(plan.classes))
-        feed = SiteFeed(
-            plan,
-            key_ref(plan, self._me.name),
-            MorphedImages(self._dataset, plan, self._me.name, self._key, order),
-            self._dataset.test.labels,
-            order,
-            ReleaseBook(
-                settings.state / f"releases-{plan.run_id}.bin",
-                train=plan.site(self._me.name).train_images,
-                test=plan.site(self._me.name).test_images,
-                most=plan.wire.releases,
-            ),
-        )
-        persistence = Persistence(settings.compute, self._tls, self._stop, settings.idle_timeout_s)
-        compute = persistence.call(lambda: verify_remote(settings.compute, self._tls, Role.COMPUTE))
-        with open_channel(settings.compute, self._tls, compute, self._ledger) as channel:
-            stub = compute_pb2_grpc.ComputeServiceStub(channel)
-            log(_LOGGER, logging.INFO, "feeding", f"feeding {compute.label}")
-            began = time.monotonic()
-            if persistence.call(lambda: feed.run(stub, self._stop)):
-                log(_LOGGER, logging.INFO, "fed", f"the compute node is done after {time.monotonic() - began:.1f} s")
+            raise MpleError(ErrorCode.WRONG_PHASE, "the coordinator went on before there was a plan")
+        return self._plan
+
+    def _known_feeding(self) -> Feeding:
+        if self._feeding is None:
+            raise MpleError(ErrorCode.WRONG_PHASE, "keys changed before training began")
+        return self._feeding
 
     def _end(self, event: coordinator_pb2.WatchResponse) -> ExitCode:
         if event.phase_changed.phase == coordinator_pb2.PHASE_FAILED:
             raise MpleError(ErrorCode.RUN_FAILED, event.phase_changed.reason)
-        if self._feeding is not None:
-            self._feeding.join(timeout=_STOP_GRACE_S)
-        self._ledger.flush()
-        totals = self._ledger.totals()
-        self._line.report(
-            coordinator_pb2.ReportRequest(
-                ledger_totals=coordinator_pb2.LedgerTotals(
-                    messages_sent=totals.messages_sent,
-                    messages_received=totals.messages_received,
-                    bytes_sent=totals.bytes_sent,
-                    bytes_received=totals.bytes_received,
-                )
-            )
-        )
+        if self._feeder is not None:
+            self._feeder.join(timeout=_STOP_GRACE_S)
+        if self._watch is not None:
+            self.end_watch()
+            line = CoordinatorLine(self._line.channel, self._line.persistence.within(_SETTLE_S))
+            self._watch.settle(line, event.sequence)
+        self._line.say_goodbye(self._ledger.totals())
         log(_LOGGER, logging.INFO, "finished", "the run has finished")
         return ExitCode.DONE
 

@@ -31,7 +31,7 @@ from mple.node.coordinator_line import Persistence, StoppedError, UnreachableErr
 from mple.node.logs import log, open_log
 from mple.pki import Vault, VaultError
 from mple.plan import PlanError, ProviderSettings, RunPlan
-from mple.plan.key_refs import key_ref
+from mple.plan.key_refs import key_ref as planned_key_ref
 from mple.plan.orders import label_order
 from mple.rpc import (
     ErrorCode,
@@ -50,6 +50,7 @@ from mple.wire import Batch, batch_to_message, codec_named
 from provider_node.morphing import PictureMorpher
 from provider_node.pictures import Pictures, picture_files, test_images
 from provider_node.prediction_text import Predictions, as_json, as_text
+from provider_node.run_keys import RunKeys
 from provider_node.scoring import LogitsError, plain_logits, probabilities
 
 _LOGGER = logging.getLogger("mple.provider")
@@ -117,13 +118,13 @@ def predict(settings: ProviderSettings, arguments: argparse.Namespace, stop: thr
     tls = TlsFiles.in_directory(settings.tls)
     me = own_party(tls, Role.SITE)
     plan = _kept_plan(settings.state / "plan.json", me)
-    key, secret = _kept_secrets(settings.vault, plan, me)
+    key, key_ref, secret = _kept_secrets(settings, plan, me)
     if options.test is not None:
         pictures = test_images(settings.data, options.test, plan)
     else:
         pictures = picture_files(settings.data, options.images, plan.image, resize=options.resize)
     open_log(settings.state, me.name)
-    questions = _Questions(plan, me, key, label_order(secret, len(plan.classes)))
+    questions = _Questions(plan, key, key_ref, label_order(secret, len(plan.classes)))
     try:
         probabilities_NC = _ask_compute(settings, tls, me, questions, pictures, stop)
     except StoppedError:
@@ -153,31 +154,39 @@ def _kept_plan(path: Path, me: Party) -> RunPlan:
     return plan
 
 
-def _kept_secrets(folder: Path, plan: RunPlan, me: Party) -> tuple[MorphKey, bytes]:
-    """The morph key and the consortium secret of a run; none is drawn anew."""
+def _kept_secrets(settings: ProviderSettings, plan: RunPlan, me: Party) -> tuple[MorphKey, common_pb2.KeyRef, bytes]:
+    """The newest morph key that the compute node holds the layer of, its name, and the consortium secret of a run; none
+    is drawn anew.
+    """
+    folder = settings.vault
     if not folder.is_dir():
         raise VaultError(f"no vault at {folder}; name the one that run {plan.run_id} was made with")
-    vault = Vault(folder)
+    vault = Vault.of(settings)
     secret = vault.consortium_secret(plan.run_id)
     if not vault.has_morph_key():
         raise VaultError(f"no morph key in {folder}; restore the one that run {plan.run_id} was made with")
-    key = vault.morph_key()
-    planned = plan.site(me.name).key_fingerprint
-    if key.fingerprint().hex() != planned:
+    notes = RunKeys(settings.state).kept
+    reference = planned_key_ref(plan, me.name)
+    if notes is not None and notes.run_id == plan.run_id:
+        reference = notes.key_ref(me.name, notes.in_use)
+    key = vault.morph_key(reference.epoch)
+    if key.fingerprint() != reference.fingerprint:
         raise VaultError(
             f"the morph key in {folder} is {key.fingerprint().hex()[:8]}, run {plan.run_id} was made with "
-            f"{planned[:8]}; name the vault of that run"
+            f"{reference.fingerprint.hex()[:8]}; name the vault of that run"
         )
-    return key, secret
+    return key, reference, secret
 
 
 class _Questions:
     """What is asked of the compute node, and how its answers read in this site's own class order."""
 
-    def __init__(self, plan: RunPlan, me: Party, key: MorphKey, order: NDArray[np.int64]) -> None:
+    def __init__(
+        self, plan: RunPlan, key: MorphKey, key_ref: common_pb2.KeyRef, order: NDArray[np.int64]
+    ) -> None:
         self.plan, self._order = plan, order
-        self._key_ref = key_ref(plan, me.name)
-        self._morpher = PictureMorpher(plan, me.name, key)
+        self._key_ref = key_ref
+        self._morpher = PictureMorpher(plan, key_ref.site, key, key_ref.epoch)
         self._codec = codec_named(plan.wire.codec)
 
     @property

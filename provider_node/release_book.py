@@ -45,8 +45,8 @@ class ReleaseBook:
         self._spans = {common_pb2.SPLIT_TRAIN: (0, train), common_pb2.SPLIT_TEST: (train, test)}
         self._most = most
 
-    def release(self, split: common_pb2.Split, samples: Sequence[int]) -> None:
-        """Count one release of each of these samples, or of none of them.
+    def release(self, split: common_pb2.Split, samples: Sequence[int]) -> int:
+        """Count one release of each of these samples, or of none of them; returns how many were released before.
 
         Raises:
             ReleaseError: No sample is named, or one is not the site's, comes twice, or has been released often enough.
@@ -69,3 +69,4 @@ class ReleaseBook:
                 f"sample {sample} was already sent {int(counts.max())} times; the plan allows {self._most}", limit=True
             )
         self._counts[start + places] = counts + 1
+        return int(np.count_nonzero(counts))

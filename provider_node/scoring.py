@@ -57,6 +57,8 @@ def score(logits: compute_pb2.Logits, labels: NDArray[np.int64], label_order: ND
     samples = np.asarray(logits.sample_ids, np.int64)
     if samples.size == 0 or samples.max() >= len(labels):
         raise LogitsError(f"logits for {samples.size} samples up to number {samples.max(initial=-1)} of {len(labels)}")
+    if len(np.unique(samples)) != samples.size:
+        raise LogitsError("the logits name a sample twice")
     if logits.classes != len(label_order):
         raise LogitsError(f"logits for {logits.classes} classes; the run has {len(label_order)}")
     plain_BC = plain_logits(logits.values, len(samples), label_order)

@@ -31,8 +31,12 @@ def forge(
     from_days: float = -1,
     to_days: float = 1,
     key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
+    usages: Sequence[x509.ObjectIdentifier] = (),
 ) -> TlsFiles:
-    """Files of a certificate valid from and to so many days from now; without URIs and hosts it has a CN only."""
+    """Files of a certificate valid from and to so many days from now; without URIs and hosts it has a CN only.
+
+    `usages` are of the extended key usage, which is left out when empty.
+    """
     key = key or ec.generate_private_key(ec.SECP256R1())
     ca_key = load_pem_private_key((authority.directory / "ca.key").read_bytes(), password=None)
     assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
@@ -54,6 +58,8 @@ def forge(
     )
     if names:
         certificate = certificate.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    if usages:
+        certificate = certificate.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     folder.mkdir(parents=True, exist_ok=True)
     files = TlsFiles.in_directory(folder)
     files.ca.write_bytes(authority.certificate_pem)

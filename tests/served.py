@@ -179,6 +179,6 @@ class Served:
 def serve(listen: str, tls: TlsFiles, folder: Path, party_tls: PartyTls, *, streams: int) -> Served:
     """A started server of consortium `test`, its books in `folder`."""
     ledger = Ledger(folder / "server.sqlite", "coordinator/office")
-    one = Served(build_server(listen, tls, ledger, streams=streams), ledger, folder, party_tls, "test")
+    one = Served(build_server(listen, tls, ledger, streams=streams, per_caller=streams + 8), ledger, folder, party_tls, "test")
     one.rpc.start()
     return one

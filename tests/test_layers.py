@@ -12,14 +12,15 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NODES = ("coordinator", "compute_node", "provider_node")
 LEVELS = (
-    ("exit_codes", "v1"),
+    ("exit_codes", "storage_faults", "v1"),
     ("morph",),
     ("wire",),
     ("plan", "data", "model", "privacy"),
+    ("audit",),
     ("rpc", "pki", "meter"),
     ("node",),
     ("attacks", "baselines"),
-    ("cli", "simulate", "report"),
+    ("cli", "simulate", "report", "doctor"),
 )
 """Packages of mple from the bottom up; a module imports its own level and those below."""
 DOING_IO = {"socket", "ssl", "grpc", "threading", "concurrent", "asyncio", "multiprocessing", "subprocess", "time"}
@@ -31,6 +32,9 @@ PURE = (
     "mple/meter/facts.py",
     "mple/meter/paper.py",
     "mple/data/normalise.py",
+    "mple/doctor/findings.py",
+    "mple/doctor/observations.py",
+    "mple/simulate/chaos_schedule.py",
     "compute_node/feed_desk.py",
     "compute_node/features.py",
     "provider_node/scoring.py",

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.console import Console
 
-from mple.baselines import PlainEpoch, PlainSettings, train_plain
-from mple.data import Dataset, open_source
 from mple.exit_codes import ExitCode
-from mple.model import Stem, save_trunk
-from mple.pki import Vault
-from mple.plan import RunPlan, SettingsError, read_settings, settings_from, write_settings
-from mple.plan.orders import channel_order, label_order
+from mple.plan import SettingsError, read_settings, settings_from, write_settings
 from mple.report import print_summary, read_summary
-from mple.simulate import SimulationSettings, new_folder, simulate
+from mple.simulate import SimulationSettings, simulate
+from mple.simulate.chaos import simulate_chaos
+from mple.simulate.chaos_proof import REPORT, claims, print_proof, write_report
+from mple.simulate.chaos_schedule import ChaosSettings
+from mple.simulate.repeat import repeat, require_repeatable
 from mple.simulate.settings import DEFAULT_DATA
 
 _Config = Annotated[
@@ -37,12 +32,32 @@ def simulate_run(
     overrides: _Overrides = None,
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of the live view.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Print the effective settings and end.")] = False,
+    again: Annotated[
+        Path | None, typer.Option("--repeat", metavar="DIR", help="Run the simulation in DIR again, bit for bit.")
+    ] = None,
+    chaos: Annotated[
+        int | None, typer.Option("--chaos", metavar="SEED", help="Kill, hold and cut off nodes by a seeded schedule.")
+    ] = None,
+    kills: Annotated[int, typer.Option("--kills", help="With --chaos: nodes killed (SIGKILL).")] = 6,
+    stops: Annotated[int, typer.Option("--stops", help="With --chaos: nodes held for seconds (SIGSTOP).")] = 1,
+    cuts: Annotated[int, typer.Option("--cuts", help="With --chaos: times that a node's links are cut.")] = 2,
+    no_repeat: Annotated[
+        bool, typer.Option("--no-repeat", help="With --chaos: don't run it undisturbed to compare with.")
+    ] = False,
 ) -> int:
     """Run a coordinator, a compute node and hospitals as separate processes on this machine."""
+    if again is not None:
+        if config is not None or overrides or chaos is not None:
+            raise SettingsError("--repeat takes all settings from the folder; give it no file, --set or --chaos")
+        summary = repeat(again, out, _console(), plain=plain)
+        return int(ExitCode.INTERRUPTED if summary is None else ExitCode.DONE)
     settings = _settings(config, overrides)
     if check:
         typer.echo(write_settings(settings), nl=False)
         return int(ExitCode.DONE)
+    if chaos is not None:
+        faults = ChaosSettings(seed=chaos, kills=kills, stops=stops, cuts=cuts)
+        return int(_chaos(settings, faults, out, plain=plain, compare=not no_repeat))
     summary = simulate(settings, out, _console(), plain=plain)
     return int(ExitCode.INTERRUPTED if summary is None else ExitCode.DONE)
 
@@ -62,31 +77,30 @@ def train_plain_run(
     ] = None,
 ) -> None:
     """Train the same network in the same order on the plain pictures, in one process, to compare with."""
-    settings = _settings(config, overrides)
-    sites = [open_source(settings.site_source(place)) for place in range(len(settings.sites))]
-    plain = PlainSettings(
-        model=settings.model,
-        training=settings.training,
-        normalisation=settings.normalisation,
-        stem=None if settings.stem_file is None else Stem.from_safetensors(settings.stem_file),
-    )
-    if like is not None:
-        plain = _as_in(like, plain, settings.sites, sites)
-    new_folder(out)
-    torch.set_num_threads(settings.machine.trainer_threads)
-    outcome = train_plain(sites, plain, _say_epoch)
-    save_trunk(outcome.trunk, out / "model.safetensors", {"trained": "plain"})
-    summary = {
-        "state": "finished",
-        "epochs": [
-            {"loss": e.loss, "test_accuracy": e.test_accuracy, "seconds": e.seconds, "losses": e.losses}
-            for e in outcome.epochs
-        ],
-        "test_accuracy": outcome.epochs[-1].test_accuracy,
-        "train_seconds": outcome.train_seconds,
-        "model_sha256": outcome.model_sha256,
-    }
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    # Torch takes a second to load; the other verbs don't wait for it.
+    from mple.cli.plain_training import train_as_plain
+
+    train_as_plain(_settings(config, overrides), out, like)
+
+
+def _chaos(
+    settings: SimulationSettings, chaos: ChaosSettings, out: Path, *, plain: bool, compare: bool
+) -> ExitCode:
+    """A run under faults, the same run undisturbed, and what the two prove."""
+    if compare:
+        require_repeatable(settings.custody)
+    console = _console()
+    disturbed = simulate_chaos(settings, chaos, out, console, plain=plain)
+    if disturbed is None:
+        return ExitCode.INTERRUPTED
+    summary, strikes = disturbed
+    undisturbed = repeat(out, out / "undisturbed", console, plain=plain, tables=False) if compare else None
+    if compare and undisturbed is None:
+        return ExitCode.INTERRUPTED
+    proof = claims(chaos, strikes, summary, undisturbed)
+    write_report(out / REPORT, chaos, strikes, proof, (summary, undisturbed))
+    print_proof(strikes, proof, summary, console)
+    return ExitCode.DONE if all(claim.holds for claim in proof) else ExitCode.RUN_FAILED
 
 
 def _settings(config: Path | None, overrides: list[str] | None) -> SimulationSettings:
@@ -95,35 +109,6 @@ def _settings(config: Path | None, overrides: list[str] | None) -> SimulationSet
         raw = {} if whole else {"data": DEFAULT_DATA}
         return settings_from(SimulationSettings, raw, overrides or (), base=Path.cwd(), where="simulation")
     return read_settings(SimulationSettings, config, overrides or ())
-
-
-def _as_in(folder: Path, plain: PlainSettings, names: Sequence[str], sites: Sequence[Dataset]) -> PlainSettings:
-    """The same with the channel order and label order of a simulated run, whose plan must be the same otherwise."""
-    try:
-        plan = RunPlan.from_json((folder / "plan.json").read_bytes())
-    except FileNotFoundError:
-        raise SettingsError(f"{folder} holds no plan.json: is it the folder of a finished simulation?") from None
-    planned = [(site.name, site.train_images, site.test_images) for site in plan.sites]
-    same = {
-        "model": plan.model == plain.model,
-        "training": plan.training == plain.training,
-        "normalisation": plan.normalisation == plain.normalisation,
-        "sites": planned == [(name, len(site.train), len(site.test)) for name, site in zip(names, sites, strict=True)],
-    }
-    changed = [name for name, equal in same.items() if not equal]
-    if changed:
-        raise SettingsError(f"the run in {folder} had another {', '.join(changed)}; give it the same settings")
-    secret = Vault(folder / "nodes" / plan.sites[0].name / "vault").consortium_secret(plan.run_id)
-    return replace(
-        plain,
-        channel_order=channel_order(secret, plan.filters),
-        label_order=label_order(secret, len(plan.classes)),
-    )
-
-
-def _say_epoch(epoch: PlainEpoch) -> None:
-    scored = "not scored" if epoch.test_accuracy is None else f"{epoch.test_accuracy:.4f}"
-    typer.echo(f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, test accuracy {scored}, {epoch.seconds:.1f} s")
 
 
 def _console() -> Console:

@@ -5,13 +5,18 @@ archives, image folders or DICOM. Pixels stay 8 bits until `Normalisation`. A fi
 refused, and sizes are judged before anything is allocated for them.
 """
 
+import importlib
+from typing import TYPE_CHECKING
+
 from mple.data.cifar10 import default_data_folder
 from mple.data.fetch import fetch_cifar10
 from mple.data.images import DataError, Dataset, LabelledImages
-from mple.data.normalise import Normalisation
 from mple.data.partitions import Partition, PartitionKind
 from mple.data.settings import Channels, DataSource, SourceKind, Validation
 from mple.data.source import open_source
+
+if TYPE_CHECKING:
+    from mple.data.normalise import Normalisation
 
 __all__ = [
     "Channels",
@@ -28,3 +33,11 @@ __all__ = [
     "fetch_cifar10",
     "open_source",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """`Normalisation` makes tensors; who only names or reads a set starts without torch."""
+        if name != "Normalisation":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return importlib.import_module(f"{__name__}.normalise").Normalisation

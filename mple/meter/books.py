@@ -13,6 +13,8 @@ from mple.meter.facts import MessageKind
 from mple.meter.ledger import _SCHEMA, GRPC_PREFIX_BYTES
 
 _SHOWN = 5
+_BOOKED_HERE_ONLY = "Probe"
+"""Method of diagnoses: a node enters them as all it receives, who diagnoses keeps no ledger."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,14 +143,15 @@ def merge(ledgers: Sequence[Path], merged: Path) -> None:
 def balance(merged: Path) -> Balance:
     """Match each sent message with the received one of the same call, direction and place.
 
-    A stream's messages arrive in their order, so what a cut stream has lost is its tail. Messages with a node that
-    keeps no ledger here (health probes and diagnoses of others) don't match and are named.
+    A stream's messages arrive in their order, so what a cut stream has lost is its tail. Diagnoses are left out, for
+    who makes them keeps no ledger; other messages with a node that has none here don't match and are named.
     """
     with _opened(merged) as books:
         sides = (
             "SELECT {a}.node, {a}.peer, {a}.method, {a}.call_id, {a}.idx, {a}.serialized_bytes, {b}.serialized_bytes "
             "FROM messages {a} LEFT JOIN messages {b} ON {b}.call_id = {a}.call_id AND {b}.idx = {a}.idx "
-            "AND {b}.direction = '{other}' AND {b}.node != {a}.node WHERE {a}.direction = '{own}'"
+            "AND {b}.direction = '{other}' AND {b}.node != {a}.node "
+            f"WHERE {{a}}.direction = '{{own}}' AND {{a}}.method != '{_BOOKED_HERE_ONLY}'"
         )
         newest_of_call: dict[str, list[tuple[str, int]]] = {}
         for call, node, newest in books.execute(

@@ -9,7 +9,10 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from mple.v1 import common_pb2, compute_pb2, coordinator_pb2
+from mple.v1 import common_pb2, compute_pb2, coordinator_pb2, node_pb2
+
+_MOST_NAME = 63
+"""Characters of a site's name; what a message says beyond them does not go into anybody's books."""
 
 
 class MessageKind(StrEnum):
@@ -28,6 +31,8 @@ class MessageKind(StrEnum):
     EVENT = "event"
     REPORT = "report"
     PREDICT = "predict"
+    CONTROL = "control"
+    """Diagnoses of the link."""
     OTHER = "other"
     """Health checks and whatever is not ours."""
 
@@ -65,7 +70,7 @@ def _batch(batch: common_pb2.MorphedBatch, kind: MessageKind) -> MessageFacts:
         len(batch.scales) + len(batch.codes),
         len(batch.labels),
         batch.samples,
-        f"{ref.site}:{ref.epoch}:{ref.fingerprint[:4].hex()}",
+        f"{ref.site[:_MOST_NAME]}:{ref.epoch}:{ref.fingerprint[:4].hex()}",
         batch.resent_samples,
     )
 
@@ -138,6 +143,7 @@ _READERS: dict[str, Callable[[Any], MessageFacts]] = {
             ),
             MessageKind.EVENT: (coordinator_pb2.WatchRequest, coordinator_pb2.WatchResponse),
             MessageKind.REPORT: (coordinator_pb2.ReportRequest, coordinator_pb2.ReportResponse),
+            MessageKind.CONTROL: (node_pb2.ProbeRequest, node_pb2.ProbeResponse),
         }.items()
         for message in messages
     },

@@ -46,6 +46,12 @@ class CountingRelay:
         with self._lock:
             return self._connections
 
+    @property
+    def open_connections(self) -> int:
+        """Connections that are open now."""
+        with self._lock:
+            return len(self._links) // 2
+
     def drop_connections(self) -> int:
         """Cut every open connection at once; returns how many there were. New ones are let in."""
         with self._lock:
@@ -55,7 +61,7 @@ class CountingRelay:
         return len(links) // 2
 
     def take_down(self, seconds: float) -> int:
-        """Cut every open connection, reset new ones for a while, as on a link that is down; returns how many there were."""
+        """Cut every open connection and reset new ones for a while; returns how many were open."""
         with self._lock:
             self._down_until_s = time.monotonic() + seconds
         return self.drop_connections()

@@ -64,14 +64,17 @@ class Stem:
             tensors = load(source if isinstance(source, bytes) else source.read_bytes())
         except FileNotFoundError:
             raise StemError(f"no stem file at {source!s}") from None
-        except SafetensorError as fault:
+        except (SafetensorError, KeyError) as fault:  # KeyError: a type of numbers that torch does not have
             raise StemError(f"the stem file is no safetensors file: {fault}") from None
         named = [name for name in _NAMES if name in tensors]
         if not named:
             named = [name for name, tensor in tensors.items() if tensor.ndim == 4]
             if len(named) != 1:
                 raise StemError(f"the stem file holds {sorted(tensors)[:8]}; needs one of {_NAMES} or one 4-d tensor")
-        return cls(tensors[named[0]].float().contiguous())
+        kernels = tensors[named[0]]
+        if not kernels.is_floating_point():
+            raise StemError(f"kernels of dtype {kernels.dtype}; needs floating point")
+        return cls(kernels.float().contiguous())
 
     @property
     def filters(self) -> int:

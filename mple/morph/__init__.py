@@ -8,19 +8,33 @@ calls `build_augmented_layer`; whoever trains calls `AugmentedLayer.apply`. For 
 up to rounding (see `mple.morph.augmented`).
 """
 
-from mple.morph.augmented import AugmentedLayer, build_augmented_layer, expected_weight_shape
-from mple.morph.cores import BlockCore, draw_core
+import importlib
+from typing import TYPE_CHECKING
+
 from mple.morph.keys import MorphKey, draw_order, gaussians
-from mple.morph.morpher import Morpher
-from mple.morph.scheme import PRESETS, Cores, Ensemble, ImageShape, Layout, MorphGeometry, MorphScheme
-from mple.morph.verify import (
-    CONSISTENCY_TOLERANCE,
-    NORM_TOLERANCE,
-    consistency_response,
-    expected_frobenius,
-    layer_faults,
-    response_deviation,
+from mple.morph.scheme import (
+    PRESETS,
+    Cores,
+    Ensemble,
+    ImageShape,
+    Layout,
+    MorphGeometry,
+    MorphScheme,
+    expected_weight_shape,
 )
+
+if TYPE_CHECKING:
+    from mple.morph.augmented import AugmentedLayer, build_augmented_layer
+    from mple.morph.cores import BlockCore, draw_core
+    from mple.morph.morpher import Morpher
+    from mple.morph.verify import (
+        CONSISTENCY_TOLERANCE,
+        NORM_TOLERANCE,
+        consistency_response,
+        expected_frobenius,
+        layer_faults,
+        response_deviation,
+    )
 
 __all__ = [
     "CONSISTENCY_TOLERANCE",
@@ -46,3 +60,25 @@ __all__ = [
     "layer_faults",
     "response_deviation",
 ]
+
+_WITH_TORCH = {
+    "AugmentedLayer": "augmented",
+    "build_augmented_layer": "augmented",
+    "BlockCore": "cores",
+    "draw_core": "cores",
+    "Morpher": "morpher",
+    "CONSISTENCY_TOLERANCE": "verify",
+    "NORM_TOLERANCE": "verify",
+    "consistency_response": "verify",
+    "expected_frobenius": "verify",
+    "layer_faults": "verify",
+    "response_deviation": "verify",
+}
+"""Names of modules that import torch, which takes a second: commands that only name keys and schemes do without."""
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _WITH_TORCH:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_WITH_TORCH[name]}"), name)

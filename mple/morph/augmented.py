@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from mple.morph.cores import draw_core
 from mple.morph.keys import MorphKey
-from mple.morph.scheme import Cores, ImageShape, Layout, MorphGeometry, MorphScheme
+from mple.morph.scheme import Cores, ImageShape, Layout, MorphGeometry, MorphScheme, expected_weight_shape
 
 _CHUNK_VALUES = 1024 * 1024
 """Values of one convolution's result or scratch, 8 MiB; larger ones are handed back to the system and faulted in anew,
@@ -74,17 +74,6 @@ class AugmentedLayer:
             padding=self.kernel // 2,
         )
         return whole[:, :, :height, :width]
-
-
-def expected_weight_shape(scheme: MorphScheme, image_shape: ImageShape, filters: int, kernel: int) -> tuple[int, ...]:
-    """The shape of a layer's weight."""
-    geometry = MorphGeometry.of(scheme, image_shape)
-    if scheme.layout is Layout.UNROLLED:
-        return (geometry.morphed_elements, filters * image_shape.height * image_shape.width)
-    reach = scheme.tile + kernel - 1
-    if scheme.cores is Cores.IDENTICAL:
-        return (geometry.core_side, filters, reach, reach)
-    return (geometry.blocks, geometry.core_side, filters * reach * reach)
 
 
 def build_augmented_layer(

@@ -5,6 +5,7 @@ Legend: C channels, H W size, N unrolled length, K blocks, Q core side; N' = K·
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -129,7 +130,8 @@ class MorphGeometry:
         height, width = image.height + 2 * scheme.border, image.width + 2 * scheme.border
         length = image.channels * height * width
         if length % scheme.kappa:
-            near = [k for k in range(1, length + 1) if length % k == 0]
+            low = [k for k in range(1, math.isqrt(length) + 1) if length % k == 0]
+            near = sorted({*low, *(length // k for k in low)})
             near.sort(key=lambda k: (abs(k - scheme.kappa), k))
             raise ValueError(
                 f"kappa = {scheme.kappa} does not divide the unrolled length {length}; "
@@ -143,3 +145,14 @@ class MorphGeometry:
             padded_height=height,
             padded_width=width,
         )
+
+
+def expected_weight_shape(scheme: MorphScheme, image_shape: ImageShape, filters: int, kernel: int) -> tuple[int, ...]:
+    """The shape of a layer's weight."""
+    geometry = MorphGeometry.of(scheme, image_shape)
+    if scheme.layout is Layout.UNROLLED:
+        return (geometry.morphed_elements, filters * image_shape.height * image_shape.width)
+    reach = scheme.tile + kernel - 1
+    if scheme.cores is Cores.IDENTICAL:
+        return (geometry.core_side, filters, reach, reach)
+    return (geometry.blocks, geometry.core_side, filters * reach * reach)

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import grpc
 
+from mple.meter import LedgerTotals
 from mple.node.logs import log
 from mple.pki import verify_certificate
 from mple.plan import RunPlan
@@ -30,6 +31,7 @@ _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 20.0
 _LONGEST_ROUND_S = 60.0
 """More than a pause and an attempt together take; if longer has gone by, this process was stopped meanwhile."""
 _PROBE_EVERY = 8
+_GOODBYE_S = 30.0
 CONNECTED_S = (PING_EVERY_MS + PING_TIMEOUT_MS) / 1000 + 20.0
 """Longer than connecting (20 s at most) and noticing a dead link by its pings together can take."""
 # Without a code of ours: INTERNAL is not among them, for gRPC says it of streams that break, too.
@@ -82,6 +84,11 @@ class Persistence:
     ) -> None:
         self._address, self._tls, self._stop, self._budget_s = address, tls, stop, budget_s
         self.clock = clock
+
+    def within(self, budget_s: float) -> Persistence:
+        """The same with a budget of `budget_s` seconds, if that is less."""
+        budget_s = min(budget_s, self._budget_s)
+        return Persistence(self._address, self._tls, self._stop, budget_s, self.clock)
 
     def call(self, attempt: Callable[[], T]) -> T:
         """The result of the first attempt that the party answers.
@@ -149,6 +156,7 @@ class CoordinatorLine:
     """The calls that sites and compute nodes make to their coordinator."""
 
     def __init__(self, channel: grpc.Channel, persistence: Persistence) -> None:
+        self.channel = channel
         self.stub = coordinator_pb2_grpc.CoordinatorServiceStub(channel)
         self.persistence = persistence
 
@@ -157,13 +165,15 @@ class CoordinatorLine:
         response = self.persistence.call(lambda: self.stub.Join(request, timeout=_DEADLINE_S))
         return str(response.run_id)
 
-    def events(self) -> Iterator[coordinator_pb2.WatchResponse]:
-        """All events of the run from its first on, across broken links, until the run has ended.
+    def events(self, after: int = 0) -> Iterator[coordinator_pb2.WatchResponse]:
+        """All events of the run behind a sequence number, across broken links, until the run has ended.
+
+        Behind the end there are events of keys only, without an end of their own.
 
         Raises:
             MpleError, UnreachableError, StoppedError: As `Persistence.call`.
         """
-        seen = 0
+        seen = after
         outage = Outage()
         while True:
             began_s = self.persistence.clock()
@@ -184,6 +194,24 @@ class CoordinatorLine:
     def report(self, request: coordinator_pb2.ReportRequest) -> None:
         """Tell the coordinator something; returns once it knows."""
         self.persistence.call(lambda: self.stub.Report(request, timeout=_DEADLINE_S))
+
+    def say_goodbye(self, totals: LedgerTotals) -> None:
+        """Tell the coordinator this node's sums after the run has finished.
+
+        For a while only: a coordinator that took them may have ended before its answer came through.
+        """
+        request = coordinator_pb2.ReportRequest(
+            ledger_totals=coordinator_pb2.LedgerTotals(
+                messages_sent=totals.messages_sent,
+                messages_received=totals.messages_received,
+                bytes_sent=totals.bytes_sent,
+                bytes_received=totals.bytes_received,
+            )
+        )
+        try:
+            self.persistence.within(_GOODBYE_S).call(lambda: self.stub.Report(request, timeout=_DEADLINE_S))
+        except UnreachableError as fault:
+            log(_LOGGER, logging.WARNING, "goodbye_lost", f"the coordinator may not know this node's sums: {fault}")
 
     def report_failure(self, fault: Exception) -> None:
         """Tell the coordinator, once and as well as may be, that this party can't go on."""

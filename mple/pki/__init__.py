@@ -10,21 +10,30 @@ from mple.pki.authority import (
     request,
     throwaway,
 )
+from mple.pki.backup import Restored, back_up, restore
+from mple.pki.key_records import KeyRecord
 from mple.pki.seal import SealError, open_sealed, seal, verify_certificate
-from mple.pki.vault import Vault, VaultError
+from mple.pki.vault import PASSPHRASE_VARIABLE, Vault
+from mple.pki.vault_cipher import VaultError, read_passphrase
 
 __all__ = [
+    "PASSPHRASE_VARIABLE",
     "Authority",
+    "KeyRecord",
     "PkiError",
+    "Restored",
     "SealError",
     "Vault",
     "VaultError",
     "approve",
+    "back_up",
     "create_authority",
     "describe_request",
     "install",
     "open_sealed",
+    "read_passphrase",
     "request",
+    "restore",
     "seal",
     "throwaway",
     "verify_certificate",

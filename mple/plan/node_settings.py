@@ -7,12 +7,13 @@ forget: ledger, log, plan, layers, cache.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mple.data import DataSource
 from mple.plan.run_plan import NormalisationSettings
-from mple.plan.settings import Custody, ModelSettings, MorphSettings, TrainingSettings, WireSettings
+from mple.plan.settings import AbsenceSettings, Custody, ModelSettings, MorphSettings, TrainingSettings, WireSettings
 
 _LONGEST_S = 1e9
 """Thirty years; the operating system can't wait for much longer."""
@@ -27,10 +28,15 @@ class RunSettings:
     compute: str = "compute"
     """Name of the compute node."""
     custody: Custody = Custody.SITE
+    run_id: str = ""
+    """Lower-case letters and digits, 1 to 64; drawn at random when empty. A run that is begun again under its old id,
+    with the same vaults, is the same run bit for bit: its cores are the same ones."""
 
     def __post_init__(self) -> None:
         if not self.sites or len(set(self.sites)) != len(self.sites):
             raise ValueError(f"sites = {list(self.sites)}; name one at least, each once")
+        if not re.fullmatch("[a-z0-9]{0,64}", self.run_id):
+            raise ValueError(f"run_id = {self.run_id!r}; use 1 to 64 lower-case letters and digits, or leave it out")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,14 +53,19 @@ class CoordinatorSettings:
     model: ModelSettings = field(default_factory=ModelSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     normalisation: NormalisationSettings = field(default_factory=NormalisationSettings)
+    absence: AbsenceSettings = field(default_factory=AbsenceSettings)
     threads: int = 2
     """Threads for building and checking layers."""
     stay: bool = False
     """Go on serving after the run has ended, until stopped."""
+    farewell_s: float = 60.0
+    """How long a party that was away when the run finished may take to come back and hear of it, in seconds."""
 
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise ValueError(f"threads = {self.threads}; needs 1 or more")
+        if not 0 <= self.farewell_s <= _LONGEST_S:
+            raise ValueError(f"farewell_s = {self.farewell_s}; allowed are 0 to 1e9 s")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,13 +84,19 @@ class ComputeSettings:
     in_flight_samples: int = 2048
     """Most samples that are asked of one site and not yet answered."""
     idle_timeout_s: float = 600.0
-    """How long training waits without any progress before the run fails."""
+    """How long the node tries to reach a silent coordinator before it gives up."""
+    checkpoint_every_s: float = 60.0
+    """Longest time of training that a restart may have to do again, in seconds."""
+    checkpoint_every_steps: int = 500
+    """Most steps of training that a restart may have to do again."""
     stay: bool = False
     """Go on answering predictions after the run has ended, until stopped."""
 
     def __post_init__(self) -> None:
         if self.threads < 1 or self.in_flight_samples < 1 or not 0 < self.idle_timeout_s <= _LONGEST_S:
             raise ValueError("threads, in_flight_samples and idle_timeout_s must be above 0 and finite, at most 1e9 s")
+        if not 0 <= self.checkpoint_every_s <= _LONGEST_S or self.checkpoint_every_steps < 1:
+            raise ValueError("checkpoint_every_s must be 0 to 1e9 s, checkpoint_every_steps 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +112,9 @@ class ProviderSettings:
     compute: str
     """Address and port of the compute node."""
     data: DataSource
+    vault_passphrase_file: Path | None = None
+    """File with the vault's passphrase in its first line, open to its owner only; without one, and without the
+    environment variable MPLE_VAULT_PASSPHRASE, file permission alone protects the vault."""
     threads: int = 1
     """Threads for morphing."""
     idle_timeout_s: float = 600.0

@@ -10,11 +10,11 @@ import json
 import platform
 import shutil
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import grpc
-import torch
 
 from mple import __version__
 from mple.meter import Balance, Overhead, SiteImages, balance, merge, overhead
@@ -120,7 +120,7 @@ class Summary:
             "versions": {
                 "mple": __version__,
                 "python": platform.python_version(),
-                "torch": torch.__version__,
+                "torch": version("torch"),
                 "grpc": grpc.__version__,
             },
         }

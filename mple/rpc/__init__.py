@@ -6,7 +6,7 @@ import os
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from mple.rpc.channel import open_channel
-from mple.rpc.errors import ErrorCode, MpleError, error_of
+from mple.rpc.errors import ErrorCode, MpleError, error_for, error_of
 from mple.rpc.guard import guarded
 from mple.rpc.identity import Party, Role
 from mple.rpc.server import PortError, RpcServer, build_server
@@ -23,6 +23,7 @@ __all__ = [
     "TlsError",
     "TlsFiles",
     "build_server",
+    "error_for",
     "error_of",
     "guarded",
     "open_channel",

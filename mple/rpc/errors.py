@@ -12,6 +12,8 @@ from enum import StrEnum
 
 import grpc
 
+from mple.storage_faults import storage_fault_of
+
 METADATA_KEY = "mple-error"
 
 
@@ -29,6 +31,7 @@ class ErrorCode(StrEnum):
     PLAN_HASH_MISMATCH = "PLAN_HASH_MISMATCH"
     WRONG_PHASE = "WRONG_PHASE"
     UNKNOWN_KEY_REF = "UNKNOWN_KEY_REF"
+    KEY_CHANGE_REFUSED = "KEY_CHANGE_REFUSED"
     LAYER_REJECTED = "LAYER_REJECTED"
     LAYER_DIGEST_MISMATCH = "LAYER_DIGEST_MISMATCH"
     LAYER_OFFSET = "LAYER_OFFSET"
@@ -41,8 +44,10 @@ class ErrorCode(StrEnum):
     UNKNOWN_REQUEST = "UNKNOWN_REQUEST"
     PROTOCOL_VERSION = "PROTOCOL_VERSION"
     STREAM_TRUNCATED = "STREAM_TRUNCATED"
+    TOO_MANY_CALLS = "TOO_MANY_CALLS"
     RUN_FAILED = "RUN_FAILED"
     STALLED = "STALLED"
+    STORAGE_FULL = "STORAGE_FULL"
     INTERNAL = "INTERNAL"
 
 
@@ -68,6 +73,7 @@ CATALOGUE: dict[ErrorCode, CatalogueEntry] = {
     ErrorCode.PLAN_HASH_MISMATCH: CatalogueEntry(_S.FAILED_PRECONDITION, "the parties follow different plans"),
     ErrorCode.WRONG_PHASE: CatalogueEntry(_S.UNAVAILABLE, "the run is not in the phase for this call"),
     ErrorCode.UNKNOWN_KEY_REF: CatalogueEntry(_S.FAILED_PRECONDITION, "the run does not have this key"),
+    ErrorCode.KEY_CHANGE_REFUSED: CatalogueEntry(_S.FAILED_PRECONDITION, "the change of keys was not accepted"),
     ErrorCode.LAYER_REJECTED: CatalogueEntry(_S.FAILED_PRECONDITION, "the augmented layer was not accepted"),
     ErrorCode.LAYER_DIGEST_MISMATCH: CatalogueEntry(_S.DATA_LOSS, "the layer's bytes differ from their digest"),
     ErrorCode.LAYER_OFFSET: CatalogueEntry(_S.ABORTED, "the layer's bytes do not go on where they must"),
@@ -80,8 +86,13 @@ CATALOGUE: dict[ErrorCode, CatalogueEntry] = {
     ErrorCode.UNKNOWN_REQUEST: CatalogueEntry(_S.INVALID_ARGUMENT, "nobody asked for this"),
     ErrorCode.PROTOCOL_VERSION: CatalogueEntry(_S.FAILED_PRECONDITION, "the programs' protocol versions differ"),
     ErrorCode.STREAM_TRUNCATED: CatalogueEntry(_S.ABORTED, "the stream ended before it was whole"),
+    ErrorCode.TOO_MANY_CALLS: CatalogueEntry(_S.RESOURCE_EXHAUSTED, "the caller has too many calls open"),
     ErrorCode.RUN_FAILED: CatalogueEntry(_S.FAILED_PRECONDITION, "the run has failed"),
     ErrorCode.STALLED: CatalogueEntry(_S.DEADLINE_EXCEEDED, "nothing moved for too long"),
+    ErrorCode.STORAGE_FULL: CatalogueEntry(
+        _S.UNAVAILABLE,
+        "the party can't write to its disk; it has stopped and will go on when there is room",
+    ),
     ErrorCode.INTERNAL: CatalogueEntry(_S.INTERNAL, "a fault of the program; its log has the details"),
 }
 
@@ -98,7 +109,16 @@ class MpleError(Exception):
     @property
     def retryable(self) -> bool:
         """Whether the same call may succeed later."""
-        return CATALOGUE[self.code].status in (_S.UNAVAILABLE, _S.ABORTED)
+        return CATALOGUE[self.code].status in (_S.UNAVAILABLE, _S.ABORTED, _S.RESOURCE_EXHAUSTED)
+
+
+def error_for(fault: Exception) -> MpleError:
+    """What a peer is told of any exception: an error of the catalogue as it is, of the rest only its kind."""
+    if storage_fault_of(fault) is not None:
+        return MpleError(ErrorCode.STORAGE_FULL)
+    if isinstance(fault, MpleError) and fault.code is not ErrorCode.INTERNAL:
+        return fault
+    return MpleError(ErrorCode.INTERNAL)
 
 
 def error_of(fault: grpc.RpcError) -> MpleError | None:

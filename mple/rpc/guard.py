@@ -1,4 +1,4 @@
-"""What stands before every served call: who calls, may they, and how errors leave."""
+"""What stands before every served call: who calls, may they, how errors leave, and the audit of who was refused."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any, NoReturn, Protocol
 
 import grpc
 
-from mple.rpc.errors import CATALOGUE, METADATA_KEY, ErrorCode, MpleError
+from mple.audit import audit_refusal
+from mple.rpc.errors import CATALOGUE, METADATA_KEY, ErrorCode, MpleError, error_for
 from mple.rpc.identity import Party, Role, peer_of
+from mple.storage_faults import note_storage_fault
 
 _LOGGER = logging.getLogger("mple.rpc")
 _MOST_TEXT = 500
@@ -28,7 +30,8 @@ def guarded(*roles: Role) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Let a service method take the verified caller as its last argument, and only callers of these roles in.
 
     Works for methods that return a response and for generators of responses. A `MpleError` ends the call with its
-    code; any other exception is logged with its traceback and ends the call as INTERNAL.
+    code; any other exception is logged with its traceback and ends the call as INTERNAL. A fault of the disk ends it
+    as STORAGE_FULL, and the node after it.
     """
 
     def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,11 +68,25 @@ def abort_call(context: grpc.ServicerContext, fault: Exception, method: str) -> 
         # The caller is gone: its request iterator raised. There is nobody left to answer.
         _LOGGER.info("%s: the caller broke the call off", method)
         context.abort(grpc.StatusCode.CANCELLED, "the caller broke the call off")
-    error = fault if isinstance(fault, MpleError) else MpleError(ErrorCode.INTERNAL)
+    error = error_for(fault)
+    try:
+        audit_refusal(_named(context, error), error.code, method=method, detail=error.detail)
+    except OSError as unaudited:
+        fault = unaudited
+        error = error_for(fault)
+    note_storage_fault(fault)
     if error.code is ErrorCode.INTERNAL:
         _LOGGER.error("%s failed", method, exc_info=fault)
-        error = MpleError(ErrorCode.INTERNAL)
     else:
         _LOGGER.warning("%s refused: %s", method, error)
     context.set_trailing_metadata(((METADATA_KEY, error.code.value),))
     context.abort(CATALOGUE[error.code].status, str(error)[:_MOST_TEXT])
+
+
+def _named(context: grpc.ServicerContext, error: MpleError) -> str:
+    """Who was refused; with the consortium where it is another, for names are unique within one only."""
+    try:
+        peer = peer_of(context)
+    except MpleError:
+        return "unknown"
+    return peer.uri if error.code is ErrorCode.FOREIGN_CONSORTIUM else peer.label

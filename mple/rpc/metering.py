@@ -2,10 +2,14 @@
 
 The dialling party names each call by a random id that travels as metadata `mple-call`; both ends number a call's
 messages per direction from 0. So the two ends' books can be matched message by message.
+
+The server (de)serializes within the call, not within gRPC: what goes wrong there, a message of rubbish or a ledger that
+can't be written, ends the call with an error of the catalogue.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 import threading
 import time
@@ -13,35 +17,28 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from mple.meter import Direction, Ledger, LedgerEntry, measure
-from mple.rpc.errors import MpleError
+from mple.rpc.errors import ErrorCode, MpleError
 from mple.rpc.guard import abort_call
 from mple.rpc.identity import peer_of
+from mple.storage_faults import note_storage_fault
 
 CALL_KEY = "mple-call"
+_CALL_ID = re.compile(r"[0-9a-f]{16}")
 _UNKNOWN_PEER = "unknown"
 Serializer = Callable[[Any], bytes]
 Deserializer = Callable[[bytes], Any]
 
 
 class CallMeter:
-    """The messages of one call. Entries wait until the peer is known."""
+    """The messages of one call."""
 
-    def __init__(self, ledger: Ledger, method: str, call_id: str, peer: str | None) -> None:
+    def __init__(self, ledger: Ledger, method: str, call_id: str, peer: str) -> None:
         self._ledger, self._method, self._call_id, self._peer = ledger, method.rpartition("/")[2], call_id, peer
         self._counts = {Direction.SENT: 0, Direction.RECEIVED: 0}
-        self._waiting: list[tuple[int, Direction, int, Message, int]] = []
         self._lock = threading.Lock()
-
-    def known(self, peer: str) -> None:
-        """Name the peer and enter what has waited."""
-        with self._lock:
-            self._peer = peer
-            waiting, self._waiting = self._waiting, []
-        for item in waiting:
-            self._enter(peer, *item)
 
     def serializer(self, inner: Serializer | None) -> Serializer:
         """Count what `inner` makes."""
@@ -57,7 +54,13 @@ class CallMeter:
         """Count what `inner` reads."""
 
         def deserialize(data: bytes) -> Any:
-            message: Any = inner(data) if inner is not None else data
+            try:
+                message: Any = inner(data) if inner is not None else data
+            except DecodeError as fault:
+                raise MpleError(ErrorCode.BATCH_MALFORMED, f"{len(data)} bytes are no message: {fault}") from None
+            if isinstance(message, Message):
+                # What no field of ours holds would be kept, and passed on, with the fields that are.
+                message.DiscardUnknownFields()
             self._count(Direction.RECEIVED, message, len(data))
             return message
 
@@ -67,25 +70,21 @@ class CallMeter:
         with self._lock:
             index = self._counts[direction]
             self._counts[direction] += 1
-            peer = self._peer
-            if peer is None:
-                self._waiting.append((time.time_ns(), direction, index, message, size))
-                return
-        self._enter(peer, time.time_ns(), direction, index, message, size)
-
-    def _enter(self, peer: str, now_ns: int, direction: Direction, index: int, message: Message, size: int) -> None:
-        self._ledger.record(
-            LedgerEntry(
-                time_unix_ns=now_ns,
-                direction=direction,
-                peer=peer,
-                method=self._method,
-                call_id=self._call_id,
-                index=index,
-                facts=measure(message),
-                serialized_bytes=size,
-            )
+        entry = LedgerEntry(
+            time_unix_ns=time.time_ns(),
+            direction=direction,
+            peer=self._peer,
+            method=self._method,
+            call_id=self._call_id,
+            index=index,
+            facts=measure(message),
+            serialized_bytes=size,
         )
+        try:
+            self._ledger.record(entry)
+        except OSError as fault:
+            note_storage_fault(fault)  # gRPC would make an INTERNAL of it and forget why
+            raise
 
 
 class MeteredChannel(grpc.Channel):
@@ -181,8 +180,7 @@ class MeteringInterceptor(grpc.ServerInterceptor):
         if handler is None:
             return None
         sent = dict(details.invocation_metadata or ()).get(CALL_KEY)
-        call_id = sent if isinstance(sent, str) and len(sent) == 16 else secrets.token_hex(8)
-        meter = CallMeter(self._ledger, details.method, call_id, None)
+        call_id = sent if isinstance(sent, str) and _CALL_ID.fullmatch(sent) else secrets.token_hex(8)
         name = {
             (False, False): "unary_unary",
             (False, True): "unary_stream",
@@ -191,23 +189,30 @@ class MeteringInterceptor(grpc.ServerInterceptor):
         }[(handler.request_streaming, handler.response_streaming)]
         behaviour = getattr(handler, name)
 
-        def identify(context: grpc.ServicerContext) -> None:
+        def begin(received: Any, context: grpc.ServicerContext) -> tuple[Any, Serializer]:
+            meter = CallMeter(self._ledger, details.method, call_id, _label(context))
+            read = meter.deserializer(handler.request_deserializer)
+            requests = map(read, received) if handler.request_streaming else read(received)
+            return requests, meter.serializer(handler.response_serializer)
+
+        def unary(received: Any, context: grpc.ServicerContext) -> bytes:
             try:
-                meter.known(_label(context))
-            except OSError as fault:
+                requests, written = begin(received, context)
+                return written(behaviour(requests, context))
+            except (MpleError, OSError) as fault:
                 abort_call(context, fault, details.method)
 
-        def unary(request: Any, context: grpc.ServicerContext) -> Any:
-            identify(context)
-            return behaviour(request, context)
-
-        def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            identify(context)
-            yield from behaviour(request, context)
+        def stream(received: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
+            try:
+                requests, written = begin(received, context)
+                for response in behaviour(requests, context):
+                    yield written(response)
+            except (MpleError, OSError) as fault:
+                abort_call(context, fault, details.method)
 
         return handler._replace(
-            request_deserializer=meter.deserializer(handler.request_deserializer),
-            response_serializer=meter.serializer(handler.response_serializer),
+            request_deserializer=None,
+            response_serializer=None,
             **{name: stream if handler.response_streaming else unary},
         )
 

@@ -10,7 +10,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from mple.meter import Ledger
+from mple.rpc.admission import CALLS_PER_CALLER, AdmissionInterceptor
 from mple.rpc.metering import MeteringInterceptor
+from mple.rpc.pace import MESSAGE_IDLE_S
 from mple.rpc.settings import SERVING_OPTIONS
 from mple.rpc.tls import TlsFiles, split_address
 
@@ -44,7 +46,15 @@ class RpcServer:
         self._threads.shutdown(wait=False)
 
 
-def build_server(listen: str, tls: TlsFiles, ledger: Ledger, *, streams: int) -> RpcServer:
+def build_server(
+    listen: str,
+    tls: TlsFiles,
+    ledger: Ledger,
+    *,
+    streams: int,
+    per_caller: int = CALLS_PER_CALLER,
+    idle_s: float = MESSAGE_IDLE_S,
+) -> RpcServer:
     """A server that knows its callers by their certificates; add services, then `start`.
 
     Each open stream holds a thread; calls beyond `streams` and some slack are refused with RESOURCE_EXHAUSTED instead
@@ -55,6 +65,8 @@ def build_server(listen: str, tls: TlsFiles, ledger: Ledger, *, streams: int) ->
         tls: The node's files, already checked.
         ledger: Gets every message.
         streams: Streams that may be open at once.
+        per_caller: Calls that one party may have open at once.
+        idle_s: Longest wait for the request of a call that has one, in seconds.
 
     Raises:
         PortError: The port is taken or the address is not this machine's.
@@ -63,7 +75,7 @@ def build_server(listen: str, tls: TlsFiles, ledger: Ledger, *, streams: int) ->
     threads = ThreadPoolExecutor(calls, thread_name_prefix="rpc")
     server = grpc.server(
         threads,
-        interceptors=[MeteringInterceptor(ledger)],
+        interceptors=[AdmissionInterceptor(per_caller=per_caller, idle_s=idle_s), MeteringInterceptor(ledger)],
         options=SERVING_OPTIONS,
         maximum_concurrent_rpcs=calls,
     )

@@ -77,6 +77,29 @@ class Children:
                 env=environment,
             )
 
+    def kill(self, name: str) -> int | None:
+        """Kill a running child as `kill -9` does and wait until it is gone.
+
+        Returns its shell code, 137 unless it had just ended by itself; None when it does not run.
+        """
+        child = self._running.pop(name, None)
+        if child is None:
+            return None
+        _signal_all([child], signal.SIGKILL)
+        return _shell_code(child.wait())
+
+    def pause(self, name: str) -> bool:
+        """Hold a running child where it is (SIGSTOP); False when it does not run."""
+        child = self._running.get(name)
+        if child is None or child.poll() is not None:
+            return False
+        _signal_all([child], signal.SIGSTOP)
+        return True
+
+    def go_on(self, name: str) -> None:
+        """Let a held child run again (SIGCONT); nothing happens to others."""
+        _signal_all([self._running[name]] if name in self._running else (), signal.SIGCONT)
+
     def ended(self) -> list[Ended]:
         """Children that have ended since the last call; a signal's number counts as 128 + number, as in a shell."""
         over = {name: child for name, child in self._running.items() if child.poll() is not None}
@@ -88,6 +111,7 @@ class Children:
     def stop(self) -> list[Ended]:
         """Ask every child to stop, wait, kill what is left after the grace time; returns how they ended."""
         _signal_all(self._running.values(), signal.SIGTERM)
+        _signal_all(self._running.values(), signal.SIGCONT)  # a held child would hear nothing
         give_up_at = time.monotonic() + self._grace_s
         stopped = self.ended()
         while self._running and time.monotonic() < give_up_at:

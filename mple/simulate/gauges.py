@@ -12,7 +12,6 @@ from mple.simulate.progress import Progress, SiteProgress
 from mple.simulate.run_folder import RunFolder
 from mple.simulate.settings import COMPUTE
 
-_LEDGER_EVERY_S = 1.0
 _SUMS = (
     "SELECT direction, SUM(framed_bytes), SUM(CASE WHEN kind IN ('data', 'test_data') THEN samples ELSE 0 END) "
     "FROM messages GROUP BY direction"
@@ -20,29 +19,37 @@ _SUMS = (
 
 
 class LineTail:
-    """Follows a file of JSON lines; a line that is still being written is left for the next call."""
+    """Follows a file of JSON lines; a line that is still being written is left for the next call.
+
+    A file whose end was cut off meanwhile, as a compute node does that resumes, is read from its beginning again.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._offset = path, 0
+        self._path, self._offset, self._last = path, 0, b""
 
     def new_lines(self) -> list[dict[str, object]]:
         """Whole lines since the last call; none while there is no file."""
         try:
             with self._path.open("rb") as file:
-                file.seek(self._offset)
+                file.seek(self._offset - len(self._last))
                 data = file.read()
+                if not data.startswith(self._last):
+                    file.seek(0)
+                    data, self._offset, self._last = file.read(), 0, b""
         except FileNotFoundError:
             return []
-        whole = data[: data.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        return [json.loads(line) for line in whole.splitlines() if line.strip()]
+        whole = data[len(self._last) : data.rfind(b"\n") + 1]
+        lines = whole.splitlines(keepends=True)
+        if lines:
+            self._offset, self._last = self._offset + len(whole), lines[-1]
+        return [json.loads(line) for line in lines if line.strip()]
 
 
 class Gauges:
-    """All readings of one run."""
+    """All readings of one run; ledgers are read less often than the rest."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
+    def __init__(self, folder: RunFolder, *, ledger_every_s: float = 1.0) -> None:
+        self._folder, self._ledger_every_s = folder, ledger_every_s
         self._logs = {name: LineTail(folder.state(name) / "log.jsonl") for name in folder.nodes}
         self._metrics = LineTail(folder.state(COMPUTE) / "metrics.jsonl")
         self._ledgers_read_s = time.monotonic()
@@ -61,7 +68,7 @@ class Gauges:
                 progress.training_began_s = time.monotonic()
             progress.read_metrics(line)
         elapsed_s = time.monotonic() - self._ledgers_read_s
-        if elapsed_s >= _LEDGER_EVERY_S:
+        if elapsed_s >= self._ledger_every_s:
             self._ledgers_read_s = time.monotonic()
             for name in self._folder.sites:
                 self._read_ledger(progress, name, elapsed_s)

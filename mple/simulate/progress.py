@@ -42,6 +42,8 @@ class TrainingProgress:
     samples_per_second: float = 0.0
     idle_share: float = 0.0
     """Part of the time in which the trainer waited for samples, 0 to 1."""
+    epochs_scored: int = 0
+    """Whole epochs, scored by the sites."""
 
     @property
     def share_done(self) -> float:
@@ -61,6 +63,12 @@ class Progress:
     sites: dict[str, SiteProgress] = field(default_factory=dict)
     training: TrainingProgress = field(default_factory=TrainingProgress)
     training_began_s: float | None = None
+    joined: set[str] = field(default_factory=set)
+    """Labels of the parties that the coordinator knows."""
+    released: set[str] = field(default_factory=set)
+    """Sites whose layers are released."""
+    goodbyes: set[str] = field(default_factory=set)
+    """Labels of the parties that have told the coordinator their sums: they know that the run has finished."""
     failed_party: str = ""
     """Name of the node that the coordinator says has failed."""
     news: list[str] = field(default_factory=list)
@@ -69,6 +77,12 @@ class Progress:
     def read_log(self, node: str, line: Mapping[str, object]) -> None:
         """Take in a line of a node's log."""
         event, text = line.get("event"), str(line.get("text", ""))
+        if event == "party_joined":
+            self.joined.add(str(line.get("party", "")))
+        elif event == "layer_released":
+            self.released.add(str(line.get("site", "")))
+        elif event == "goodbye":
+            self.goodbyes.add(str(line.get("party", "")))
         if event == "retry" and node in self.sites:
             self.sites[node].retries += 1
         elif event == "phase":
@@ -89,11 +103,14 @@ class Progress:
             training.samples_per_second = _real(line["samples_per_second"])
             training.idle_share = _real(line["idle_share"])
         elif line.get("kind") == "epoch":
-            accuracy = line.get("test_accuracy")
+            accuracy, epoch = line.get("test_accuracy"), _whole(line["epoch"])
             training.test_accuracy = None if accuracy is None else _real(accuracy)
+            if epoch <= training.epochs_scored:
+                return  # once more, after a restart
+            training.epochs_scored = epoch
             scored = "not scored" if training.test_accuracy is None else f"{training.test_accuracy:.4f}"
             self.news.append(
-                f"epoch {line['epoch']} of {training.epochs}: loss {_real(line['loss']):.4f}, test accuracy {scored}, "
+                f"epoch {epoch} of {training.epochs}: loss {_real(line['loss']):.4f}, test accuracy {scored}, "
                 f"{_real(line['seconds']):.1f} s"
             )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,8 +51,20 @@ class RunFolder:
         return self.node(name) / "log.txt"
 
 
-def lay_out(path: Path, settings: SimulationSettings) -> RunFolder:
+def lay_out(
+    path: Path,
+    settings: SimulationSettings,
+    *,
+    run_id: str = "",
+    dialled: Callable[[str], str] = lambda address: address,
+) -> RunFolder:
     """Make the folder, a throw-away authority, and every node's certificate and configuration.
+
+    Args:
+        path: A new or empty folder.
+        settings: Of the simulation.
+        run_id: The run's id; empty for a new one.
+        dialled: The address at which nodes dial the one that listens at a given address, for a relay between them.
 
     Raises:
         ValueError: The folder already holds something.
@@ -68,11 +81,12 @@ def lay_out(path: Path, settings: SimulationSettings) -> RunFolder:
     throwaway(folder.path / "authority", parties, [_LOOPBACK, "localhost"], tls)
     (folder.path / "simulation.toml").write_text(write_settings(settings), encoding="utf-8")
     coordinator, compute = _free_addresses(2)
+    to_coordinator, to_compute = dialled(coordinator), dialled(compute)
     configurations = {
-        COORDINATOR: _coordinator(settings, coordinator),
-        COMPUTE: _compute(settings, compute, coordinator),
+        COORDINATOR: _coordinator(settings, coordinator, run_id),
+        COMPUTE: _compute(settings, compute, to_coordinator),
         **{
-            site: _site(settings, place, compute=compute, coordinator=coordinator)
+            site: _site(settings, place, compute=to_compute, coordinator=to_coordinator)
             for place, site in enumerate(settings.sites)
         },
     }
@@ -92,17 +106,18 @@ def new_folder(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
 
 
-def _coordinator(settings: SimulationSettings, listen: str) -> CoordinatorSettings:
+def _coordinator(settings: SimulationSettings, listen: str, run_id: str) -> CoordinatorSettings:
     return CoordinatorSettings(
         listen=listen,
         state=Path("state"),
         tls=Path("tls"),
-        run=RunSettings(sites=settings.sites, compute=COMPUTE, custody=settings.custody),
+        run=RunSettings(sites=settings.sites, compute=COMPUTE, custody=settings.custody, run_id=run_id),
         morph=settings.morph,
         wire=settings.wire,
         model=settings.model,
         training=settings.training,
         normalisation=settings.normalisation,
+        absence=settings.absence,
         threads=settings.machine.site_threads,
     )
 
@@ -117,6 +132,8 @@ def _compute(settings: SimulationSettings, listen: str, coordinator: str) -> Com
         threads=settings.machine.trainer_threads,
         in_flight_samples=settings.machine.in_flight_samples,
         idle_timeout_s=settings.machine.idle_timeout_s,
+        checkpoint_every_s=settings.machine.checkpoint_every_s,
+        checkpoint_every_steps=settings.machine.checkpoint_every_steps,
     )
 
 

@@ -6,7 +6,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -25,6 +25,8 @@ from mple.simulate.settings import COMPUTE, COORDINATOR, SimulationSettings
 _LOOK_EVERY_S = 0.2
 _OTHERS_GRACE_S = 5.0
 _LAST_WORDS = 3
+Course = Callable[[Children, Gauges, Progress, Screen, threading.Event], Ended | None]
+"""Starts a run's nodes and follows them: None when all have ended well or the event is set, else the failed one."""
 
 
 class SimulationError(Exception):
@@ -50,17 +52,43 @@ def simulate(settings: SimulationSettings, out: Path, console: Console, *, plain
         ValueError: The folder is not empty.
         SimulationError: A node failed.
     """
-    folder = lay_out(out, settings)
+    return run_nodes(lay_out(out, settings), settings, console, plain=plain)
+
+
+def run_nodes(
+    folder: RunFolder,
+    settings: SimulationSettings,
+    console: Console,
+    *,
+    plain: bool = False,
+    course: Course | None = None,
+    ledger_every_s: float = 1.0,
+    tables: bool = True,
+) -> Summary | None:
+    """Run the nodes of a folder that `lay_out` has made and sum the run up; None when it was interrupted.
+
+    Args:
+        folder: The run's.
+        settings: It was laid out for these.
+        console: Where progress and the final table go.
+        plain: Lines instead of a live view, on a terminal too.
+        course: How the nodes are started and followed; undisturbed by default.
+        ledger_every_s: Time between two readings of the ledgers.
+        tables: Print the summary.
+
+    Raises:
+        SimulationError: A node failed.
+    """
     where = f"nodes, configurations and logs are in {folder.path / 'nodes'}"
     console.print(where, markup=False, highlight=False, soft_wrap=True)
-    progress, gauges = Progress(), Gauges(folder)
+    progress, gauges = Progress(), Gauges(folder, ledger_every_s=ledger_every_s)
     with (
         _interruptible() as interrupted,
         Screen(console, plain=plain) as screen,
         Children(settings.machine.stop_grace_s) as children,
     ):
-        _start(children, folder, settings)
-        failed = _watch(children, gauges, progress, screen, interrupted)
+        follow = course or _undisturbed(folder, settings)
+        failed = follow(children, gauges, progress, screen, interrupted)
         if interrupted.is_set():
             children.stop()
         gauges.read(progress)
@@ -74,39 +102,51 @@ def simulate(settings: SimulationSettings, out: Path, console: Console, *, plain
         known = set(ExitCode)
         raise SimulationError(text, ExitCode(failed.code) if failed.code in known else ExitCode.INTERNAL)
     summary = summarise(folder.path)
-    print_summary(summary, console)
+    if tables:
+        print_summary(summary, console)
     return summary
 
 
-def _start(children: Children, folder: RunFolder, settings: SimulationSettings) -> None:
+def start_node(children: Children, folder: RunFolder, settings: SimulationSettings, name: str) -> None:
+    """Start a node of a run, for the first time or again: the command is the same."""
     machine = settings.machine
     programs = {COORDINATOR: ("mple-coordinator", "serve"), COMPUTE: ("mple-compute", "serve")}
-    for name in folder.nodes:
-        program, verb = programs.get(name, ("mple-provider", "run"))
-        children.start(
-            name,
-            [*command(program), verb, str(folder.config(name))],
-            log_text=folder.log_text(name),
-            threads=machine.trainer_threads if name == COMPUTE else machine.site_threads,
-        )
+    program, verb = programs.get(name, ("mple-provider", "run"))
+    children.start(
+        name,
+        [*command(program), verb, str(folder.config(name))],
+        log_text=folder.log_text(name),
+        threads=machine.trainer_threads if name == COMPUTE else machine.site_threads,
+    )
 
 
-def _watch(
-    children: Children, gauges: Gauges, progress: Progress, screen: Screen, interrupted: threading.Event
-) -> Ended | None:
-    """Follow the run until all nodes have ended well (None), one has failed, or the user has had enough (None)."""
-    while children.running and not interrupted.wait(_LOOK_EVERY_S):
-        gauges.read(progress)
-        screen.show(progress)
-        ended = children.ended()
-        if root_cause(ended) is not None:
-            give_up_at = time.monotonic() + _OTHERS_GRACE_S
-            while children.running and time.monotonic() < give_up_at:
-                time.sleep(_LOOK_EVERY_S)
-                ended += children.ended()
+def first_failure(children: Children, ended: list[Ended], gauges: Gauges, progress: Progress) -> Ended | None:
+    """Of nodes that have ended, the one whose failure others' may follow from; those get a while to end, too."""
+    if root_cause(ended) is None:
+        return None
+    give_up_at = time.monotonic() + _OTHERS_GRACE_S
+    while children.running and time.monotonic() < give_up_at:
+        time.sleep(_LOOK_EVERY_S)
+        ended = ended + children.ended()
+    gauges.read(progress)
+    return root_cause(ended, progress.failed_party)
+
+
+def _undisturbed(folder: RunFolder, settings: SimulationSettings) -> Course:
+    def course(
+        children: Children, gauges: Gauges, progress: Progress, screen: Screen, interrupted: threading.Event
+    ) -> Ended | None:
+        for name in folder.nodes:
+            start_node(children, folder, settings, name)
+        while children.running and not interrupted.wait(_LOOK_EVERY_S):
             gauges.read(progress)
-            return root_cause(ended, progress.failed_party)
-    return None
+            screen.show(progress)
+            failed = first_failure(children, children.ended(), gauges, progress)
+            if failed is not None:
+                return failed
+        return None
+
+    return course
 
 
 def _failure_text(folder: RunFolder, failed: Ended) -> str:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from mple.data import DataSource, PartitionKind
 from mple.plan import (
+    AbsenceSettings,
     Custody,
     ModelSettings,
     MorphSettings,
@@ -38,7 +39,11 @@ class MachineSettings:
     in_flight_samples: int = 2048
     """Most samples that are asked of one site and not yet answered."""
     idle_timeout_s: float = 600.0
-    """How long any node waits without progress."""
+    """How long any node tries to reach a silent one before it gives up."""
+    checkpoint_every_s: float = 60.0
+    """Longest time of training that a restart of the compute node may have to do again, in seconds."""
+    checkpoint_every_steps: int = 500
+    """Most steps of it."""
     stop_grace_s: float = 10.0
     """Time between asking a node to stop and killing it."""
 
@@ -62,6 +67,7 @@ class SimulationSettings:
     model: ModelSettings = field(default_factory=ModelSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     normalisation: NormalisationSettings = field(default_factory=NormalisationSettings)
+    absence: AbsenceSettings = field(default_factory=AbsenceSettings)
     stem_file: Path | None = None
     """Safetensors file that the compute node offers, for `model.stem = "offered"`."""
     machine: MachineSettings = field(default_factory=MachineSettings)

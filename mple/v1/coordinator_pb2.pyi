@@ -81,7 +81,7 @@ class WatchRequest(_message.Message):
     def __init__(self, after_sequence: _Optional[int] = ...) -> None: ...
 
 class WatchResponse(_message.Message):
-    __slots__ = ("sequence", "time_unix_ms", "party_joined", "plan_made", "phase_changed", "layer_released", "epoch_done", "fault")
+    __slots__ = ("sequence", "time_unix_ms", "party_joined", "plan_made", "phase_changed", "layer_released", "epoch_done", "fault", "key_rotated", "key_ready", "key_revoked", "key_erased")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     PARTY_JOINED_FIELD_NUMBER: _ClassVar[int]
@@ -90,6 +90,10 @@ class WatchResponse(_message.Message):
     LAYER_RELEASED_FIELD_NUMBER: _ClassVar[int]
     EPOCH_DONE_FIELD_NUMBER: _ClassVar[int]
     FAULT_FIELD_NUMBER: _ClassVar[int]
+    KEY_ROTATED_FIELD_NUMBER: _ClassVar[int]
+    KEY_READY_FIELD_NUMBER: _ClassVar[int]
+    KEY_REVOKED_FIELD_NUMBER: _ClassVar[int]
+    KEY_ERASED_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     time_unix_ms: int
     party_joined: PartyJoined
@@ -98,7 +102,11 @@ class WatchResponse(_message.Message):
     layer_released: LayerReleased
     epoch_done: EpochDone
     fault: Fault
-    def __init__(self, sequence: _Optional[int] = ..., time_unix_ms: _Optional[int] = ..., party_joined: _Optional[_Union[PartyJoined, _Mapping]] = ..., plan_made: _Optional[_Union[PlanMade, _Mapping]] = ..., phase_changed: _Optional[_Union[PhaseChanged, _Mapping]] = ..., layer_released: _Optional[_Union[LayerReleased, _Mapping]] = ..., epoch_done: _Optional[_Union[EpochDone, _Mapping]] = ..., fault: _Optional[_Union[Fault, _Mapping]] = ...) -> None: ...
+    key_rotated: KeyRotated
+    key_ready: KeyReady
+    key_revoked: KeyRevoked
+    key_erased: KeyErased
+    def __init__(self, sequence: _Optional[int] = ..., time_unix_ms: _Optional[int] = ..., party_joined: _Optional[_Union[PartyJoined, _Mapping]] = ..., plan_made: _Optional[_Union[PlanMade, _Mapping]] = ..., phase_changed: _Optional[_Union[PhaseChanged, _Mapping]] = ..., layer_released: _Optional[_Union[LayerReleased, _Mapping]] = ..., epoch_done: _Optional[_Union[EpochDone, _Mapping]] = ..., fault: _Optional[_Union[Fault, _Mapping]] = ..., key_rotated: _Optional[_Union[KeyRotated, _Mapping]] = ..., key_ready: _Optional[_Union[KeyReady, _Mapping]] = ..., key_revoked: _Optional[_Union[KeyRevoked, _Mapping]] = ..., key_erased: _Optional[_Union[KeyErased, _Mapping]] = ...) -> None: ...
 
 class PartyJoined(_message.Message):
     __slots__ = ("party",)
@@ -149,6 +157,34 @@ class Fault(_message.Message):
     party: str
     text: str
     def __init__(self, party: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+
+class KeyRotated(_message.Message):
+    __slots__ = ("header",)
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    header: LayerHeader
+    def __init__(self, header: _Optional[_Union[LayerHeader, _Mapping]] = ...) -> None: ...
+
+class KeyReady(_message.Message):
+    __slots__ = ("key_ref",)
+    KEY_REF_FIELD_NUMBER: _ClassVar[int]
+    key_ref: _common_pb2.KeyRef
+    def __init__(self, key_ref: _Optional[_Union[_common_pb2.KeyRef, _Mapping]] = ...) -> None: ...
+
+class KeyRevoked(_message.Message):
+    __slots__ = ("key_ref",)
+    KEY_REF_FIELD_NUMBER: _ClassVar[int]
+    key_ref: _common_pb2.KeyRef
+    def __init__(self, key_ref: _Optional[_Union[_common_pb2.KeyRef, _Mapping]] = ...) -> None: ...
+
+class KeyErased(_message.Message):
+    __slots__ = ("key_ref", "samples", "layer_bytes")
+    KEY_REF_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    LAYER_BYTES_FIELD_NUMBER: _ClassVar[int]
+    key_ref: _common_pb2.KeyRef
+    samples: int
+    layer_bytes: int
+    def __init__(self, key_ref: _Optional[_Union[_common_pb2.KeyRef, _Mapping]] = ..., samples: _Optional[int] = ..., layer_bytes: _Optional[int] = ...) -> None: ...
 
 class OfferStemRequest(_message.Message):
     __slots__ = ("safetensors",)
@@ -269,18 +305,22 @@ class DownloadLayerResponse(_message.Message):
     def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ..., final: bool = ...) -> None: ...
 
 class ReportRequest(_message.Message):
-    __slots__ = ("layers_stored", "epoch_done", "training_done", "failure", "ledger_totals")
+    __slots__ = ("layers_stored", "epoch_done", "training_done", "failure", "ledger_totals", "key_stored", "key_erased")
     LAYERS_STORED_FIELD_NUMBER: _ClassVar[int]
     EPOCH_DONE_FIELD_NUMBER: _ClassVar[int]
     TRAINING_DONE_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     LEDGER_TOTALS_FIELD_NUMBER: _ClassVar[int]
+    KEY_STORED_FIELD_NUMBER: _ClassVar[int]
+    KEY_ERASED_FIELD_NUMBER: _ClassVar[int]
     layers_stored: LayersStored
     epoch_done: EpochDone
     training_done: TrainingDone
     failure: Failure
     ledger_totals: LedgerTotals
-    def __init__(self, layers_stored: _Optional[_Union[LayersStored, _Mapping]] = ..., epoch_done: _Optional[_Union[EpochDone, _Mapping]] = ..., training_done: _Optional[_Union[TrainingDone, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., ledger_totals: _Optional[_Union[LedgerTotals, _Mapping]] = ...) -> None: ...
+    key_stored: KeyStored
+    key_erased: KeyErased
+    def __init__(self, layers_stored: _Optional[_Union[LayersStored, _Mapping]] = ..., epoch_done: _Optional[_Union[EpochDone, _Mapping]] = ..., training_done: _Optional[_Union[TrainingDone, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., ledger_totals: _Optional[_Union[LedgerTotals, _Mapping]] = ..., key_stored: _Optional[_Union[KeyStored, _Mapping]] = ..., key_erased: _Optional[_Union[KeyErased, _Mapping]] = ...) -> None: ...
 
 class LayersStored(_message.Message):
     __slots__ = ("plan_sha256",)
@@ -314,6 +354,36 @@ class LedgerTotals(_message.Message):
     bytes_received: int
     def __init__(self, messages_sent: _Optional[int] = ..., messages_received: _Optional[int] = ..., bytes_sent: _Optional[int] = ..., bytes_received: _Optional[int] = ...) -> None: ...
 
+class KeyStored(_message.Message):
+    __slots__ = ("key_ref",)
+    KEY_REF_FIELD_NUMBER: _ClassVar[int]
+    key_ref: _common_pb2.KeyRef
+    def __init__(self, key_ref: _Optional[_Union[_common_pb2.KeyRef, _Mapping]] = ...) -> None: ...
+
 class ReportResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RotateKeyRequest(_message.Message):
+    __slots__ = ("key_ref", "plan_sha256")
+    KEY_REF_FIELD_NUMBER: _ClassVar[int]
+    PLAN_SHA256_FIELD_NUMBER: _ClassVar[int]
+    key_ref: _common_pb2.KeyRef
+    plan_sha256: bytes
+    def __init__(self, key_ref: _Optional[_Union[_common_pb2.KeyRef, _Mapping]] = ..., plan_sha256: _Optional[bytes] = ...) -> None: ...
+
+class RotateKeyResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RevokeKeyRequest(_message.Message):
+    __slots__ = ("key_ref", "plan_sha256")
+    KEY_REF_FIELD_NUMBER: _ClassVar[int]
+    PLAN_SHA256_FIELD_NUMBER: _ClassVar[int]
+    key_ref: _common_pb2.KeyRef
+    plan_sha256: bytes
+    def __init__(self, key_ref: _Optional[_Union[_common_pb2.KeyRef, _Mapping]] = ..., plan_sha256: _Optional[bytes] = ...) -> None: ...
+
+class RevokeKeyResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -86,6 +86,16 @@ class CoordinatorServiceStub(object):
                 request_serializer=mple_dot_v1_dot_coordinator__pb2.ReportRequest.SerializeToString,
                 response_deserializer=mple_dot_v1_dot_coordinator__pb2.ReportResponse.FromString,
                 _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/mple.v1.CoordinatorService/RotateKey',
+                request_serializer=mple_dot_v1_dot_coordinator__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=mple_dot_v1_dot_coordinator__pb2.RotateKeyResponse.FromString,
+                _registered_method=True)
+        self.RevokeKey = channel.unary_unary(
+                '/mple.v1.CoordinatorService/RevokeKey',
+                request_serializer=mple_dot_v1_dot_coordinator__pb2.RevokeKeyRequest.SerializeToString,
+                response_deserializer=mple_dot_v1_dot_coordinator__pb2.RevokeKeyResponse.FromString,
+                _registered_method=True)
 
 
 class CoordinatorServiceServicer(object):
@@ -163,6 +173,20 @@ class CoordinatorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateKey(self, request, context):
+        """A site announces its next key, before it brings the key's layer. The plan stays as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeKey(self, request, context):
+        """A site withdraws a key that it has replaced: what was made under it is to be erased.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CoordinatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -215,6 +239,16 @@ def add_CoordinatorServiceServicer_to_server(servicer, server):
                     servicer.Report,
                     request_deserializer=mple_dot_v1_dot_coordinator__pb2.ReportRequest.FromString,
                     response_serializer=mple_dot_v1_dot_coordinator__pb2.ReportResponse.SerializeToString,
+            ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=mple_dot_v1_dot_coordinator__pb2.RotateKeyRequest.FromString,
+                    response_serializer=mple_dot_v1_dot_coordinator__pb2.RotateKeyResponse.SerializeToString,
+            ),
+            'RevokeKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeKey,
+                    request_deserializer=mple_dot_v1_dot_coordinator__pb2.RevokeKeyRequest.FromString,
+                    response_serializer=mple_dot_v1_dot_coordinator__pb2.RevokeKeyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -489,6 +523,60 @@ class CoordinatorService(object):
             '/mple.v1.CoordinatorService/Report',
             mple_dot_v1_dot_coordinator__pb2.ReportRequest.SerializeToString,
             mple_dot_v1_dot_coordinator__pb2.ReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mple.v1.CoordinatorService/RotateKey',
+            mple_dot_v1_dot_coordinator__pb2.RotateKeyRequest.SerializeToString,
+            mple_dot_v1_dot_coordinator__pb2.RotateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mple.v1.CoordinatorService/RevokeKey',
+            mple_dot_v1_dot_coordinator__pb2.RevokeKeyRequest.SerializeToString,
+            mple_dot_v1_dot_coordinator__pb2.RevokeKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,6 +1,6 @@
 """What crosses the wire, as pure functions: codecs, batches, layer files. No socket, no thread."""
 
-from mple.wire.batch import Batch, BatchError, batch_from_message, batch_to_message
+from mple.wire.batch import Batch, BatchError, batch_from_message, batch_to_message, samples_per_message
 from mple.wire.codec import Codec, EncodedSamples, codec_named
 from mple.wire.layer_file import LayerFileError, read_layer, write_layer
 
@@ -14,5 +14,6 @@ __all__ = [
     "batch_to_message",
     "codec_named",
     "read_layer",
+    "samples_per_message",
     "write_layer",
 ]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mple.v1 import common_pb2
 from mple.wire.codec import Codec, EncodedSamples
 
+_MOST_SAMPLES = 1024
 _LARGEST_SCALE = np.finfo(np.float32).max / 128
 """With it the code of largest magnitude, -128, still decodes to a finite value."""
 
@@ -33,6 +34,11 @@ class Batch:
 
     coded: EncodedSamples
     labels_B: NDArray[np.uint16]
+
+
+def samples_per_message(message_bytes: int, sample_bytes: int) -> int:
+    """Most samples of one batch: as many as a message of the plan's size holds, at least one, 1024 at most."""
+    return max(1, min(_MOST_SAMPLES, message_bytes // sample_bytes))
 
 
 def batch_to_message(

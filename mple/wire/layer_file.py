@@ -53,7 +53,7 @@ def read_layer(path: Path, *, scheme: MorphScheme, image: ImageShape, filters: i
                 raise LayerFileError(f"layer in {path.name} has shape {found}, the plan needs {tuple(expected)}")
             weight = file.get_tensor(_TENSOR)
             about = (file.metadata() or {}).get("augmented_layer")
-    except SafetensorError as fault:
+    except (SafetensorError, KeyError) as fault:  # KeyError: a type of numbers that torch does not have
         raise LayerFileError(f"{path.name} is no readable layer file: {fault}") from None
     if weight.dtype != torch.float32:
         raise LayerFileError(f"layer in {path.name} has dtype {weight.dtype}; needs float32")

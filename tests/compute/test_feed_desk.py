@@ -78,9 +78,9 @@ def test_logits_go_out_before_requests_and_scores_add_up() -> None:
     desk.score(1, [(0, 1, 2), (3,)])
     first, second = to_score_by(desk), to_score_by(desk)
     assert desk.score_of(1) is None
-    desk.scored(second.request_id, samples=1, correct=0, loss_sum=2.5)
+    desk.scored(second.request_id, epoch=1, samples=1, correct=0, loss_sum=2.5)
     assert desk.score_of(1) is None
-    desk.scored(first.request_id, samples=3, correct=2, loss_sum=1.25)
+    desk.scored(first.request_id, epoch=1, samples=3, correct=2, loss_sum=1.25)
     assert desk.score_of(1) == SiteScore(samples=4, correct=2, loss_sum=3.75)
     assert desk.score_of(2) is None
 
@@ -89,7 +89,7 @@ def test_unscored_groups_go_out_again_after_a_break() -> None:
     desk = desk_of()
     desk.score(1, [(0,), (1,), (2,)])
     first, second = to_score_by(desk), to_score_by(desk)
-    desk.scored(first.request_id, samples=1, correct=1, loss_sum=0.0)
+    desk.scored(first.request_id, epoch=1, samples=1, correct=1, loss_sum=0.0)
     desk.stream_broke()
     assert [to_score_by(desk).samples for _ in range(2)] == [second.samples, (2,)]
 
@@ -101,25 +101,30 @@ def test_a_site_without_test_images_has_scored_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("samples", "correct", "loss_sum"),
+    ("epoch", "samples", "correct", "loss_sum"),
     [
-        (2, 1, 1.0),
-        (3, 4, 1.0),
-        (3, -1, 1.0),
-        (3, 1, -0.1),
-        (3, 1, float("nan")),
-        (3, 1, float("inf")),
+        (0, 3, 1, 1.0),
+        (2, 3, 1, 1.0),
+        (1, 2, 1, 1.0),
+        (1, 3, 4, 1.0),
+        (1, 3, -1, 1.0),
+        (1, 3, 1, -0.1),
+        (1, 3, 1, float("nan")),
+        (1, 3, 1, float("inf")),
+        (1, 3, 1, 1e300),
     ],
 )
-def test_scores_that_cannot_be_are_refused_and_change_nothing(samples: int, correct: int, loss_sum: float) -> None:
+def test_scores_that_cannot_be_are_refused_and_change_nothing(
+    epoch: int, samples: int, correct: int, loss_sum: float
+) -> None:
     desk = desk_of()
     desk.score(1, [(0, 1, 2)])
     item = to_score_by(desk)
     with pytest.raises(FeedFault):
-        desk.scored(item.request_id, samples=samples, correct=correct, loss_sum=loss_sum)
-    desk.scored(item.request_id, samples=3, correct=3, loss_sum=0.5)
+        desk.scored(item.request_id, epoch=epoch, samples=samples, correct=correct, loss_sum=loss_sum)
+    desk.scored(item.request_id, epoch=1, samples=3, correct=3, loss_sum=0.5)
     with pytest.raises(FeedFault, match="already scored"):
-        desk.scored(item.request_id, samples=3, correct=3, loss_sum=0.5)
+        desk.scored(item.request_id, epoch=1, samples=3, correct=3, loss_sum=0.5)
     assert desk.score_of(1) == SiteScore(3, 3, 0.5)
 
 

@@ -14,7 +14,7 @@ from small_plan import SIZES, key_of, key_ref, small_plan
 
 from compute_node.kept_run import kept_run, model_config
 from compute_node.layer_bank import LayerBank
-from compute_node.layer_fetch import list_layers
+from compute_node.layer_list import list_layers
 from compute_node.predictor import Predictor
 from compute_node.run_files import Outcome, write_outcome
 from mple.model import Stem, build_trunk, save_trunk, state_sha256

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from open_office import OpenOffice
@@ -57,8 +58,8 @@ def open_office(
     """Opens offices on loopback and closes them after the test."""
     opened: list[OpenOffice] = []
 
-    def begin(settings: CoordinatorSettings | None = None, streams: int = 12) -> OpenOffice:
-        opened.append(OpenOffice(start_run(settings, certificates), party_tls, tmp_path, streams))
+    def begin(settings: CoordinatorSettings | None = None, streams: int = 12, **limits: Any) -> OpenOffice:
+        opened.append(OpenOffice(start_run(settings, certificates), party_tls, tmp_path, streams, **limits))
         return opened[-1]
 
     yield begin

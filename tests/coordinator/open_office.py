@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -28,6 +29,7 @@ from coordinator.service import CoordinatorService
 from mple.meter import Ledger
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, Party, RpcServer, build_server, error_of, open_channel
+from mple.rpc.pace import MESSAGE_IDLE_S
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
 
 DEADLINE_S = 30.0
@@ -37,8 +39,11 @@ Stub = coordinator_pb2_grpc.CoordinatorServiceStub
 class OpenOffice:
     """Serves a small run as the coordinator's process does, without being one."""
 
-    def __init__(self, run: SmallRun, party_tls: PartyTls, folder: Path, streams: int = 12) -> None:
+    def __init__(
+        self, run: SmallRun, party_tls: PartyTls, folder: Path, streams: int = 12, **limits: Any
+    ) -> None:
         self.run, self.party_tls, self._folder, self._streams = run, party_tls, folder, streams
+        self._limits: dict[str, Any] = {"per_caller": streams + 8, "idle_s": MESSAGE_IDLE_S, **limits}
         self._dialled = contextlib.ExitStack()
         self._ledger = Ledger(folder / "office.sqlite", OFFICE.label)
         self._listen = "127.0.0.1:0"
@@ -47,8 +52,10 @@ class OpenOffice:
     def open(self) -> None:
         """Serve from now on, at the same address as before."""
         tls = self.party_tls(OFFICE.role, OFFICE.name)
-        self.service = CoordinatorService(self.run.run, self.run.desk)
-        self.rpc: RpcServer = build_server(self._listen, tls, self._ledger, streams=self._streams)
+        self.service = CoordinatorService(self.run.run, self.run.desk, idle_s=self._limits["idle_s"])
+        self.rpc: RpcServer = build_server(
+            self._listen, tls, self._ledger, streams=self._streams, **self._limits
+        )
         self._listen = self.rpc.address
         coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(self.service, self.rpc.server)
         self.rpc.start()

@@ -124,8 +124,8 @@ class Parties:
         compute = self.of(COMPUTE)
         report(compute, layers_stored=coordinator_pb2.LayersStored(plan_sha256=plan.sha256()))
         report(compute, training_done=coordinator_pb2.TrainingDone(model_sha256=MODEL))
-        for site in SITES:
-            report(self.site(site), ledger_totals=coordinator_pb2.LedgerTotals())
+        for party in (COMPUTE, *map(site_party, SITES)):
+            report(self.of(party), ledger_totals=coordinator_pb2.LedgerTotals())
 
     def hear(self) -> list[list[str]]:
         """What everybody hears until the stream ends."""

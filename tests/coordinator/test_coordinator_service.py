@@ -101,7 +101,7 @@ def test_roles_keep_to_their_calls(open_office: Opens) -> None:
     join_all(office)
     for party, calls in (
         (NORTH, ("OfferStem", "DownloadLayer", "stored", "epoch", "done")),
-        (COMPUTE, ("PutSealed", "GetSealed", "BeginLayer", "UploadLayer", "totals")),
+        (COMPUTE, ("PutSealed", "GetSealed", "BeginLayer", "UploadLayer")),
         (
             OFFICE,
             (

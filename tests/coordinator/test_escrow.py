@@ -87,7 +87,7 @@ def test_layers_are_those_that_the_sites_would_have_built(
     assert escrow_run.story()[-3:] == [f"layer {site}" for site in SITES]
     (secret,) = {secret_of(escrow_run, site, party_tls) for site in SITES}
     for site in SITES:
-        stored = run.layers.of_site(site)
+        stored = run.layers.of_key(site, 1)
         assert stored is not None
         built = layer_for(run.plan, site, secret=secret)
         assert run.layers.path(stored.header.sha256).read_bytes() == layer_bytes(built, escrow_run.settings.state)

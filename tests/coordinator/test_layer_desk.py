@@ -220,6 +220,6 @@ def test_run_that_fails_during_an_upload_releases_nothing(joined: SmallRun) -> N
 
     with refused(ErrorCode.RUN_FAILED, "site/west: fire"):
         joined.desk.upload(NORTH, failing())  # type: ignore[arg-type]
-    stored = joined.run.layers.of_site("north")
+    stored = joined.run.layers.of_key("north", 1)
     assert stored is not None
     assert not stored.released

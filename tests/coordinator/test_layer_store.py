@@ -251,7 +251,7 @@ def test_layer_that_gave_way_is_not_released(store: LayerStore) -> None:
     store.begin(header_of(PLAN, "north", OTHER))
     with refused(ErrorCode.LAYER_OFFSET, "announced another layer meanwhile"):
         store.mark_released(SHA)
-    stored = store.of_site("north")
+    stored = store.of_key("north", 1)
     assert stored is not None
     assert not stored.released
 
@@ -260,7 +260,7 @@ def test_rejected_layer_is_gone_and_another_may_follow(store: LayerStore) -> Non
     upload(store)
     store.reject(SHA)
     assert files(store) == []
-    assert store.of_site("north") is None
+    assert store.of_key("north", 1) is None
     assert upload(store, OTHER).read_bytes() == OTHER
     assert store.begin(HEADER) == 0
 

@@ -43,7 +43,8 @@ def test_folder_and_files_are_open_to_their_owner_only(folder: Path) -> None:
     vault.keep_consortium_secret("run1", bytes(32))
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert modes(folder) == {0o600}
-    assert {path.name for path in folder.iterdir()} == {"morph.key", "consortium-run1.key"}, "no half-written file"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"morph.key", "consortium-run1.key", "keys.json"}, "no half-written file"
 
 
 @pytest.mark.parametrize("mode", [0o750, 0o705, 0o701, 0o770])
@@ -112,4 +113,4 @@ def test_a_key_that_was_half_written_when_the_power_failed_is_drawn_anew(folder:
     Vault(folder)
     (folder / "morph.key.part").write_bytes(b"half")
     assert len(Vault(folder).morph_key().seed) == 32
-    assert {path.name for path in folder.iterdir()} == {"morph.key"}
+    assert {path.name for path in folder.iterdir()} == {"morph.key", "keys.json"}

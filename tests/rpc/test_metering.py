@@ -87,7 +87,7 @@ def call_stream_stream(served: Served) -> int:
 def test_every_message_is_in_both_books(served: Served, call: Callable[[Served], int]) -> None:
     messages = call(served)
     books = served.balance()
-    assert books.balanced, books.offenders
+    assert books.whole, books.offenders
     assert books.matched == messages
 
 
@@ -133,7 +133,7 @@ def test_calls_side_by_side_do_not_mix(served: Served) -> None:
     for thread in threads:
         thread.join()
     books = served.balance()
-    assert books.balanced, books.offenders
+    assert books.whole, books.offenders
     assert books.matched == 4 * sum(1 + count % 3 for count in range(20))
 
 
@@ -165,7 +165,7 @@ def test_a_refused_call_balances_with_what_reached_the_server(served: Served) ->
     with pytest.raises(grpc.RpcError):
         stub.Report(coordinator_pb2.ReportRequest(), timeout=DEADLINE_S)
     books = served.balance()
-    assert books.balanced
+    assert books.whole
     assert books.matched == 1
 
 
@@ -183,7 +183,7 @@ def test_a_call_turned_away_at_the_door_is_named_as_lost(serving: Serving) -> No
         list(feed)
     books = served.balance()
     assert (books.matched, books.only_received, books.size_differs) == (0, 0, 0)
-    assert books.only_sent <= 1  # the refusal may come before the first message is made
+    assert books.lost + books.only_sent <= 1  # the refusal may come before the first message is made
 
 
 def test_a_stream_that_is_cut_leaves_sent_messages_without_twin_and_nothing_else(served: Served) -> None:
@@ -206,36 +206,24 @@ def test_a_stream_that_is_cut_leaves_sent_messages_without_twin_and_nothing_else
     assert rows(merged, twice) == []
 
 
-def test_a_server_whose_ledger_fails_says_internal_and_no_more(served: Served) -> None:
+def test_a_server_whose_ledger_fails_answers_nothing_and_says_little(served: Served) -> None:
     stub = coordinator_pb2_grpc.CoordinatorServiceStub(served.dial())
     _break(served.folder / "server.sqlite")
-    stub.Join(coordinator_pb2.JoinRequest(), timeout=DEADLINE_S)
-    with pytest.raises(OSError, match="no such table"):
-        served.ledger.flush()
     with pytest.raises(grpc.RpcError) as caught:
         stub.Join(coordinator_pb2.JoinRequest(), timeout=DEADLINE_S)
-    assert caught.value.code() is grpc.StatusCode.INTERNAL
     assert "table" not in str(caught.value.details())
-    error = error_of(caught.value)
-    assert error is not None
-    assert not error.retryable
-    with pytest.raises(OSError, match="no such table"):
-        served.close()
+    assert error_of(caught.value) is not None
+    assert served.ledger.fault is not None
+    assert "no such table" in str(served.ledger.fault)
 
 
 def test_a_caller_whose_ledger_fails_makes_no_call(served: Served, tmp_path: Path) -> None:
-    channel = served.dial()
-    stub = coordinator_pb2_grpc.CoordinatorServiceStub(channel)
-    ledger = served.books_of("site-north")
+    stub = coordinator_pb2_grpc.CoordinatorServiceStub(served.dial())
     _break(served.folder / "site-north.sqlite")
-    stub.Join(coordinator_pb2.JoinRequest(), timeout=DEADLINE_S)
-    with pytest.raises(OSError, match="no such table"):
-        ledger.flush()
     with pytest.raises(grpc.RpcError):
         stub.Join(coordinator_pb2.JoinRequest(), timeout=DEADLINE_S)
-    assert served.ledger.totals().messages_received == 1
-    with pytest.raises(OSError, match="no such table"):
-        served.close()
+    assert served.ledger.totals().messages_received == 0
+    assert served.books_of("site-north").fault is not None
 
 
 def _held(until: threading.Event) -> Iterator[compute_pb2.FeedRequest]:

@@ -124,6 +124,50 @@ def test_grandchildren_go_too(tmp_path: Path, seconds: str) -> None:
     wait_for(lambda: not alive(grandchild))
 
 
+def test_a_killed_child_is_gone_at_once_and_may_be_started_again(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    with Children(grace_s=0.2) as children:
+        children.start("parent", python(PARENT, "60"), log_text=log, threads=1)
+        wait_for(lambda: "ready" in log.read_text())
+        assert children.kill("parent") == 137
+        assert children.running == ()
+        assert children.ended() == []
+        assert children.kill("parent") is None
+        wait_for(lambda: not alive(grandchild_in(log)))
+        children.start("parent", python("import sys; sys.exit(4)"), log_text=log, threads=1)
+        assert all_ended(children) == [Ended("parent", 4)]
+
+
+def test_a_held_child_goes_on_where_it_was_and_can_be_stopped(tmp_path: Path) -> None:
+    count = "import time\nfor i in range(10_000):\n print(i, flush=True)\n time.sleep(0.01)"
+    log = tmp_path / "log.txt"
+    with Children(grace_s=20.0) as children:
+        children.start("counting", python(count), log_text=log, threads=1)
+        wait_for(lambda: "3\n" in log.read_text())
+        assert children.pause("counting")
+        assert not children.pause("absent")
+        wait_for(lambda: state(children_pid(count)) == "T")
+        held = log.read_text()
+        time.sleep(0.1)
+        assert log.read_text() == held
+        children.go_on("counting")
+        wait_for(lambda: log.read_text() != held)
+        assert children.pause("counting")
+        assert children.stop() == [Ended("counting", 143)]
+
+
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def children_pid(code: str) -> int:
+    """The process that runs this code."""
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        if entry.read_bytes().rstrip(b"\0").endswith(code.encode()):
+            return int(entry.parent.name)
+    raise AssertionError("no such process")
+
+
 def test_the_cause_is_the_child_whose_failure_is_its_own() -> None:
     followers = [Ended("office", ExitCode.RUN_FAILED), Ended("north", ExitCode.RUN_FAILED)]
     assert root_cause([Ended("north", ExitCode.DONE)]) is None

@@ -48,6 +48,20 @@ def test_a_line_is_read_once_and_only_when_it_is_whole(tmp_path: Path) -> None:
     assert tail.new_lines() == [{"b": "hé"}, {"c": 3}]
 
 
+def test_a_file_that_was_cut_and_has_grown_again_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    tail = LineTail(path)
+    say(path, {"step": 1}, {"step": 2})
+    assert tail.new_lines() == [{"step": 1}, {"step": 2}]
+    path.write_bytes(b"")
+    say(path, {"step": 1})
+    assert tail.new_lines() == [{"step": 1}]
+    path.write_bytes(b"")
+    say(path, {"step": 10}, {"step": 20}, {"step": 30})
+    assert tail.new_lines() == [{"step": 10}, {"step": 20}, {"step": 30}]
+    assert tail.new_lines() == []
+
+
 def test_before_anything_is_written_all_sites_are_there_and_at_nought(folder: RunFolder) -> None:
     progress = Progress()
     Gauges(folder).read(progress)
@@ -95,20 +109,17 @@ def test_who_failed_is_the_coordinators_word(folder: RunFolder) -> None:
     assert progress.news == ["office: site/south: no disk"]
 
 
-def test_books_are_read_while_their_node_writes_them(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mple.simulate.gauges._LEDGER_EVERY_S", 0.0)
-    gauges, progress = Gauges(folder), Progress()
+def test_books_are_read_while_their_node_writes_them(folder: RunFolder) -> None:
+    gauges, progress = Gauges(folder, ledger_every_s=0.0), Progress()
     (folder.state(SITES[1]) / "ledger.sqlite").touch()  # made, but without a table yet
     with Ledger(folder.state(SITES[0]) / "ledger.sqlite", f"site/{SITES[0]}") as ledger:
         ledger.record(entry(SENT, "feed", 0, 100, DATA))
         ledger.record(entry(SENT, "feed", 1, 100, TEST_DATA))
         ledger.record(entry(RECEIVED, "feed", 0, 20, REQUEST))
-        ledger.flush()
         gauges.read(progress)
         first = progress.sites[SITES[0]]
         assert (first.samples_sent, first.bytes_up, first.bytes_down) == (9, 210, 25)
         ledger.record(entry(SENT, "feed", 2, 100, DATA))
-        ledger.flush()
         gauges.read(progress)
     assert (first.samples_sent, first.bytes_up) == (16, 315)
     assert first.rate > 0

@@ -62,7 +62,7 @@ def test_a_morphed_run_learns_as_plain_training_does(
     out = tmp_path / "run"
     summary = simulate(settings, out, Console(file=screen, width=160), plain=True)
     assert summary is not None
-    assert summary.balance.balanced, summary.balance.offenders
+    assert summary.balance.whole, summary.balance.offenders
     morphed, plain = morphed_losses(out), plain_losses(settings, out)
     assert len(morphed) == len(plain) >= COMPARED_STEPS
     deviation = np.abs(np.array(morphed) - np.array(plain))[:COMPARED_STEPS]

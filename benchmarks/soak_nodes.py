@@ -1,0 +1,184 @@
+"""The two processes of `benchmarks.soak`: a site that feeds and a compute node that takes in, round after round.
+
+    python -m benchmarks.soak_nodes site|compute FOLDER
+"""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import torch
+from grpc import RpcError
+
+from compute_node.intake import Intake
+from compute_node.layer_bank import LayerBank
+from compute_node.sample_cache import SampleCache
+from compute_node.service import ComputeService
+from mple.data import DataSource, SourceKind, open_source
+from mple.meter import Ledger
+from mple.model import Stem
+from mple.morph import MorphKey
+from mple.pki import throwaway
+from mple.plan import (
+    Custody,
+    GlobalSampler,
+    ModelSettings,
+    MorphSettings,
+    NormalisationSettings,
+    RunPlan,
+    SitePlan,
+    TrainingSettings,
+    WireSettings,
+)
+from mple.plan.key_refs import key_ref
+from mple.plan.orders import label_order
+from mple.rpc import ErrorCode, MpleError, Party, Role, TlsFiles, build_server, open_channel
+from mple.v1 import common_pb2, compute_pb2_grpc
+from mple.wire import codec_named
+from provider_node.feed import SiteFeed
+from provider_node.morphing import MorphedImages
+from provider_node.release_book import ReleaseBook
+
+SITE, COMPUTE = "site", "compute"
+ROUND_SAMPLES = 10_000
+_CLASSES = 10
+_IN_FLIGHT = 2048
+_IDLE_S = 60.0
+_STEP = 128
+
+
+def lay_out(folder: Path) -> None:
+    """Pictures, certificates, a key and an address for both."""
+    generator = np.random.Generator(np.random.PCG64(1))
+    pixels = generator.integers(0, 256, (ROUND_SAMPLES, 32, 32, 3), np.uint8)
+    labels = generator.integers(0, _CLASSES, ROUND_SAMPLES)
+    np.savez(folder / "set.npz", x_train=pixels, y_train=labels, x_test=pixels[:_CLASSES], y_test=labels[:_CLASSES])
+    (folder / "morph.key").write_bytes(secrets.token_bytes(32))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        (folder / "address").write_text(f"127.0.0.1:{free.getsockname()[1]}")
+    parties = [Party("soak", Role.COMPUTE, COMPUTE), Party("soak", Role.SITE, SITE)]
+    throwaway(folder / "authority", parties, ["127.0.0.1"], [folder / "tls-compute", folder / "tls-site"])
+
+
+def take_in(folder: Path, stop: threading.Event) -> None:
+    """Be the compute node; `samples` in the folder counts what whole rounds have brought."""
+    plan = _plan(folder)
+    codec, bank = codec_named(plan.wire.codec), LayerBank(plan)
+    service = ComputeService("soak")
+    taken = 0
+    with Ledger(folder / "compute.sqlite", "compute/compute") as ledger:
+        ledger.set_run(plan.run_id)
+        tls = TlsFiles.in_directory(folder / "tls-compute")
+        built = build_server((folder / "address").read_text(), tls, ledger, streams=4)
+        compute_pb2_grpc.add_ComputeServiceServicer_to_server(service, built.server)
+        built.start()
+        before: Intake | None = None
+        current: list[Intake] = []
+        threading.Thread(target=_fail_on_stop, args=(stop, current), daemon=True).start()
+        while not stop.is_set():
+            path = folder / "cache.bin"
+            path.unlink(missing_ok=True)
+            values = plan.geometry.morphed_elements
+            cache = SampleCache(path, codec=codec, values=values, train=ROUND_SAMPLES, test=0)
+            intake = Intake(plan, codec, cache, bank, in_flight_samples=_IN_FLIGHT, idle_timeout_s=_IDLE_S)
+            sampler = GlobalSampler([ROUND_SAMPLES], _STEP, plan.training.seed)
+            intake.want_missing(sampler, 0)
+            current[:] = [intake]
+            service.open_feed(plan, intake)
+            if before is not None:  # only now: the site that hears it comes back for the new round
+                before.close()
+            for step in range(sampler.steps_per_epoch):
+                numbers = sampler.step(0, step)
+                try:
+                    intake.wait_for(common_pb2.SPLIT_TRAIN, numbers)
+                except MpleError:
+                    if stop.is_set():
+                        break
+                    raise
+                cache.read(common_pb2.SPLIT_TRAIN, numbers)
+            taken += ROUND_SAMPLES
+            _count(folder / "samples", taken)
+            cache.close()
+            before = intake
+        built.stop(1.0)
+
+
+def _fail_on_stop(stop: threading.Event, current: list[Intake]) -> None:
+    stop.wait()
+    for intake in current:
+        intake.fail(MpleError(ErrorCode.RUN_FAILED, "stopped"))
+
+
+def feed(folder: Path, stop: threading.Event) -> None:
+    """Be the site."""
+    plan, secret = _plan(folder), bytes(32)
+    dataset = open_source(DataSource(kind=SourceKind.NPZ, path=folder / "set.npz"))
+    order = label_order(secret, _CLASSES)
+    images = MorphedImages(dataset, plan, SITE, _key(folder), order)
+    book = folder / "releases.bin"
+    remote = Party("soak", Role.COMPUTE, COMPUTE)
+    with Ledger(folder / "site.sqlite", f"site/{SITE}") as ledger:
+        ledger.set_run(plan.run_id)
+        tls = TlsFiles.in_directory(folder / "tls-site")
+        with open_channel((folder / "address").read_text(), tls, remote, ledger) as channel:
+            stub = compute_pb2_grpc.ComputeServiceStub(channel)
+            while not stop.is_set():
+                book.unlink(missing_ok=True)
+                releases = ReleaseBook(book, train=ROUND_SAMPLES, test=0, most=plan.wire.releases)
+                one = SiteFeed(plan, key_ref(plan, SITE), images, dataset.test.labels, order, releases)
+                try:
+                    one.run(stub, stop)
+                except RpcError:  # the compute node is not up yet, or it has been stopped
+                    stop.wait(0.2)
+
+
+def _plan(folder: Path) -> RunPlan:
+    model = ModelSettings()
+    stem = Stem.from_seed(model.stem_seed, filters=64, channels=3, kernel=model.kernel)
+    fingerprint = _key(folder).fingerprint().hex()
+    site = SitePlan(name=SITE, train_images=ROUND_SAMPLES, test_images=0, key_epoch=1, key_fingerprint=fingerprint)
+    return RunPlan(
+        run_id="soak",
+        consortium="soak",
+        compute=COMPUTE,
+        channels=3,
+        height=32,
+        width=32,
+        classes=tuple(f"class{number}" for number in range(_CLASSES)),
+        sites=(site,),
+        custody=Custody.SITE,
+        stem_digest=stem.digest().hex(),
+        morph=MorphSettings(),
+        wire=WireSettings(),
+        model=model,
+        training=TrainingSettings(),
+        normalisation=NormalisationSettings(),
+    )
+
+
+def _key(folder: Path) -> MorphKey:
+    return MorphKey((folder / "morph.key").read_bytes())
+
+
+def _count(path: Path, samples: int) -> None:
+    temporary = path.with_suffix(".part")
+    temporary.write_text(str(samples))
+    temporary.replace(path)
+
+
+def _main() -> None:
+    role, folder = sys.argv[1:]
+    torch.set_num_threads(1)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    (feed if role == SITE else take_in)(Path(folder), stop)
+
+
+if __name__ == "__main__":
+    _main()

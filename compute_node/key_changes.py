@@ -1,0 +1,139 @@
+"""Keys that change within a run, at the compute node: layers of rotated keys come in, data under revoked ones go.
+
+Events come in the order of the run's log and come again after a restart; what was done before is then only looked at.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from compute_node.intake import Intake
+from compute_node.layer_bank import LayerBank
+from compute_node.layer_fetch import fetch_layer
+from compute_node.layer_list import RevokedKey, layer_path, read_list, write_list
+from compute_node.sample_cache import SampleCache
+from mple.audit import audit
+from mple.node.coordinator_line import CoordinatorLine, StoppedError, UnreachableError
+from mple.node.logs import log
+from mple.plan import RunPlan
+from mple.rpc import MpleError
+from mple.v1 import common_pb2, coordinator_pb2
+
+_LOGGER = logging.getLogger("mple.compute")
+_ROUND_S, _PAUSE_S = 2.0, 60.0
+"""How long a coordinator that has ended is tried for after the run, and how long it is then left alone."""
+KEY_EVENTS = {"key_rotated", "key_revoked"}
+"""The events that `KeyChanges.take` wants."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeyChanges:
+    """What a change of keys touches."""
+
+    line: CoordinatorLine
+    plan: RunPlan
+    bank: LayerBank
+    cache: SampleCache
+    intake: Intake
+    folder: Path
+    """Of the layers."""
+
+    def take(self, event: coordinator_pb2.WatchResponse) -> None:
+        """Carry out a rotation or a revocation and report it.
+
+        Raises:
+            MpleError: A layer is not what was announced, or the coordinator refused a report.
+            OSError: The disk refused; started again, the node goes on with it.
+        """
+        if event.WhichOneof("event") == "key_rotated":
+            self._rotate(event.key_rotated.header)
+        elif event.WhichOneof("event") == "key_revoked":
+            self._revoke(event.key_revoked.key_ref)
+
+    def follow_after_end(self, sequence: int, stop: threading.Event) -> None:
+        """Carry out revocations that come behind the run's end, while the coordinator serves; returns at `stop`."""
+        line = CoordinatorLine(self.line.channel, self.line.persistence.within(_ROUND_S))
+        while not stop.is_set():
+            try:
+                for event in line.events(sequence):
+                    self.take(event)
+                    sequence = event.sequence
+            except StoppedError:
+                return
+            except (MpleError, UnreachableError) as fault:
+                log(_LOGGER, logging.DEBUG, "keys_unseen", f"no news of keys from the coordinator: {fault}")
+            stop.wait(_PAUSE_S)
+
+    def _rotate(self, header: coordinator_pb2.LayerHeader) -> None:
+        key = header.key_ref
+        self.bank.add(key)
+        listed = read_list(self.folder, self.plan)
+        fetch_layer(self.line, header, self.plan, self.bank, self.folder)
+        if listed.with_rotated(header) != listed:
+            write_list(self.folder, listed.with_rotated(header))
+            audit(f"site/{key.site}", "key_rotated", "ok", epoch=key.epoch, fingerprint=key.fingerprint.hex())
+        if self.bank.usable(key):
+            self.line.report(coordinator_pb2.ReportRequest(key_stored=coordinator_pb2.KeyStored(key_ref=key)))
+
+    def _revoke(self, key: common_pb2.KeyRef) -> None:
+        number = self.bank.refuse(key)
+        if number is None:
+            return
+        noted = self._noted(key, number)
+        if not noted.erased:
+            # Samples first: while any is here, training may still need the layer.
+            erased = self.cache.erase(number)
+            for split, numbers in erased.lost.items():
+                self.intake.want_again(split, numbers)
+            self.bank.drop(number)
+            self._delete_layer(key)
+            noted = replace(noted, erased=True)
+            audit(
+                "local",
+                "key_erased",
+                "ok",
+                site=key.site,
+                epoch=key.epoch,
+                fingerprint=key.fingerprint.hex(),
+                samples=noted.samples,
+                layer_bytes=noted.layer_bytes,
+            )
+            write_list(self.folder, read_list(self.folder, self.plan).with_revoked(noted))
+            text = f"erased {noted.samples} samples and the layer of key {key.epoch} of {key.site}"
+            log(_LOGGER, logging.INFO, "key_erased", text, site=key.site, epoch=key.epoch, samples=noted.samples)
+        report = coordinator_pb2.KeyErased(key_ref=key, samples=noted.samples, layer_bytes=noted.layer_bytes)
+        self.line.report(coordinator_pb2.ReportRequest(key_erased=report))
+
+    def _noted(self, key: common_pb2.KeyRef, number: int) -> RevokedKey:
+        """What is to be erased, written down before it is: a restart could not count it any more."""
+        listed = read_list(self.folder, self.plan)
+        noted = listed.revocation(key.site, key.epoch)
+        if noted is None:
+            noted = RevokedKey(key.site, key.epoch, self.cache.count(number), self._layer_bytes(key), erased=False)
+            write_list(self.folder, listed.with_revoked(noted))
+            audit(f"site/{key.site}", "key_revoked", "ok", epoch=key.epoch, fingerprint=key.fingerprint.hex())
+        return noted
+
+    def _layer_bytes(self, key: common_pb2.KeyRef) -> int:
+        path = self._layer_path(key)
+        return path.stat().st_size if path is not None and path.exists() else 0
+
+    def _delete_layer(self, key: common_pb2.KeyRef) -> None:
+        path = self._layer_path(key)
+        if path is None:
+            return
+        for one in (path, path.with_suffix(".part")):
+            one.unlink(missing_ok=True)
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _layer_path(self, key: common_pb2.KeyRef) -> Path | None:
+        digest = read_list(self.folder, self.plan).digest(self.plan, key)
+        return None if digest is None else layer_path(self.folder, digest)

@@ -1,0 +1,28 @@
+"""A node's audit trail: who did what with which result, in lines that each seal the one before.
+
+Two verbs write it, `open_audit` once per process and `audit` per event; `verify` finds what was changed afterwards.
+Whoever can write the file can also write a whole new chain: the proof against that is a head (the hash of the newest
+line) that somebody else keeps. Secrets, labels and pictures never come in here.
+"""
+
+from mple.audit.entry import FIRST_PREVIOUS, AuditEntry
+from mple.audit.refusals import audit_refusal, tell_refusals
+from mple.audit.trail import FILE_NAME, AuditHead, audit, audit_head, close_audit, open_audit
+from mple.audit.verification import Damage, Verdict, read_entries, verify
+
+__all__ = [
+    "FILE_NAME",
+    "FIRST_PREVIOUS",
+    "AuditEntry",
+    "AuditHead",
+    "Damage",
+    "Verdict",
+    "audit",
+    "audit_head",
+    "audit_refusal",
+    "close_audit",
+    "open_audit",
+    "read_entries",
+    "tell_refusals",
+    "verify",
+]

@@ -1,0 +1,92 @@
+"""One line of an audit trail, and its one way of being written: a line in any other form is no line of ours."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+Fact = str | int | float | bool
+FIRST_PREVIOUS = "0" * 64
+"""What the first line names as the hash of the line before it."""
+_MOST_TEXT = 500
+"""Longest text of a fact; a peer's words may be in it."""
+_HEX = frozenset("0123456789abcdef")
+
+
+class EntryError(ValueError):
+    """The bytes are no line of an audit trail."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditEntry:
+    """Something that happened at a node."""
+
+    sequence: int
+    """Place in the trail, from 1."""
+    time: str
+    """UTC, ISO 8601 with milliseconds."""
+    node: str
+    """Whose trail it is."""
+    who: str
+    """The certificate's party ("site/north"), or "local" for the node itself and its operator."""
+    what: str
+    """A fixed word."""
+    result: str
+    """"ok", or a code of the catalogue of errors."""
+    facts: Mapping[str, Fact]
+    previous: str
+    """SHA-256 of the line before, without its newline, in hexadecimal."""
+
+    def to_line(self) -> bytes:
+        """The entry as bytes, without a newline at the end and with none within."""
+        return json.dumps(asdict(self), separators=(",", ":"), allow_nan=False).encode("ascii")
+
+    @classmethod
+    def from_line(cls, line: bytes) -> AuditEntry:
+        """Read a line.
+
+        Raises:
+            EntryError: Fields are missing, strange or too many, or it is written in another way than `to_line` does.
+        """
+        try:
+            fields = json.loads(line)
+            entry = cls(**fields)
+            same = entry.to_line() == line
+        except (ValueError, TypeError, RecursionError):
+            raise EntryError("it is not a line of an audit trail") from None
+        if not (same and _typed(entry)):
+            raise EntryError("it is not written as an audit trail writes")
+        return entry
+
+
+def line_sha256(line: bytes) -> str:
+    """A line's hash, as the next line names it."""
+    return hashlib.sha256(line).hexdigest()
+
+
+def tidy(facts: Mapping[str, Fact]) -> dict[str, Fact]:
+    """Facts as a line can hold them: texts cut to a bounded length, numbers that are not finite as texts."""
+    held: dict[str, Fact] = {}
+    for name, fact in facts.items():
+        if isinstance(fact, str):
+            held[name] = str(fact)[:_MOST_TEXT]  # a member of an enumeration becomes its text
+        elif isinstance(fact, float) and not math.isfinite(fact):
+            held[name] = str(fact)
+        else:
+            held[name] = fact
+    return held
+
+
+def _typed(entry: AuditEntry) -> bool:
+    texts = (entry.time, entry.node, entry.who, entry.what, entry.result, entry.previous)
+    return (
+        type(entry.sequence) is int
+        and all(isinstance(text, str) for text in texts)
+        and len(entry.previous) == len(FIRST_PREVIOUS)
+        and _HEX.issuperset(entry.previous)
+        and isinstance(entry.facts, dict)
+        and all(isinstance(fact, str | int | float | bool) for fact in entry.facts.values())
+    )

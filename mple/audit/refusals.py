@@ -1,0 +1,88 @@
+"""Refused calls in the audit trail, so few per caller that nobody can fill a disk by being refused."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mple.audit.entry import Fact
+from mple.audit.trail import audit
+
+MOST_LINES = 10
+"""Lines of one caller within a window; further refusals are counted and told in one line more."""
+WINDOW_S = 10.0
+
+
+@dataclass(slots=True)
+class _Window:
+    began_s: float
+    lines: int = 0
+    untold: int = 0
+
+
+class RefusalTally:
+    """Windows of time per caller."""
+
+    def __init__(
+        self, write: Callable[..., None] = audit, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._write, self._clock = write, clock
+        self._windows: dict[str, _Window] = {}
+        self._lock = threading.Lock()
+
+    def refused(self, who: str, result: str, **facts: Fact) -> None:
+        """Write a line for a refusal, or count it when its caller has had enough lines for now.
+
+        Raises:
+            OSError: As `audit`.
+        """
+        now_s = self._clock()
+        with self._lock:
+            ended = {name: window for name, window in self._windows.items() if now_s - window.began_s >= WINDOW_S}
+            for name in ended:
+                del self._windows[name]
+            window = self._windows.setdefault(who, _Window(now_s))
+            told = window.lines < MOST_LINES
+            window.lines += told
+            window.untold += not told
+        self._tell(ended)
+        if told:
+            self._write(who, "refused", result, **facts)
+
+    def tell_rest(self) -> None:
+        """Write what is still untold, at the node's end.
+
+        Raises:
+            OSError: As `audit`.
+        """
+        with self._lock:
+            ended, self._windows = self._windows, {}
+        self._tell(ended)
+
+    def _tell(self, windows: dict[str, _Window]) -> None:
+        for who, window in windows.items():
+            if window.untold:
+                self._write(who, "refused_more", "ok", calls=window.untold)
+
+
+_tally = RefusalTally()
+
+
+def audit_refusal(who: str, result: str, **facts: Fact) -> None:
+    """Enter a refused call in this process's trail; at most `MOST_LINES` per caller in `WINDOW_S` seconds, then a sum.
+
+    Raises:
+        OSError: As `audit`.
+    """
+    _tally.refused(who, result, **facts)
+
+
+def tell_refusals() -> None:
+    """Enter the sums that are still open; for the end of a node.
+
+    Raises:
+        OSError: As `audit`.
+    """
+    _tally.tell_rest()

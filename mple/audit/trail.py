@@ -1,0 +1,214 @@
+"""The writing side: one line, one write, on the disk before `audit` returns.
+
+The file is append-only by habit, not by force. Every write happens under the file's lock and behind the newest line
+that is really there, so commands that run beside the node (a prediction, a revocation) go on with the same chain.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mple.audit.entry import FIRST_PREVIOUS, AuditEntry, EntryError, Fact, line_sha256, tidy
+
+FILE_NAME = "audit.jsonl"
+_TAIL_BYTES = 1 << 16
+_open_trail: AuditTrail | None = None
+
+
+def open_audit(state_folder: Path, node_label: str) -> None:
+    """Send the audit events of this process to `state_folder/audit.jsonl`, going on with what is there.
+
+    A last line that was torn (the process was killed within the write, or power failed) is moved into a file of its
+    own beside the trail, and an event `torn_line` says so.
+
+    Raises:
+        OSError: The file can't be read or written.
+        ValueError: The file does not end with a line of an audit trail.
+    """
+    global _open_trail  # noqa: PLW0603  # as logging: one per process
+    trail = AuditTrail(state_folder / FILE_NAME, node_label)
+    close_audit()
+    _open_trail = trail
+
+
+def close_audit() -> None:
+    """Write no more events; a second call does nothing."""
+    global _open_trail  # noqa: PLW0603
+    trail, _open_trail = _open_trail, None
+    if trail is not None:
+        trail.close()
+
+
+def audit(who: str, what: str, result: str, **facts: Fact) -> None:
+    """Append an event to this process's trail; without an open trail it does nothing.
+
+    Guarantees: When it returns, the line is on the disk. When it raises, the event is not in the trail, and what it
+    was to record must not happen. May be called from any thread.
+
+    Args:
+        who: The party by its certificate ("site/north"), or "local".
+        what: A fixed snake_case word.
+        result: "ok" or an error code.
+        facts: What else there is to know. Never secrets, labels or pictures.
+
+    Raises:
+        OSError: The line could not be written.
+    """
+    trail = _open_trail
+    if trail is not None:
+        trail.append(who, what, result, **facts)
+
+
+def audit_head() -> AuditHead | None:
+    """The newest line of this process's trail, for others to keep; None without an open trail."""
+    trail = _open_trail
+    return None if trail is None else trail.head
+
+
+@dataclass(frozen=True, slots=True)
+class AuditHead:
+    """Which line is the newest."""
+
+    sequence: int
+    sha256: str
+
+
+class AuditTrail:
+    """One file of audit events."""
+
+    def __init__(self, path: Path, node: str) -> None:
+        """Open or make the file; see `open_audit`."""
+        self._path, self._node = path, node
+        self._turn = threading.Lock()
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._head, self._end_bytes = AuditHead(0, FIRST_PREVIOUS), 0
+        try:
+            os.fchmod(self._file, 0o600)
+            _sync_folder(path.parent)
+            with self._locked():
+                self._catch_up()
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    @property
+    def head(self) -> AuditHead:
+        """The newest line that this process knows of."""
+        with self._turn:
+            return self._head
+
+    def append(self, who: str, what: str, result: str, **facts: Fact) -> None:
+        """As `audit`."""
+        with self._turn:
+            if self._file < 0:
+                raise OSError(errno.EBADF, "the audit trail is closed; an event came after it", str(self._path))
+            with self._locked():
+                self._catch_up()
+                self._write(who, what, result, facts)
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        with self._turn:
+            if self._file >= 0:
+                os.close(self._file)
+                self._file = -1
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _catch_up(self) -> None:
+        """Take in what other processes have written, and mend a line that one of them left torn."""
+        size = os.fstat(self._file).st_size
+        if size == self._end_bytes and size > 0:
+            return
+        last, self._end_bytes = self._last_line(size)
+        if last is None:
+            self._head = AuditHead(0, FIRST_PREVIOUS)
+        else:
+            try:
+                self._head = AuditHead(AuditEntry.from_line(last).sequence, line_sha256(last))
+            except EntryError as fault:
+                raise ValueError(
+                    f"the last line of {self._path} was changed: {fault}; see `mple audit verify {self._path}`, "
+                    "and move the file aside to begin a new trail"
+                ) from None
+        aside = self._path.with_name(f"audit.torn-{self._head.sequence + 1}")
+        if size > self._end_bytes:
+            self._move_aside(aside, size)
+        if aside.exists():
+            # Also when the process was killed after the move: the file's name says which line it should have been.
+            torn = aside.read_bytes()
+            self._write("local", "torn_line", "ok", {"moved_to": aside.name, "bytes": len(torn)})
+
+    def _last_line(self, size: int) -> tuple[bytes | None, int]:
+        """The last whole line, and where it ends, newline included."""
+        tail, start = b"", size
+        while start > 0:
+            step = min(_TAIL_BYTES, start)
+            start -= step
+            tail = os.pread(self._file, step, start) + tail
+            whole, newline, _ = tail.rpartition(b"\n")
+            if newline and (start == 0 or b"\n" in whole):
+                return whole.rpartition(b"\n")[2], start + len(whole) + 1
+        return None, 0
+
+    def _move_aside(self, aside: Path, size: int) -> None:
+        torn = os.pread(self._file, size - self._end_bytes, self._end_bytes)
+        copy = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            _write_whole(copy, torn, aside)
+            os.fsync(copy)
+        finally:
+            os.close(copy)
+        _sync_folder(aside.parent)
+        os.ftruncate(self._file, self._end_bytes)
+
+    def _write(self, who: str, what: str, result: str, facts: dict[str, Fact]) -> None:
+        entry = AuditEntry(
+            sequence=self._head.sequence + 1,
+            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            node=self._node,
+            who=who,
+            what=what,
+            result=str(result),
+            facts=tidy(facts),
+            previous=self._head.sha256,
+        )
+        line = entry.to_line()
+        os.lseek(self._file, self._end_bytes, os.SEEK_SET)
+        try:
+            _write_whole(self._file, line + b"\n", self._path)
+            os.fsync(self._file)
+        except OSError as fault:
+            os.ftruncate(self._file, self._end_bytes)
+            raise OSError(fault.errno, f"the audit trail can't be written: {fault.strerror}", str(self._path)) from fault
+        self._head = AuditHead(entry.sequence, line_sha256(line))
+        self._end_bytes += len(line) + 1
+
+
+def _write_whole(file: int, content: bytes, path: Path) -> None:
+    """One write; what the system takes of it only in part has failed, as no room was left for the rest."""
+    written = os.write(file, content)
+    if written != len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def _sync_folder(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

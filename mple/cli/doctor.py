@@ -1,0 +1,75 @@
+"""`mple doctor`: looks at this node and its peers and says what is wrong and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mple.doctor import (
+    SERVING,
+    TIMEOUT_S,
+    Examination,
+    Peer,
+    Severity,
+    as_json,
+    examine_node,
+    examine_one,
+    lines,
+    table,
+    verdict,
+)
+from mple.exit_codes import ExitCode
+from mple.rpc import Role
+
+
+def doctor(
+    config: Annotated[Path | None, typer.Argument(help="A node's configuration.")] = None,
+    peer: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Look at this peer instead.")] = None,
+    tls: Annotated[Path | None, typer.Option(help="With --peer: this node's TLS folder.")] = None,
+    role: Annotated[Role | None, typer.Option(help="With --peer: what it must be.")] = None,
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait for each answer.")] = TIMEOUT_S,
+    as_program: Annotated[bool, typer.Option("--json", help="JSON instead of lines.")] = False,
+) -> int:
+    """Say what is wrong with a node or with the way to its peers: certificates, ports, clocks, versions, throughput.
+
+    Exit code 0: no fault (warnings may be). 2: a fault of this node. 4: a fault of a peer or on the way to it.
+    """
+    if (config is None) == (peer is None) or (peer is None) != (tls is None) or (role is not None and peer is None):
+        raise typer.BadParameter("name a node's configuration, or --peer HOST:PORT and --tls FOLDER")
+    if timeout_s <= 0:
+        raise typer.BadParameter(f"--timeout {timeout_s:g}; needs seconds above 0")
+    if config is not None:
+        examining = examine_node(config, timeout_s)
+    else:
+        wanted = Peer(peer or "", SERVING if role is None else (role,))
+        examining = examine_one(wanted, tls or Path(), timeout_s)
+    console = Console(highlight=False)
+    examined: list[Examination] = []
+    for examination in examining:
+        examined.append(examination)
+        if not as_program:
+            _tell(examination, console)
+    code = _code(examined)
+    if as_program:
+        typer.echo(as_json(examined, int(code)))
+    else:
+        typer.echo(verdict(examined))
+    return int(code)
+
+
+def _code(examined: list[Examination]) -> ExitCode:
+    faults = [one for one in examined if one.severity is Severity.FAULT]
+    if any(one.own for one in faults):
+        return ExitCode.BAD_USAGE
+    return ExitCode.UNREACHABLE if faults else ExitCode.DONE
+
+
+def _tell(examination: Examination, console: Console) -> None:
+    if console.is_terminal:
+        console.print(table(examination))
+        return
+    for line in lines(examination):
+        typer.echo(line)

@@ -1,0 +1,143 @@
+"""`mple keys`: a site's morph keys. Every verb takes the site's configuration; none ever shows a secret.
+
+A running provider looks at its vault about once a second: it brings a new key into its run and has a revoked one's
+data erased. Without a running one, the next start does.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mple.audit import audit, close_audit, open_audit
+from mple.pki import Vault, VaultError, back_up
+from mple.pki import restore as restore_backup
+from mple.plan import Custody, PlanError, ProviderSettings, RunPlan, read_settings
+from mple.rpc import Role, TlsFiles, own_party
+
+BACKUP_VARIABLE = "MPLE_BACKUP_PASSPHRASE"
+app = typer.Typer(no_args_is_help=True, help="A site's morph keys: make, show, rotate, revoke, back up.")
+Config = Annotated[Path, typer.Argument(help="The site's configuration, such as north.toml.")]
+
+
+@app.command()
+def new(config: Config) -> None:
+    """Make the site's first key, which its first run would make as well."""
+    settings = _settings(config)
+    vault = Vault.of(settings)
+    if vault.has_morph_key():
+        raise VaultError(f"there is a key of epoch {vault.current_epoch()}; to make the next one: mple keys rotate")
+    vault.morph_key()
+    _note(settings, "key_made", epoch=vault.current_epoch())
+    _show(vault)
+
+
+@app.command()
+def show(config: Config) -> None:
+    """List the keys by epoch: fingerprint, when made, whether current, kept or revoked."""
+    settings = _settings(config)
+    if not settings.vault.is_dir():
+        raise VaultError(f"no vault at {settings.vault}; make the site's first key: mple keys new {config}")
+    _show(Vault.of(settings))
+
+
+@app.command()
+def rotate(config: Config) -> None:
+    """Make the next key. A running provider takes it up within its run, the older ones stay until they are revoked."""
+    settings = _settings(config)
+    vault = Vault.of(settings)
+    _note(settings, "key_made", epoch=vault.new_epoch())
+    _show(vault)
+    if _last_custody(settings) is Custody.ESCROW:
+        typer.echo("in escrow custody a run keeps the key that it began with; the next run takes this one")
+
+
+@app.command()
+def revoke(
+    config: Config,
+    epoch: Annotated[int | None, typer.Argument(help="The key's epoch.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every key but the current one.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+) -> None:
+    """Destroy a key that is not the current one, and have the compute node erase what was made under it."""
+    if (epoch is None) == (not every):
+        raise typer.BadParameter("name an epoch, or --all for every key but the current one")
+    settings = _settings(config)
+    vault = Vault.of(settings)
+    kept = [record.epoch for record in vault.epochs() if record.revoked is None]
+    chosen = [one for one in kept if one != vault.current_epoch()] if epoch is None else [epoch]
+    if chosen and not yes:
+        typer.confirm(f"destroy the key of epoch {', '.join(map(str, chosen))} for ever?", abort=True)
+    for one in chosen:
+        vault.forget(one)
+        _note(settings, "key_destroyed", epoch=one)
+    _show(vault)
+
+
+@app.command()
+def backup(
+    config: Config, out: Annotated[Path, typer.Argument(help="File for the backup; keep it off this machine.")]
+) -> None:
+    """Write all keys and secrets into one encrypted file."""
+    settings = _settings(config)
+    if not settings.vault.is_dir():
+        raise VaultError(f"no vault at {settings.vault}")
+    count = back_up(Vault.of(settings), out, _backup_passphrase(confirm=True))
+    _note(settings, "keys_backed_up", secrets=count)
+    typer.echo(f"{count} secrets in {out}; who has the file and its passphrase has the keys")
+
+
+@app.command()
+def restore(config: Config, file: Annotated[Path, typer.Argument(help="The backup.")]) -> None:
+    """Put a backup's keys into the vault; other keys are not overwritten, revoked ones stay revoked."""
+    settings = _settings(config)
+    done = restore_backup(Vault.of(settings), file, _backup_passphrase(confirm=False))
+    _note(settings, "keys_restored", secrets=len(done.taken))
+    typer.echo(f"{len(done.taken)} secrets are in the vault")
+    for name in done.revoked:
+        typer.echo(f"left out {name}: revoked since the backup; destroy the backup and make a new one")
+
+
+def _settings(config: Path) -> ProviderSettings:
+    return read_settings(ProviderSettings, config, ())
+
+
+def _note(settings: ProviderSettings, what: str, **facts: int) -> None:
+    """Append to the node's audit trail, which a running provider writes too."""
+    settings.state.mkdir(parents=True, exist_ok=True)
+    tls = TlsFiles.in_directory(settings.tls)
+    open_audit(settings.state, own_party(tls, Role.SITE).label if tls.certificate.exists() else Role.SITE.value)
+    try:
+        audit("local", what, "ok", **facts)
+    finally:
+        close_audit()
+
+
+def _show(vault: Vault) -> None:
+    records = vault.epochs()
+    if not records:
+        typer.echo("no key yet")
+    for record in records:
+        state = f"revoked {record.revoked}" if record.revoked else "kept"
+        if record.revoked is None and record.epoch == vault.current_epoch():
+            state = "current"
+        typer.echo(f"epoch {record.epoch}  {record.fingerprint[:16]}  made {record.made}  {state}")
+    typer.echo(f"vault: {'under a passphrase' if vault.encrypted else 'file permission only'}")
+
+
+def _last_custody(settings: ProviderSettings) -> Custody | None:
+    """The custody of the run that the site takes part in, or took part in last."""
+    try:
+        return RunPlan.from_json((settings.state / "plan.json").read_bytes()).custody
+    except (OSError, PlanError):
+        return None
+
+
+def _backup_passphrase(*, confirm: bool) -> str:
+    told = os.environ.get(BACKUP_VARIABLE)
+    if told is not None:
+        return told
+    return str(typer.prompt("passphrase of the backup", hide_input=True, confirmation_prompt=confirm))

@@ -1,0 +1,85 @@
+"""What `mple plain` does; apart from the other verbs because it imports torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import typer
+
+from mple.baselines import PlainEpoch, PlainSettings, train_plain
+from mple.data import Dataset, open_source
+from mple.model import Stem, save_trunk
+from mple.pki import Vault
+from mple.plan import RunPlan, SettingsError
+from mple.plan.orders import channel_order, label_order
+from mple.simulate import SimulationSettings, new_folder
+
+
+def train_as_plain(settings: SimulationSettings, out: Path, like: Path | None) -> None:
+    """Train on the plain pictures of a simulation's sites and leave figures and network in a new folder.
+
+    Args:
+        settings: Of the simulation.
+        out: The folder.
+        like: Folder of a finished simulation whose channel and label order to use.
+
+    Raises:
+        ValueError: Settings, data or a folder can't be used, or the run in `like` had other settings.
+    """
+    sites = [open_source(settings.site_source(place)) for place in range(len(settings.sites))]
+    plain = PlainSettings(
+        model=settings.model,
+        training=settings.training,
+        normalisation=settings.normalisation,
+        stem=None if settings.stem_file is None else Stem.from_safetensors(settings.stem_file),
+    )
+    if like is not None:
+        plain = _as_in(like, plain, settings.sites, sites)
+    new_folder(out)
+    torch.set_num_threads(settings.machine.trainer_threads)
+    outcome = train_plain(sites, plain, _say_epoch)
+    save_trunk(outcome.trunk, out / "model.safetensors", {"trained": "plain"})
+    summary = {
+        "state": "finished",
+        "epochs": [
+            {"loss": e.loss, "test_accuracy": e.test_accuracy, "seconds": e.seconds, "losses": e.losses}
+            for e in outcome.epochs
+        ],
+        "test_accuracy": outcome.epochs[-1].test_accuracy,
+        "train_seconds": outcome.train_seconds,
+        "model_sha256": outcome.model_sha256,
+    }
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+
+def _as_in(folder: Path, plain: PlainSettings, names: Sequence[str], sites: Sequence[Dataset]) -> PlainSettings:
+    """The same with the channel order and label order of a simulated run, whose plan must be the same otherwise."""
+    try:
+        plan = RunPlan.from_json((folder / "plan.json").read_bytes())
+    except FileNotFoundError:
+        raise SettingsError(f"{folder} holds no plan.json: is it the folder of a finished simulation?") from None
+    planned = [(site.name, site.train_images, site.test_images) for site in plan.sites]
+    same = {
+        "model": plan.model == plain.model,
+        "training": plan.training == plain.training,
+        "normalisation": plan.normalisation == plain.normalisation,
+        "sites": planned == [(name, len(site.train), len(site.test)) for name, site in zip(names, sites, strict=True)],
+    }
+    changed = [name for name, equal in same.items() if not equal]
+    if changed:
+        raise SettingsError(f"the run in {folder} had another {', '.join(changed)}; give it the same settings")
+    secret = Vault(folder / "nodes" / plan.sites[0].name / "vault").consortium_secret(plan.run_id)
+    return replace(
+        plain,
+        channel_order=channel_order(secret, plan.filters),
+        label_order=label_order(secret, len(plan.classes)),
+    )
+
+
+def _say_epoch(epoch: PlainEpoch) -> None:
+    scored = "not scored" if epoch.test_accuracy is None else f"{epoch.test_accuracy:.4f}"
+    typer.echo(f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, test accuracy {scored}, {epoch.seconds:.1f} s")

@@ -1,0 +1,87 @@
+"""A vault in one encrypted file, under a passphrase of its own.
+
+Layout: a line that names the format, a line with the header of `mple.pki.vault_cipher`, then one sealed JSON object
+with the secrets and the key records. A backup keeps what it was made of: after a revocation make a new one and destroy
+the old.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from mple.pki.key_records import KeyRecord
+from mple.pki.vault import Vault
+from mple.pki.vault_cipher import PassphraseCipher, VaultError
+from mple.pki.vault_files import write_private
+
+_MAGIC = b"mple vault backup 1\n"
+_NAME = "backup"
+_MOST_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What `restore` did, by file name."""
+
+    taken: tuple[str, ...]
+    revoked: tuple[str, ...]
+    """Left out: the vault knows these keys as revoked."""
+
+
+def back_up(vault: Vault, path: Path, passphrase: str) -> int:
+    """Write a backup of mode 0600 and return how many secrets it holds.
+
+    Raises:
+        VaultError: The vault is empty or can't be read, or the file exists.
+    """
+    if path.exists():
+        raise VaultError(f"{path} exists; name a new file, backups are not overwritten")
+    secrets_by_name = vault.contents()
+    if not secrets_by_name:
+        raise VaultError("the vault holds no secret to back up")
+    about = {
+        "secrets": {name: secret.hex() for name, secret in secrets_by_name.items()},
+        "keys": [dataclasses.asdict(record) for record in vault.epochs()],
+    }
+    cipher = PassphraseCipher.new(passphrase)
+    write_private(path, _MAGIC + cipher.header() + cipher.seal(_NAME, json.dumps(about).encode()))
+    return len(secrets_by_name)
+
+
+def restore(vault: Vault, path: Path, passphrase: str) -> Restored:
+    """Put a backup's secrets into a vault; those that are there already stay, revoked keys stay revoked.
+
+    Raises:
+        VaultError: The file is no backup, damaged or of another passphrase, or the vault holds other secrets under the
+            same names; nothing is written then.
+    """
+    found, records = _read(path, passphrase)
+    held = vault.contents()
+    others = sorted(name for name, secret in found.items() if held.get(name, secret) != secret)
+    if others:
+        raise VaultError(
+            f"the vault holds other secrets than the backup: {', '.join(others)}; restore into an empty folder"
+        )
+    by_name = {"morph.key" if one.epoch == 1 else f"morph-{one.epoch}.key": one for one in records}
+    taken = {name: vault.take_in(name, secret, by_name.get(name)) for name, secret in found.items()}
+    return Restored(
+        tuple(name for name, done in taken.items() if done), tuple(name for name, done in taken.items() if not done)
+    )
+
+
+def _read(path: Path, passphrase: str) -> tuple[dict[str, bytes], list[KeyRecord]]:
+    if path.stat().st_size > _MOST_BYTES:
+        raise VaultError(f"{path} is no backup of a vault: it has more than {_MOST_BYTES} bytes")
+    content = path.read_bytes()
+    if not content.startswith(_MAGIC):
+        raise VaultError(f"{path} is no backup of a vault")
+    header, _, sealed = content[len(_MAGIC) :].partition(b"\n")
+    opened = PassphraseCipher.from_header(header, passphrase, str(path)).open(_NAME, sealed, str(path))
+    about = json.loads(opened)
+    return (
+        {name: bytes.fromhex(secret) for name, secret in about["secrets"].items()},
+        [KeyRecord(**row) for row in about["keys"]],
+    )

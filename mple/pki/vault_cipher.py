@@ -1,0 +1,128 @@
+"""Secrets under a passphrase: AES-256-GCM with a key that scrypt (RFC 7914) makes of the passphrase and a salt.
+
+Used by the vault, whose folder has one salt, and by backups, which have one each. What is sealed is bound to a name:
+under another name it does not open, so that files can't be exchanged for each other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+_N, _R, _P = 2**15, 8, 1
+"""32 MiB and about a tenth of a second for each guess of a passphrase."""
+_SALT_BYTES, _NONCE_BYTES, _KEY_BYTES = 16, 12, 32
+_FORMAT = 1
+_PROOF_NAME = "passphrase"
+_PROOF = b"mple vault"
+
+
+class VaultError(ValueError):
+    """The vault is open to others, closed to this passphrase, or a file in it is damaged."""
+
+
+class PassphraseCipher:
+    """Seals and opens under one passphrase and salt."""
+
+    def __init__(self, passphrase: str, salt: bytes) -> None:
+        """Derive the key; takes about a tenth of a second.
+
+        Raises:
+            VaultError: The passphrase is empty.
+        """
+        if not passphrase:
+            raise VaultError("an empty passphrase protects nothing; give another, or none for file permission alone")
+        key = Scrypt(salt=salt, length=_KEY_BYTES, n=_N, r=_R, p=_P).derive(passphrase.encode())
+        self._salt, self._aead = salt, AESGCM(key)
+
+    @classmethod
+    def new(cls, passphrase: str) -> PassphraseCipher:
+        """Under a salt of its own."""
+        return cls(passphrase, secrets.token_bytes(_SALT_BYTES))
+
+    @classmethod
+    def from_header(cls, header: bytes, passphrase: str, where: str) -> PassphraseCipher:
+        """Under the salt of a header that `header` wrote.
+
+        Raises:
+            VaultError: The header is damaged, of another version, or of another passphrase.
+        """
+        try:
+            about = json.loads(header)
+            if about["format"] != _FORMAT:
+                raise VaultError(f"{where} has format {about['format']}; this program reads {_FORMAT}; upgrade it")
+            known = {name: about[name] for name in ("kdf", "n", "r", "p")}
+            salt, proof = bytes.fromhex(about["salt"]), bytes.fromhex(about["proof"])
+        except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as fault:
+            raise VaultError(f"{where} is damaged ({fault!r}); restore it from a backup") from None
+        if known != {"kdf": "scrypt", "n": _N, "r": _R, "p": _P} or len(salt) != _SALT_BYTES:
+            raise VaultError(f"{where} asks for {known} with a salt of {len(salt)} bytes; this program makes others")
+        cipher = cls(passphrase, salt)
+        try:
+            cipher.open(_PROOF_NAME, proof, where)
+        except VaultError:
+            raise VaultError(f"the passphrase is not the one that {where} was made with") from None
+        return cipher
+
+    def header(self) -> bytes:
+        """What must be kept to open again: salt, parameters and a proof of the passphrase; no secret."""
+        about = {"format": _FORMAT, "kdf": "scrypt", "n": _N, "r": _R, "p": _P, "salt": self._salt.hex()}
+        return json.dumps({**about, "proof": self.seal(_PROOF_NAME, _PROOF).hex()}, sort_keys=True).encode() + b"\n"
+
+    def seal(self, name: str, secret: bytes) -> bytes:
+        """Nonce, ciphertext and tag of a secret under a name."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return nonce + self._aead.encrypt(nonce, secret, _bound(name))
+
+    def open(self, name: str, sealed: bytes, where: str) -> bytes:
+        """The secret again.
+
+        Raises:
+            VaultError: It was altered, or sealed under another name or passphrase.
+        """
+        try:
+            return self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _bound(name))
+        except (InvalidTag, ValueError):
+            raise VaultError(f"{where} does not open: altered, exchanged, or of another vault; restore it") from None
+
+
+def read_passphrase(variable: str, file: Path | None = None) -> str | None:
+    """A passphrase from an environment variable or, when that is not set, from the first line of a file.
+
+    Raises:
+        VaultError: The file is missing, empty, no text, or open to others.
+    """
+    told = os.environ.get(variable)
+    if told is not None or file is None:
+        return told
+    try:
+        refuse_open(file)
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise VaultError(f"the passphrase can't be read from {file}: {fault}; or set {variable}") from None
+    first = text.partition("\n")[0].rstrip("\r")
+    if not first:
+        raise VaultError(f"{file} holds no passphrase; write it in the first line, or set {variable}")
+    return first
+
+
+def refuse_open(path: Path) -> None:
+    """Refuse a file or folder that others can read.
+
+    Raises:
+        VaultError: They can. It is not repaired: what was readable may have been read.
+    """
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise VaultError(f"{path} has mode {mode:04o} and is open to others; consider its keys known, or chmod go= it")
+
+
+def _bound(name: str) -> bytes:
+    return b"mple/v1/vault\0" + name.encode()

@@ -1,0 +1,95 @@
+"""What stands before all else in a server: how many calls one caller may have open, and when a call must begin.
+
+Every open call holds a thread, and there are so many for all callers together. Were one caller to take them all, by
+streams that never end or by calls whose message never comes, nobody else would be served.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+
+from mple.rpc.errors import ErrorCode, MpleError
+from mple.rpc.guard import abort_call
+from mple.rpc.identity import peer_of
+from mple.rpc.pace import PacedMessages
+
+CALLS_PER_CALLER = 8
+"""A stream of each kind, the broken one that each may have replaced, and short calls beside them."""
+
+
+class AdmissionInterceptor(grpc.ServerInterceptor):
+    """Refuses a caller's call beyond the allowed number, and ends one whose only request does not come."""
+
+    def __init__(self, *, per_caller: int, idle_s: float) -> None:
+        """Admit.
+
+        Args:
+            per_caller: Calls that one party may have open at once.
+            idle_s: Longest wait for the request of a call that has one, in seconds.
+        """
+        self._per_caller, self._idle_s = per_caller, idle_s
+        self._open: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
+        """Put the admission before one call.
+
+        A call with a single request is served as a stream of one: gRPC itself would wait for that request without end,
+        and before it lets us see the caller.
+        """
+        handler = continuation(details)
+        if handler is None:
+            return None
+        kind = "stream" if handler.response_streaming else "unary"
+        behaviour = getattr(handler, f"{'stream' if handler.request_streaming else 'unary'}_{kind}")
+
+        def requests(received: Iterator[bytes], context: grpc.ServicerContext) -> Any:
+            if handler.request_streaming:
+                return received
+            for request in PacedMessages(received, context, self._idle_s):
+                return request
+            raise MpleError(ErrorCode.BATCH_MALFORMED, "the call ended without its request")
+
+        def unary(received: Iterator[bytes], context: grpc.ServicerContext) -> Any:
+            try:
+                with self._place(context):
+                    return behaviour(requests(received, context), context)
+            except (MpleError, grpc.RpcError) as fault:
+                abort_call(context, fault, details.method)
+
+        def stream(received: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
+            try:
+                with self._place(context):
+                    yield from behaviour(requests(received, context), context)
+            except (MpleError, grpc.RpcError) as fault:
+                abort_call(context, fault, details.method)
+
+        return grpc.stream_stream_rpc_method_handler(
+            stream, handler.request_deserializer, handler.response_serializer
+        ) if handler.response_streaming else grpc.stream_unary_rpc_method_handler(
+            unary, handler.request_deserializer, handler.response_serializer
+        )  # fmt: skip
+
+    @contextmanager
+    def _place(self, context: grpc.ServicerContext) -> Iterator[None]:
+        try:
+            caller = peer_of(context).uri
+        except MpleError:
+            caller = ""
+        with self._lock:
+            count = self._open.get(caller, 0)
+            if count >= self._per_caller:
+                raise MpleError(ErrorCode.TOO_MANY_CALLS, f"{count} are open; end one first")
+            self._open[caller] = count + 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open[caller] -= 1
+                if not self._open[caller]:
+                    del self._open[caller]

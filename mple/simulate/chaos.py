@@ -1,0 +1,254 @@
+"""A simulated run under faults: nodes killed and held, links cut, by a seeded schedule, and all of them got over.
+
+A killed node is started again with the same command. A node that ends by itself with another code than 0 is a failure
+of the run, whatever was done to it or to others: nodes have to outlast what happens here. One thing is no failure: a
+node that is killed after it has told the coordinator its sums has nothing left to do, and finds nobody once the
+coordinator has ended; it isn't started again, or is stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from rich.console import Console
+
+from mple.meter import CountingRelay
+from mple.report import Summary
+from mple.rpc.tls import split_address
+from mple.simulate.chaos_schedule import ChaosSettings, Fault, FaultKind, Moment, Stage, draw_faults, position
+from mple.simulate.children import Children, Ended
+from mple.simulate.gauges import Gauges
+from mple.simulate.progress import Progress
+from mple.simulate.run_folder import RunFolder, lay_out
+from mple.simulate.runner import first_failure, run_nodes, start_node
+from mple.simulate.screen import Screen
+from mple.simulate.settings import COMPUTE, COORDINATOR, SimulationSettings
+
+_LOOK_EVERY_S = 0.02
+_SHOW_EVERY_S = 0.2
+_LEDGER_EVERY_S = 0.2
+_LEAVE_S = 5.0
+_KILLED = 137
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Strike:
+    """A fault that a run has had."""
+
+    at_s: float
+    """Since the first node was started."""
+    kind: FaultKind
+    nodes: tuple[str, ...]
+    stage: Stage
+    share: float
+    epoch: int
+    """Counted from 1; 0 before the first step."""
+    step: int
+    seconds: float
+    """Until a killed node was started again, a held one went on, or the link took connections again."""
+    links: int
+    """Connections that were cut."""
+
+
+def simulate_chaos(
+    settings: SimulationSettings, chaos: ChaosSettings, out: Path, console: Console, *, plain: bool = False
+) -> tuple[Summary, list[Strike]] | None:
+    """Run a whole consortium under faults; its summary and the faults that it had, or None when it was interrupted.
+
+    Raises:
+        ValueError: The folder is not empty.
+        SimulationError: A node ended by itself with another code than 0.
+    """
+    faults = draw_faults(chaos, settings.sites, releases=settings.wire.releases)
+    with _relays() as relayed:
+        addresses: list[str] = []
+
+        def dialled(address: str) -> str:
+            addresses.append(address)
+            return relayed(address).address
+
+        folder = lay_out(out, settings, dialled=dialled)
+        relays = dict(zip((COORDINATOR, COMPUTE), map(relayed, addresses), strict=True))
+        strikes: list[Strike] = []
+
+        def course(
+            children: Children, gauges: Gauges, progress: Progress, screen: Screen, interrupted: Event
+        ) -> Ended | None:
+            disturbed = _Disturbed(folder, settings, children, relays, faults, strikes)
+            return disturbed.follow(gauges, progress, screen, interrupted)
+
+        summary = run_nodes(
+            folder, settings, console, plain=plain, course=course, ledger_every_s=_LEDGER_EVERY_S
+        )
+    return None if summary is None else (summary, strikes)
+
+
+@contextmanager
+def _relays() -> Iterator[Callable[[str], CountingRelay]]:
+    """One relay for each address, made when first asked for."""
+    made: dict[str, CountingRelay] = {}
+
+    def relayed(address: str) -> CountingRelay:
+        if address not in made:
+            made[address] = CountingRelay(*split_address(address))
+        return made[address]
+
+    with contextlib.ExitStack() as closing:
+        try:
+            yield relayed
+        finally:
+            for relay in made.values():
+                closing.callback(relay.close)
+
+
+class _Disturbed:
+    """A run whose nodes are killed, held and cut off."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        settings: SimulationSettings,
+        children: Children,
+        relays: Mapping[str, CountingRelay],
+        faults: tuple[Fault, ...],
+        strikes: list[Strike],
+    ) -> None:
+        self._folder, self._settings, self._children, self._relays = folder, settings, children, relays
+        self._due, self._strikes = list(faults), strikes
+        self._began_s = time.monotonic()
+        self._now = Moment(Stage.GATHERING, 0.0)
+        self._done: set[str] = set()
+        self._start_at_s: dict[str, float] = {}
+        self._go_on_at_s: dict[str, float] = {}
+        self._logged: dict[str, int] = {}
+        self._ended_first: list[Ended] = []
+        self._late = _latecomer(folder.sites, faults)
+        self._leave_by_s: float | None = None
+
+    def follow(self, gauges: Gauges, progress: Progress, screen: Screen, interrupted: Event) -> Ended | None:
+        for name in self._folder.nodes:
+            if name != self._late:
+                self._start(name)
+        shown_s = 0.0
+        while len(self._done) < len(self._folder.nodes) and not interrupted.wait(_LOOK_EVERY_S):
+            gauges.read(progress)
+            if time.monotonic() - shown_s >= _SHOW_EVERY_S:
+                shown_s = time.monotonic()
+                screen.show(progress)
+            ended, self._ended_first = self._ended_first + self._children.ended(), []
+            failed = first_failure(self._children, ended, gauges, progress)
+            if failed is not None:
+                return failed
+            self._done |= {item.name for item in ended}
+            self._see_off(progress)
+            self._bring_back()
+            self._strike(progress)
+        gauges.read(progress)
+        return None
+
+    def _start(self, name: str) -> None:
+        self._logged[name] = self._log_bytes(name)
+        start_node(self._children, self._folder, self._settings, name)
+
+    def _see_off(self, progress: Progress) -> None:
+        """Once the coordinator has ended well, take a node that has said goodbye for done if it does not end soon."""
+        if COORDINATOR not in self._done:
+            return
+        said = {label.partition("/")[2] for label in progress.goodbyes} - self._done
+        for name in said & self._start_at_s.keys():
+            del self._start_at_s[name]
+            self._done.add(name)
+        if self._leave_by_s is None:
+            self._leave_by_s = time.monotonic() + _LEAVE_S
+        if time.monotonic() >= self._leave_by_s:
+            for name in said & set(self._children.running):
+                self._children.kill(name)
+                self._done.add(name)
+
+    def _bring_back(self) -> None:
+        now_s = time.monotonic()
+        for name in [name for name, at_s in self._start_at_s.items() if at_s <= now_s]:
+            del self._start_at_s[name]
+            self._start(name)
+        for name in [name for name, at_s in self._go_on_at_s.items() if at_s <= now_s]:
+            del self._go_on_at_s[name]
+            self._children.go_on(name)
+
+    def _strike(self, progress: Progress) -> None:
+        """Carry out the first fault whose moment has come and whose nodes or links are there."""
+        now = position(progress, len(self._folder.nodes) - 1)
+        self._now = max(self._now, now, key=lambda moment: moment.place)
+        if self._late and not any(fault.moment.stage is Stage.GATHERING for fault in self._due):
+            self._start(self._late)
+            self._late = ""
+        for fault in self._due:
+            if not fault.moment.reached(self._now):
+                return
+            nodes, links = self._carry_out(fault)
+            if nodes:
+                break
+        else:
+            return
+        self._due.remove(fault)
+        progress.news.append(f"chaos: {fault.kind} {', '.join(nodes)} for {fault.seconds:g} s")
+        self._strikes.append(
+            Strike(
+                at_s=round(time.monotonic() - self._began_s, 2),
+                kind=fault.kind,
+                nodes=nodes,
+                stage=self._now.stage,
+                share=round(self._now.share, 3),
+                epoch=progress.training.epoch,
+                step=progress.training.step,
+                seconds=fault.seconds,
+                links=links,
+            )
+        )
+
+    def _carry_out(self, fault: Fault) -> tuple[tuple[str, ...], int]:
+        """Nodes that were hit and links that were cut; none when it can't be done now."""
+        if fault.kind is FaultKind.CUT:
+            relay = self._relays[fault.nodes[0]]
+            return (fault.nodes, relay.take_down(fault.seconds)) if relay.open_connections else ((), 0)
+        nodes = tuple(name for name in fault.nodes if name not in self._done)
+        # At the very end those that were meant may have ended; then the fault is another's.
+        nodes = nodes or tuple(name for name in self._folder.nodes if self._ready(name))[-1:]
+        if not all(map(self._ready, nodes)):
+            return (), 0
+        return tuple(name for name in nodes if self._hit(fault, name)), 0
+
+    def _hit(self, fault: Fault, name: str) -> bool:
+        if fault.kind is FaultKind.STOP:
+            if not self._children.pause(name):
+                return False
+            self._go_on_at_s[name] = time.monotonic() + fault.seconds
+            return True
+        code = self._children.kill(name)
+        if code == _KILLED:
+            self._start_at_s[name] = time.monotonic() + fault.seconds
+        elif code is not None:  # it had ended by itself at this very moment
+            self._ended_first.append(Ended(name, code))
+        return code == _KILLED
+
+    def _ready(self, name: str) -> bool:
+        """Whether a node runs and, once all have gathered, has come so far as to write to its log."""
+        if name not in self._children.running or name in self._go_on_at_s:
+            return False
+        return self._now.stage is Stage.GATHERING or self._log_bytes(name) > self._logged[name]
+
+    def _log_bytes(self, name: str) -> int:
+        path = self._folder.state(name) / "log.jsonl"
+        return path.stat().st_size if path.exists() else 0
+
+
+def _latecomer(sites: tuple[str, ...], faults: tuple[Fault, ...]) -> str:
+    """A site that is started after the faults of gathering, so that they find the parties gathering; "" for none."""
+    hit = {name for fault in faults if fault.moment.stage is Stage.GATHERING for name in fault.nodes}
+    gathering = any(fault.moment.stage is Stage.GATHERING for fault in faults)
+    return next((name for name in reversed(sites) if gathering and name not in hit), "")

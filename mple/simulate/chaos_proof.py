@@ -1,0 +1,163 @@
+"""What a run under faults has to show for itself, against the same run undisturbed: pure, and as a table and a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from mple.report import Summary
+from mple.simulate.chaos import Strike
+from mple.simulate.chaos_schedule import ChaosSettings, FaultKind, Stage
+
+REPORT = "chaos.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One thing that has to hold."""
+
+    text: str
+    holds: bool
+    found: str
+
+
+def claims(
+    chaos: ChaosSettings, strikes: Sequence[Strike], disturbed: Summary, undisturbed: Summary | None
+) -> tuple[Claim, ...]:
+    """What has to hold, and whether it does.
+
+    Args:
+        chaos: What was asked for.
+        strikes: What was done.
+        disturbed: The run that it was done to.
+        undisturbed: The same run without; None when none was made, and nothing is claimed about it then.
+    """
+    books = disturbed.balance
+    asked = {FaultKind.KILL: chaos.kills, FaultKind.STOP: chaos.stops, FaultKind.CUT: chaos.cuts}
+    done = dict.fromkeys(FaultKind, 0)
+    for strike in strikes:
+        done[strike.kind] += len(strike.nodes)
+    found = [
+        Claim(
+            "every fault was carried out",
+            done == asked,
+            ", ".join(f"{done[kind]} of {asked[kind]} {kind}s" for kind in FaultKind),
+        ),
+        Claim(
+            "the books balance",
+            books.balanced,
+            f"{books.matched:,} messages with their twins, {books.lost:,} lost in calls that were cut"
+            + "".join(f"; {offender}" for offender in books.offenders),
+        ),
+        _once(disturbed),
+    ]
+    missed = missed_nodes_and_stages(chaos, strikes, disturbed)
+    if missed is not None:
+        found.append(Claim("every node and every stage was hit", not missed, "all" if not missed else f"not {missed}"))
+    if undisturbed is not None:
+        found += [
+            _same("plan", disturbed.plan.sha256().hex(), undisturbed.plan.sha256().hex()),
+            _same("network", str(disturbed.outcome["model_sha256"]), str(undisturbed.outcome["model_sha256"])),
+            _same("losses and accuracies", _figures(disturbed), _figures(undisturbed), shown=False),
+        ]
+    return tuple(found)
+
+
+def missed_nodes_and_stages(chaos: ChaosSettings, strikes: Sequence[Strike], summary: Summary) -> str | None:
+    """Names of what no fault has hit; None when there were too few faults to hit everything."""
+    nodes = 2 + len(summary.plan.sites)
+    if chaos.kills < max(nodes, len(Stage)):
+        return None
+    killed = {name for strike in strikes if strike.kind is FaultKind.KILL for name in strike.nodes}
+    stages = {strike.stage for strike in strikes}
+    missed = [stage.value for stage in Stage if stage not in stages]
+    if len(killed) < nodes:
+        missed.append(f"{nodes - len(killed)} of {nodes} nodes")
+    return ", ".join(missed)
+
+
+def write_report(
+    path: Path,
+    chaos: ChaosSettings,
+    strikes: Sequence[Strike],
+    proof: Sequence[Claim],
+    summaries: tuple[Summary, Summary | None],
+) -> None:
+    """Write `chaos.json`: scripts read it."""
+    disturbed, undisturbed = summaries
+    report = {
+        "proven": all(claim.holds for claim in proof),
+        "settings": dataclasses.asdict(chaos),
+        "claims": [dataclasses.asdict(claim) for claim in proof],
+        "faults": [dataclasses.asdict(strike) for strike in strikes],
+        "disturbed": _figures_of(disturbed),
+        "undisturbed": None if undisturbed is None else _figures_of(undisturbed),
+    }
+    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def print_proof(strikes: Sequence[Strike], proof: Sequence[Claim], disturbed: Summary, console: Console) -> None:
+    """Print the faults that the run got over and what has to hold after them."""
+    table = Table(title="faults", title_style="bold", box=None, pad_edge=False, title_justify="left")
+    for heading in ("at", "fault", "nodes", "stage", "epoch", "step", "for"):
+        table.add_column(heading, justify="left" if heading in ("fault", "nodes", "stage") else "right")
+    for strike in strikes:
+        links = f", {strike.links} connections" if strike.kind is FaultKind.CUT else ""
+        table.add_row(
+            f"{strike.at_s:.1f} s",
+            strike.kind.value,
+            ", ".join(strike.nodes) + links,
+            f"{strike.stage} {strike.share:.0%}",
+            str(strike.epoch) if strike.epoch else "",
+            str(strike.step) if strike.epoch else "",
+            f"{strike.seconds:.1f} s",
+        )
+    console.print(table)
+    resent = disturbed.overhead.sum("resent_samples")
+    console.print(f"samples sent once more: {resent:,}", markup=False, highlight=False, soft_wrap=True)
+    for claim in proof:
+        text = f"{'holds' if claim.holds else 'FAILS'}  {claim.text}: {claim.found}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _once(summary: Summary) -> Claim:
+    """Whether each epoch trained on each sample once, as the compute node has counted it."""
+    samples = sum(site.train_images for site in summary.plan.sites)
+    wrong = [
+        f"epoch {epoch['epoch']}: {epoch['samples']} of {samples}"
+        for epoch in summary.epochs
+        if epoch["samples"] != samples or epoch["missing"]
+    ]
+    numbers = [epoch["epoch"] for epoch in summary.epochs]
+    if numbers != list(range(1, summary.plan.training.epochs + 1)):
+        wrong.append(f"epochs {numbers} of {summary.plan.training.epochs}")
+    found = ", ".join(wrong) or f"{samples:,} samples in each of {len(numbers)} epochs"
+    return Claim("no sample was lost or trained on twice in an epoch", not wrong, found)
+
+
+def _same(what: str, ours: str, theirs: str, *, shown: bool = True) -> Claim:
+    same = ours == theirs
+    found = (ours[:16] if shown else "equal") if same else f"{ours[:200]} and {theirs[:200]}"
+    return Claim(f"same {what} as the undisturbed run", same, found)
+
+
+def _figures(summary: Summary) -> str:
+    return json.dumps([[epoch["loss"], epoch["test_accuracy"]] for epoch in summary.epochs])
+
+
+def _figures_of(summary: Summary) -> dict[str, object]:
+    return {
+        "folder": str(summary.folder),
+        "model_sha256": summary.outcome["model_sha256"],
+        "plan_sha256": summary.plan.sha256().hex(),
+        "test_accuracy": summary.test_accuracy,
+        "messages_matched": summary.balance.matched,
+        "messages_lost": summary.balance.lost,
+        "samples_resent": summary.overhead.sum("resent_samples"),
+    }

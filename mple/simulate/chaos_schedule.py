@@ -1,0 +1,194 @@
+"""Which faults strike a run, and when: a seeded schedule, pure. `mple.simulate.chaos` carries it out.
+
+A fault is tied to how far the run is, not to the clock: equal seeds strike equal moments on slow and fast machines.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+
+from mple.simulate.progress import Progress
+from mple.simulate.settings import COMPUTE, COORDINATOR
+
+
+class Stage(StrEnum):
+    """Parts of a run in their order."""
+
+    GATHERING = "gathering"
+    """Parties join; the share done is that of the parties."""
+    SETUP = "setup"
+    """Keys, secrets, layers; the share is that of released layers."""
+    FEEDING = "feeding"
+    """Training has begun and samples are still to come; the share is that of samples sent."""
+    TRAINING = "training"
+    """All samples are here; the share is that of steps done."""
+    END = "end"
+    """The last step is done (0), its epoch is scored (0.5), the coordinator calls the run finished (1)."""
+
+
+class FaultKind(StrEnum):
+    """What is done to a node or a link."""
+
+    KILL = "kill"
+    """SIGKILL; started again with the same command after a short while."""
+    STOP = "stop"
+    """SIGSTOP, and SIGCONT some seconds later: the node is silent but keeps its connections."""
+    CUT = "cut"
+    """All connections to a node's port are cut, and new ones refused for some seconds."""
+
+
+_ORDER = tuple(Stage)
+_FIRST_STAGES = (Stage.TRAINING, Stage.FEEDING, Stage.SETUP, Stage.END, Stage.GATHERING)
+"""Where the first five faults strike, so that few faults strike where most can be lost and five strike everywhere."""
+_FIRST_SHARE = {Stage.SETUP: 0.0, Stage.FEEDING: 0.0, Stage.END: 0.0}
+"""The first fault of a short stage strikes at once, or the stage might be over."""
+_WEIGHTS = {Stage.GATHERING: 1, Stage.SETUP: 2, Stage.FEEDING: 4, Stage.TRAINING: 12, Stage.END: 1}
+_AT_ONCE = (1, 1, 1, 1, 1, 1, 2, 2, 3, 5)
+_MOST_GATHERED = 0.8
+"""Share of parties that a fault while gathering waits for at most; with all of them the stage is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """How far a run is."""
+
+    stage: Stage
+    share: float
+    """Of the stage, 0 to 1."""
+
+    def reached(self, now: Moment) -> bool:
+        """Whether a run that is at `now` has come to this moment."""
+        return now.place >= self.place
+
+    @property
+    def place(self) -> tuple[int, float]:
+        """For comparing moments."""
+        return _ORDER.index(self.stage), self.share
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChaosSettings:
+    """How much disturbance a run gets."""
+
+    seed: int
+    kills: int = 6
+    """Nodes killed; five at least if each node is to be hit, and as many faults if each stage is."""
+    stops: int = 1
+    cuts: int = 2
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"chaos seed {self.seed}; needs 0 or more")
+        if min(self.kills, self.stops, self.cuts) < 0 or self.kills + self.stops + self.cuts == 0:
+            raise ValueError(
+                f"kills = {self.kills}, stops = {self.stops}, cuts = {self.cuts}; 0 or more each, 1 or more together"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fault:
+    """One entry of a schedule."""
+
+    kind: FaultKind
+    nodes: tuple[str, ...]
+    """Nodes that are killed or stopped together, or the one whose port's links are cut."""
+    moment: Moment
+    seconds: float
+    """Until a killed node is started again, a stopped one goes on, or a link takes connections again."""
+
+
+def draw_faults(chaos: ChaosSettings, sites: Sequence[str], *, releases: int) -> tuple[Fault, ...]:
+    """The schedule of a seed, in the order of moments.
+
+    Guarantees: kills take turns, so that among any as many kills as there are nodes each node is hit; as soon as there
+    are as many faults as stages, each stage is hit. At most `releases` - 1 faults strike while samples are fed: a
+    sample on its way is then never sent more often than the plan allows.
+
+    Args:
+        chaos: Numbers and seed.
+        sites: Names of the sites.
+        releases: The plan's `wire.releases`.
+    """
+    rng = random.Random(chaos.seed)  # noqa: S311
+    nodes = (COORDINATOR, COMPUTE, *sites)
+    struck: list[tuple[FaultKind, tuple[str, ...], float]] = []
+    struck += [(FaultKind.KILL, group, rng.uniform(0.1, 1.5)) for group in _groups(rng, nodes, chaos.kills)]
+    struck += [(FaultKind.STOP, (name,), rng.uniform(1.0, 4.0)) for name in islice(_turns(rng, nodes), chaos.stops)]
+    relayed = _turns(rng, (COORDINATOR, COMPUTE))
+    struck += [(FaultKind.CUT, (name,), rng.uniform(0.2, 3.0)) for name in islice(relayed, chaos.cuts)]
+    faults = [
+        _fault(kind, names, moment, seconds)
+        for (kind, names, seconds), moment in zip(struck, _moments(rng, len(struck), releases), strict=True)
+    ]
+    return tuple(sorted(faults, key=lambda fault: fault.moment.place))
+
+
+def position(progress: Progress, parties: int) -> Moment:
+    """How far a run is by what its nodes have written; a node that resumes makes it smaller again.
+
+    Args:
+        progress: What was read.
+        parties: Of the run, the coordinator not counted.
+    """
+    training, sites = progress.training, progress.sites.values()
+    if progress.phase == "finished":
+        return Moment(Stage.END, 1.0)
+    if progress.phase == "setup":
+        return Moment(Stage.SETUP, len(progress.released) / max(1, len(sites)))
+    if progress.phase != "training":
+        return Moment(Stage.GATHERING, len(progress.joined) / parties)
+    if training.epochs_scored and training.epochs_scored == training.epochs:
+        return Moment(Stage.END, 0.5)
+    if training.share_done == 1.0:
+        return Moment(Stage.END, 0.0)
+    sent, images = sum(site.samples_sent for site in sites), sum(site.images for site in sites)
+    if sent < images:
+        return Moment(Stage.FEEDING, sent / images)
+    return Moment(Stage.TRAINING, training.share_done)
+
+
+def _fault(kind: FaultKind, nodes: tuple[str, ...], moment: Moment, seconds: float) -> Fault:
+    if kind is FaultKind.CUT and moment.stage in (Stage.GATHERING, Stage.SETUP):
+        nodes = (COORDINATOR,)  # nobody dials the compute node yet
+    if moment.stage is Stage.END and (kind is FaultKind.CUT or len(nodes) > 1):
+        moment = Moment(Stage.END, 0.0)  # later one of the nodes might have ended
+    return Fault(kind=kind, nodes=nodes, moment=moment, seconds=round(seconds, 2))
+
+
+def _turns(rng: random.Random, names: Sequence[str]) -> Iterator[str]:
+    """Names without end, each once in every round, in a new order each time."""
+    while True:
+        yield from rng.sample(names, len(names))
+
+
+def _groups(rng: random.Random, nodes: Sequence[str], kills: int) -> Iterator[tuple[str, ...]]:
+    """Nodes to be killed together; alone while there are few, so that they hit every stage."""
+    left = kills
+    while left:
+        turn = rng.sample(nodes, len(nodes))[:left]
+        left -= len(turn)
+        while turn:
+            size = 1 if kills < 2 * len(nodes) else rng.choice(_AT_ONCE)
+            yield tuple(turn[:size])
+            turn = turn[size:]
+
+
+def _moments(rng: random.Random, count: int, releases: int) -> Iterator[Moment]:
+    seen: dict[Stage, int] = dict.fromkeys(Stage, 0)
+    for place in range(count):
+        most_feeding = seen[Stage.FEEDING] >= max(1, releases - 1)
+        weights = [0 if stage is Stage.FEEDING and most_feeding else _WEIGHTS[stage] for stage in _ORDER]
+        stage = _FIRST_STAGES[place] if place < len(_FIRST_STAGES) else rng.choices(_ORDER, weights)[0]
+        share = rng.random()
+        if stage is Stage.GATHERING:
+            share = 0.2 + share * (_MOST_GATHERED - 0.2)
+        elif stage is Stage.END:
+            share = rng.choice((0.0, 0.5, 1.0))
+        if not seen[stage]:
+            share = _FIRST_SHARE.get(stage, share)
+        seen[stage] += 1
+        yield Moment(stage, share)

@@ -1,0 +1,74 @@
+"""A finished run once more, undisturbed and bit for bit: same plan, same secrets, same order, new certificates."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from rich.console import Console
+
+from mple.plan import Custody, PlanError, RunPlan, read_settings
+from mple.report import Summary
+from mple.simulate.run_folder import RunFolder, lay_out
+from mple.simulate.runner import run_nodes
+from mple.simulate.settings import SimulationSettings
+
+
+def repeat(done: Path, out: Path, console: Console, *, plain: bool = False, tables: bool = True) -> Summary | None:
+    """Run what the folder of a simulation holds again and sum it up; None when it was interrupted.
+
+    Guarantees: on the same machine the new run makes the same plan and, if both finish, the same network. The channel
+    order comes from the consortium secret and rounding from the morph keys, so the new folder holds copies of the
+    vaults; guard it like the old one.
+
+    Args:
+        done: Folder of a run that has finished, or has got as far as its set-up.
+        out: A new or empty folder.
+        console: Where progress and the final table go.
+        plain: Lines instead of a live view.
+        tables: Print the summary.
+
+    Raises:
+        ValueError: As `lay_out_again`.
+        SimulationError: A node failed.
+    """
+    folder, settings = lay_out_again(done, out)
+    return run_nodes(folder, settings, console, plain=plain, tables=tables)
+
+
+def lay_out_again(done: Path, out: Path) -> tuple[RunFolder, SimulationSettings]:
+    """Lay out the run of a simulation's folder once more: its id, its vaults, new certificates and ports.
+
+    Raises:
+        ValueError: `done` is no such folder, its run was of `escrow` custody, or `out` is not empty.
+    """
+    plan = _plan(done)
+    require_repeatable(plan.custody)
+    settings = read_settings(SimulationSettings, done / "simulation.toml")
+    folder = lay_out(out, settings, run_id=plan.run_id)
+    for site in folder.sites:
+        shutil.copytree(done / "nodes" / site / "vault", folder.node(site) / "vault")  # modes are copied, too
+    return folder, settings
+
+
+def require_repeatable(custody: Custody) -> None:
+    """Refuse what would come out otherwise.
+
+    Raises:
+        ValueError: The coordinator of an `escrow` run draws the consortium secret anew.
+    """
+    if custody is Custody.ESCROW:
+        raise ValueError(
+            'a run with custody = "escrow" can\'t be repeated bit for bit: its coordinator draws a new channel order; '
+            'use custody = "site", or --no-repeat'
+        )
+
+
+def _plan(done: Path) -> RunPlan:
+    for path in (done / "plan.json", done / "nodes" / "compute" / "state" / "plan.json"):
+        if path.exists():
+            try:
+                return RunPlan.from_json(path.read_bytes())
+            except PlanError as fault:
+                raise ValueError(f"{path} can't be read: {fault}") from None
+    raise ValueError(f"{done} holds no plan.json: is it the folder of a simulation?")

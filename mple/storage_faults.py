@@ -1,0 +1,94 @@
+"""Faults of the disk: recognised in one place, and noted once per process, for they end the node.
+
+A full disk says nothing about the run. The node stops with `ExitCode.STORAGE`, its peers wait, and the same command
+goes on when there is room. gRPC and threads swallow what is raised within them; whoever sees a fault of the disk there
+notes it, and the node's start has it end the process.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_BROKEN = {errno.EIO, errno.EROFS}
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+_noted: Exception | None = None
+_on_fault: Callable[[], None] | None = None
+
+
+def storage_fault_of(fault: BaseException | None) -> Exception | None:
+    """The fault of the disk that `fault` is or was raised from; None when there is none.
+
+    No room, quota, limit of file size, input/output error, read-only file system; from the system, SQLite or
+    safetensors.
+    """
+    while fault is not None:
+        if isinstance(fault, Exception) and _number(fault) in _FULL | _BROKEN:
+            return fault
+        fault = fault.__cause__
+    return None
+
+
+def watch_storage(on_fault: Callable[[], None]) -> None:
+    """Begin anew: no fault is noted, and the first one that is will call `on_fault`."""
+    global _noted, _on_fault  # noqa: PLW0603  # one per process, as the disk is
+    _noted, _on_fault = None, on_fault
+
+
+def note_storage_fault(fault: Exception) -> None:
+    """Remember a fault if it is one of the disk; the first one stays."""
+    global _noted  # noqa: PLW0603
+    found = storage_fault_of(fault)
+    if found is None or _noted is not None:
+        return
+    _noted = found
+    if _on_fault is not None:
+        _on_fault()
+
+
+def noted_storage_fault() -> Exception | None:
+    """The fault of the disk that ends this process, if there is one."""
+    return _noted
+
+
+def raise_storage_fault() -> None:
+    """Raise the fault that was noted, if there is one."""
+    if _noted is not None:
+        raise _noted
+
+
+def storage_sentence(fault: Exception, state: Path) -> str:
+    """What to tell the node's operator.
+
+    Args:
+        fault: A fault of the disk.
+        state: The node's state folder.
+    """
+    named = isinstance(fault, OSError) and fault.filename is not None
+    path = Path(str(fault.filename)) if isinstance(fault, OSError) and named else state
+    why = (fault.strerror if isinstance(fault, OSError) else None) or str(fault)
+    folder = path if path.is_dir() else path.parent
+    remedy = f"make room in {folder}" if _number(fault) in _FULL else f"mend the disk of {folder}"
+    return (
+        f"{path} can't be written: {why}; {remedy} and start the node again with the same command; "
+        "nothing accepted is lost"
+    )
+
+
+def _number(fault: Exception) -> int:
+    """The system's number of an error, as far as it can be told; 0 otherwise."""
+    if isinstance(fault, OSError):
+        return fault.errno or 0
+    if isinstance(fault, sqlite3.Error):
+        code = getattr(fault, "sqlite_errorcode", 0) & 0xFF  # the rest says where in SQLite it was seen
+        return {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_IOERR: errno.EIO}.get(code, 0)
+    if isinstance(fault, SafetensorError):
+        match = _OS_ERROR.search(str(fault))
+        return int(match[1]) if match else 0
+    return 0

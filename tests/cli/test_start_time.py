@@ -1,0 +1,48 @@
+"""Commands that compute nothing do not wait for torch, whose import alone takes a second."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import sys
+from mple.cli import main
+code = main(sys.argv[1:])
+heavy = sorted({"torch", "safetensors.torch"} & set(sys.modules))
+print("heavy:", heavy, "code:", code)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["pki", "--help"],
+        ["pki", "init", "authority", "--consortium", "test"],
+        ["keys", "--help"],
+        ["doctor", "--peer", "127.0.0.1:1", "--tls", "absent"],
+        ["data", "show", "--kind", "npz", "--path", "absent.npz"],
+        ["report", "absent"],
+    ],
+    ids=" ".join,
+)
+def test_does_not_load_torch(arguments: list[str], tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments], cwd=str(tmp_path), capture_output=True, text=True, check=True
+    )
+    assert "heavy: [] code: " in ended.stdout
+
+
+def test_what_is_loaded_on_demand_is_there() -> None:
+    """Every name that the two packages promise can be had, and no other."""
+    import mple.data
+    import mple.morph
+
+    for package in (mple.data, mple.morph):
+        assert [name for name in package.__all__ if not hasattr(package, name)] == []
+        with pytest.raises(AttributeError, match="no_such_name"):
+            package.no_such_name  # noqa: B018

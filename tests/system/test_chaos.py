@@ -1,0 +1,85 @@
+"""Runs whose nodes are killed, held and cut off end with the very network of the undisturbed run, books in order."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_consortium import small_settings, write_pictures
+
+from mple.cli import main
+from mple.exit_codes import ExitCode
+from mple.plan import Custody, WireSettings, write_settings
+from mple.simulate import SimulationSettings
+from mple.simulate.chaos_schedule import ChaosSettings, FaultKind, Stage, draw_faults
+from mple.simulate.settings import COMPUTE, COORDINATOR
+
+TWO_KILLS = 4
+"""A seed whose two kills hit the compute node and a site."""
+
+
+def disturbable(tmp_path: Path, *, epochs: int) -> SimulationSettings:
+    settings = small_settings(write_pictures(tmp_path / "set.npz"), epochs=epochs)
+    machine = replace(settings.machine, checkpoint_every_steps=15, in_flight_samples=32)
+    wire = WireSettings(codec="q8", message_bytes=16 * 1024, releases=6)
+    return replace(settings, machine=machine, wire=wire)
+
+
+def run(tmp_path: Path, settings: SimulationSettings, *options: str) -> tuple[int, Path]:
+    config, out = tmp_path / "simulation.toml", tmp_path / "run"
+    config.write_text(write_settings(settings), encoding="utf-8")
+    return main(["simulate", str(config), "--plain", "--out", str(out), *options]), out
+
+
+def report_of(out: Path) -> dict[str, object]:
+    report: dict[str, object] = json.loads((out / "chaos.json").read_text(encoding="utf-8"))
+    return report
+
+
+def test_a_run_outlasts_the_kill_of_a_site_and_of_the_compute_node(tmp_path: Path) -> None:
+    settings = disturbable(tmp_path, epochs=8)
+    chaos = ChaosSettings(seed=TWO_KILLS, kills=2, stops=0, cuts=0)
+    killed = [name for fault in draw_faults(chaos, settings.sites, releases=6) for name in fault.nodes]
+    assert COMPUTE in killed
+    assert COORDINATOR not in killed
+    code, out = run(tmp_path, settings, "--chaos", str(TWO_KILLS), "--kills", "2", "--stops", "0", "--cuts", "0")
+    report = report_of(out)
+    assert code == ExitCode.DONE, report
+    assert report["proven"] is True
+    assert report["disturbed"]["model_sha256"] == report["undisturbed"]["model_sha256"]  # type: ignore[index]
+    assert [fault["nodes"] for fault in report["faults"]] == [[name] for name in killed]  # type: ignore[attr-defined]
+    starts = [(out / "nodes" / name / "log.txt").read_text().count("joined run") for name in killed]
+    assert starts == [2, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_outlasts_faults_of_every_kind_at_every_node_and_stage(tmp_path: Path) -> None:
+    settings = disturbable(tmp_path, epochs=25)
+    numbers = {"--chaos": "3", "--kills": "8", "--stops": "2", "--cuts": "4"}
+    code, out = run(tmp_path, settings, *(word for pair in numbers.items() for word in pair))
+    report = report_of(out)
+    assert code == ExitCode.DONE, report
+    faults: list[dict[str, object]] = report["faults"]  # type: ignore[assignment]
+    killed = [name for fault in faults if fault["kind"] == FaultKind.KILL for name in fault["nodes"]]  # type: ignore[attr-defined]
+    assert len(killed) == 8
+    assert set(killed) == {COORDINATOR, COMPUTE, *settings.sites}
+    assert {fault["stage"] for fault in faults} == set(Stage)
+    assert {fault["kind"] for fault in faults} == set(FaultKind)
+    figures = [report[name] for name in ("disturbed", "undisturbed")]
+    assert figures[0]["model_sha256"] == figures[1]["model_sha256"]  # type: ignore[index]
+    assert figures[0]["test_accuracy"] == figures[1]["test_accuracy"]  # type: ignore[index]
+
+
+def test_what_can_not_be_compared_is_refused_before_it_is_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = small_settings(tmp_path / "set.npz", custody=Custody.ESCROW)
+    code, out = run(tmp_path, settings, "--chaos", "1")
+    assert code == ExitCode.BAD_USAGE
+    assert "channel order" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(["simulate", "--repeat", str(tmp_path), "--out", str(out)]) == ExitCode.BAD_USAGE
+    assert "holds no plan.json" in capsys.readouterr().err

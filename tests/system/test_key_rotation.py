@@ -1,0 +1,159 @@
+"""A site changes its key while the consortium trains, then revokes the old one: the run goes on, the old data go."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_consortium import small_settings, start_node, wait_for_end, write_pictures
+
+from compute_node.sample_cache import SampleCache
+from mple.audit import FILE_NAME, read_entries, verify
+from mple.cli import main
+from mple.exit_codes import ExitCode
+from mple.plan import RunPlan
+from mple.simulate import RunFolder, lay_out
+from mple.simulate.children import Children, command
+from mple.simulate.settings import COMPUTE, COORDINATOR
+from mple.v1 import common_pb2
+from mple.wire import codec_named
+
+SITE = "north"
+NODES = (COORDINATOR, COMPUTE)
+EPOCHS = 20
+
+
+def test_a_site_rotates_and_revokes_while_the_run_goes_on(tmp_path: Path) -> None:
+    change_keys(tmp_path, lambda _children, _folder: None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [SITE, COMPUTE, COORDINATOR])
+def test_a_node_is_killed_at_every_step_of_it(tmp_path: Path, victim: str) -> None:
+    def kill_and_start(children: Children, folder: RunFolder) -> None:
+        assert children.kill(victim) == 137
+        start_node(children, folder, victim)
+
+    change_keys(tmp_path, kill_and_start)
+
+
+def change_keys(tmp_path: Path, between: Callable[[Children, RunFolder], None]) -> None:
+    """A whole run in which a site rotates and then revokes; something happens between the steps."""
+    folder = lay_out(tmp_path / "run", small_settings(write_pictures(tmp_path / "set.npz"), codec="q8", epochs=EPOCHS))
+    with Children(10.0) as children:
+        for name in (*NODES, *folder.sites):
+            start_node(children, folder, name)
+        wait_until(lambda: epochs_done(folder) >= 1)
+        old_layer = planned_layer(folder)
+        assert main(["keys", "rotate", str(folder.config(SITE))]) == ExitCode.DONE
+        between(children, folder)
+        wait_until(lambda: notes(folder)["in_use"] == 2)
+        between(children, folder)
+        assert main(["keys", "revoke", str(folder.config(SITE)), "1", "--yes"]) == ExitCode.DONE
+        between(children, folder)
+        wait_until(lambda: notes(folder)["erased"] == [1])
+        assert epochs_done(folder) < EPOCHS, "all of this happened while the run was under way"
+        between(children, folder)
+        codes = wait_for_end(children, {*NODES, *folder.sites}, timeout_s=100.0)
+    assert set(codes.values()) == {ExitCode.DONE}
+    nothing_is_left_of_the_old_key(folder, old_layer)
+    the_trails_tell_of_it(folder)
+
+
+def test_after_the_run_its_keys_answer_until_they_are_revoked(tmp_path: Path) -> None:
+    settings = small_settings(write_pictures(tmp_path / "set.npz", train=120, test=12), codec="q8", epochs=12)
+    folder = lay_out(tmp_path / "run", settings)
+    with Children(10.0) as children:
+        for name, program in ((COORDINATOR, "mple-coordinator"), (COMPUTE, "mple-compute")):
+            arguments = [*command(program), "serve", str(folder.config(name)), "--set", "stay=true"]
+            children.start(name, arguments, log_text=folder.log_text(name), threads=1)
+        for name in folder.sites:
+            start_node(children, folder, name)
+        wait_until(lambda: epochs_done(folder) >= 1)
+        assert main(["keys", "rotate", str(folder.config(SITE))]) == ExitCode.DONE
+        wait_until(lambda: notes(folder)["in_use"] == 2)
+        assert set(wait_for_end(children, set(folder.sites)).values()) == {ExitCode.DONE}
+        assert predict(folder).returncode == ExitCode.DONE
+        assert main(["keys", "rotate", str(folder.config(SITE))]) == ExitCode.DONE
+        assert main(["keys", "revoke", str(folder.config(SITE)), "--all", "--yes"]) == ExitCode.DONE
+        start_node(children, folder, SITE)
+        assert wait_for_end(children, {SITE}) == {SITE: ExitCode.DONE}
+        assert notes(folder)["erased"] == [1, 2]
+        assert "was revoked at" in predict(folder).stderr
+        children.stop()
+    cache = open_cache(folder)
+    assert (cache.count(0), cache.count(3)) == (0, 0)
+    cache.close()
+    the_trails_tell_of_it(folder)
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float = 40.0) -> None:
+    """Return once something holds."""
+    give_up_at = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < give_up_at, "it never came about"
+        time.sleep(0.05)
+
+
+def epochs_done(folder: RunFolder) -> int:
+    path = folder.state(COMPUTE) / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return sum('"kind": "epoch"' in line for line in lines)
+
+
+def notes(folder: RunFolder) -> dict[str, object]:
+    found: dict[str, object] = json.loads((folder.state(SITE) / "run-keys.json").read_text(encoding="utf-8"))
+    return found
+
+
+def planned_layer(folder: RunFolder) -> str:
+    listed = json.loads((folder.state(COMPUTE) / "layers" / "run.json").read_text(encoding="utf-8"))
+    return f"{listed['layers'][SITE]}.safetensors"
+
+
+def predict(folder: RunFolder) -> subprocess.CompletedProcess[str]:
+    arguments = [*command("mple-provider"), "predict", str(folder.config(SITE)), "--test", "2"]
+    return subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=50)
+
+
+def run_plan(folder: RunFolder) -> RunPlan:
+    return RunPlan.from_json((folder.state(COMPUTE) / "plan.json").read_bytes())
+
+
+def open_cache(folder: RunFolder) -> SampleCache:
+    plan = run_plan(folder)
+    return SampleCache(
+        folder.state(COMPUTE) / f"cache-{plan.run_id}.bin",
+        codec=codec_named(plan.wire.codec),
+        values=plan.geometry.morphed_elements,
+        train=sum(site.train_images for site in plan.sites),
+        test=sum(site.test_images for site in plan.sites),
+    )
+
+
+def nothing_is_left_of_the_old_key(folder: RunFolder, old_layer: str) -> None:
+    plan, cache = run_plan(folder), open_cache(folder)
+    train = sum(site.train_images for site in plan.sites)
+    old, new = [site.name for site in plan.sites].index(SITE), len(plan.sites)
+    assert cache.count(old) == 0
+    keys = cache.read(common_pb2.SPLIT_TRAIN, np.arange(train)).keys_B
+    assert np.count_nonzero(keys == new) == plan.site(SITE).train_images
+    cache.close()
+    for name in NODES:
+        assert not list(folder.state(name).rglob(old_layer)), f"{name} still has the layer"
+    assert not (folder.config(SITE).parent / "vault" / "morph.key").exists()
+
+
+def the_trails_tell_of_it(folder: RunFolder) -> None:
+    for name in (*NODES, SITE):
+        path = folder.state(name) / FILE_NAME
+        assert verify(path).sound, name
+        told = {entry.what for entry in read_entries(path)}
+        assert {"key_rotated", "key_revoked", "key_erased"} <= told, name
+        erased = next(entry.facts for entry in read_entries(path) if entry.what == "key_erased")
+        assert (erased["epoch"], int(erased["samples"]) > 0, int(erased["layer_bytes"]) > 0) == (1, True, True)
