@@ -6,7 +6,7 @@ DEMO ?= runs/demo
 # The tests share two cores with the processes that they start: torch must not spin on both in each of them.
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: setup demo test test-all check bench protos clean
+.PHONY: setup demo test test-all check bench soak protos clean
 
 setup: $(VENV)/.ready
 
@@ -35,6 +35,10 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.layers
+
+# Half an hour of feeding at full rate: memory, descriptors and threads of both processes.
+soak: setup
+	$(BIN)/python -m benchmarks.soak
 
 protos: setup
 	$(BIN)/python protos/generate.py

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from compute_node.layer_bank import LayerBank
 from compute_node.layer_list import layer_path, read_listed
+from mple.audit import audit
 from mple.node.coordinator_line import CoordinatorLine
 from mple.node.logs import log
 from mple.plan import RunPlan
@@ -57,6 +58,7 @@ def fetch_layer(
         bank.store(header.key_ref, read_listed(path, plan))
     except LayerFileError as fault:
         raise MpleError(ErrorCode.LAYER_REJECTED, str(fault)) from None
+    audit("local", "layer_fetched", "ok", site=site, epoch=header.key_ref.epoch, sha256=header.sha256.hex())
     log(_LOGGER, logging.INFO, "layer_stored", f"holds the layer of {site}", site=site, epoch=header.key_ref.epoch)
 
 

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Sequence
 
-import grpc
 import torch
 
 from compute_node.checkpoint import CheckpointFolder
@@ -23,12 +22,16 @@ from compute_node.run_files import EpochMetrics, MetricsFile, Outcome, read_outc
 from compute_node.sample_cache import SampleCache
 from compute_node.service import ComputeService
 from compute_node.training_run import CheckpointRule, TrainingRun
+from mple import __version__
+from mple.audit import audit, open_audit
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger
 from mple.model import Stem, TrunkTrainer, Vgg16Trunk, build_trunk, load_trunk, save_trunk, state_sha256
 from mple.node import run_node
+from mple.node.certificate_age import watch_certificate
 from mple.node.coordinator_line import CoordinatorLine, Persistence, StoppedError, UnreachableError, ended, read_plan
 from mple.node.logs import log, open_log
+from mple.node.state_folder import claim
 from mple.plan import ComputeSettings, GlobalSampler, RunPlan
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import (
@@ -42,6 +45,7 @@ from mple.rpc import (
     verify_remote,
 )
 from mple.rpc.node_service import add_node_service
+from mple.storage_faults import noted_storage_fault, storage_fault_of
 from mple.v1 import compute_pb2_grpc, coordinator_pb2
 from mple.wire import codec_named
 
@@ -56,18 +60,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def serve(settings: ComputeSettings, stop: threading.Event) -> ExitCode:
-    """Serve sites and train one run.
+    """Serve sites and train one run, alone in its state folder.
 
     Raises:
         ValueError: Configuration, certificates or a busy port.
         MpleError: The run failed.
         UnreachableError: The coordinator could not be reached.
     """
+    with claim(settings.state, "mple-compute"):
+        return _serve(settings, stop)
+
+
+def _serve(settings: ComputeSettings, stop: threading.Event) -> ExitCode:
     torch.set_num_threads(settings.threads)
-    settings.state.mkdir(parents=True, exist_ok=True)
     tls = TlsFiles.in_directory(settings.tls)
     me = own_party(tls, Role.COMPUTE)
     open_log(settings.state, me.name)
+    watch_certificate(tls, stop)
+    open_audit(settings.state, me.label)
+    audit("local", "node_start", "ok", verb="serve", version=__version__)
     with Ledger(settings.state / "ledger.sqlite", me.label) as ledger:
         service = ComputeService(me.consortium)
         built = build_server(settings.listen, tls, ledger, streams=_MOST_SITES)
@@ -132,6 +143,7 @@ class _Compute:
     def take_part(self) -> ExitCode:
         run_id = self._line.join(self._join_request())
         self._ledger.set_run(run_id)
+        audit("local", "join", "ok", run=run_id)
         log(_LOGGER, logging.INFO, "joined", f"joined run {run_id}")
         threading.Thread(target=self._follow, name="events", daemon=True).start()
         while not self._stop.is_set():
@@ -150,7 +162,7 @@ class _Compute:
                 raise
             if ended(news):
                 return self._end(news)
-        self._abandon(MpleError(ErrorCode.RUN_FAILED, "the compute node was stopped"))
+        self._abandon(noted_storage_fault() or StoppedError())
         return ExitCode.INTERRUPTED
 
     def _join_request(self) -> coordinator_pb2.JoinRequest:
@@ -176,6 +188,7 @@ class _Compute:
             self._plan = read_plan(event.plan_made)
             (self._settings.state / "plan.json").write_bytes(self._plan.to_json())
             self._bank = restored_bank(self._settings.state / "layers", self._plan)
+            audit("local", "plan", "ok", run=self._plan.run_id, sha256=self._plan.sha256().hex())
             log(_LOGGER, logging.INFO, "plan", f"follows plan {self._plan.sha256().hex()[:16]}")
         elif kind == "layer_released":
             self._hold_layer(event.layer_released.header)
@@ -186,6 +199,7 @@ class _Compute:
         elif kind == "phase_changed":
             phase = event.phase_changed.phase
             self._ledger.set_phase(coordinator_pb2.Phase.Name(phase).removeprefix("PHASE_").lower())
+            audit("local", "phase", "ok", phase=coordinator_pb2.Phase.Name(phase).removeprefix("PHASE_").lower())
             if phase == coordinator_pb2.PHASE_TRAINING:
                 self._training = threading.Thread(target=self._train, name="trainer", daemon=True)
                 self._training.start()
@@ -258,6 +272,7 @@ class _Compute:
         self._checkpoints(plan).clear()
         self._service.open_predictions(plan, Predictor(plan, trunk, bank))
         self._intake.close()
+        audit("local", "training_finished", "ok", run=plan.run_id, model_sha256=digest)
         done = coordinator_pb2.TrainingDone(model_sha256=bytes.fromhex(digest))
         self._line.report(coordinator_pb2.ReportRequest(training_done=done))
 
@@ -327,23 +342,27 @@ class _Compute:
             fault = MpleError(ErrorCode.RUN_FAILED, event.phase_changed.reason)
             self._abandon(fault)
             raise fault
+        give_up_at = time.monotonic() + _GRACE_S
+        while self._intake is not None and self._intake.streams_open() and time.monotonic() < give_up_at:
+            time.sleep(0.05)
+        self._line.say_goodbye(self._ledger.totals())
         if self._settings.stay:
             self._ledger.set_phase("predict")
             log(_LOGGER, logging.INFO, "staying", "training has finished; answering predictions until stopped")
             self._key_changes().follow_after_end(event.sequence, self._stop)
             return ExitCode.INTERRUPTED
-        give_up_at = time.monotonic() + _GRACE_S
-        while self._intake is not None and self._intake.streams_open() and time.monotonic() < give_up_at:
-            time.sleep(0.05)
-        self._line.say_goodbye(self._ledger.totals())
         log(_LOGGER, logging.INFO, "finished", "the run has finished")
         return ExitCode.DONE
 
     def _abandon(self, fault: Exception) -> None:
         reason = fault if isinstance(fault, MpleError) else MpleError(ErrorCode.INTERNAL, str(fault))
+        if storage_fault_of(fault) is not None:
+            reason = MpleError(ErrorCode.STORAGE_FULL)
+        elif isinstance(fault, StoppedError | UnreachableError):
+            reason = MpleError(ErrorCode.GOING_DOWN)
         if self._intake is not None:
             self._intake.fail(reason)
-        if not (isinstance(fault, grpc.RpcError) or reason.code is ErrorCode.RUN_FAILED):
+        if reason.code is not ErrorCode.RUN_FAILED:
             self._line.report_failure(fault)
         if self._training is not None:
             self._stop.set()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import grpc
 
 from compute_node.intake import Intake
 from compute_node.predictor import Predictor
+from mple.audit import audit
 from mple.node.logs import log
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
@@ -61,7 +63,7 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
             raise MpleError(ErrorCode.BATCH_MALFORMED, "a stream opens with a hello")
         _same_plan(plan, hello.hello.plan_sha256)
         requests.idle_s = None  # a site has nothing to say while it is not asked
-        with intake.stream(peer.name):
+        with intake.stream(peer.name), _audited_feed(peer):
             log(_LOGGER, logging.INFO, "feed_open", f"{peer.label} feeds", site=peer.name)
             incoming = _Incoming(requests, intake, peer.name)
             while context.is_active():
@@ -92,7 +94,23 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
         plan, predictor = self._predictions
         for request in PacedMessages(request_iterator, context, self._idle_s):
             _same_plan(plan, request.plan_sha256)
-            yield predictor.answer(request.batch, peer.name)
+            answer = predictor.answer(request.batch, peer.name)
+            audit(peer.label, "prediction", "ok", samples=request.batch.samples)
+            yield answer
+
+
+@contextmanager
+def _audited_feed(peer: Party) -> Iterator[None]:
+    audit(peer.label, "feed_open", "ok")
+    result = ErrorCode.STREAM_TRUNCATED.value
+    try:
+        yield
+        result = "ok"
+    except MpleError as fault:
+        result = fault.code.value
+        raise
+    finally:
+        audit(peer.label, "feed_closed", result)
 
 
 class _Incoming:

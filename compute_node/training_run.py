@@ -221,7 +221,7 @@ class TrainingRun:
         samples_scored = sum(score.samples for score in scores.values())
         if not samples_scored:
             return None, None, silent
-        correct, loss_sum = (sum(part) for part in zip(*((s.correct, s.loss_sum) for s in scores.values()), strict=True))
+        correct, loss_sum = sum(s.correct for s in scores.values()), sum(s.loss_sum for s in scores.values())
         return correct / samples_scored, loss_sum / samples_scored, silent
 
     def _logits(self, wanted: NDArray[np.int64], logits_TC: NDArray[np.float32]) -> NDArray[np.int64]:

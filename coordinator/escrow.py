@@ -22,6 +22,7 @@ from mple.plan import Custody, RunPlan
 from mple.plan.key_refs import key_ref
 from mple.plan.orders import channel_order, seal_info
 from mple.rpc import ErrorCode, MpleError
+from mple.storage_faults import note_storage_fault, storage_fault_of
 from mple.v1 import coordinator_pb2
 from mple.wire import write_layer
 from mple.wire.layer_file import file_sha256
@@ -73,6 +74,7 @@ class EscrowOffice:
                     return
                 self._build_or_fail()
         except Exception as fault:
+            note_storage_fault(fault)
             _LOGGER.critical("the escrow office can't go on", exc_info=True)
             self._fault = fault
 
@@ -82,6 +84,8 @@ class EscrowOffice:
         except MpleError as fault:
             self._run.fail(self._run.me.label, str(fault))
         except Exception as fault:
+            if storage_fault_of(fault) is not None:
+                raise  # the run goes on when there is room
             _LOGGER.error("building the layers failed", exc_info=True)
             self._run.fail(self._run.me.label, f"building the layers failed: {type(fault).__name__}")
 

@@ -24,7 +24,7 @@ def tell_of_key(news: KeyConsequence, events: EventLog, layers: LayerStore, comp
         compute: Label of the compute node, who reports what it holds and what it has erased.
     """
     key = news.key
-    about = {"epoch": key.epoch, "fingerprint": key.fingerprint}
+    about: dict[str, str | int] = {"epoch": key.epoch, "fingerprint": key.fingerprint}
     match news:
         case AnnounceErasure(_, samples, layer_bytes):
             erased = coordinator_pb2.KeyErased(key_ref=_ref(key), samples=samples, layer_bytes=layer_bytes)

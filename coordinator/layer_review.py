@@ -1,4 +1,4 @@
-"""Review of a layer before its release: readable, of the plan's shape, finite, of the stem's norm, and in agreement
+"""Review of a layer before its release: readable, of the plan's shape, finite, from the plan's stem, and in agreement
 with the layer that was released first, all without knowing a key: a site's next key gives other values, yet agrees.
 
 Not caught: differences below float32 rounding (a flipped low bit of a value), and a layer that is right but belongs to
@@ -23,6 +23,7 @@ from mple.morph import (
     consistency_response,
     layer_faults,
     response_deviation,
+    stem_deviation,
 )
 from mple.node.logs import log
 from mple.plan import RunPlan
@@ -71,6 +72,12 @@ class LayerReview:
             text = f"layer of site {site}: uniform cores, so norm and agreement with other sites can't be checked"
             log(_LOGGER, logging.WARNING, "layer_unchecked", text, site=site)
             return
+        deviation = stem_deviation(layer, self._stem.kernels_FCpp, self._probe)
+        if not deviation <= CONSISTENCY_TOLERANCE:
+            text = f"layer of site {site} deviates from what the stem gives under any key by {deviation:.1e}"
+            raise MpleError(
+                ErrorCode.LAYER_REJECTED, f"{text} (allowed {CONSISTENCY_TOLERANCE:.0e}): another stem, or none"
+            )
         response = consistency_response(layer, self._probe)
         if reference is None or reference.path == path:
             self._response = (path, response)

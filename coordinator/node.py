@@ -16,9 +16,12 @@ from coordinator.phases import Phase
 from coordinator.run import Run
 from coordinator.service import CoordinatorService
 from coordinator.state_file import StateFile
+from mple import __version__
+from mple.audit import audit, open_audit
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger
 from mple.node import run_node
+from mple.node.certificate_age import watch_certificate
 from mple.node.logs import log, open_log
 from mple.plan import CoordinatorSettings
 from mple.rpc import Role, TlsFiles, build_server, own_party
@@ -52,6 +55,9 @@ def serve(settings: CoordinatorSettings, stop: threading.Event) -> ExitCode:
     tls = TlsFiles.in_directory(settings.tls)
     me = own_party(tls, Role.COORDINATOR)
     open_log(settings.state, me.name)
+    watch_certificate(tls, stop)
+    open_audit(settings.state, me.label)
+    audit("local", "node_start", "ok", verb="serve", version=__version__)
     certificate_der = ssl.PEM_cert_to_DER_cert(tls.certificate.read_text(encoding="ascii"))
     with StateFile(settings.state) as file, Ledger(settings.state / "ledger.sqlite", me.label) as ledger:
         run = Run(settings, me, certificate_der, file, ledger.set_phase)

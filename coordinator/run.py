@@ -42,6 +42,7 @@ from coordinator.plan_maker import make_plan
 from coordinator.registry import Registry, check_expected, check_site_profile, check_stem_digest, check_version
 from coordinator.site_keys import AnnounceErasure, AnnounceKey, SiteKey
 from coordinator.state_file import StateFile, as_text
+from mple.audit import audit
 from mple.model import Stem, StemError
 from mple.model.stem import MOST_BYTES
 from mple.node.logs import log
@@ -340,6 +341,7 @@ class Run:
             case AnnouncePhase(phase, reason):
                 changed = coordinator_pb2.PhaseChanged(phase=f"PHASE_{phase.upper()}", reason=reason)
                 self.log.append(coordinator_pb2.WatchResponse(phase_changed=changed))
+                audit("local", "phase", "ok", phase=phase, reason=reason or "as planned")
                 log(_LOGGER, logging.INFO, "phase", f"the run is {phase}: {reason}".rstrip(": "), phase=phase)
                 self._on_phase(phase)
             case AnnounceLayer(site):
@@ -348,6 +350,7 @@ class Run:
                 self.log.append(
                     coordinator_pb2.WatchResponse(layer_released=coordinator_pb2.LayerReleased(header=stored.header))
                 )
+                audit(f"site/{site}", "layer_released", "ok", sha256=stored.header.sha256.hex())
                 log(_LOGGER, logging.INFO, "layer_released", f"released the layer of site {site}", site=site)
             case AnnounceEpoch(report):
                 done = coordinator_pb2.EpochDone(
@@ -385,5 +388,6 @@ class Run:
             certificates_der=[*self._registry.certificates(), self._certificate_der],
         )
         self.log.append(coordinator_pb2.WatchResponse(plan_made=made))
+        audit("local", "plan", "ok", run=self.run_id, sha256=plan.sha256().hex())
         log(_LOGGER, logging.INFO, "plan", f"plan {plan.sha256().hex()[:16]} of {len(plan.sites)} sites")
         self.advance(PlanAgreed(tuple(SiteKey(one.name, one.key_epoch, one.key_fingerprint) for one in plan.sites)))

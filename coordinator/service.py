@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import threading
 from collections.abc import Iterator
@@ -11,11 +12,13 @@ import grpc
 from coordinator.key_changes import report_key_erased, report_key_stored, revoke_key, rotate_key
 from coordinator.layer_desk import LayerDesk
 from coordinator.run import Run
-from mple.node.coordinator_line import ended
+from mple.audit import audit
+from mple.node.coordinator_line import AUDIT_HEAD_KEY, ended
 from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
 from mple.rpc.pace import MESSAGE_IDLE_S, PacedMessages
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
 
+_HEAD = re.compile(r"([0-9]{1,15}):([0-9a-f]{64})")
 _REPORTS = {
     Role.SITE: {"failure", "ledger_totals"},
     Role.COMPUTE: {
@@ -57,6 +60,8 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
     ) -> coordinator_pb2.JoinResponse:
         """Announces a party and what it brings."""
         self._run.join(caller, request, _certificate_der(context))
+        audit(caller.label, "join", "ok", run=self._run.run_id)
+        _keep_head(context, caller)
         return coordinator_pb2.JoinResponse(run_id=self._run.run_id, last_sequence=self._run.log.last_sequence())
 
     @guarded(Role.SITE, Role.COMPUTE)
@@ -101,6 +106,7 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
         """Keeps an envelope for another party."""
         self._run.require_joined(caller)
         self._run.put_sealed(caller, request)
+        audit(caller.label, "envelope_left", "ok", recipient=request.recipient, kind=request.kind)
         return coordinator_pb2.PutSealedResponse()
 
     @guarded(Role.SITE)
@@ -109,7 +115,10 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
     ) -> coordinator_pb2.GetSealedResponse:
         """Gives the envelopes that were left for the caller."""
         self._run.require_joined(caller)
-        return coordinator_pb2.GetSealedResponse(envelopes=self._run.envelopes.to(caller.label))
+        envelopes = self._run.envelopes.to(caller.label)
+        if envelopes:
+            audit(caller.label, "envelopes_given", "ok", envelopes=len(envelopes))
+        return coordinator_pb2.GetSealedResponse(envelopes=envelopes)
 
     @guarded(Role.SITE)
     def BeginLayer(
@@ -117,7 +126,9 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
     ) -> coordinator_pb2.BeginLayerResponse:
         """Takes note of a layer and says how much of it is here."""
         self._run.require_joined(caller)
-        return coordinator_pb2.BeginLayerResponse(resume_offset=self._desk.begin(caller, request))
+        offset = self._desk.begin(caller, request)
+        audit(caller.label, "layer_begun", "ok", sha256=request.header.sha256.hex(), offset=offset)
+        return coordinator_pb2.BeginLayerResponse(resume_offset=offset)
 
     @guarded(Role.SITE)
     def UploadLayer(
@@ -137,11 +148,12 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
     ) -> Iterator[coordinator_pb2.DownloadLayerResponse]:
         """Gives a released layer's bytes."""
         self._run.require_joined(caller)
+        audit(caller.label, "layer_fetched", "ok", sha256=request.sha256.hex(), offset=request.offset)
         yield from self._desk.download(request)
 
     @guarded(Role.SITE, Role.COMPUTE)
     def Report(
-        self, request: coordinator_pb2.ReportRequest, _context: grpc.ServicerContext, caller: Party
+        self, request: coordinator_pb2.ReportRequest, context: grpc.ServicerContext, caller: Party
     ) -> coordinator_pb2.ReportResponse:
         """Takes note of progress, results and failures."""
         kind = request.WhichOneof("report")
@@ -151,14 +163,17 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
             raise MpleError(ErrorCode.ROLE_NOT_ALLOWED, f"{caller.label} reports {kind}")
         if kind == "failure":
             self._run.report_failure(caller, request.failure)
+            audit(caller.label, "failure_report", "ok", code=request.failure.code, text=request.failure.text)
             return coordinator_pb2.ReportResponse()
         self._run.require_joined(caller)
+        _keep_head(context, caller)
         if kind == "layers_stored":
             self._run.report_layers_stored(request.layers_stored)
         elif kind == "epoch_done":
             self._run.report_epoch(request.epoch_done)
         elif kind == "training_done":
             self._run.report_training_done(request.training_done)
+            audit(caller.label, "training_finished", "ok", model_sha256=request.training_done.model_sha256.hex())
         elif kind == "key_stored":
             report_key_stored(self._run, request.key_stored)
         elif kind == "key_erased":
@@ -184,6 +199,14 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self._run.require_joined(caller)
         revoke_key(self._run, caller, request)
         return coordinator_pb2.RevokeKeyResponse()
+
+
+def _keep_head(context: grpc.ServicerContext, caller: Party) -> None:
+    """Enter the head of the caller's own audit trail in this one, where the caller can't reach it."""
+    for key, value in context.invocation_metadata() or ():
+        match = _HEAD.fullmatch(value) if key == AUDIT_HEAD_KEY and isinstance(value, str) else None
+        if match is not None:
+            audit(caller.label, "audit_head", "ok", sequence=int(match[1]), sha256=match[2])
 
 
 def _certificate_der(context: grpc.ServicerContext) -> bytes:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mple.storage_faults import storage_fault_of
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS parties (label TEXT PRIMARY KEY, profile BLOB NOT NULL, certificate BLOB NOT NULL);
@@ -45,6 +47,8 @@ class StateFile:
             ) from None
         except sqlite3.DatabaseError as fault:
             os.close(self._claim)
+            if storage_fault_of(fault) is not None:
+                raise
             raise ValueError(
                 f"{folder / 'coordinator.sqlite'} can't be used ({fault}); restore it, or name another state folder"
             ) from None

@@ -37,13 +37,13 @@ def storage_fault_of(fault: BaseException | None) -> Exception | None:
 
 def watch_storage(on_fault: Callable[[], None]) -> None:
     """Begin anew: no fault is noted, and the first one that is will call `on_fault`."""
-    global _noted, _on_fault  # noqa: PLW0603  # one per process, as the disk is
+    global _noted, _on_fault  # one per process, as the disk is
     _noted, _on_fault = None, on_fault
 
 
 def note_storage_fault(fault: Exception) -> None:
     """Remember a fault if it is one of the disk; the first one stays."""
-    global _noted  # noqa: PLW0603
+    global _noted
     found = storage_fault_of(fault)
     if found is None or _noted is not None:
         return

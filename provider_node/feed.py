@@ -14,6 +14,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from mple.audit import audit
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
@@ -111,6 +112,7 @@ class SiteFeed:
             resent = self._releases.release(request.split, request.sample_ids)
         except ReleaseError as fault:
             code = ErrorCode.RELEASE_LIMIT if fault.limit else ErrorCode.SAMPLE_NOT_PLANNED
+            audit(f"compute/{self._plan.compute}", "release_refused", code, detail=str(fault))
             raise MpleError(code, str(fault)) from None
         key_ref, images = self._morphing
         self._epochs_used.add(key_ref.epoch)
@@ -136,7 +138,7 @@ class SiteFeed:
         answer = score(logits, self._test_labels, self._label_order)
         samples = np.asarray(logits.sample_ids, np.int64)
         if self._scored[samples].max() >= most:
-            raise LogitsError(f"logits for a sample that was scored {most} times; the plan has {training.epochs} epochs")
+            raise LogitsError(f"a sample was scored {most} times before; the plan has {training.epochs} epochs")
         self._scored[samples] += 1
         return answer
 

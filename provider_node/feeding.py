@@ -17,7 +17,7 @@ from mple.meter import Ledger
 from mple.node.coordinator_line import Persistence, StoppedError
 from mple.node.logs import log
 from mple.pki import Vault
-from mple.plan import ProviderSettings, RunPlan
+from mple.plan import Custody, ProviderSettings, RunPlan
 from mple.plan.orders import label_order
 from mple.rpc import ErrorCode, MpleError, Role, TlsFiles, open_channel, verify_remote
 from mple.v1 import common_pb2, compute_pb2_grpc
@@ -44,6 +44,7 @@ class Feeding:
     keys: RunKeys
     stop: threading.Event
     _feed: SiteFeed | None = None
+    _over: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def until_done(self) -> None:
@@ -68,13 +69,18 @@ class Feeding:
     def switch(self, key_ref: common_pb2.KeyRef) -> None:
         """Morph under another key of the site from now on: the compute node holds its layer.
 
-        An older key than the one in use, as events tell of again after a restart, changes nothing.
+        An older key than the one in use, as events tell of again after a restart, changes nothing, and neither does one
+        that the vault does not hold because it was revoked meanwhile: its successor follows.
 
         Raises:
-            VaultError: The key is not in the vault.
+            MpleError: UNKNOWN_KEY_REF for a key that is not the site's.
         """
         with self._lock:
             if key_ref.epoch <= self.keys.notes.in_use:
+                return
+            if not self.vault.has_morph_key(key_ref.epoch):
+                text = f"key {key_ref.epoch} could be used, but is not in the vault any more"
+                log(_LOGGER, logging.WARNING, "key_passed_over", text, epoch=key_ref.epoch)
                 return
             fingerprint = self.vault.morph_key(key_ref.epoch).fingerprint()
             if fingerprint != key_ref.fingerprint:
@@ -86,13 +92,22 @@ class Feeding:
         audit("local", "key_rotated", "ok", epoch=key_ref.epoch, fingerprint=key_ref.fingerprint.hex())
         log(_LOGGER, logging.INFO, "key_in_use", f"morphs under key {key_ref.epoch} from now on", epoch=key_ref.epoch)
 
+    def run_over(self) -> None:
+        """The run has ended: no key is waited for any more."""
+        self._over = True
+
     def _begin(self) -> SiteFeed:
-        """The feed under the key in use; where that was revoked meanwhile, under its successor once it is in use."""
+        """The feed under the key in use; where that was revoked meanwhile, under its successor once it is in use.
+
+        Raises:
+            VaultError: It was revoked, and in escrow custody there will be no successor.
+            StoppedError: The node is to stop, or the run is over.
+        """
         plan, mine = self.plan, self.plan.site(self.site)
         while True:
             with self._lock:
                 epoch = self.keys.notes.in_use
-                if self.vault.has_morph_key(epoch):
+                if self.vault.has_morph_key(epoch) or plan.custody is Custody.ESCROW:
                     self._feed = SiteFeed(
                         plan,
                         self.keys.notes.key_ref(self.site, epoch),
@@ -107,7 +122,7 @@ class Feeding:
                         ),
                     )
                     return self._feed
-            if self.stop.wait(_LOOK_EVERY_S):
+            if self.stop.wait(_LOOK_EVERY_S) or self._over:
                 raise StoppedError
 
     def _feed_on(self, feed: SiteFeed, persistence: Persistence, stream: Callable[[], bool]) -> bool:

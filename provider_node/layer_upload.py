@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mple.audit import audit
 from mple.model import Stem, StemError
 from mple.morph import MorphKey, build_augmented_layer
 from mple.node.coordinator_line import CoordinatorLine
@@ -68,6 +69,7 @@ def bring_layer(
 
     if not _while_torn(lambda: line.persistence.call(attempt)):
         raise MpleError(ErrorCode.LAYER_REJECTED, "the coordinator kept the layer but did not release it")
+    audit("local", "layer_uploaded", "ok", epoch=key_ref.epoch, sha256=header.sha256.hex())
     return path
 
 

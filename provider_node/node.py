@@ -9,15 +9,18 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-import grpc
 import torch
 
+from mple import __version__
+from mple.audit import audit, open_audit
 from mple.data import Dataset, open_source
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger
 from mple.node import Verb, node_verb, run_verbs
+from mple.node.certificate_age import watch_certificate
 from mple.node.coordinator_line import CoordinatorLine, Persistence, StoppedError, ended, read_plan
 from mple.node.logs import log, open_log
+from mple.node.state_folder import claim
 from mple.pki import Vault
 from mple.plan import ProviderSettings, RunPlan
 from mple.plan.run_plan import PROTOCOL_VERSION
@@ -47,18 +50,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(settings: ProviderSettings, stop: threading.Event) -> ExitCode:
-    """Take part in one run until it has ended.
+    """Take part in one run until it has ended, alone in the state folder.
 
     Raises:
         ValueError: Configuration, certificates, vault or data can't be used.
         MpleError: The run failed, or a party refused this site.
         UnreachableError: A party could not be reached.
     """
+    with claim(settings.state, "mple-provider"):
+        return _run(settings, stop)
+
+
+def _run(settings: ProviderSettings, stop: threading.Event) -> ExitCode:
     torch.set_num_threads(settings.threads)
-    settings.state.mkdir(parents=True, exist_ok=True)
     tls = TlsFiles.in_directory(settings.tls)
     me = own_party(tls, Role.SITE)
     open_log(settings.state, me.name)
+    watch_certificate(tls, stop)
+    open_audit(settings.state, me.label)
+    audit("local", "node_start", "ok", verb="run", version=__version__)
     vault = Vault.of(settings)
     dataset = open_source(settings.data)
     with Ledger(settings.state / "ledger.sqlite", me.label) as ledger:
@@ -103,6 +113,7 @@ class _Site:
         run_id = self._join()
         self._ledger.set_run(run_id)
         train_images = len(self._dataset.train.labels)
+        audit("local", "join", "ok", run=run_id, train_images=train_images)
         log(_LOGGER, logging.INFO, "joined", f"joined run {run_id} with {train_images} training images")
         threading.Thread(target=self._follow, name="events", daemon=True).start()
         while not self._stop.is_set():
@@ -111,8 +122,7 @@ class _Site:
             except queue.Empty:
                 continue
             if isinstance(news, Exception):
-                if not isinstance(news, StoppedError | grpc.RpcError):
-                    self._line.report_failure(news)
+                self._line.report_failure(news)
                 raise news
             try:
                 self._on_event(news)
@@ -178,6 +188,7 @@ class _Site:
         elif kind == "phase_changed":
             phase = event.phase_changed.phase
             self._ledger.set_phase(coordinator_pb2.Phase.Name(phase).removeprefix("PHASE_").lower())
+            audit("local", "phase", "ok", phase=coordinator_pb2.Phase.Name(phase).removeprefix("PHASE_").lower())
             if phase == coordinator_pb2.PHASE_SETUP:
                 self._set_up()
             elif phase == coordinator_pb2.PHASE_TRAINING:
@@ -211,6 +222,7 @@ class _Site:
                     f"plan {plan.sha256().hex()[:16]} differs from {before.sha256().hex()[:16]}, agreed on before",
                 )
         _write_atomically(kept, plan.to_json())
+        audit("local", "plan", "ok", run=plan.run_id, sha256=plan.sha256().hex())
         log(_LOGGER, logging.INFO, "plan", f"agreed on plan {plan.sha256().hex()[:16]}", plan=plan.sha256().hex())
         return plan
 
@@ -276,6 +288,7 @@ class _Site:
         if event.phase_changed.phase == coordinator_pb2.PHASE_FAILED:
             raise MpleError(ErrorCode.RUN_FAILED, event.phase_changed.reason)
         if self._feeder is not None:
+            self._known_feeding().run_over()
             self._feeder.join(timeout=_STOP_GRACE_S)
         if self._watch is not None:
             self.end_watch()

@@ -24,6 +24,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mple import __version__
+from mple.audit import audit, open_audit
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger
 from mple.morph import MorphKey
@@ -124,6 +126,8 @@ def predict(settings: ProviderSettings, arguments: argparse.Namespace, stop: thr
     else:
         pictures = picture_files(settings.data, options.images, plan.image, resize=options.resize)
     open_log(settings.state, me.name)
+    open_audit(settings.state, me.label)
+    audit("local", "node_start", "ok", verb="predict", version=__version__)
     questions = _Questions(plan, key, key_ref, label_order(secret, len(plan.classes)))
     try:
         probabilities_NC = _ask_compute(settings, tls, me, questions, pictures, stop)

@@ -124,6 +124,7 @@ def _read(path: Path) -> KeyNotes:
         raw = json.loads(path.read_text(encoding="utf-8"))
         lists = {name: tuple(map(int, raw.pop(name))) for name in ("released", "revoked", "erased")}
         prints = {int(epoch): bytes.fromhex(text).hex() for epoch, text in raw.pop("fingerprints").items()}
-        return KeyNotes(**raw, **lists, fingerprints=prints)
+        run_id, planned, in_use = str(raw["run_id"]), int(raw["planned"]), int(raw["in_use"])
+        return KeyNotes(run_id=run_id, planned=planned, in_use=in_use, fingerprints=prints, **lists)
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise ValueError(f"{path} is damaged ({fault!r}); restore it, or name another state folder") from None

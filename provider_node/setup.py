@@ -12,6 +12,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from mple.audit import audit
 from mple.morph import MorphKey
 from mple.node.coordinator_line import CoordinatorLine, StoppedError, certificate_of
 from mple.pki import Vault, open_sealed, seal
@@ -81,6 +82,7 @@ class SiteSetup:
             recipient=recipient.label, kind=kind, envelope=seal(certificate, secret, info)
         )
         line.persistence.call(lambda: line.stub.PutSealed(request, timeout=_DEADLINE_S))
+        audit("local", "envelope_left", "ok", recipient=recipient.label, kind=int(kind))
 
     def _await_secret(self, line: CoordinatorLine, plan: RunPlan) -> None:
         kind = coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET
@@ -95,6 +97,7 @@ class SiteSetup:
                     info = seal_info(plan.run_id, sender, self.me.label, kind)
                     secret = open_sealed(self.private_key, envelope.envelope, info)
                     self.vault.keep_consortium_secret(plan.run_id, secret)
+                    audit(sender, "envelope_opened", "ok", run=plan.run_id)
                     return
             if self.stop.wait(wait_s):
                 raise StoppedError

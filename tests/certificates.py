@@ -32,6 +32,7 @@ def forge(
     to_days: float = 1,
     key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
     usages: Sequence[x509.ObjectIdentifier] = (),
+    common_name: str = "127.0.0.1",
 ) -> TlsFiles:
     """Files of a certificate valid from and to so many days from now; without URIs and hosts it has a CN only.
 
@@ -49,7 +50,7 @@ def forge(
             names.append(x509.DNSName(host))
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")]))
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
         .issuer_name(x509.load_pem_x509_certificate(authority.certificate_pem).subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())

@@ -126,6 +126,7 @@ class Served:
         self.rpc, self.ledger, self.folder, self._party_tls = rpc, ledger, folder, party_tls
         self.coordinator, self.compute = EchoCoordinator(consortium), EchoCompute(consortium)
         self._dialled: dict[str, tuple[MeteredChannel, Ledger]] = {}
+        self._files: dict[str, TlsFiles] = {}
         self._closed = False
         coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(self.coordinator, rpc.server)
         compute_pb2_grpc.add_ComputeServiceServicer_to_server(self.compute, rpc.server)
@@ -139,9 +140,14 @@ class Served:
         """A channel of a party, its books beside the server's; one per party."""
         ledger = Ledger(self.folder / f"{role}-{name}.sqlite", f"{role}/{name}")
         remote = Party(self.coordinator.consortium, Role.COORDINATOR, "office")
-        channel = open_channel(address or self.address, self._party_tls(role, name), remote, ledger)
+        files = self._files.get(name) or self._party_tls(role, name)
+        channel = open_channel(address or self.address, files, remote, ledger)
         self._dialled[f"{role}-{name}"] = (channel, ledger)
         return channel
+
+    def use_files(self, name: str, files: TlsFiles) -> None:
+        """Have a party dial with files of the test's own."""
+        self._files[name] = files
 
     def books_of(self, party: str) -> Ledger:
         """The ledger of a party that dialled, by role-name."""
@@ -179,6 +185,8 @@ class Served:
 def serve(listen: str, tls: TlsFiles, folder: Path, party_tls: PartyTls, *, streams: int) -> Served:
     """A started server of consortium `test`, its books in `folder`."""
     ledger = Ledger(folder / "server.sqlite", "coordinator/office")
-    one = Served(build_server(listen, tls, ledger, streams=streams, per_caller=streams + 8), ledger, folder, party_tls, "test")
+    one = Served(
+        build_server(listen, tls, ledger, streams=streams, per_caller=streams + 8), ledger, folder, party_tls, "test"
+    )
     one.rpc.start()
     return one

@@ -33,7 +33,7 @@ def open_audit(state_folder: Path, node_label: str) -> None:
         OSError: The file can't be read or written.
         ValueError: The file does not end with a line of an audit trail.
     """
-    global _open_trail  # noqa: PLW0603  # as logging: one per process
+    global _open_trail  # as logging: one per process
     trail = AuditTrail(state_folder / FILE_NAME, node_label)
     close_audit()
     _open_trail = trail
@@ -41,7 +41,7 @@ def open_audit(state_folder: Path, node_label: str) -> None:
 
 def close_audit() -> None:
     """Write no more events; a second call does nothing."""
-    global _open_trail  # noqa: PLW0603
+    global _open_trail
     trail, _open_trail = _open_trail, None
     if trail is not None:
         trail.close()
@@ -194,7 +194,8 @@ class AuditTrail:
             os.fsync(self._file)
         except OSError as fault:
             os.ftruncate(self._file, self._end_bytes)
-            raise OSError(fault.errno, f"the audit trail can't be written: {fault.strerror}", str(self._path)) from fault
+            text = f"the audit trail can't be written: {fault.strerror}"
+            raise OSError(fault.errno, text, str(self._path)) from fault
         self._head = AuditHead(entry.sequence, line_sha256(line))
         self._end_bytes += len(line) + 1
 

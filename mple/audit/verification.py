@@ -94,6 +94,9 @@ def _diagnosis(number: int, entries: list[AuditEntry | None], hashes: list[str])
     """Name the damage that shows first at line `number`; `hashes[i]` is that of line i, `hashes[0]` the zeros."""
     entry = entries[number - 1]
     following = entries[number] if number < len(entries) else None
+    numbers = sorted(0 if each is None else each.sequence for each in entries)
+    if entry is not None and entry.sequence != number and numbers == list(range(1, len(entries) + 1)):
+        return Damage.REORDERED, number, f"line {entry.sequence} of the trail stands here"
     if following is not None and (following.sequence, following.previous) == (number, hashes[number - 1]):
         return Damage.INSERTED, number, f"line {number + 1} goes on with line {number - 1}"
     if entry is None:

@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from mple import __version__
-from mple.cli import data, doctor, keys, pki, predict, run
+from mple.cli import audit, data, doctor, keys, pki, predict, run
 from mple.exit_codes import ExitCode
 from mple.simulate import SimulationError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(pki.app, name="pki")
 app.add_typer(keys.app, name="keys")
+app.add_typer(audit.app, name="audit")
 app.command("doctor")(doctor.doctor)
 app.command("simulate")(run.simulate_run)
 app.command("report")(run.report_run)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mple.pki import Authority, approve, create_authority, describe_request, install, request
+from mple.pki import (
+    REASONS,
+    Authority,
+    approve,
+    create_authority,
+    describe_request,
+    install,
+    install_list,
+    renew,
+    request,
+    revoke,
+)
 from mple.rpc import Party, Role
 
 app = typer.Typer(no_args_is_help=True, help="Certificates: an authority per consortium, a certificate per node.")
@@ -64,3 +76,56 @@ def put(
     """Check a certificate against the node's key and put it in place."""
     party = install(directory, certificate.read_bytes(), ca.read_bytes())
     typer.echo(f"{directory} is now {party.uri}")
+
+
+@app.command("renew")
+def ask_again(
+    directory: Annotated[Path, typer.Argument(help="The node's TLS folder.")],
+    new_key: Annotated[bool, typer.Option("--new-key", help="Make a new key, too; it waits for 'install'.")] = False,
+) -> None:
+    """Make a signing request for the same identity and hosts; the node may go on running."""
+    renew(directory, new_key=new_key)
+    key = f"its new key waits in {directory / 'node.key.new'}" if new_key else "its key stays the same"
+    typer.echo(f"send {directory / 'node.csr'} to the authority; {key}")
+
+
+@app.command("revoke")
+def withdraw(
+    directory: Annotated[Path, typer.Argument(help="The authority's folder.")],
+    party: Annotated[str, typer.Option(help='All certificates of a party: "site/north".')] = "",
+    serial: Annotated[list[str] | None, typer.Option(help="A serial number as 'list' prints it; repeat.")] = None,
+    reason: Annotated[str, typer.Option(help=f"One of: {', '.join(REASONS)}.")] = "unspecified",
+    days: Annotated[int, typer.Option(help="Until the list should be replaced by a newer one.")] = 30,
+) -> None:
+    """Revoke certificates and sign the list that every node needs."""
+    authority = Authority(directory)
+    issued = authority.index().certificates
+    serials = [_serial(text) for text in serial or ()]
+    serials += [one.serial for one in issued if party and one.identity.endswith(f"/{party}") and one.revoked_at is None]
+    path = revoke(authority, serials, reason, days)
+    typer.echo(f"revoked {len(serials)}; give {path} to every node: mple pki install-crl TLSDIR ca.crl")
+
+
+@app.command("install-crl")
+def put_list(
+    directory: Annotated[Path, typer.Argument(help="The node's TLS folder.")],
+    crl: Annotated[Path, typer.Argument(help="The authority's ca.crl.")],
+) -> None:
+    """Check a list of revoked certificates and put it in place; a running node takes it up within a second."""
+    fresh = install_list(directory, crl.read_bytes())
+    typer.echo(f"list {fresh.number} is in place: {len(fresh.entries)} revoked, next by {fresh.next_update:%Y-%m-%d}")
+
+
+@app.command("list")
+def show(directory: Annotated[Path, typer.Argument(help="The authority's folder.")]) -> None:
+    """Show every certificate that the authority has issued."""
+    now = datetime.now(UTC)
+    for one in Authority(directory).index().certificates:
+        typer.echo(f"{one.serial:040x}  {one.identity}  {one.state(now)}  {', '.join(one.hosts) or 'no hosts'}")
+
+
+def _serial(text: str) -> int:
+    try:
+        return int(text, 16)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no serial number; copy one from 'mple pki list'") from None

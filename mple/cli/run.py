@@ -83,9 +83,7 @@ def train_plain_run(
     train_as_plain(_settings(config, overrides), out, like)
 
 
-def _chaos(
-    settings: SimulationSettings, chaos: ChaosSettings, out: Path, *, plain: bool, compare: bool
-) -> ExitCode:
+def _chaos(settings: SimulationSettings, chaos: ChaosSettings, out: Path, *, plain: bool, compare: bool) -> ExitCode:
     """A run under faults, the same run undisturbed, and what the two prove."""
     if compare:
         require_repeatable(settings.custody)

@@ -16,7 +16,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from mple.doctor.findings import Finding, fault, ok, warn
 from mple.rpc import Party, Role, TlsError
 from mple.rpc.revoked import RevokedList
-from mple.rpc.tls import UNSOUND, party_of_certificate
+from mple.rpc.tls import party_of_certificate
+from mple.rpc.tls_errors import UNSOUND
 
 EXPIRES_SOON = timedelta(days=14)
 _SPKI = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -19,7 +19,8 @@ from mple.doctor.probing import ask, dial, look_up, measure_speed, probe_calls, 
 from mple.plan import ComputeSettings, CoordinatorSettings, ProviderSettings, SettingsError, read_settings
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import AwayError, Party, Role, TlsError, probe
-from mple.rpc.tls import UNSOUND, split_address
+from mple.rpc.tls import split_address
+from mple.rpc.tls_errors import UNSOUND
 
 TIMEOUT_S = 5.0
 SERVING = (Role.COORDINATOR, Role.COMPUTE)

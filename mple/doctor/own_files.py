@@ -23,7 +23,8 @@ from mple.pki import PASSPHRASE_VARIABLE, VaultError, read_passphrase
 from mple.plan import ProviderSettings
 from mple.rpc import Party, Role, TlsError, TlsFiles
 from mple.rpc.revoked import REVOKED_LIST, RevokedList, read_revoked
-from mple.rpc.tls import UNSOUND, split_address
+from mple.rpc.tls import split_address
+from mple.rpc.tls_errors import UNSOUND
 
 _FREE_FAULT_BYTES = 100 * 1024**2
 _FREE_WARN_BYTES = 1024**3
@@ -63,7 +64,7 @@ def look_at_tls(folder: Path, roles: Collection[Role], now: datetime) -> OwnTls:
             usable=False,
             findings=tuple(findings),
         )
-    held = certificates.Held(certificate, f"this node's certificate {files.certificate}", "here")
+    held = certificates.Held(certificate, f"certificate {files.certificate}", "here")
     revoked, unsound = _revoked(files)
     who, party = certificates.identity(held, roles, None)
     key = certificates.key_match(held, load_pem_private_key(files.key.read_bytes(), password=None), str(files.key))

@@ -13,8 +13,6 @@ from mple.meter.facts import MessageKind
 from mple.meter.ledger import _SCHEMA, GRPC_PREFIX_BYTES
 
 _SHOWN = 5
-_BOOKED_HERE_ONLY = "Probe"
-"""Method of diagnoses: a node enters them as all it receives, who diagnoses keeps no ledger."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,7 +149,7 @@ def balance(merged: Path) -> Balance:
             "SELECT {a}.node, {a}.peer, {a}.method, {a}.call_id, {a}.idx, {a}.serialized_bytes, {b}.serialized_bytes "
             "FROM messages {a} LEFT JOIN messages {b} ON {b}.call_id = {a}.call_id AND {b}.idx = {a}.idx "
             "AND {b}.direction = '{other}' AND {b}.node != {a}.node "
-            f"WHERE {{a}}.direction = '{{own}}' AND {{a}}.method != '{_BOOKED_HERE_ONLY}'"
+            "WHERE {a}.direction = '{own}' AND {a}.method != 'Probe'"
         )
         newest_of_call: dict[str, list[tuple[str, int]]] = {}
         for call, node, newest in books.execute(

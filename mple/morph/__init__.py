@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         expected_frobenius,
         layer_faults,
         response_deviation,
+        stem_deviation,
     )
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "gaussians",
     "layer_faults",
     "response_deviation",
+    "stem_deviation",
 ]
 
 _WITH_TORCH = {
@@ -73,6 +75,7 @@ _WITH_TORCH = {
     "expected_frobenius": "verify",
     "layer_faults": "verify",
     "response_deviation": "verify",
+    "stem_deviation": "verify",
 }
 """Names of modules that import torch, which takes a second: commands that only name keys and schemes do without."""
 

@@ -1,4 +1,5 @@
-"""What can be checked of a layer without its key: shape, finiteness, norm, and agreement with other sites' layers.
+"""What can be checked of a layer without its key: shape, finiteness, norm, that it comes from the stem, and agreement
+with other sites' layers.
 
 For orthogonal keys A = M⁻¹·C_r·P has the Frobenius norm of C_r, and AᵀA = Pᵀ·C_rᵀ·C_r·P does not depend on the key:
 Aᵀ(A·v) is equal at all honest sites for any v. A wrong stem or channel order shows, and so does a layer that no key
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from mple.morph.augmented import AugmentedLayer
 from mple.morph.keys import gaussians
@@ -74,6 +76,42 @@ def consistency_response(layer: AugmentedLayer, probe: bytes) -> Tensor:
         return torch.stack([_response(block_QO, v_O) for block_QO in weight])
     flat = weight.flatten(1)
     return _response(flat, torch.from_numpy(gaussians(probe, b"consistency", flat.shape[1])))
+
+
+def stem_deviation(layer: AugmentedLayer, stem_FCpp: Tensor, probe: bytes) -> float:
+    """Relative distance of a layer with orthogonal cores from what the stem gives under any key and any channel order.
+
+    Take v that repeats one vector u in every channel. The order P only exchanges channels, so P·v = v, and with
+    M⁻ᵀ·M⁻¹ = 1
+
+        Aᵀ(A·v) = Pᵀ·C_rᵀ·M⁻ᵀ·M⁻¹·C_r·P·v = Pᵀ·w,   w = C_rᵀ(C_r·v),
+
+    where w needs neither key nor order. Pᵀ·w holds at each position the same F values as w, in another order: sorted
+    over the channels both are equal. Sorting adds no error, for of all orders the sorted one brings two lists nearest
+    to each other (rearrangement inequality).
+
+    Guarantees: of the size of float32 rounding for an honest layer; 0 or more, NaN for none that is finite. A layer of
+    another stem, of filters that were mixed or scaled, or of a matrix that is no orthogonal one, shows for all u but a
+    null set; u is drawn from `probe`, which its maker must not know. Not seen: another channel order, also one that
+    changes from position to position. Agreement with other sites' layers shows that.
+
+    Raises:
+        ValueError: The layer's shape is not one that this stem gives.
+    """
+    filters, _, kernel, _ = stem_FCpp.shape
+    stem, scheme, image = stem_FCpp.detach().double(), layer.scheme, layer.image_shape
+    if scheme.layout is Layout.UNROLLED:
+        extent, padding = (image.height, image.width), kernel // 2 - scheme.border
+    else:
+        extent, padding = (scheme.tile + kernel - 1,) * 2, kernel - 1
+    u_HW = torch.from_numpy(gaussians(probe, b"stem", extent[0] * extent[1])).view(extent)
+    v_FHW = u_HW.expand(filters, *extent).contiguous()
+    seen = functional.conv_transpose2d(v_FHW[None], stem, padding=padding)
+    expected_FO = functional.conv2d(seen, stem, padding=padding)[0].flatten(1).sort(dim=0).values
+    distinct_tiles = scheme.layout is Layout.TILED and scheme.cores is Cores.DISTINCT
+    blocks = layer.weight if distinct_tiles else layer.weight.flatten(1)[None]
+    found = [_response(block_QO, v_FHW.flatten()).view(filters, -1).sort(dim=0).values for block_QO in blocks]
+    return max(response_deviation(expected_FO, found_FO) for found_FO in found)
 
 
 def response_deviation(first: Tensor, second: Tensor) -> float:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import grpc
 
+from mple.audit import audit, audit_head
 from mple.meter import LedgerTotals
 from mple.node.logs import log
 from mple.pki import verify_certificate
@@ -22,6 +23,7 @@ from mple.plan import RunPlan
 from mple.plan.run_plan import PlanError
 from mple.rpc import AwayError, ErrorCode, MpleError, Party, TlsError, TlsFiles, error_of, probe
 from mple.rpc.settings import PING_EVERY_MS, PING_TIMEOUT_MS
+from mple.storage_faults import noted_storage_fault, raise_storage_fault, storage_fault_of
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
 
 T = TypeVar("T")
@@ -32,6 +34,8 @@ _LONGEST_ROUND_S = 60.0
 """More than a pause and an attempt together take; if longer has gone by, this process was stopped meanwhile."""
 _PROBE_EVERY = 8
 _GOODBYE_S = 30.0
+AUDIT_HEAD_KEY = "mple-audit-head"
+"""Metadata of `Join` and `Report`: sequence number and SHA-256 of the caller's newest audit line."""
 CONNECTED_S = (PING_EVERY_MS + PING_TIMEOUT_MS) / 1000 + 20.0
 """Longer than connecting (20 s at most) and noticing a dead link by its pings together can take."""
 # Without a code of ours: INTERNAL is not among them, for gRPC says it of streams that break, too.
@@ -112,6 +116,7 @@ class Persistence:
 
     def pause(self, fault: grpc.RpcError | AwayError, outage: Outage, began_s: float) -> None:
         """Wait by full jitter after an attempt that began at `began_s` on `clock` failed, or raise as `call` does."""
+        raise_storage_fault()  # a ledger that can't be written looks like a broken call
         refusal = None
         if isinstance(fault, grpc.RpcError):
             refusal = error_of(fault)
@@ -162,7 +167,7 @@ class CoordinatorLine:
 
     def join(self, request: coordinator_pb2.JoinRequest) -> str:
         """Announce the party and return the run's id."""
-        response = self.persistence.call(lambda: self.stub.Join(request, timeout=_DEADLINE_S))
+        response = self.persistence.call(lambda: self.stub.Join(request, timeout=_DEADLINE_S, metadata=_head()))
         return str(response.run_id)
 
     def events(self, after: int = 0) -> Iterator[coordinator_pb2.WatchResponse]:
@@ -193,7 +198,7 @@ class CoordinatorLine:
 
     def report(self, request: coordinator_pb2.ReportRequest) -> None:
         """Tell the coordinator something; returns once it knows."""
-        self.persistence.call(lambda: self.stub.Report(request, timeout=_DEADLINE_S))
+        self.persistence.call(lambda: self.stub.Report(request, timeout=_DEADLINE_S, metadata=_head()))
 
     def say_goodbye(self, totals: LedgerTotals) -> None:
         """Tell the coordinator this node's sums after the run has finished.
@@ -209,18 +214,37 @@ class CoordinatorLine:
             )
         )
         try:
-            self.persistence.within(_GOODBYE_S).call(lambda: self.stub.Report(request, timeout=_DEADLINE_S))
+            self.persistence.within(_GOODBYE_S).call(
+                lambda: self.stub.Report(request, timeout=_DEADLINE_S, metadata=_head())
+            )
         except UnreachableError as fault:
             log(_LOGGER, logging.WARNING, "goodbye_lost", f"the coordinator may not know this node's sums: {fault}")
 
     def report_failure(self, fault: Exception) -> None:
-        """Tell the coordinator, once and as well as may be, that this party can't go on."""
+        """Tell the coordinator, once and as well as may be, that this party can't go on.
+
+        Of what a restart mends it hears nothing, for the run must not end for that: a full disk, a party that could
+        not be reached, a node that was stopped.
+        """
+        if noted_storage_fault() is not None or storage_fault_of(fault) is not None:
+            return
+        if isinstance(fault, UnreachableError | StoppedError | grpc.RpcError):
+            return
+        if isinstance(fault, MpleError) and fault.code is ErrorCode.GOING_DOWN:
+            return
         code = fault.code.value if isinstance(fault, MpleError) else ErrorCode.INTERNAL.value
+        audit("local", "failure_report", code, text=str(fault))
         request = coordinator_pb2.ReportRequest(failure=coordinator_pb2.Failure(code=code, text=str(fault)[:500]))
         try:
             self.stub.Report(request, timeout=5.0)
         except grpc.RpcError as second:
             log(_LOGGER, logging.WARNING, "report_lost", f"the coordinator did not take the failure report: {second}")
+
+
+def _head() -> tuple[tuple[str, str], ...]:
+    """This node's newest audit line, for the coordinator to keep: the node can't cut its trail unseen after that."""
+    head = audit_head()
+    return () if head is None else ((AUDIT_HEAD_KEY, f"{head.sequence}:{head.sha256}"),)
 
 
 def ended(event: coordinator_pb2.WatchResponse) -> bool:

@@ -1,4 +1,4 @@
-"""How a node process starts and ends: arguments, configuration, signals, exit code."""
+"""How a node process starts and ends: arguments, configuration, signals, exit code, last audit line."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from types import FrameType
 from typing import Any, Generic, TypeVar
 
 from mple import __version__
+from mple.audit import audit, tell_refusals
 from mple.exit_codes import ExitCode
 from mple.node.coordinator_line import UnreachableError
+from mple.node.logs import log_to_file
 from mple.plan import read_settings
 from mple.rpc import MpleError
+from mple.storage_faults import noted_storage_fault, storage_fault_of, storage_sentence, watch_storage
 
 S = TypeVar("S")
 
@@ -85,17 +88,24 @@ def run_verbs(program: str, verbs: Sequence[Verb[Any]], argv: Sequence[str] | No
 
     signal.signal(signal.SIGTERM, stopped)
     signal.signal(signal.SIGINT, stopped)
+    watch_storage(stop.set)
+    settings, fault = None, None
     try:
         settings = read_settings(chosen.settings_type, arguments.config, arguments.overrides)
         code = chosen.body(settings, arguments, stop)
-    except UnreachableError as fault:
-        return _end(program, fault, ExitCode.UNREACHABLE)
-    except MpleError as fault:
-        return _end(program, fault, ExitCode.RUN_FAILED)
-    except ValueError as fault:
-        return _end(program, fault, ExitCode.BAD_USAGE)
-    except Exception as fault:
-        return _end(program, fault, ExitCode.INTERNAL)
+        _audit_end(chosen.name, code)
+    except Exception as raised:
+        fault = raised
+        code = _code_of(fault)
+    full = noted_storage_fault() or storage_fault_of(fault)
+    if full is not None:
+        return _end(program, full, ExitCode.STORAGE, storage_sentence(full, getattr(settings, "state", Path())))
+    if fault is not None:
+        code = _end(program, fault, code, str(fault))
+        try:
+            _audit_end(chosen.name, code)
+        except OSError as unaudited:
+            return _end(program, unaudited, ExitCode.INTERNAL, str(unaudited))
     return int(code)
 
 
@@ -127,10 +137,23 @@ def _parser(program: str, verbs: Sequence[Verb[Any]]) -> argparse.ArgumentParser
     return parser
 
 
-def _end(program: str, fault: Exception, code: ExitCode) -> int:
+def _code_of(fault: Exception) -> ExitCode:
+    if isinstance(fault, UnreachableError):
+        return ExitCode.UNREACHABLE
+    if isinstance(fault, MpleError):
+        return ExitCode.RUN_FAILED
+    return ExitCode.BAD_USAGE if isinstance(fault, ValueError) else ExitCode.INTERNAL
+
+
+def _audit_end(verb: str, code: ExitCode) -> None:
+    tell_refusals()
+    audit("local", "node_stop", "ok" if code is ExitCode.DONE else code.name, verb=verb, exit_code=int(code))
+
+
+def _end(program: str, fault: Exception, code: ExitCode, sentence: str) -> ExitCode:
     logger = logging.getLogger(program)
     if logger.hasHandlers() or code is ExitCode.INTERNAL:
         # With its traceback for the log's file: what looks like bad data may be a fault of this program after all.
-        logger.error("%s", fault, exc_info=fault)
-    print(f"{program}: {fault}", file=sys.stderr)
-    return int(code)
+        log_to_file(logger, sentence, fault)
+    print(f"{program}: {sentence}", file=sys.stderr)
+    return code

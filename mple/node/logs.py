@@ -12,7 +12,10 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mple.storage_faults import note_storage_fault, storage_fault_of
+
 _RESERVED = "mple_fields"
+_FILE_ONLY = "mple_file_only"
 
 
 def log(logger: logging.Logger, level: int, event: str, text: str, **fields: str | int | float) -> None:
@@ -20,15 +23,33 @@ def log(logger: logging.Logger, level: int, event: str, text: str, **fields: str
     logger.log(level, "%s", text, extra={_RESERVED: {"event": event, **fields}})
 
 
+def log_to_file(logger: logging.Logger, text: str, fault: Exception) -> None:
+    """Write an error with its traceback to the log's file, not to stderr, where whoever calls this prints it."""
+    logger.error("%s", text, exc_info=fault, extra={_FILE_ONLY: True})
+
+
 def open_log(state: Path, node: str) -> None:
-    """Send all logging of this process to `state/log.jsonl` and, shorter, to stderr."""
-    lines = logging.FileHandler(state / "log.jsonl", encoding="utf-8")
+    """Send all logging of this process to `state/log.jsonl` and, shorter, to stderr.
+
+    A file that can't be written raises nothing into the code that logs: the fault is noted, and ends the node.
+    """
+    lines = _LogFile(state / "log.jsonl", encoding="utf-8")
     lines.setFormatter(_JsonLines(node))
     people = logging.StreamHandler(sys.stderr)
+    people.addFilter(lambda record: not hasattr(record, _FILE_ONLY))
     people.setFormatter(_ShortLines("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
     root = logging.getLogger()
     root.handlers[:] = [lines, people]
     root.setLevel(logging.INFO)
+
+
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        fault = sys.exc_info()[1]
+        if isinstance(fault, Exception) and storage_fault_of(fault) is not None:
+            note_storage_fault(fault)
+        else:
+            super().handleError(record)
 
 
 class _ShortLines(logging.Formatter):

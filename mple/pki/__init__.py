@@ -7,10 +7,14 @@ from mple.pki.authority import (
     create_authority,
     describe_request,
     install,
+    install_list,
+    renew,
     request,
+    revoke,
     throwaway,
 )
 from mple.pki.backup import Restored, back_up, restore
+from mple.pki.issued import REASONS, IssuedCertificate
 from mple.pki.key_records import KeyRecord
 from mple.pki.seal import SealError, open_sealed, seal, verify_certificate
 from mple.pki.vault import PASSPHRASE_VARIABLE, Vault
@@ -18,7 +22,9 @@ from mple.pki.vault_cipher import VaultError, read_passphrase
 
 __all__ = [
     "PASSPHRASE_VARIABLE",
+    "REASONS",
     "Authority",
+    "IssuedCertificate",
     "KeyRecord",
     "PkiError",
     "Restored",
@@ -30,10 +36,13 @@ __all__ = [
     "create_authority",
     "describe_request",
     "install",
+    "install_list",
     "open_sealed",
     "read_passphrase",
+    "renew",
     "request",
     "restore",
+    "revoke",
     "seal",
     "throwaway",
     "verify_certificate",

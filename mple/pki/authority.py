@@ -1,4 +1,4 @@
-"""The consortium's certificate authority and the way of a certificate: request, approve, install.
+"""The consortium's certificate authority and the way of a certificate: request, approve, install, renew, revoke.
 
 Keys are EC P-256. A node's private key is made on its own machine and never leaves it: what travels is a signing
 request there and a certificate back. A certificate carries host names and addresses for TLS and, as a URI, the
@@ -21,12 +21,15 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from mple.rpc import Party, Role, TlsFiles, own_party
-from mple.rpc.tls import UNSOUND
+from mple.pki.issued import REASONS, IssuedCertificate, IssuedIndex, write_whole
+from mple.rpc import Party, Role, TlsError, TlsFiles, own_party
+from mple.rpc.revoked import REVOKED_LIST, RevokedList, read_revoked
+from mple.rpc.tls_errors import UNSOUND
 
 _BACKDATED = timedelta(minutes=5)
 CA_CERTIFICATE, CA_KEY = "ca.crt", "ca.key"
@@ -53,6 +56,21 @@ class Authority:
         """The name that all its certificates share."""
         certificate = x509.load_pem_x509_certificate(self.certificate_pem)
         return str(certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)[0].value)
+
+    def index(self) -> IssuedIndex:
+        """What it has issued."""
+        return IssuedIndex(self.directory)
+
+    def issuer(self) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+        """Its certificate and its private key.
+
+        Raises:
+            PkiError: One is missing or no EC key.
+        """
+        key = load_pem_private_key(_read(self.directory / CA_KEY, "authority key"), password=None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise PkiError(f"{self.directory / CA_KEY} is no EC key")
+        return x509.load_pem_x509_certificate(self.certificate_pem), key
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +184,7 @@ def approve(authority: Authority, request_pem: bytes, days: int = 90) -> bytes:
             f"the request is for consortium {asked.party.consortium!r}, this authority is of {authority.consortium!r}"
         )
     signing_request = x509.load_pem_x509_csr(request_pem)
-    issuer = x509.load_pem_x509_certificate(authority.certificate_pem)
-    key = load_pem_private_key(_read(authority.directory / CA_KEY, "authority key"), password=None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise PkiError(f"{authority.directory / CA_KEY} is no EC key")
+    issuer, key = authority.issuer()
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -188,16 +203,108 @@ def approve(authority: Authority, request_pem: bytes, days: int = 90) -> bytes:
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         .sign(key, SHA256())
     )
+    authority.index().add(
+        IssuedCertificate(
+            serial=certificate.serial_number,
+            identity=asked.party.uri,
+            hosts=asked.hosts,
+            not_before=certificate.not_valid_before_utc,
+            not_after=certificate.not_valid_after_utc,
+        )
+    )
     return certificate.public_bytes(Encoding.PEM)
+
+
+def revoke(authority: Authority, serials: Sequence[int], reason: str = "unspecified", days: int = 30) -> Path:
+    """Revoke certificates and sign the list that says so, `ca.crl` in the authority's folder; returns its path.
+
+    Args:
+        authority: Who issued them.
+        serials: Of certificates in its index; revoking one again changes nothing but the list's date.
+        reason: One of `REASONS`.
+        days: Until when the list should be replaced by a newer one; an older one still counts.
+
+    Raises:
+        PkiError: The authority has not issued one of them, or there is no such reason.
+    """
+    if reason not in REASONS:
+        raise PkiError(f"reason {reason!r}; choose one of {', '.join(REASONS)}")
+    index = authority.index()
+    unknown = set(serials) - {one.serial for one in index.certificates}
+    if unknown or not serials:
+        named = ", ".join(f"{serial:x}" for serial in sorted(unknown)) or "none"
+        raise PkiError(f"serial numbers {named} are not in the authority's index; see 'mple pki list'")
+    issuer, key = authority.issuer()
+    index.revoke(serials, reason)
+    path = authority.directory / REVOKED_LIST
+    write_whole(path, index.signed_list(issuer, key, days))
+    return path
+
+
+def install_list(directory: Path, crl_pem: bytes) -> RevokedList:
+    """Put a list of revoked certificates into a node's TLS folder; a running node takes it up within a second.
+
+    Raises:
+        PkiError: It is not of the node's authority, is damaged, or older than the one that is there.
+    """
+    ca_pem = _read(directory / CA_CERTIFICATE, "authority certificate")
+    path = directory / REVOKED_LIST
+    try:
+        fresh = read_revoked(crl_pem, ca_pem)
+        held = read_revoked(path.read_bytes(), ca_pem) if path.exists() else RevokedList()
+    except TlsError as fault:
+        raise PkiError(str(fault)) from None
+    if fresh.number < held.number:
+        raise PkiError(f"list {fresh.number} is older than list {held.number} in {path}; fetch the newest one")
+    write_whole(path, crl_pem)
+    return fresh
+
+
+def renew(directory: Path, *, new_key: bool = False) -> bytes:
+    """Make a signing request for a node that has a certificate: the same identity and hosts; returns it as PEM.
+
+    The key stays the same, so that envelopes which were sealed to it can still be opened, or is replaced by a new one
+    that waits as `node.key.new` for `install`.
+
+    Raises:
+        PkiError: The folder holds no certificate and key to renew.
+    """
+    held = _read(directory / NODE_CERTIFICATE, "certificate")
+    try:
+        certificate = x509.load_pem_x509_certificate(held)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        key = load_pem_private_key(_read(directory / NODE_KEY, "key"), password=None)
+    except UNSOUND as fault:
+        raise PkiError(f"{directory / NODE_CERTIFICATE} can't be renewed: {fault}; request a new one") from None
+    waiting = directory / f"{NODE_KEY}.new"
+    waiting.unlink(missing_ok=True)
+    if new_key:
+        key = ec.generate_private_key(ec.SECP256R1())
+        _write_key(waiting, key)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise PkiError(f"{directory / NODE_KEY} is no EC key; renew with --new-key")
+    signing_request = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(certificate.subject)
+        .add_extension(names, critical=False)
+        .sign(key, SHA256())
+        .public_bytes(Encoding.PEM)
+    )
+    (directory / NODE_REQUEST).write_bytes(signing_request)
+    return signing_request
 
 
 def install(directory: Path, certificate_pem: bytes, ca_pem: bytes) -> Party:
     """Put a certificate and its authority beside the node's key, after checking that they belong together.
 
+    A key that `renew` has left waiting takes the place of the old one with its certificate. A running node goes on with
+    the old pair until both files are in place. If the machine fails between the two, installing again completes it.
+
     Raises:
-        PkiError: They don't; nothing is changed then.
+        PkiError: They don't belong together; nothing is changed then.
     """
-    if not (directory / NODE_KEY).exists():
+    waiting = directory / f"{NODE_KEY}.new"
+    if not (directory / NODE_KEY).exists() and not waiting.exists():
         raise PkiError(f"no key in {directory}; start with 'mple pki request'")
     fresh = {NODE_CERTIFICATE: certificate_pem, CA_CERTIFICATE: ca_pem}
     for name, content in fresh.items():
@@ -205,8 +312,11 @@ def install(directory: Path, certificate_pem: bytes, ca_pem: bytes) -> Party:
     try:
         certificate = x509.load_pem_x509_certificate(certificate_pem)
         certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(ca_pem))
+        new_key = waiting.exists() and _is_key_of(waiting, certificate)
         files = TlsFiles(
-            directory / f"{CA_CERTIFICATE}.new", directory / f"{NODE_CERTIFICATE}.new", directory / NODE_KEY
+            directory / f"{CA_CERTIFICATE}.new",
+            directory / f"{NODE_CERTIFICATE}.new",
+            waiting if new_key else directory / NODE_KEY,
         )
         uris = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         role = Party.parse(uris.get_values_for_type(x509.UniformResourceIdentifier)[0]).role
@@ -217,6 +327,8 @@ def install(directory: Path, certificate_pem: bytes, ca_pem: bytes) -> Party:
         raise PkiError(f"the certificate can't be installed: {str(fault) or 'the authority did not sign it'}") from None
     for name in fresh:
         os.replace(directory / f"{name}.new", directory / name)
+    if new_key:
+        os.replace(waiting, directory / NODE_KEY)
     return party
 
 
@@ -267,6 +379,12 @@ def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(pem)
+
+
+def _is_key_of(path: Path, certificate: x509.Certificate) -> bool:
+    key = load_pem_private_key(path.read_bytes(), password=None)
+    spki = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return key.public_key().public_bytes(*spki) == certificate.public_key().public_bytes(*spki)
 
 
 def _read(path: Path, what: str) -> bytes:

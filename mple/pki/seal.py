@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from mple.rpc import Party
-from mple.rpc.tls import UNSOUND, party_of_certificate
+from mple.rpc.tls import party_of_certificate
+from mple.rpc.tls_errors import UNSOUND
 
 
 class SealError(ValueError):

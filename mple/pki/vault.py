@@ -48,9 +48,11 @@ class Vault:
         refuse_open(directory)
         self._records = KeyRecords(directory / "keys.json")
         self._cipher = self._opened(passphrase)
-        for record in self._records.read():
-            if record.revoked is not None and self._key_path(record.epoch).exists():
-                overwrite(self._key_path(record.epoch))
+        if any(self._key_path(record.epoch).exists() for record in self._revoked()):
+            with locked(directory):
+                for record in self._revoked():
+                    if self._key_path(record.epoch).exists():
+                        overwrite(self._key_path(record.epoch))
 
     @classmethod
     def of(cls, settings: ProviderSettings) -> Vault:
@@ -122,8 +124,10 @@ class Vault:
         Raises:
             VaultError: As `morph_key`.
         """
-        for epoch in self._held() - {record.epoch for record in self._records.read()}:
-            self._records.note(epoch, MorphKey(self._read(self._key_path(epoch))).fingerprint().hex())
+        if self._unrecorded():
+            with locked(self._directory):
+                for epoch in self._unrecorded():
+                    self._records.note(epoch, MorphKey(self._read(self._key_path(epoch))).fingerprint().hex())
         return self._records.read()
 
     def has_consortium_secret(self, run_id: str) -> bool:
@@ -171,8 +175,15 @@ class Vault:
         path = self._key_path(epoch) if epoch is not None else self._consortium_path(name[len("consortium-") : -4])
         self._keep(path, secret, name)
         if record is not None:
-            self._records.note(record.epoch, record.fingerprint, record.made)
+            with locked(self._directory):
+                self._records.note(record.epoch, record.fingerprint, record.made)
         return True
+
+    def _revoked(self) -> list[KeyRecord]:
+        return [record for record in self._records.read() if record.revoked is not None]
+
+    def _unrecorded(self) -> set[int]:
+        return self._held() - {record.epoch for record in self._records.read()}
 
     def _draw_first(self) -> None:
         lost = self._records.read()

@@ -10,7 +10,9 @@ from mple.rpc.errors import ErrorCode, MpleError, error_for, error_of
 from mple.rpc.guard import guarded
 from mple.rpc.identity import Party, Role
 from mple.rpc.server import PortError, RpcServer, build_server
-from mple.rpc.tls import AwayError, TlsError, TlsFiles, own_party, probe, verify_remote
+from mple.rpc.tls import own_party, probe, verify_remote
+from mple.rpc.tls_errors import AwayError, TlsError
+from mple.rpc.tls_files import TlsFiles
 
 __all__ = [
     "AwayError",

@@ -1,4 +1,5 @@
-"""What stands before all else in a server: how many calls one caller may have open, and when a call must begin.
+"""What stands before all else in a server: whether the caller's certificate still counts, how many calls one caller may
+have open, and when a call must begin.
 
 Every open call holds a thread, and there are so many for all callers together. Were one caller to take them all, by
 streams that never end or by calls whose message never comes, nobody else would be served.
@@ -12,28 +13,33 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
+from cryptography import x509
 
+from mple.audit import audit
 from mple.rpc.errors import ErrorCode, MpleError
 from mple.rpc.guard import abort_call
 from mple.rpc.identity import peer_of
 from mple.rpc.pace import PacedMessages
+from mple.rpc.revoked import FreshList
 
 CALLS_PER_CALLER = 8
 """A stream of each kind, the broken one that each may have replaced, and short calls beside them."""
 
 
 class AdmissionInterceptor(grpc.ServerInterceptor):
-    """Refuses a caller's call beyond the allowed number, and ends one whose only request does not come."""
+    """Refuses revoked callers, and calls beyond a caller's number; ends a call whose request does not come."""
 
-    def __init__(self, *, per_caller: int, idle_s: float) -> None:
+    def __init__(self, *, per_caller: int, idle_s: float, revoked: FreshList) -> None:
         """Admit.
 
         Args:
             per_caller: Calls that one party may have open at once.
             idle_s: Longest wait for the request of a call that has one, in seconds.
+            revoked: Certificates that count no more.
         """
-        self._per_caller, self._idle_s = per_caller, idle_s
+        self._per_caller, self._idle_s, self._revoked = per_caller, idle_s, revoked
         self._open: dict[str, int] = {}
+        self._contexts: dict[grpc.ServicerContext, int] = {}
         self._lock = threading.Lock()
 
     def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
@@ -75,21 +81,50 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
             unary, handler.request_deserializer, handler.response_serializer
         )  # fmt: skip
 
+    def cut_revoked(self) -> int:
+        """End the open calls of callers whose certificates have been revoked meanwhile; returns how many there were."""
+        revoked = self._revoked.now().entries
+        with self._lock:
+            cut = [context for context, serial in self._contexts.items() if serial in revoked]
+        for context in cut:
+            audit(_named(context), "call_cut", ErrorCode.CERTIFICATE_REVOKED)
+            context.cancel()
+        return len(cut)
+
     @contextmanager
     def _place(self, context: grpc.ServicerContext) -> Iterator[None]:
         try:
             caller = peer_of(context).uri
         except MpleError:
             caller = ""
+        serial = _serial(context)
+        revoked = self._revoked.now().entries.get(serial)
+        if revoked is not None:
+            raise MpleError(ErrorCode.CERTIFICATE_REVOKED, f"it was {revoked}")
         with self._lock:
             count = self._open.get(caller, 0)
             if count >= self._per_caller:
                 raise MpleError(ErrorCode.TOO_MANY_CALLS, f"{count} are open; end one first")
             self._open[caller] = count + 1
+            self._contexts[context] = serial
         try:
             yield
         finally:
             with self._lock:
+                del self._contexts[context]
                 self._open[caller] -= 1
                 if not self._open[caller]:
                     del self._open[caller]
+
+
+def _serial(context: grpc.ServicerContext) -> int:
+    """Serial number of the caller's certificate; TLS has checked it, -1 where it shows none."""
+    shown = context.auth_context().get("x509_pem_cert", ())
+    return x509.load_pem_x509_certificate(bytes(shown[0])).serial_number if shown else -1
+
+
+def _named(context: grpc.ServicerContext) -> str:
+    try:
+        return peer_of(context).label
+    except MpleError:
+        return "unknown"

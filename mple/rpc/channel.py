@@ -7,19 +7,29 @@ import grpc
 from mple.meter import Ledger
 from mple.rpc.identity import Party
 from mple.rpc.metering import MeteredChannel
+from mple.rpc.renewal import RenewedChannel
 from mple.rpc.settings import DIALLING_OPTIONS
-from mple.rpc.tls import TlsFiles
+from mple.rpc.tls_files import TlsFiles
 
 
 def open_channel(address: str, tls: TlsFiles, remote: Party, ledger: Ledger) -> MeteredChannel:
     """A channel to a party whose certificate `verify_remote` has checked.
 
     gRPC verifies chain and host name at each connection; the caller's ledger gets every message under the remote's
-    label.
+    label. A renewed certificate is used for new calls without a restart.
     """
-    credentials = grpc.ssl_channel_credentials(
-        root_certificates=tls.ca.read_bytes(),
-        private_key=tls.key.read_bytes(),
-        certificate_chain=tls.certificate.read_bytes(),
-    )
-    return MeteredChannel(grpc.secure_channel(address, credentials, options=DIALLING_OPTIONS), ledger, remote.label)
+
+    def dial(files: TlsFiles) -> grpc.Channel:
+        credentials = grpc.ssl_channel_credentials(
+            root_certificates=files.ca.read_bytes(),
+            private_key=files.key.read_bytes(),
+            certificate_chain=files.certificate.read_bytes(),
+        )
+        return grpc.secure_channel(address, credentials, options=_options())
+
+    return MeteredChannel(RenewedChannel(tls, dial), ledger, remote.label)
+
+
+def _options() -> tuple[tuple[str, int], ...]:
+    # Channels with equal options would share connections, and with them the certificate of the first.
+    return (*DIALLING_OPTIONS, ("grpc.use_local_subchannel_pool", 1))

@@ -21,6 +21,7 @@ class ErrorCode(StrEnum):
     """Stable names; scripts and peers may rely on them."""
 
     UNIDENTIFIED = "UNIDENTIFIED"
+    CERTIFICATE_REVOKED = "CERTIFICATE_REVOKED"
     ROLE_NOT_ALLOWED = "ROLE_NOT_ALLOWED"
     FOREIGN_CONSORTIUM = "FOREIGN_CONSORTIUM"
     UNKNOWN_SITE = "UNKNOWN_SITE"
@@ -46,6 +47,7 @@ class ErrorCode(StrEnum):
     STREAM_TRUNCATED = "STREAM_TRUNCATED"
     TOO_MANY_CALLS = "TOO_MANY_CALLS"
     RUN_FAILED = "RUN_FAILED"
+    GOING_DOWN = "GOING_DOWN"
     STALLED = "STALLED"
     STORAGE_FULL = "STORAGE_FULL"
     INTERNAL = "INTERNAL"
@@ -62,6 +64,7 @@ class CatalogueEntry:
 _S = grpc.StatusCode
 CATALOGUE: dict[ErrorCode, CatalogueEntry] = {
     ErrorCode.UNIDENTIFIED: CatalogueEntry(_S.UNAUTHENTICATED, "the certificate does not say who the caller is"),
+    ErrorCode.CERTIFICATE_REVOKED: CatalogueEntry(_S.UNAUTHENTICATED, "the caller's certificate has been revoked"),
     ErrorCode.ROLE_NOT_ALLOWED: CatalogueEntry(_S.PERMISSION_DENIED, "this role may not make this call"),
     ErrorCode.FOREIGN_CONSORTIUM: CatalogueEntry(_S.PERMISSION_DENIED, "the caller is of another consortium"),
     ErrorCode.UNKNOWN_SITE: CatalogueEntry(_S.PERMISSION_DENIED, "the run does not have this party"),
@@ -88,6 +91,7 @@ CATALOGUE: dict[ErrorCode, CatalogueEntry] = {
     ErrorCode.STREAM_TRUNCATED: CatalogueEntry(_S.ABORTED, "the stream ended before it was whole"),
     ErrorCode.TOO_MANY_CALLS: CatalogueEntry(_S.RESOURCE_EXHAUSTED, "the caller has too many calls open"),
     ErrorCode.RUN_FAILED: CatalogueEntry(_S.FAILED_PRECONDITION, "the run has failed"),
+    ErrorCode.GOING_DOWN: CatalogueEntry(_S.UNAVAILABLE, "the party is stopped; it goes on when it is started again"),
     ErrorCode.STALLED: CatalogueEntry(_S.DEADLINE_EXCEEDED, "nothing moved for too long"),
     ErrorCode.STORAGE_FULL: CatalogueEntry(
         _S.UNAVAILABLE,

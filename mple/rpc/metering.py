@@ -23,6 +23,7 @@ from mple.meter import Direction, Ledger, LedgerEntry, measure
 from mple.rpc.errors import ErrorCode, MpleError
 from mple.rpc.guard import abort_call
 from mple.rpc.identity import peer_of
+from mple.rpc.renewal import RenewedChannel
 from mple.storage_faults import note_storage_fault
 
 CALL_KEY = "mple-call"
@@ -90,24 +91,28 @@ class CallMeter:
 class MeteredChannel(grpc.Channel):
     """A channel whose every message is entered in a ledger; made by `open_channel`."""
 
-    def __init__(self, channel: grpc.Channel, ledger: Ledger, peer: str) -> None:
+    def __init__(self, channel: RenewedChannel, ledger: Ledger, peer: str) -> None:
         self._channel, self._ledger, self._peer = channel, ledger, peer
 
     def unary_unary(self, method: str, *a: Any, **k: Any) -> Any:
         """As gRPC's, metered."""
-        return _Metered(self, self._channel.unary_unary, method, *a, **k)
+        return _Metered(self, "unary_unary", method, *a, **k)
 
     def unary_stream(self, method: str, *a: Any, **k: Any) -> Any:
         """As gRPC's, metered."""
-        return _Metered(self, self._channel.unary_stream, method, *a, **k)
+        return _Metered(self, "unary_stream", method, *a, **k)
 
     def stream_unary(self, method: str, *a: Any, **k: Any) -> Any:
         """As gRPC's, metered."""
-        return _Metered(self, self._channel.stream_unary, method, *a, **k)
+        return _Metered(self, "stream_unary", method, *a, **k)
 
     def stream_stream(self, method: str, *a: Any, **k: Any) -> Any:
         """As gRPC's, metered."""
-        return _Metered(self, self._channel.stream_stream, method, *a, **k)
+        return _Metered(self, "stream_stream", method, *a, **k)
+
+    def current(self) -> grpc.Channel:
+        """The channel for a new call."""
+        return self._channel.current()
 
     def new_call(self, method: str) -> tuple[str, CallMeter]:
         """An id and a meter for one call."""
@@ -116,11 +121,11 @@ class MeteredChannel(grpc.Channel):
 
     def subscribe(self, callback: Any, try_to_connect: bool = False) -> None:
         """Have the channel's states told to a callback."""
-        self._channel.subscribe(callback, try_to_connect)
+        self.current().subscribe(callback, try_to_connect)
 
     def unsubscribe(self, callback: Any) -> None:
         """Have them told no more."""
-        self._channel.unsubscribe(callback)
+        self.current().unsubscribe(callback)
 
     def close(self) -> None:
         """Break off open calls and the connection; a second call does nothing."""
@@ -139,13 +144,13 @@ class _Metered:
     def __init__(
         self,
         channel: MeteredChannel,
-        factory: Callable[..., Any],
+        shape: str,
         method: str,
         request_serializer: Serializer | None = None,
         response_deserializer: Deserializer | None = None,
         **options: Any,
     ) -> None:
-        self._channel, self._factory, self._method, self._options = channel, factory, method, options
+        self._channel, self._shape, self._method, self._options = channel, shape, method, options
         self._serializer, self._deserializer = request_serializer, response_deserializer
 
     def __call__(self, request: Any, *a: Any, metadata: Any = None, **k: Any) -> Any:
@@ -162,7 +167,7 @@ class _Metered:
 
     def _begin(self, metadata: Any) -> tuple[Any, tuple[tuple[str, str], ...]]:
         call_id, meter = self._channel.new_call(self._method)
-        inner = self._factory(
+        inner = getattr(self._channel.current(), self._shape)(
             self._method, meter.serializer(self._serializer), meter.deserializer(self._deserializer), **self._options
         )
         return inner, (*(metadata or ()), (CALL_KEY, call_id))

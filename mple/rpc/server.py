@@ -13,10 +13,14 @@ from mple.meter import Ledger
 from mple.rpc.admission import CALLS_PER_CALLER, AdmissionInterceptor
 from mple.rpc.metering import MeteringInterceptor
 from mple.rpc.pace import MESSAGE_IDLE_S
+from mple.rpc.revoked import revoked_beside
 from mple.rpc.settings import SERVING_OPTIONS
-from mple.rpc.tls import TlsFiles, split_address
+from mple.rpc.tls import split_address
+from mple.rpc.tls_files import TlsFiles
+from mple.storage_faults import note_storage_fault
 
 _UNARY_SLACK = 8
+_LOOK_EVERY_S = 1.0
 
 
 class PortError(ValueError):
@@ -32,18 +36,29 @@ class RpcServer:
     """Where it listens, with the real port where 0 was asked for."""
     _health: health.HealthServicer
     _threads: ThreadPoolExecutor
+    _admission: AdmissionInterceptor
+    _stopping: threading.Event
 
     def start(self) -> None:
         """Take calls from now on."""
         self.server.start()
         self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        threading.Thread(target=self._watch_revoked, name="revoked", daemon=True).start()
 
     def stop(self, grace_s: float) -> None:
         """Take no new calls, let open ones end for `grace_s` seconds, then cut them."""
+        self._stopping.set()
         self._health.enter_graceful_shutdown()
         stopped: threading.Event = self.server.stop(grace_s)
         stopped.wait()
         self._threads.shutdown(wait=False)
+
+    def _watch_revoked(self) -> None:
+        while not self._stopping.wait(_LOOK_EVERY_S):
+            try:
+                self._admission.cut_revoked()
+            except OSError as fault:  # the audit's disk: it ends the node
+                note_storage_fault(fault)
 
 
 def build_server(
@@ -58,7 +73,8 @@ def build_server(
     """A server that knows its callers by their certificates; add services, then `start`.
 
     Each open stream holds a thread; calls beyond `streams` and some slack are refused with RESOURCE_EXHAUSTED instead
-    of waiting silently. Renewed certificate files are used for new connections without a restart.
+    of waiting silently. Renewed certificate files are used for new connections without a restart, and a renewed list
+    of revoked certificates for new calls at once and for open ones within a second.
 
     Args:
         listen: "host:port"; port 0 takes a free one.
@@ -72,10 +88,11 @@ def build_server(
         PortError: The port is taken or the address is not this machine's.
     """
     calls = streams + _UNARY_SLACK
+    admission = AdmissionInterceptor(per_caller=per_caller, idle_s=idle_s, revoked=revoked_beside(tls.ca))
     threads = ThreadPoolExecutor(calls, thread_name_prefix="rpc")
     server = grpc.server(
         threads,
-        interceptors=[AdmissionInterceptor(per_caller=per_caller, idle_s=idle_s), MeteringInterceptor(ledger)],
+        interceptors=[admission, MeteringInterceptor(ledger)],
         options=SERVING_OPTIONS,
         maximum_concurrent_rpcs=calls,
     )
@@ -90,7 +107,7 @@ def build_server(
     status.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     shown = f"[{host}]" if ":" in host else host
-    return RpcServer(server, f"{shown}:{bound}", status, threads)
+    return RpcServer(server, f"{shown}:{bound}", status, threads, admission, threading.Event())
 
 
 def _reloading(tls: TlsFiles) -> grpc.ServerCredentials:

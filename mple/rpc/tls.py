@@ -15,47 +15,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from mple.rpc.identity import Party, Role
+from mple.rpc.revoked import revoked_beside
+from mple.rpc.tls_errors import UNSOUND, AwayError, TlsError
+from mple.rpc.tls_files import TlsFiles
 
-UNSOUND = (
-    ValueError,
-    TypeError,
-    InvalidSignature,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.ExtensionNotFound,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
-"""What `cryptography` raises on bytes that are no sound certificate or request."""
 _READ_AHEAD_S = 2.0
 _SECOND_LOOK_S = 0.3
 """After this a party that hung up because it was just going down refuses connections instead."""
-
-
-class TlsError(ValueError):
-    """Certificates or keys can't be used; the text says which and what to do."""
-
-
-class AwayError(ConnectionError):
-    """The party does not answer; trying again later may help."""
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """Where a node's certificates lie."""
-
-    ca: Path
-    certificate: Path
-    key: Path
-
-    @classmethod
-    def in_directory(cls, directory: Path) -> TlsFiles:
-        """`ca.crt`, `node.crt` and `node.key` of a folder."""
-        return cls(directory / "ca.crt", directory / "node.crt", directory / "node.key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +67,13 @@ def own_party(files: TlsFiles, role: Role) -> Party:
     if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
         raise TlsError(
             f"certificate {files.certificate} is valid from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} to "
-            f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; renew it, or set this machine's clock"
+            f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; renew it with 'mple pki renew', or set "
+            "this machine's clock"
+        )
+    revoked = revoked_beside(files.ca).now().entries.get(certificate.serial_number)
+    if revoked is not None:
+        raise TlsError(
+            f"certificate {files.certificate} was {revoked}; request another with 'mple pki renew --new-key'"
         )
     party = party_of_certificate(certificate)
     if party.role is not role:
@@ -168,13 +143,13 @@ def probe(address: str, files: TlsFiles, timeout_s: float = 5.0) -> Probed:
     context.set_alpn_protocols(["h2"])
     for wait_s in (0.0, _SECOND_LOOK_S):
         time.sleep(wait_s)
-        seen = _look(address, host, port, context, timeout_s)
+        seen = _look(address, host, port, context, timeout_s, files.ca)
         if seen is not None:
             return seen
     return Probed(None, _hung_up(address, files), False)
 
 
-def _look(address: str, host: str, port: int, context: ssl.SSLContext, timeout_s: float) -> Probed | None:
+def _look(address: str, host: str, port: int, context: ssl.SSLContext, timeout_s: float, ca: Path) -> Probed | None:
     """One connection; None when the handshake was well and the other side then hung up at once."""
     try:
         raw = socket.create_connection((host, port), timeout_s)
@@ -204,7 +179,11 @@ def _look(address: str, host: str, port: int, context: ssl.SSLContext, timeout_s
         except OSError as fault:
             return _away(f"the connection to {address} broke during the handshake: {fault}")
     try:
-        return Probed(party_of_certificate(x509.load_der_x509_certificate(der or b"")), None, False)
+        certificate = x509.load_der_x509_certificate(der or b"")
+        revoked = revoked_beside(ca).now().entries.get(certificate.serial_number)
+        if revoked is not None:
+            return Probed(None, f"the certificate of {address} was {revoked}: it needs another one", False)
+        return Probed(party_of_certificate(certificate), None, False)
     except UNSOUND as fault:
         return Probed(None, f"{address}: {fault}", False)
 

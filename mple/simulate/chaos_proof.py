@@ -108,7 +108,7 @@ def print_proof(strikes: Sequence[Strike], proof: Sequence[Claim], disturbed: Su
     for heading in ("at", "fault", "nodes", "stage", "epoch", "step", "for"):
         table.add_column(heading, justify="left" if heading in ("fault", "nodes", "stage") else "right")
     for strike in strikes:
-        links = f", {strike.links} connections" if strike.kind is FaultKind.CUT else ""
+        links = f", connections: {strike.links}" if strike.kind is FaultKind.CUT else ""
         table.add_row(
             f"{strike.at_s:.1f} s",
             strike.kind.value,

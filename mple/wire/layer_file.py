@@ -32,7 +32,7 @@ def write_layer(layer: AugmentedLayer, path: Path) -> None:
         save_file({_TENSOR: layer.weight.contiguous()}, temporary, metadata=metadata)
         os.replace(temporary, path)
     except SafetensorError as fault:
-        raise OSError(f"{path} can't be written: {fault}") from None
+        raise OSError(f"{path} can't be written: {fault}") from fault
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -21,8 +21,8 @@ THERE = "office.example:7400"
 NOW = datetime.now(UTC)
 
 
-def held(authority: Authority, folder: Path, *, hosts: tuple[str, ...] = ("office.example",), days: float = 90) -> certificates.Held:
-    files = forge(authority, folder, hosts=hosts, to_days=days)
+def held(authority: Authority, folder: Path, hosts: tuple[str, ...] = ("office.example",)) -> certificates.Held:
+    files = forge(authority, folder, hosts=hosts, to_days=90)
     certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
     return certificates.Held(certificate, f"the certificate of {THERE}", "there")
 
@@ -147,7 +147,7 @@ def test_throughput() -> None:
 def test_names_of_a_certificate(
     authority: Authority, tmp_path: Path, hosts: tuple[str, ...], dialled: str, fits: bool
 ) -> None:
-    found = certificates.host(held(authority, tmp_path, hosts=hosts), dialled)
+    found = certificates.host(held(authority, tmp_path, hosts), dialled)
     assert (found.severity is Severity.OK) == fits
 
 
@@ -168,7 +168,8 @@ def test_days_left(authority: Authority, tmp_path: Path, left: timedelta, severi
 
 
 def test_list_of_revoked_that_is_overdue(authority: Authority, tmp_path: Path) -> None:
-    found = certificates.revocation(held(authority, tmp_path), RevokedList(number=3, next_update=NOW - timedelta(days=1)))
+    overdue = RevokedList(number=3, next_update=NOW - timedelta(days=1))
+    found = certificates.revocation(held(authority, tmp_path), overdue)
     assert found.severity is Severity.WARN
     says(found, "revocation", ["list 3 is overdue since"], ["mple pki install-crl"])
 

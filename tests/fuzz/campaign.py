@@ -12,7 +12,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import compute_target
@@ -24,6 +24,8 @@ from office_target import OfficeTarget
 from served import PartyTls
 from shots import Outcome, Shot, Watchdog
 from site_target import SiteTarget
+
+from mple.rpc import MpleError
 
 Target = OfficeTarget | ComputeTarget | SiteTarget
 CALLS_PER_ROUND = 150
@@ -59,7 +61,7 @@ class Figures:
     def to_json(self) -> str:
         """The figures as a file."""
         counted = {"messages_by_rpc", "outcomes"}
-        fields = {k: dict(sorted(v.items())) if k in counted else v for k, v in asdict(self).items()}
+        fields = {k: dict(sorted(v.items())) if k in counted else v for k, v in vars(self).items()}
         return json.dumps(fields | {"clean": self.clean}, indent=2) + "\n"
 
 
@@ -172,7 +174,8 @@ class _errors(logging.Handler):  # noqa: N801  # read as a verb
         self.setFormatter(logging.Formatter("%(name)s: %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info:
+        refused = record.exc_info and isinstance(record.exc_info[1], MpleError)
+        if record.exc_info and not (refused and record.name == "grpc._common"):  # gRPC of rubbish that came to a caller
             self._found.append(self.format(record))
 
     def __enter__(self) -> list[str]:

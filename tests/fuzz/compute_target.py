@@ -27,6 +27,7 @@ from mple.plan import GlobalSampler, RunPlan, WireSettings
 from mple.plan.orders import channel_order
 from mple.rpc import ErrorCode, MpleError, Party, Role, build_server
 from mple.rpc.node_service import add_node_service
+from mple.rpc.pace import MESSAGE_IDLE_S
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
 from mple.wire import Batch, EncodedSamples, batch_to_message, codec_named
 
@@ -48,14 +49,26 @@ class ComputeTarget:
 
     name = "compute"
 
-    def __init__(self, folder: Path, phase: str, party_tls: PartyTls) -> None:
-        """Serve; `folder` must not exist."""
+    def __init__(
+        self, folder: Path, phase: str, party_tls: PartyTls, *, idle_s: float = MESSAGE_IDLE_S, trains: bool = True
+    ) -> None:
+        """Serve.
+
+        Args:
+            folder: For its files; must not exist.
+            phase: One of `PHASES`.
+            party_tls: Certificates.
+            idle_s: As the service's.
+            trains: Whether scores are wanted again and again; otherwise sites are done once all samples are here.
+        """
         folder.mkdir()
         self.phase, self._folder, self.plan = phase, folder, fuzzed_plan()
         self._values = self.plan.geometry.morphed_elements
         self._ledger = Ledger(folder / "ledger.sqlite", "compute/compute")
-        self._built = build_server("127.0.0.1:0", party_tls(Role.COMPUTE, "compute"), self._ledger, streams=16)
-        self._cache = SampleCache(
+        self._built = build_server(
+            "127.0.0.1:0", party_tls(Role.COMPUTE, "compute"), self._ledger, streams=16, idle_s=idle_s
+        )
+        self.cache = SampleCache(
             folder / "cache.bin",
             codec=CODEC,
             values=self._values,
@@ -63,27 +76,30 @@ class ComputeTarget:
             test=sum(test for _, test in SIZES.values()),
         )
         bank = _bank(self.plan)
-        self._intake = Intake(self.plan, CODEC, self._cache, bank, in_flight_samples=24, idle_timeout_s=1e6)
+        self.intake = Intake(self.plan, CODEC, self.cache, bank, in_flight_samples=24, idle_timeout_s=1e6)
         sampler = GlobalSampler([train for train, _ in SIZES.values()], 4, seed=1)
-        self._intake.want_missing(sampler, 0)
-        service = ComputeService("test")
+        self.intake.want_missing(sampler, 0)
+        service = ComputeService("test", idle_s=idle_s)
         if phase == "training":
-            service.open_feed(self.plan, self._intake)
+            service.open_feed(self.plan, self.intake)
             service.open_predictions(self.plan, Predictor(self.plan, build_trunk(model_config(self.plan), 1), bank))
         compute_pb2_grpc.add_ComputeServiceServicer_to_server(service, self._built.server)
         add_node_service(self._built.server, Party("test", Role.COMPUTE, "compute"))
         self._built.start()
         self._trainer = threading.Thread(target=self._score_for_ever, name="trainer", daemon=True)
-        self._trainer.start()
+        if trains:
+            self._trainer.start()
+        else:
+            self.intake.close()
         callers = {f"site/{name}": party_tls(Role.SITE, name) for name in ("north", "south", "stranger")}
         callers["coordinator/office"] = party_tls(Role.COORDINATOR, "office")
-        self._channels = {label: dial(self._built.address, tls) for label, tls in callers.items()}
+        self.channels = {label: dial(self._built.address, tls) for label, tls in callers.items()}
         self.trainer_fault: Exception | None = None
 
     def next(self, draw: random.Random, mutator: Mutator) -> list[tuple[Shot, Outcome]]:
         """One stream."""
         site = draw.choice(("north", "south"))
-        caller = f"site/{site}" if draw.random() < 0.95 else draw.choice(sorted(self._channels))
+        caller = f"site/{site}" if draw.random() < 0.95 else draw.choice(sorted(self.channels))
         if draw.random() < 0.25:
             count = draw.choice((1, 1, 2, 5))
             questions = [mutator.mutated(self.question(site, draw), self._samples(site)) for _ in range(count)]
@@ -115,20 +131,23 @@ class ComputeTarget:
         hello = compute_pb2.FeedRequest(hello=compute_pb2.FeedHello(plan_sha256=self.plan.sha256()))
         for _ in range(100):  # the last stream of the same site may not have been cleared away
             shot = Shot(self.name, self.phase, "site/south", FEED, (hello.SerializeToString(),), lambda _data: [])
-            outcome = fire(self._channels["site/south"], shot, most_answers=1)
+            outcome = fire(self.channels["site/south"], shot, most_answers=1)
             if outcome.code != ErrorCode.DUPLICATE_STREAM:
                 break
             threading.Event().wait(0.02)
-        return self.trainer_fault is None and (outcome.answers == 1 or outcome.code == ErrorCode.WRONG_PHASE)
+        # STREAM_TRUNCATED: it was let in, and asked for nothing in the short while for which it was there.
+        served = outcome.answers == 1 or outcome.code in (ErrorCode.WRONG_PHASE, ErrorCode.STREAM_TRUNCATED)
+        return self.trainer_fault is None and served
 
     def close(self) -> None:
         """End everything."""
-        for channel in self._channels.values():
+        for channel in self.channels.values():
             channel.close()
-        self._intake.fail(MpleError(ErrorCode.RUN_FAILED, "the target is closed"))
+        self.intake.fail(MpleError(ErrorCode.RUN_FAILED, "the target is closed"))
         self._built.stop(0.2)
-        self._trainer.join(timeout=10)
-        self._cache.close()
+        if self._trainer.is_alive():
+            self._trainer.join(timeout=10)
+        self.cache.close()
         self._ledger.close()
         shutil.rmtree(self._folder)
 
@@ -136,7 +155,7 @@ class ComputeTarget:
         """What an honest site answers."""
         if asked.HasField("samples"):
             request = asked.samples
-            batch = self._batch(site, list(request.sample_ids), request.split, request.request_id)
+            batch = self.batch(site, list(request.sample_ids), request.split, request.request_id)
             return compute_pb2.FeedRequest(batch=batch)
         if asked.HasField("logits"):
             logits = asked.logits
@@ -148,10 +167,11 @@ class ComputeTarget:
 
     def question(self, site: str, draw: random.Random) -> compute_pb2.PredictRequest:
         """A valid prediction's message."""
-        batch = self._batch(site, list(range(draw.choice((1, 2, 5)))), TEST, draw.getrandbits(32))
+        batch = self.batch(site, list(range(draw.choice((1, 2, 5)))), TEST, draw.getrandbits(32))
         return compute_pb2.PredictRequest(plan_sha256=self.plan.sha256(), batch=batch)
 
-    def _batch(self, site: str, ids: list[int], split: int, request_id: int) -> common_pb2.MorphedBatch:
+    def batch(self, site: str, ids: list[int], split: int, request_id: int) -> common_pb2.MorphedBatch:
+        """A valid batch of these samples."""
         numbers = np.array(ids, np.int64)
         codes = np.repeat(numbers[:, None] % 100, self._values, axis=1).astype(np.int8)
         labels = (numbers % 3).astype(np.uint16) if split == TRAIN else np.empty(0, np.uint16)
@@ -164,14 +184,14 @@ class ComputeTarget:
         """Messages of every kind that a site sends."""
         score = compute_pb2.Score(request_id=1, epoch=1, samples=3, correct=1, loss_sum=1.0)
         return [
-            compute_pb2.FeedRequest(batch=self._batch(site, [0, 1], TRAIN, 1)),
+            compute_pb2.FeedRequest(batch=self.batch(site, [0, 1], TRAIN, 1)),
             compute_pb2.FeedRequest(score=score),
             compute_pb2.FeedRequest(hello=compute_pb2.FeedHello(plan_sha256=self.plan.sha256())),
-            compute_pb2.FeedRequest(batch=self._batch("south" if site == "north" else "north", [0], TEST, 2)),
+            compute_pb2.FeedRequest(batch=self.batch("south" if site == "north" else "north", [0], TEST, 2)),
         ]
 
     def _fire(self, shot: Shot) -> tuple[Shot, Outcome]:
-        return shot, fire(self._channels[shot.caller], shot)
+        return shot, fire(self.channels[shot.caller], shot)
 
     def _score_for_ever(self) -> None:
         logits = np.zeros((sum(test for _, test in SIZES.values()), 3), np.float32)
@@ -179,7 +199,7 @@ class ComputeTarget:
         while True:
             epoch += 1
             try:
-                self._intake.scores(epoch, logits)
+                self.intake.scores(epoch, logits)
             except MpleError:
                 return
             except Exception as fault:

@@ -14,7 +14,7 @@ from mple.rpc.errors import METADATA_KEY
 from mple.rpc.settings import DIALLING_OPTIONS
 
 DEADLINE_S = 20.0
-_NO_MORE = 0.3
+_NO_MORE = 0.05
 """How long to wait for the answers of a stream that never ends by itself."""
 
 
@@ -60,8 +60,15 @@ def dial(address: str, tls: TlsFiles) -> grpc.Channel:
     return grpc.secure_channel(address, credentials, options=[*DIALLING_OPTIONS, ("grpc.use_local_subchannel_pool", 1)])
 
 
-def fire(channel: grpc.Channel, shot: Shot, most_answers: int = 64) -> Outcome:
-    """Make the call. Every kind of call is a stream of messages to the wire, so all are made as one."""
+def fire(channel: grpc.Channel, shot: Shot, most_answers: int = 64, quiet_s: float = _NO_MORE) -> Outcome:
+    """Make the call. Every kind of call is a stream of messages to the wire, so all are made as one.
+
+    Args:
+        channel: The caller's.
+        shot: The call.
+        most_answers: The call is broken off after so many.
+        quiet_s: The caller ends its side when it has had nothing to answer for so long.
+    """
     outbox: queue.Queue[bytes | None] = queue.Queue()
     sent: list[bytes] = []
     for message in shot.messages:
@@ -70,7 +77,13 @@ def fire(channel: grpc.Channel, shot: Shot, most_answers: int = 64) -> Outcome:
         outbox.put(None)
 
     def requests() -> Iterator[bytes]:
-        while (message := outbox.get()) is not None:
+        while True:
+            try:
+                message = outbox.get(timeout=quiet_s)
+            except queue.Empty:
+                return  # whoever answers one thing with another is asked nothing more, and ends its side
+            if message is None:
+                return
             sent.append(message)
             yield message
 

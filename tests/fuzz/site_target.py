@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import threading
@@ -14,6 +15,7 @@ import numpy as np
 from compute_target import SIDE_PX, SIZES, fuzzed_plan
 from google.protobuf.message import Message
 from mutation import Mutator
+from numpy.typing import NDArray
 from served import PartyTls
 from shots import DEADLINE_S, Outcome, Shot
 from small_plan import CLASSES, TEST, TRAIN, key_of, key_ref
@@ -43,6 +45,7 @@ class SiteTarget:
         folder.mkdir()
         self._folder, self.plan = folder, fuzzed_plan()
         self._answers: tuple[bytes, ...] = ()
+        self._held: threading.Event | None = None
         tls, server_tls = party_tls(Role.SITE, "north"), party_tls(Role.COMPUTE, "compute")
         credentials = grpc.ssl_server_credentials(
             [(server_tls.key.read_bytes(), server_tls.certificate.read_bytes())], server_tls.ca.read_bytes(), True
@@ -53,14 +56,14 @@ class SiteTarget:
         self._server.start()
         self._ledger = Ledger(folder / "ledger.sqlite", "site/north")
         self._channel = open_channel(address, tls, Party("test", Role.COMPUTE, "compute"), self._ledger)
-        self._stub = compute_pb2_grpc.ComputeServiceStub(self._channel)
+        self.stub = compute_pb2_grpc.ComputeServiceStub(self._channel)
         persistence = Persistence(address, tls, threading.Event(), 0.0)
         self._line = CoordinatorLine(self._channel, persistence)
         train, test = SIZES["north"]
         dataset = Dataset(name="north", classes=CLASSES, train=_pictures(train), test=_pictures(test))
         book = ReleaseBook(folder / "releases.bin", train=train, test=test, most=255)
         images = MorphedImages(dataset, self.plan, "north", key_of("north"), ORDER)
-        self._feed = SiteFeed(self.plan, key_ref("north"), images, dataset.test.labels, ORDER, book)
+        self.feed = SiteFeed(self.plan, key_ref("north"), images, dataset.test.labels, ORDER, book)
 
     def next(self, draw: random.Random, mutator: Mutator) -> list[tuple[Shot, Outcome]]:
         """One stream of answers to the site."""
@@ -77,13 +80,13 @@ class SiteTarget:
 
     def replay(self, shot: Shot) -> Outcome:
         """Answer the site with these messages."""
-        self._answers = shot.messages
+        self._answers, self._held = shot.messages, None
         stop, ended = threading.Event(), "OK"
         timer = threading.Timer(DEADLINE_S, stop.set)
         timer.start()
         try:
             if shot.method == FEED:
-                self._feed.run(self._stub, stop)
+                self.feed.run(self.stub, stop)
             else:
                 self._follow()
         except MpleError as fault:
@@ -112,9 +115,22 @@ class SiteTarget:
         self._ledger.close()
         shutil.rmtree(self._folder)
 
-    def answer(self) -> Iterator[bytes]:
-        """What the server says now."""
+    def answer(self, requests: Iterator[bytes]) -> Iterator[bytes]:
+        """What the server says now; it reads what the site sends unless it is to hold."""
+        held = self._held
+        if held is None:
+            threading.Thread(target=_read_all, args=(requests,), daemon=True).start()
         yield from self._answers
+        if held is not None:
+            held.wait(60)
+
+    def hold_after(self, answers: tuple[bytes, ...], over: threading.Event) -> None:
+        """Have the next stream say this, read nothing, and stay open until `over`."""
+        self._answers, self._held = answers, over
+
+    def released(self) -> NDArray[np.uint8]:
+        """How often each training sample has left the site."""
+        return np.fromfile(self._folder / "releases.bin", np.uint8)[: SIZES["north"][0]]
 
     def _follow(self) -> None:
         for event in self._line.events():
@@ -158,10 +174,16 @@ class _Answering(grpc.GenericRpcHandler):
         self._target = target
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
-        def behaviour(_requests: Iterator[bytes], _context: grpc.ServicerContext) -> Iterator[bytes]:
-            yield from self._target.answer()
+        def behaviour(requests: Iterator[bytes], _context: grpc.ServicerContext) -> Iterator[bytes]:
+            yield from self._target.answer(requests)
 
         return grpc.stream_stream_rpc_method_handler(behaviour)
+
+
+def _read_all(requests: Iterator[bytes]) -> None:
+    with contextlib.suppress(grpc.RpcError):
+        for _ in requests:
+            pass
 
 
 def _pictures(count: int) -> LabelledImages:

@@ -20,9 +20,11 @@ from mple.morph import (
     ImageShape,
     MorphScheme,
     consistency_response,
+    draw_order,
     expected_frobenius,
     layer_faults,
     response_deviation,
+    stem_deviation,
 )
 
 SHAPE = ImageShape(channels=3, height=13, width=16)
@@ -166,3 +168,41 @@ def test_layers_of_another_shape_are_refused() -> None:
     honest = layer(PRESETS["compact"], SHAPE, STEM)
     with pytest.raises(ValueError, match=r"layer weight of shape \(192, 4, 10, 9\), needs \(192, 4, 10, 10\)"):
         with_weight(honest, honest.weight[..., :9])
+
+
+# Without another site's layer.
+
+
+@each_scheme
+def test_an_honest_layer_comes_from_the_stem_whatever_its_key_and_order(scheme: MorphScheme) -> None:
+    for key in (KEY, OTHER_KEY):
+        for seed in (1, 2):
+            honest = layer(scheme, SHAPE, STEM, key, order=draw_order(b"secret", str(seed), 4))
+            assert stem_deviation(honest, STEM, PROBE) < CONSISTENCY_TOLERANCE / 20
+
+
+@each_scheme
+@pytest.mark.parametrize("how", ["of another stem", "mixed", "moved between filters", "random", "turned by one value"])
+def test_a_layer_that_no_key_makes_of_the_stem_shows_by_itself(scheme: MorphScheme, how: str) -> None:
+    honest = layer(scheme, SHAPE, STEM, KEY)
+    weight = honest.weight
+    if how == "of another stem":
+        other = stem(4, 3, 3, seed=9)
+        other *= STEM.norm() / other.norm()
+        weight = layer(scheme, SHAPE, other, KEY).weight
+    elif how == "mixed":  # a reflection that keeps the filters' sum, the norm, and the sum of squares at each position
+        n_F = torch.tensor([1.0, 1.0, -2.0, 0.0]) / 6**0.5
+        weight = layer(scheme, SHAPE, STEM - 2 * n_F[:, None, None, None] * torch.einsum("f,fcpq->cpq", n_F, STEM), KEY).weight
+    elif how == "moved between filters":
+        moved = STEM.clone()
+        moved[0] += 0.1
+        moved[1] -= 0.1
+        weight = layer(scheme, SHAPE, moved, KEY).weight
+    elif how == "random":
+        weight = torch.randn(weight.shape, generator=torch.Generator().manual_seed(4))
+        weight *= honest.weight.norm() / weight.norm()
+    else:
+        weight = weight.clone()
+        weight.view(-1)[int(weight.abs().argmax())] *= -1
+    deviation = stem_deviation(with_weight(honest, weight), STEM, PROBE)
+    assert not deviation <= CONSISTENCY_TOLERANCE

@@ -122,6 +122,7 @@ def test_exit_codes_are_what_scripts_rely_on() -> None:
         "RUN_FAILED": 3,
         "UNREACHABLE": 4,
         "INTERNAL": 5,
+        "STORAGE": 6,
         "INTERRUPTED": 130,
     }
 

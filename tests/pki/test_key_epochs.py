@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ def test_forgetting_goes_on_after_the_power_failed(folder: Path) -> None:
 def test_a_lost_key_is_not_silently_replaced(folder: Path) -> None:
     Vault(folder).morph_key()
     (folder / "morph.key").unlink()
-    with pytest.raises(VaultError, match="the morph key of epoch 1 is gone from .*; restore it from a backup"):
+    with pytest.raises(VaultError, match=r"the morph key of epoch 1 is gone from .*; restore it from a backup"):
         Vault(folder).morph_key()
 
 
@@ -97,11 +98,11 @@ def test_other_names_are_no_keys(folder: Path, name: str) -> None:
 def test_records_that_are_open_to_others_or_damaged_are_refused(folder: Path) -> None:
     Vault(folder).morph_key()
     (folder / "keys.json").chmod(0o644)
-    with pytest.raises(VaultError, match="keys.json has mode 0644"):
+    with pytest.raises(VaultError, match=r"keys.json has mode 0644"):
         Vault(folder)
     (folder / "keys.json").chmod(0o600)
     (folder / "keys.json").write_text("{")
-    with pytest.raises(VaultError, match="keys.json is damaged"):
+    with pytest.raises(VaultError, match=r"keys.json is damaged"):
         Vault(folder)
 
 
@@ -114,9 +115,7 @@ def made(folder: Path) -> Vault:
 
 
 @pytest.mark.parametrize("passphrase", [None, "of the other vault"])
-def test_a_backup_comes_back_whatever_protects_the_vault(
-    folder: Path, tmp_path: Path, passphrase: str | None
-) -> None:
+def test_a_backup_comes_back_whatever_protects_the_vault(folder: Path, tmp_path: Path, passphrase: str | None) -> None:
     vault = made(folder)
     assert back_up(vault, tmp_path / "backup", WORDS) == 3
     everything = (tmp_path / "backup").read_bytes()
@@ -131,7 +130,7 @@ def test_a_backup_does_not_overwrite_other_keys_nor_another_file(folder: Path, t
     back_up(made(folder), tmp_path / "backup", WORDS)
     other = made(tmp_path / "other")
     before = other.contents()
-    with pytest.raises(VaultError, match="holds other secrets than the backup: morph-2.key, morph.key; restore into"):
+    with pytest.raises(VaultError, match=r"holds other secrets than the backup: morph-2.key, morph.key; restore into"):
         restore(other, tmp_path / "backup", WORDS)
     assert other.contents() == before
     with pytest.raises(VaultError, match="exists; name a new file"):
@@ -162,3 +161,28 @@ def test_a_backup_opens_under_its_own_passphrase_and_unaltered_only(folder: Path
     with pytest.raises(VaultError, match="is no backup of a vault"):
         restore(other, path, WORDS)
     assert other.contents() == {}
+
+
+def test_two_processes_that_change_keys_at_once_lose_nothing(folder: Path) -> None:
+    """A running provider notes keys that it finds while a command draws and forgets some."""
+    Vault(folder).morph_key()
+    stop, faults = threading.Event(), []
+
+    def look() -> None:
+        try:
+            while not stop.is_set():
+                Vault(folder).epochs()
+        except Exception as fault:
+            faults.append(fault)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    for epoch in range(2, 12):
+        assert Vault(folder).new_epoch() == epoch
+        Vault(folder).forget(epoch - 1)
+    stop.set()
+    looking.join()
+    assert not faults, faults
+    records = Vault(folder).epochs()
+    assert [record.epoch for record in records] == list(range(1, 12))
+    assert [record.epoch for record in records if record.revoked is None] == [11]

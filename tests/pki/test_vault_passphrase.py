@@ -34,7 +34,7 @@ def test_secrets_come_back_under_the_same_passphrase_only(folder: Path) -> None:
     assert again.encrypted
     assert again.contents() == first.contents()
     assert again.consortium_secret("run1") == bytes(range(32))
-    with pytest.raises(VaultError, match="the passphrase is not the one that .*vault.json was made with"):
+    with pytest.raises(VaultError, match=r"the passphrase is not the one that .*vault.json was made with"):
         Vault(folder, WORDS + "r")
     with pytest.raises(VaultError, match="is encrypted; set MPLE_VAULT_PASSPHRASE, or vault_passphrase_file"):
         Vault(folder)
@@ -66,7 +66,7 @@ def test_the_header_names_the_cost_and_another_cost_is_refused(folder: Path) -> 
 def test_a_damaged_header_is_named(folder: Path, content: bytes) -> None:
     filled(folder, WORDS)
     (folder / "vault.json").write_bytes(content)
-    with pytest.raises(VaultError, match="vault.json is damaged"):
+    with pytest.raises(VaultError, match=r"vault.json is damaged"):
         Vault(folder, WORDS)
 
 
@@ -76,14 +76,14 @@ def test_an_altered_secret_does_not_open(folder: Path, place: int) -> None:
     content = bytearray((folder / "morph.key").read_bytes())
     content[place] ^= 1
     (folder / "morph.key").write_bytes(content)
-    with pytest.raises(VaultError, match="morph.key does not open: altered, exchanged"):
+    with pytest.raises(VaultError, match=r"morph.key does not open: altered, exchanged"):
         vault.morph_key(1)
 
 
 def test_files_cannot_be_exchanged_for_each_other(folder: Path) -> None:
     vault = filled(folder, WORDS)
     (folder / "morph-2.key").write_bytes((folder / "morph.key").read_bytes())
-    with pytest.raises(VaultError, match="morph-2.key does not open: altered, exchanged"):
+    with pytest.raises(VaultError, match=r"morph-2.key does not open: altered, exchanged"):
         vault.morph_key()
 
 

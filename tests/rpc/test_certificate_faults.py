@@ -311,7 +311,9 @@ def test_key_of_another_certificate(north: TlsFiles, party_tls: PartyTls, served
 
 def test_own_certificate_out_of_date(authority: Authority, tmp_path: Path) -> None:
     for name, from_days, to_days in (("old", -2, -1), ("new", 1, 2)):
-        with pytest.raises(TlsError, match=r"is valid from .* renew it, or set this machine's clock"):
+        with pytest.raises(
+            TlsError, match=r"is valid from .* renew it with 'mple pki renew', or set this machine's clock"
+        ):
             own_party(forge(authority, tmp_path / name, from_days=from_days, to_days=to_days), Role.SITE)
 
 

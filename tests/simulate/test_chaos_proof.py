@@ -23,7 +23,7 @@ CHAOS = ChaosSettings(seed=1, kills=5, stops=1, cuts=0)
 
 
 def summary(**changed: Any) -> Summary:
-    epochs = [
+    lines: list[dict[str, Any]] = [
         {"epoch": number, "loss": 1.0 / number, "test_accuracy": 0.5, "samples": SAMPLES, "missing": {}}
         for number in (1, 2)
     ]
@@ -32,7 +32,7 @@ def summary(**changed: Any) -> Summary:
         "folder": Path("run"),
         "plan": small_plan(training=TrainingSettings(epochs=2)),
         "outcome": {"model_sha256": "ab" * 32},
-        "epochs": tuple(epochs),
+        "epochs": tuple(lines),
         "overhead": Overhead(()),
         "kinds": (),
         "balance": books,

@@ -83,3 +83,13 @@ def test_what_can_not_be_compared_is_refused_before_it_is_begun(
     assert not out.exists()
     assert main(["simulate", "--repeat", str(tmp_path), "--out", str(out)]) == ExitCode.BAD_USAGE
     assert "holds no plan.json" in capsys.readouterr().err
+
+
+def test_a_node_that_ends_by_itself_fails_the_run_and_is_not_started_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = disturbable(tmp_path, epochs=2)
+    code, out = run(tmp_path, settings, "--chaos", "1", "--set", "data.path=absent.npz")
+    assert code == ExitCode.BAD_USAGE
+    assert "absent.npz" in capsys.readouterr().err
+    assert not (out / "chaos.json").exists()

@@ -1,0 +1,63 @@
+"""`mple audit`: prove that a node's audit trail is as it was written, and read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mple.audit import FILE_NAME, read_entries
+from mple.audit import verify as verify_trail
+from mple.exit_codes import ExitCode
+
+app = typer.Typer(no_args_is_help=True, help="Audit trails: who did what at a node, in lines that seal each other.")
+
+
+@app.command()
+def verify(
+    paths: Annotated[list[Path], typer.Argument(help="Trails (audit.jsonl), or folders with trails somewhere within.")],
+    head: Annotated[str | None, typer.Option(help="SHA-256 of a line that the trail must still contain.")] = None,
+) -> int:
+    """Check trails; the first bad line of each is named. Ends with code 3 when one is not sound."""
+    files = [file for path in paths for file in _trails(path)]
+    if head is not None and len(files) != 1:
+        raise ValueError(f"--head is of one trail; {len(files)} were found")
+    sound = True
+    for file in files:
+        verdict = verify_trail(file, head)
+        sound = sound and verdict.sound
+        found = "sound" if verdict.sound else f"line {verdict.line} {verdict.damage} ({verdict.why})"
+        typer.echo(f"{file}: {found}, {verdict.lines} lines, head {verdict.head}")
+    return int(ExitCode.DONE if sound else ExitCode.RUN_FAILED)
+
+
+@app.command()
+def show(
+    path: Annotated[Path, typer.Argument(help="A trail, or the one folder's that has it.")],
+    who: Annotated[str | None, typer.Option(help='Only of this party, as "site/north" or "local".')] = None,
+    what: Annotated[str | None, typer.Option(help='Only events of this kind, as "refused".')] = None,
+) -> None:
+    """Print a trail for people: time, who, what, result and facts."""
+    for file in _trails(path):
+        for entry in read_entries(file):
+            if (who is None or entry.who == who) and (what is None or entry.what == what):
+                facts = " ".join(f"{name}={fact}" for name, fact in entry.facts.items())
+                line = f"{entry.sequence:>5} {entry.time[:19]}Z {entry.who} {entry.what} {entry.result} {facts}"
+                typer.echo(_printable(line.rstrip()))
+
+
+def _trails(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    found = sorted(path.rglob(FILE_NAME))
+    if not found:
+        raise ValueError(f"no {FILE_NAME} in {path} or below")
+    yield from found
+
+
+def _printable(text: str) -> str:
+    """A peer's words may be in it: none of them may move the terminal's cursor."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

@@ -1,0 +1,43 @@
+"""A warning in time: a node says at its start, and once a day, when its certificate is about to end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import UTC, datetime
+
+from cryptography import x509
+
+from mple.node.logs import log
+from mple.rpc import TlsFiles
+
+_LOGGER = logging.getLogger("mple.node")
+_WARN_DAYS = 14
+_DAY_S = 86_400.0
+
+
+def days_left(files: TlsFiles, now: datetime) -> float:
+    """Days until the certificate ends; below 0 afterwards."""
+    certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+    return (certificate.not_valid_after_utc - now).total_seconds() / _DAY_S
+
+
+def watch_certificate(files: TlsFiles, stop: threading.Event) -> None:
+    """Look now, and in a thread of its own once a day until `stop`."""
+    _look(files)
+    threading.Thread(target=_watch, args=(files, stop), name="certificate", daemon=True).start()
+
+
+def _watch(files: TlsFiles, stop: threading.Event) -> None:
+    while not stop.wait(_DAY_S):
+        try:
+            _look(files)
+        except (OSError, ValueError) as fault:
+            log(_LOGGER, logging.WARNING, "certificate_unreadable", f"{files.certificate} can't be read: {fault}")
+
+
+def _look(files: TlsFiles) -> None:
+    left = days_left(files, datetime.now(UTC))
+    if left < _WARN_DAYS:
+        text = f"certificate {files.certificate} ends in {max(0, int(left))} days; make another with 'mple pki renew'"
+        log(_LOGGER, logging.WARNING, "certificate_ends", text, days=int(left))

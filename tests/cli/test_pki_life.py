@@ -1,0 +1,65 @@
+"""A certificate's life by commands: issued, listed, renewed, revoked, and the list brought to a node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mple.cli import main
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().out.splitlines()
+
+
+def test_from_request_to_revocation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def mple(text: str) -> int:
+        return main(text.split())
+
+    assert mple("pki init authority --consortium heart") == 0
+    assert mple("pki request north --consortium heart --role site --name north") == 0
+    for renewal in ("", "pki renew north", "pki renew north --new-key"):
+        if renewal:
+            assert mple(renewal) == 0
+        assert mple("pki approve north/node.csr --authority authority --out north.crt --yes") == 0
+        assert mple("pki install north north.crt --ca authority/ca.crt") == 0
+    capsys.readouterr()
+    assert mple("pki list authority") == 0
+    listed = lines(capsys)
+    assert len(listed) == 3
+    assert all("mple://heart/site/north  valid, 89 days left  no hosts" in line for line in listed)
+    oldest = listed[0].split()[0]
+    assert mple(f"pki revoke authority --serial {oldest} --reason superseded") == 0
+    assert lines(capsys)[0].startswith("revoked 1; give authority/ca.crl to every node")
+    assert mple("pki install-crl north authority/ca.crl") == 0
+    assert lines(capsys)[0].startswith("list 1 is in place: 1 revoked, next by ")
+    assert mple("pki revoke authority --party site/north") == 0
+    assert lines(capsys)[0].startswith("revoked 2;")
+    assert mple("pki list authority") == 0
+    shown = lines(capsys)
+    assert sum("(superseded)" in line for line in shown) == 1
+    assert sum("(unspecified)" in line for line in shown) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ("pki revoke authority", "serial numbers none are not in the authority's index"),
+        ("pki revoke authority --serial xyz", "'xyz' is no serial number"),
+        ("pki revoke authority --party site/south", "not in the authority's index"),
+        ("pki install-crl authority authority/ca.crt", "no list of 'mple pki revoke'"),
+        ("pki renew nowhere", "no certificate at nowhere/node.crt"),
+    ],
+)
+def test_mistakes_are_sentences(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: str, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["pki", "init", "authority", "--consortium", "heart"]) == 0
+    assert main(arguments.split()) == 2
+    assert text in capsys.readouterr().err

@@ -1,0 +1,78 @@
+"""Parties under attack, behind real servers with mutual TLS, and the audit trail that attacks must show in."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from served import PartyTls
+
+_TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(_TESTS / name) for name in ("hostile", "fuzz", "coordinator")]
+
+from compute_target import ComputeTarget  # noqa: E402
+from open_office import OpenOffice  # noqa: E402
+from site_target import SiteTarget  # noqa: E402
+from small_run import OFFICE, SmallRun, settings_in  # noqa: E402
+
+from mple.audit import FILE_NAME, close_audit, open_audit, read_entries, refusals  # noqa: E402
+from mple.plan import CoordinatorSettings  # noqa: E402
+from mple.rpc.node_service import add_node_service  # noqa: E402
+
+Refusals = Callable[[], list[tuple[str, str]]]
+
+
+@pytest.fixture
+def audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Refusals]:
+    """Who was refused with which result, from this test's own audit trail."""
+    folder = tmp_path / "audit"
+    folder.mkdir()
+    monkeypatch.setattr(refusals, "_tally", refusals.RefusalTally())
+    open_audit(folder, "test/node")
+
+    def refused() -> list[tuple[str, str]]:
+        entries = read_entries(folder / FILE_NAME)
+        return [(entry.who, entry.result) for entry in entries if entry.what == "refused"]
+
+    yield refused
+    close_audit()
+
+
+@pytest.fixture
+def office(tmp_path: Path, party_tls: PartyTls) -> Iterator[Callable[..., OpenOffice]]:
+    """Opens coordinators as they run: eight calls for each caller."""
+    with contextlib.ExitStack() as opened:
+
+        def begin(settings: CoordinatorSettings | None = None, **limits: Any) -> OpenOffice:
+            run = SmallRun(settings or settings_in(tmp_path))
+            opened.callback(run.close)
+            one = OpenOffice(run, party_tls, tmp_path, **{"streams": 24, "per_caller": 8, **limits})
+            opened.callback(one.close)
+            add_node_service(one.rpc.server, OFFICE)
+            return one
+
+        yield begin
+
+
+@pytest.fixture
+def node(tmp_path: Path, party_tls: PartyTls) -> Iterator[Callable[..., ComputeTarget]]:
+    """Opens compute nodes that train."""
+    with contextlib.ExitStack() as opened:
+
+        def begin(**how: Any) -> ComputeTarget:
+            one = ComputeTarget(tmp_path / "compute", "training", party_tls, **how)
+            opened.callback(one.close)
+            return one
+
+        yield begin
+
+
+@pytest.fixture
+def site(tmp_path: Path, party_tls: PartyTls) -> Iterator[SiteTarget]:
+    """A site that feeds a compute node which answers as the test says."""
+    with contextlib.closing(SiteTarget(tmp_path / "site", party_tls)) as one:
+        yield one

@@ -1,0 +1,98 @@
+"""How a node ends when its disk is full: code 6, one sentence with the way out, and the same command goes on.
+
+The disk is "full" by the process's limit of file size (RLIMIT_FSIZE): the system then refuses real writes.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mple.audit import FILE_NAME, read_entries, verify
+from mple.exit_codes import ExitCode
+
+NODE = """
+import logging, resource, sys, threading
+from pathlib import Path
+from mple.audit import audit, open_audit
+from mple.exit_codes import ExitCode
+from mple.meter import Ledger
+from mple.node import run_node
+from mple.node.logs import log, open_log
+sys.path[:0] = ["tests", "tests/node"]
+from ledger_entries import SENT, entry
+from test_storage_end import Settings
+
+LOGGER = logging.getLogger("mple.test")
+
+def body(settings, stop):
+    settings.state.mkdir(exist_ok=True)
+    open_log(settings.state, "north")
+    open_audit(settings.state, "site/north")
+    audit("local", "node_start", "ok")
+    with Ledger(settings.state / "ledger.sqlite", "site/north") as ledger:
+        if settings.most_bytes:
+            limits = (settings.most_bytes, resource.RLIM_INFINITY)
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        for number in range(settings.writes):
+            if settings.what == "audit":
+                audit("local", "beat", "ok", number=number)
+            elif settings.what == "log":
+                log(LOGGER, logging.INFO, "beat", "x" * 1000)
+                if stop.is_set():
+                    return ExitCode.INTERRUPTED
+            elif settings.what == "file":
+                (settings.state / "cache.bin").open("ab").write(bytes(10_000))
+            else:
+                ledger.record(entry(SENT, "call", number) if settings.what == "ledger" else None)
+    return ExitCode.DONE
+
+sys.exit(run_node("mple-test", "serve", Settings, body, sys.argv[1:]))
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Configuration of the node above."""
+
+    state: Path
+    what: str
+    writes: int
+    most_bytes: int
+
+
+def run(folder: Path, what: str, most_bytes: int, writes: int = 500) -> subprocess.CompletedProcess[str]:
+    config = folder / "node.toml"
+    config.write_text(f'state = "state"\nwhat = "{what}"\nwrites = {writes}\nmost_bytes = {most_bytes}\n')
+    command = [sys.executable, "-c", NODE, "serve", str(config)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("what", ["audit", "log", "file", "ledger"])
+def test_a_full_disk_is_a_clear_stop_and_the_same_command_goes_on(tmp_path: Path, what: str) -> None:
+    ended = run(tmp_path, what, 60_000)
+    assert ended.returncode == ExitCode.STORAGE, ended.stderr
+    sentences = [line for line in ended.stderr.splitlines() if "start the node again with the same command" in line]
+    assert len(sentences) == 1, ended.stderr
+    assert "can't be written" in sentences[0]
+    assert str(tmp_path / "state") in sentences[0]
+    assert "Traceback" not in ended.stderr
+    assert "Logging error" not in ended.stderr
+    assert run(tmp_path, what, 0, writes=5).returncode == ExitCode.DONE
+    assert verify(tmp_path / "state" / FILE_NAME).sound
+    last = list(read_entries(tmp_path / "state" / FILE_NAME))[-1]
+    assert (last.what, last.result, last.facts) == ("node_stop", "ok", {"verb": "serve", "exit_code": 0})
+
+
+def test_an_error_is_on_stderr_once_and_in_the_log_with_its_traceback(tmp_path: Path) -> None:
+    ended = run(tmp_path, "fault", 0, writes=1)
+    assert ended.returncode == ExitCode.INTERNAL
+    (sentence,) = [line for line in ended.stderr.splitlines() if "NoneType" in line]
+    assert sentence.startswith("mple-test: ")
+    assert "Traceback" in (tmp_path / "state" / "log.jsonl").read_text(encoding="utf-8")
+    last = list(read_entries(tmp_path / "state" / FILE_NAME))[-1]
+    assert (last.what, last.result) == ("node_stop", "INTERNAL")

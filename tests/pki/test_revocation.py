@@ -1,0 +1,132 @@
+"""The authority's index, its signed list of revoked certificates, and renewal with and without a new key."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from mple.pki import Authority, PkiError, approve, create_authority, install, install_list, renew, request, revoke
+from mple.rpc import Party, Role, TlsFiles, own_party
+from mple.rpc.revoked import read_revoked
+
+NORTH = Party("heart", Role.SITE, "north")
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Authority:
+    return create_authority(tmp_path / "authority", "heart")
+
+
+def issued(authority: Authority, folder: Path, party: Party = NORTH) -> int:
+    """Serial number of a certificate that is installed in a folder."""
+    pem = approve(authority, request(folder, party, ["127.0.0.1"]))
+    install(folder, pem, authority.certificate_pem)
+    return x509.load_pem_x509_certificate(pem).serial_number
+
+
+def test_the_index_lists_all_that_was_issued(office: Authority, tmp_path: Path) -> None:
+    serial = issued(office, tmp_path / "north")
+    (one,) = office.index().certificates
+    assert (one.serial, one.identity, one.hosts) == (serial, NORTH.uri, ("127.0.0.1",))
+    now = datetime.now(UTC)
+    assert one.state(now) == "valid, 89 days left"
+    assert one.state(now + timedelta(days=91)).startswith("expired on ")
+    revoke(office, [serial], "superseded")
+    assert office.index().certificates[0].state(now).endswith("(superseded)")
+
+
+def test_an_authority_of_before_there_was_an_index_goes_on(office: Authority, tmp_path: Path) -> None:
+    issued(office, tmp_path / "north")
+    (office.directory / "issued.json").unlink()
+    issued(office, tmp_path / "south", Party("heart", Role.SITE, "south"))
+    assert len(office.index().certificates) == 1
+
+
+def test_the_list_names_the_revoked_and_grows(office: Authority, tmp_path: Path) -> None:
+    serials = [issued(office, tmp_path / name, Party("heart", Role.SITE, name)) for name in ("north", "south")]
+    first = read_revoked(revoke(office, serials[:1], "key compromise").read_bytes(), office.certificate_pem)
+    second = read_revoked(revoke(office, serials[1:]).read_bytes(), office.certificate_pem)
+    assert (first.number, list(first.entries)) == (1, serials[:1])
+    assert (second.number, sorted(second.entries)) == (2, sorted(serials))
+    assert second.entries[serials[0]].reason == "key compromise"
+    assert not second.overdue
+
+
+@pytest.mark.parametrize("serials", [[4711], []])
+def test_what_was_not_issued_can_not_be_revoked(office: Authority, serials: list[int]) -> None:
+    with pytest.raises(PkiError, match="not in the authority's index; see 'mple pki list'"):
+        revoke(office, serials)
+
+
+def test_an_unknown_reason_is_refused(office: Authority, tmp_path: Path) -> None:
+    with pytest.raises(PkiError, match="reason 'anger'; choose one of unspecified"):
+        revoke(office, [issued(office, tmp_path / "north")], "anger")
+
+
+def test_a_node_takes_newer_lists_only(office: Authority, tmp_path: Path) -> None:
+    serial = issued(office, tmp_path / "north")
+    older = revoke(office, [serial]).read_bytes()
+    newer = revoke(office, [serial]).read_bytes()
+    assert install_list(tmp_path / "north", newer).number == 2
+    assert install_list(tmp_path / "north", newer).number == 2, "the same again is allowed"
+    with pytest.raises(PkiError, match="list 1 is older than list 2"):
+        install_list(tmp_path / "north", older)
+    assert read_revoked((tmp_path / "north" / "ca.crl").read_bytes(), office.certificate_pem).number == 2
+
+
+def test_foreign_and_damaged_lists_are_refused(office: Authority, tmp_path: Path) -> None:
+    issued(office, tmp_path / "north")
+    other = create_authority(tmp_path / "other", "heart")
+    foreign = revoke(other, [issued(other, tmp_path / "stranger")]).read_bytes()
+    with pytest.raises(PkiError, match="was not signed by this authority"):
+        install_list(tmp_path / "north", foreign)
+    with pytest.raises(PkiError, match="no list of 'mple pki revoke'"):
+        install_list(tmp_path / "north", b"rubbish")
+    assert not (tmp_path / "north" / "ca.crl").exists()
+
+
+def test_a_node_with_a_revoked_certificate_does_not_start(office: Authority, tmp_path: Path) -> None:
+    folder = tmp_path / "north"
+    install_list(folder, revoke(office, [issued(office, folder)], "key compromise").read_bytes())
+    with pytest.raises(ValueError, match=r"was revoked on .* \(key compromise\); request another"):
+        own_party(TlsFiles.in_directory(folder), Role.SITE)
+
+
+@pytest.mark.parametrize("new_key", [False, True])
+def test_renewal_keeps_identity_and_hosts(office: Authority, tmp_path: Path, new_key: bool) -> None:
+    folder = tmp_path / "north"
+    before = issued(office, folder)
+    old_key = (folder / "node.key").read_bytes()
+    fresh = approve(office, renew(folder, new_key=new_key))
+    assert own_party(TlsFiles.in_directory(folder), Role.SITE) == NORTH, "until it is installed nothing has changed"
+    assert install(folder, fresh, office.certificate_pem) == NORTH
+    assert own_party(TlsFiles.in_directory(folder), Role.SITE) == NORTH
+    assert ((folder / "node.key").read_bytes() == old_key) is not new_key
+    assert not (folder / "node.key.new").exists()
+    kept, renewed = office.index().certificates
+    assert (kept.serial, kept.hosts, kept.identity) == (before, renewed.hosts, renewed.identity)
+
+
+def test_an_interrupted_installation_of_a_new_key_is_completed_by_the_next(office: Authority, tmp_path: Path) -> None:
+    folder = tmp_path / "north"
+    issued(office, folder)
+    fresh = approve(office, renew(folder, new_key=True))
+    (folder / "node.crt").write_bytes(fresh)  # as far as it came
+    assert install(folder, fresh, office.certificate_pem) == NORTH
+
+
+def test_the_old_certificate_can_be_put_back_while_a_new_key_waits(office: Authority, tmp_path: Path) -> None:
+    folder = tmp_path / "north"
+    issued(office, folder)
+    held = (folder / "node.crt").read_bytes()
+    renew(folder, new_key=True)
+    assert install(folder, held, office.certificate_pem) == NORTH
+    assert (folder / "node.key.new").exists()
+
+
+def test_there_must_be_something_to_renew(tmp_path: Path) -> None:
+    with pytest.raises(PkiError, match="no certificate at"):
+        renew(tmp_path)
