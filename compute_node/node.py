@@ -198,8 +198,8 @@ class _Compute:
             self._intake.leave(event.fault.party.removeprefix("site/"))
         elif kind == "phase_changed":
             phase = event.phase_changed.phase
-            self._ledger.set_phase(coordinator_pb2.Phase.Name(phase).removeprefix("PHASE_").lower())
-            audit("local", "phase", "ok", phase=coordinator_pb2.Phase.Name(phase).removeprefix("PHASE_").lower())
+            self._ledger.set_phase(phase_name(event.phase_changed))
+            audit("local", "phase", "ok", phase=phase_name(event.phase_changed))
             if phase == coordinator_pb2.PHASE_TRAINING:
                 self._training = threading.Thread(target=self._train, name="trainer", daemon=True)
                 self._training.start()

@@ -187,8 +187,8 @@ class _Site:
             self._plan = self._agree(read_plan(event.plan_made))
         elif kind == "phase_changed":
             phase = event.phase_changed.phase
-            self._ledger.set_phase(coordinator_pb2.Phase.Name(phase).removeprefix("PHASE_").lower())
-            audit("local", "phase", "ok", phase=coordinator_pb2.Phase.Name(phase).removeprefix("PHASE_").lower())
+            self._ledger.set_phase(phase_name(event.phase_changed))
+            audit("local", "phase", "ok", phase=phase_name(event.phase_changed))
             if phase == coordinator_pb2.PHASE_SETUP:
                 self._set_up()
             elif phase == coordinator_pb2.PHASE_TRAINING:

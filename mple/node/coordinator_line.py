@@ -255,6 +255,17 @@ def ended(event: coordinator_pb2.WatchResponse) -> bool:
     )
 
 
+def phase_name(event: coordinator_pb2.PhaseChanged) -> str:
+    """The phase that the run has entered, in lower case.
+
+    Raises:
+        MpleError: BATCH_MALFORMED for a phase that this program does not know.
+    """
+    if event.phase not in coordinator_pb2.Phase.values():
+        raise MpleError(ErrorCode.BATCH_MALFORMED, f"the coordinator announces phase {event.phase}, which is none")
+    return coordinator_pb2.Phase.Name(event.phase).removeprefix("PHASE_").lower()
+
+
 def read_plan(event: coordinator_pb2.PlanMade) -> RunPlan:
     """The plan of an event, its hash checked.
 
