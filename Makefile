@@ -3,10 +3,12 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= runs/demo
+MESSAGES ?= 100000
+SEED ?= 1
 # The tests share two cores with the processes that they start: torch must not spin on both in each of them.
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: setup demo test test-all check bench soak protos clean
+.PHONY: setup demo test test-all check bench soak fuzz protos clean
 
 setup: $(VENV)/.ready
 
@@ -35,6 +37,10 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.layers
+
+# Mutated messages over every call, to all three parties: about ten minutes for 100,000.
+fuzz: setup
+	$(TEST_ENV) $(BIN)/python -m tests.fuzz --messages $(MESSAGES) --seed $(SEED) --out fuzz.json
 
 # Half an hour of feeding at full rate: memory, descriptors and threads of both processes.
 soak: setup

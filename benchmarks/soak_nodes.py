@@ -1,6 +1,6 @@
 """The two processes of `benchmarks.soak`: a site that feeds and a compute node that takes in, round after round.
 
-    python -m benchmarks.soak_nodes site|compute FOLDER
+python -m benchmarks.soak_nodes site|compute FOLDER
 """
 
 from __future__ import annotations

@@ -29,7 +29,15 @@ from mple.meter import Ledger
 from mple.model import Stem, TrunkTrainer, Vgg16Trunk, build_trunk, load_trunk, save_trunk, state_sha256
 from mple.node import run_node
 from mple.node.certificate_age import watch_certificate
-from mple.node.coordinator_line import CoordinatorLine, Persistence, StoppedError, UnreachableError, ended, read_plan
+from mple.node.coordinator_line import (
+    CoordinatorLine,
+    Persistence,
+    StoppedError,
+    UnreachableError,
+    ended,
+    phase_name,
+    read_plan,
+)
 from mple.node.logs import log, open_log
 from mple.node.state_folder import claim
 from mple.plan import ComputeSettings, GlobalSampler, RunPlan
@@ -221,9 +229,7 @@ class _Compute:
         if self._intake is None:
             raise MpleError(ErrorCode.WRONG_PHASE, "keys changed before the plan's layers were here")
         folder = self._settings.state / "layers"
-        return KeyChanges(
-            line=self._line, plan=plan, bank=bank, cache=self._cache, intake=self._intake, folder=folder
-        )
+        return KeyChanges(line=self._line, plan=plan, bank=bank, cache=self._cache, intake=self._intake, folder=folder)
 
     def _open_feed(self, plan: RunPlan, bank: LayerBank) -> None:
         codec = codec_named(plan.wire.codec)

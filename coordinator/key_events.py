@@ -34,9 +34,7 @@ def tell_of_key(news: KeyConsequence, events: EventLog, layers: LayerStore, comp
         case AnnounceKey() if key.state is KeyState.RELEASED:
             stored = layers.of_key(key.site, key.epoch)
             assert stored is not None, key
-            events.append(
-                coordinator_pb2.WatchResponse(key_rotated=coordinator_pb2.KeyRotated(header=stored.header))
-            )
+            events.append(coordinator_pb2.WatchResponse(key_rotated=coordinator_pb2.KeyRotated(header=stored.header)))
             _note(f"released the layer of {_named(key)}", "key_rotated", key)
             audit(f"site/{key.site}", "key_rotated", "ok", **about)
         case AnnounceKey() if key.state is KeyState.READY:

@@ -180,9 +180,7 @@ def _announced(keys: Keys, event: KeyAnnounced, *, training: bool, escrow: bool)
 def _withdrawn(keys: Keys, key: SiteKey, *, training: bool) -> KeyStep:
     if not key.usable:
         return keys, ()
-    newer = any(
-        other.site == key.site and other.epoch > key.epoch and other.state is KeyState.READY for other in keys
-    )
+    newer = any(other.site == key.site and other.epoch > key.epoch and other.state is KeyState.READY for other in keys)
     if training and not newer:
         raise _refused(f"{_named(key)} has no successor that is in use; rotate first: mple keys rotate")
     if key.state is KeyState.ANNOUNCED:  # nobody has heard of it

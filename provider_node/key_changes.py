@@ -88,7 +88,6 @@ class KeyDesk:
             audit("local", "key_revoked", "ok", epoch=epoch, fingerprint=reference.fingerprint.hex())
             log(_LOGGER, logging.INFO, "key_revoked", f"the coordinator knows that key {epoch} is revoked", epoch=epoch)
 
-
     def note_erased(self, erased: coordinator_pb2.KeyErased) -> None:
         """The compute node has erased what it held under one of the site's keys."""
         epoch = erased.key_ref.epoch

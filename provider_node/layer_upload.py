@@ -56,9 +56,7 @@ def bring_layer(
         )
         write_layer(layer, path)
         log(_LOGGER, logging.INFO, "layer_built", f"built the layer in {time.monotonic() - began:.2f} s")
-    header = coordinator_pb2.LayerHeader(
-        key_ref=key_ref, total_bytes=path.stat().st_size, sha256=file_sha256(path)
-    )
+    header = coordinator_pb2.LayerHeader(key_ref=key_ref, total_bytes=path.stat().st_size, sha256=file_sha256(path))
     begin = coordinator_pb2.BeginLayerRequest(header=header, plan_sha256=plan.sha256())
 
     def attempt() -> bool:

@@ -18,7 +18,7 @@ from mple.exit_codes import ExitCode
 from mple.meter import Ledger
 from mple.node import Verb, node_verb, run_verbs
 from mple.node.certificate_age import watch_certificate
-from mple.node.coordinator_line import CoordinatorLine, Persistence, StoppedError, ended, read_plan
+from mple.node.coordinator_line import CoordinatorLine, Persistence, StoppedError, ended, phase_name, read_plan
 from mple.node.logs import log, open_log
 from mple.node.state_folder import claim
 from mple.pki import Vault

@@ -185,9 +185,7 @@ def _kept_secrets(settings: ProviderSettings, plan: RunPlan, me: Party) -> tuple
 class _Questions:
     """What is asked of the compute node, and how its answers read in this site's own class order."""
 
-    def __init__(
-        self, plan: RunPlan, key: MorphKey, key_ref: common_pb2.KeyRef, order: NDArray[np.int64]
-    ) -> None:
+    def __init__(self, plan: RunPlan, key: MorphKey, key_ref: common_pb2.KeyRef, order: NDArray[np.int64]) -> None:
         self.plan, self._order = plan, order
         self._key_ref = key_ref
         self._morpher = PictureMorpher(plan, key_ref.site, key, key_ref.epoch)

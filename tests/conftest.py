@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from served import PartyTls, Served, serve
 
+from mple import storage_faults
+from mple.audit import close_audit
 from mple.pki import Authority, approve, create_authority, install, request
 from mple.rpc import Party, Role, TlsFiles
 
@@ -32,6 +34,14 @@ def party_tls(authority: Authority, tmp_path_factory: pytest.TempPathFactory) ->
         return made[role, name]
 
     return tls
+
+
+@pytest.fixture(autouse=True)
+def own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a node notes for its whole process, a fault of its disk or an open audit trail, ends with the test."""
+    monkeypatch.setattr(storage_faults, "_noted", None)
+    yield
+    close_audit()
 
 
 @pytest.fixture

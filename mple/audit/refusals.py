@@ -25,9 +25,7 @@ class _Window:
 class RefusalTally:
     """Windows of time per caller."""
 
-    def __init__(
-        self, write: Callable[..., None] = audit, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, write: Callable[..., None] = audit, clock: Callable[[], float] = time.monotonic) -> None:
         self._write, self._clock = write, clock
         self._windows: dict[str, _Window] = {}
         self._lock = threading.Lock()

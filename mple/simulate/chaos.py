@@ -83,9 +83,7 @@ def simulate_chaos(
             disturbed = _Disturbed(folder, settings, children, relays, faults, strikes)
             return disturbed.follow(gauges, progress, screen, interrupted)
 
-        summary = run_nodes(
-            folder, settings, console, plain=plain, course=course, ledger_every_s=_LEDGER_EVERY_S
-        )
+        summary = run_nodes(folder, settings, console, plain=plain, course=course, ledger_every_s=_LEDGER_EVERY_S)
     return None if summary is None else (summary, strikes)
 
 

@@ -164,4 +164,3 @@ def test_a_write_that_fails_raises_and_leaves_a_sound_trail(tmp_path: Path) -> N
     audit("local", "third", "ok")
     assert [line["what"] for line in lines(tmp_path)] == ["first", "third"]
     assert verify(tmp_path / FILE_NAME).sound
-

@@ -39,9 +39,7 @@ Stub = coordinator_pb2_grpc.CoordinatorServiceStub
 class OpenOffice:
     """Serves a small run as the coordinator's process does, without being one."""
 
-    def __init__(
-        self, run: SmallRun, party_tls: PartyTls, folder: Path, streams: int = 12, **limits: Any
-    ) -> None:
+    def __init__(self, run: SmallRun, party_tls: PartyTls, folder: Path, streams: int = 12, **limits: Any) -> None:
         self.run, self.party_tls, self._folder, self._streams = run, party_tls, folder, streams
         self._limits: dict[str, Any] = {"per_caller": streams + 8, "idle_s": MESSAGE_IDLE_S, **limits}
         self._dialled = contextlib.ExitStack()
@@ -53,9 +51,7 @@ class OpenOffice:
         """Serve from now on, at the same address as before."""
         tls = self.party_tls(OFFICE.role, OFFICE.name)
         self.service = CoordinatorService(self.run.run, self.run.desk, idle_s=self._limits["idle_s"])
-        self.rpc: RpcServer = build_server(
-            self._listen, tls, self._ledger, streams=self._streams, **self._limits
-        )
+        self.rpc: RpcServer = build_server(self._listen, tls, self._ledger, streams=self._streams, **self._limits)
         self._listen = self.rpc.address
         coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(self.service, self.rpc.server)
         self.rpc.start()

@@ -128,9 +128,7 @@ def rss_mib() -> float:
     return int(found[1]) / 1024
 
 
-def _rounds(
-    folder: Path, prepared: Path, party_tls: PartyTls, draw: random.Random
-) -> Iterator[tuple[Target, int]]:
+def _rounds(folder: Path, prepared: Path, party_tls: PartyTls, draw: random.Random) -> Iterator[tuple[Target, int]]:
     for number in itertools.count():
         for phase in office_target.PHASES:
             here = folder / f"office-{number}-{phase}"

@@ -1,8 +1,8 @@
 """A structure-aware mutator: from valid messages to such as a hostile peer would send. Driven by one seeded generator.
 
-Mutations go in by reflection (a field dropped, doubled, swapped, set to a boundary; a oneof switched; an enum value that
-does not exist) and by bytes (bits flipped, lengths that lie, truncation, nesting, unknown fields). A batch whose bytes
-were changed gets a right checksum half of the time, so that what lies behind the checksum is reached, too.
+Mutations go in by reflection (a field dropped, doubled, swapped, set to a boundary; a oneof switched; an enum value
+that does not exist) and by bytes (bits flipped, lengths that lie, truncation, nesting, unknown fields). A batch whose
+bytes were changed gets a right checksum half of the time, so that what lies behind the checksum is reached, too.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def _advance(run: SmallRun, phase: str) -> bytes:
     if phase == "gathering":
         run.join_site("north")
         return b"\x08" + bytes(2000)
-    plan = run.join_all()
+    run.join_all()
     layer = run.layer("north")
     if phase == "escrow":
         run.run.put_sealed(site_party("north"), sealed_for("coordinator/office", coordinator_pb2.SEALED_KIND_MORPH_KEY))
@@ -168,4 +168,3 @@ def _jumbled(messages: list[bytes], draw: random.Random) -> list[bytes]:
     if how == 3:
         return [message for message in messages for _ in range(2)]
     return messages
-

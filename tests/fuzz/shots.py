@@ -14,7 +14,7 @@ from mple.rpc.errors import METADATA_KEY
 from mple.rpc.settings import DIALLING_OPTIONS
 
 DEADLINE_S = 20.0
-_NO_MORE = 0.05
+_NO_MORE = 0.03
 """How long to wait for the answers of a stream that never ends by itself."""
 
 

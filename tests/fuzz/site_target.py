@@ -1,4 +1,4 @@
-"""A site under fire: its real feed and its real line to the coordinator, before a server that answers with mutations."""
+"""A site under fire: its real feed and line to the coordinator, before a server that answers with mutations."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ class SiteTarget:
         self._folder, self.plan = folder, fuzzed_plan()
         self._answers: tuple[bytes, ...] = ()
         self._held: threading.Event | None = None
+        self._said = 0
         tls, server_tls = party_tls(Role.SITE, "north"), party_tls(Role.COMPUTE, "compute")
         credentials = grpc.ssl_server_credentials(
             [(server_tls.key.read_bytes(), server_tls.certificate.read_bytes())], server_tls.ca.read_bytes(), True
@@ -80,7 +81,7 @@ class SiteTarget:
 
     def replay(self, shot: Shot) -> Outcome:
         """Answer the site with these messages."""
-        self._answers, self._held = shot.messages, None
+        self._answers, self._held, self._said = shot.messages, None, 0
         stop, ended = threading.Event(), "OK"
         timer = threading.Timer(DEADLINE_S, stop.set)
         timer.start()
@@ -97,7 +98,9 @@ class SiteTarget:
             ended = f"UNHANDLED {type(fault).__name__}: {fault}"
         finally:
             timer.cancel()
-        return Outcome(ended.partition(":")[0], "", shot.messages, len(shot.messages), stop.is_set(), ended)
+        # The site breaks off at the first message that it refuses: the later ones were never sent.
+        sent = shot.messages[: self._said]
+        return Outcome(ended.partition(":")[0], "", sent, len(sent), stop.is_set(), ended)
 
     def alive(self) -> bool:
         """Whether the site still answers an honest compute node."""
@@ -120,7 +123,9 @@ class SiteTarget:
         held = self._held
         if held is None:
             threading.Thread(target=_read_all, args=(requests,), daemon=True).start()
-        yield from self._answers
+        for count, answer in enumerate(self._answers, start=1):
+            self._said = count
+            yield answer
         if held is not None:
             held.wait(60)
 

@@ -68,7 +68,9 @@ def test_the_same_seed_draws_the_same_messages() -> None:
     ]
     assert drawn[0] == drawn[1]
     assert drawn[0] != drawn[2]
-    changed = [data for seed, data in zip(seeds, drawn[0][::20], strict=True) if data != seed.messages[0].SerializeToString()]
+    changed = [
+        data for seed, data in zip(seeds, drawn[0][::20], strict=True) if data != seed.messages[0].SerializeToString()
+    ]
     assert len(changed) > len(seeds) // 2
 
 

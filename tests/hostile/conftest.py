@@ -16,14 +16,13 @@ sys.path[:0] = [str(_TESTS / name) for name in ("hostile", "fuzz", "coordinator"
 
 from compute_target import ComputeTarget  # noqa: E402
 from open_office import OpenOffice  # noqa: E402
+from raw_calls import Refusals  # noqa: E402
 from site_target import SiteTarget  # noqa: E402
 from small_run import OFFICE, SmallRun, settings_in  # noqa: E402
 
 from mple.audit import FILE_NAME, close_audit, open_audit, read_entries, refusals  # noqa: E402
 from mple.plan import CoordinatorSettings  # noqa: E402
 from mple.rpc.node_service import add_node_service  # noqa: E402
-
-Refusals = Callable[[], list[tuple[str, str]]]
 
 
 @pytest.fixture

@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 from campaign import rss_mib
 from compute_target import FEED, PREDICT, SIZES, ComputeTarget
-from conftest import Refusals  # type: ignore[attr-defined]
 from open_office import refused_call
-from raw_calls import assert_refused, call, never, within
+from raw_calls import Refusals, assert_refused, call, never, within
 from small_plan import TEST, TRAIN, key_ref
 
 from mple.rpc import ErrorCode

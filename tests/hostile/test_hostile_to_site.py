@@ -37,8 +37,12 @@ def ask(ids: list[int], split: int = TRAIN, request_id: int = 1) -> pb.FeedRespo
 def logits(ids: list[int], **changes: object) -> pb.FeedResponse:
     values = np.zeros((len(ids), len(CLASSES)), "<f4").tobytes()
     known: dict[str, object] = {
-        "request_id": 1, "epoch": 1, "sample_ids": ids, "classes": len(CLASSES), "values": values,
-    }  # fmt: skip
+        "request_id": 1,
+        "epoch": 1,
+        "sample_ids": ids,
+        "classes": len(CLASSES),
+        "values": values,
+    }
     return pb.FeedResponse(logits=pb.Logits(**(known | changes)))  # type: ignore[arg-type]
 
 
@@ -156,13 +160,25 @@ def test_a_compute_node_that_does_not_read_stops_the_morphing(site: SiteTarget) 
 @pytest.mark.parametrize(
     ("event", "code"),
     [
-        (coordinator_pb2.WatchResponse(plan_made=coordinator_pb2.PlanMade(plan_json=b"{}", plan_sha256=bytes(32))), E.PLAN_HASH_MISMATCH),
-        (coordinator_pb2.WatchResponse(plan_made=coordinator_pb2.PlanMade(plan_json=b"[" * 100_000)), E.PLAN_HASH_MISMATCH),
-        (coordinator_pb2.WatchResponse(plan_made=coordinator_pb2.PlanMade(plan_json=b'{"sites": 9e999}')), E.PLAN_HASH_MISMATCH),
-        (coordinator_pb2.WatchResponse(plan_made=coordinator_pb2.PlanMade(plan_json=b"\xff\xfe")), E.PLAN_HASH_MISMATCH),
+        (
+            coordinator_pb2.WatchResponse(plan_made=coordinator_pb2.PlanMade(plan_json=b"{}", plan_sha256=bytes(32))),
+            E.PLAN_HASH_MISMATCH,
+        ),
+        (
+            coordinator_pb2.WatchResponse(plan_made=coordinator_pb2.PlanMade(plan_json=b"[" * 100_000)),
+            E.PLAN_HASH_MISMATCH,
+        ),
+        (
+            coordinator_pb2.WatchResponse(plan_made=coordinator_pb2.PlanMade(plan_json=b'{"sites": 9e999}')),
+            E.PLAN_HASH_MISMATCH,
+        ),
+        (
+            coordinator_pb2.WatchResponse(plan_made=coordinator_pb2.PlanMade(plan_json=b"\xff\xfe")),
+            E.PLAN_HASH_MISMATCH,
+        ),
     ],
     ids=["another plan", "100,000 brackets", "infinity", "no text"],
-)  # fmt: skip
+)
 def test_a_coordinator_that_lies_about_the_plan_is_refused(
     site: SiteTarget, event: coordinator_pb2.WatchResponse, code: ErrorCode
 ) -> None:

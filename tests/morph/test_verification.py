@@ -192,7 +192,8 @@ def test_a_layer_that_no_key_makes_of_the_stem_shows_by_itself(scheme: MorphSche
         weight = layer(scheme, SHAPE, other, KEY).weight
     elif how == "mixed":  # a reflection that keeps the filters' sum, the norm, and the sum of squares at each position
         n_F = torch.tensor([1.0, 1.0, -2.0, 0.0]) / 6**0.5
-        weight = layer(scheme, SHAPE, STEM - 2 * n_F[:, None, None, None] * torch.einsum("f,fcpq->cpq", n_F, STEM), KEY).weight
+        mirrored = STEM - 2 * n_F[:, None, None, None] * torch.einsum("f,fcpq->cpq", n_F, STEM)
+        weight = layer(scheme, SHAPE, mirrored, KEY).weight
     elif how == "moved between filters":
         moved = STEM.clone()
         moved[0] += 0.1
