@@ -153,7 +153,6 @@ def _figures(summary: Summary) -> str:
 
 def _figures_of(summary: Summary) -> dict[str, object]:
     return {
-        "folder": str(summary.folder),
         "model_sha256": summary.outcome["model_sha256"],
         "plan_sha256": summary.plan.sha256().hex(),
         "test_accuracy": summary.test_accuracy,
