@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from mple.whole_files import put_in_place
+
 
 class CacheFile:
     """A file descriptor that closes with its last reference."""
@@ -41,13 +43,7 @@ class Replacement(CacheFile):
 
     def take_place(self) -> None:
         """Put the file where the old one is."""
-        os.fsync(self.number)
-        os.replace(self._beside, self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        put_in_place(self._beside, self._path)
 
     def discard(self) -> None:
         """Close and remove the file instead."""

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mple.node.logs import log
+from mple.whole_files import write_whole
 
 _LOGGER = logging.getLogger("mple.compute")
 _KEPT = 2
@@ -76,17 +76,7 @@ class CheckpointFolder:
         content = save({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}, about)
         digest = hashlib.sha256(content).hexdigest()[:_DIGEST_DIGITS]
         path = self._path / f"{checkpoint.position.steps_done:012d}-{digest}.safetensors"
-        part = path.with_suffix(".part")
-        try:
-            with part.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
-        os.replace(part, path)
-        self._sync()
+        write_whole(path, content)
         for old in self._files()[_KEPT:]:
             old.unlink()
         return path
@@ -112,13 +102,6 @@ class CheckpointFolder:
 
     def _files(self) -> list[Path]:
         return sorted(self._path.glob("*.safetensors"), reverse=True)
-
-    def _sync(self) -> None:
-        folder = os.open(self._path, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _read(path: Path) -> Checkpoint:

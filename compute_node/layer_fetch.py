@@ -7,7 +7,6 @@ see `compute_node.layer_list`.
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 from compute_node.layer_bank import LayerBank
@@ -18,6 +17,7 @@ from mple.node.logs import log
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
+from mple.whole_files import put_in_place
 from mple.wire import LayerFileError
 from mple.wire.layer_file import file_sha256
 
@@ -53,7 +53,7 @@ def fetch_layer(
             text = f"the coordinator has no layer of key {header.key_ref.epoch} of {site} any more: {refusal.detail}"
             log(_LOGGER, logging.WARNING, "layer_withheld", text, site=site)
             return
-        os.replace(part, path)
+        put_in_place(part, path)
     try:
         bank.store(header.key_ref, read_listed(path, plan))
     except LayerFileError as fault:

@@ -8,7 +8,6 @@ data are erased.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from mple.morph import AugmentedLayer
 from mple.plan import RunPlan
 from mple.plan.key_refs import key_ref
 from mple.v1 import common_pb2, coordinator_pb2
+from mple.whole_files import write_whole
 from mple.wire import read_layer
 from mple.wire.layer_file import file_sha256
 
@@ -101,12 +101,7 @@ def read_list(folder: Path, plan: RunPlan) -> LayerList:
 def write_list(folder: Path, listed: LayerList) -> None:
     """Write the list, whole, on the disk when this returns."""
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"{_LIST}.part"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(listed), indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / _LIST)
+    write_whole(folder / _LIST, json.dumps(asdict(listed), indent=2).encode() + b"\n")
 
 
 def list_layers(folder: Path, plan: RunPlan, digests: Mapping[str, bytes]) -> None:

@@ -55,6 +55,7 @@ from mple.rpc import (
 from mple.rpc.node_service import add_node_service
 from mple.storage_faults import noted_storage_fault, storage_fault_of
 from mple.v1 import compute_pb2_grpc, coordinator_pb2
+from mple.whole_files import write_whole
 from mple.wire import codec_named
 
 _LOGGER = logging.getLogger("mple.compute")
@@ -194,7 +195,7 @@ class _Compute:
         kind = event.WhichOneof("event")
         if kind == "plan_made":
             self._plan = read_plan(event.plan_made)
-            (self._settings.state / "plan.json").write_bytes(self._plan.to_json())
+            write_whole(self._settings.state / "plan.json", self._plan.to_json())
             self._bank = restored_bank(self._settings.state / "layers", self._plan)
             audit("local", "plan", "ok", run=self._plan.run_id, sha256=self._plan.sha256().hex())
             log(_LOGGER, logging.INFO, "plan", f"follows plan {self._plan.sha256().hex()[:16]}")
@@ -364,7 +365,8 @@ class _Compute:
         reason = fault if isinstance(fault, MpleError) else MpleError(ErrorCode.INTERNAL, str(fault))
         if storage_fault_of(fault) is not None:
             reason = MpleError(ErrorCode.STORAGE_FULL)
-        elif isinstance(fault, StoppedError | UnreachableError):
+        elif isinstance(fault, StoppedError | UnreachableError) or reason.code is ErrorCode.CERTIFICATE_REVOKED:
+            # Also when this node was revoked: the sites would take the code for their own certificates'.
             reason = MpleError(ErrorCode.GOING_DOWN)
         if self._intake is not None:
             self._intake.fail(reason)

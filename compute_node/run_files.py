@@ -11,6 +11,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mple.whole_files import write_whole
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepMetrics:
@@ -96,10 +98,8 @@ class MetricsFile:
 
 
 def write_outcome(outcome: Outcome, path: Path) -> None:
-    """Write the outcome, first beside, then renamed."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(dataclasses.asdict(outcome), indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    """Write the outcome; it is on the disk when this returns."""
+    write_whole(path, json.dumps(dataclasses.asdict(outcome), indent=2).encode() + b"\n")
 
 
 def read_outcome(path: Path) -> Outcome:

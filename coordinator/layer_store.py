@@ -6,7 +6,6 @@ is allocated by a declared size, and a site can have one unfinished file at most
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from mple.plan import Custody, RunPlan
 from mple.plan.key_refs import key_ref
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, coordinator_pb2
+from mple.whole_files import put_in_place
 from mple.wire.layer_file import file_sha256
 
 CHUNK_BYTES = 512 * 1024
@@ -184,14 +184,14 @@ class LayerStore:
                     ErrorCode.LAYER_DIGEST_MISMATCH,
                     f"the bytes have {found.hex()[:16]}, announced was {header.sha256.hex()[:16]}",
                 )
-            self._name(part, path)
+            put_in_place(part, path)
             return path
 
     def adopt(self, header: coordinator_pb2.LayerHeader, path: Path) -> None:
         """Take in a layer file that the coordinator has built, in the layers' folder under any name."""
         self.begin(header)
         with self._lock:
-            self._name(path, self.path(header.sha256))
+            put_in_place(path, self.path(header.sha256))
 
     def building(self, site: str) -> Path:
         """Where the coordinator may build a site's layer before `adopt`."""
@@ -277,16 +277,6 @@ class LayerStore:
         self._writer.pop(sha256, None)
         self._part(sha256).unlink(missing_ok=True)
         self.path(sha256).unlink(missing_ok=True)
-
-    def _name(self, part: Path, path: Path) -> None:
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 class Upload:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
@@ -26,6 +24,7 @@ from mple.plan import ProviderSettings, RunPlan
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import ErrorCode, MpleError, Party, Role, TlsFiles, open_channel, own_party, verify_remote
 from mple.v1 import common_pb2, coordinator_pb2
+from mple.whole_files import write_whole
 from provider_node.feeding import Feeding
 from provider_node.key_changes import KeyDesk, KeyWatch
 from provider_node.predict import add_arguments, predict
@@ -221,7 +220,7 @@ class _Site:
                     ErrorCode.PLAN_HASH_MISMATCH,
                     f"plan {plan.sha256().hex()[:16]} differs from {before.sha256().hex()[:16]}, agreed on before",
                 )
-        _write_atomically(kept, plan.to_json())
+        write_whole(kept, plan.to_json())
         audit("local", "plan", "ok", run=plan.run_id, sha256=plan.sha256().hex())
         log(_LOGGER, logging.INFO, "plan", f"agreed on plan {plan.sha256().hex()[:16]}", plan=plan.sha256().hex())
         return plan
@@ -297,9 +296,3 @@ class _Site:
         self._line.say_goodbye(self._ledger.totals())
         log(_LOGGER, logging.INFO, "finished", "the run has finished")
         return ExitCode.DONE
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

@@ -7,13 +7,13 @@ node holds; and not to build a layer again that is released already, which other
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from mple.v1 import common_pb2
+from mple.whole_files import write_whole
 
 FILE_NAME = "run-keys.json"
 
@@ -106,12 +106,7 @@ class RunKeys:
     def _keep(self, notes: KeyNotes) -> None:
         if notes == self._notes:
             return
-        temporary = self._path.with_name(self._path.name + ".part")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(notes), indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._path)
+        write_whole(self._path, json.dumps(asdict(notes), indent=2).encode() + b"\n")
         self._notes = notes
 
 

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NODES = ("coordinator", "compute_node", "provider_node")
 LEVELS = (
-    ("exit_codes", "storage_faults", "v1"),
+    ("exit_codes", "storage_faults", "whole_files", "v1"),
     ("morph",),
     ("wire",),
     ("plan", "data", "model", "privacy"),

@@ -14,6 +14,7 @@ from mple.pki import (
     approve,
     create_authority,
     describe_request,
+    enter,
     install,
     install_list,
     renew,
@@ -94,16 +95,27 @@ def withdraw(
     directory: Annotated[Path, typer.Argument(help="The authority's folder.")],
     party: Annotated[str, typer.Option(help='All certificates of a party: "site/north".')] = "",
     serial: Annotated[list[str] | None, typer.Option(help="A serial number as 'list' prints it; repeat.")] = None,
+    certificate: Annotated[
+        list[Path] | None, typer.Option(help="A certificate that 'list' does not know, as a file; repeat.")
+    ] = None,
     reason: Annotated[str, typer.Option(help=f"One of: {', '.join(REASONS)}.")] = "unspecified",
     days: Annotated[int, typer.Option(help="Until the list should be replaced by a newer one.")] = 30,
 ) -> None:
-    """Revoke certificates and sign the list that every node needs."""
+    """Revoke certificates and sign the list that every node needs; for one revoked before, the list is signed anew."""
     authority = Authority(directory)
-    issued = authority.index().certificates
     serials = [_serial(text) for text in serial or ()]
-    serials += [one.serial for one in issued if party and one.identity.endswith(f"/{party}") and one.revoked_at is None]
+    serials += [enter(authority, path.read_bytes()) for path in certificate or ()]
+    if party:
+        serials += _of_party(authority, party)
+    if not serials:
+        raise typer.BadParameter("name what to revoke by --party, --serial or --certificate")
+    before = {one.serial for one in authority.index().certificates if one.revoked_at is not None}
     path = revoke(authority, serials, reason, days)
-    typer.echo(f"revoked {len(serials)}; give {path} to every node: mple pki install-crl TLSDIR ca.crl")
+    for one in authority.index().certificates:
+        if one.serial in serials:
+            typer.echo(f"{one.serial:040x}  {one.identity}  {one.state(datetime.now(UTC))}")
+    count = len(set(serials) - before)
+    typer.echo(f"revoked {count}; give {path} to every node: mple pki install-crl TLSDIR ca.crl")
 
 
 @app.command("install-crl")
@@ -124,8 +136,18 @@ def show(directory: Annotated[Path, typer.Argument(help="The authority's folder.
         typer.echo(f"{one.serial:040x}  {one.identity}  {one.state(now)}  {', '.join(one.hosts) or 'no hosts'}")
 
 
+def _of_party(authority: Authority, label: str) -> list[int]:
+    """Serial numbers of a party's certificates that have not ended."""
+    consortium, now = authority.consortium, datetime.now(UTC)
+    uri = Party.parse(f"mple://{consortium}/{label}").uri
+    found = [one.serial for one in authority.index().certificates if one.identity == uri and one.not_after > now]
+    if not found:
+        raise typer.BadParameter(f"{label} has no certificate that has not ended; see 'mple pki list'")
+    return found
+
+
 def _serial(text: str) -> int:
     try:
-        return int(text, 16)
+        return int(text.replace(":", ""), 16)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no serial number; copy one from 'mple pki list'") from None

@@ -9,7 +9,6 @@ Legend: B batch, F filters of the stem, H W size, C classes.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from mple.whole_files import put_in_place
 
 _STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 SMALLEST_PX, LARGEST_PX = 28, 224
@@ -125,10 +126,10 @@ def state_sha256(trunk: Vgg16Trunk) -> str:
 
 
 def save_trunk(trunk: Vgg16Trunk, path: Path, about: Mapping[str, str]) -> None:
-    """Write a trunk as safetensors, first beside, then renamed, with texts about it as metadata."""
+    """Write a trunk as safetensors, whole and on the disk, with texts about it as metadata."""
     temporary = path.with_name(path.name + ".part")
     save_file({name: t.contiguous() for name, t in trunk.state_dict().items()}, temporary, metadata=dict(about))
-    os.replace(temporary, path)
+    put_in_place(temporary, path)
 
 
 def load_trunk(trunk: Vgg16Trunk, path: Path) -> None:

@@ -224,13 +224,13 @@ class CoordinatorLine:
         """Tell the coordinator, once and as well as may be, that this party can't go on.
 
         Of what a restart mends it hears nothing, for the run must not end for that: a full disk, a party that could
-        not be reached, a node that was stopped.
+        not be reached, a node that was stopped, a certificate that was revoked.
         """
         if noted_storage_fault() is not None or storage_fault_of(fault) is not None:
             return
         if isinstance(fault, UnreachableError | StoppedError | grpc.RpcError):
             return
-        if isinstance(fault, MpleError) and fault.code is ErrorCode.GOING_DOWN:
+        if isinstance(fault, MpleError) and fault.code in (ErrorCode.GOING_DOWN, ErrorCode.CERTIFICATE_REVOKED):
             return
         code = fault.code.value if isinstance(fault, MpleError) else ErrorCode.INTERNAL.value
         audit("local", "failure_report", code, text=str(fault))

@@ -19,7 +19,7 @@ from mple.exit_codes import ExitCode
 from mple.node.coordinator_line import UnreachableError
 from mple.node.logs import log_to_file
 from mple.plan import read_settings
-from mple.rpc import MpleError
+from mple.rpc import ErrorCode, MpleError
 from mple.storage_faults import noted_storage_fault, storage_fault_of, storage_sentence, watch_storage
 
 S = TypeVar("S")
@@ -138,7 +138,8 @@ def _parser(program: str, verbs: Sequence[Verb[Any]]) -> argparse.ArgumentParser
 
 
 def _code_of(fault: Exception) -> ExitCode:
-    if isinstance(fault, UnreachableError):
+    revoked = isinstance(fault, MpleError) and fault.code is ErrorCode.CERTIFICATE_REVOKED
+    if revoked or isinstance(fault, UnreachableError):
         return ExitCode.UNREACHABLE
     if isinstance(fault, MpleError):
         return ExitCode.RUN_FAILED

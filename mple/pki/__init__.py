@@ -6,16 +6,14 @@ from mple.pki.authority import (
     approve,
     create_authority,
     describe_request,
-    install,
-    install_list,
-    renew,
+    enter,
     request,
     revoke,
-    throwaway,
 )
 from mple.pki.backup import Restored, back_up, restore
 from mple.pki.issued import REASONS, IssuedCertificate
 from mple.pki.key_records import KeyRecord
+from mple.pki.node_folder import install, install_list, renew, throwaway
 from mple.pki.seal import SealError, open_sealed, seal, verify_certificate
 from mple.pki.vault import PASSPHRASE_VARIABLE, Vault
 from mple.pki.vault_cipher import VaultError, read_passphrase
@@ -35,6 +33,7 @@ __all__ = [
     "back_up",
     "create_authority",
     "describe_request",
+    "enter",
     "install",
     "install_list",
     "open_sealed",

@@ -1,8 +1,8 @@
-"""The consortium's certificate authority and the way of a certificate: request, approve, install, renew, revoke.
+"""The consortium's certificate authority: a request is made, approved, and what was issued is revoked.
 
 Keys are EC P-256. A node's private key is made on its own machine and never leaves it: what travels is a signing
-request there and a certificate back. A certificate carries host names and addresses for TLS and, as a URI, the
-identity that the protocol goes by (RFC 5280, section 4.2.1.6).
+request there and a certificate back, which `mple.pki.node_folder` puts in place and renews. A certificate carries host
+names and addresses for TLS and, as a URI, the identity that the protocol goes by (RFC 5280, section 4.2.1.6).
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from mple.pki.issued import REASONS, IssuedCertificate, IssuedIndex, write_whole
-from mple.rpc import Party, Role, TlsError, TlsFiles, own_party
-from mple.rpc.revoked import REVOKED_LIST, RevokedList, read_revoked
+from mple.pki.issued import REASONS, IssuedCertificate, IssuedIndex
+from mple.rpc import Party, Role
+from mple.rpc.revoked import REVOKED_LIST
+from mple.rpc.tls import party_of_certificate
 from mple.rpc.tls_errors import UNSOUND
+from mple.whole_files import write_whole
 
 _BACKDATED = timedelta(minutes=5)
 CA_CERTIFICATE, CA_KEY = "ca.crt", "ca.key"
@@ -49,7 +50,7 @@ class Authority:
     @property
     def certificate_pem(self) -> bytes:
         """What every node needs."""
-        return _read(self.directory / CA_CERTIFICATE, "authority certificate")
+        return read_file(self.directory / CA_CERTIFICATE, "authority certificate")
 
     @property
     def consortium(self) -> str:
@@ -67,7 +68,7 @@ class Authority:
         Raises:
             PkiError: One is missing or no EC key.
         """
-        key = load_pem_private_key(_read(self.directory / CA_KEY, "authority key"), password=None)
+        key = load_pem_private_key(read_file(self.directory / CA_KEY, "authority key"), password=None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise PkiError(f"{self.directory / CA_KEY} is no EC key")
         return x509.load_pem_x509_certificate(self.certificate_pem), key
@@ -112,7 +113,7 @@ def create_authority(directory: Path, consortium: str, days: int = 3650) -> Auth
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, SHA256())
     )
-    _write_key(directory / CA_KEY, key)
+    write_key(directory / CA_KEY, key)
     (directory / CA_CERTIFICATE).write_bytes(certificate.public_bytes(Encoding.PEM))
     return Authority(directory)
 
@@ -130,17 +131,11 @@ def request(directory: Path, party: Party, hosts: Sequence[str]) -> bytes:
     """
     if (directory / NODE_KEY).exists():
         raise PkiError(f"{directory / NODE_KEY} already exists; a node's key is made once")
-    names = _names(party, hosts)
+    names = names_of(party, hosts)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
-    signing_request = (
-        x509.CertificateSigningRequestBuilder()
-        .subject_name(_subject(party))
-        .add_extension(names, critical=False)
-        .sign(key, SHA256())
-        .public_bytes(Encoding.PEM)
-    )
-    _write_key(directory / NODE_KEY, key)
+    signing_request = signed_request(key, subject_of(party), names)
+    write_key(directory / NODE_KEY, key)
     (directory / NODE_REQUEST).write_bytes(signing_request)
     return signing_request
 
@@ -168,8 +163,7 @@ def describe_request(request_pem: bytes) -> Request:
         party = Party.parse(uris[0])
     except ValueError as fault:
         raise PkiError(str(fault)) from None
-    addresses = [str(address) for address in names.get_values_for_type(x509.IPAddress)]
-    return Request(party, (*names.get_values_for_type(x509.DNSName), *addresses))
+    return Request(party, _hosts(names))
 
 
 def approve(authority: Authority, request_pem: bytes, days: int = 90) -> bytes:
@@ -188,7 +182,7 @@ def approve(authority: Authority, request_pem: bytes, days: int = 90) -> bytes:
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(_subject(asked.party))
+        .subject_name(subject_of(asked.party))
         .issuer_name(issuer.subject)
         .public_key(signing_request.public_key())
         .serial_number(x509.random_serial_number())
@@ -199,20 +193,30 @@ def approve(authority: Authority, request_pem: bytes, days: int = 90) -> bytes:
         .add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
         )
-        .add_extension(_names(asked.party, asked.hosts), critical=False)
+        .add_extension(names_of(asked.party, asked.hosts), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         .sign(key, SHA256())
     )
-    authority.index().add(
-        IssuedCertificate(
-            serial=certificate.serial_number,
-            identity=asked.party.uri,
-            hosts=asked.hosts,
-            not_before=certificate.not_valid_before_utc,
-            not_after=certificate.not_valid_after_utc,
-        )
-    )
+    authority.index().add(_record(certificate, asked.party, asked.hosts))  # before anybody can have it
     return certificate.public_bytes(Encoding.PEM)
+
+
+def enter(authority: Authority, certificate_pem: bytes) -> int:
+    """Enter a certificate that was issued before the authority kept an index, and return its serial number.
+
+    Raises:
+        PkiError: The authority has not signed it, or it bears no identity.
+    """
+    issuer, _ = authority.issuer()
+    try:
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+        certificate.verify_directly_issued_by(issuer)
+        party = party_of_certificate(certificate)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except UNSOUND as fault:
+        raise PkiError(f"this is no certificate of the authority: {str(fault) or 'it did not sign it'}") from None
+    authority.index().add(_record(certificate, party, _hosts(names)))
+    return certificate.serial_number
 
 
 def revoke(authority: Authority, serials: Sequence[int], reason: str = "unspecified", days: int = 30) -> Path:
@@ -233,7 +237,10 @@ def revoke(authority: Authority, serials: Sequence[int], reason: str = "unspecif
     unknown = set(serials) - {one.serial for one in index.certificates}
     if unknown or not serials:
         named = ", ".join(f"{serial:x}" for serial in sorted(unknown)) or "none"
-        raise PkiError(f"serial numbers {named} are not in the authority's index; see 'mple pki list'")
+        raise PkiError(
+            f"serial numbers {named} are not in the authority's index; see 'mple pki list', and enter a certificate "
+            "of before there was an index with --certificate"
+        )
     issuer, key = authority.issuer()
     index.revoke(serials, reason)
     path = authority.directory / REVOKED_LIST
@@ -241,106 +248,14 @@ def revoke(authority: Authority, serials: Sequence[int], reason: str = "unspecif
     return path
 
 
-def install_list(directory: Path, crl_pem: bytes) -> RevokedList:
-    """Put a list of revoked certificates into a node's TLS folder; a running node takes it up within a second.
-
-    Raises:
-        PkiError: It is not of the node's authority, is damaged, or older than the one that is there.
-    """
-    ca_pem = _read(directory / CA_CERTIFICATE, "authority certificate")
-    path = directory / REVOKED_LIST
-    try:
-        fresh = read_revoked(crl_pem, ca_pem)
-        held = read_revoked(path.read_bytes(), ca_pem) if path.exists() else RevokedList()
-    except TlsError as fault:
-        raise PkiError(str(fault)) from None
-    if fresh.number < held.number:
-        raise PkiError(f"list {fresh.number} is older than list {held.number} in {path}; fetch the newest one")
-    write_whole(path, crl_pem)
-    return fresh
+def signed_request(key: ec.EllipticCurvePrivateKey, subject: x509.Name, names: x509.SubjectAlternativeName) -> bytes:
+    """A signing request for a key, PEM."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject).add_extension(names, critical=False)
+    return builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
 
 
-def renew(directory: Path, *, new_key: bool = False) -> bytes:
-    """Make a signing request for a node that has a certificate: the same identity and hosts; returns it as PEM.
-
-    The key stays the same, so that envelopes which were sealed to it can still be opened, or is replaced by a new one
-    that waits as `node.key.new` for `install`.
-
-    Raises:
-        PkiError: The folder holds no certificate and key to renew.
-    """
-    held = _read(directory / NODE_CERTIFICATE, "certificate")
-    try:
-        certificate = x509.load_pem_x509_certificate(held)
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        key = load_pem_private_key(_read(directory / NODE_KEY, "key"), password=None)
-    except UNSOUND as fault:
-        raise PkiError(f"{directory / NODE_CERTIFICATE} can't be renewed: {fault}; request a new one") from None
-    waiting = directory / f"{NODE_KEY}.new"
-    waiting.unlink(missing_ok=True)
-    if new_key:
-        key = ec.generate_private_key(ec.SECP256R1())
-        _write_key(waiting, key)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise PkiError(f"{directory / NODE_KEY} is no EC key; renew with --new-key")
-    signing_request = (
-        x509.CertificateSigningRequestBuilder()
-        .subject_name(certificate.subject)
-        .add_extension(names, critical=False)
-        .sign(key, SHA256())
-        .public_bytes(Encoding.PEM)
-    )
-    (directory / NODE_REQUEST).write_bytes(signing_request)
-    return signing_request
-
-
-def install(directory: Path, certificate_pem: bytes, ca_pem: bytes) -> Party:
-    """Put a certificate and its authority beside the node's key, after checking that they belong together.
-
-    A key that `renew` has left waiting takes the place of the old one with its certificate. A running node goes on with
-    the old pair until both files are in place. If the machine fails between the two, installing again completes it.
-
-    Raises:
-        PkiError: They don't belong together; nothing is changed then.
-    """
-    waiting = directory / f"{NODE_KEY}.new"
-    if not (directory / NODE_KEY).exists() and not waiting.exists():
-        raise PkiError(f"no key in {directory}; start with 'mple pki request'")
-    fresh = {NODE_CERTIFICATE: certificate_pem, CA_CERTIFICATE: ca_pem}
-    for name, content in fresh.items():
-        (directory / f"{name}.new").write_bytes(content)
-    try:
-        certificate = x509.load_pem_x509_certificate(certificate_pem)
-        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(ca_pem))
-        new_key = waiting.exists() and _is_key_of(waiting, certificate)
-        files = TlsFiles(
-            directory / f"{CA_CERTIFICATE}.new",
-            directory / f"{NODE_CERTIFICATE}.new",
-            waiting if new_key else directory / NODE_KEY,
-        )
-        uris = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        role = Party.parse(uris.get_values_for_type(x509.UniformResourceIdentifier)[0]).role
-        party = own_party(files, role)
-    except (IndexError, *UNSOUND) as fault:
-        for name in fresh:
-            (directory / f"{name}.new").unlink()
-        raise PkiError(f"the certificate can't be installed: {str(fault) or 'the authority did not sign it'}") from None
-    for name in fresh:
-        os.replace(directory / f"{name}.new", directory / name)
-    if new_key:
-        os.replace(waiting, directory / NODE_KEY)
-    return party
-
-
-def throwaway(directory: Path, parties: Sequence[Party], hosts: Sequence[str], folders: Sequence[Path]) -> None:
-    """An authority for one simulation, and a certificate for each party in its folder."""
-    authority = create_authority(directory, parties[0].consortium, days=30)
-    for party, folder in zip(parties, folders, strict=True):
-        certificate = approve(authority, request(folder, party, hosts), days=30)
-        install(folder, certificate, authority.certificate_pem)
-
-
-def _subject(party: Party) -> x509.Name:
+def subject_of(party: Party) -> x509.Name:
+    """The subject of a party's request and certificate; for people, the protocol does not read it."""
     return x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, party.consortium),
@@ -349,7 +264,12 @@ def _subject(party: Party) -> x509.Name:
     )
 
 
-def _names(party: Party, hosts: Sequence[str]) -> x509.SubjectAlternativeName:
+def names_of(party: Party, hosts: Sequence[str]) -> x509.SubjectAlternativeName:
+    """A party's identity and hosts as a certificate bears them.
+
+    Raises:
+        PkiError: A host is malformed.
+    """
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(party.uri)]
     for host in dict.fromkeys(hosts):
         try:
@@ -359,6 +279,21 @@ def _names(party: Party, hosts: Sequence[str]) -> x509.SubjectAlternativeName:
                 raise PkiError(f"host {host!r} is neither a name nor an address") from None
             names.append(x509.DNSName(host))
     return x509.SubjectAlternativeName(names)
+
+
+def _hosts(names: x509.SubjectAlternativeName) -> tuple[str, ...]:
+    addresses = [str(address) for address in names.get_values_for_type(x509.IPAddress)]
+    return (*names.get_values_for_type(x509.DNSName), *addresses)
+
+
+def _record(certificate: x509.Certificate, party: Party, hosts: tuple[str, ...]) -> IssuedCertificate:
+    return IssuedCertificate(
+        serial=certificate.serial_number,
+        identity=party.uri,
+        hosts=hosts,
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+    )
 
 
 def _usage(*, authority: bool) -> x509.KeyUsage:
@@ -375,20 +310,20 @@ def _usage(*, authority: bool) -> x509.KeyUsage:
     )
 
 
-def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    """Write a new key that only its owner can read."""
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(pem)
 
 
-def _is_key_of(path: Path, certificate: x509.Certificate) -> bool:
-    key = load_pem_private_key(path.read_bytes(), password=None)
-    spki = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return key.public_key().public_bytes(*spki) == certificate.public_key().public_bytes(*spki)
+def read_file(path: Path, what: str, way_out: str = "make an authority with 'mple pki init'") -> bytes:
+    """The bytes of a file.
 
-
-def _read(path: Path, what: str) -> bytes:
+    Raises:
+        PkiError: There is none; the text says what to do.
+    """
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise PkiError(f"no {what} at {path}; make an authority with 'mple pki init'") from None
+        raise PkiError(f"no {what} at {path}; {way_out}") from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
+
+from mple.pki.vault_files import locked
+from mple.whole_files import write_whole
 
 _INDEX = "issued.json"
 REASONS = {
@@ -68,28 +70,27 @@ class IssuedIndex:
         self._path = folder / _INDEX
         self.certificates: tuple[IssuedCertificate, ...] = ()
         self.list_number = 0
-        if self._path.exists():
-            try:
-                raw = json.loads(self._path.read_text(encoding="utf-8"))
-                self.list_number = int(raw["list_number"])
-                self.certificates = tuple(_record(one) for one in raw["certificates"])
-            except (ValueError, KeyError, TypeError) as fault:
-                raise ValueError(f"{self._path} is damaged: {fault!r}; restore it from a backup") from None
+        self._read()
 
     def add(self, certificate: IssuedCertificate) -> None:
-        """Enter a new certificate."""
-        self._write((*self.certificates, certificate), self.list_number)
+        """Enter a certificate; one that is there stays as it is."""
+        with locked(self._path.parent):
+            self._read()
+            if all(one.serial != certificate.serial for one in self.certificates):
+                self._write((*self.certificates, certificate), self.list_number)
 
     def revoke(self, serials: Sequence[int], reason: str) -> int:
         """Mark certificates as revoked and return the number of the list that says so."""
         now = datetime.now(UTC).replace(microsecond=0)
-        marked = tuple(
-            dataclasses.replace(one, revoked_at=now, reason=reason)
-            if one.serial in serials and one.revoked_at is None
-            else one
-            for one in self.certificates
-        )
-        self._write(marked, self.list_number + 1)
+        with locked(self._path.parent):
+            self._read()
+            marked = tuple(
+                dataclasses.replace(one, revoked_at=now, reason=reason)
+                if one.serial in serials and one.revoked_at is None
+                else one
+                for one in self.certificates
+            )
+            self._write(marked, self.list_number + 1)
         return self.list_number
 
     def signed_list(self, authority: x509.Certificate, key: ec.EllipticCurvePrivateKey, days: int) -> bytes:
@@ -114,6 +115,15 @@ class IssuedIndex:
                 )
         return builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
 
+    def _read(self) -> None:
+        if self._path.exists():
+            try:
+                raw = json.loads(self._path.read_text(encoding="utf-8"))
+                self.list_number = int(raw["list_number"])
+                self.certificates = tuple(_record(one) for one in raw["certificates"])
+            except (ValueError, KeyError, TypeError) as fault:
+                raise ValueError(f"{self._path} is damaged: {fault!r}; restore it from a backup") from None
+
     def _write(self, certificates: tuple[IssuedCertificate, ...], list_number: int) -> None:
         content = {
             "list_number": list_number,
@@ -124,16 +134,6 @@ class IssuedIndex:
         }
         write_whole(self._path, json.dumps(content, indent=2).encode() + b"\n")
         self.certificates, self.list_number = certificates, list_number
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside and rename it, so that there is the old one or the new one."""
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _record(raw: dict[str, object]) -> IssuedCertificate:

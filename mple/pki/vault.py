@@ -15,8 +15,9 @@ from pathlib import Path
 from mple.morph import MorphKey
 from mple.pki.key_records import KeyRecord, KeyRecords
 from mple.pki.vault_cipher import PassphraseCipher, VaultError, read_passphrase, refuse_open
-from mple.pki.vault_files import fsync_folder, locked, overwrite, write_private
+from mple.pki.vault_files import locked, overwrite, write_private
 from mple.plan import ProviderSettings
+from mple.whole_files import fsync_folder
 
 PASSPHRASE_VARIABLE = "MPLE_VAULT_PASSPHRASE"  # noqa: S105
 _SECRET_BYTES = 32

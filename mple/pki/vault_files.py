@@ -9,18 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mple.whole_files import fsync_folder, write_whole
+
 
 def write_private(path: Path, content: bytes) -> None:
     """Write a file of mode 0600, first beside, on the disk when this returns."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.unlink(missing_ok=True)
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    fsync_folder(path.parent)
+    write_whole(path, content, mode=0o600)
 
 
 def overwrite(path: Path) -> None:
@@ -31,15 +25,6 @@ def overwrite(path: Path) -> None:
         os.fsync(file.fileno())
     path.unlink()
     fsync_folder(path.parent)
-
-
-def fsync_folder(folder: Path) -> None:
-    """Have names that were made or removed on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

@@ -86,6 +86,8 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
         revoked = self._revoked.now().entries
         with self._lock:
             cut = [context for context, serial in self._contexts.items() if serial in revoked]
+            for context in cut:
+                del self._contexts[context]  # once: a call may take its time to end
         for context in cut:
             audit(_named(context), "call_cut", ErrorCode.CERTIFICATE_REVOKED)
             context.cancel()
@@ -111,7 +113,7 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
             yield
         finally:
             with self._lock:
-                del self._contexts[context]
+                self._contexts.pop(context, None)
                 self._open[caller] -= 1
                 if not self._open[caller]:
                     del self._open[caller]

@@ -16,7 +16,8 @@ def open_channel(address: str, tls: TlsFiles, remote: Party, ledger: Ledger) -> 
     """A channel to a party whose certificate `verify_remote` has checked.
 
     gRPC verifies chain and host name at each connection; the caller's ledger gets every message under the remote's
-    label. A renewed certificate is used for new calls without a restart.
+    label. A renewed certificate is used for new calls without a restart, and calls to a party whose certificate is
+    revoked are broken off.
     """
 
     def dial(files: TlsFiles) -> grpc.Channel:
@@ -27,7 +28,7 @@ def open_channel(address: str, tls: TlsFiles, remote: Party, ledger: Ledger) -> 
         )
         return grpc.secure_channel(address, credentials, options=_options())
 
-    return MeteredChannel(RenewedChannel(tls, dial), ledger, remote.label)
+    return MeteredChannel(RenewedChannel(address, tls, remote, dial), ledger, remote.label)
 
 
 def _options() -> tuple[tuple[str, int], ...]:

@@ -111,8 +111,12 @@ class MeteredChannel(grpc.Channel):
         return _Metered(self, "stream_stream", method, *a, **k)
 
     def current(self) -> grpc.Channel:
-        """The channel for a new call."""
+        """gRPC's own channel, whose messages are in no ledger."""
         return self._channel.current()
+
+    def call(self, begin: Callable[[grpc.Channel], Any], *, stays_open: bool) -> Any:
+        """Make a call; see `RenewedChannel.call`."""
+        return self._channel.call(begin, stays_open=stays_open)
 
     def new_call(self, method: str) -> tuple[str, CallMeter]:
         """An id and a meter for one call."""
@@ -154,23 +158,24 @@ class _Metered:
         self._serializer, self._deserializer = request_serializer, response_deserializer
 
     def __call__(self, request: Any, *a: Any, metadata: Any = None, **k: Any) -> Any:
-        inner, metadata = self._begin(metadata)
-        return inner(request, *a, metadata=metadata, **k)
+        stays_open = self._shape.endswith("_stream")
+        return self._made(lambda inner, named: inner(request, *a, metadata=named, **k), metadata, stays_open)
 
     def with_call(self, request: Any, *a: Any, metadata: Any = None, **k: Any) -> Any:
-        inner, metadata = self._begin(metadata)
-        return inner.with_call(request, *a, metadata=metadata, **k)
+        return self._made(lambda inner, named: inner.with_call(request, *a, metadata=named, **k), metadata, False)
 
     def future(self, request: Any, *a: Any, metadata: Any = None, **k: Any) -> Any:
-        inner, metadata = self._begin(metadata)
-        return inner.future(request, *a, metadata=metadata, **k)
+        return self._made(lambda inner, named: inner.future(request, *a, metadata=named, **k), metadata, True)
 
-    def _begin(self, metadata: Any) -> tuple[Any, tuple[tuple[str, str], ...]]:
+    def _made(self, make: Callable[[Any, Any], Any], metadata: Any, stays_open: bool) -> Any:
         call_id, meter = self._channel.new_call(self._method)
-        inner = getattr(self._channel.current(), self._shape)(
-            self._method, meter.serializer(self._serializer), meter.deserializer(self._deserializer), **self._options
-        )
-        return inner, (*(metadata or ()), (CALL_KEY, call_id))
+        read, write = meter.deserializer(self._deserializer), meter.serializer(self._serializer)
+        named = (*(metadata or ()), (CALL_KEY, call_id))
+
+        def begin(channel: grpc.Channel) -> Any:
+            return make(getattr(channel, self._shape)(self._method, write, read, **self._options), named)
+
+        return self._channel.call(begin, stays_open=stays_open)
 
 
 class MeteringInterceptor(grpc.ServerInterceptor):

@@ -1,7 +1,10 @@
-"""A channel that takes renewed certificates without a restart.
+"""A channel that takes renewed certificates without a restart, and leaves a server whose certificate was revoked.
 
 gRPC reads a channel's certificate once. So each new call looks whether the files have changed; if so, a new channel is
-opened for it and all calls to come; calls that are open stay on the old one.
+opened for it and all calls to come; calls that are open stay on the old one, which is closed after the last of them.
+
+gRPC knows no lists of revoked certificates either, and does not tell whose certificate a server has shown. So whenever
+the list changes, a handshake of our own looks.
 """
 
 from __future__ import annotations
@@ -9,58 +12,168 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import grpc
 
-from mple.rpc.revoked import stamp_of
+from mple.audit import audit
+from mple.rpc.errors import ErrorCode
+from mple.rpc.identity import Party
+from mple.rpc.revoked import FreshList, revoked_beside, stamp_of
+from mple.rpc.tls import checked_party, probe
 from mple.rpc.tls_files import TlsFiles
+from mple.storage_faults import note_storage_fault
 
 _LOGGER = logging.getLogger("mple.rpc")
+_LOOK_EVERY_S = 1.0
+
+
+class RevokedServerError(grpc.RpcError):
+    """The party's certificate was revoked: no call is made, and open ones were broken off."""
+
+
+@dataclass(slots=True)
+class Line:
+    """One of gRPC's channels, and how many calls are open on it."""
+
+    channel: grpc.Channel
+    calls: int = 0
 
 
 class RenewedChannel:
-    """The newest channel to one address."""
+    """The newest channel to one party."""
 
-    def __init__(self, tls: TlsFiles, dial: Callable[[TlsFiles], grpc.Channel]) -> None:
+    def __init__(self, address: str, tls: TlsFiles, remote: Party, dial: Callable[[TlsFiles], grpc.Channel]) -> None:
         """Open a channel.
 
         Args:
+            address: Where the party is.
             tls: Files of this node's certificate.
-            dial: Opens a channel with their present contents.
+            remote: The party.
+            dial: Opens a channel with the files' present contents.
         """
-        self._tls, self._dial = tls, dial
+        self._address, self._tls, self._remote, self._dial = address, tls, remote, dial
+        self._revoked: FreshList = revoked_beside(tls.ca)
+        self._looked_with = 0
+        self._refused: str | None = None
         self._lock = threading.Lock()
-        self._stamp = self._now()
-        self._channel = dial(tls)
-        self._old: list[grpc.Channel] = []
-        self._closed = False
+        self._stamp = self._rejected = self._now()
+        self._line = Line(dial(tls))
+        self._old: list[Line] = []
+        self._closed = threading.Event()
+        threading.Thread(target=self._watch, name="channel", daemon=True).start()
+
+    def call(self, begin: Callable[[grpc.Channel], Any], *, stays_open: bool) -> Any:
+        """What `begin` returns when it makes a call on the newest channel.
+
+        Args:
+            begin: Makes the call.
+            stays_open: The call goes on after `begin` has returned it, until it says that it is over.
+
+        Raises:
+            RevokedServerError: The party's certificate was revoked.
+        """
+        line = self._take()
+        over = False
+        try:
+            made = begin(line.channel)
+            over = not stays_open or not made.add_callback(lambda: self._leave(line))
+        except BaseException:
+            over = True
+            raise
+        finally:
+            if over:
+                self._leave(line)
+        return made
 
     def current(self) -> grpc.Channel:
-        """A channel with the certificate that lies in the files now.
-
-        While a renewal is half done, the files don't belong together, the channel of before is used on.
-        """
+        """The channel that the next call is made on."""
         with self._lock:
-            stamp = self._now()
-            if stamp != self._stamp and not self._closed:
-                try:
-                    fresh = self._dial(self._tls)
-                except (OSError, ValueError) as fault:
-                    _LOGGER.warning("renewed certificate not used yet: %s", fault)
-                    return self._channel
-                _LOGGER.info("certificate %s was renewed; new calls use it", self._tls.certificate)
-                self._stamp = stamp
-                self._old.append(self._channel)  # its open calls go on; it is closed with this one
-                self._channel = fresh
-            return self._channel
+            self._renew()
+            return self._line.channel
 
     def close(self) -> None:
         """Break off open calls and all connections; a second call does nothing."""
+        self._closed.set()
         with self._lock:
-            self._closed = True
-            for channel in (*self._old, self._channel):
-                channel.close()
-            self._old.clear()
+            old, self._old = self._old, []
+        for line in (*old, self._line):
+            line.channel.close()
+
+    def _take(self) -> Line:
+        with self._lock:
+            if self._refused is not None:
+                raise RevokedServerError(self._refused)
+            self._renew()
+            self._line.calls += 1
+            return self._line
+
+    def _leave(self, line: Line) -> None:
+        with self._lock:
+            line.calls -= 1
+
+    def _renew(self) -> None:
+        """Open a channel with the certificate that lies in the files now.
+
+        While a renewal is half done, the files don't belong together, the channel of before is used on.
+        """
+        stamp = self._now()
+        if stamp == self._stamp or self._closed.is_set():
+            return
+        try:
+            checked_party(self._tls)
+            fresh = self._dial(self._tls)
+        except (OSError, ValueError) as fault:
+            if stamp != self._rejected:
+                _LOGGER.warning("renewed certificate not used yet: %s", fault)
+            self._rejected = stamp
+            return
+        _LOGGER.info("certificate %s was renewed; new calls use it", self._tls.certificate)
+        self._replace(fresh, stamp)
+
+    def _replace(self, fresh: grpc.Channel, stamp: tuple[tuple[int, int, int] | None, ...]) -> None:
+        self._old.append(self._line)
+        self._line, self._stamp = Line(fresh), stamp
+
+    def _watch(self) -> None:
+        while not self._closed.wait(_LOOK_EVERY_S):
+            try:
+                self._close_old()
+                self._look_at_server()
+            except OSError as fault:  # the audit's disk: it ends the node
+                note_storage_fault(fault)
+
+    def _close_old(self) -> None:
+        with self._lock:
+            idle = [line for line in self._old if line.calls == 0]
+            self._old = [line for line in self._old if line.calls]
+        for line in idle:
+            line.channel.close()
+
+    def _look_at_server(self) -> None:
+        number = self._revoked.now().number
+        if number == self._looked_with and self._refused is None:
+            return
+        seen = probe(self._address, self._tls)
+        if seen.away or self._closed.is_set():
+            return  # at the next look
+        self._looked_with = number
+        if not seen.revoked:
+            self._refused = None
+        elif self._refused is None:
+            self._refuse(seen.fault or "")
+
+    def _refuse(self, why: str) -> None:
+        _LOGGER.error("%s; calls to %s are broken off", why, self._remote.label)
+        with self._lock:
+            self._refused = why
+            self._replace(self._dial(self._tls), self._now())
+            broken, self._old = self._old, []
+            calls = sum(line.calls for line in broken)
+        for line in broken:
+            line.channel.close()
+        audit(self._remote.label, "server_left", ErrorCode.CERTIFICATE_REVOKED, calls=calls)
 
     def _now(self) -> tuple[tuple[int, int, int] | None, ...]:
         return stamp_of(self._tls.ca, self._tls.certificate, self._tls.key)

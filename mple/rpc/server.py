@@ -13,7 +13,7 @@ from mple.meter import Ledger
 from mple.rpc.admission import CALLS_PER_CALLER, AdmissionInterceptor
 from mple.rpc.metering import MeteringInterceptor
 from mple.rpc.pace import MESSAGE_IDLE_S
-from mple.rpc.revoked import revoked_beside
+from mple.rpc.revoked import revoked_beside, stamp_of
 from mple.rpc.settings import SERVING_OPTIONS
 from mple.rpc.tls import split_address
 from mple.rpc.tls_files import TlsFiles
@@ -111,8 +111,8 @@ def build_server(
 
 
 def _reloading(tls: TlsFiles) -> grpc.ServerCredentials:
-    def stamp() -> tuple[int, ...]:
-        return tuple(path.stat().st_mtime_ns for path in (tls.ca, tls.certificate, tls.key))
+    def stamp() -> tuple[tuple[int, int, int] | None, ...]:
+        return stamp_of(tls.ca, tls.certificate, tls.key)
 
     def configuration() -> grpc.ServerCertificateConfiguration:
         return grpc.ssl_server_certificate_configuration(

@@ -6,6 +6,8 @@ before the first call and whenever a party stays away.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import ssl
 import stat
@@ -18,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from mple.rpc.identity import Party, Role
-from mple.rpc.revoked import revoked_beside
+from mple.rpc.revoked import RevokedList, revoked_beside
 from mple.rpc.tls_errors import UNSOUND, AwayError, TlsError
 from mple.rpc.tls_files import TlsFiles
 
@@ -34,15 +36,34 @@ class Probed:
     party: Party | None
     fault: str | None
     away: bool
+    revoked: bool = False
+    """The fault is that the authority has revoked the party's certificate."""
 
 
 def own_party(files: TlsFiles, role: Role) -> Party:
     """Check a node's own files and return who they make it.
 
     Raises:
-        TlsError: A file is missing or unreadable, the key is open to others or not the certificate's, the certificate
-            is out of date, not signed by the authority, without identity, or of another role.
+        TlsError: As `checked_party`, or they are of another role.
     """
+    party = checked_party(files)
+    if party.role is not role:
+        raise TlsError(f"certificate {files.certificate} is of {party.label}; this node needs one of role {role}")
+    return party
+
+
+def checked_party(files: TlsFiles, revoked: RevokedList | None = None) -> Party:
+    """Check a node's own files and return who they make it; completes an installation that was cut short.
+
+    Args:
+        files: The files.
+        revoked: What to hold against the certificate; the list beside the authority's by default.
+
+    Raises:
+        TlsError: A file is missing or unreadable, the key is open to others or not the certificate's, the certificate
+            is out of date, revoked, not signed by the authority, or without identity.
+    """
+    _complete_installation(files)
     for what, path in (("authority", files.ca), ("certificate", files.certificate), ("key", files.key)):
         if not path.is_file():
             raise TlsError(f"no {what} file at {path}; make one with 'mple pki request', approve and install it")
@@ -52,10 +73,8 @@ def own_party(files: TlsFiles, role: Role) -> Party:
     try:
         authority = x509.load_pem_x509_certificate(files.ca.read_bytes())
         certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
-        key = load_pem_private_key(files.key.read_bytes(), password=None)
-        spki = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        ours = key.public_key().public_bytes(*spki) == certificate.public_key().public_bytes(*spki)
-    except UNSOUND as fault:
+        ours = is_key_of(files.key, certificate)
+    except (OSError, *UNSOUND) as fault:
         raise TlsError(f"the certificates beside {files.certificate} can't be read: {fault}") from None
     if not ours:
         raise TlsError(f"key {files.key} is not the key of certificate {files.certificate}; install the right pair")
@@ -70,15 +89,22 @@ def own_party(files: TlsFiles, role: Role) -> Party:
             f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; renew it with 'mple pki renew', or set "
             "this machine's clock"
         )
-    revoked = revoked_beside(files.ca).now().entries.get(certificate.serial_number)
-    if revoked is not None:
-        raise TlsError(
-            f"certificate {files.certificate} was {revoked}; request another with 'mple pki renew --new-key'"
-        )
-    party = party_of_certificate(certificate)
-    if party.role is not role:
-        raise TlsError(f"certificate {files.certificate} is of {party.label}; this node needs one of role {role}")
-    return party
+    entry = (revoked_beside(files.ca).now() if revoked is None else revoked).entries.get(certificate.serial_number)
+    if entry is not None:
+        raise TlsError(f"certificate {files.certificate} was {entry}; request another with 'mple pki renew --new-key'")
+    return party_of_certificate(certificate)
+
+
+def is_key_of(key: Path, certificate: x509.Certificate) -> bool:
+    """Whether a private key file holds the key of a certificate.
+
+    Raises:
+        OSError: The file can't be read.
+        ValueError, TypeError: It holds no key.
+    """
+    spki = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    public = load_pem_private_key(key.read_bytes(), password=None).public_key()
+    return public.public_bytes(*spki) == certificate.public_key().public_bytes(*spki)
 
 
 def party_of_certificate(certificate: x509.Certificate) -> Party:
@@ -134,6 +160,7 @@ def verify_remote(address: str, files: TlsFiles, role: Role, timeout_s: float = 
 def probe(address: str, files: TlsFiles, timeout_s: float = 5.0) -> Probed:
     """Try a TLS handshake as gRPC would and say in one sentence what is wrong with it."""
     host, port = split_address(address)
+    _complete_installation(files)
     try:
         # With a file given, the system's authorities are not loaded.
         context = ssl.create_default_context(cafile=str(files.ca))
@@ -147,6 +174,31 @@ def probe(address: str, files: TlsFiles, timeout_s: float = 5.0) -> Probed:
         if seen is not None:
             return seen
     return Probed(None, _hung_up(address, files), False)
+
+
+def _complete_installation(files: TlsFiles) -> None:
+    """Give the last names to what `install` left beside when it was cut short, if only so the files fit together.
+
+    It changes the key's name first, then the certificate's, then the authority's.
+    """
+    beside = [path.with_name(f"{path.name}.new") for path in (files.certificate, files.ca)]
+    if not any(path.exists() for path in beside) or _fit(files.certificate, files.ca, files.key):
+        return
+    placed = (files.certificate, files.ca)
+    certificate, ca = (new if new.exists() else path for new, path in zip(beside, placed, strict=True))
+    if _fit(certificate, ca, files.key):
+        for new, path in zip(beside, placed, strict=True):
+            with contextlib.suppress(FileNotFoundError):  # `install` itself goes on
+                os.replace(new, path)
+
+
+def _fit(certificate: Path, ca: Path, key: Path) -> bool:
+    try:
+        shown = x509.load_pem_x509_certificate(certificate.read_bytes())
+        shown.verify_directly_issued_by(x509.load_pem_x509_certificate(ca.read_bytes()))
+        return is_key_of(key, shown)
+    except (OSError, *UNSOUND):
+        return False
 
 
 def _look(address: str, host: str, port: int, context: ssl.SSLContext, timeout_s: float, ca: Path) -> Probed | None:
@@ -182,7 +234,8 @@ def _look(address: str, host: str, port: int, context: ssl.SSLContext, timeout_s
         certificate = x509.load_der_x509_certificate(der or b"")
         revoked = revoked_beside(ca).now().entries.get(certificate.serial_number)
         if revoked is not None:
-            return Probed(None, f"the certificate of {address} was {revoked}: it needs another one", False)
+            text = f"the certificate of {address} was {revoked}: it needs another one"
+            return Probed(None, text, False, revoked=True)
         return Probed(party_of_certificate(certificate), None, False)
     except UNSOUND as fault:
         return Probed(None, f"{address}: {fault}", False)

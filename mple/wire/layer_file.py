@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mple.morph import AugmentedLayer, ImageShape, MorphScheme, expected_weight_shape
+from mple.whole_files import put_in_place
 
 _TENSOR = "augmented.weight"
 
@@ -30,7 +30,7 @@ def write_layer(layer: AugmentedLayer, path: Path) -> None:
     temporary = path.with_name(path.name + ".part")
     try:
         save_file({_TENSOR: layer.weight.contiguous()}, temporary, metadata=metadata)
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
     except SafetensorError as fault:
         raise OSError(f"{path} can't be written: {fault}") from fault
     finally:

@@ -102,6 +102,7 @@ def test_a_body_says_how_it_ended(config: Path, code: ExitCode) -> None:
         (MpleError(ErrorCode.RUN_FAILED, "site/south: no disk"), ExitCode.RUN_FAILED),
         (MpleError(ErrorCode.UNKNOWN_SITE), ExitCode.RUN_FAILED),
         (UnreachableError("gave up on 127.0.0.1:7400"), ExitCode.UNREACHABLE),
+        (MpleError(ErrorCode.CERTIFICATE_REVOKED, "it was revoked on 2026-11-24"), ExitCode.UNREACHABLE),
         (OSError("the ledger can't be written: disk full"), ExitCode.INTERNAL),
         (grpc.RpcError("stray"), ExitCode.INTERNAL),
         (RuntimeError("a fault of ours"), ExitCode.INTERNAL),

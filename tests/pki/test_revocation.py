@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
-from mple.pki import Authority, PkiError, approve, create_authority, install, install_list, renew, request, revoke
+from mple.pki import (
+    Authority,
+    PkiError,
+    approve,
+    create_authority,
+    enter,
+    install,
+    install_list,
+    renew,
+    request,
+    revoke,
+)
 from mple.rpc import Party, Role, TlsFiles, own_party
 from mple.rpc.revoked import read_revoked
 
@@ -55,6 +69,34 @@ def test_the_list_names_the_revoked_and_grows(office: Authority, tmp_path: Path)
     assert not second.overdue
 
 
+def test_a_certificate_of_before_there_was_an_index_can_be_revoked(office: Authority, tmp_path: Path) -> None:
+    serial = issued(office, tmp_path / "north")
+    (office.directory / "issued.json").unlink()
+    pem = (tmp_path / "north" / "node.crt").read_bytes()
+    assert [enter(office, pem), enter(office, pem)] == [serial, serial]
+    (one,) = office.index().certificates
+    assert (one.identity, one.hosts) == (NORTH.uri, ("127.0.0.1",))
+    assert list(read_revoked(revoke(office, [serial]).read_bytes(), office.certificate_pem).entries) == [serial]
+
+
+def test_only_what_the_authority_signed_is_entered(office: Authority, tmp_path: Path) -> None:
+    other = create_authority(tmp_path / "other", "heart")
+    issued(other, tmp_path / "stranger")
+    for pem in ((tmp_path / "stranger" / "node.crt").read_bytes(), b"rubbish", office.certificate_pem):
+        with pytest.raises(PkiError, match="this is no certificate of the authority"):
+            enter(office, pem)
+    assert office.index().certificates == ()
+
+
+def test_approvals_side_by_side_are_all_listed(office: Authority, tmp_path: Path) -> None:
+    asked = request(tmp_path / "north", NORTH, [])
+    with ThreadPoolExecutor(4) as side_by_side:
+        made = set(side_by_side.map(lambda _: approve(office, asked), range(40)))
+    listed = {one.serial for one in office.index().certificates}
+    assert listed == {x509.load_pem_x509_certificate(pem).serial_number for pem in made}
+    assert len(listed) == 40
+
+
 @pytest.mark.parametrize("serials", [[4711], []])
 def test_what_was_not_issued_can_not_be_revoked(office: Authority, serials: list[int]) -> None:
     with pytest.raises(PkiError, match="not in the authority's index; see 'mple pki list'"):
@@ -75,6 +117,34 @@ def test_a_node_takes_newer_lists_only(office: Authority, tmp_path: Path) -> Non
     with pytest.raises(PkiError, match="list 1 is older than list 2"):
         install_list(tmp_path / "north", older)
     assert read_revoked((tmp_path / "north" / "ca.crl").read_bytes(), office.certificate_pem).number == 2
+
+
+def test_a_damaged_list_can_be_replaced(office: Authority, tmp_path: Path) -> None:
+    content = revoke(office, [issued(office, tmp_path / "north")]).read_bytes()
+    (tmp_path / "north" / "ca.crl").write_bytes(content[:-60])
+    assert install_list(tmp_path / "north", content).number == 1
+
+
+def test_another_authoritys_list_goes_when_the_node_changes_to_a_new_one(office: Authority, tmp_path: Path) -> None:
+    folder = tmp_path / "north"
+    issued(office, folder)
+    install_list(folder, revoke(office, [issued(office, tmp_path / "south")]).read_bytes())
+    successor = create_authority(tmp_path / "successor", "heart")
+    install(folder, approve(successor, (folder / "node.csr").read_bytes()), successor.certificate_pem)
+    assert not (folder / "ca.crl").exists()
+    assert own_party(TlsFiles.in_directory(folder), Role.SITE) == NORTH
+
+
+def test_a_revoked_certificate_is_not_installed(office: Authority, tmp_path: Path) -> None:
+    folder = tmp_path / "north"
+    issued(office, folder)
+    fresh = approve(office, renew(folder))
+    serial = x509.load_pem_x509_certificate(fresh).serial_number
+    install_list(folder, revoke(office, [serial], "superseded").read_bytes())
+    held = (folder / "node.crt").read_bytes()
+    with pytest.raises(PkiError, match=r"was revoked on .* \(superseded\)"):
+        install(folder, fresh, office.certificate_pem)
+    assert (folder / "node.crt").read_bytes() == held
 
 
 def test_foreign_and_damaged_lists_are_refused(office: Authority, tmp_path: Path) -> None:
@@ -110,12 +180,35 @@ def test_renewal_keeps_identity_and_hosts(office: Authority, tmp_path: Path, new
     assert (kept.serial, kept.hosts, kept.identity) == (before, renewed.hosts, renewed.identity)
 
 
-def test_an_interrupted_installation_of_a_new_key_is_completed_by_the_next(office: Authority, tmp_path: Path) -> None:
+@pytest.mark.parametrize("new_key", [False, True])
+@pytest.mark.parametrize("whole", range(4))
+def test_an_installation_that_is_cut_short_leaves_a_working_pair(
+    office: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: int, new_key: bool
+) -> None:
+    """The program is killed before its renaming number `whole`; files and authority are all new."""
     folder = tmp_path / "north"
-    issued(office, folder)
-    fresh = approve(office, renew(folder, new_key=True))
-    (folder / "node.crt").write_bytes(fresh)  # as far as it came
-    assert install(folder, fresh, office.certificate_pem) == NORTH
+    old = issued(office, folder)
+    successor = create_authority(tmp_path / "successor", "heart")
+    fresh = approve(successor, renew(folder, new_key=new_key))
+    real = os.replace
+    done: list[str] = []
+
+    def replace(source: Path, target: Path) -> None:
+        if target.name in ("node.key", "node.crt", "ca.crt"):
+            if len(done) == whole:
+                raise KeyboardInterrupt
+            done.append(target.name)
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with contextlib.suppress(KeyboardInterrupt):
+        install(folder, fresh, successor.certificate_pem)
+    monkeypatch.undo()
+    assert own_party(TlsFiles.in_directory(folder), Role.SITE) == NORTH
+    held = x509.load_pem_x509_certificate((folder / "node.crt").read_bytes()).serial_number
+    assert (held == old) is (whole == 0)
+    assert install(folder, fresh, successor.certificate_pem) == NORTH, "and again it can be completed by hand"
+    assert {path.name for path in folder.iterdir()} == {"ca.crt", "node.crt", "node.csr", "node.key"}
 
 
 def test_the_old_certificate_can_be_put_back_while_a_new_key_waits(office: Authority, tmp_path: Path) -> None:

@@ -1,0 +1,51 @@
+"""Files are there whole or not at all."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mple.whole_files import put_in_place, write_whole
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from mple.whole_files import write_whole
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+try:
+    write_whole(Path(sys.argv[1]), bytes(10_000))
+except OSError as fault:
+    print("refused")
+"""
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_a_new_content_takes_the_place_of_the_old(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "file"
+    (tmp_path / "file.part").write_bytes(b"left by a process that died")
+    for content in (b"one", b"two"):
+        write_whole(path, content, mode=mode)
+        assert path.read_bytes() == content
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_the_old_content_and_nothing_beside(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_whole(path, b"old")
+    ended = subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr) == ("refused\n", "")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_written_beside_gets_its_name(tmp_path: Path) -> None:
+    part, path = tmp_path / "file.part", tmp_path / "file"
+    part.write_bytes(b"content")
+    put_in_place(part, path)
+    assert path.read_bytes() == b"content"
+    assert not part.exists()
