@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 DEMO ?= runs/demo
 MESSAGES ?= 100000
 SEED ?= 1
+BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
 # The tests share two cores with the processes that they start: torch must not spin on both in each of them.
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: setup demo test test-all check bench soak fuzz protos clean
+.PHONY: setup browser demo test test-all check bench soak fuzz protos clean
 
 setup: $(VENV)/.ready
 
@@ -18,16 +19,24 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
+# For the tests of the report's pages: a Chromium that is there, or else Debian's, or else a word about it.
+browser:
+	@for name in $(BROWSERS); do command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq >/dev/null && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; \
+	then echo "installed chromium for the tests of the report's pages"; \
+	else echo "no Chromium or Chrome on the path: the tests of the report's pages are skipped until you install one"; fi
+
 # Three hospitals, a coordinator and a compute node as five processes, on real CIFAR-10 pictures.
 demo: setup
 	$(BIN)/mple data fetch cifar10
 	rm -rf $(DEMO)
 	$(BIN)/mple simulate examples/demo.toml --out $(DEMO)
 
-test: setup
+test: setup browser
 	$(TEST_ENV) $(BIN)/python -m pytest -m 'not slow'
 
-test-all: setup
+test-all: setup browser
 	$(TEST_ENV) $(BIN)/python -m pytest
 
 check: setup
@@ -35,8 +44,12 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# All benchmarks but the soak, one after the other: hours. One of them: make bench-wire.
 bench: setup
-	$(BIN)/python -m benchmarks.layers
+	for name in $$($(BIN)/mple bench); do [ $$name = soak ] || $(BIN)/mple bench $$name || exit 1; done
+
+bench-%: setup
+	$(BIN)/mple bench $*
 
 # Mutated messages over every call, to all three parties: about ten minutes for 100,000.
 fuzz: setup

@@ -1,11 +1,19 @@
-"""How long a training step takes with each kind of augmented layer, beside the plain network.
+"""What each kind of augmented layer costs beside the plain network: a training step, setting it up, memory.
 
-    python -m benchmarks.layers [--preset NAME ...] [--rounds 8] [--batch 128] [--out docs/benchmarks]
+    python -m benchmarks.layers [--preset NAME ...] [--rounds 8] [--batch 128] [--sites 1 3 32] [--processor-time]
+                                [--out docs/benchmarks]
 
-Within a round plain and morphed steps alternate (A B A B ...), so that a machine that speeds up or slows down does
-so for both; the ratio is taken round by round and its median is what counts. A step is what the compute node does for
-one batch: decode q8 codes, first layer, trunk forward and backward, optimiser. The plain step reads pixels instead of
-codes. Set-up (drawing the core, building the layer) is timed once.
+Within a round steps alternate (plain, one site, three sites, ..., plain, one site, ...), so that a machine that speeds
+up or slows down does so for all; the ratio to the round's plain step is taken round by round and its median is what
+counts. A step is what the compute node does for one batch: decode codes, first layer, trunk forward and backward,
+optimiser. The plain step reads pixels instead of codes and is that of `mple plain`, features channels last too. With
+several sites every site has a layer of its own, and each batch holds samples of all of them in turn.
+
+`--processor-time` is for a machine that is busy with other things: one thread, and the time that it has run instead of
+the time that has passed.
+
+Each preset is measured in a process of its own, which first sets one layer up (draws the core, builds the layer,
+prepares it) and tells its time and the largest memory of the process until then.
 """
 
 from __future__ import annotations
@@ -14,135 +22,261 @@ import argparse
 import json
 import os
 import platform
+import resource
+import shlex
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import torch
 from torch import Tensor
 
+from compute_node.features import features
+from mple.data import Normalisation
 from mple.model import Stem, TrunkTrainer, Vgg16Config, build_trunk
-from mple.morph import PRESETS, AugmentedLayer, ImageShape, Morpher, MorphKey, build_augmented_layer, draw_order
-from mple.plan import Precision, TrainingSettings
-from mple.wire import EncodedSamples, codec_named
+from mple.morph import (
+    PRESETS,
+    Arithmetic,
+    AugmentedLayer,
+    ImageShape,
+    Morpher,
+    MorphKey,
+    PreparedLayer,
+    build_augmented_layer,
+    draw_order,
+    prepare_layer,
+)
+from mple.plan import Precision, TrainingSettings, WireSettings
+from mple.wire import codec_named
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 _IMAGE = ImageShape(channels=3, height=32, width=32)
+_STEM = Stem.from_seed("mple-stem-1", filters=64, channels=3, kernel=3)
+_MOST_LAYERS_MIB = 4096
+"""A case whose layers would take more is left out."""
+_CASES = {
+    "compact": ("compact", Arithmetic.BF16),
+    "distinct": ("distinct", Arithmetic.BF16),
+    "paper": ("paper", Arithmetic.BF16),
+    "paper-int8": ("paper", Arithmetic.INT8),
+    "mole": ("mole", Arithmetic.BF16),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PresetTimes:
-    """One preset against the plain network."""
+class StepTimes:
+    """Steps with layers of so many sites against plain steps."""
 
-    preset: str
-    layer_mib: float
-    setup_s: float
-    """Drawing the core and building the layer."""
-    step_ratio: float
+    sites: int
+    ratio: float
     """Median over rounds of morphed step time over plain step time."""
-    step_ratio_low: float
-    step_ratio_high: float
+    ratio_low: float
+    ratio_high: float
     plain_step_s: float
     morphed_step_s: float
+    plain_first_s: float
+    """Reading and the first layer alone, medians as well: the rest of both steps is the same work."""
+    morphed_first_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerCosts:
+    """One kind of layer."""
+
+    name: str
+    build_s: float
+    """Drawing the core and building the float32 layer, at whoever makes it."""
+    prepare_s: float
+    """Rounding and laying it out, at the compute node."""
+    before_mib: float
+    """Largest memory of the process before."""
+    peak_mib: float
+    """Largest memory of the process after both."""
+    layer_mib: float
+    """The layer in float32."""
+    held_mib: float
+    """The prepared layer, which is all that the compute node keeps, for each site."""
+    steps: tuple[StepTimes, ...]
 
 
 def main() -> None:
     """Run the benchmark and write `layers.json` and `layers.png`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", nargs="*", default=list(PRESETS), choices=list(PRESETS))
+    parser.add_argument("--preset", nargs="*", default=list(_CASES), choices=list(_CASES))
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--precision", type=Precision, default=Precision.BF16, choices=list(Precision))
+    parser.add_argument("--sites", type=int, nargs="*", default=[1, 3, 32])
+    parser.add_argument("--processor-time", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    parser.add_argument("--measure", choices=list(_CASES), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    torch.set_num_threads(os.cpu_count() or 1)
-    results = [_measure(name, options.rounds, options.batch, options.precision) for name in options.preset]
+    threads = 1 if options.processor_time else os.cpu_count() or 1
+    if options.measure:
+        torch.set_num_threads(threads)
+        now = time.thread_time if options.processor_time else time.perf_counter
+        print(json.dumps(asdict(_measure(options.measure, options.rounds, options.batch, options.sites, now))))
+        return
+    results = []
+    for name in options.preset:
+        command = [sys.executable, "-m", "benchmarks.layers", *sys.argv[1:], "--measure", name]
+        told = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+        results.append(json.loads(told))
+        print(_line(results[-1]), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     about = {
-        "command": f"python -m benchmarks.layers --rounds {options.rounds} --batch {options.batch}",
+        "command": shlex.join(["python", "-m", "benchmarks.layers", *sys.argv[1:]]),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
-        "precision": options.precision,
-        "presets": [asdict(result) for result in results],
+        "threads": threads,
+        "clock": "processor time" if options.processor_time else "time passed",
+        "precision": Precision.BF16,
+        "codec": WireSettings().codec,
+        "layers": results,
     }
     (options.out / "layers.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     _plot(results, options.out / "layers.png")
 
 
-def _measure(name: str, rounds: int, batch: int, precision: Precision) -> PresetTimes:
-    stem = Stem.from_seed("mple-stem-1", filters=64, channels=3, kernel=3)
-    key = MorphKey.generate()
-    began = time.perf_counter()
-    order = draw_order(bytes(32), "channel order", 64)
-    layer = build_augmented_layer(PRESETS[name], _IMAGE, stem.kernels_FCpp, key, order, session=b"bench", key_epoch=1)
-    setup_s = time.perf_counter() - began
-    settings = TrainingSettings(precision=precision)
+def _measure(name: str, rounds: int, batch: int, site_counts: list[int], now: Callable[[], float]) -> LayerCosts:
+    preset, arithmetic = _CASES[name]
+    keys = [MorphKey.generate() for _ in range(max(site_counts))]
+    before_mib = _peak_mib()
+    began = now()
+    raw = _built(preset, keys[0])
+    built = now()
+    layer_mib = raw.weight.nbytes / 2**20
+    layers = {0: prepare_layer(raw, arithmetic)}
+    prepared = now()
+    del raw
+    peak_mib, held_mib = _peak_mib(), layers[0].held_bytes / 2**20
+    site_counts = [count for count in site_counts if count == 1 or count * held_mib <= _MOST_LAYERS_MIB]
+    for place in range(1, max(site_counts)):
+        layers[place] = prepare_layer(_built(preset, keys[place]), arithmetic)
+    return LayerCosts(
+        name=name,
+        build_s=built - began,
+        prepare_s=prepared - built,
+        before_mib=before_mib,
+        peak_mib=peak_mib,
+        layer_mib=layer_mib,
+        held_mib=held_mib,
+        steps=_step_times(preset, keys[0], layers, rounds, batch, site_counts, now),
+    )
+
+
+def _built(preset: str, key: MorphKey) -> AugmentedLayer:
+    order = draw_order(bytes(32), "channel order", _STEM.filters)
+    return build_augmented_layer(
+        PRESETS[preset], _IMAGE, _STEM.kernels_FCpp, key, order, session=b"bench", key_epoch=1
+    )
+
+
+def _step_times(
+    preset: str,
+    key: MorphKey,
+    layers: dict[int, PreparedLayer],
+    rounds: int,
+    batch: int,
+    sites: list[int],
+    now: Callable[[], float],
+) -> tuple[StepTimes, ...]:
     generator = np.random.Generator(np.random.PCG64(1))
-    pixels = torch.from_numpy(generator.integers(0, 256, (batch, 3, 32, 32), dtype=np.uint8))
-    labels = torch.from_numpy(generator.integers(0, 10, batch))
-    t_BKQ = Morpher(PRESETS[name], _IMAGE, key, session=b"bench", key_epoch=1).morph(_normalised(pixels))
-    coded = codec_named("q8").encode(t_BKQ.flatten(1))
-    plain = _step(settings, lambda: stem.convolve(_normalised(pixels)), labels)
-    morphed = _step(settings, lambda: _first_layer(layer, coded), labels)
-    plain()
-    morphed()
-    pairs = [(plain(), morphed()) for _ in range(rounds)]
-    ratios = [b / a for a, b in pairs]
-    result = PresetTimes(
-        preset=name,
-        layer_mib=layer.weight.nbytes / 2**20,
-        setup_s=setup_s,
-        step_ratio=statistics.median(ratios),
-        step_ratio_low=min(ratios),
-        step_ratio_high=max(ratios),
-        plain_step_s=statistics.median(a for a, _ in pairs),
-        morphed_step_s=statistics.median(b for _, b in pairs),
-    )
-    print(
-        f"{name:9} layer {result.layer_mib:7.1f} MiB, set-up {setup_s:6.2f} s, step "
-        f"{result.step_ratio:.3f} x plain ({result.step_ratio_low:.3f} to {result.step_ratio_high:.3f})"
-    )
-    return result
+    pixels_BCHW = generator.integers(0, 256, (batch, 3, 32, 32), dtype=np.uint8)
+    labels_B = torch.from_numpy(generator.integers(0, 10, batch))
+    normalisation = Normalisation(mean=(0.5,), std=(0.25,))
+    codec = codec_named(WireSettings().codec)
+    # All samples as the first site morphs them: what they say does not matter for how long a step takes.
+    morpher = Morpher(PRESETS[preset], _IMAGE, key, session=b"bench", key_epoch=1)
+    coded, blocks = codec.encode(morpher.morph(normalisation.apply(pixels_BCHW))), morpher.geometry.blocks
+    del morpher
+
+    def morphed(count: int) -> Callable[[], Tensor]:
+        keys_B = np.arange(batch) % count
+        return lambda: features(codec.decode(coded, blocks), keys_B, layers)
+
+    firsts = [lambda: _STEM.convolve(normalisation.apply(pixels_BCHW)), *map(morphed, sites)]
+    steps = [_step(first, labels_B, now) for first in firsts]
+    times = [[step() for step in steps] for _ in range(1 + rounds)][1:]
+    found = []
+    for place, count in enumerate(sites, start=1):
+        ratios = [row[place].step_s / row[0].step_s for row in times]
+        found.append(
+            StepTimes(
+                sites=count,
+                ratio=statistics.median(ratios),
+                ratio_low=min(ratios),
+                ratio_high=max(ratios),
+                plain_step_s=statistics.median(row[0].step_s for row in times),
+                morphed_step_s=statistics.median(row[place].step_s for row in times),
+                plain_first_s=statistics.median(row[0].first_s for row in times),
+                morphed_first_s=statistics.median(row[place].first_s for row in times),
+            )
+        )
+    return tuple(found)
 
 
-def _step(settings: TrainingSettings, first: Callable[[], Tensor], labels: Tensor) -> Callable[[], float]:
+def _step(first: Callable[[], Tensor], labels_B: Tensor, now: Callable[[], float]) -> Callable[[], _Step]:
+    settings = TrainingSettings(precision=Precision.BF16)
     trainer = TrunkTrainer(build_trunk(Vgg16Config(classes=10), 1), settings, 1000)
 
-    def timed() -> float:
-        began = time.perf_counter()
+    def timed() -> _Step:
+        began = now()
         with torch.no_grad(), trainer.autocast():
             f_BFHW = first()
-        trainer.step(f_BFHW, labels)
-        return time.perf_counter() - began
+        first_s = now() - began
+        trainer.step(f_BFHW, labels_B)
+        return _Step(first_s, now() - began)
 
     return timed
 
 
-def _first_layer(layer: AugmentedLayer, coded: EncodedSamples) -> Tensor:
-    return layer.apply(codec_named("q8").decode(coded).view(len(coded.codes_BV), -1, _core_side(layer)))
+@dataclass(frozen=True, slots=True)
+class _Step:
+    first_s: float
+    step_s: float
 
 
-def _core_side(layer: AugmentedLayer) -> int:
-    return layer.weight.shape[0] if layer.weight.ndim != 3 else layer.weight.shape[1]
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _normalised(pixels: Tensor) -> Tensor:
-    return pixels.float().div_(255).sub_(0.5).div_(0.25)
+def _line(layer: dict[str, Any]) -> str:
+    steps = ", ".join(
+        f"{step['ratio']:.3f} ({step['ratio_low']:.3f} to {step['ratio_high']:.3f}) with {step['sites']} "
+        f"[first layer {step['plain_first_s'] * 1e3:.1f} -> {step['morphed_first_s'] * 1e3:.1f} ms]"
+        for step in layer["steps"]
+    )
+    return (
+        f"{layer['name']:10} {layer['layer_mib']:5.0f} MiB, kept {layer['held_mib']:5.1f}; "
+        f"set-up {layer['build_s']:.2f} + {layer['prepare_s']:.2f} s, peak {layer['peak_mib']:.0f} MiB; step {steps}"
+    )
 
 
-def _plot(results: list[PresetTimes], path: Path) -> None:
-    figure, axis = plt.subplots(figsize=(6, 2.6), layout="constrained")
-    names = [result.preset for result in results]
-    ratios = np.array([result.step_ratio for result in results])
-    spread = np.array([[r.step_ratio - r.step_ratio_low, r.step_ratio_high - r.step_ratio] for r in results]).T
-    axis.barh(names, ratios, xerr=spread, color="#4477aa", ecolor="#333333", capsize=3)
+def _plot(layers: list[dict[str, Any]], path: Path) -> None:
+    figure, axis = plt.subplots(figsize=(6, 3), layout="constrained")
+    names = [layer["name"] for layer in layers]
+    counts = sorted({step["sites"] for layer in layers for step in layer["steps"]})
+    height = 0.8 / len(counts)
+    for place, (count, colour) in enumerate(zip(counts, ("#4477aa", "#66ccee", "#228833", "#ccbb44"), strict=False)):
+        chosen = [(i, step) for i, layer in enumerate(layers) for step in layer["steps"] if step["sites"] == count]
+        at = [i + (place - (len(counts) - 1) / 2) * height for i, _ in chosen]
+        ratios = np.array([step["ratio"] for _, step in chosen])
+        lows, highs = (np.array([step[f"ratio_{end}"] for _, step in chosen]) for end in ("low", "high"))
+        spread = np.stack([ratios - lows, highs - ratios])
+        label = f"{count} site{'s' if count > 1 else ''}"
+        axis.barh(at, ratios, height, xerr=spread, color=colour, ecolor="#333333", capsize=2, label=label)
     axis.axvline(1.0, color="#aa3377", linewidth=1)
+    axis.set_yticks(range(len(names)), names)
     axis.set_xlabel("training step, morphed over plain (median, whiskers: extremes)")
+    axis.legend(loc="lower right")
     axis.invert_yaxis()
     figure.savefig(path, dpi=120)
 

@@ -27,7 +27,8 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.soak_nodes import COMPUTE, ROUND_SAMPLES, SITE, lay_out
+from benchmarks.feeding_nodes import COMPUTE, ROUND_SAMPLES, SITE, lay_out
+from mple.plan import WireSettings
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -82,7 +83,7 @@ def main() -> None:
         "images_per_second": samples / elapsed_s,
         "round_samples": ROUND_SAMPLES,
         "image": [3, 32, 32],
-        "codec": "q8",
+        "codec": WireSettings().codec,
         "machine": machine,
         "processes": [asdict(result) for result in results],
     }
@@ -101,13 +102,15 @@ def main() -> None:
 
 def _watch(folder: Path, seconds: float) -> tuple[dict[str, list[Look]], int, float]:
     """Looks at both processes, samples taken in, and the time from the first whole round on."""
-    lay_out(folder)
+    generator = np.random.Generator(np.random.PCG64(1))
+    pixels = generator.integers(0, 256, (ROUND_SAMPLES, 32, 32, 3), np.uint8)
+    lay_out(folder, pixels, generator.integers(0, 10, ROUND_SAMPLES), WireSettings().codec)
     environment = dict(os.environ, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
     counted = folder / "samples"
     with contextlib.ExitStack() as stack:
         nodes = {}
         for role in (COMPUTE, SITE):
-            command = [sys.executable, "-m", "benchmarks.soak_nodes", role, str(folder)]
+            command = [sys.executable, "-m", "benchmarks.feeding_nodes", role, str(folder)]
             nodes[role] = stack.enter_context(subprocess.Popen(command, env=environment))
             stack.callback(nodes[role].terminate)
         _await(counted, nodes)

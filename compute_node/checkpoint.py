@@ -39,8 +39,9 @@ class Position:
     train_seconds: float
     epoch_seconds: float
     """The part of `train_seconds` in this epoch."""
-    augconv_seconds: float
-    idle_seconds: float
+    spent_seconds: dict[str, float]
+    """What `TrainerTime.seconds` said."""
+    read_ahead_seconds: float
     samples_trained: int
     metrics_bytes: int
     """Length of the metrics file."""

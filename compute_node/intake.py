@@ -49,7 +49,7 @@ class Intake:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._plan, self._codec, self._cache, self._bank = plan, codec, cache, bank
-        self._values = plan.geometry.morphed_elements
+        self._blocks, self._values = plan.geometry.blocks, plan.geometry.morphed_elements
         self._idle_timeout_s, self._policy = idle_timeout_s, policy
         self._patience = Patience(idle_timeout_s, clock)
         self._absent: set[str] = set()
@@ -65,7 +65,7 @@ class Intake:
             common_pb2.SPLIT_TEST: np.concatenate([[0], np.cumsum(test)]).astype(np.int64),
         }
         self._places = {site.name: place for place, site in enumerate(plan.sites)}
-        sample_bytes = codec.sample_bytes(self._values)
+        sample_bytes = codec.sample_bytes(blocks=self._blocks, values=self._values)
         per_request = min(samples_per_message(plan.wire.message_bytes, sample_bytes), max(1, in_flight_samples))
         most = max(per_request, min(in_flight_samples, _MOST_IN_FLIGHT_BYTES // sample_bytes))
         self._desks = {site.name: FeedDesk(per_request=per_request, most_in_flight=most) for site in plan.sites}
@@ -141,6 +141,7 @@ class Intake:
             batch = batch_from_message(
                 message,
                 samples=len(asked.samples),
+                blocks=self._blocks,
                 values=self._values,
                 codec=self._codec,
                 classes=len(self._plan.classes),

@@ -1,4 +1,4 @@
-"""The augmented layers of a run by their key.
+"""The augmented layers of a run by their key, prepared for the run's arithmetic.
 
 The plan's keys are numbered in the order in which the plan names their sites, rotated ones behind them in the order in
 which the run's events name them, so that the numbers in the cache stay right after a restart. A number is never used
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mple.morph import AugmentedLayer
+from mple.morph import AugmentedLayer, PreparedLayer, prepare_layer
 from mple.plan import RunPlan
 from mple.v1 import common_pb2
 
@@ -50,7 +50,8 @@ class LayerBank:
         }
         self._planned = tuple(self._numbers)
         self._revoked: set[KeyName] = set()
-        self.layers: dict[int, AugmentedLayer] = {}
+        self._arithmetic = plan.training.first_layer
+        self.layers: dict[int, PreparedLayer] = {}
 
     def number(self, key_ref: common_pb2.KeyRef, site: str) -> int:
         """The number of a site's key.
@@ -66,8 +67,9 @@ class LayerBank:
         return self._numbers[name]
 
     def store(self, key_ref: common_pb2.KeyRef, layer: AugmentedLayer) -> None:
-        """Keep the layer of a key that has a number."""
-        self.layers[self.number(key_ref, key_ref.site)] = layer
+        """Prepare the layer of a key that has a number, and keep only what has been prepared."""
+        number = self.number(key_ref, key_ref.site)
+        self.layers[number] = prepare_layer(layer, self._arithmetic)
 
     def add(self, key_ref: common_pb2.KeyRef) -> int:
         """Give a rotated key the next number, or tell the one that it has."""

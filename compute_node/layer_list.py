@@ -175,7 +175,12 @@ def read_listed(path: Path, plan: RunPlan) -> AugmentedLayer:
         LayerFileError: It is another.
     """
     return read_layer(
-        path, scheme=plan.morph.scheme(), image=plan.image, filters=plan.filters, kernel=plan.model.kernel
+        path,
+        scheme=plan.morph.scheme(),
+        image=plan.image,
+        filters=plan.filters,
+        kernel=plan.model.kernel,
+        numbers=plan.layer_numbers,
     )
 
 

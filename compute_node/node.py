@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 
 import torch
+from prometheus_client import CollectorRegistry
 
 from compute_node.checkpoint import CheckpointFolder
 from compute_node.intake import Intake
@@ -18,9 +19,11 @@ from compute_node.layer_bank import LayerBank
 from compute_node.layer_fetch import fetch_layer
 from compute_node.layer_list import list_layers, restored_bank
 from compute_node.predictor import Predictor
-from compute_node.run_files import EpochMetrics, MetricsFile, Outcome, read_outcome, write_outcome
+from compute_node.run_files import EpochMetrics, MetricsFile, read_outcome, write_outcome
 from compute_node.sample_cache import SampleCache
 from compute_node.service import ComputeService
+from compute_node.tensorboard_events import FOLDER as TENSORBOARD
+from compute_node.training_metrics import SampleMetrics, TrainingMetrics
 from compute_node.training_run import CheckpointRule, TrainingRun
 from mple import __version__
 from mple.audit import audit, open_audit
@@ -39,6 +42,7 @@ from mple.node.coordinator_line import (
     read_plan,
 )
 from mple.node.logs import log, open_log
+from mple.node.monitoring import monitored
 from mple.node.state_folder import claim
 from mple.plan import ComputeSettings, GlobalSampler, RunPlan
 from mple.plan.run_plan import PROTOCOL_VERSION
@@ -88,7 +92,10 @@ def _serve(settings: ComputeSettings, stop: threading.Event) -> ExitCode:
     watch_certificate(tls, stop)
     open_audit(settings.state, me.label)
     audit("local", "node_start", "ok", verb="serve", version=__version__)
-    with Ledger(settings.state / "ledger.sqlite", me.label) as ledger:
+    with (
+        Ledger(settings.state / "ledger.sqlite", me.label) as ledger,
+        monitored(settings.monitoring, me, tls, ledger) as registry,
+    ):
         service = ComputeService(me.consortium)
         built = build_server(settings.listen, tls, ledger, streams=_MOST_SITES)
         compute_pb2_grpc.add_ComputeServiceServicer_to_server(service, built.server)
@@ -110,7 +117,7 @@ def _serve(settings: ComputeSettings, stop: threading.Event) -> ExitCode:
             with open_channel(settings.coordinator, tls, coordinator, ledger) as channel:
                 line = CoordinatorLine(channel, persistence)
                 ledger.set_phase("")
-                return _Compute(settings, ledger, line, service, stop).take_part()
+                return _Compute(settings, ledger, line, service, registry, stop).take_part()
         except StoppedError:
             return ExitCode.INTERRUPTED
         finally:
@@ -139,9 +146,11 @@ class _Compute:
         ledger: Ledger,
         line: CoordinatorLine,
         service: ComputeService,
+        registry: CollectorRegistry,
         stop: threading.Event,
     ) -> None:
-        self._settings, self._ledger, self._line, self._service, self._stop = settings, ledger, line, service, stop
+        self._settings, self._ledger, self._line, self._service = settings, ledger, line, service
+        self._registry, self._stop = registry, stop
         self._news: queue.Queue[coordinator_pb2.WatchResponse | Exception] = queue.Queue()
         self._plan: RunPlan | None = None
         self._bank: LayerBank | None = None
@@ -237,6 +246,7 @@ class _Compute:
         self._cache = SampleCache(
             self._settings.state / f"cache-{plan.run_id}.bin",
             codec=codec,
+            blocks=plan.geometry.blocks,
             values=plan.geometry.morphed_elements,
             train=sum(site.train_images for site in plan.sites),
             test=sum(site.test_images for site in plan.sites),
@@ -253,6 +263,7 @@ class _Compute:
         self._sampler = GlobalSampler(
             [site.train_images for site in plan.sites], plan.training.batch, plan.training.seed
         )
+        self._registry.register(SampleMetrics(self._ledger, self._cache))
         self._intake.want_missing(self._sampler, 0)
         self._service.open_feed(plan, self._intake)
 
@@ -273,9 +284,10 @@ class _Compute:
             load_trunk(trunk, model_path)
             digest = state_sha256(trunk)
         else:
-            digest = self._train_anew(plan, bank, trunk)
+            run = self._train_anew(plan, bank, trunk)
+            digest = state_sha256(trunk)
             save_trunk(trunk, model_path, {"plan_sha256": plan.sha256().hex(), "run_id": plan.run_id})
-            write_outcome(self._outcome(plan, digest), outcome_path)
+            write_outcome(run.outcome(digest), outcome_path)
         self._checkpoints(plan).clear()
         self._service.open_predictions(plan, Predictor(plan, trunk, bank))
         self._intake.close()
@@ -283,13 +295,13 @@ class _Compute:
         done = coordinator_pb2.TrainingDone(model_sha256=bytes.fromhex(digest))
         self._line.report(coordinator_pb2.ReportRequest(training_done=done))
 
-    def _train_anew(self, plan: RunPlan, bank: LayerBank, trunk: Vgg16Trunk) -> str:
+    def _train_anew(self, plan: RunPlan, bank: LayerBank, trunk: Vgg16Trunk) -> TrainingRun:
         if self._intake is None:
             raise MpleError(ErrorCode.WRONG_PHASE, "training began before the layers were here")
         trainer = TrunkTrainer(trunk, plan.training, self._sampler.steps_per_epoch * plan.training.epochs)
-        metrics = MetricsFile(self._settings.state / "metrics.jsonl")
         settings = self._settings
-        self._run = TrainingRun(
+        metrics = MetricsFile(settings.state / "metrics.jsonl", tensorboard=settings.state / TENSORBOARD)
+        run = TrainingRun(
             plan,
             self._sampler,
             trainer,
@@ -302,11 +314,12 @@ class _Compute:
             self._stop,
             self._ledger_messages,
         )
+        self._registry.register(TrainingMetrics(run))
         try:
-            self._run.run(self._report_epoch)
+            run.run(self._report_epoch)
         finally:
             metrics.close()
-        return state_sha256(trunk)
+        return run
 
     def _checkpoints(self, plan: RunPlan) -> CheckpointFolder:
         return CheckpointFolder(self._settings.state / "checkpoints", plan.sha256().hex())
@@ -314,17 +327,6 @@ class _Compute:
     def _ledger_messages(self) -> int:
         totals = self._ledger.totals()
         return totals.messages_sent + totals.messages_received
-
-    def _outcome(self, plan: RunPlan, digest: str) -> Outcome:
-        return Outcome(
-            run_id=plan.run_id,
-            plan_sha256=plan.sha256().hex(),
-            model_sha256=digest,
-            train_seconds=self._run.train_seconds,
-            augconv_seconds=self._run.augconv_seconds,
-            idle_seconds=self._run.idle_seconds,
-            samples_trained=self._run.samples_trained,
-        )
 
     def _report_epoch(self, metrics: EpochMetrics) -> None:
         accuracy = metrics.test_accuracy

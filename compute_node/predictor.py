@@ -12,14 +12,11 @@ import torch
 
 from compute_node.features import features
 from compute_node.layer_bank import ErasedKeyError, LayerBank, UnknownKeyError
-from compute_node.sample_cache import CachedSamples
 from mple.model import Vgg16Trunk
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2
-from mple.wire import BatchError, EncodedSamples, batch_from_message, codec_named
-
-MOST_SAMPLES = 1024
+from mple.wire import BatchError, batch_from_message, codec_named, samples_per_message
 
 
 class Predictor:
@@ -28,22 +25,28 @@ class Predictor:
     def __init__(self, plan: RunPlan, trunk: Vgg16Trunk, bank: LayerBank) -> None:
         self._plan, self._trunk, self._bank = plan, trunk.eval(), bank
         self._codec = codec_named(plan.wire.codec)
+        geometry = plan.geometry
+        sample_bytes = self._codec.sample_bytes(blocks=geometry.blocks, values=geometry.morphed_elements)
+        # Few bytes may be packed codes of very many samples, so their number is what bounds the memory for them.
+        self._most_samples = samples_per_message(plan.wire.message_bytes, sample_bytes)
         self._busy = threading.Lock()
 
     @torch.no_grad()
     def answer(self, message: common_pb2.MorphedBatch, site: str) -> compute_pb2.PredictResponse:
-        """Logits for a batch, in the permuted class order, computed in float32.
+        """Logits for a batch, in the permuted class order: features in the run's arithmetic, the trunk in float32.
 
         Raises:
             MpleError: The batch is malformed, too large, or names a key that is not the site's or is revoked.
         """
-        if not 1 <= message.samples <= MOST_SAMPLES:
-            raise MpleError(ErrorCode.BATCH_MALFORMED, f"{message.samples} samples; allowed are 1 to {MOST_SAMPLES}")
+        if not 1 <= message.samples <= self._most_samples:
+            text = f"{message.samples} samples; allowed are 1 to {self._most_samples}"
+            raise MpleError(ErrorCode.BATCH_MALFORMED, text)
         try:
             key = self._bank.number(message.key_ref, site)
             batch = batch_from_message(
                 message,
                 samples=message.samples,
+                blocks=self._plan.geometry.blocks,
                 values=self._plan.geometry.morphed_elements,
                 codec=self._codec,
                 classes=len(self._plan.classes),
@@ -55,15 +58,13 @@ class Predictor:
             code = ErrorCode.CHECKSUM_MISMATCH if fault.checksum else ErrorCode.BATCH_MALFORMED
             raise MpleError(code, str(fault)) from None
         count = message.samples
-        # The batch's codes are views on the message, which torch must not be given: it takes writable memory only.
-        coded = EncodedSamples(batch.coded.scales_B, batch.coded.codes_BV.copy())
-        samples = CachedSamples(coded, np.zeros(count, np.int64), np.full(count, key, np.int64))
+        t_BKQ = self._codec.decode(batch.coded, self._plan.geometry.blocks)
         with self._busy:
             try:
-                f_BFHW = features(samples, self._bank.layers, self._codec, self._plan.geometry)
+                f_BFHW = features(t_BKQ, np.full(count, key, np.int64), self._bank.layers)
             except ErasedKeyError:
                 raise MpleError(ErrorCode.UNKNOWN_KEY_REF, "the key has just been revoked") from None
-            logits_BC = self._trunk(f_BFHW).float().numpy()
+            logits_BC = self._trunk(f_BFHW.float()).numpy()
         return compute_pb2.PredictResponse(
             request_id=message.request_id, classes=logits_BC.shape[1], values=logits_BC.astype("<f4").tobytes()
         )

@@ -1,10 +1,11 @@
 """The received codes of a run, in one append-only file, so that no sample crosses the wire twice.
 
-A record holds one batch: fields, CRC-32C of all the rest, sample numbers, labels, scales, codes, all little-endian. A
-torn tail, as a killed process leaves it, is cut off when the file is opened again; what it held is asked for anew. What
-was made under a revoked key is erased by writing the file anew without it.
+A record holds one batch: fields, CRC-32C of all the rest, sample numbers, labels, then each sample's exponents and
+codes, all little-endian. A torn tail, as a killed process leaves it, is cut off when the file is opened again; what it
+held is asked for anew. What was made under a revoked key is erased by writing the file anew without it.
 
-Legend: B samples, V morphed values of one sample. A *number* counts a split's samples over all sites of the plan.
+Legend: B samples, K blocks, V morphed values of one sample. A *number* counts a split's samples over all sites of the
+plan.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from mple.wire import Batch, Codec, EncodedSamples
 _FIELDS = struct.Struct("<4sBBHII")  # magic, split, codec, key, samples, body bytes
 _CRC = struct.Struct("<I")
 _HEADER_BYTES = _FIELDS.size + _CRC.size
-_MAGIC = b"MPC1"
+_MAGIC = b"MPC2"
 
 
 class CacheError(ValueError):
@@ -60,8 +61,8 @@ class _Record:
     split: common_pb2.Split
     key: int
     numbers: NDArray[np.int64]
-    batch: Batch
-    """Scales and labels; the codes stay in the file."""
+    labels_B: NDArray[np.uint16]
+    """Empty for the test split."""
     content: bytes
     """The whole record."""
 
@@ -69,7 +70,6 @@ class _Record:
 class _Index:
     def __init__(self, samples: int) -> None:
         self.offset = np.full(samples, -1, np.int64)
-        self.scale = np.ones(samples, np.float32)
         self.label = np.zeros(samples, np.int64)
         self.key = np.zeros(samples, np.int64)
 
@@ -77,12 +77,13 @@ class _Index:
 class SampleCache:
     """Codes on disk, an index of fixed size in memory. Threads may append and read at the same time."""
 
-    def __init__(self, path: Path, *, codec: Codec, values: int, train: int, test: int) -> None:
+    def __init__(self, path: Path, *, codec: Codec, blocks: int, values: int, train: int, test: int) -> None:
         """Open or make the file; a torn last record is cut off.
 
         Args:
             path: The file.
             codec: The plan's codec.
+            blocks: Blocks of one sample.
             values: Morphed values of one sample.
             train: Training samples of all sites.
             test: Test samples of all sites.
@@ -90,8 +91,9 @@ class SampleCache:
         Raises:
             CacheError: A whole record contradicts codec, sizes or numbers: the file is another plan's.
         """
-        self._path, self._codec, self._values = path, codec, values
-        self._code_bytes = values * codec.code_dtype.itemsize
+        self._path, self._codec = path, codec
+        self._exponents = blocks if codec.block_exponents else 0
+        self._sample_bytes = codec.sample_bytes(blocks=blocks, values=values)
         self._sizes = {common_pb2.SPLIT_TRAIN: train, common_pb2.SPLIT_TEST: test}
         self._index = self._empty_index()
         self._samples_under: Counter[int] = Counter()
@@ -139,12 +141,11 @@ class SampleCache:
             (
                 numbers.astype("<u4").tobytes(),
                 batch.labels_B.astype("<u2").tobytes(),
-                batch.coded.scales_B.astype("<f4").tobytes(),
-                batch.coded.codes_BV.tobytes(),
+                np.hstack([batch.coded.exponents_BK, _as_bytes(batch.coded.codes_BV)]).tobytes(),
             )
         )
         fields = _FIELDS.pack(_MAGIC, split, self._codec.wire_id, key, len(numbers), len(body))
-        record = _Record(split, key, numbers, batch, fields + _CRC.pack(_crc32c(fields, body)) + body)
+        record = _Record(split, key, numbers, batch.labels_B, fields + _CRC.pack(_crc32c(fields, body)) + body)
         with self._changed:
             if key in self._erased:
                 raise ErasedKeyError(f"key number {key} is revoked")
@@ -164,20 +165,18 @@ class SampleCache:
         Raises:
             KeyError: One of them is not here.
         """
-        with self._changed:  # a sample may be replaced meanwhile: its codes, scale, label and key belong together
+        with self._changed:  # a sample may be replaced meanwhile: its codes, label and key belong together
             index, file = self._index[split], self._file
             offsets, labels_B, keys_B = index.offset[numbers], index.label[numbers], index.key[numbers]
-            scales_B = index.scale[numbers] if self._codec.scaled else np.empty(0, np.float32)
         if (offsets < 0).any():
             raise KeyError(f"sample {int(numbers[int(np.argmin(offsets))])} is not in the cache")
-        codes = bytearray(len(numbers) * self._code_bytes)
-        view = memoryview(codes)
+        rows: NDArray[np.uint8] = np.empty((len(numbers), self._sample_bytes), np.uint8)
         for i, offset in enumerate(offsets.tolist()):
-            piece = view[i * self._code_bytes : (i + 1) * self._code_bytes]
-            if os.preadv(file.number, [piece], offset) != self._code_bytes:
+            if os.preadv(file.number, [memoryview(rows[i])], offset) != self._sample_bytes:
                 raise CacheError(f"the cache file ends within sample {int(numbers[i])}")
-        codes_BV = np.frombuffer(codes, self._codec.code_dtype).reshape(len(numbers), self._values)
-        return CachedSamples(EncodedSamples(scales_B, codes_BV), labels_B, keys_B)
+        exponents_BK, codes = np.split(rows, [self._exponents], axis=1)
+        coded = EncodedSamples(np.ascontiguousarray(codes).view(self._codec.code_dtype), exponents_BK)
+        return CachedSamples(coded, labels_B, keys_B)
 
     def count(self, key: int) -> int:
         """Samples in all records under a key, one that is stored twice counted twice."""
@@ -237,14 +236,12 @@ class SampleCache:
         return {split: _Index(samples) for split, samples in self._sizes.items()}
 
     def _enter(self, indexes: dict[common_pb2.Split, _Index], record: _Record, record_end: int) -> None:
-        index, numbers, batch = indexes[record.split], record.numbers, record.batch
-        codes_start = record_end - len(numbers) * self._code_bytes
-        if self._codec.scaled:
-            index.scale[numbers] = batch.coded.scales_B
-        if batch.labels_B.size:
-            index.label[numbers] = batch.labels_B
+        index, numbers = indexes[record.split], record.numbers
+        samples_start = record_end - len(numbers) * self._sample_bytes
+        if record.labels_B.size:
+            index.label[numbers] = record.labels_B
         index.key[numbers] = record.key
-        index.offset[numbers] = codes_start + np.arange(len(numbers)) * self._code_bytes
+        index.offset[numbers] = samples_start + np.arange(len(numbers)) * self._sample_bytes
 
     def _records(self, file: CacheFile, at: int, end: int) -> Iterator[_Record]:
         """The whole records between two places, up to the first that is torn or damaged."""
@@ -256,8 +253,7 @@ class SampleCache:
             if magic != _MAGIC or split not in self._sizes:
                 raise CacheError(f"{path} is damaged at byte {at}; remove it and the samples are asked anew")
             labelled = split == common_pb2.SPLIT_TRAIN
-            fixed = 4 + 2 * labelled + (4 if self._codec.scaled else 0) + self._code_bytes
-            if codec_id != self._codec.wire_id or body_bytes != samples * fixed:
+            if codec_id != self._codec.wire_id or body_bytes != samples * (4 + 2 * labelled + self._sample_bytes):
                 raise CacheError(f"{path} was written under another codec or image shape; remove it")
             body = os.pread(file.number, body_bytes, at + _HEADER_BYTES)
             if len(body) < body_bytes or _CRC.pack(_crc32c(fields, body)) != header[_FIELDS.size :]:
@@ -265,12 +261,13 @@ class SampleCache:
             numbers = np.frombuffer(body, "<u4", samples).astype(np.int64)
             if numbers.size and numbers.max() >= self._sizes[split]:
                 raise CacheError(f"{path} holds samples that the plan does not have; remove it")
-            at_labels = 4 * samples
-            labels = np.frombuffer(body, "<u2", samples * labelled, at_labels)
-            scales = np.frombuffer(body, "<f4", samples if self._codec.scaled else 0, at_labels + labels.nbytes)
-            codes = EncodedSamples(scales, np.empty((samples, 0), self._codec.code_dtype))
-            yield _Record(split, key, numbers, Batch(codes, labels), header + body)
+            labels_B = np.frombuffer(body, "<u2", samples * labelled, 4 * samples)
+            yield _Record(split, key, numbers, labels_B, header + body)
             at += _HEADER_BYTES + body_bytes
+
+
+def _as_bytes(codes_BV: NDArray[np.generic]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(codes_BV).view(np.uint8)
 
 
 def _write(file: CacheFile, position: int, content: bytes) -> None:

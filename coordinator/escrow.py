@@ -140,7 +140,7 @@ class EscrowOffice:
         )
         layers = self._run.layers
         path = layers.building(site)
-        write_layer(layer, path)
+        write_layer(layer, path, plan.layer_numbers)
         header = coordinator_pb2.LayerHeader(
             key_ref=key_ref(plan, site), total_bytes=path.stat().st_size, sha256=file_sha256(path)
         )

@@ -1,8 +1,9 @@
 """Review of a layer before its release: readable, of the plan's shape, finite, from the plan's stem, and in agreement
 with the layer that was released first, all without knowing a key: a site's next key gives other values, yet agrees.
 
-Not caught: differences below float32 rounding (a flipped low bit of a value), and a layer that is right but belongs to
-another key than its site morphs with. Layers of uniform cores are checked for shape and finiteness only.
+Not caught: differences below the rounding of the layers' numbers (a flipped low bit of a value), and a layer that is
+right but belongs to another key than its site morphs with. Layers of uniform cores are checked for shape and finiteness
+only.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from mple.model import Stem
@@ -65,26 +65,25 @@ class LayerReview:
             MpleError: LAYER_REJECTED; the text says why.
         """
         layer = self._read(path)
-        faults = layer_faults(layer, self._stem.kernels_FCpp)
+        faults = layer_faults(layer, self._stem.kernels_FCpp, self._plan.layer_numbers)
         if faults:
             raise MpleError(ErrorCode.LAYER_REJECTED, f"layer of site {site}: {'; '.join(faults)}")
         if layer.scheme.ensemble is not Ensemble.ORTHOGONAL:
             text = f"layer of site {site}: uniform cores, so norm and agreement with other sites can't be checked"
             log(_LOGGER, logging.WARNING, "layer_unchecked", text, site=site)
             return
+        allowed = CONSISTENCY_TOLERANCE[self._plan.layer_numbers]
         deviation = stem_deviation(layer, self._stem.kernels_FCpp, self._probe)
-        if not deviation <= CONSISTENCY_TOLERANCE:
+        if not deviation <= allowed:
             text = f"layer of site {site} deviates from what the stem gives under any key by {deviation:.1e}"
-            raise MpleError(
-                ErrorCode.LAYER_REJECTED, f"{text} (allowed {CONSISTENCY_TOLERANCE:.0e}): another stem, or none"
-            )
+            raise MpleError(ErrorCode.LAYER_REJECTED, f"{text} (allowed {allowed:.0e}): another stem, or none")
         response = consistency_response(layer, self._probe)
         if reference is None or reference.path == path:
             self._response = (path, response)
             return
         deviation = response_deviation(self._reference_response(reference), response)
-        if not deviation <= CONSISTENCY_TOLERANCE:
-            raise MpleError(ErrorCode.LAYER_REJECTED, disagreement(site, deviation, reference))
+        if not deviation <= allowed:
+            raise MpleError(ErrorCode.LAYER_REJECTED, disagreement(site, deviation, allowed, reference))
         log(
             _LOGGER,
             logging.INFO,
@@ -102,19 +101,22 @@ class LayerReview:
         plan = self._plan
         try:
             layer = read_layer(
-                path, scheme=plan.morph.scheme(), image=plan.image, filters=plan.filters, kernel=plan.model.kernel
+                path,
+                scheme=plan.morph.scheme(),
+                image=plan.image,
+                filters=plan.filters,
+                kernel=plan.model.kernel,
+                numbers=plan.layer_numbers,
             )
         except LayerFileError as fault:
             raise MpleError(ErrorCode.LAYER_REJECTED, str(fault)) from None
-        if layer.weight.dtype != torch.float32:
-            raise MpleError(ErrorCode.LAYER_REJECTED, f"layer of dtype {layer.weight.dtype}; needs float32")
         return layer
 
 
-def disagreement(site: str, deviation: float, reference: ReferenceLayer) -> str:
+def disagreement(site: str, deviation: float, allowed: float, reference: ReferenceLayer) -> str:
     """What a deviating layer's site is told."""
     text = f"layer of site {site} deviates from that of site {reference.site} by {deviation:.1e}"
-    text += f" (allowed {CONSISTENCY_TOLERANCE:.0e}): another stem, channel order or scheme"
+    text += f" (allowed {allowed:.0e}): another stem, channel order or scheme"
     if reference.accepted > 1:
         return f"{text}; {reference.accepted} sites' layers agree with each other"
     return f"{text}; which of the two is wrong can't be told without the keys, the later one is refused"

@@ -23,6 +23,7 @@ from mple.meter import Ledger
 from mple.node import run_node
 from mple.node.certificate_age import watch_certificate
 from mple.node.logs import log, open_log
+from mple.node.monitoring import monitored
 from mple.plan import CoordinatorSettings
 from mple.rpc import Role, TlsFiles, build_server, own_party
 from mple.rpc.node_service import add_node_service
@@ -59,7 +60,11 @@ def serve(settings: CoordinatorSettings, stop: threading.Event) -> ExitCode:
     open_audit(settings.state, me.label)
     audit("local", "node_start", "ok", verb="serve", version=__version__)
     certificate_der = ssl.PEM_cert_to_DER_cert(tls.certificate.read_text(encoding="ascii"))
-    with StateFile(settings.state) as file, Ledger(settings.state / "ledger.sqlite", me.label) as ledger:
+    with (
+        StateFile(settings.state) as file,
+        Ledger(settings.state / "ledger.sqlite", me.label) as ledger,
+        monitored(settings.monitoring, me, tls, ledger),
+    ):
         run = Run(settings, me, certificate_der, file, ledger.set_phase)
         ledger.set_run(run.run_id)
         desk = LayerDesk(run)

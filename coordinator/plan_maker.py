@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from mple.model import Stem
@@ -10,6 +9,7 @@ from mple.morph import expected_weight_shape
 from mple.plan import CoordinatorSettings, PlanError, RunPlan, SitePlan
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
+from mple.wire.layer_numbers import weight_bytes
 
 _MOST_LAYER_BYTES = 16 * 1024**3
 _MOST_PLAN_BYTES = 512 * 1024
@@ -85,8 +85,9 @@ def make_plan(
 
 
 def layer_weight_bytes(plan: RunPlan) -> int:
-    """Bytes of the float32 weight of a layer under the plan, without the file's header."""
-    return 4 * math.prod(expected_weight_shape(plan.morph.scheme(), plan.image, plan.filters, plan.model.kernel))
+    """Bytes of a layer's weight under the plan, without the file's header."""
+    shape = expected_weight_shape(plan.morph.scheme(), plan.image, plan.filters, plan.model.kernel)
+    return weight_bytes(shape, plan.layer_numbers)
 
 
 def _site(name: str, profile: coordinator_pb2.SiteProfile) -> SitePlan:

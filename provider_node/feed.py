@@ -44,7 +44,8 @@ class SiteFeed:
         self._test_labels, self._label_order = test_labels, label_order
         self._codec = codec_named(plan.wire.codec)
         self._per_request = samples_per_message(
-            plan.wire.message_bytes, self._codec.sample_bytes(plan.geometry.morphed_elements)
+            plan.wire.message_bytes,
+            self._codec.sample_bytes(blocks=plan.geometry.blocks, values=plan.geometry.morphed_elements),
         )
         self._scored = np.zeros(len(test_labels), np.int64)
 

@@ -25,6 +25,7 @@ from provider_node.feed import SiteFeed
 from provider_node.morphing import MorphedImages
 from provider_node.release_book import ReleaseBook
 from provider_node.run_keys import RunKeys
+from provider_node.sample_pictures import keep_sample_pictures
 
 _LOGGER = logging.getLogger("mple.provider")
 _LOOK_EVERY_S = 0.2
@@ -108,10 +109,12 @@ class Feeding:
             with self._lock:
                 epoch = self.keys.notes.in_use
                 if self.vault.has_morph_key(epoch) or plan.custody is Custody.ESCROW:
+                    images = self._images(epoch)
+                    keep_sample_pictures(self.settings.state, self.dataset.train, plan, images)
                     self._feed = SiteFeed(
                         plan,
                         self.keys.notes.key_ref(self.site, epoch),
-                        self._images(epoch),
+                        images,
                         self.dataset.test.labels,
                         self._order(),
                         ReleaseBook(

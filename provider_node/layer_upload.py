@@ -54,7 +54,7 @@ def bring_layer(
             session=plan.session,
             key_epoch=key_ref.epoch,
         )
-        write_layer(layer, path)
+        write_layer(layer, path, plan.layer_numbers)
         log(_LOGGER, logging.INFO, "layer_built", f"built the layer in {time.monotonic() - began:.2f} s")
     header = coordinator_pb2.LayerHeader(key_ref=key_ref, total_bytes=path.stat().st_size, sha256=file_sha256(path))
     begin = coordinator_pb2.BeginLayerRequest(header=header, plan_sha256=plan.sha256())

@@ -66,4 +66,4 @@ class PictureMorpher:
     def coded(self, pixels_BCHW: NDArray[np.uint8]) -> EncodedSamples:
         """Normalise, morph and code pictures."""
         x_BCHW = self._normalisation.apply(pixels_BCHW)
-        return self._codec.encode(self._morpher.morph(x_BCHW).flatten(1))
+        return self._codec.encode(self._morpher.morph(x_BCHW))

@@ -18,6 +18,7 @@ from mple.node import Verb, node_verb, run_verbs
 from mple.node.certificate_age import watch_certificate
 from mple.node.coordinator_line import CoordinatorLine, Persistence, StoppedError, ended, phase_name, read_plan
 from mple.node.logs import log, open_log
+from mple.node.monitoring import monitored
 from mple.node.state_folder import claim
 from mple.pki import Vault
 from mple.plan import ProviderSettings, RunPlan
@@ -70,7 +71,10 @@ def _run(settings: ProviderSettings, stop: threading.Event) -> ExitCode:
     audit("local", "node_start", "ok", verb="run", version=__version__)
     vault = Vault.of(settings)
     dataset = open_source(settings.data)
-    with Ledger(settings.state / "ledger.sqlite", me.label) as ledger:
+    with (
+        Ledger(settings.state / "ledger.sqlite", me.label) as ledger,
+        monitored(settings.monitoring, me, tls, ledger),
+    ):
         persistence = Persistence(settings.coordinator, tls, stop, settings.idle_timeout_s)
         try:
             coordinator = persistence.call(lambda: verify_remote(settings.coordinator, tls, Role.COORDINATOR))

@@ -48,7 +48,7 @@ from mple.rpc import (
     verify_remote,
 )
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
-from mple.wire import Batch, batch_to_message, codec_named
+from mple.wire import Batch, batch_to_message, codec_named, samples_per_message
 from provider_node.morphing import PictureMorpher
 from provider_node.pictures import Pictures, picture_files, test_images
 from provider_node.prediction_text import Predictions, as_json, as_text
@@ -60,8 +60,6 @@ _PATIENCE_S = 30.0
 """Somebody waits in front of the terminal."""
 _ANSWER_S = 60.0
 """Longest wait for the answer to one message, which holds 1 MiB or a single picture."""
-_MOST_SAMPLES = 1024
-"""Most that a compute node takes in one message."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,8 +192,9 @@ class _Questions:
     @property
     def samples_per_message(self) -> int:
         """As many as the plan's message size allows, one at least."""
-        fit = self.plan.wire.message_bytes // self._codec.sample_bytes(self.plan.geometry.morphed_elements)
-        return max(1, min(_MOST_SAMPLES, fit))
+        geometry = self.plan.geometry
+        sample_bytes = self._codec.sample_bytes(blocks=geometry.blocks, values=geometry.morphed_elements)
+        return samples_per_message(self.plan.wire.message_bytes, sample_bytes)
 
     def question(self, number: int, pixels_BCHW: NDArray[np.uint8]) -> compute_pb2.PredictRequest:
         """The message for some pictures. It does not tell whose or of which split they are."""

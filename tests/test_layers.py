@@ -31,6 +31,7 @@ PURE = (
     "mple/plan",
     "mple/meter/facts.py",
     "mple/meter/paper.py",
+    "mple/meter/theory.py",
     "mple/data/normalise.py",
     "mple/doctor/findings.py",
     "mple/doctor/observations.py",

@@ -6,7 +6,7 @@ line) that somebody else keeps. Secrets, labels and pictures never come in here.
 """
 
 from mple.audit.entry import FIRST_PREVIOUS, AuditEntry
-from mple.audit.refusals import audit_refusal, tell_refusals
+from mple.audit.refusals import audit_refusal, refusals, tell_refusals
 from mple.audit.trail import FILE_NAME, AuditHead, audit, audit_head, close_audit, open_audit
 from mple.audit.verification import Damage, Verdict, read_entries, verify
 
@@ -23,6 +23,7 @@ __all__ = [
     "close_audit",
     "open_audit",
     "read_entries",
+    "refusals",
     "tell_refusals",
     "verify",
 ]

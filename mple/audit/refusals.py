@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ class RefusalTally:
     def __init__(self, write: Callable[..., None] = audit, clock: Callable[[], float] = time.monotonic) -> None:
         self._write, self._clock = write, clock
         self._windows: dict[str, _Window] = {}
+        self._counts: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
 
     def refused(self, who: str, result: str, **facts: Fact) -> None:
@@ -38,6 +40,7 @@ class RefusalTally:
         """
         now_s = self._clock()
         with self._lock:
+            self._counts[who, result] += 1
             ended = {name: window for name, window in self._windows.items() if now_s - window.began_s >= WINDOW_S}
             for name in ended:
                 del self._windows[name]
@@ -48,6 +51,11 @@ class RefusalTally:
         self._tell(ended)
         if told:
             self._write(who, "refused", result, **facts)
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """All refusals so far, told or not, by caller and result."""
+        with self._lock:
+            return dict(self._counts)
 
     def tell_rest(self) -> None:
         """Write what is still untold, at the node's end.
@@ -75,6 +83,11 @@ def audit_refusal(who: str, result: str, **facts: Fact) -> None:
         OSError: As `audit`.
     """
     _tally.refused(who, result, **facts)
+
+
+def refusals() -> dict[tuple[str, str], int]:
+    """How many calls this process has refused, by caller and result."""
+    return _tally.counts()
 
 
 def tell_refusals() -> None:

@@ -1,17 +1,15 @@
-"""`mple simulate`, `mple report` and `mple plain`: whole runs on this machine."""
+"""`mple simulate` and `mple plain`: whole runs on this machine."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from mple.cli.report import wide_console
 from mple.exit_codes import ExitCode
 from mple.plan import SettingsError, read_settings, settings_from, write_settings
-from mple.report import print_summary, read_summary
 from mple.simulate import SimulationSettings, simulate
 from mple.simulate.chaos import simulate_chaos
 from mple.simulate.chaos_proof import REPORT, claims, print_proof, write_report
@@ -49,7 +47,7 @@ def simulate_run(
     if again is not None:
         if config is not None or overrides or chaos is not None:
             raise SettingsError("--repeat takes all settings from the folder; give it no file, --set or --chaos")
-        summary = repeat(again, out, _console(), plain=plain)
+        summary = repeat(again, out, wide_console(), plain=plain)
         return int(ExitCode.INTERRUPTED if summary is None else ExitCode.DONE)
     settings = _settings(config, overrides)
     if check:
@@ -58,13 +56,8 @@ def simulate_run(
     if chaos is not None:
         faults = ChaosSettings(seed=chaos, kills=kills, stops=stops, cuts=cuts)
         return int(_chaos(settings, faults, out, plain=plain, compare=not no_repeat))
-    summary = simulate(settings, out, _console(), plain=plain)
+    summary = simulate(settings, out, wide_console(), plain=plain)
     return int(ExitCode.INTERRUPTED if summary is None else ExitCode.DONE)
-
-
-def report_run(folder: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
-    """Print the tables of a finished run again."""
-    print_summary(read_summary(folder), _console())
 
 
 def train_plain_run(
@@ -87,7 +80,7 @@ def _chaos(settings: SimulationSettings, chaos: ChaosSettings, out: Path, *, pla
     """A run under faults, the same run undisturbed, and what the two prove."""
     if compare:
         require_repeatable(settings.custody)
-    console = _console()
+    console = wide_console()
     disturbed = simulate_chaos(settings, chaos, out, console, plain=plain)
     if disturbed is None:
         return ExitCode.INTERRUPTED
@@ -107,9 +100,3 @@ def _settings(config: Path | None, overrides: list[str] | None) -> SimulationSet
         raw = {} if whole else {"data": DEFAULT_DATA}
         return settings_from(SimulationSettings, raw, overrides or (), base=Path.cwd(), where="simulation")
     return read_settings(SimulationSettings, config, overrides or ())
-
-
-def _console() -> Console:
-    """Wide enough for the tables where there is no terminal to ask."""
-    console = Console()
-    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=160)

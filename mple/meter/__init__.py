@@ -2,7 +2,7 @@
 
 from mple.meter.books import Balance, Overhead, SiteImages, SiteOverhead, balance, export_csv, merge, overhead
 from mple.meter.facts import MessageFacts, MessageKind, measure
-from mple.meter.ledger import Direction, Ledger, LedgerEntry, LedgerTotals
+from mple.meter.ledger import Direction, Ledger, LedgerEntry, LedgerTotals, MessageClass, Tally
 from mple.meter.relay import CountingRelay
 
 __all__ = [
@@ -12,11 +12,13 @@ __all__ = [
     "Ledger",
     "LedgerEntry",
     "LedgerTotals",
+    "MessageClass",
     "MessageFacts",
     "MessageKind",
     "Overhead",
     "SiteImages",
     "SiteOverhead",
+    "Tally",
     "balance",
     "export_csv",
     "measure",

@@ -62,7 +62,7 @@ class SiteOverhead:
     uplink_bytes: int
     downlink_bytes: int
     data_bytes: int
-    """Codes and scales of training and test samples."""
+    """Codes of training and test samples."""
     resent_bytes: int
     """The part of `data_bytes` in samples that had been sent before."""
     resent_samples: int

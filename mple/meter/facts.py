@@ -43,7 +43,7 @@ class MessageFacts:
 
     kind: MessageKind
     payload_bytes: int = 0
-    """Codes and scales, layer bytes, or logits."""
+    """Codes, layer bytes, or logits."""
     label_bytes: int = 0
     samples: int = 0
     key_ref: str = ""
@@ -67,7 +67,7 @@ def _batch(batch: common_pb2.MorphedBatch, kind: MessageKind) -> MessageFacts:
     ref = batch.key_ref
     return MessageFacts(
         kind,
-        len(batch.scales) + len(batch.codes),
+        len(batch.codes),
         len(batch.labels),
         batch.samples,
         f"{ref.site[:_MOST_NAME]}:{ref.epoch}:{ref.fingerprint[:4].hex()}",

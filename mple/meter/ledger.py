@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from mple.meter.facts import MessageFacts
+from mple.meter.facts import MessageFacts, MessageKind
 
 GRPC_PREFIX_BYTES = 5
 """Length prefix that gRPC puts before each message (gRPC over HTTP/2, section "Length-Prefixed-Message")."""
@@ -67,6 +67,30 @@ class LedgerTotals:
     bytes_received: int
 
 
+@dataclass(frozen=True, slots=True)
+class MessageClass:
+    """Which messages a tally is of."""
+
+    method: str
+    kind: MessageKind
+    direction: Direction
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Sums over the messages of one class."""
+
+    messages: int = 0
+    framed_bytes: int = 0
+    payload_bytes: int = 0
+    """Codes and scales, layer bytes, or logits."""
+    samples: int = 0
+
+
+_NOTHING = Tally()
+
+
 class Ledger:
     """The books of one node, for any number of threads. Opening an existing file goes on with it."""
 
@@ -84,7 +108,7 @@ class Ledger:
         self._fault: OSError | None = None
         try:
             self._connection = _open(path)
-            self._totals = self._stored_totals()
+            self._tallies = self._stored_tallies()
         except sqlite3.OperationalError as fault:
             raise self._unwritable(fault) from fault
 
@@ -98,6 +122,16 @@ class Ledger:
     def fault(self) -> OSError | None:
         """Why the ledger can't be written any more. gRPC swallows what is raised within it: nodes look here, too."""
         return self._fault
+
+    @property
+    def run(self) -> str:
+        """The run that entries are stamped with; empty before there is one."""
+        return self._run
+
+    @property
+    def phase(self) -> str:
+        """The phase that entries are stamped with; empty before there is one."""
+        return self._phase
 
     def set_run(self, run_id: str) -> None:
         """Stamp entries from now on with a run."""
@@ -145,19 +179,31 @@ class Ledger:
             except sqlite3.Error as fault:
                 self._fault = self._unwritable(fault)
                 raise self._fault from fault
-            totals = self._totals
-            sent = entry.direction is Direction.SENT
-            self._totals = LedgerTotals(
-                totals.messages_sent + sent,
-                totals.messages_received + (not sent),
-                totals.bytes_sent + entry.framed_bytes * sent,
-                totals.bytes_received + entry.framed_bytes * (not sent),
+            of = MessageClass(entry.method, facts.kind, entry.direction, entry.peer)
+            so_far = self._tallies.get(of, _NOTHING)
+            self._tallies[of] = Tally(
+                so_far.messages + 1,
+                so_far.framed_bytes + entry.framed_bytes,
+                so_far.payload_bytes + facts.payload_bytes,
+                so_far.samples + facts.samples,
             )
+
+    def tallies(self) -> dict[MessageClass, Tally]:
+        """Sums over all entries so far by class, those of earlier processes included."""
+        with self._lock:
+            return dict(self._tallies)
 
     def totals(self) -> LedgerTotals:
         """Sums over all entries so far, those of earlier processes included."""
-        with self._lock:
-            return self._totals
+        tallies = self.tallies().items()
+        sent = [tally for of, tally in tallies if of.direction is Direction.SENT]
+        received = [tally for of, tally in tallies if of.direction is Direction.RECEIVED]
+        return LedgerTotals(
+            sum(tally.messages for tally in sent),
+            sum(tally.messages for tally in received),
+            sum(tally.framed_bytes for tally in sent),
+            sum(tally.framed_bytes for tally in received),
+        )
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -170,13 +216,15 @@ class Ledger:
         number = errno.ENOSPC if getattr(fault, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL else errno.EIO
         return OSError(number, f"the ledger can't be written: {fault}", str(self._path))
 
-    def _stored_totals(self) -> LedgerTotals:
-        sums = dict.fromkeys(("sent", "received"), (0, 0))
-        for direction, count, size in self._connection.execute(
-            "SELECT direction, COUNT(*), SUM(framed_bytes) FROM messages GROUP BY direction"
-        ):
-            sums[direction] = (count, size)
-        return LedgerTotals(sums["sent"][0], sums["received"][0], sums["sent"][1], sums["received"][1])
+    def _stored_tallies(self) -> dict[MessageClass, Tally]:
+        sums = self._connection.execute(
+            "SELECT method, kind, direction, peer, COUNT(*), SUM(framed_bytes), SUM(payload_bytes), SUM(samples) "
+            "FROM messages GROUP BY method, kind, direction, peer"
+        )
+        return {
+            MessageClass(method, MessageKind(kind), Direction(direction), peer): Tally(*numbers)
+            for method, kind, direction, peer, *numbers in sums
+        }
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -1,16 +1,17 @@
 """Morphing: secret invertible transforms of images, and the augmented layers that undo them within a convolution.
 
 Pure mathematics on tensors; no I/O. A site holds a `MorphKey` and morphs with a `Morpher`; whoever computes layers
-calls `build_augmented_layer`; whoever trains calls `AugmentedLayer.apply`. For every key, layout and image x
+calls `build_augmented_layer`; whoever trains prepares them once, with `prepare_layer`. For every key, layout and image
 
     AugmentedLayer.apply(Morpher.morph(x)) = conv(x) with its output channels in the secret order,
 
-up to rounding (see `mple.morph.augmented`).
+up to rounding (see `mple.morph.augmented`), and the prepared layer gives the same (see `mple.morph.prepared`).
 """
 
 import importlib
 from typing import TYPE_CHECKING
 
+from mple.morph.arithmetic import Arithmetic
 from mple.morph.keys import MorphKey, draw_order, gaussians
 from mple.morph.scheme import (
     PRESETS,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mple.morph.augmented import AugmentedLayer, build_augmented_layer
     from mple.morph.cores import BlockCore, draw_core
     from mple.morph.morpher import Morpher
+    from mple.morph.prepared import PreparedLayer, prepare_layer
     from mple.morph.verify import (
         CONSISTENCY_TOLERANCE,
         NORM_TOLERANCE,
@@ -41,6 +43,7 @@ __all__ = [
     "CONSISTENCY_TOLERANCE",
     "NORM_TOLERANCE",
     "PRESETS",
+    "Arithmetic",
     "AugmentedLayer",
     "BlockCore",
     "Cores",
@@ -51,6 +54,7 @@ __all__ = [
     "MorphKey",
     "MorphScheme",
     "Morpher",
+    "PreparedLayer",
     "build_augmented_layer",
     "consistency_response",
     "draw_core",
@@ -59,6 +63,7 @@ __all__ = [
     "expected_weight_shape",
     "gaussians",
     "layer_faults",
+    "prepare_layer",
     "response_deviation",
     "stem_deviation",
 ]
@@ -69,6 +74,8 @@ _WITH_TORCH = {
     "BlockCore": "cores",
     "draw_core": "cores",
     "Morpher": "morpher",
+    "PreparedLayer": "prepared",
+    "prepare_layer": "prepared",
     "CONSISTENCY_TOLERANCE": "verify",
     "NORM_TOLERANCE": "verify",
     "consistency_response": "verify",

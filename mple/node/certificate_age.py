@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 
 from cryptography import x509
 
@@ -18,8 +19,18 @@ _DAY_S = 86_400.0
 
 def days_left(files: TlsFiles, now: datetime) -> float:
     """Days until the certificate ends; below 0 afterwards."""
-    certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
-    return (certificate.not_valid_after_utc - now).total_seconds() / _DAY_S
+    return seconds_left(files.certificate, now) / _DAY_S
+
+
+def seconds_left(certificate: Path, now: datetime) -> float:
+    """Seconds until a certificate ends; below 0 afterwards.
+
+    Raises:
+        OSError: The file can't be read.
+        ValueError: It is no certificate.
+    """
+    end = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
+    return (end - now).total_seconds()
 
 
 def watch_certificate(files: TlsFiles, stop: threading.Event) -> None:

@@ -3,7 +3,13 @@
 Pure: files are read only by `read_settings`; nothing here opens a socket or looks at a clock.
 """
 
-from mple.plan.node_settings import ComputeSettings, CoordinatorSettings, ProviderSettings, RunSettings
+from mple.plan.node_settings import (
+    ComputeSettings,
+    CoordinatorSettings,
+    MonitoringSettings,
+    ProviderSettings,
+    RunSettings,
+)
 from mple.plan.reader import SettingsError, read_settings, settings_from, write_settings
 from mple.plan.run_plan import NormalisationSettings, PlanError, RunPlan, SitePlan
 from mple.plan.sampler import GlobalSampler
@@ -28,6 +34,7 @@ __all__ = [
     "Custody",
     "GlobalSampler",
     "ModelSettings",
+    "MonitoringSettings",
     "MorphSettings",
     "NormalisationSettings",
     "PlanError",

@@ -40,6 +40,15 @@ class RunSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MonitoringSettings:
+    """Section `[monitoring]` of any node's file."""
+
+    listen: str = ""
+    """Address and port of the node's Prometheus endpoint, for example "127.0.0.1:9464"; port 0 takes a free one, which
+    the log names. Empty: none. It is plain HTTP and asks nobody who they are: keep it on loopback."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CoordinatorSettings:
     """File of `mple-coordinator serve`."""
 
@@ -60,6 +69,7 @@ class CoordinatorSettings:
     """Go on serving after the run has ended, until stopped."""
     farewell_s: float = 60.0
     """How long a party that was away when the run finished may take to come back and hear of it, in seconds."""
+    monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -91,6 +101,7 @@ class ComputeSettings:
     """Most steps of training that a restart may have to do again."""
     stay: bool = False
     """Go on answering predictions after the run has ended, until stopped."""
+    monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
 
     def __post_init__(self) -> None:
         if self.threads < 1 or self.in_flight_samples < 1 or not 0 < self.idle_timeout_s <= _LONGEST_S:
@@ -119,6 +130,7 @@ class ProviderSettings:
     """Threads for morphing."""
     idle_timeout_s: float = 600.0
     """How long the site tries to reach a silent party before it gives up."""
+    monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
 
     def __post_init__(self) -> None:
         if self.threads < 1 or not 0 < self.idle_timeout_s <= _LONGEST_S:

@@ -12,7 +12,7 @@ import json
 import math
 from dataclasses import dataclass, field
 
-from mple.morph import ImageShape, MorphGeometry
+from mple.morph import Ensemble, ImageShape, MorphGeometry
 from mple.plan.reader import settings_from
 from mple.plan.settings import AbsenceSettings, Custody, ModelSettings, MorphSettings, TrainingSettings, WireSettings
 
@@ -104,6 +104,11 @@ class RunPlan:
     def filters(self) -> int:
         """Output channels of the first convolution."""
         return max(8, round(64 * self.model.width))
+
+    @property
+    def layer_numbers(self) -> str:
+        """Of the augmented layers on the wire and on the disk: `int8`, `f16` or `f32`."""
+        return self.wire.layer if self.morph.scheme().ensemble is Ensemble.ORTHOGONAL else "f32"
 
     @property
     def session(self) -> bytes:

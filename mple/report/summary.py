@@ -9,6 +9,7 @@ import dataclasses
 import json
 import platform
 import shutil
+import sqlite3
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -36,7 +37,8 @@ class Summary:
 
     folder: Path
     plan: RunPlan
-    outcome: dict[str, float | str]
+    outcome: dict[str, Any]
+    """The compute node's `outcome.json`."""
     epochs: tuple[dict[str, Any], ...]
     """Epoch lines of `metrics.jsonl`."""
     overhead: Overhead
@@ -110,6 +112,8 @@ class Summary:
                 "train_seconds": train_s,
                 "augconv_seconds": self.outcome["augconv_seconds"],
                 "idle_share": float(self.outcome["idle_seconds"]) / train_s,
+                "idle_seconds_by_cause": self.outcome.get("idle_seconds_by_cause", {}),
+                "read_ahead_seconds": self.outcome.get("read_ahead_seconds", 0.0),
                 "samples_per_second": float(self.outcome["samples_trained"]) / train_s,
             },
             "model_sha256": self.outcome["model_sha256"],
@@ -137,6 +141,9 @@ def summarise(folder: Path) -> Summary:
         if not (state / name).exists():
             raise SummaryError(f"{state / name} is missing: the run in {folder} has not finished")
         shutil.copyfile(state / name, folder / name)
+    if (state / "tensorboard").exists():
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+        shutil.copytree(state / "tensorboard", folder / "tensorboard")
     ledgers = sorted((folder / "nodes").glob("*/state/ledger.sqlite"))
     merged = folder / "ledger.sqlite"
     merged.unlink(missing_ok=True)
@@ -151,7 +158,7 @@ def read_summary(folder: Path) -> Summary:
     """The summary of a run that `summarise` has been through.
 
     Raises:
-        SummaryError: The folder holds no finished run.
+        SummaryError: The folder holds no finished run, or its ledger can't be read.
     """
     path = folder / "summary.json"
     if not path.exists():
@@ -171,6 +178,8 @@ def _gathered(folder: Path) -> Summary:
         raise SummaryError(f"the run in {folder} has not finished: {fault}") from None
     epochs = [metrics for metrics in map(json.loads, lines) if metrics["kind"] == "epoch"]
     merged = folder / "ledger.sqlite"
+    if not merged.is_file():  # SQLite would make an empty one
+        raise SummaryError(f"{merged} is missing: the run in {folder} was not summed up, or not copied whole")
     sites = [
         SiteImages(
             name=site.name,
@@ -179,12 +188,15 @@ def _gathered(folder: Path) -> Summary:
         )
         for site in plan.sites
     ]
-    return Summary(
-        folder=folder,
-        plan=plan,
-        outcome=outcome,
-        epochs=tuple(epochs),
-        overhead=overhead(merged, sites),
-        kinds=tuple(bytes_by_kind(merged)),
-        balance=balance(merged),
-    )
+    try:
+        return Summary(
+            folder=folder,
+            plan=plan,
+            outcome=outcome,
+            epochs=tuple(epochs),
+            overhead=overhead(merged, sites),
+            kinds=tuple(bytes_by_kind(merged)),
+            balance=balance(merged),
+        )
+    except sqlite3.DatabaseError as fault:
+        raise SummaryError(f"{merged} can't be read: {fault}; is it of another version of mple?") from None

@@ -61,10 +61,19 @@ def _sentences(summary: Summary) -> list[str]:
         *_absent(summary),
         f"training: {train_s:.1f} s, {float(outcome['samples_trained']) / train_s:.0f} samples/s, first layer "
         f"{100 * float(outcome['augconv_seconds']) / train_s:.1f} %, "
-        f"waiting {100 * float(outcome['idle_seconds']) / train_s:.1f} %",
+        f"waiting {100 * float(outcome['idle_seconds']) / train_s:.1f} %{_causes(summary)}",
         f"test accuracy {accuracy} after {len(summary.epochs)} epochs; model {str(outcome['model_sha256'])[:16]}",
         f"summary.json, ledger.sqlite, model.safetensors, metrics.jsonl in {summary.folder}",
     ]
+
+
+def _causes(summary: Summary) -> str:
+    """What the trainer waited for, as far as one can see it in tenths of a per cent."""
+    train_s = float(summary.outcome["train_seconds"])
+    causes: dict[str, float] = summary.outcome.get("idle_seconds_by_cause", {})
+    shares = {cause: 100 * seconds / train_s for cause, seconds in causes.items()}
+    seen = [f"{cause} {share:.1f} %" for cause, share in shares.items() if share >= 0.05]
+    return f" ({', '.join(seen)})" if seen else ""
 
 
 def _resent(summary: Summary) -> list[str]:

@@ -56,7 +56,7 @@ class Children:
         """Names of the children that have not been seen to end."""
         return tuple(self._running)
 
-    def start(self, name: str, arguments: Sequence[str], *, log_text: Path, threads: int) -> None:
+    def start(self, name: str, arguments: Sequence[str], *, log_text: Path, threads: int, nice: int = 0) -> None:
         """Start a child; what it prints goes to a file.
 
         Args:
@@ -64,11 +64,12 @@ class Children:
             arguments: Command and arguments.
             log_text: File for its output, appended to.
             threads: For the numeric libraries; set before they are loaded, as they read it only then.
+            nice: How far it steps back for the other processes, 0 to 19.
         """
         # Threads that wait must sleep: while they spin they take the cores from the other nodes.
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads), OMP_WAIT_POLICY="PASSIVE", PYTHONUNBUFFERED="1")
         with log_text.open("ab") as out:
-            self._running[name] = subprocess.Popen(  # noqa: S603
+            child = self._running[name] = subprocess.Popen(  # noqa: S603
                 list(arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -76,6 +77,8 @@ class Children:
                 start_new_session=True,
                 env=environment,
             )
+        if nice:
+            _step_back(child.pid, nice)
 
     def kill(self, name: str) -> int | None:
         """Kill a running child as `kill -9` does and wait until it is gone.
@@ -134,6 +137,17 @@ def root_cause(ended: Sequence[Ended], blamed: str = "") -> Ended | None:
     named = [item for item in failed if item.name == blamed]
     own = [item for item in failed if item.code not in (ExitCode.RUN_FAILED, ExitCode.INTERRUPTED)]
     return next(iter(named or own or failed), None)
+
+
+def _step_back(pid: int, nice: int) -> None:
+    """Lower the priority of a process that has just begun and so has no threads yet: those inherit it.
+
+    Where Linux shares the processor between sessions first (`sched_autogroup_enabled`), and each child has a session of
+    its own, a process's number says nothing to others: the session's must be lowered, too.
+    """
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has just ended; no such sharing
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice), encoding="ascii")
 
 
 def _shell_code(code: int) -> int:

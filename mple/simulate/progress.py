@@ -41,7 +41,11 @@ class TrainingProgress:
     """After the last whole epoch."""
     samples_per_second: float = 0.0
     idle_share: float = 0.0
-    """Part of the time in which the trainer waited for samples, 0 to 1."""
+    """Part of the time in which the trainer waited, 0 to 1."""
+    idle_for: str = ""
+    """What it waited for most, if it waited at all."""
+    first_layer_share: float = 0.0
+    """Part of the time in augmented layers, 0 to 1."""
     epochs_scored: int = 0
     """Whole epochs, scored by the sites."""
 
@@ -102,6 +106,10 @@ class Progress:
             training.steps, training.loss = _whole(line["steps"]), _real(line["loss"])
             training.samples_per_second = _real(line["samples_per_second"])
             training.idle_share = _real(line["idle_share"])
+            causes = line["idle_shares"]
+            if isinstance(causes, Mapping):
+                training.idle_for = max(causes, key=lambda cause: _real(causes[cause])) if training.idle_share else ""
+            training.first_layer_share = _real(line["first_layer_share"])
         elif line.get("kind") == "epoch":
             accuracy, epoch = line.get("test_accuracy"), _whole(line["epoch"])
             training.test_accuracy = None if accuracy is None else _real(accuracy)

@@ -14,7 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mple.pki import throwaway
-from mple.plan import ComputeSettings, CoordinatorSettings, ProviderSettings, RunSettings, write_settings
+from mple.plan import (
+    ComputeSettings,
+    CoordinatorSettings,
+    MonitoringSettings,
+    ProviderSettings,
+    RunSettings,
+    write_settings,
+)
 from mple.rpc import Party, Role
 from mple.simulate.settings import COMPUTE, COORDINATOR, SimulationSettings
 
@@ -119,6 +126,7 @@ def _coordinator(settings: SimulationSettings, listen: str, run_id: str) -> Coor
         normalisation=settings.normalisation,
         absence=settings.absence,
         threads=settings.machine.site_threads,
+        monitoring=MonitoringSettings(listen=settings.monitoring.coordinator),
     )
 
 
@@ -134,6 +142,7 @@ def _compute(settings: SimulationSettings, listen: str, coordinator: str) -> Com
         idle_timeout_s=settings.machine.idle_timeout_s,
         checkpoint_every_s=settings.machine.checkpoint_every_s,
         checkpoint_every_steps=settings.machine.checkpoint_every_steps,
+        monitoring=MonitoringSettings(listen=settings.monitoring.compute),
     )
 
 
@@ -147,6 +156,7 @@ def _site(settings: SimulationSettings, place: int, *, compute: str, coordinator
         data=settings.site_source(place),
         threads=settings.machine.site_threads,
         idle_timeout_s=settings.machine.idle_timeout_s,
+        monitoring=MonitoringSettings(listen=settings.monitoring.sites[place] if settings.monitoring.sites else ""),
     )
 
 

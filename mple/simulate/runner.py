@@ -102,8 +102,13 @@ def run_nodes(
         known = set(ExitCode)
         raise SimulationError(text, ExitCode(failed.code) if failed.code in known else ExitCode.INTERNAL)
     summary = summarise(folder.path)
+    # The templates' library takes a moment to load: only now.
+    from mple.report.page import write_page
+
+    page = write_page(summary)
     if tables:
         print_summary(summary, console)
+        console.print(f"the page is {page}", markup=False, highlight=False, soft_wrap=True)
     return summary
 
 
@@ -117,6 +122,7 @@ def start_node(children: Children, folder: RunFolder, settings: SimulationSettin
         [*command(program), verb, str(folder.config(name))],
         log_text=folder.log_text(name),
         threads=machine.trainer_threads if name == COMPUTE else machine.site_threads,
+        nice=0 if name == COMPUTE else machine.site_nice,
     )
 
 

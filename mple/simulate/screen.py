@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mple.simulate.progress import Progress
+from mple.simulate.progress import Progress, TrainingProgress
 
 _LINE_EVERY_S = 10.0
 
@@ -68,7 +68,7 @@ def line(progress: Progress, now_s: float) -> str:
     if training.epoch:
         text += (
             f"; epoch {training.epoch}/{training.epochs} step {training.step}/{training.steps} "
-            f"loss {training.loss:.3f}, {training.samples_per_second:.0f} samples/s, idle {training.idle_share:.0%}"
+            f"loss {training.loss:.3f}, {training.samples_per_second:.0f} samples/s, {_waiting(training)}"
         )
         left_s = progress.time_left_s(now_s)
         text += "" if left_s is None else f", {time_text(left_s)} left"
@@ -102,12 +102,18 @@ def view(progress: Progress, now_s: float) -> Group:
                 f"loss {training.loss:.4f}, test accuracy {accuracy}"
             ),
             Text(
-                f"{training.samples_per_second:.0f} samples/s, trainer idle {training.idle_share:.0%}, "
-                f"{'?' if left_s is None else time_text(left_s)} left"
+                f"{training.samples_per_second:.0f} samples/s, {_waiting(training)}, first layer "
+                f"{training.first_layer_share:.0%}, {'?' if left_s is None else time_text(left_s)} left"
             ),
             ProgressBar(total=1.0, completed=training.share_done, width=60),
         ]
     return Group(*parts)
+
+
+def _waiting(training: TrainingProgress) -> str:
+    """How idle the trainer is, and why when it shows."""
+    shown = training.idle_share >= 0.005 and training.idle_for
+    return f"waiting {training.idle_share:.0%}" + (f" for {training.idle_for}" if shown else "")
 
 
 def size_text(size: int) -> str:

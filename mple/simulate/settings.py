@@ -33,9 +33,14 @@ class MachineSettings:
     """How the processes share this machine."""
 
     trainer_threads: int = field(default_factory=lambda: usable_cores())
-    """Threads of the compute node; by default all cores that this process may use."""
+    """Threads of the compute node; by default all cores that this process may use. A narrow network (an eighth of the
+    width) trains faster with one, and so does any on a machine whose cores other programs keep busy."""
     site_threads: int = 1
     """Threads of each site. Several processes that spin on the same cores slow each other down many times over."""
+    site_nice: int = 0
+    """How far sites and coordinator step back for the trainer, 0 to 19 as the command `nice` counts. It gains the
+    trainer little (0.2 s while samples come in, with three sites on two cores), and starves them where other programs
+    use the machine, too."""
     in_flight_samples: int = 2048
     """Most samples that are asked of one site and not yet answered."""
     idle_timeout_s: float = 600.0
@@ -50,6 +55,21 @@ class MachineSettings:
     def __post_init__(self) -> None:
         if self.trainer_threads < 1 or self.site_threads < 1 or self.stop_grace_s < 0:
             raise ValueError("trainer_threads and site_threads must be 1 or more, stop_grace_s 0 or more")
+        if not 0 <= self.site_nice <= 19:
+            raise ValueError(f"site_nice = {self.site_nice}; allowed are 0 to 19")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EndpointSettings:
+    """Addresses of the nodes' Prometheus endpoints, as `[monitoring] listen` in their files; empty ones are not opened.
+
+    Port 0 takes a free one, which the node's log names.
+    """
+
+    coordinator: str = ""
+    compute: str = ""
+    sites: tuple[str, ...] = ()
+    """One for each site in their order, or none at all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +91,7 @@ class SimulationSettings:
     stem_file: Path | None = None
     """Safetensors file that the compute node offers, for `model.stem = "offered"`."""
     machine: MachineSettings = field(default_factory=MachineSettings)
+    monitoring: EndpointSettings = field(default_factory=EndpointSettings)
 
     def __post_init__(self) -> None:
         if not self.sites or len(set(self.sites)) != len(self.sites):
@@ -82,6 +103,11 @@ class SimulationSettings:
         if (self.stem_file is not None) != (self.model.stem == "offered"):
             raise ValueError(
                 f'model.stem = "{self.model.stem}", stem_file = {self.stem_file}; a file goes with stem = "offered"'
+            )
+        if len(self.monitoring.sites) not in (0, len(self.sites)):
+            raise ValueError(
+                f"monitoring.sites = {list(self.monitoring.sites)}, but there are {len(self.sites)} sites; name an "
+                'address for each, "" for those without an endpoint'
             )
         parts = self.data.partition.parts
         if parts not in (1, len(self.sites)):

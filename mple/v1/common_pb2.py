@@ -24,19 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14mple/v1/common.proto\x12\x07mple.v1\":\n\x06KeyRef\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\x0c\"\x85\x02\n\x0cMorphedBatch\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12 \n\x07key_ref\x18\x02 \x01(\x0b\x32\x0f.mple.v1.KeyRef\x12\x1d\n\x05split\x18\x03 \x01(\x0e\x32\x0e.mple.v1.Split\x12\x1d\n\x05\x63odec\x18\x04 \x01(\x0e\x32\x0e.mple.v1.Codec\x12\x0f\n\x07samples\x18\x05 \x01(\r\x12\x19\n\x11values_per_sample\x18\x06 \x01(\r\x12\x0e\n\x06scales\x18\x07 \x01(\x0c\x12\r\n\x05\x63odes\x18\x08 \x01(\x0c\x12\x0e\n\x06labels\x18\t \x01(\x0c\x12\x0e\n\x06\x63rc32c\x18\n \x01(\x07\x12\x16\n\x0eresent_samples\x18\x0b \x01(\r*?\n\x05Split\x12\x15\n\x11SPLIT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSPLIT_TRAIN\x10\x01\x12\x0e\n\nSPLIT_TEST\x10\x02*J\n\x05\x43odec\x12\x15\n\x11\x43ODEC_UNSPECIFIED\x10\x00\x12\r\n\tCODEC_F32\x10\x01\x12\r\n\tCODEC_F16\x10\x02\x12\x0c\n\x08\x43ODEC_Q8\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14mple/v1/common.proto\x12\x07mple.v1\":\n\x06KeyRef\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\x0c\"\xf5\x01\n\x0cMorphedBatch\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12 \n\x07key_ref\x18\x02 \x01(\x0b\x32\x0f.mple.v1.KeyRef\x12\x1d\n\x05split\x18\x03 \x01(\x0e\x32\x0e.mple.v1.Split\x12\x1d\n\x05\x63odec\x18\x04 \x01(\x0e\x32\x0e.mple.v1.Codec\x12\x0f\n\x07samples\x18\x05 \x01(\r\x12\x19\n\x11values_per_sample\x18\x06 \x01(\r\x12\r\n\x05\x63odes\x18\x07 \x01(\x0c\x12\x0e\n\x06labels\x18\x08 \x01(\x0c\x12\x0e\n\x06\x63rc32c\x18\t \x01(\x07\x12\x16\n\x0eresent_samples\x18\n \x01(\r*?\n\x05Split\x12\x15\n\x11SPLIT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSPLIT_TRAIN\x10\x01\x12\x0e\n\nSPLIT_TEST\x10\x02*\x82\x01\n\x05\x43odec\x12\x15\n\x11\x43ODEC_UNSPECIFIED\x10\x00\x12\r\n\tCODEC_F32\x10\x01\x12\r\n\tCODEC_F16\x10\x02\x12\x0c\n\x08\x43ODEC_Q8\x10\x03\x12\x0c\n\x08\x43ODEC_Q7\x10\x04\x12\x0c\n\x08\x43ODEC_Q6\x10\x05\x12\x0c\n\x08\x43ODEC_Q5\x10\x06\x12\x0c\n\x08\x43ODEC_Q4\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mple.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SPLIT']._serialized_start=357
-  _globals['_SPLIT']._serialized_end=420
-  _globals['_CODEC']._serialized_start=422
-  _globals['_CODEC']._serialized_end=496
+  _globals['_SPLIT']._serialized_start=341
+  _globals['_SPLIT']._serialized_end=404
+  _globals['_CODEC']._serialized_start=407
+  _globals['_CODEC']._serialized_end=537
   _globals['_KEYREF']._serialized_start=33
   _globals['_KEYREF']._serialized_end=91
   _globals['_MORPHEDBATCH']._serialized_start=94
-  _globals['_MORPHEDBATCH']._serialized_end=355
+  _globals['_MORPHEDBATCH']._serialized_end=339
 # @@protoc_insertion_point(module_scope)

@@ -18,6 +18,10 @@ class Codec(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CODEC_F32: _ClassVar[Codec]
     CODEC_F16: _ClassVar[Codec]
     CODEC_Q8: _ClassVar[Codec]
+    CODEC_Q7: _ClassVar[Codec]
+    CODEC_Q6: _ClassVar[Codec]
+    CODEC_Q5: _ClassVar[Codec]
+    CODEC_Q4: _ClassVar[Codec]
 SPLIT_UNSPECIFIED: Split
 SPLIT_TRAIN: Split
 SPLIT_TEST: Split
@@ -25,6 +29,10 @@ CODEC_UNSPECIFIED: Codec
 CODEC_F32: Codec
 CODEC_F16: Codec
 CODEC_Q8: Codec
+CODEC_Q7: Codec
+CODEC_Q6: Codec
+CODEC_Q5: Codec
+CODEC_Q4: Codec
 
 class KeyRef(_message.Message):
     __slots__ = ("site", "epoch", "fingerprint")
@@ -37,14 +45,13 @@ class KeyRef(_message.Message):
     def __init__(self, site: _Optional[str] = ..., epoch: _Optional[int] = ..., fingerprint: _Optional[bytes] = ...) -> None: ...
 
 class MorphedBatch(_message.Message):
-    __slots__ = ("request_id", "key_ref", "split", "codec", "samples", "values_per_sample", "scales", "codes", "labels", "crc32c", "resent_samples")
+    __slots__ = ("request_id", "key_ref", "split", "codec", "samples", "values_per_sample", "codes", "labels", "crc32c", "resent_samples")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     KEY_REF_FIELD_NUMBER: _ClassVar[int]
     SPLIT_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     VALUES_PER_SAMPLE_FIELD_NUMBER: _ClassVar[int]
-    SCALES_FIELD_NUMBER: _ClassVar[int]
     CODES_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     CRC32C_FIELD_NUMBER: _ClassVar[int]
@@ -55,9 +62,8 @@ class MorphedBatch(_message.Message):
     codec: Codec
     samples: int
     values_per_sample: int
-    scales: bytes
     codes: bytes
     labels: bytes
     crc32c: int
     resent_samples: int
-    def __init__(self, request_id: _Optional[int] = ..., key_ref: _Optional[_Union[KeyRef, _Mapping]] = ..., split: _Optional[_Union[Split, str]] = ..., codec: _Optional[_Union[Codec, str]] = ..., samples: _Optional[int] = ..., values_per_sample: _Optional[int] = ..., scales: _Optional[bytes] = ..., codes: _Optional[bytes] = ..., labels: _Optional[bytes] = ..., crc32c: _Optional[int] = ..., resent_samples: _Optional[int] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[int] = ..., key_ref: _Optional[_Union[KeyRef, _Mapping]] = ..., split: _Optional[_Union[Split, str]] = ..., codec: _Optional[_Union[Codec, str]] = ..., samples: _Optional[int] = ..., values_per_sample: _Optional[int] = ..., codes: _Optional[bytes] = ..., labels: _Optional[bytes] = ..., crc32c: _Optional[int] = ..., resent_samples: _Optional[int] = ...) -> None: ...

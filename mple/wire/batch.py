@@ -13,11 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.v1 import common_pb2
-from mple.wire.codec import Codec, EncodedSamples
+from mple.wire.codec import Codec, CodeError, EncodedSamples
 
 _MOST_SAMPLES = 1024
-_LARGEST_SCALE = np.finfo(np.float32).max / 128
-"""With it the code of largest magnitude, -128, still decodes to a finite value."""
 
 
 class BatchError(ValueError):
@@ -37,7 +35,10 @@ class Batch:
 
 
 def samples_per_message(message_bytes: int, sample_bytes: int) -> int:
-    """Most samples of one batch: as many as a message of the plan's size holds, at least one, 1024 at most."""
+    """Most samples of one batch: as many as a message of the plan's size holds, at least one, 1024 at most.
+
+    Entropy coding may make less of them on the wire; how much is not known before.
+    """
     return max(1, min(_MOST_SAMPLES, message_bytes // sample_bytes))
 
 
@@ -50,9 +51,8 @@ def batch_to_message(
     codec: Codec,
     resent_samples: int = 0,
 ) -> common_pb2.MorphedBatch:
-    """The message for a batch; its CRC-32C covers scales, codes and labels."""
-    scales = batch.coded.scales_B.astype("<f4").tobytes()
-    codes = batch.coded.codes_BV.tobytes()
+    """The message for a batch; its CRC-32C covers codes and labels."""
+    codes = codec.pack(batch.coded)
     labels = batch.labels_B.astype("<u2").tobytes()
     samples, values = batch.coded.codes_BV.shape
     return common_pb2.MorphedBatch(
@@ -62,10 +62,9 @@ def batch_to_message(
         codec=codec.wire_id,
         samples=samples,
         values_per_sample=values,
-        scales=scales,
         codes=codes,
         labels=labels,
-        crc32c=_crc32c(scales, codes, labels),
+        crc32c=_crc32c(codes, labels),
         resent_samples=resent_samples,
     )
 
@@ -74,23 +73,25 @@ def batch_from_message(
     message: common_pb2.MorphedBatch,
     *,
     samples: int,
+    blocks: int,
     values: int,
     codec: Codec,
     classes: int,
     labelled: bool,
 ) -> Batch:
-    """Check a message against what was asked for and return views on its bytes.
+    """Check a message against what was asked for and return its codes and labels, perhaps as views on its bytes.
 
     Args:
         message: As received.
         samples: Samples that the answered request named.
+        blocks: Blocks of one sample under the plan.
         values: Morphed values of one sample under the plan.
         codec: The plan's codec.
         classes: Number of classes; labels must be below it.
         labelled: Whether labels are due (train split) or forbidden (test split).
 
     Raises:
-        BatchError: Codec, counts, byte lengths, checksum, a scale, a value or a label is wrong.
+        BatchError: Codec, counts, byte lengths, checksum, codes, a value or a label is wrong.
     """
     if message.codec != codec.wire_id:
         raise BatchError(f"codec {message.codec} instead of the plan's {codec.name}")
@@ -98,19 +99,15 @@ def batch_from_message(
         raise BatchError(f"{message.samples} x {message.values_per_sample} values instead of {samples} x {values}")
     if message.resent_samples > samples:
         raise BatchError(f"{message.resent_samples} of {samples} samples were sent before: that can't be")
-    scales, codes, labels = message.scales, message.codes, message.labels
-    due = (4 * samples if codec.scaled else 0, samples * values * codec.code_dtype.itemsize, 2 * samples * labelled)
-    if (len(scales), len(codes), len(labels)) != due:
-        raise BatchError(f"{len(scales)}, {len(codes)}, {len(labels)} bytes of scales, codes, labels instead of {due}")
-    if message.crc32c != _crc32c(scales, codes, labels):
+    codes, labels = message.codes, message.labels
+    if len(labels) != 2 * samples * labelled:
+        raise BatchError(f"{len(labels)} bytes of labels instead of {2 * samples * labelled}")
+    if message.crc32c != _crc32c(codes, labels):
         raise BatchError(f"checksum of request {message.request_id} differs", checksum=True)
-    coded = EncodedSamples(
-        np.frombuffer(scales, "<f4"), np.frombuffer(codes, codec.code_dtype).reshape(samples, values)
-    )
-    if codec.scaled and not ((coded.scales_B > 0) & (coded.scales_B <= _LARGEST_SCALE)).all():
-        raise BatchError(f"a scale is not a positive finite number up to {_LARGEST_SCALE:.3g}")
-    if coded.codes_BV.dtype.kind == "f" and not np.isfinite(coded.codes_BV.astype(np.float32)).all():
-        raise BatchError("a morphed value is NaN or infinite")
+    try:
+        coded = codec.unpack(codes, samples=samples, blocks=blocks, values=values)
+    except CodeError as fault:
+        raise BatchError(str(fault)) from None
     labels_B = np.frombuffer(labels, "<u2")
     if labels_B.size and int(labels_B.max()) >= classes:
         raise BatchError(f"label {int(labels_B.max())}; the plan has classes 0 to {classes - 1}")

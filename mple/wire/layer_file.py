@@ -1,4 +1,4 @@
-"""Augmented layers as files: one safetensors tensor, with the shape of what it was built for as metadata."""
+"""Augmented layers as safetensors files, with the shape of what they were built for as metadata."""
 
 from __future__ import annotations
 
@@ -6,30 +6,35 @@ import hashlib
 import json
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mple.morph import AugmentedLayer, ImageShape, MorphScheme, expected_weight_shape
 from mple.whole_files import put_in_place
-
-_TENSOR = "augmented.weight"
+from mple.wire.layer_numbers import LayerNumbersError, require_shapes, tensors_of, weight_of
 
 
 class LayerFileError(ValueError):
     """A layer file is damaged or was made for another plan."""
 
 
-def write_layer(layer: AugmentedLayer, path: Path) -> None:
+def write_layer(layer: AugmentedLayer, path: Path, numbers: str) -> None:
     """Write a layer, first under a temporary name beside `path`, then renamed: never half a file.
 
+    Args:
+        layer: The layer.
+        path: Of the file.
+        numbers: The plan's `layer_numbers`.
+
     Raises:
+        ValueError: A weight is not finite, or beyond the numbers' range.
         OSError: The disk is full, or the folder can't be written to; what was at `path` before is untouched.
     """
     metadata = {"augmented_layer": _about(layer.filters, layer.kernel)}
     temporary = path.with_name(path.name + ".part")
+    tensors = tensors_of(layer.weight, numbers)
     try:
-        save_file({_TENSOR: layer.weight.contiguous()}, temporary, metadata=metadata)
+        save_file(tensors, temporary, metadata=metadata)
         put_in_place(temporary, path)
     except SafetensorError as fault:
         raise OSError(f"{path} can't be written: {fault}") from fault
@@ -37,8 +42,10 @@ def write_layer(layer: AugmentedLayer, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_layer(path: Path, *, scheme: MorphScheme, image: ImageShape, filters: int, kernel: int) -> AugmentedLayer:
-    """Read a layer that must fit scheme, image and first convolution.
+def read_layer(
+    path: Path, *, scheme: MorphScheme, image: ImageShape, filters: int, kernel: int, numbers: str
+) -> AugmentedLayer:
+    """Read a layer that must fit scheme, image, first convolution and type of numbers; its weight is float32.
 
     Raises:
         LayerFileError: No safetensors file, no such tensor, another shape, dtype or kernel.
@@ -46,17 +53,14 @@ def read_layer(path: Path, *, scheme: MorphScheme, image: ImageShape, filters: i
     expected = expected_weight_shape(scheme, image, filters, kernel)
     try:
         with safe_open(path, framework="pt") as file:
-            if list(file.keys()) != [_TENSOR]:
-                raise LayerFileError(f"{path.name} holds {list(file.keys())} instead of {_TENSOR!r}")
-            found = tuple(file.get_slice(_TENSOR).get_shape())
-            if found != tuple(expected):
-                raise LayerFileError(f"layer in {path.name} has shape {found}, the plan needs {tuple(expected)}")
-            weight = file.get_tensor(_TENSOR)
             about = (file.metadata() or {}).get("augmented_layer")
+            names = list(file.keys())
+            require_shapes({name: tuple(file.get_slice(name).get_shape()) for name in names}, expected, numbers)
+            weight = weight_of({name: file.get_tensor(name) for name in names}, expected, numbers)
     except (SafetensorError, KeyError) as fault:  # KeyError: a type of numbers that torch does not have
         raise LayerFileError(f"{path.name} is no readable layer file: {fault}") from None
-    if weight.dtype != torch.float32:
-        raise LayerFileError(f"layer in {path.name} has dtype {weight.dtype}; needs float32")
+    except LayerNumbersError as fault:
+        raise LayerFileError(f"layer in {path.name} {fault}") from None
     if about not in (None, _about(filters, kernel)):  # the shape of a dense layer does not tell the kernel
         raise LayerFileError(f"layer in {path.name} is for {about}, the plan needs filters {filters}, kernel {kernel}")
     return AugmentedLayer(scheme=scheme, image_shape=image, kernel=kernel, filters=filters, weight=weight)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from open_intake import CODEC, IDLE_S, VALUES, Clock, Desk
+from open_intake import BLOCKS, CODEC, IDLE_S, VALUES, Clock, Desk
 from small_plan import small_plan
 
 from compute_node.intake import Intake
@@ -21,8 +21,8 @@ def desk(tmp_path: Path) -> Iterator[Callable[..., Desk]]:
     opened: list[SampleCache] = []
 
     def start(in_flight_samples: int = 100, policy: AbsencePolicy = AbsencePolicy.WAIT) -> Desk:
-        plan, clock = small_plan(wire=WireSettings(message_bytes=16 * 1024)), Clock()
-        cache = SampleCache(tmp_path / "cache.bin", codec=CODEC, values=VALUES, train=9, test=5)
+        plan, clock = small_plan(wire=WireSettings(codec=CODEC.name, message_bytes=16 * 1024)), Clock()
+        cache = SampleCache(tmp_path / "cache.bin", codec=CODEC, blocks=BLOCKS, values=VALUES, train=9, test=5)
         opened.append(cache)
         bank = LayerBank(plan)
         intake = Intake(

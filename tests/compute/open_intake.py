@@ -15,7 +15,7 @@ from mple.plan import GlobalSampler, RunPlan
 from mple.v1 import common_pb2, compute_pb2
 from mple.wire import Batch, EncodedSamples, batch_to_message, codec_named
 
-VALUES = 64
+BLOCKS, VALUES = 4, 64
 IDLE_S = 30.0
 CODEC = codec_named("q8")
 
@@ -87,7 +87,7 @@ def answer(site: str, request: compute_pb2.SampleRequest, **changed: Any) -> com
     numbers = np.array(request.sample_ids)
     codes = np.repeat(numbers[:, None], VALUES, axis=1).astype(np.int8)
     labels = (numbers % 3).astype(np.uint16) if request.split == TRAIN else np.empty(0, np.uint16)
-    batch = Batch(EncodedSamples(np.ones(len(numbers), np.float32), codes), labels)
+    batch = Batch(EncodedSamples(codes, np.zeros((len(numbers), BLOCKS), np.uint8)), labels)
     known: dict[str, Any] = {
         "request_id": request.request_id,
         "key_ref": key_ref(site),

@@ -17,13 +17,13 @@ from mple.v1 import common_pb2
 from mple.wire import Batch, EncodedSamples, codec_named
 
 TRAIN, TEST = common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_TEST
-VALUES = 64
+BLOCKS, VALUES = 4, 64
 CODEC = codec_named("q8")
 OLD, OTHER, NEW = 0, 1, 2
 
 
 def open_cache(path: Path) -> SampleCache:
-    return SampleCache(path, codec=CODEC, values=VALUES, train=200, test=50)
+    return SampleCache(path, codec=CODEC, blocks=BLOCKS, values=VALUES, train=200, test=50)
 
 
 def mark(number: int, key: int) -> int:
@@ -31,20 +31,25 @@ def mark(number: int, key: int) -> int:
     return (7 * number + 33 * key) % 100 + 1
 
 
+def exponents(numbers: NDArray[np.int64], key: int) -> NDArray[np.uint8]:
+    return (numbers[:, None] % 20 + 20 * key + np.arange(BLOCKS)).astype(np.uint8)
+
+
 def append(cache: SampleCache, split: common_pb2.Split, key: int, *numbers: int) -> None:
     wanted = np.array(numbers, np.int64)
     codes_BV = np.array([[mark(number, key)] * VALUES for number in numbers], np.int8).reshape(-1, VALUES)
     labels = (wanted % 3).astype(np.uint16) if split == TRAIN else np.empty(0, np.uint16)
-    scales_B = (wanted + 1000 * key).astype(np.float32)
-    cache.append(split, wanted, Batch(EncodedSamples(scales_B, codes_BV), labels), key)
+    exponents_BK = exponents(wanted, key)
+    cache.append(split, wanted, Batch(EncodedSamples(codes_BV, exponents_BK), labels), key)
 
 
 def check(cache: SampleCache, split: common_pb2.Split, key: int, *numbers: int) -> None:
-    got = cache.read(split, np.array(numbers, np.int64))
+    wanted = np.array(numbers, np.int64)
+    got = cache.read(split, wanted)
+    assert np.array_equal(got.coded.exponents_BK, exponents(wanted, key))
     for row, number in enumerate(numbers):
         assert got.keys_B[row] == key
         assert set(got.coded.codes_BV[row].tolist()) == {mark(number, key)}
-        assert got.coded.scales_B[row] == number + 1000 * key
         assert split == TEST or got.labels_B[row] == number % 3
 
 

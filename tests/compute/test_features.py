@@ -1,6 +1,8 @@
-"""From received codes to features: each sample under the layer of its own site's key, in the order of the step."""
+"""From received values to features: each sample under the layer of its own site's key, in the order of the step."""
 
 from __future__ import annotations
+
+import weakref
 
 import numpy as np
 import pytest
@@ -9,18 +11,15 @@ from small_plan import key_of, key_ref, small_plan
 
 from compute_node.features import features
 from compute_node.layer_bank import LayerBank, UnknownKeyError
-from compute_node.sample_cache import CachedSamples
 from mple.model import Stem
-from mple.morph import AugmentedLayer, Morpher, build_augmented_layer
-from mple.plan import MorphSettings, RunPlan
+from mple.morph import Arithmetic, AugmentedLayer, Morpher, PreparedLayer, build_augmented_layer, prepare_layer
+from mple.plan import MorphSettings, Precision, RunPlan, TrainingSettings
 from mple.plan.orders import channel_order
 from mple.v1 import common_pb2
-from mple.wire import EncodedSamples, codec_named
 
 SECRET = bytes(range(32))
 SITES = ("north", "south")
 MORPHS = [MorphSettings(tile=4), MorphSettings(preset="distinct", tile=4), MorphSettings(preset="paper")]
-F32 = codec_named("f32")
 
 
 def stem_of(plan: RunPlan) -> Stem:
@@ -37,14 +36,17 @@ def layers_of(plan: RunPlan) -> dict[int, AugmentedLayer]:
     }
 
 
-def coded_by(plan: RunPlan, x_BCHW: torch.Tensor, keys: list[int]) -> CachedSamples:
+def prepared(plan: RunPlan, arithmetic: Arithmetic = Arithmetic.F32) -> dict[int, PreparedLayer]:
+    return {number: prepare_layer(layer, arithmetic) for number, layer in layers_of(plan).items()}
+
+
+def morphed_by(plan: RunPlan, x_BCHW: torch.Tensor, keys: list[int]) -> torch.Tensor:
     """Each image morphed by the site of its key."""
     rows = []
     for x_CHW, key in zip(x_BCHW, keys, strict=True):
         site = Morpher(plan.morph.scheme(), plan.image, key_of(SITES[key]), session=plan.session, key_epoch=1)
-        rows.append(site.morph(x_CHW[None]).flatten(1))
-    coded = F32.encode(torch.cat(rows))
-    return CachedSamples(coded, np.zeros(len(keys), np.int64), np.array(keys, np.int64))
+        rows.append(site.morph(x_CHW[None]))
+    return torch.cat(rows)
 
 
 @pytest.mark.parametrize("morph", MORPHS, ids=lambda morph: morph.preset)
@@ -52,7 +54,7 @@ def coded_by(plan: RunPlan, x_BCHW: torch.Tensor, keys: list[int]) -> CachedSamp
 def test_each_sample_is_read_under_its_own_key(morph: MorphSettings, keys: list[int]) -> None:
     plan = small_plan(morph=morph, channels=2, side_px=10 if morph.preset != "paper" else 8)
     x_BCHW = torch.randn((len(keys), *plan_shape(plan)), generator=torch.Generator().manual_seed(3))
-    found = features(coded_by(plan, x_BCHW, keys), layers_of(plan), F32, plan.geometry)
+    found = features(morphed_by(plan, x_BCHW, keys), np.array(keys), prepared(plan))
     plain = stem_of(plan).convolve(x_BCHW)[:, channel_order(SECRET, plan.filters)]
     torch.testing.assert_close(found, plain, rtol=0, atol=1e-5 * float(plain.max() - plain.min()))
 
@@ -64,31 +66,62 @@ def plan_shape(plan: RunPlan) -> tuple[int, int, int]:
 def test_a_sample_under_the_wrong_layer_shows() -> None:
     plan = small_plan()
     x_BCHW = torch.randn((2, *plan_shape(plan)), generator=torch.Generator().manual_seed(3))
-    samples = coded_by(plan, x_BCHW, [0, 1])
-    swapped = CachedSamples(samples.coded, samples.labels_B, samples.keys_B[::-1].copy())
-    layers = layers_of(plan)
-    right, wrong = (features(one, layers, F32, plan.geometry) for one in (samples, swapped))
+    t_BKQ, layers = morphed_by(plan, x_BCHW, [0, 1]), prepared(plan)
+    right, wrong = (features(t_BKQ, np.array(keys), layers) for keys in ([0, 1], [1, 0]))
     assert float((right - wrong).norm() / right.norm()) > 0.5
 
 
 def test_mixed_keys_give_what_each_gives_alone_also_in_half_precision() -> None:
     plan = small_plan()
     x_BCHW = torch.randn((6, *plan_shape(plan)), generator=torch.Generator().manual_seed(3))
-    layers = layers_of(plan)
-    of_both, of_one = coded_by(plan, x_BCHW, [0, 1, 0, 1, 0, 1]), coded_by(plan, x_BCHW[1::2], [1, 1, 1])
-    with torch.autocast("cpu", torch.bfloat16):
-        mixed, alone = (features(samples, layers, F32, plan.geometry) for samples in (of_both, of_one))
+    layers = prepared(plan, Arithmetic.BF16)
+    t_BKQ = morphed_by(plan, x_BCHW, [0, 1, 0, 1, 0, 1])
+    mixed = features(t_BKQ, np.array([0, 1, 0, 1, 0, 1]), layers)
+    alone = features(t_BKQ[1::2], np.array([1, 1, 1]), layers)
     assert mixed.dtype == torch.bfloat16
     torch.testing.assert_close(mixed[1::2], alone, rtol=0.02, atol=0.02)
 
 
+@pytest.mark.parametrize("keys", [[0, 0, 0], [1, 0, 1]])
+def test_features_come_in_the_order_that_the_trunk_trains_fastest_in(keys: list[int]) -> None:
+    plan = small_plan()
+    found = features(morphed_by(plan, torch.rand((3, *plan_shape(plan))), keys), np.array(keys), prepared(plan))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("training", "dtype", "layer_bytes"),
+    [
+        (TrainingSettings(), torch.float32, 4),
+        (TrainingSettings(precision=Precision.BF16), torch.bfloat16, 2),
+        (TrainingSettings(precision=Precision.BF16, layer_arithmetic=Arithmetic.F32), torch.float32, 4),
+    ],
+)
+def test_the_bank_holds_the_layer_in_the_runs_arithmetic_only(
+    training: TrainingSettings, dtype: torch.dtype, layer_bytes: int
+) -> None:
+    plan = small_plan(training=training)
+    bank, layer = LayerBank(plan), layers_of(plan)[0]
+    bank.store(key_ref("north"), layer)
+    assert bank.layers[0].dtype == dtype
+    assert bank.layers[0].held_bytes == layer.weight.numel() * layer_bytes
+    raw_weight = weakref.ref(layer.weight)
+    del layer
+    assert raw_weight() is None
+
+
+def test_a_dropped_layer_is_freed() -> None:
+    bank = LayerBank(small_plan())
+    bank.store(key_ref("north"), layers_of(small_plan())[0])
+    held = weakref.ref(bank.layers[0])
+    bank.drop(0)
+    assert held() is None
+
+
 def test_no_samples_are_refused() -> None:
     plan = small_plan()
-    none = CachedSamples(
-        EncodedSamples(np.empty(0, np.float32), np.empty((0, 64), np.float32)), np.empty(0, int), np.empty(0, int)
-    )
     with pytest.raises(ValueError, match="no samples"):
-        features(none, layers_of(plan), F32, plan.geometry)
+        features(torch.empty(0, 4, 16), np.empty(0, np.int64), prepared(plan))
 
 
 def test_the_bank_numbers_keys_in_the_order_of_the_plan() -> None:
@@ -99,7 +132,7 @@ def test_the_bank_numbers_keys_in_the_order_of_the_plan() -> None:
     assert not bank.complete
     bank.store(key_ref("north"), layers[0])
     assert bank.complete
-    assert bank.layers == layers
+    assert sorted(bank.layers) == [0, 1]
 
 
 @pytest.mark.parametrize(

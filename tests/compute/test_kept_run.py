@@ -14,7 +14,7 @@ from small_plan import SIZES, key_of, key_ref, small_plan
 
 from compute_node.kept_run import kept_run, model_config
 from compute_node.layer_bank import LayerBank
-from compute_node.layer_list import list_layers
+from compute_node.layer_list import layer_path, list_layers, read_listed
 from compute_node.predictor import Predictor
 from compute_node.run_files import Outcome, write_outcome
 from mple.model import Stem, build_trunk, save_trunk, state_sha256
@@ -47,11 +47,11 @@ def finished(tmp_path: Path) -> Finished:
             PLAN.morph.scheme(), PLAN.image, stem.kernels_FCpp, key_of(site), np.arange(PLAN.filters),
             session=PLAN.session, key_epoch=1,
         )  # fmt: skip
-        bank.store(key_ref(site), layer)
         written = tmp_path / "layers" / "new"
-        write_layer(layer, written)
+        write_layer(layer, written, PLAN.layer_numbers)
         digests[site] = file_sha256(written)
-        written.rename(tmp_path / "layers" / f"{digests[site].hex()}.safetensors")
+        stored = written.rename(layer_path(tmp_path / "layers", digests[site]))
+        bank.store(key_ref(site), read_listed(stored, PLAN))
     list_layers(tmp_path / "layers", PLAN, digests)
     trunk = build_trunk(model_config(PLAN), seed=77)  # not the seed from which the plan's training begins
     save_trunk(trunk, tmp_path / "model.safetensors", {})
@@ -66,7 +66,7 @@ def finished(tmp_path: Path) -> Finished:
 def question(site: str) -> common_pb2.MorphedBatch:
     x_BCHW = torch.rand((3, 1, 28, 28), generator=torch.Generator().manual_seed(1))
     morpher = Morpher(PLAN.morph.scheme(), PLAN.image, key_of(site), session=PLAN.session, key_epoch=1)
-    batch = Batch(CODEC.encode(morpher.morph(x_BCHW).flatten(1)), np.empty(0, np.uint16))
+    batch = Batch(CODEC.encode(morpher.morph(x_BCHW)), np.empty(0, np.uint16))
     return batch_to_message(batch, request_id=1, key_ref=key_ref(site), split=common_pb2.SPLIT_UNSPECIFIED, codec=CODEC)
 
 

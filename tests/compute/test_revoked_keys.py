@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from open_intake import CODEC, VALUES, answer
+from open_intake import BLOCKS, CODEC, VALUES, answer
 from small_plan import SIZES, TEST, TRAIN, key_of, key_ref, small_plan
 
 from compute_node.features import features
@@ -19,11 +19,11 @@ from compute_node.predictor import Predictor
 from compute_node.sample_cache import SampleCache
 from mple.model import Stem, Vgg16Config, build_trunk
 from mple.morph import AugmentedLayer, MorphKey, build_augmented_layer
-from mple.plan import GlobalSampler
+from mple.plan import GlobalSampler, WireSettings
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2
 
-PLAN = small_plan()
+PLAN = small_plan(wire=WireSettings(codec=CODEC.name))
 NEW_KEY = MorphKey(hashlib.sha256(b"next").digest())
 NEW = common_pb2.KeyRef(site="north", epoch=2, fingerprint=NEW_KEY.fingerprint())
 STEM = Stem.from_seed(PLAN.model.stem_seed, filters=PLAN.filters, channels=1, kernel=PLAN.model.kernel)
@@ -34,7 +34,7 @@ class Node:
 
     def __init__(self, folder: Path) -> None:
         train, test = (sum(sizes[split] for sizes in SIZES.values()) for split in (0, 1))
-        self.cache = SampleCache(folder / "cache", codec=CODEC, values=VALUES, train=train, test=test)
+        self.cache = SampleCache(folder / "cache", codec=CODEC, blocks=BLOCKS, values=VALUES, train=train, test=test)
         self.bank = LayerBank(PLAN)
         for site in SIZES:
             self.bank.store(key_ref(site), layer(key_of(site), 1))
@@ -113,7 +113,7 @@ def test_older_samples_stay_usable_beside_those_of_a_rotated_key(node: Node) -> 
     assert set(samples.keys_B.tolist()) == {0, 1}
     mixed = node.cache.read(TEST, np.arange(5))
     assert set(mixed.keys_B.tolist()) == {1, 2}
-    assert features(mixed, node.bank.layers, CODEC, PLAN.geometry).shape[0] == 5
+    assert features(CODEC.decode(mixed.coded, BLOCKS), mixed.keys_B, node.bank.layers).shape[0] == 5
 
 
 def test_samples_read_before_the_revocation_are_not_used_after_it(node: Node) -> None:
@@ -122,7 +122,7 @@ def test_samples_read_before_the_revocation_are_not_used_after_it(node: Node) ->
     rotate(node)
     node.revoke(key_ref("north"))
     with pytest.raises(ErasedKeyError, match="key number 0 is revoked"):
-        features(samples, node.bank.layers, CODEC, PLAN.geometry)
+        features(CODEC.decode(samples.coded, BLOCKS), samples.keys_B, node.bank.layers)
 
 
 def test_training_waits_for_the_samples_that_come_anew(node: Node) -> None:

@@ -18,11 +18,24 @@ OUTCOME = Outcome(
     augconv_seconds=0.25,
     idle_seconds=0.125,
     samples_trained=90,
+    idle_seconds_by_cause={"samples": 0.1, "scores": 0.025},
+    read_ahead_seconds=0.5,
 )
 STEP = StepMetrics(
-    epoch=1, step=2, steps=5, loss=0.5, losses=(0.75, 0.5), lr=0.1, samples_per_second=10.0, idle_share=0.25
+    epoch=1,
+    step=2,
+    steps=5,
+    loss=0.5,
+    losses=(0.75, 0.5),
+    lr=0.1,
+    samples_per_second=10.0,
+    idle_share=0.25,
+    idle_shares={"samples": 0.25, "scores": 0.0},
+    first_layer_share=0.125,
+    read_ahead_share=0.0625,
+    time_unix_s=1.5,
 )
-EPOCH = EpochMetrics(epoch=1, loss=0.5, test_accuracy=None, test_loss=None, seconds=3.0)
+EPOCH = EpochMetrics(epoch=1, loss=0.5, test_accuracy=None, test_loss=None, seconds=3.0, time_unix_s=2.5)
 
 
 def test_metrics_are_lines_that_can_be_read_while_they_are_written(tmp_path: Path) -> None:
@@ -39,6 +52,10 @@ def test_metrics_are_lines_that_can_be_read_while_they_are_written(tmp_path: Pat
         "lr": 0.1,
         "samples_per_second": 10.0,
         "idle_share": 0.25,
+        "idle_shares": {"samples": 0.25, "scores": 0.0},
+        "first_layer_share": 0.125,
+        "read_ahead_share": 0.0625,
+        "time_unix_s": 1.5,
     }
     metrics.write(EPOCH)
     metrics.close()

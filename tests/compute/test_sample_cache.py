@@ -19,21 +19,24 @@ from mple.v1 import common_pb2
 from mple.wire import Batch, EncodedSamples, codec_named
 
 TRAIN, TEST = common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_TEST
-VALUES = 12
+BLOCKS, VALUES = 3, 12
 CODECS = ["f32", "f16", "q8"]
 
 
-def open_cache(path: Path, codec: str = "q8", train: int = 20, test: int = 10, values: int = VALUES) -> SampleCache:
-    return SampleCache(path, codec=codec_named(codec), values=values, train=train, test=test)
+def open_cache(
+    path: Path, codec: str = "q8", *, train: int = 20, test: int = 10, blocks: int = BLOCKS, values: int = VALUES
+) -> SampleCache:
+    return SampleCache(path, codec=codec_named(codec), blocks=blocks, values=values, train=train, test=test)
 
 
 def batch_for(numbers: NDArray[np.int64], codec: str, *, labelled: bool = True, version: int = 0) -> Batch:
-    """Codes, scales and labels that tell their sample number and version."""
+    """Codes, exponents and labels that tell their sample number and version."""
     how = codec_named(codec)
     codes_BV = (numbers[:, None] + np.arange(VALUES) + 40 * version).astype(how.code_dtype)
-    scales_B = (numbers + 1 + version).astype(np.float32) if how.scaled else np.empty(0, np.float32)
+    exponents_BK = (numbers[:, None] + np.arange(BLOCKS) + 40 * version).astype(np.uint8)
+    exponents_BK = exponents_BK[:, : BLOCKS * how.block_exponents]
     labels = (numbers % 3).astype(np.uint16) if labelled else np.empty(0, np.uint16)
-    return Batch(EncodedSamples(scales_B, codes_BV), labels)
+    return Batch(EncodedSamples(codes_BV, exponents_BK), labels)
 
 
 def append(cache: SampleCache, split: common_pb2.Split, *numbers: int, codec: str = "q8", version: int = 0) -> None:
@@ -47,7 +50,7 @@ def check(cache: SampleCache, split: common_pb2.Split, *numbers: int, codec: str
     expected = batch_for(wanted, codec, labelled=split == TRAIN, version=version)
     got = cache.read(split, wanted)
     assert np.array_equal(got.coded.codes_BV, expected.coded.codes_BV)
-    assert np.array_equal(got.coded.scales_B, expected.coded.scales_B)
+    assert np.array_equal(got.coded.exponents_BK, expected.coded.exponents_BK)
     if split == TRAIN:
         assert np.array_equal(got.labels_B, expected.labels_B)
 
@@ -135,7 +138,9 @@ def test_a_flipped_bit_is_never_read_as_a_sample(tmp_path: Path) -> None:
         cache.close()
 
 
-@pytest.mark.parametrize("content", [b"PK\x03\x04" + bytes(60), b"MPC1\x07" + bytes(60), bytes(100)])
+@pytest.mark.parametrize(
+    "content", [b"PK\x03\x04" + bytes(60), b"MPC1" + bytes(60), b"MPC2\x07" + bytes(60), bytes(100)]
+)
 def test_a_foreign_file_is_refused_and_left_as_it_is(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "cache"
     path.write_bytes(content)
@@ -152,7 +157,9 @@ def test_another_plans_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None
     content = path.read_bytes()
     for changes, reason in [
         ({"codec": "f16"}, "another codec or image shape"),
+        ({"codec": "q7"}, "another codec or image shape"),
         ({"values": VALUES + 1}, "another codec or image shape"),
+        ({"blocks": BLOCKS + 1}, "another codec or image shape"),
         ({"train": 15}, "samples that the plan does not have"),
     ]:
         with pytest.raises(CacheError, match=reason):
@@ -172,11 +179,11 @@ def test_a_refused_file_is_not_kept_open(tmp_path: Path) -> None:
 
 def test_the_bytes_of_a_record(tmp_path: Path) -> None:
     """Golden: a newer program must go on with the file of an older one."""
-    cache = open_cache(tmp_path / "cache", values=VALUES)
+    cache = open_cache(tmp_path / "cache")
     append(cache, TRAIN, 2)
     cache.close()
-    fields = b"MPC1" + bytes([TRAIN, common_pb2.CODEC_Q8]) + struct.pack("<HII", 1, 1, 4 + 2 + 4 + VALUES)
-    body = struct.pack("<IHf", 2, 2, 3.0) + bytes(range(2, 2 + VALUES))
+    fields = b"MPC2" + bytes([TRAIN, common_pb2.CODEC_Q8]) + struct.pack("<HII", 1, 1, 4 + 2 + BLOCKS + VALUES)
+    body = struct.pack("<IH", 2, 2) + bytes(range(2, 2 + BLOCKS)) + bytes(range(2, 2 + VALUES))
     crc = struct.pack("<I", google_crc32c.value(fields + body))
     assert (tmp_path / "cache").read_bytes() == fields + crc + body
 
@@ -212,7 +219,7 @@ def test_an_append_wakes_whoever_waits(tmp_path: Path) -> None:
 
 
 def test_a_sample_is_read_whole_while_it_is_replaced(tmp_path: Path) -> None:
-    """Codes and scale of one version, never of two."""
+    """Codes and exponents of one version, never of two."""
     cache, done = open_cache(tmp_path / "cache"), threading.Event()
     append(cache, TRAIN, 0, 1)
 
@@ -225,7 +232,7 @@ def test_a_sample_is_read_whole_while_it_is_replaced(tmp_path: Path) -> None:
     replacing.start()
     while not done.is_set():
         got = cache.read(TRAIN, np.array([1]))
-        assert (float(got.coded.scales_B[0]), int(got.coded.codes_BV[0, 0])) in {(2.0, 1), (3.0, 41)}
+        assert (int(got.coded.exponents_BK[0, 0]), int(got.coded.codes_BV[0, 0])) in {(1, 1), (41, 41)}
     replacing.join()
 
 

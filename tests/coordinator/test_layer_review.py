@@ -1,14 +1,16 @@
 """Review of layers: what is refused, what is accepted, and which flipped bits show.
 
 One changed value shows by how much it changes, measured in the layer's root mean square (rms). For this layer of 51200
-values a change of 1 rms always shows and one of 2e-4 rms never does: the tolerance of the agreement lies a factor of
-200 above float32 rounding. In between it depends on the probe, and the larger the layer, the less one value weighs.
+values in float32 a change of 1 rms always shows and one of 2e-4 rms never does: the tolerance of the agreement lies a
+factor of 200 above float32 rounding. In between it depends on the probe, and the larger the layer, the less one value
+weighs. In binary16 the tolerance is 150 times as large.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -18,104 +20,153 @@ from small_run import SECRET, layer_for, plan_for, refused, stem_for
 from torch import Tensor
 
 from coordinator.layer_review import LayerReview, ReferenceLayer
-from mple.morph import AugmentedLayer
-from mple.plan import MorphSettings, RunPlan
+from mple.model import Stem
+from mple.morph import CONSISTENCY_TOLERANCE, AugmentedLayer
+from mple.plan import MorphSettings, RunPlan, WireSettings
+from mple.plan.settings import LAYER_NUMBERS
 from mple.rpc import ErrorCode, MpleError
+from mple.wire.layer_numbers import tensors_of
 
-PLAN = plan_for()
+PLAN = plan_for(wire=WireSettings(layer="f16"))
+F32 = WireSettings(layer="f32")
+DTYPES = {"int8": torch.int8, "f16": torch.float16, "f32": torch.float32}
 PROBE = bytes(range(32))
 NAME = "augmented.weight"
 
 
-def write(folder: Path, layer: AugmentedLayer | Tensor, site: str = "south", name: str = NAME) -> Path:
+@pytest.fixture(params=LAYER_NUMBERS)
+def plan(request: pytest.FixtureRequest) -> RunPlan:
+    """With layers of each type of numbers."""
+    return plan_for(wire=WireSettings(layer=request.param))
+
+
+def write(
+    folder: Path, plan: RunPlan, layer: AugmentedLayer | Tensor, site: str = "south", *, name: str = NAME
+) -> Path:
+    """A layer's file in the plan's numbers."""
+    weight = layer.weight if isinstance(layer, AugmentedLayer) else layer
+    if plan.layer_numbers != "int8":
+        return write_tensor(folder, weight.to(DTYPES[plan.layer_numbers]), site, name=name)
     path = folder / f"{site}.safetensors"
-    save_file({name: (layer.weight if isinstance(layer, AugmentedLayer) else layer).contiguous()}, path)
+    save_file(tensors_of(weight, "int8"), path)
+    return path
+
+
+def write_tensor(folder: Path, weight: Tensor, site: str = "south", *, name: str = NAME) -> Path:
+    path = folder / f"{site}.safetensors"
+    save_file({name: weight.contiguous()}, path)
     return path
 
 
 def reviewed(folder: Path, plan: RunPlan = PLAN) -> tuple[LayerReview, ReferenceLayer]:
     """A review that has accepted site north's honest layer."""
     review = LayerReview(plan, stem_for(), PROBE)
-    path = write(folder, layer_for(plan, "north"), "north")
+    path = write(folder, plan, layer_for(plan, "north"), "north")
     review.check("north", path, None)
     return review, ReferenceLayer("north", path, accepted=1)
 
 
+@pytest.mark.parametrize("layer", LAYER_NUMBERS)
 @pytest.mark.parametrize("preset", ["compact", "distinct", "paper"])
-def test_honest_layers_agree(tmp_path: Path, preset: str, caplog: pytest.LogCaptureFixture) -> None:
-    plan = plan_for(morph=MorphSettings(preset=preset))
+def test_honest_layers_agree(tmp_path: Path, preset: str, layer: str, caplog: pytest.LogCaptureFixture) -> None:
+    """With room to spare: 8 bits leave a factor of 2 to the tolerance, binary16 of 3, float32 of 20."""
+    plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(layer=layer))
     review, reference = reviewed(tmp_path, plan)
     with caplog.at_level(logging.INFO, "mple.coordinator"):
-        review.check("south", write(tmp_path, layer_for(plan, "south")), reference)
-    assert "layer of site south agrees with that of north to " in caplog.text
+        review.check("south", write(tmp_path, plan, layer_for(plan, "south")), reference)
+    told = re.search("layer of site south agrees with that of north to (.*)", caplog.text)
+    assert told is not None
+    assert float(told[1]) < CONSISTENCY_TOLERANCE[layer] / {"int8": 2, "f16": 3, "f32": 20}[layer]
 
 
-def test_a_layer_need_not_agree_with_itself(tmp_path: Path) -> None:
+def test_a_layer_need_not_agree_with_itself(tmp_path: Path, plan: RunPlan) -> None:
     """The first released layer is its own reference when its site uploads it once more."""
-    review, reference = reviewed(tmp_path)
+    review, reference = reviewed(tmp_path, plan)
     review.check("north", reference.path, reference)
-    review.check("south", write(tmp_path, layer_for(PLAN, "south")), reference)
+    review.check("south", write(tmp_path, plan, layer_for(plan, "south")), reference)
 
 
-def test_the_reference_is_read_again_after_a_restart(tmp_path: Path) -> None:
-    _, reference = reviewed(tmp_path)
-    review = LayerReview(PLAN, stem_for(), PROBE)
-    review.check("south", write(tmp_path, layer_for(PLAN, "south")), reference)
+def test_the_reference_is_read_again_after_a_restart(tmp_path: Path, plan: RunPlan) -> None:
+    _, reference = reviewed(tmp_path, plan)
+    review = LayerReview(plan, stem_for(), PROBE)
+    review.check("south", write(tmp_path, plan, layer_for(plan, "south")), reference)
     with refused(ErrorCode.LAYER_REJECTED, "deviates from that of site north"):
-        review.check("west", write(tmp_path, layer_for(PLAN, "west", secret=bytes(32)), "west"), reference)
+        review.check("west", write(tmp_path, plan, layer_for(plan, "west", secret=bytes(32)), "west"), reference)
 
 
+@pytest.mark.parametrize("layer", LAYER_NUMBERS)
 @pytest.mark.parametrize("preset", ["compact", "distinct", "paper"])
-def test_wrong_channel_order_is_refused(tmp_path: Path, preset: str) -> None:
-    plan = plan_for(morph=MorphSettings(preset=preset))
+def test_wrong_channel_order_is_refused(tmp_path: Path, preset: str, layer: str) -> None:
+    plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(layer=layer))
     review, reference = reviewed(tmp_path, plan)
     wrong = layer_for(plan, "south", secret=SECRET[::-1])
     with refused(ErrorCode.LAYER_REJECTED, "another stem, channel order or scheme; which of the two is wrong"):
-        review.check("south", write(tmp_path, wrong), reference)
+        review.check("south", write(tmp_path, plan, wrong), reference)
+
+
+@pytest.mark.parametrize("layer", LAYER_NUMBERS)
+@pytest.mark.parametrize("preset", ["compact", "distinct", "paper"])
+def test_one_negated_filter_is_refused(tmp_path: Path, preset: str, layer: str) -> None:
+    """Its norm is right; the stem alone tells, before any other layer is there."""
+    plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(layer=layer))
+    kernels_FCpp = stem_for().kernels_FCpp.clone()
+    kernels_FCpp[3] *= -1
+    wrong = layer_for(plan, "south", stem=Stem(kernels_FCpp))
+    review, reference = reviewed(tmp_path, plan)
+    for first in (None, reference):
+        with refused(ErrorCode.LAYER_REJECTED, "deviates from what the stem gives under any key"):
+            review.check("south", write(tmp_path, plan, wrong), first)
 
 
 def test_whoever_deviates_from_several_is_told_so(tmp_path: Path) -> None:
     review, reference = reviewed(tmp_path)
     outvoted = ReferenceLayer("north", reference.path, accepted=2)
-    wrong = write(tmp_path, layer_for(PLAN, "west", secret=SECRET[::-1]), "west")
+    wrong = write(tmp_path, PLAN, layer_for(PLAN, "west", secret=SECRET[::-1]), "west")
     with refused(ErrorCode.LAYER_REJECTED, "2 sites' layers agree with each other"):
         review.check("west", wrong, outvoted)
 
 
-def test_wrong_stem_shows_by_its_norm_and_else_by_itself(tmp_path: Path) -> None:
-    review, reference = reviewed(tmp_path)
-    wrong = layer_for(PLAN, "south", stem=stem_for("another"))
+def test_wrong_stem_shows_by_its_norm_and_else_by_itself(tmp_path: Path, plan: RunPlan) -> None:
+    review, reference = reviewed(tmp_path, plan)
+    wrong = layer_for(plan, "south", stem=stem_for("another"))
     for first in (None, reference):
         with refused(ErrorCode.LAYER_REJECTED, "the layer's norm is"):
-            review.check("south", write(tmp_path, wrong), first)
-    same_norm = wrong.weight * (layer_for(PLAN, "south").weight.norm() / wrong.weight.norm())
+            review.check("south", write(tmp_path, plan, wrong), first)
+    same_norm = wrong.weight * (layer_for(plan, "south").weight.norm() / wrong.weight.norm())
     for first in (None, reference):
         with refused(ErrorCode.LAYER_REJECTED, "deviates from what the stem gives under any key"):
-            review.check("south", write(tmp_path, same_norm), first)
+            review.check("south", write(tmp_path, plan, same_norm), first)
 
 
-def test_scaled_layer_is_refused(tmp_path: Path) -> None:
+def test_scaled_layer_is_refused(tmp_path: Path, plan: RunPlan) -> None:
+    path = write(tmp_path, plan, layer_for(plan, "south").weight * 1.001)
     with refused(ErrorCode.LAYER_REJECTED, "the layer's norm is"):
-        LayerReview(PLAN, stem_for(), PROBE).check(
-            "south", write(tmp_path, layer_for(PLAN, "south").weight * 1.001), None
-        )
+        LayerReview(plan, stem_for(), PROBE).check("south", path, None)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("preset", ["compact", "mole"])
 def test_one_value_that_is_no_number_is_refused(tmp_path: Path, preset: str, value: float) -> None:
-    plan = plan_for(morph=MorphSettings(preset=preset))
+    plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(layer="f16"))
     weight = layer_for(plan, "south").weight.clone()
     weight.view(-1)[12_345] = value
     with refused(ErrorCode.LAYER_REJECTED, "layer of site south: the layer holds NaN or infinity"):
-        LayerReview(plan, stem_for(), PROBE).check("south", write(tmp_path, weight), None)
+        LayerReview(plan, stem_for(), PROBE).check("south", write(tmp_path, plan, weight), None)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.bool])
-def test_wrong_dtype_is_refused(tmp_path: Path, dtype: torch.dtype) -> None:
-    weight = layer_for(PLAN, "south").weight.to(dtype)
-    with refused(ErrorCode.LAYER_REJECTED, "dtype"):
-        LayerReview(PLAN, stem_for(), PROBE).check("south", write(tmp_path, weight), None)
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.float32, torch.bfloat16, torch.float64, torch.int32, torch.bool], ids=str
+)
+@pytest.mark.parametrize("layer", ["f16", "f32"])
+def test_wrong_dtype_is_refused(tmp_path: Path, layer: str, dtype: torch.dtype) -> None:
+    plan = plan_for(wire=WireSettings(layer=layer))
+    review = LayerReview(plan, stem_for(), PROBE)
+    path = write_tensor(tmp_path, layer_for(plan, "south").weight.to(dtype))
+    if dtype == DTYPES[plan.layer_numbers]:
+        review.check("south", path, None)
+    else:
+        with refused(ErrorCode.LAYER_REJECTED, f"has dtype {dtype}; the plan needs {DTYPES[plan.layer_numbers]}"):
+            review.check("south", path, None)
 
 
 def test_wrong_size_is_refused(tmp_path: Path) -> None:
@@ -123,13 +174,13 @@ def test_wrong_size_is_refused(tmp_path: Path) -> None:
     weight = layer_for(PLAN, "south").weight
     for other in (weight[1:], weight.flatten(), weight.transpose(0, 1)):
         with refused(ErrorCode.LAYER_REJECTED, r"has shape .*, the plan needs \(64, 8, 10, 10\)"):
-            review.check("south", write(tmp_path, other), None)
+            review.check("south", write(tmp_path, PLAN, other), None)
 
 
 def test_what_is_no_layer_file_is_refused(tmp_path: Path) -> None:
     review = LayerReview(PLAN, stem_for(), PROBE)
     with refused(ErrorCode.LAYER_REJECTED, "holds .'another'. instead of"):
-        review.check("south", write(tmp_path, layer_for(PLAN, "south"), name="another"), None)
+        review.check("south", write(tmp_path, PLAN, layer_for(PLAN, "south"), name="another"), None)
     path = tmp_path / "noise"
     for content in (b"", b"noise", bytes(1000), b"\xff" * 1000, b"\x02" + bytes(7) + b"{}" + bytes(1000)):
         path.write_bytes(content)
@@ -140,19 +191,23 @@ def test_what_is_no_layer_file_is_refused(tmp_path: Path) -> None:
 def test_uniform_cores_are_accepted_unchecked_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plan = plan_for(morph=MorphSettings(preset="mole"))
     review = LayerReview(plan, stem_for(), PROBE)
-    path = write(tmp_path, layer_for(plan, "north"), "north")
+    path = write(tmp_path, plan, layer_for(plan, "north"), "north")
     review.check("north", path, None)
-    review.check("south", write(tmp_path, layer_for(plan, "south")), ReferenceLayer("north", path, accepted=1))
+    review.check("south", write(tmp_path, plan, layer_for(plan, "south")), ReferenceLayer("north", path, accepted=1))
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 2
     assert "layer of site south: uniform cores, so norm and agreement with other sites can't be checked" in warnings
 
 
 def flipped(weight: Tensor, at: int, bit: int) -> Tensor:
-    """The weight with one bit of one float32 value flipped; 31 is the sign, 23 to 30 the exponent."""
+    """The weight with one bit of one value flipped.
+
+    In float32 31 is the sign and 23 to 30 the exponent, in binary16 15 and 10 to 14.
+    """
     changed = weight.clone()
-    bits = changed.view(-1).view(torch.int32)
-    bits[at] ^= -(2**31) if bit == 31 else 1 << bit
+    sign, integers = {torch.float32: (31, torch.int32), torch.float16: (15, torch.int16)}[weight.dtype]
+    bits = changed.view(-1).view(integers)
+    bits[at] ^= -(2**sign) if bit == sign else 1 << bit
     return changed
 
 
@@ -165,8 +220,9 @@ def refuses(review: LayerReview, path: Path, reference: ReferenceLayer) -> bool:
 
 
 def test_flipped_bits_show_by_how_much_they_change(tmp_path: Path) -> None:
-    review, reference = reviewed(tmp_path)
-    weight = layer_for(PLAN, "south").weight
+    plan = plan_for(wire=F32)
+    review, reference = reviewed(tmp_path, plan)
+    weight = layer_for(plan, "south").weight
     rms = float(weight.double().square().mean().sqrt())
     draws = torch.Generator().manual_seed(1)
     seen = dict.fromkeys(range(32), 0)
@@ -174,7 +230,7 @@ def test_flipped_bits_show_by_how_much_they_change(tmp_path: Path) -> None:
         for at in torch.randint(weight.numel(), (16,), generator=draws).tolist():
             changed = flipped(weight, at, bit)
             change = abs(float(changed.view(-1)[at]) - float(weight.view(-1)[at])) / rms
-            shows = refuses(review, write(tmp_path, changed), reference)
+            shows = refuses(review, write_tensor(tmp_path, changed), reference)
             assert shows or change < 1
             assert not shows or not change < 2e-4
             seen[bit] += shows
@@ -183,25 +239,43 @@ def test_flipped_bits_show_by_how_much_they_change(tmp_path: Path) -> None:
     assert sum(seen[bit] for bit in range(12)) == 0
 
 
+def test_flipped_bits_of_binary16_show_by_how_much_they_change(tmp_path: Path) -> None:
+    review, reference = reviewed(tmp_path)
+    weight = layer_for(PLAN, "south").weight.half()
+    rms = float(weight.double().square().mean().sqrt())
+    draws = torch.Generator().manual_seed(1)
+    seen = dict.fromkeys(range(16), 0)
+    for bit in seen:
+        for at in torch.randint(weight.numel(), (16,), generator=draws).tolist():
+            changed = flipped(weight, at, bit)
+            change = abs(float(changed.view(-1)[at]) - float(weight.view(-1)[at])) / rms
+            shows = refuses(review, write_tensor(tmp_path, changed), reference)
+            assert shows or change < 12
+            assert not shows or not change < 3e-2
+            seen[bit] += shows
+    assert seen[14] == 16
+    assert sum(seen[bit] for bit in range(5)) == 0
+
+
 @pytest.mark.parametrize("preset", ["compact", "distinct", "paper"])
 def test_the_first_layer_is_measured_by_the_stem_alone(tmp_path: Path, preset: str) -> None:
-    plan = plan_for(morph=MorphSettings(preset=preset))
+    plan = plan_for(morph=MorphSettings(preset=preset), wire=F32)
     review = LayerReview(plan, stem_for(), PROBE)
     weight = layer_for(plan, "north").weight
     with refused(ErrorCode.LAYER_REJECTED, "deviates from what the stem gives under any key"):
-        review.check("north", write(tmp_path, flipped(weight, int(weight.abs().argmax()), 31), "north"), None)
-    review.check("north", write(tmp_path, weight, "north"), None)
+        review.check("north", write(tmp_path, plan, flipped(weight, int(weight.abs().argmax()), 31), "north"), None)
+    review.check("north", write(tmp_path, plan, weight, "north"), None)
 
 
-def test_without_a_reference_any_channel_order_passes(tmp_path: Path) -> None:
+def test_without_a_reference_any_channel_order_passes(tmp_path: Path, plan: RunPlan) -> None:
     """The order is the consortium's secret; then the second, honest layer is refused, and the text leaves it open."""
-    review = LayerReview(PLAN, stem_for(), PROBE)
-    weight = layer_for(PLAN, "north").weight
-    at = int(weight.abs().argmax())
+    review = LayerReview(plan, stem_for(), PROBE)
+    weight = layer_for(plan, "north").weight.clone()
+    weight.view(-1)[int(weight.abs().argmax())] *= 16
     with refused(ErrorCode.LAYER_REJECTED, "the layer's norm is"):
-        review.check("north", write(tmp_path, flipped(weight, at, 27), "north"), None)
-    path = write(tmp_path, layer_for(PLAN, "north", secret=SECRET[::-1]), "north")
+        review.check("north", write(tmp_path, plan, weight, "north"), None)
+    path = write(tmp_path, plan, layer_for(plan, "north", secret=SECRET[::-1]), "north")
     review.check("north", path, None)
-    honest = write(tmp_path, layer_for(PLAN, "south"))
+    honest = write(tmp_path, plan, layer_for(plan, "south"))
     with refused(ErrorCode.LAYER_REJECTED, "which of the two is wrong can't be told without the keys"):
         review.check("south", honest, ReferenceLayer("north", path, accepted=1))

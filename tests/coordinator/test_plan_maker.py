@@ -8,12 +8,31 @@ import json
 from pathlib import Path
 
 import pytest
-from small_run import SITES, refused, settings_in, site_profile, stem_for
+from small_run import (
+    SITES,
+    begin_of,
+    layer_bytes,
+    layer_for,
+    plan_for,
+    refused,
+    settings_in,
+    site_profile,
+    stem_for,
+)
 
+from coordinator.layer_store import check_begin
 from coordinator.plan_maker import layer_weight_bytes, make_plan
 from mple.model import Stem
 from mple.morph import Cores
-from mple.plan import CoordinatorSettings, Custody, MorphSettings, NormalisationSettings, PlanError, RunPlan
+from mple.plan import (
+    CoordinatorSettings,
+    Custody,
+    MorphSettings,
+    NormalisationSettings,
+    PlanError,
+    RunPlan,
+    WireSettings,
+)
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
 
@@ -77,10 +96,36 @@ def test_kappa_that_does_not_divide_names_those_that_do(tmp_path: Path) -> None:
 def test_layer_beyond_any_machine_names_the_tiled_layout(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, morph=MorphSettings(preset="paper"))
     full = dataclasses.replace(settings, model=dataclasses.replace(settings.model, width=1.0))
-    with pytest.raises(PlanError, match=r'1801 GiB; choose the tiled layout \(morph.preset = "compact"\)'):
-        made(full, profiles(channels=3, height=224, width=224))
-    plan, _ = made(dataclasses.replace(full, morph=MorphSettings()), profiles(channels=3, height=224, width=224))
-    assert layer_weight_bytes(plan) == 4 * 3 * 64 * 64 * 10 * 10
+    for numbers, size in (("int8", 450), ("f16", 900), ("f32", 1801)):
+        numbered = dataclasses.replace(full, wire=WireSettings(layer=numbers))
+        with pytest.raises(PlanError, match=rf'{size} GiB; choose the tiled layout \(morph.preset = "compact"\)'):
+            made(numbered, profiles(channels=3, height=224, width=224))
+
+
+@pytest.mark.parametrize(
+    ("preset", "layer", "value_bytes"),
+    [("compact", "f16", 2), ("compact", "f32", 4), ("distinct", "f16", 2), ("mole", "f16", 4), ("mole", "f32", 4)],
+)
+def test_a_layer_file_has_the_bytes_that_the_plan_says(
+    tmp_path: Path, preset: str, layer: str, value_bytes: int
+) -> None:
+    """Uniform cores are float32 whatever is set; the file is that much and a small header, so it may be announced."""
+    plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(layer=layer))
+    made_layer = layer_for(plan, "north")
+    assert layer_weight_bytes(plan) == value_bytes * made_layer.weight.numel()
+    data = layer_bytes(made_layer, tmp_path, plan.layer_numbers)
+    check_begin(plan, "north", begin_of(plan, "north", data))
+    other = layer_bytes(made_layer, tmp_path, {2: "f32", 4: "f16"}[value_bytes])
+    with refused(ErrorCode.LAYER_REJECTED, f"layer file of {len(other)} bytes"):
+        check_begin(plan, "north", begin_of(plan, "north", other))
+
+
+def test_a_compact_layer_does_not_grow_with_the_pictures(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    full = dataclasses.replace(settings, model=dataclasses.replace(settings.model, width=1.0))
+    for side_px in (32, 224):
+        plan, _ = made(full, profiles(channels=3, height=side_px, width=side_px))
+        assert layer_weight_bytes(plan) == 2 * 3 * 64 * 64 * 10 * 10
 
 
 def test_distinct_tiles_beyond_any_machine_are_refused_as_well(tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ PHASES = ("early", "training")
 
 def fuzzed_plan() -> RunPlan:
     """The plan of the target."""
-    return small_plan(sizes=SIZES, side_px=SIDE_PX, wire=WireSettings(message_bytes=16 * 1024, releases=255))
+    wire = WireSettings(codec=CODEC.name, message_bytes=16 * 1024, releases=255)
+    return small_plan(sizes=SIZES, side_px=SIDE_PX, wire=wire)
 
 
 class ComputeTarget:
@@ -63,7 +64,7 @@ class ComputeTarget:
         """
         folder.mkdir()
         self.phase, self._folder, self.plan = phase, folder, fuzzed_plan()
-        self._values = self.plan.geometry.morphed_elements
+        self._blocks, self._values = self.plan.geometry.blocks, self.plan.geometry.morphed_elements
         self._ledger = Ledger(folder / "ledger.sqlite", "compute/compute")
         self._built = build_server(
             "127.0.0.1:0", party_tls(Role.COMPUTE, "compute"), self._ledger, streams=16, idle_s=idle_s
@@ -71,6 +72,7 @@ class ComputeTarget:
         self.cache = SampleCache(
             folder / "cache.bin",
             codec=CODEC,
+            blocks=self._blocks,
             values=self._values,
             train=sum(train for train, _ in SIZES.values()),
             test=sum(test for _, test in SIZES.values()),
@@ -175,7 +177,7 @@ class ComputeTarget:
         numbers = np.array(ids, np.int64)
         codes = np.repeat(numbers[:, None] % 100, self._values, axis=1).astype(np.int8)
         labels = (numbers % 3).astype(np.uint16) if split == TRAIN else np.empty(0, np.uint16)
-        batch = Batch(EncodedSamples(np.ones(len(ids), np.float32), codes), labels)
+        batch = Batch(EncodedSamples(codes, np.zeros((len(ids), self._blocks), np.uint8)), labels)
         return batch_to_message(
             batch, request_id=request_id, key_ref=key_ref(site), split=common_pb2.Split.Name(split), codec=CODEC
         )

@@ -48,7 +48,7 @@ class Mutator:
             self._change(message, others)
         for batch in _batches(message):
             if draw.random() < 0.5:
-                batch.crc32c = google_crc32c.value(batch.scales + batch.codes + batch.labels)
+                batch.crc32c = google_crc32c.value(batch.codes + batch.labels)
         data = message.SerializeToString()
         if draw.random() < 0.35:
             for _ in range(draw.choice((1, 1, 2, 4))):

@@ -20,7 +20,8 @@ from raw_calls import Refusals  # noqa: E402
 from site_target import SiteTarget  # noqa: E402
 from small_run import OFFICE, SmallRun, settings_in  # noqa: E402
 
-from mple.audit import FILE_NAME, close_audit, open_audit, read_entries, refusals  # noqa: E402
+from mple.audit import FILE_NAME, close_audit, open_audit, read_entries  # noqa: E402
+from mple.audit.refusals import RefusalTally  # noqa: E402
 from mple.plan import CoordinatorSettings  # noqa: E402
 from mple.rpc.node_service import add_node_service  # noqa: E402
 
@@ -30,7 +31,7 @@ def audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Refusal
     """Who was refused with which result, from this test's own audit trail."""
     folder = tmp_path / "audit"
     folder.mkdir()
-    monkeypatch.setattr(refusals, "_tally", refusals.RefusalTally())
+    monkeypatch.setattr(sys.modules[RefusalTally.__module__], "_tally", RefusalTally())
     open_audit(folder, "test/node")
 
     def refused() -> list[tuple[str, str]]:

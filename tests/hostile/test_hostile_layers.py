@@ -44,14 +44,14 @@ def lie(kind: str, layer: bytes) -> bytes:
         "a header of no bytes": struct.pack("<Q", 0) + layer[8:],
         "a header beyond the file": struct.pack("<Q", len(layer)) + layer[8:],
         "a shape of 10^18 values": layer[:8] + header.replace(b'"shape":[64', b'"shape":[99') + body,
-        "another type": layer[:8] + header.replace(b'"F32"', b'"I32"') + body,
-        "a type that torch does not have": layer[:8] + header.replace(b'"F32"', b'"F4" ') + body,
-        "values that are no numbers": layer[:-4] + struct.pack("<f", NAN),
-        "infinite values": layer[:-4] + struct.pack("<f", INF),
+        "another type": layer[:8] + header.replace(b'"F16"', b'"I16"') + body,
+        "a type that torch does not have": layer[:8] + header.replace(b'"F16"', b'"F4" ') + body,
+        "values that are no numbers": layer[:-2] + struct.pack("<e", NAN),
+        "infinite values": layer[:-2] + struct.pack("<e", INF),
         "nothing but zeros": layer[: 8 + size] + bytes(len(body)),
         "rubbish": bytes(len(layer)),
     }[kind]
-    assert len(changed) == len(layer)
+    assert len(changed) == len(layer) and changed != layer
     return changed
 
 

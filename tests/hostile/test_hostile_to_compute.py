@@ -6,6 +6,7 @@ Legend: each act is one stream by site north; site south feeds before, meanwhile
 from __future__ import annotations
 
 import math
+import random
 import threading
 from collections.abc import Callable
 
@@ -14,7 +15,7 @@ import grpc
 import numpy as np
 import pytest
 from campaign import rss_mib
-from compute_target import FEED, PREDICT, SIZES, ComputeTarget
+from compute_target import CODEC, FEED, PREDICT, SIZES, ComputeTarget
 from open_office import refused_call
 from raw_calls import Refusals, assert_refused, call, never, within
 from small_plan import TEST, TRAIN, key_ref
@@ -66,14 +67,10 @@ def batch(**changes: object) -> Lie:
             else:
                 setattr(changed, name, found)
         if "crc32c" not in changes:
-            changed.crc32c = google_crc32c.value(changed.scales + changed.codes + changed.labels)
+            changed.crc32c = google_crc32c.value(changed.codes + changed.labels)
         return answer
 
     return lie
-
-
-def first_scale(value: float) -> Callable[[bytes], bytes]:
-    return lambda scales: np.array([value], "<f4").tobytes() + scales[4:]
 
 
 def key(**changes: object) -> common_pb2.KeyRef:
@@ -89,11 +86,13 @@ BATCHES: dict[str, tuple[Lie, ErrorCode]] = {
     "four billion values a sample": (batch(values_per_sample=2**32 - 1), E.BATCH_MALFORMED),
     "3 MB of codes": (batch(codes=bytes(3_000_000)), E.BATCH_MALFORMED),
     "no codes": (batch(codes=b""), E.BATCH_MALFORMED),
-    "3 MB of scales": (batch(scales=bytes(3_000_000)), E.BATCH_MALFORMED),
+    "3 MB of rubbish": (batch(codes=random.Random(1).randbytes(3_000_000)), E.BATCH_MALFORMED),
+    "no whole words": (batch(codes=lambda old: old + b"\0"), E.BATCH_MALFORMED),
+    "a word less": (batch(codes=lambda old: old[:-4]), E.BATCH_MALFORMED),
+    "a word more": (batch(codes=lambda old: old + bytes(4)), E.BATCH_MALFORMED),
+    "the largest words": (batch(codes=lambda old: b"\xff" * len(old)), E.BATCH_MALFORMED),
+    "nothing but zeros": (batch(codes=lambda old: bytes(len(old))), E.BATCH_MALFORMED),
     "3 MB of labels": (batch(labels=bytes(3_000_000)), E.BATCH_MALFORMED),
-    "a scale that is no number": (batch(scales=first_scale(NAN)), E.BATCH_MALFORMED),
-    "an infinite scale": (batch(scales=first_scale(INF)), E.BATCH_MALFORMED),
-    "a negative scale": (batch(scales=first_scale(-1.0)), E.BATCH_MALFORMED),
     "a label that is none of the plan's": (batch(labels=lambda old: b"\x03\x00" + old[2:]), E.BATCH_MALFORMED),
     "the largest label": (batch(labels=lambda old: b"\xff\xff" + old[2:]), E.BATCH_MALFORMED),
     "another codec": (batch(codec=common_pb2.CODEC_F32), E.BATCH_MALFORMED),
@@ -346,7 +345,7 @@ def question(here: ComputeTarget, **changes: object) -> bytes:
         else:
             setattr(message.batch, name, value(getattr(message.batch, name)) if callable(value) else value)
     changed = message.batch
-    changed.crc32c = google_crc32c.value(changed.scales + changed.codes + changed.labels)
+    changed.crc32c = google_crc32c.value(changed.codes + changed.labels)
     return message.SerializeToString()
 
 
@@ -357,7 +356,8 @@ def question(here: ComputeTarget, **changes: object) -> bytes:
         ({"samples": 0}, E.BATCH_MALFORMED),
         ({"values_per_sample": 2**32 - 1}, E.BATCH_MALFORMED),
         ({"codes": b""}, E.BATCH_MALFORMED),
-        ({"scales": first_scale(NAN)}, E.BATCH_MALFORMED),
+        ({"codes": lambda old: b"\xff" * len(old)}, E.BATCH_MALFORMED),
+        ({"codes": lambda old: old + bytes(4)}, E.BATCH_MALFORMED),
         ({"labels": b"\x00\x00\x00\x00"}, E.BATCH_MALFORMED),
         ({"codec": 99}, E.BATCH_MALFORMED),
         ({"key_ref": key_ref("south")}, E.UNKNOWN_KEY_REF),
@@ -372,3 +372,21 @@ def test_a_question_that_lies_is_refused(
     channel = here.channels["site/north"]
     assert_refused(call(channel, PREDICT, question(here, **changes)), code, "site/north", audited)
     assert call(channel, PREDICT, question(here)).status == "OK"
+
+
+def test_a_short_question_cannot_stand_for_more_samples_than_a_message_holds(node: Node, audited: Refusals) -> None:
+    """Packed zeros need next to no bytes, but memory for all the values that they stand for."""
+    here = node()
+    channel, geometry = here.channels["site/north"], here.plan.geometry
+    sample_bytes = CODEC.sample_bytes(blocks=geometry.blocks, values=geometry.morphed_elements)
+    most = here.plan.wire.message_bytes // sample_bytes
+    assert 1 < most < 1024
+
+    def zeros(samples: int) -> bytes:
+        batch = here.batch("north", [0] * samples, TEST, 7)
+        assert 40 * len(batch.codes) < samples * sample_bytes
+        return pb.PredictRequest(plan_sha256=here.plan.sha256(), batch=batch).SerializeToString()
+
+    for samples in (most + 1, 1024):
+        assert_refused(call(channel, PREDICT, zeros(samples)), E.BATCH_MALFORMED, "site/north", audited)
+    assert call(channel, PREDICT, zeros(most)).status == "OK"

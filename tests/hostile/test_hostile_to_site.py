@@ -12,13 +12,14 @@ import grpc
 import numpy as np
 import pytest
 from campaign import rss_mib
-from compute_target import FEED, SIZES
+from compute_target import CODEC, FEED, SIZES
 from shots import Shot
 from site_target import WATCH, SiteTarget
 from small_plan import CLASSES, TEST, TRAIN
 
 from mple.rpc import ErrorCode
 from mple.v1 import compute_pb2, coordinator_pb2
+from mple.wire import samples_per_message
 
 pb = compute_pb2
 E = ErrorCode
@@ -130,9 +131,12 @@ def test_a_message_beyond_the_limit_is_a_broken_link(site: SiteTarget) -> None:
 
 
 def test_a_compute_node_that_does_not_read_stops_the_morphing(site: SiteTarget) -> None:
-    """It asks for all that the plan allows, 12 MB in batches of 16 KB, and takes none of them."""
+    """It asks for all that the plan allows, 8 MB in batches of some 10 KB, and takes none of them."""
     before_mib, over = rss_mib(), threading.Event()
-    groups = [list(range(low, low + 20)) for low in range(0, TRAINS, 20)]
+    geometry = site.plan.geometry
+    sample_bytes = CODEC.sample_bytes(blocks=geometry.blocks, values=geometry.morphed_elements)
+    most = samples_per_message(site.plan.wire.message_bytes, sample_bytes)
+    groups = [list(range(low, min(low + most, TRAINS))) for low in range(0, TRAINS, most)]
     site.hold_after(tuple(ask(group).SerializeToString() for group in groups * RELEASES), over)
     stop, ended = threading.Event(), threading.Event()
 
@@ -145,6 +149,7 @@ def test_a_compute_node_that_does_not_read_stops_the_morphing(site: SiteTarget) 
             ended.set()
 
     threading.Thread(target=feed, daemon=True).start()
+    assert not ended.wait(1.0), "its requests are those of an honest node"
     seen = -1
     while seen != int(site.released().sum()):
         seen = int(site.released().sum())

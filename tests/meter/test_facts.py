@@ -13,9 +13,7 @@ KEY_REF = common_pb2.KeyRef(site="north", epoch=2, fingerprint=bytes.fromhex("00
 
 
 def batch(split: common_pb2.Split) -> common_pb2.MorphedBatch:
-    return common_pb2.MorphedBatch(
-        key_ref=KEY_REF, split=split, samples=3, scales=bytes(12), codes=bytes(900), labels=bytes(6)
-    )
+    return common_pb2.MorphedBatch(key_ref=KEY_REF, split=split, samples=3, codes=bytes(912), labels=bytes(6))
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def with_weight(honest: AugmentedLayer, weight: Tensor) -> AugmentedLayer:
 
 def disagrees(first: AugmentedLayer, second: AugmentedLayer) -> bool:
     deviation = response_deviation(consistency_response(first, PROBE), consistency_response(second, PROBE))
-    return not deviation <= CONSISTENCY_TOLERANCE
+    return not deviation <= CONSISTENCY_TOLERANCE["f32"]
 
 
 @each_scheme
@@ -59,7 +59,7 @@ def test_honest_layers_have_no_faults_and_agree(scheme: MorphScheme) -> None:
         norm = float(honest.weight.double().norm())
         assert norm == pytest.approx(expected_frobenius(scheme, SHAPE, STEM), rel=1e-6)
     responses = [consistency_response(honest, PROBE) for honest in (first, second)]
-    assert response_deviation(*responses) < CONSISTENCY_TOLERANCE / 20
+    assert response_deviation(*responses) < CONSISTENCY_TOLERANCE["f32"] / 20
     assert response_deviation(responses[0], responses[0]) == 0
 
 
@@ -123,7 +123,7 @@ def test_values_that_are_not_finite_are_caught(scheme: MorphScheme, damage: Dama
 
 
 @each_scheme
-@pytest.mark.parametrize("factor", [0.0, 0.5, 1 - 3 * NORM_TOLERANCE, 1 + 3 * NORM_TOLERANCE, 1e30])
+@pytest.mark.parametrize("factor", [0.0, 0.5, 1 - 3 * NORM_TOLERANCE["f32"], 1 + 3 * NORM_TOLERANCE["f32"], 1e30])
 def test_scaled_layers_are_caught(scheme: MorphScheme, factor: float) -> None:
     honest = layer(scheme, SHAPE, STEM)
     wrong = with_weight(honest, honest.weight * factor)
@@ -178,7 +178,7 @@ def test_an_honest_layer_comes_from_the_stem_whatever_its_key_and_order(scheme: 
     for key in (KEY, OTHER_KEY):
         for seed in (1, 2):
             honest = layer(scheme, SHAPE, STEM, key, order=draw_order(b"secret", str(seed), 4))
-            assert stem_deviation(honest, STEM, PROBE) < CONSISTENCY_TOLERANCE / 20
+            assert stem_deviation(honest, STEM, PROBE) < CONSISTENCY_TOLERANCE["f32"] / 20
 
 
 @each_scheme
@@ -206,4 +206,4 @@ def test_a_layer_that_no_key_makes_of_the_stem_shows_by_itself(scheme: MorphSche
         weight = weight.clone()
         weight.view(-1)[int(weight.abs().argmax())] *= -1
     deviation = stem_deviation(with_weight(honest, weight), STEM, PROBE)
-    assert not deviation <= CONSISTENCY_TOLERANCE
+    assert not deviation <= CONSISTENCY_TOLERANCE["f32"]

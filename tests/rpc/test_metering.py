@@ -38,8 +38,7 @@ def batch(number: int, size: int = 100) -> compute_pb2.FeedRequest:
             key_ref=common_pb2.KeyRef(site="north", epoch=1, fingerprint=bytes(range(32))),
             split=common_pb2.SPLIT_TRAIN,
             samples=2,
-            scales=bytes(8),
-            codes=bytes(size + number),
+            codes=bytes(8 + size + number),
             labels=bytes(4),
         )
     )

@@ -101,7 +101,8 @@ def test_where_a_run_is_follows_from_what_its_nodes_wrote() -> None:
     where.append(position(progress, 4))
     for name in SITES:
         progress.read_ledger(name, samples=10, up=1, down=1, elapsed_s=1.0)
-    step = {"kind": "step", "loss": 1.0, "samples_per_second": 1.0, "idle_share": 0.0, "steps": 5}
+    shares = {"idle_share": 0.0, "idle_shares": {}, "first_layer_share": 0.0}
+    step = {"kind": "step", "loss": 1.0, "samples_per_second": 1.0, "steps": 5, **shares}
     progress.training.epochs = 2
     progress.read_metrics(step | {"epoch": 1, "step": 5})
     where.append(position(progress, 4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -65,6 +66,20 @@ def test_ends_are_told_once_with_codes_as_a_shell_has_them(tmp_path: Path) -> No
         assert children.ended() == []
     assert (tmp_path / "good.txt").read_text() == "out\n"
     assert (tmp_path / "bad.txt").read_text() == "sorry\n"
+
+
+def test_a_child_that_steps_back_does_so_with_all_its_threads(tmp_path: Path) -> None:
+    show = (
+        "import os, threading, time; time.sleep(0.5); "
+        "threading.Thread(target=lambda: print(os.getpriority(os.PRIO_PROCESS, 0), flush=True)).start()"
+    )
+    with Children(5.0) as children:
+        children.start("back", python(show), log_text=tmp_path / "back.txt", threads=1, nice=7)
+        children.start("front", python(show), log_text=tmp_path / "front.txt", threads=1)
+        all_ended(children)
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert (tmp_path / "back.txt").read_text() == "7\n"
+    assert (tmp_path / "front.txt").read_text() == f"{own}\n"
 
 
 def test_numeric_threads_are_set_before_the_child_starts(tmp_path: Path) -> None:

@@ -93,8 +93,9 @@ def test_logs_and_metrics_are_followed(folder: RunFolder) -> None:
     gauges.read(progress)
     assert (progress.phase, progress.sites[SITES[0]].retries) == ("training", 1)
     assert progress.training_began_s is None
-    step = {"kind": "step", "epoch": 1, "step": 3, "steps": 9, "loss": 0.5, "samples_per_second": 8, "idle_share": 0}
-    say(folder.state(COMPUTE) / "metrics.jsonl", step)
+    step = {"kind": "step", "epoch": 1, "step": 3, "steps": 9, "loss": 0.5, "samples_per_second": 8}
+    shares = {"idle_share": 0.25, "idle_shares": {"samples": 0.25}, "first_layer_share": 0.5}
+    say(folder.state(COMPUTE) / "metrics.jsonl", step | shares)
     gauges.read(progress)
     assert (progress.training.step, progress.training.loss) == (3, 0.5)
     assert progress.training_began_s is not None

@@ -21,6 +21,8 @@ def step(**changed: object) -> dict[str, object]:
         "loss": 1.25,
         "samples_per_second": 80.0,
         "idle_share": 0.5,
+        "idle_shares": {"samples": 0.125, "scores": 0.0, "checkpoints": 0.375},
+        "first_layer_share": 0.25,
     } | changed
 
 
@@ -53,6 +55,15 @@ def test_time_left_follows_from_the_share_of_steps_done() -> None:
     assert progress.time_left_s(100.0) == 180.0
     progress.read_metrics(step(epoch=2, step=10))
     assert progress.time_left_s(100.0) == 0.0
+
+
+def test_what_the_trainer_waits_for_most_is_told() -> None:
+    progress = begun()
+    progress.read_metrics(step())
+    training = progress.training
+    assert (training.idle_share, training.idle_for, training.first_layer_share) == (0.5, "checkpoints", 0.25)
+    progress.read_metrics(step(idle_share=0.0, idle_shares={"samples": 0.0}))
+    assert training.idle_for == ""
 
 
 def test_rates_are_between_two_readings() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from mple.data import DataSource, Partition, PartitionKind, SourceKind
 from mple.plan import ComputeSettings, CoordinatorSettings, Custody, ProviderSettings, read_settings
 from mple.rpc import Party, Role, TlsFiles, own_party
 from mple.simulate import MachineSettings, RunFolder, SimulationSettings, lay_out, new_folder
-from mple.simulate.settings import COMPUTE, COORDINATOR
+from mple.simulate.settings import COMPUTE, COORDINATOR, EndpointSettings
 
 SETTINGS = SimulationSettings(
     consortium="trial",
@@ -42,6 +43,16 @@ def test_every_node_reads_its_own_configuration(folder: RunFolder) -> None:
     assert {site.compute for site in sites} == {compute.listen} != {office.listen}
     assert [site.data.partition.part for site in sites] == [0, 1]
     assert all(site.threads == 1 for site in sites)
+
+
+def test_endpoints_go_to_the_nodes_that_they_are_named_for(tmp_path: Path) -> None:
+    endpoints = EndpointSettings(compute="127.0.0.1:9464", sites=("", "127.0.0.1:9466"))
+    folder = lay_out(tmp_path / "run", replace(SETTINGS, monitoring=endpoints))
+    office = read_settings(CoordinatorSettings, folder.config(COORDINATOR))
+    compute = read_settings(ComputeSettings, folder.config(COMPUTE))
+    sites = [read_settings(ProviderSettings, folder.config(name)) for name in folder.sites]
+    assert (office.monitoring.listen, compute.monitoring.listen) == ("", "127.0.0.1:9464")
+    assert [site.monitoring.listen for site in sites] == ["", "127.0.0.1:9466"]
 
 
 def test_nodes_keep_their_things_in_their_own_folders(folder: RunFolder) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
-from mple.simulate.progress import Progress, SiteProgress
-from mple.simulate.screen import Screen
+from mple.simulate.progress import Progress, SiteProgress, TrainingProgress
+from mple.simulate.screen import Screen, line, view
 
 
 class Clock:
@@ -47,6 +48,20 @@ def test_plain_means_lines_on_a_terminal_too() -> None:
     with Screen(Console(file=out, width=80, force_terminal=True), plain=True, clock=Clock()) as screen:
         screen.show(Progress(news=["the run is training"]))
     assert out.getvalue() == "   0.0 s  the run is training\n"
+
+
+@pytest.mark.parametrize(
+    ("share", "cause", "told"),
+    [(0.0, "", "waiting 0%"), (0.004, "samples", "waiting 0%"), (0.25, "scores", "waiting 25% for scores")],
+)
+@pytest.mark.parametrize("terminal", [False, True])
+def test_how_much_the_trainer_waits_and_for_what(share: float, cause: str, told: str, terminal: bool) -> None:
+    progress = Progress(training=TrainingProgress(epochs=2, epoch=1, step=1, steps=4, idle_share=share, idle_for=cause))
+    progress.training.loss, progress.training_began_s = 1.0, 0.0
+    out = Console(file=StringIO(), width=200)
+    with out.capture() as captured:
+        out.print(view(progress, 1.0) if terminal else line(progress, 1.0))
+    assert f"{told}," in captured.get()
 
 
 def test_a_terminal_shows_the_table() -> None:

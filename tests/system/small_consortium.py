@@ -44,7 +44,7 @@ def small_settings(
         custody=custody,
         data=DataSource(kind=SourceKind.NPZ, path=pictures, partition=Partition(kind=PartitionKind.IID)),
         morph=MorphSettings(preset=preset),
-        wire=WireSettings(codec=codec),
+        wire=WireSettings(codec=codec, layer="f32" if codec == "f32" else "f16"),
         model=ModelSettings(width=0.0625),
         # Gentle: float32 training lets any rounding grow, that of plain features too, the faster the steeper it goes.
         training=TrainingSettings(epochs=epochs, batch=24, peak_lr=0.0001),

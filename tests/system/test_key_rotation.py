@@ -142,6 +142,7 @@ def open_cache(folder: RunFolder) -> SampleCache:
     return SampleCache(
         folder.state(COMPUTE) / f"cache-{plan.run_id}.bin",
         codec=codec_named(plan.wire.codec),
+        blocks=plan.geometry.blocks,
         values=plan.geometry.morphed_elements,
         train=sum(site.train_images for site in plan.sites),
         test=sum(site.test_images for site in plan.sites),

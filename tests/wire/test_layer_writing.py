@@ -32,31 +32,33 @@ def layer(scheme: MorphScheme = COMPACT, seed: int = 1) -> AugmentedLayer:
 
 
 def read(path: Path, scheme: MorphScheme = COMPACT) -> AugmentedLayer:
-    return read_layer(path, scheme=scheme, image=SHAPE, filters=FILTERS, kernel=KERNEL)
+    return read_layer(path, scheme=scheme, image=SHAPE, filters=FILTERS, kernel=KERNEL, numbers="f32")
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A written layer."""
     written = tmp_path / "layer.safetensors"
-    write_layer(layer(), written)
+    write_layer(layer(), written, "f32")
     return written
 
 
-def test_the_file_says_what_it_was_built_for_and_holds_nothing_more(path: Path) -> None:
+@pytest.mark.parametrize(("numbers", "dtype"), [("f16", "<f2"), ("f32", "<f4")])
+def test_the_file_says_what_it_was_built_for_and_holds_nothing_more(path: Path, numbers: str, dtype: str) -> None:
+    write_layer(layer(), path, numbers)
     data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     assert json.loads(header["__metadata__"]["augmented_layer"]) == {"filters": FILTERS, "kernel": KERNEL}
     assert set(header) == {"__metadata__", TENSOR}
-    assert header[TENSOR]["dtype"] == "F32"
-    assert data[8 + length :] == layer().weight.numpy().astype("<f4").tobytes()
+    assert header[TENSOR]["dtype"] == numbers.upper()
+    assert data[8 + length :] == layer().weight.numpy().astype(dtype).tobytes()
 
 
 def test_a_view_is_written_as_its_values(tmp_path: Path) -> None:
     made = layer()
     view = AugmentedLayer(COMPACT, SHAPE, KERNEL, FILTERS, made.weight.transpose(2, 3).contiguous().transpose(2, 3))
-    write_layer(view, tmp_path / "layer")
+    write_layer(view, tmp_path / "layer", "f32")
     assert torch.equal(read(tmp_path / "layer").weight, made.weight)
 
 
@@ -114,7 +116,7 @@ def test_other_shapes_are_refused(shape: tuple[int, ...], path: Path) -> None:
 )
 def test_other_dtypes_are_refused(dtype: torch.dtype, path: Path) -> None:
     save_file({TENSOR: layer().weight.to(dtype)}, path)
-    with pytest.raises(LayerFileError, match=f"has dtype {dtype}; needs float32"):
+    with pytest.raises(LayerFileError, match=f"has dtype {dtype}; the plan needs torch.float32"):
         read(path)
 
 
@@ -131,21 +133,21 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 def test_an_interrupted_write_leaves_no_file(tmp_path: Path) -> None:
     with files_of_at_most(20_000), pytest.raises(OSError, match=r"layer can't be written"):
-        write_layer(layer(), tmp_path / "layer")
+        write_layer(layer(), tmp_path / "layer", "f32")
     assert os.listdir(tmp_path) == []
 
 
 def test_an_interrupted_write_leaves_the_file_of_before(path: Path) -> None:
     before = path.read_bytes()
     with files_of_at_most(20_000), pytest.raises(OSError, match="can't be written"):
-        write_layer(layer(seed=2), path)
+        write_layer(layer(seed=2), path, "f32")
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == [path.name]
 
 
 def test_what_a_killed_write_left_is_written_over(path: Path) -> None:
     path.with_name(path.name + ".part").write_bytes(b"half")
-    write_layer(layer(seed=2), path)
+    write_layer(layer(seed=2), path, "f32")
     assert torch.equal(read(path).weight, layer(seed=2).weight)
     assert os.listdir(path.parent) == [path.name]
 
@@ -154,4 +156,4 @@ def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         read(tmp_path / "nowhere")
     with pytest.raises(OSError, match="nowhere"):
-        write_layer(layer(), tmp_path / "nowhere" / "layer")
+        write_layer(layer(), tmp_path / "nowhere" / "layer", "f32")

@@ -1,6 +1,7 @@
-"""The two processes of `benchmarks.soak`: a site that feeds and a compute node that takes in, round after round.
+"""Two processes for benchmarks: a site that feeds and a compute node that takes in, round after round, and reads and
+decodes what it got step by step, as training does.
 
-python -m benchmarks.soak_nodes site|compute FOLDER
+python -m benchmarks.feeding_nodes site|compute FOLDER
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from grpc import RpcError
+from numpy.typing import NDArray
 
 from compute_node.intake import Intake
 from compute_node.layer_bank import LayerBank
@@ -53,12 +55,11 @@ _IDLE_S = 60.0
 _STEP = 128
 
 
-def lay_out(folder: Path) -> None:
-    """Pictures, certificates, a key and an address for both."""
-    generator = np.random.Generator(np.random.PCG64(1))
-    pixels = generator.integers(0, 256, (ROUND_SAMPLES, 32, 32, 3), np.uint8)
-    labels = generator.integers(0, _CLASSES, ROUND_SAMPLES)
-    np.savez(folder / "set.npz", x_train=pixels, y_train=labels, x_test=pixels[:_CLASSES], y_test=labels[:_CLASSES])
+def lay_out(folder: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64], codec: str) -> None:
+    """Pictures, certificates, a key, a codec and an address for both."""
+    test = slice(_CLASSES)
+    np.savez(folder / "set.npz", x_train=pixels, y_train=labels, x_test=pixels[test], y_test=labels[test])
+    (folder / "codec").write_text(codec)
     (folder / "morph.key").write_bytes(secrets.token_bytes(32))
     with socket.create_server(("127.0.0.1", 0)) as free:
         (folder / "address").write_text(f"127.0.0.1:{free.getsockname()[1]}")
@@ -84,8 +85,8 @@ def take_in(folder: Path, stop: threading.Event) -> None:
         while not stop.is_set():
             path = folder / "cache.bin"
             path.unlink(missing_ok=True)
-            values = plan.geometry.morphed_elements
-            cache = SampleCache(path, codec=codec, values=values, train=ROUND_SAMPLES, test=0)
+            blocks, values = plan.geometry.blocks, plan.geometry.morphed_elements
+            cache = SampleCache(path, codec=codec, blocks=blocks, values=values, train=ROUND_SAMPLES, test=0)
             intake = Intake(plan, codec, cache, bank, in_flight_samples=_IN_FLIGHT, idle_timeout_s=_IDLE_S)
             sampler = GlobalSampler([ROUND_SAMPLES], _STEP, plan.training.seed)
             intake.want_missing(sampler, 0)
@@ -101,7 +102,7 @@ def take_in(folder: Path, stop: threading.Event) -> None:
                     if stop.is_set():
                         break
                     raise
-                cache.read(common_pb2.SPLIT_TRAIN, numbers)
+                codec.decode(cache.read(common_pb2.SPLIT_TRAIN, numbers).coded, blocks)
             taken += ROUND_SAMPLES
             _count(folder / "samples", taken)
             cache.close()
@@ -155,7 +156,7 @@ def _plan(folder: Path) -> RunPlan:
         custody=Custody.SITE,
         stem_digest=stem.digest().hex(),
         morph=MorphSettings(),
-        wire=WireSettings(),
+        wire=WireSettings(codec=(folder / "codec").read_text()),
         model=model,
         training=TrainingSettings(),
         normalisation=NormalisationSettings(),

@@ -1,0 +1,100 @@
+"""Real pictures for benchmarks, and what they weigh: as raw pixels, as PNG, and as blocks before morphing."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from mple.data import Dataset, DataSource, Normalisation, Partition, PartitionKind, SourceKind, open_source
+from mple.meter.theory import fixed_bits, gaussian_bits
+from mple.morph import Ensemble
+from mple.morph.morpher import to_blocks
+from mple.plan import RunPlan
+from mple.simulate import SimulationSettings
+
+_AT_ONCE = 512
+_TEST_SHARE = 1 / 6
+"""As CIFAR-10 is split."""
+
+
+def cifar(images_a_site: int) -> DataSource:
+    """A random part of CIFAR-10 for each site of a simulation, a sixth of it for testing."""
+    test = round(images_a_site * _TEST_SHARE)
+    return DataSource(
+        kind=SourceKind.CIFAR10,
+        partition=Partition(kind=PartitionKind.IID),
+        most_train=images_a_site - test,
+        most_test=test,
+    )
+
+
+def upscaled_cifar(side_px: int, images: int, path: Path) -> DataSource:
+    """The first pictures of CIFAR-10 resized (bicubic) into an .npz file, to be split over sites.
+
+    No detail comes in: larger pictures are smoother than photographs of that size, and cheaper to code.
+    """
+    whole = open_source(DataSource(kind=SourceKind.CIFAR10))
+    test = round(images * _TEST_SHARE)
+    arrays = {}
+    for name, split, count in (("train", whole.train, images - test), ("test", whole.test, test)):
+        taken = split.take(np.arange(count, dtype=np.int64))
+        arrays[f"x_{name}"], arrays[f"y_{name}"] = _resized(taken.pixels_NCHW, side_px), taken.labels
+    np.savez(path, **arrays)
+    return DataSource(kind=SourceKind.NPZ, path=path, partition=Partition(kind=PartitionKind.IID))
+
+
+def site_data(settings: SimulationSettings) -> list[Dataset]:
+    """What each site of a simulation holds."""
+    return [open_source(settings.site_source(place)) for place in range(len(settings.sites))]
+
+
+def png_bytes(pixels_NCHW: NDArray[np.uint8]) -> int:
+    """Size of all pictures as PNG files, one each, at pillow's best effort."""
+    with ThreadPoolExecutor() as pool:  # zlib works outside of the interpreter's lock
+        return sum(pool.map(_png_size, pixels_NCHW.transpose(0, 2, 3, 1)))
+
+
+def predicted_bits(plan: RunPlan, pixels_NCHW: NDArray[np.uint8]) -> float | None:
+    """Bits of a morphed value under the plan's codec, from the plain pictures' blocks alone.
+
+    None for `qN` under uniform cores: their blocks are far from Gaussian, which its models are not made for.
+    """
+    fixed, scheme = fixed_bits(plan.wire.codec), plan.morph.scheme()
+    if fixed is not None or scheme.ensemble is not Ensemble.ORTHOGONAL:
+        return fixed
+    normalisation = Normalisation(mean=plan.normalisation.mean, std=plan.normalisation.std)
+    rms = []
+    for low in range(0, len(pixels_NCHW), _AT_ONCE):
+        x_BKQ = to_blocks(normalisation.apply(pixels_NCHW[low : low + _AT_ONCE]), scheme, plan.geometry)
+        rms.append(x_BKQ.double().square().mean(2).sqrt().flatten())  # an orthogonal core keeps it
+    return gaussian_bits(plan.wire.codec, torch.cat(rms).numpy(), plan.geometry.core_side)
+
+
+def all_pixels(sites: Sequence[Dataset]) -> NDArray[np.uint8]:
+    """Train and test pictures of all sites (N, C, H, W)."""
+    return np.concatenate([split.pixels_NCHW for site in sites for split in (site.train, site.test)])
+
+
+def _resized(pixels_NCHW: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
+    if side_px == pixels_NCHW.shape[2]:
+        return np.ascontiguousarray(pixels_NCHW.transpose(0, 2, 3, 1))
+    size = (side_px, side_px)
+    return np.stack(
+        [
+            np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+            for picture in pixels_NCHW.transpose(0, 2, 3, 1)
+        ]
+    )
+
+
+def _png_size(pixels_HWC: NDArray[np.uint8]) -> int:
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels_HWC)).save(file, "PNG", optimize=True)
+    return file.tell()

@@ -1,0 +1,241 @@
+"""What a codec costs in bits and in accuracy: whole trainings on coded pictures, codec by codec and seed by seed.
+
+    python -m benchmarks.rate_accuracy [--codecs f32 q8 ...] [--seeds 1 2 3] [--layer int8] [--epochs 4]
+        [--width 0.5] [--workers 2] [--work runs/rate_accuracy] [--out docs/benchmarks]
+
+A training is that of `examples/cifar10.toml`, all 50,000 pictures of CIFAR-10, in one process: pictures are morphed,
+coded and decoded again, go through the augmented layer (as it travels, f32 for the codec f32) and train the trunk; the 10,000 test pictures are coded alike. Seeds decide the order of samples, the first weights and the
+shifts; the morph key is drawn anew each time. Bits are those of packed messages. Trainings that the work folder already
+holds are not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mple.data import Dataset, DataSource, Normalisation, SourceKind, open_source
+from mple.model import Stem, TrunkTrainer, Vgg16Config, build_trunk
+from mple.morph import PRESETS, Morpher, MorphKey, build_augmented_layer, draw_order
+from mple.plan import GlobalSampler, Precision, TrainingSettings, WireSettings
+from mple.plan.settings import CODECS, LAYER_NUMBERS, Augment
+from mple.wire import codec_named
+from mple.wire.layer_numbers import tensors_of, weight_of
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+_SESSION = b"rate and accuracy"
+_BITS_FROM = 2048
+_MESSAGE_SAMPLES = 128
+_SCORED_AT_ONCE = 250
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """One training's figures."""
+
+    codec: str
+    layer: str
+    """Numbers of the layer."""
+    seed: int
+    epochs: int
+    width: float
+    bits_per_value: float
+    losses: tuple[float, ...]
+    """Mean of each epoch."""
+    test_accuracy: float
+
+
+def main() -> None:
+    """Run what is missing and write `rate_accuracy.json` and `rate_accuracy.png`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--codecs", nargs="*", default=list(CODECS), choices=CODECS)
+    parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3])
+    parser.add_argument("--layer", default=WireSettings().layer, choices=LAYER_NUMBERS)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--width", type=float, default=0.5)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--work", type=Path, default=Path("runs/rate_accuracy"))
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    if len(options.codecs) == len(options.seeds) == options.workers == 1:
+        _train_alone(_Point.of(options.codecs[0], options.seeds[0], options), options.work)
+    else:
+        points = [_Point.of(codec, seed, options) for seed in options.seeds for codec in options.codecs]
+        with ThreadPoolExecutor(options.workers) as workers:
+            for _ in workers.map(lambda point: _in_own_process(point, options.work), points):
+                pass
+    trainings = list(_done(options.work, options.epochs, options.width))
+    options.out.mkdir(parents=True, exist_ok=True)
+    _write(trainings, options.out)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Point:
+    codec: str
+    layer: str
+    seed: int
+    epochs: int
+    width: float
+
+    @classmethod
+    def of(cls, codec: str, seed: int, options: argparse.Namespace) -> _Point:
+        layer = "f32" if codec == "f32" else options.layer
+        return cls(codec=codec, layer=layer, seed=seed, epochs=options.epochs, width=options.width)
+
+    def path(self, work: Path) -> Path:
+        return work / f"{self.codec}-{self.layer}-seed{self.seed}-epochs{self.epochs}-width{self.width:g}.json"
+
+
+def _in_own_process(point: _Point, work: Path) -> None:
+    """With one thread: two trainings side by side get more done on two cores than one after the other."""
+    if point.path(work).exists():
+        return
+    chosen = [f"--codecs={point.codec}", f"--seeds={point.seed}", f"--layer={point.layer}"]
+    chosen += [f"--epochs={point.epochs}", f"--width={point.width}", "--workers=1", f"--work={work}", f"--out={work}"]
+    command = [sys.executable, "-m", "benchmarks.rate_accuracy", *chosen]
+    subprocess.run(command, check=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
+
+
+def _done(work: Path, epochs: int, width: float) -> Iterator[Training]:
+    for codec in CODECS:
+        for path in sorted(work.glob(f"{codec}-*-seed*-epochs{epochs}-width{width:g}.json")):
+            yield Training(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def _train_alone(point: _Point, work: Path) -> None:
+    run = _CodedTraining(open_source(DataSource(kind=SourceKind.CIFAR10)), point)
+    losses = tuple(run.epoch(epoch) for epoch in range(point.epochs))
+    result = Training(**asdict(point), bits_per_value=run.bits_per_value(), losses=losses, test_accuracy=run.accuracy())
+    point.path(work).write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
+    print(f"{point.codec:3} seed {point.seed}: {result.bits_per_value:6.3f} bits a value, ", end="")
+    print(f"test accuracy {result.test_accuracy:.4f}")
+
+
+class _CodedTraining:
+    def __init__(self, dataset: Dataset, point: _Point) -> None:
+        train = dataset.train.take(np.arange(len(dataset.train.labels)))
+        test = dataset.test.take(np.arange(len(dataset.test.labels)))
+        self._train_NCHW, self._train_N = train.pixels_NCHW, torch.from_numpy(train.labels)
+        self._test_NCHW, self._test_N = test.pixels_NCHW, torch.from_numpy(test.labels)
+        self._codec, self._normalisation = codec_named(point.codec), Normalisation()
+        self._sampler = GlobalSampler([len(train.labels)], 128, point.seed)
+        settings = TrainingSettings(
+            epochs=point.epochs, peak_lr=0.1, precision=Precision.BF16, augment=Augment.FEATURES, seed=point.seed
+        )
+        trunk = build_trunk(Vgg16Config(classes=len(dataset.classes), width=point.width), point.seed)
+        self._trainer = TrunkTrainer(trunk, settings, self._sampler.steps_per_epoch * point.epochs)
+        image, scheme, key = dataset.train.shape, PRESETS["compact"], MorphKey.generate()
+        filters = trunk.config.filters
+        stem = Stem.from_seed("mple-stem-1", filters=filters, channels=image.channels, kernel=3)
+        order = draw_order(bytes(32), "channel order", filters)
+        self._morpher = Morpher(scheme, image, key, session=_SESSION, key_epoch=1)
+        layer = build_augmented_layer(scheme, image, stem.kernels_FCpp, key, order, session=_SESSION, key_epoch=1)
+        received = weight_of(tensors_of(layer.weight, point.layer), tuple(layer.weight.shape), point.layer)
+        self._layer = dataclasses.replace(layer, weight=received)
+
+    def epoch(self, epoch: int) -> float:
+        """Mean loss of an epoch."""
+        losses = []
+        for step in range(self._sampler.steps_per_epoch):
+            numbers = self._sampler.step(epoch, step)
+            losses.append(self._trainer.step(self._features(self._train_NCHW[numbers]), self._train_N[numbers]))
+        return statistics.fmean(losses)
+
+    def accuracy(self) -> float:
+        """Over all test pictures."""
+        right = 0
+        for low in range(0, len(self._test_N), _SCORED_AT_ONCE):
+            rows = slice(low, low + _SCORED_AT_ONCE)
+            guessed_B = self._trainer.logits(self._features(self._test_NCHW[rows])).argmax(1)
+            right += int((guessed_B == self._test_N[rows]).sum())
+        return right / len(self._test_N)
+
+    def bits_per_value(self) -> float:
+        """Of packed messages."""
+        packed = 0
+        for low in range(0, _BITS_FROM, _MESSAGE_SAMPLES):
+            t_BKQ = self._morpher.morph(self._normalisation.apply(self._train_NCHW[low : low + _MESSAGE_SAMPLES]))
+            packed += len(self._codec.pack(self._codec.encode(t_BKQ)))
+        return 8 * packed / (_BITS_FROM * self._train_NCHW[0].size)
+
+    def _features(self, pixels_BCHW: NDArray[np.uint8]) -> Tensor:
+        with torch.no_grad():
+            t_BKQ = self._morpher.morph(self._normalisation.apply(pixels_BCHW))
+            received_BKQ = self._codec.decode(self._codec.encode(t_BKQ), t_BKQ.shape[1])
+            with self._trainer.autocast():
+                return self._layer.apply(received_BKQ)
+
+
+def _write(trainings: list[Training], out: Path) -> None:
+    by_codec = {codec: [one for one in trainings if one.codec == codec] for codec in CODECS}
+    by_codec = {codec: some for codec, some in by_codec.items() if some}
+    exact = {one.seed: one.test_accuracy for one in by_codec.get("f32", [])}
+    rows = []
+    for codec, some in by_codec.items():
+        accuracies = [one.test_accuracy for one in some]
+        differences = [100 * (one.test_accuracy - exact[one.seed]) for one in some if one.seed in exact]
+        rows.append(
+            {
+                "codec": codec,
+                "layers": sorted({one.layer for one in some}),
+                "seeds": [one.seed for one in some],
+                "bits_per_value": statistics.fmean(one.bits_per_value for one in some),
+                "test_accuracy_mean": statistics.fmean(accuracies),
+                "test_accuracy_low": min(accuracies),
+                "test_accuracy_high": max(accuracies),
+                "points_against_f32": statistics.fmean(differences) if differences else None,
+            }
+        )
+        print(f"{codec:3} {rows[-1]['bits_per_value']:6.3f} bits, {statistics.fmean(accuracies):.4f}", end="")
+        print(f" ({min(accuracies):.4f} to {max(accuracies):.4f}, {len(some)} seeds)")
+    if not trainings:
+        return
+    about = {
+        "command": f"python -m benchmarks.rate_accuracy --epochs {trainings[0].epochs} --width {trainings[0].width:g}",
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
+        "codecs": rows,
+        "trainings": [asdict(one) for one in trainings],
+    }
+    (out / "rate_accuracy.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    _plot(by_codec, out / "rate_accuracy.png")
+
+
+def _plot(by_codec: dict[str, list[Training]], path: Path) -> None:
+    figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    for codec, some in by_codec.items():
+        bits = statistics.fmean(one.bits_per_value for one in some)
+        accuracies = [100 * one.test_accuracy for one in some]
+        axis.plot([bits] * len(some), accuracies, "o", color="#4477aa", markersize=4, alpha=0.6)
+        axis.plot(bits, statistics.fmean(accuracies), "_", color="#aa3377", markersize=18, markeredgewidth=2)
+        axis.annotate(codec, (bits, max(accuracies)), (0, 6), textcoords="offset points", ha="center", fontsize=9)
+    axis.axvline(8, color="#999999", linewidth=1, linestyle=":")
+    axis.set_xscale("log", base=2)
+    ticks = [2, 3, 4, 5, 6, 8, 16, 32]
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.set_xlabel("bits a value as it travels (dotted: raw pixels)")
+    axis.set_ylabel("test accuracy, %")
+    axis.margins(y=0.2)
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""The merged ledger for other programs: CSV for any, Parquet with typed columns for data frames.
+
+Both have the ledger's own columns, oldest message first; sizes are bytes, times nanoseconds since 1970 (UTC).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from mple.meter import export_csv
+from mple.report.summary import Summary
+
+_ROWS = 50_000
+"""Of a row group, so that the memory needed does not grow with the run."""
+_COUNTS = ("idx", "samples", "resent_samples")
+
+
+class MissingLibraryError(ValueError):
+    """An optional library is not installed; the text says how to get it."""
+
+
+def export_ledger(summary: Summary, *, csv: Path | None = None, parquet: Path | None = None) -> int:
+    """Write the merged ledger of a run.
+
+    Args:
+        summary: The run.
+        csv: A CSV file with a header, or none.
+        parquet: A Parquet file, or none: texts as dictionaries but for `call_id`, counts as int32, sizes and
+            `time_unix_ns` as int64; run and plan hash in its metadata.
+
+    Returns:
+        The number of messages.
+
+    Raises:
+        MissingLibraryError: Parquet was asked for and pyarrow is not installed.
+        OSError: The disk refuses.
+    """
+    merged = summary.folder / "ledger.sqlite"
+    if parquet is not None:
+        _write_parquet(
+            merged, parquet, {"run_id": summary.plan.run_id, "plan_sha256": str(summary.outcome["plan_sha256"])}
+        )
+    if csv is not None:
+        export_csv(merged, csv)
+    with closing(sqlite3.connect(merged)) as books:
+        return int(books.execute("SELECT COUNT(*) FROM messages").fetchone()[0])
+
+
+def _write_parquet(merged: Path, out: Path, facts: dict[str, str]) -> None:
+    try:
+        import pyarrow as arrow
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingLibraryError(
+            "Parquet needs pyarrow, which is not installed: pip install 'mple[parquet]'"
+        ) from None
+    with closing(sqlite3.connect(merged)) as books:
+        rows = books.execute("SELECT * FROM messages ORDER BY time_unix_ns")
+        names = [column[0] for column in rows.description]
+        texts = arrow.dictionary(arrow.int32(), arrow.string())
+
+        def type_of(name: str) -> Any:
+            if name.endswith(("_bytes", "_ns")):
+                return arrow.int64()
+            if name in _COUNTS:
+                return arrow.int32()
+            return arrow.string() if name == "call_id" else texts
+
+        schema = arrow.schema([(name, type_of(name)) for name in names], metadata=facts)
+        with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
+            for group in _groups(rows):
+                columns = zip(*group, strict=True)
+                arrays = [arrow.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+                writer.write_table(arrow.table(arrays, schema=schema))
+
+
+def _groups(rows: sqlite3.Cursor) -> Iterator[list[tuple[Any, ...]]]:
+    while group := rows.fetchmany(_ROWS):
+        yield group

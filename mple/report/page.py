@@ -1,0 +1,98 @@
+"""A run as one page, `report.html`: it needs no network, no script and no other file.
+
+What names a run, its sites and classes come from other parties: the templates escape every text, and the page's
+content security policy lets it load and run nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from mple.report import quantities
+from mple.report.curves import accuracy_chart, loss_chart, read_course
+from mple.report.message_sizes import size_histogram
+from mple.report.methods import methods
+from mple.report.plan_facts import plan_facts
+from mple.report.sample_pictures import sample_pictures
+from mple.report.summary import Summary
+from mple.report.traffic import traffic
+from mple.report.verdict import facts, verdict
+from mple.report.waterfall import waterfalls
+from mple.whole_files import write_whole
+
+NAME = "report.html"
+"""Of the page in a run's folder."""
+
+
+def write_page(summary: Summary, out: Path | None = None, *, pictures: bool = True) -> Path:
+    """Write the page of a run.
+
+    Args:
+        summary: The run.
+        out: The file; `report.html` in the run's folder by default.
+        pictures: Show the sample pictures that the sites have kept. They are legible: mind whom the page goes to.
+
+    Returns:
+        The file.
+    """
+    path = out or summary.folder / NAME
+    write_whole(path, page(summary, pictures=pictures).encode())
+    return path
+
+
+def page(summary: Summary, *, pictures: bool = True) -> str:
+    """The HTML of a run's page."""
+    merged = summary.folder / "ledger.sqlite"
+    whole, sites = waterfalls(merged, summary.overhead)
+    course = read_course(summary.folder / "metrics.jsonl")
+    charts = [chart for chart in (loss_chart([("", course)]), accuracy_chart([("", course)])) if chart is not None]
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            summary=summary,
+            plan=summary.plan,
+            verdict=verdict(summary, whole),
+            facts=facts(summary, whole),
+            whole=whole,
+            sites=sites,
+            traffic=traffic(merged),
+            sizes=size_histogram(merged),
+            methods=methods(merged),
+            course=course,
+            charts=charts,
+            pictures=sample_pictures(summary.folder, summary.plan) if pictures else [],
+            settings=plan_facts(summary.plan),
+            plan_text=(summary.folder / "plan.json").read_text(encoding="utf-8"),
+            versions=_versions(summary.folder),
+        )
+    )
+
+
+def environment() -> Environment:
+    """The templates with the filters that they use; everything is escaped, and a name that is missing is an error."""
+    templates = Environment(
+        loader=PackageLoader("mple.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {
+        "size": quantities.size_text,
+        "share": quantities.share_text,
+        "change": quantities.change_text,
+        "duration": quantities.duration_text,
+        "count": lambda number: f"{number:,}",
+    }
+    return templates
+
+
+def _versions(folder: Path) -> dict[str, Any]:
+    """Of the programs that summed the run up, as `summary.json` has them."""
+    written: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return dict(written.get("versions", {}))

@@ -1,0 +1,54 @@
+"""A plan's settings as names and texts, for people and for comparing two runs. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from mple.plan import RunPlan
+
+Facts = dict[str, dict[str, str]]
+"""Groups of settings: names and values."""
+
+
+def plan_facts(plan: RunPlan) -> Facts:
+    """All settings that decide what a run computes; those of the morphing as the preset and its changes mean them."""
+    return {
+        "run": {"custody": str(plan.custody), "sites": ", ".join(site.name for site in plan.sites)},
+        "pictures": {
+            "channels": str(plan.channels),
+            "height_px": str(plan.height),
+            "width_px": str(plan.width),
+            "train": f"{sum(site.train_images for site in plan.sites):,}",
+            "test": f"{sum(site.test_images for site in plan.sites):,}",
+            "classes": ", ".join(plan.classes),
+        },
+        "morph": {"preset": plan.morph.preset, **_fields(plan.morph.scheme())},
+        "wire": _fields(plan.wire),
+        "model": _fields(plan.model),
+        "training": _fields(plan.training),
+        "normalisation": _fields(plan.normalisation),
+        "absence": _fields(plan.absence),
+    }
+
+
+def differing(first: RunPlan, second: RunPlan) -> list[tuple[str, str, str]]:
+    """Settings in which two plans differ: `section.name` and both values."""
+    one, other = _flat(plan_facts(first)), _flat(plan_facts(second))
+    return [
+        (name, one.get(name, "none"), other.get(name, "none"))
+        for name in dict.fromkeys([*one, *other])
+        if one.get(name) != other.get(name)
+    ]
+
+
+def _flat(facts: Facts) -> dict[str, str]:
+    return {f"{group}.{name}": value for group, settings in facts.items() for name, value in settings.items()}
+
+
+def _fields(settings: Any) -> dict[str, str]:
+    return {field.name: _text(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

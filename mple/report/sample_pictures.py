@@ -1,0 +1,81 @@
+"""Some of each site's pictures, and some others as they travel, as PNG for a page.
+
+The site's node has kept them in its own state folder (`provider_node/sample_pictures.py`); where there are none, as in
+a run folder that was handed on without its sites' states, there are none here.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mple.plan import RunPlan
+
+_MOST_BYTES = 3_000_000
+"""Of pixels in a page, so that large pictures of many sites don't make it huge."""
+_SPREAD = 2.5
+"""Morphed values are drawn from so many times their root mean square below zero to as many above."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SitePictures:
+    """Pictures of one site as data URIs."""
+
+    site: str
+    seen: tuple[str, ...]
+    """As the site has them."""
+    travelling: tuple[str, ...]
+    """Codes of others, decoded without the key."""
+
+
+def sample_pictures(folder: Path, plan: RunPlan) -> list[SitePictures]:
+    """The kept pictures of a run folder's sites, as many of each as make no huge page."""
+    each = max(1, min(8, _MOST_BYTES // (2 * plan.image.elements * len(plan.sites))))
+    found = []
+    for site in plan.sites:
+        path = folder / "nodes" / site.name / "state" / f"pictures-{plan.run_id}.npz"
+        pictures = _read(path) if path.is_file() else None
+        if pictures is not None:
+            seen, travelling = (_uris(pixels[:each]) for pixels in pictures)
+            found.append(SitePictures(site=site.name, seen=seen, travelling=travelling))
+    return found
+
+
+def _read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+    """Pixels (N, C, H, W) of both; None for a file that was cut off or is something else."""
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            pixels, travelling = kept["pixels_NCHW"], kept["travelling_NCHW"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or travelling.shape != pixels.shape or not len(pixels):
+        return None
+    return pixels, _drawn(travelling)
+
+
+def _drawn(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    spread = _SPREAD * float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) or 1.0
+    drawn: NDArray[np.uint8] = np.clip(127.5 + 127.5 * values / spread, 0, 255).astype(np.uint8)
+    return drawn
+
+
+def _uris(pixels_NCHW: NDArray[np.uint8]) -> tuple[str, ...]:
+    return tuple(f"data:image/png;base64,{base64.b64encode(_png(picture)).decode()}" for picture in pixels_NCHW)
+
+
+def _png(picture_CHW: NDArray[np.uint8]) -> bytes:
+    """Three channels in colour, any other number as the grey of their mean."""
+    if len(picture_CHW) == 3:
+        image = Image.fromarray(np.ascontiguousarray(picture_CHW.transpose(1, 2, 0)))
+    else:
+        image = Image.fromarray(picture_CHW.mean(axis=0).round().astype(np.uint8))
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return file.getvalue()

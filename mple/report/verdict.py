@@ -1,0 +1,77 @@
+"""A run in one sentence, and in the few numbers that stand beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mple.meter import Balance
+from mple.report.quantities import SPACE, change_text, duration_text, number_word, share_text, size_text
+from mple.report.summary import Summary
+from mple.report.waterfall import Waterfall
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fact:
+    """A number with what it is."""
+
+    name: str
+    value: str
+    note: str
+
+
+def verdict(summary: Summary, whole: Waterfall) -> str:
+    """What the run came to; HTTP/2 and TLS are in it as computed."""
+    sites = summary.plan.sites
+    links = "the site's link" if len(sites) == 1 else f"the {number_word(len(sites))} sites' links"
+    accuracy = summary.test_accuracy
+    return (
+        f"Everything that crossed {links}, TLS as computed included: {change_text(whole.ratio)} "
+        "against the raw pixels' bytes; "
+        + ("test accuracy not scored" if accuracy is None else f"test accuracy {accuracy:.4f}")
+        + f"; {balance_words(summary.balance)}"
+    )
+
+
+def balance_words(books: Balance) -> str:
+    """Whether the two ends' books agree."""
+    if not books.balanced:
+        faults = books.only_sent + books.only_received + books.size_differs
+        return f"books NOT balanced: {faults:,} messages without a twin of equal size"
+    return "books balanced" + (f", {books.lost:,} messages cut off on their way" if books.lost else "")
+
+
+def facts(summary: Summary, whole: Waterfall) -> list[Fact]:
+    """The numbers beside the sentence."""
+    outcome, plan, elements, books = summary.outcome, summary.plan, summary.elements, summary.balance
+    train_s = float(outcome["train_seconds"])
+    accuracy = summary.test_accuracy
+    tests = sum(site.test_images for site in plan.sites)
+    return [
+        Fact(
+            name="crossed the links",
+            value=size_text(whole.total_bytes),
+            note=f"for {size_text(whole.raw_pixel_bytes)} of raw pixels, {whole.images:,} pictures",
+        ),
+        Fact(
+            name="test accuracy",
+            value="not scored" if accuracy is None else f"{accuracy:.4f}",
+            note=f"after {len(summary.epochs)} epochs, over {tests:,} pictures",
+        ),
+        Fact(
+            name="training",
+            value=duration_text(train_s),
+            note=f"{float(outcome['samples_trained']) / train_s:,.0f} samples/s; waited "
+            f"{share_text(float(outcome['idle_seconds']) / train_s)}, "
+            f"first layer {share_text(float(outcome['augconv_seconds']) / train_s)}",
+        ),
+        Fact(
+            name="books",
+            value="balanced" if books.balanced else "NOT balanced",
+            note=f"{books.matched:,} messages with their twins; cut off on their way: {books.lost:,}",
+        ),
+        Fact(
+            name="counted as the papers do",
+            value=change_text(elements.sent_ratio),
+            note=f"elements, layers included; the papers' formula gives +{100 * elements.quoted_ratio:.2f}{SPACE}%",
+        ),
+    ]

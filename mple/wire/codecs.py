@@ -1,0 +1,32 @@
+"""All codecs by their names in a plan."""
+
+from __future__ import annotations
+
+from mple.v1 import common_pb2
+from mple.wire.block_codec import BlockCodec
+from mple.wire.codec import Codec, FloatCodec
+
+_CODECS: dict[str, Codec] = {
+    codec.name: codec
+    for codec in (
+        FloatCodec("f32", common_pb2.CODEC_F32, "<f4"),
+        FloatCodec("f16", common_pb2.CODEC_F16, "<f2"),
+        BlockCodec(8, common_pb2.CODEC_Q8),
+        BlockCodec(7, common_pb2.CODEC_Q7),
+        BlockCodec(6, common_pb2.CODEC_Q6),
+        BlockCodec(5, common_pb2.CODEC_Q5),
+        BlockCodec(4, common_pb2.CODEC_Q4),
+    )
+}
+
+
+def codec_named(name: str) -> Codec:
+    """The codec of a plan's `wire.codec`.
+
+    Raises:
+        ValueError: There is no such codec.
+    """
+    try:
+        return _CODECS[name]
+    except KeyError:
+        raise ValueError(f"codec = {name!r}; choose one of {', '.join(_CODECS)}") from None

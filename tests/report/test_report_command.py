@@ -1,0 +1,119 @@
+"""`mple report` and `mple export` as they are typed, on a run of real processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from finished_run import finished_run
+
+from mple.cli import main
+from mple.exit_codes import ExitCode
+
+SMALL = """
+sites = ["north", "south"]
+[data]
+kind = "npz"
+path = "set.npz"
+[model]
+width = 0.0625
+[training]
+epochs = 2
+batch = 8
+peak_lr = 0.02
+[machine]
+trainer_threads = 1
+"""
+Said = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def mple(capsys: pytest.CaptureFixture[str]) -> Said:
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def test_a_simulation_leaves_its_page(mple: Said, tmp_path: Path) -> None:
+    dice = np.random.Generator(np.random.PCG64(5))
+    labels = np.arange(48) % 2
+    pixels = (dice.integers(0, 100, (48, 28, 28)) + 100 * labels[:, None, None]).astype(np.uint8)
+    np.savez(tmp_path / "set.npz", x_train=pixels[:36], y_train=labels[:36], x_test=pixels[36:], y_test=labels[36:])
+    (tmp_path / "small.toml").write_text(SMALL, encoding="utf-8")
+    out = tmp_path / "run"
+    code, text, _ = mple("simulate", tmp_path / "small.toml", "--out", out, "--plain")
+    assert code == ExitCode.DONE
+    assert f"the page is {out / 'report.html'}" in text
+    page = (out / "report.html").read_text(encoding="utf-8")
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    assert f"test accuracy {summary['test_accuracy']:.4f}; books balanced" in page
+    assert summary["model_sha256"] in page
+    assert page.count("data:image/png") == 2 * 2 * 8  # two sites, two rows
+    for kept in out.glob("nodes/*/state/pictures-*.npz"):
+        assert kept.stat().st_mode & 0o077 == 0
+
+
+def test_one_run(mple: Said, tmp_path: Path) -> None:
+    finished_run(tmp_path / "run")
+    code, text, _ = mple("report", tmp_path / "run", "--no-pictures")
+    assert code == ExitCode.DONE
+    assert "overhead against raw pixels" in text
+    assert f"the page is {tmp_path / 'run' / 'report.html'}" in text
+    assert "data:image" not in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_two_runs(mple: Said, tmp_path: Path) -> None:
+    finished_run(tmp_path / "one")
+    finished_run(tmp_path / "two", accuracy=0.8)
+    code, text, _ = mple("report", tmp_path / "one", tmp_path / "two")
+    assert code == ExitCode.DONE
+    assert "two against one: 0.00" in text
+    assert not list(tmp_path.glob("**/*.html"))
+    code, text, _ = mple("report", tmp_path / "one", tmp_path / "two", "--out", tmp_path / "both.html")
+    assert code == ExitCode.DONE
+    assert "two against one" in (tmp_path / "both.html").read_text(encoding="utf-8")
+
+
+def test_a_ledger_that_is_gone_or_of_another_kind_gets_a_sentence(mple: Said, tmp_path: Path) -> None:
+    finished_run(tmp_path / "run")
+    ledger = tmp_path / "run" / "ledger.sqlite"
+    ledger.write_bytes(b"no data base, but as long as the first page of one" * 100)
+    code, _, complaints = mple("report", tmp_path / "run")
+    assert code == ExitCode.BAD_USAGE
+    assert "can't be read" in complaints
+    ledger.unlink()
+    code, _, complaints = mple("report", tmp_path / "run")
+    assert code == ExitCode.BAD_USAGE
+    assert f"{ledger} is missing" in complaints
+    assert not ledger.exists()
+
+
+def test_export(mple: Said, tmp_path: Path) -> None:
+    finished_run(tmp_path / "run")
+    csv, parquet = tmp_path / "ledger.csv", tmp_path / "ledger.parquet"
+    code, text, _ = mple("export", tmp_path / "run", "--csv", csv, "--parquet", parquet)
+    assert (code, text) == (ExitCode.DONE, f"32 rows in {csv} and {parquet}\n")
+    assert csv.read_text(encoding="utf-8").startswith("time_unix_ns,node,")
+    assert parquet.read_bytes().startswith(b"PAR1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["report", "nowhere"], "nowhere"),
+        (["report", "nowhere", "--out", "page.txt"], ".html"),
+        (["export", "nowhere"], "--csv FILE"),
+        (["export", "nowhere", "--csv", "a.csv"], "nowhere"),
+    ],
+)
+def test_mistakes_get_a_sentence(mple: Said, arguments: list[str], words: str) -> None:
+    code, said, complaints = mple(*arguments)
+    assert (code, said) == (ExitCode.BAD_USAGE, "")
+    assert words in complaints
+    assert len(complaints.splitlines()) == 1
