@@ -4,9 +4,10 @@
         [--width 0.5] [--workers 2] [--work runs/rate_accuracy] [--out docs/benchmarks]
 
 A training is that of `examples/cifar10.toml`, all 50,000 pictures of CIFAR-10, in one process: pictures are morphed,
-coded and decoded again, go through the augmented layer (as it travels, f32 for the codec f32) and train the trunk; the 10,000 test pictures are coded alike. Seeds decide the order of samples, the first weights and the
-shifts; the morph key is drawn anew each time. Bits are those of packed messages. Trainings that the work folder already
-holds are not repeated.
+coded and decoded again, go through the augmented layer (as it travels, f32 for the codec f32) and train the trunk; the
+10,000 test pictures are coded alike. Seeds decide the order of samples, the first weights and the shifts; the morph key
+is drawn anew each time. Bits are those of packed messages. Trainings that the work folder already holds are not
+repeated.
 """
 
 from __future__ import annotations

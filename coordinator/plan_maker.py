@@ -70,7 +70,8 @@ def make_plan(
         raise PlanError(f"morph.border = {border} is wider than half of model.kernel = {kernel}; lower it")
     draft = plan_with(bytes(32))
     stem = _stem(draft, offered)
-    needed = layer_weight_bytes(draft)
+    shape = expected_weight_shape(draft.morph.scheme(), draft.image, draft.filters, draft.model.kernel)
+    needed = weight_bytes(shape, "f32")  # as whoever builds or reads it holds it in memory
     if needed > _MOST_LAYER_BYTES:
         raise PlanError(
             f'each layer would have {needed / 1024**3:.0f} GiB; choose the tiled layout (morph.preset = "compact")'

@@ -12,10 +12,10 @@ together (channels last), which is the order that the trunk's convolutions train
 Guarantees: in `f32` the features keep the bounds of `mple.morph.augmented`. In `bf16` both factors and each feature
 are rounded to bfloat16 (tiled: also the parts of a pixel that several tiles reach), sums are made in float32; the error
 is below 0.4 % of the features' root mean square, as it is of a plain bf16 convolution. In `int8` (unrolled only) it is
-below 0.2 % where layer and values were 8-bit before, and about 1.6 % where neither was; see `Int8Matrix`.
-Layers of uniform cores, whose products cancel to a millionth of their terms, compute in float32 whatever is asked for.
-Equal samples in equal number give equal features, bit for bit, on one machine with equal thread counts. Not promised:
-that a sample has the same last bits with other companions.
+below 0.2 % where layer and values were 8-bit before, and about 1.6 % where neither was; see `Int8Matrix`. Layers of
+uniform cores, whose products cancel to a millionth of their terms, compute in float32 whatever is asked for. Equal
+samples in equal number give equal features, bit for bit, on one machine with equal thread counts. Not promised: that a
+sample has the same last bits with other companions.
 
 Legend: B samples, K blocks, Q core side, F filters, H W size, s tile side, p kernel side, r = s+p-1, N' = K·Q.
 """

@@ -16,7 +16,7 @@ from mple.morph import Ensemble, ImageShape, MorphGeometry
 from mple.plan.reader import settings_from
 from mple.plan.settings import AbsenceSettings, Custody, ModelSettings, MorphSettings, TrainingSettings, WireSettings
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 class PlanError(ValueError):

@@ -33,7 +33,7 @@ def test_newer_parties_are_let_in(version: int) -> None:
 
 
 def test_older_protocol_is_refused() -> None:
-    with refused(ErrorCode.PROTOCOL_VERSION, "speaks 0, the coordinator 1; upgrade it"):
+    with refused(ErrorCode.PROTOCOL_VERSION, "speaks 0, the coordinator 2; upgrade it"):
         check_version(0)
 
 

@@ -131,7 +131,7 @@ def test_a_message_beyond_the_limit_is_a_broken_link(site: SiteTarget) -> None:
 
 
 def test_a_compute_node_that_does_not_read_stops_the_morphing(site: SiteTarget) -> None:
-    """It asks for all that the plan allows, 8 MB in batches of some 10 KB, and takes none of them."""
+    """It asks for all that the plan allows, 11 MB in batches of 14 KB, and takes none of them."""
     before_mib, over = rss_mib(), threading.Event()
     geometry = site.plan.geometry
     sample_bytes = CODEC.sample_bytes(blocks=geometry.blocks, values=geometry.morphed_elements)

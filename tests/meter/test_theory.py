@@ -15,13 +15,18 @@ from mple.morph import Morpher, MorphKey
 from mple.plan import Custody, MorphSettings, TrainingSettings, WireSettings
 from mple.wire import codec_named
 
+WEIGHTS, OUTPUTS = 16 * 8 * 6 * 6, 8 * 6 * 6
 
-def test_all_that_can_be_counted() -> None:
+
+@pytest.mark.parametrize(
+    ("layer", "layer_bytes"), [("int8", WEIGHTS + 4 * OUTPUTS), ("f16", 2 * WEIGHTS), ("f32", 4 * WEIGHTS)]
+)
+def test_all_that_can_be_counted(layer: str, layer_bytes: int) -> None:
     """9 training and 5 test images of 64 values; layers of 16 x 8 x 6 x 6 numbers from two sites."""
-    plan = small_plan(wire=WireSettings(codec="f32"), training=TrainingSettings(epochs=3))
+    plan = small_plan(wire=WireSettings(codec="f32", layer=layer), training=TrainingSettings(epochs=3))
     predicted = predict_bytes(plan, 32.0)
     assert predicted.data == 14 * 64 * 4
-    assert predicted.layer == 2 * (16 * 8 * 6 * 6) * {"f16": 2, "f32": 4}[plan.wire.layer]
+    assert predicted.layer == 2 * layer_bytes
     assert predicted.label == 9 * 2
     assert predicted.logits == 3 * 5 * 3 * 4
     assert predicted.total == predicted.data + predicted.layer + predicted.label + predicted.logits

@@ -95,7 +95,7 @@ def test_every_change_changes_the_hash(changes: dict[str, Any]) -> None:
         (changed(run_id=None), "run_id is missing"),
         (changed(channels="3"), "channels = '3' is not a whole number"),
         (changed(channels=0), "0x32x32"),
-        (changed(protocol=2), "protocol 2"),
+        (changed(protocol=3), "protocol 3"),
         (changed(sites=[]), "needs one at least"),
         (changed(sites=[dataclasses.asdict(PLAN.sites[0])] * 2), "each once"),
         (changed(sites=["north"]), "sites"),

@@ -98,7 +98,7 @@ def test_leaving_stops_a_child_by_asking(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     with Children(grace_s=30.0) as children:
         children.start("polite", python(polite), log_text=log, threads=1)
-        wait_for(lambda: "ready" in log.read_text())
+        wait_for(lambda: "ready\n" in log.read_text())
     assert log.read_text() == "ready\nasked to\n"
     assert not children.running
 
@@ -107,7 +107,7 @@ def test_a_child_that_does_not_listen_is_killed_after_the_grace_time(tmp_path: P
     log = tmp_path / "log.txt"
     with Children(grace_s=0.2) as children:
         children.start("deaf", python(DEAF), log_text=log, threads=1)
-        wait_for(lambda: "ready" in log.read_text())
+        wait_for(lambda: "ready\n" in log.read_text())
         assert children.stop() == [Ended("deaf", 137)]
 
 
@@ -117,7 +117,7 @@ def test_a_fault_of_the_caller_leaves_no_child(tmp_path: Path) -> None:
     def begin_and_fail() -> None:
         with children:
             children.start("parent", python(PARENT, "60"), log_text=log, threads=1)
-            wait_for(lambda: "ready" in log.read_text())
+            wait_for(lambda: "ready\n" in log.read_text())
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -131,7 +131,7 @@ def test_grandchildren_go_too(tmp_path: Path, seconds: str) -> None:
     log = tmp_path / "log.txt"
     with Children(grace_s=0.2) as children:
         children.start("parent", python(PARENT, seconds), log_text=log, threads=1)
-        wait_for(lambda: "ready" in log.read_text())
+        wait_for(lambda: "ready\n" in log.read_text())
         grandchild = grandchild_in(log)
         assert alive(grandchild)
         if seconds == "0.5":
@@ -143,7 +143,7 @@ def test_a_killed_child_is_gone_at_once_and_may_be_started_again(tmp_path: Path)
     log = tmp_path / "log.txt"
     with Children(grace_s=0.2) as children:
         children.start("parent", python(PARENT, "60"), log_text=log, threads=1)
-        wait_for(lambda: "ready" in log.read_text())
+        wait_for(lambda: "ready\n" in log.read_text())
         assert children.kill("parent") == 137
         assert children.running == ()
         assert children.ended() == []
