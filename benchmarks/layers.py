@@ -173,9 +173,7 @@ def _measure(name: str, rounds: int, batch: int, site_counts: list[int], now: Ca
 
 def _built(preset: str, key: MorphKey) -> AugmentedLayer:
     order = draw_order(bytes(32), "channel order", _STEM.filters)
-    return build_augmented_layer(
-        PRESETS[preset], _IMAGE, _STEM.kernels_FCpp, key, order, session=b"bench", key_epoch=1
-    )
+    return build_augmented_layer(PRESETS[preset], _IMAGE, _STEM.kernels_FCpp, key, order, session=b"bench", key_epoch=1)
 
 
 def _step_times(

@@ -233,9 +233,7 @@ class TrainingRun:
     def _checkpoint_due(self) -> bool:
         self._writer.raise_fault()
         steps = self._trainer.steps_done - self._steps_kept
-        return steps >= self._rule.every_steps or (
-            steps > 0 and time.monotonic() - self._kept_at >= self._rule.every_s
-        )
+        return steps >= self._rule.every_steps or (steps > 0 and time.monotonic() - self._kept_at >= self._rule.every_s)
 
     def _keep(self, record: EpochRecord) -> None:
         position = Position(
