@@ -199,15 +199,18 @@ def _plot(results: list[Rate], path: Path) -> None:
     spread = np.array([[r.images_per_second_low, r.images_per_second_high] for r in results]).T - values
     rates.bar(names, values, yerr=abs(spread), color="#4477aa", ecolor="#333333", capsize=3)
     rates.axhline(_ASKED, color="#aa3377", linewidth=1, label=f"{_ASKED:,}")
-    rates.set_ylabel("images/s (median, whiskers: extremes)")
+    rates.set_ylabel("images a second")
+    rates.set_ylim(top=1.25 * values.max())
     rates.legend(fontsize=8)
+    rates.set_xlabel("median; whiskers: extremes")
     left = np.zeros(len(results))
     for stage, colour in zip(results[0].stages_us_per_image, _COLOURS, strict=True):
         width = np.array([result.stages_us_per_image[stage] for result in results])
         stages.barh(names, width, left=left, label=stage, color=colour)
         left += width
     stages.set_xlabel("us an image on one core, stage by stage")
-    stages.legend(fontsize=7)
+    stages.set_ylim(-0.5, len(results) + 0.3)
+    stages.legend(fontsize=7, ncols=5, loc="upper center")
     figure.savefig(path, dpi=120)
 
 
