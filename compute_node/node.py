@@ -85,7 +85,7 @@ def serve(settings: ComputeSettings, stop: threading.Event) -> ExitCode:
 
 
 def _serve(settings: ComputeSettings, stop: threading.Event) -> ExitCode:
-    torch.set_num_threads(settings.threads)
+    torch.set_num_threads(1)  # only the trainer has more: see `_train`
     tls = TlsFiles.in_directory(settings.tls)
     me = own_party(tls, Role.COMPUTE)
     open_log(settings.state, me.name)
@@ -268,6 +268,9 @@ class _Compute:
         self._service.open_feed(plan, self._intake)
 
     def _train(self) -> None:
+        # Threads of arithmetic belong to the thread that first used some, and stay. If others had theirs, OpenMP would
+        # count more threads than cores and let the trainer's go to sleep hundreds of times in each step.
+        torch.set_num_threads(self._settings.threads)
         try:
             self._train_and_keep()
         except Exception as fault:

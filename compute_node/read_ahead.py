@@ -53,11 +53,10 @@ class ReadAhead:
         """Time of reading and decoding, in whichever thread; waiting for the sites is not in it."""
 
     def __enter__(self) -> ReadAhead:
-        # Torch would give this thread as many helpers as the trainer has, which takes the cores from it. A thread's
-        # number is its own, but also the default of those that begin later: so it is set back at once.
-        threads = torch.get_num_threads()
+        # Torch would give this thread, and those that begin later, as many helpers as the trainer has, which takes the
+        # cores from it. The caller keeps its own number, as soon as it has asked for it once.
+        torch.get_num_threads()
         self._pool.submit(torch.set_num_threads, 1).result()
-        torch.set_num_threads(threads)
         return self
 
     def __exit__(self, *_: object) -> None:
