@@ -207,9 +207,9 @@ def _line(name: str, point: Grown) -> str:
 
 
 def _plot(series: Mapping[str, Sequence[Grown]], path: Path) -> None:
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
+    figure, axes = plt.subplots(1, len(series), figsize=(3.7 * len(series), 3), layout="constrained", squeeze=False)
     across = {"side": ("side_px", "side, pixels"), "sites": ("sites", "sites"), "images": ("images", "images")}
-    for axis, (name, points) in zip(axes, series.items(), strict=False):
+    for axis, (name, points) in zip(axes[0], series.items(), strict=True):
         field, label = across[name]
         places = [getattr(point, field) for point in points]
         for what, colour in (("compute_rss", "#4477aa"), ("coordinator_rss", "#ccbb44"), ("site_rss", "#ee6677")):
