@@ -27,14 +27,14 @@ def key_ref(**changes: Any) -> common_pb2.KeyRef:
     return common_pb2.KeyRef(**fields)
 
 
-@pytest.mark.parametrize("version", [1, 2, 99])
+@pytest.mark.parametrize("version", [2, 3, 99])
 def test_newer_parties_are_let_in(version: int) -> None:
     check_version(version)
 
 
 def test_older_protocol_is_refused() -> None:
-    with refused(ErrorCode.PROTOCOL_VERSION, "speaks 0, the coordinator 2; upgrade it"):
-        check_version(0)
+    with refused(ErrorCode.PROTOCOL_VERSION, "speaks 1, the coordinator 2; upgrade it"):
+        check_version(1)
 
 
 def test_unknown_parties_are_refused_by_name() -> None:

@@ -27,6 +27,7 @@ from small_run import (
 from coordinator.phases import Phase
 from coordinator.run import Run
 from mple.plan import Custody, MorphSettings, TrainingSettings
+from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import ErrorCode, Party, Role
 from mple.v1 import coordinator_pb2
 
@@ -41,7 +42,7 @@ KEY = coordinator_pb2.SEALED_KIND_MORPH_KEY
         (Party("test", Role.COMPUTE, "other"), compute_join(), ErrorCode.UNKNOWN_SITE),
         (NORTH, compute_join(), ErrorCode.BATCH_MALFORMED),
         (COMPUTE, site_join("north"), ErrorCode.BATCH_MALFORMED),
-        (NORTH, coordinator_pb2.JoinRequest(protocol_version=1), ErrorCode.BATCH_MALFORMED),
+        (NORTH, coordinator_pb2.JoinRequest(protocol_version=PROTOCOL_VERSION), ErrorCode.BATCH_MALFORMED),
         (NORTH, site_join("south"), ErrorCode.UNKNOWN_KEY_REF),
         (NORTH, site_join("north", train_images=0), ErrorCode.EMPTY_SITE),
         (NORTH, site_join("north", width=9), ErrorCode.SCHEMA_MISMATCH),

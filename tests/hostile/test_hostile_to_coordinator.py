@@ -28,6 +28,7 @@ from small_run import COMPUTE, SECRET, SITES, begin_of, chunks_of, key_of, seale
 
 from mple.plan import RunPlan
 from mple.plan.key_refs import key_ref
+from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import ErrorCode, Party
 from mple.rpc.settings import RECEIVE_LIMIT_BYTES
 from mple.v1 import common_pb2, coordinator_pb2
@@ -121,7 +122,7 @@ ACTS: dict[str, tuple[Party, str, Callable[[RunPlan], object], ErrorCode]] = {
     "a site that joins as the compute node": (
         NORTH,
         "Join",
-        lambda _: pb.JoinRequest(protocol_version=1, compute=pb.ComputeProfile()),
+        lambda _: pb.JoinRequest(protocol_version=PROTOCOL_VERSION, compute=pb.ComputeProfile()),
         E.BATCH_MALFORMED,
     ),
     "a site that reports an epoch": (NORTH, "Report", epoch(), E.ROLE_NOT_ALLOWED),
@@ -183,7 +184,12 @@ ACTS: dict[str, tuple[Party, str, Callable[[RunPlan], object], ErrorCode]] = {
         E.KEY_CHANGE_REFUSED,
     ),
     # What is no message, or an empty one.
-    "a join without a party": (NORTH, "Join", lambda _: pb.JoinRequest(protocol_version=1), E.BATCH_MALFORMED),
+    "a join without a party": (
+        NORTH,
+        "Join",
+        lambda _: pb.JoinRequest(protocol_version=PROTOCOL_VERSION),
+        E.BATCH_MALFORMED,
+    ),
     "a report without content": (NORTH, "Report", lambda _: b"", E.BATCH_MALFORMED),
     "an envelope of an unknown kind": (NORTH, "PutSealed", lambda _: UNKNOWN_KIND, E.ENVELOPE_REJECTED),
     "rubbish": (NORTH, "Join", lambda _: b"\xff" * 1000, E.BATCH_MALFORMED),
