@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.machine import machine
 from mple.data import DataSource, Normalisation, SourceKind, open_source
 from mple.morph import PRESETS, Morpher, MorphKey
 
@@ -59,7 +58,7 @@ def main() -> None:
         print(f"q{bits}: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()))
     about = {
         "command": f"python -m benchmarks.granularity --images {options.images}",
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
+        "machine": machine(),
         "rows": rows,
     }
     options.out.mkdir(parents=True, exist_ok=True)

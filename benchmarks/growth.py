@@ -22,8 +22,9 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 
+from benchmarks.machine import machine
 from benchmarks.pictures import cifar, upscaled_cifar
-from benchmarks.whole_runs import MeasuredRun, machine, measured_run, scratch
+from benchmarks.whole_runs import MeasuredRun, measured_run, scratch
 from mple.data import DataSource
 from mple.plan import ModelSettings, Precision, TrainingSettings
 from mple.simulate import SimulationSettings

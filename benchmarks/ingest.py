@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.feeding_nodes import COMPUTE, ROUND_SAMPLES, SITE, lay_out
+from benchmarks.machine import machine
 from mple.data import DataSource, Normalisation, SourceKind, open_source
 from mple.morph import PRESETS, ImageShape, Morpher, MorphKey
 from mple.plan import WireSettings
@@ -82,7 +82,7 @@ def main() -> None:
     results = [_summed_up(codec, rounds, pictures.pixels_NCHW) for codec, rounds in found.items()]
     about = {
         "command": f"python -m benchmarks.ingest --rounds {options.rounds} --seconds {options.seconds:g}",
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
+        "machine": machine(),
         "image": [3, 32, 32],
         "codecs": [asdict(result) for result in results],
     }

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import shlex
 import statistics
@@ -38,6 +37,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.machine import machine
 from compute_node.features import features
 from mple.data import Normalisation
 from mple.model import Stem, TrunkTrainer, Vgg16Config, build_trunk
@@ -132,7 +132,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     about = {
         "command": shlex.join(["python", "-m", "benchmarks.layers", *sys.argv[1:]]),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
+        "machine": machine(),
         "threads": threads,
         "clock": "processor time" if options.processor_time else "time passed",
         "precision": _SETTINGS.precision,

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 
+from benchmarks.machine import machine
 from mple.model import Stem
 from mple.morph import PRESETS, ImageShape, Morpher, MorphKey, build_augmented_layer
 from mple.morph.arithmetic import Arithmetic
@@ -82,7 +82,7 @@ def main() -> None:
         )
     about = {
         "command": f"python -m benchmarks.pixels --rounds {options.rounds}",
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
+        "machine": machine(),
         "sides": [asdict(result) for result in results],
     }
     options.out.mkdir(parents=True, exist_ok=True)

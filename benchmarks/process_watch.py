@@ -2,7 +2,8 @@
 
 A node's process is the one whose command line names its configuration file: whoever started it need not tell. Peak RSS
 is the kernel's own high-water mark; peak PSS, in which a page that several processes share counts once, is the largest
-of the looks. Processor time is that of the last look, at most one interval before the process ended.
+of the looks. To tell it the kernel walks all pages of a process and holds it up meanwhile: not for timed runs.
+Processor time is that of the last look, at most one interval before the process ended.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class ProcessUse:
 
     peak_rss_mib: float
     peak_pss_mib: float
+    """0 when it was not asked for."""
     cpu_s: float
     threads: int
     """Most at once."""
@@ -33,15 +35,16 @@ class ProcessUse:
 class ProcessWatch:
     """Looks at processes now and then; a context manager. Linux only."""
 
-    def __init__(self, configs: Mapping[str, Path], *, every_s: float = 1.0) -> None:
+    def __init__(self, configs: Mapping[str, Path], *, every_s: float = 1.0, pss: bool = True) -> None:
         """Watch the processes of nodes.
 
         Args:
             configs: Configuration file by node.
             every_s: Time between two looks.
+            pss: Whether to look at PSS.
         """
         self._configs = {str(path).encode(): name for name, path in configs.items()}
-        self._every_s = every_s
+        self._every_s, self._pss = every_s, pss
         self._uses: dict[str, ProcessUse] = {}
         self._pids: dict[str, int] = {}
         self._over = threading.Event()
@@ -86,7 +89,7 @@ class ProcessWatch:
         process = Path(f"/proc/{pid}")
         try:
             status = _fields(process / "status")
-            pss_kib = _fields(process / "smaps_rollup")["Pss"]
+            pss_kib = _fields(process / "smaps_rollup")["Pss"] if self._pss else 0
             ticks = (process / "stat").read_text().rpartition(")")[2].split()
         except (OSError, KeyError):
             return  # it has ended: a process that is not waited for yet has no memory any more

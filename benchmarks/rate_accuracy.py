@@ -16,7 +16,6 @@ import argparse
 import dataclasses
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.machine import machine
 from mple.data import Dataset, DataSource, Normalisation, SourceKind, open_source
 from mple.model import Stem, TrunkTrainer, Vgg16Config, build_trunk
 from mple.morph import PRESETS, Morpher, MorphKey, build_augmented_layer, draw_order
@@ -212,7 +212,7 @@ def _write(trainings: list[Training], out: Path) -> None:
         return
     about = {
         "command": f"python -m benchmarks.rate_accuracy --epochs {trainings[0].epochs} --width {trainings[0].width:g}",
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
+        "machine": machine(),
         "codecs": rows,
         "trainings": [asdict(one) for one in trainings],
     }

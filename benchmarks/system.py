@@ -27,9 +27,10 @@ from typing import Any
 
 import matplotlib as mpl
 
+from benchmarks.machine import machine
 from benchmarks.pictures import cifar
 from benchmarks.process_watch import ProcessUse, ProcessWatch
-from benchmarks.whole_runs import machine, scratch
+from benchmarks.whole_runs import scratch
 from mple.plan import Augment, ModelSettings, Precision, TrainingSettings, write_settings
 from mple.simulate import SimulationSettings
 from mple.simulate.settings import COMPUTE, COORDINATOR
@@ -174,7 +175,7 @@ def _plain(config: Path, out: Path, environment: Mapping[str, str]) -> Timed:
 
 def _whole(config: Path, out: Path, settings: SimulationSettings) -> Timed:
     nodes = (COORDINATOR, COMPUTE, *settings.sites)
-    with ProcessWatch({name: out.resolve() / "nodes" / name / "node.toml" for name in nodes}) as watch:
+    with ProcessWatch({name: out.resolve() / "nodes" / name / "node.toml" for name in nodes}, pss=False) as watch:
         wall_s = _command("simulate", config, out)
     summary = _summary(out)
     compute = summary["compute"]

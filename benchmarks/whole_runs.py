@@ -9,16 +9,14 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import platform
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from benchmarks.process_watch import ProcessUse, ProcessWatch
@@ -59,8 +57,6 @@ class MeasuredRun:
     """By site: framed bytes of all that it sent before its first batch of samples."""
     feed_s: float
     """From the first sample that a site sent to the last."""
-    message_sizes: Sequence[tuple[int, int]]
-    """Of all sites' messages, both directions: framed bytes, and how many messages are of that size."""
 
 
 def measured_run(settings: SimulationSettings, out: Path, *, look_every_s: float = 1.0) -> MeasuredRun:
@@ -87,15 +83,7 @@ def measured_run(settings: SimulationSettings, out: Path, *, look_every_s: float
             uses=watch.uses,
             setup_up={site: _setup_up(books, site) for site in folder.sites},
             feed_s=_feed_s(books),
-            message_sizes=books.execute(
-                "SELECT framed_bytes, COUNT(*) FROM messages WHERE node LIKE 'site/%' GROUP BY framed_bytes"
-            ).fetchall(),
         )
-
-
-def machine() -> str:
-    """The machine in a line."""
-    return f"{os.cpu_count()} cores, {_processor()}, torch {torch.__version__}, Python {platform.python_version()}"
 
 
 @contextmanager
@@ -109,13 +97,6 @@ def scratch(out: Path | None, name: str) -> Iterator[Path]:
     folder.mkdir(parents=True)
     yield folder
     shutil.rmtree(folder)
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 def _configs(folder: RunFolder) -> dict[str, Path]:

@@ -21,13 +21,14 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 
+from benchmarks.machine import machine
 from benchmarks.pictures import all_pixels, cifar, png_bytes, predicted_bits, site_data
-from benchmarks.whole_runs import machine, measured_run, scratch
+from benchmarks.whole_runs import measured_run, scratch
 from mple.meter.paper import count_elements
 from mple.meter.theory import predict_bytes
 from mple.morph import PRESETS
 from mple.plan import Custody, ModelSettings, MorphSettings, Precision, RunPlan, TrainingSettings, WireSettings
-from mple.report.link_framing import link_framing
+from mple.report.waterfall import computed_framing
 from mple.simulate import SimulationSettings
 from mple.v1 import common_pb2
 
@@ -208,6 +209,7 @@ def _measure(point: Point, width: float, folder: Path) -> tuple[Row, RunPlan]:
     expected_bits = predicted_bits(plan, pixels)
     predicted = predict_bytes(plan, bits if expected_bits is None else expected_bits)
     freight = sum(measured.sum(f"{part}_bytes") for part in ("data", "layer", "label", "logits"))
+    framing = computed_framing(folder / "ledger.sqlite", settings.sites)
     tcp, ledger = sum(crossed.total for crossed in run.crossed.values()), measured.sum("total_bytes")
     png = _png(point.sites, point.images)
     papers = count_elements(
@@ -225,7 +227,7 @@ def _measure(point: Point, width: float, folder: Path) -> tuple[Row, RunPlan]:
         tcp_bytes=tcp,
         ratio=tcp / pixels.size,
         png_ratio=tcp / png,
-        explained_share=(ledger + link_framing(run.message_sizes).total_bytes) / tcp,
+        explained_share=(ledger + framing.total_bytes) / tcp,
         bits_a_value=bits,
         predicted_bits_a_value=expected_bits,
         predicted_data_bytes=predicted.data,

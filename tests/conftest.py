@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from served import PartyTls, Served, serve
+from typed_command import Said
 
 from mple import storage_faults
 from mple.audit import close_audit
+from mple.cli import main
 from mple.pki import Authority, approve, create_authority, install, request
 from mple.rpc import Party, Role, TlsFiles
 
@@ -64,3 +66,15 @@ def serving(party_tls: PartyTls, tmp_path: Path) -> Iterator[Callable[..., Serve
 def served(serving: Callable[..., Served]) -> Served:
     """One server on a free port."""
     return serving()
+
+
+@pytest.fixture
+def mple(capsys: pytest.CaptureFixture[str]) -> Said:
+    """Runs the command `mple`: exit code, what it said, what it complained of."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run

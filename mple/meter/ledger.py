@@ -84,7 +84,7 @@ class Tally:
     messages: int = 0
     framed_bytes: int = 0
     payload_bytes: int = 0
-    """Codes and scales, layer bytes, or logits."""
+    """Codes, layer bytes, or logits."""
     samples: int = 0
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 from statistics import NormalDist
 
 import numpy as np
@@ -22,7 +21,7 @@ from mple.morph import expected_weight_shape
 from mple.plan import Custody, RunPlan
 from mple.wire import codec_named
 from mple.wire.block_codec import BlockCodec
-from mple.wire.gaussian_models import LARGEST_CODE
+from mple.wire.gaussian_models import LARGEST_CODE, code_masses
 from mple.wire.layer_numbers import weight_bytes
 
 LOGIT_BYTES = 4
@@ -103,6 +102,4 @@ def _entropies() -> NDArray[np.float64]:
 
 
 def _entropy(deviation: float) -> float:
-    edges = [code - 0.5 for code in range(-LARGEST_CODE + 1, LARGEST_CODE + 1)]
-    below = [0.0, *(0.5 * math.erfc(-edge / (deviation * math.sqrt(2))) for edge in edges), 1.0]
-    return -sum((b - a) * math.log2(b - a) for a, b in pairwise(below) if b > a)
+    return -sum(mass * math.log2(mass) for mass in code_masses(deviation) if mass > 0)

@@ -50,7 +50,7 @@ class NodeMetrics(Collector):
             "mple_message_bytes", "Bytes of these messages with gRPC's prefixes, without HTTP/2 and TLS.", labels=_CLASS
         )
         payload = CounterMetricFamily(
-            "mple_message_payload_bytes", "Codes and scales, layers, or logits among these bytes.", labels=_CLASS
+            "mple_message_payload_bytes", "Codes, layers, or logits among these bytes.", labels=_CLASS
         )
         samples = CounterMetricFamily("mple_message_samples", "Samples that these messages were of.", labels=_CLASS)
         for of, tally in self._ledger.tallies().items():

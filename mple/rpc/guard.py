@@ -78,7 +78,8 @@ def abort_call(context: grpc.ServicerContext, fault: Exception, method: str) -> 
     if error.code is ErrorCode.INTERNAL:
         _LOGGER.error("%s failed", method, exc_info=fault)
     else:
-        _LOGGER.warning("%s refused: %s", method, error)
+        # As text: a kept record would keep the error, and with its frames the message that was refused.
+        _LOGGER.warning("%s refused: %s", method, str(error))
     context.set_trailing_metadata(((METADATA_KEY, error.code.value),))
     context.abort(CATALOGUE[error.code].status, str(error)[:_MOST_TEXT])
 

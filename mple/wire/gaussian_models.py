@@ -79,13 +79,16 @@ def _deviation(number: int) -> float:
     return float(2.0 ** (number / 4 - 3))
 
 
-def _code_tables() -> list[NDArray[np.int64]]:
+def code_masses(deviation: float) -> list[float]:
+    """Probability of each code, -LARGEST_CODE first, of a Gaussian that is rounded to whole numbers."""
     edges = [code - 0.5 for code in range(-LARGEST_CODE + 1, LARGEST_CODE + 1)]
-    tables = []
-    for number in range(CLASSES):
-        below = [0.0, *(0.5 * (1 + math.erf(edge / (_deviation(number) * math.sqrt(2)))) for edge in edges), 1.0]
-        tables.append(np.array([max(1, round((b - a) * _UNIT)) for a, b in itertools.pairwise(below)]))
-    return tables
+    below = [0.0, *(0.5 * (1 + math.erf(edge / (deviation * math.sqrt(2)))) for edge in edges), 1.0]
+    return [b - a for a, b in itertools.pairwise(below)]
+
+
+def _code_tables() -> list[NDArray[np.int64]]:
+    classes = (code_masses(_deviation(number)) for number in range(CLASSES))
+    return [np.array([max(1, round(mass * _UNIT)) for mass in masses]) for masses in classes]
 
 
 def _mean_square(deviation: float) -> float:

@@ -3,57 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typed_command import Said, small_simulation
 
 from mple import __version__
-from mple.cli import main
 from mple.exit_codes import ExitCode
 from mple.model import Vgg16Config, build_trunk, load_trunk, state_sha256
 from mple.plan import read_settings
 from mple.simulate import SimulationSettings
 
-SMALL = """
-sites = ["north", "south"]
-[data]
-kind = "npz"
-path = "set.npz"
-[model]
-width = 0.0625
-[training]
-epochs = 2
-batch = 8
-peak_lr = 0.02
-[machine]
-trainer_threads = 1
-"""
-Said = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def mple(capsys: pytest.CaptureFixture[str]) -> Said:
-    """Runs the command: exit code, what it said, what it complained of."""
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        code = main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
-
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    dice = np.random.Generator(np.random.PCG64(5))
-    labels = np.arange(40) % 2
-    pixels = (dice.integers(0, 100, (40, 28, 28)) + 100 * labels[:, None, None]).astype(np.uint8)
-    np.savez(tmp_path / "set.npz", x_train=pixels[:30], y_train=labels[:30], x_test=pixels[30:], y_test=labels[30:])
-    path = tmp_path / "small.toml"
-    path.write_text(SMALL, encoding="utf-8")
-    return path
+    return small_simulation(tmp_path)
 
 
 def test_version_and_verbs(mple: Said) -> None:

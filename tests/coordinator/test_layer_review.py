@@ -219,21 +219,35 @@ def refuses(review: LayerReview, path: Path, reference: ReferenceLayer) -> bool:
     return False
 
 
-def test_flipped_bits_show_by_how_much_they_change(tmp_path: Path) -> None:
-    plan = plan_for(wire=F32)
-    review, reference = reviewed(tmp_path, plan)
-    weight = layer_for(plan, "south").weight
+def flips_that_show(
+    folder: Path,
+    weight: Tensor,
+    review: LayerReview,
+    reference: ReferenceLayer,
+    *,
+    always_rms: float,
+    never_rms: float,
+) -> dict[int, int]:
+    """How many of 16 flips of each bit are refused; changes so large always must be, and smaller ones never."""
     rms = float(weight.double().square().mean().sqrt())
     draws = torch.Generator().manual_seed(1)
-    seen = dict.fromkeys(range(32), 0)
+    seen = dict.fromkeys(range(8 * weight.element_size()), 0)
     for bit in seen:
         for at in torch.randint(weight.numel(), (16,), generator=draws).tolist():
             changed = flipped(weight, at, bit)
             change = abs(float(changed.view(-1)[at]) - float(weight.view(-1)[at])) / rms
-            shows = refuses(review, write_tensor(tmp_path, changed), reference)
-            assert shows or change < 1
-            assert not shows or not change < 2e-4
+            shows = refuses(review, write_tensor(folder, changed), reference)
+            assert shows or change < always_rms
+            assert not shows or not change < never_rms
             seen[bit] += shows
+    return seen
+
+
+def test_flipped_bits_show_by_how_much_they_change(tmp_path: Path) -> None:
+    plan = plan_for(wire=F32)
+    review, reference = reviewed(tmp_path, plan)
+    weight = layer_for(plan, "south").weight
+    seen = flips_that_show(tmp_path, weight, review, reference, always_rms=1, never_rms=2e-4)
     assert [seen[bit] for bit in (31, 30)] == [16, 16]
     assert sum(seen[bit] for bit in range(23, 30)) >= 0.9 * 7 * 16
     assert sum(seen[bit] for bit in range(12)) == 0
@@ -242,17 +256,7 @@ def test_flipped_bits_show_by_how_much_they_change(tmp_path: Path) -> None:
 def test_flipped_bits_of_binary16_show_by_how_much_they_change(tmp_path: Path) -> None:
     review, reference = reviewed(tmp_path)
     weight = layer_for(PLAN, "south").weight.half()
-    rms = float(weight.double().square().mean().sqrt())
-    draws = torch.Generator().manual_seed(1)
-    seen = dict.fromkeys(range(16), 0)
-    for bit in seen:
-        for at in torch.randint(weight.numel(), (16,), generator=draws).tolist():
-            changed = flipped(weight, at, bit)
-            change = abs(float(changed.view(-1)[at]) - float(weight.view(-1)[at])) / rms
-            shows = refuses(review, write_tensor(tmp_path, changed), reference)
-            assert shows or change < 12
-            assert not shows or not change < 3e-2
-            seen[bit] += shows
+    seen = flips_that_show(tmp_path, weight, review, reference, always_rms=12, never_rms=3e-2)
     assert seen[14] == 16
     assert sum(seen[bit] for bit in range(5)) == 0
 

@@ -3,49 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from finished_run import finished_run
+from typed_command import Said, small_simulation
 
-from mple.cli import main
 from mple.exit_codes import ExitCode
-
-SMALL = """
-sites = ["north", "south"]
-[data]
-kind = "npz"
-path = "set.npz"
-[model]
-width = 0.0625
-[training]
-epochs = 2
-batch = 8
-peak_lr = 0.02
-[machine]
-trainer_threads = 1
-"""
-Said = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def mple(capsys: pytest.CaptureFixture[str]) -> Said:
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        code = main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
 
 
 def test_a_simulation_leaves_its_page(mple: Said, tmp_path: Path) -> None:
-    dice = np.random.Generator(np.random.PCG64(5))
-    labels = np.arange(48) % 2
-    pixels = (dice.integers(0, 100, (48, 28, 28)) + 100 * labels[:, None, None]).astype(np.uint8)
-    np.savez(tmp_path / "set.npz", x_train=pixels[:36], y_train=labels[:36], x_test=pixels[36:], y_test=labels[36:])
-    (tmp_path / "small.toml").write_text(SMALL, encoding="utf-8")
+    small_simulation(tmp_path, images=48)
     out = tmp_path / "run"
     code, text, _ = mple("simulate", tmp_path / "small.toml", "--out", out, "--plain")
     assert code == ExitCode.DONE
