@@ -5,15 +5,13 @@
 
 A training is that of `examples/cifar10.toml`, all 50,000 pictures of CIFAR-10, in one process: pictures are morphed,
 coded and decoded again, go through the augmented layer (as it travels, f32 for the codec f32) and train the trunk; the
-10,000 test pictures are coded alike. Seeds decide the order of samples, the first weights and the shifts; the morph key
-is drawn anew each time. Bits are those of packed messages. Trainings that the work folder already holds are not
-repeated.
+10,000 test pictures are coded alike. Bits are those of packed messages. Trainings that the work folder already holds
+are not repeated.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import statistics
@@ -25,27 +23,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import matplotlib as mpl
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
+from benchmarks.coded_training import CodedTraining
 from benchmarks.machine import machine
-from mple.data import Dataset, DataSource, Normalisation, SourceKind, open_source
-from mple.model import Stem, TrunkTrainer, Vgg16Config, build_trunk
-from mple.morph import PRESETS, Morpher, MorphKey, build_augmented_layer, draw_order
-from mple.plan import GlobalSampler, Precision, TrainingSettings, WireSettings
-from mple.plan.settings import CODECS, LAYER_NUMBERS, Augment
-from mple.wire import codec_named
-from mple.wire.layer_numbers import tensors_of, weight_of
+from mple.data import DataSource, SourceKind, open_source
+from mple.plan import WireSettings
+from mple.plan.settings import CODECS, LAYER_NUMBERS
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
-
-_SESSION = b"rate and accuracy"
-_BITS_FROM = 2048
-_MESSAGE_SAMPLES = 128
-_SCORED_AT_ONCE = 250
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,67 +109,12 @@ def _done(work: Path, epochs: int, width: float) -> Iterator[Training]:
 
 
 def _train_alone(point: _Point, work: Path) -> None:
-    run = _CodedTraining(open_source(DataSource(kind=SourceKind.CIFAR10)), point)
+    run = CodedTraining(open_source(DataSource(kind=SourceKind.CIFAR10)), **asdict(point))
     losses = tuple(run.epoch(epoch) for epoch in range(point.epochs))
     result = Training(**asdict(point), bits_per_value=run.bits_per_value(), losses=losses, test_accuracy=run.accuracy())
     point.path(work).write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
     print(f"{point.codec:3} seed {point.seed}: {result.bits_per_value:6.3f} bits a value, ", end="")
     print(f"test accuracy {result.test_accuracy:.4f}")
-
-
-class _CodedTraining:
-    def __init__(self, dataset: Dataset, point: _Point) -> None:
-        train = dataset.train.take(np.arange(len(dataset.train.labels)))
-        test = dataset.test.take(np.arange(len(dataset.test.labels)))
-        self._train_NCHW, self._train_N = train.pixels_NCHW, torch.from_numpy(train.labels)
-        self._test_NCHW, self._test_N = test.pixels_NCHW, torch.from_numpy(test.labels)
-        self._codec, self._normalisation = codec_named(point.codec), Normalisation()
-        self._sampler = GlobalSampler([len(train.labels)], 128, point.seed)
-        settings = TrainingSettings(
-            epochs=point.epochs, peak_lr=0.1, precision=Precision.BF16, augment=Augment.FEATURES, seed=point.seed
-        )
-        trunk = build_trunk(Vgg16Config(classes=len(dataset.classes), width=point.width), point.seed)
-        self._trainer = TrunkTrainer(trunk, settings, self._sampler.steps_per_epoch * point.epochs)
-        image, scheme, key = dataset.train.shape, PRESETS["compact"], MorphKey.generate()
-        filters = trunk.config.filters
-        stem = Stem.from_seed("mple-stem-1", filters=filters, channels=image.channels, kernel=3)
-        order = draw_order(bytes(32), "channel order", filters)
-        self._morpher = Morpher(scheme, image, key, session=_SESSION, key_epoch=1)
-        layer = build_augmented_layer(scheme, image, stem.kernels_FCpp, key, order, session=_SESSION, key_epoch=1)
-        received = weight_of(tensors_of(layer.weight, point.layer), tuple(layer.weight.shape), point.layer)
-        self._layer = dataclasses.replace(layer, weight=received)
-
-    def epoch(self, epoch: int) -> float:
-        """Mean loss of an epoch."""
-        losses = []
-        for step in range(self._sampler.steps_per_epoch):
-            numbers = self._sampler.step(epoch, step)
-            losses.append(self._trainer.step(self._features(self._train_NCHW[numbers]), self._train_N[numbers]))
-        return statistics.fmean(losses)
-
-    def accuracy(self) -> float:
-        """Over all test pictures."""
-        right = 0
-        for low in range(0, len(self._test_N), _SCORED_AT_ONCE):
-            rows = slice(low, low + _SCORED_AT_ONCE)
-            guessed_B = self._trainer.logits(self._features(self._test_NCHW[rows])).argmax(1)
-            right += int((guessed_B == self._test_N[rows]).sum())
-        return right / len(self._test_N)
-
-    def bits_per_value(self) -> float:
-        """Of packed messages."""
-        packed = 0
-        for low in range(0, _BITS_FROM, _MESSAGE_SAMPLES):
-            t_BKQ = self._morpher.morph(self._normalisation.apply(self._train_NCHW[low : low + _MESSAGE_SAMPLES]))
-            packed += len(self._codec.pack(self._codec.encode(t_BKQ)))
-        return 8 * packed / (_BITS_FROM * self._train_NCHW[0].size)
-
-    def _features(self, pixels_BCHW: NDArray[np.uint8]) -> Tensor:
-        with torch.no_grad():
-            t_BKQ = self._morpher.morph(self._normalisation.apply(pixels_BCHW))
-            received_BKQ = self._codec.decode(self._codec.encode(t_BKQ), t_BKQ.shape[1])
-            with self._trainer.autocast():
-                return self._layer.apply(received_BKQ)
 
 
 def _write(trainings: list[Training], out: Path) -> None:
