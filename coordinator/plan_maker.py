@@ -59,6 +59,7 @@ def make_plan(
                 training=settings.training,
                 normalisation=settings.normalisation,
                 absence=settings.absence,
+                privacy=settings.privacy,
             )
         except PlanError:
             raise

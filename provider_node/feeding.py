@@ -19,10 +19,12 @@ from mple.node.logs import log
 from mple.pki import Vault
 from mple.plan import Custody, ProviderSettings, RunPlan
 from mple.plan.orders import label_order
+from mple.privacy import PictureNoise
 from mple.rpc import ErrorCode, MpleError, Role, TlsFiles, open_channel, verify_remote
 from mple.v1 import common_pb2, compute_pb2_grpc
 from provider_node.feed import SiteFeed
 from provider_node.morphing import MorphedImages
+from provider_node.noising import begin_noise
 from provider_node.release_book import ReleaseBook
 from provider_node.run_keys import RunKeys
 from provider_node.sample_pictures import keep_sample_pictures
@@ -45,6 +47,7 @@ class Feeding:
     keys: RunKeys
     stop: threading.Event
     _feed: SiteFeed | None = None
+    _noise: PictureNoise | None = None
     _over: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -57,6 +60,8 @@ class Feeding:
             StoppedError: The node is to stop.
         """
         settings = self.settings
+        with self._lock:
+            self._noise = begin_noise(self.plan, settings.state, self.vault, self.dataset.train)
         feed = self._begin()
         persistence = Persistence(settings.compute, self.tls, self.stop, settings.idle_timeout_s)
         compute = persistence.call(lambda: verify_remote(settings.compute, self.tls, Role.COMPUTE))
@@ -140,7 +145,7 @@ class Feeding:
 
     def _images(self, epoch: int) -> MorphedImages:
         key = self.vault.morph_key(epoch)
-        return MorphedImages(self.dataset, self.plan, self.site, key, self._order(), epoch)
+        return MorphedImages(self.dataset, self.plan, self.site, key, self._order(), epoch, self._noise)
 
     def _order(self) -> NDArray[np.int64]:
         return label_order(self.vault.consortium_secret(self.plan.run_id), len(self.plan.classes))

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mple.data import Dataset, LabelledImages, Normalisation
 from mple.morph import Morpher, MorphKey
-from mple.plan import RunPlan
+from mple.plan import PrivacyMode, RunPlan
+from mple.privacy import PictureNoise
 from mple.v1 import common_pb2
 from mple.wire import Batch, EncodedSamples, codec_named
 
@@ -21,7 +23,7 @@ class MorphedImages:
     """A site's images as the plan wants them sent.
 
     Guarantees: a sample's codes are the same at every release under one key; labels leave in permuted form and for the
-    train split only.
+    train split only; under a plan with noise no picture leaves without.
     """
 
     def __init__(
@@ -32,9 +34,10 @@ class MorphedImages:
         key: MorphKey,
         label_order: NDArray[np.int64],
         key_epoch: int | None = None,
+        noise: PictureNoise | None = None,
     ) -> None:
         self._splits = {common_pb2.SPLIT_TRAIN: dataset.train, common_pb2.SPLIT_TEST: dataset.test}
-        self._pictures = PictureMorpher(plan, site, key, key_epoch)
+        self._pictures = PictureMorpher(plan, site, key, key_epoch, noise)
         self._permuted_label = np.argsort(label_order).astype(np.uint16)
 
     def batch(self, split: common_pb2.Split, samples: Sequence[int]) -> Batch:
@@ -49,7 +52,14 @@ class MorphedImages:
 class PictureMorpher:
     """Pictures under a plan and a site's key, whichever pictures they are."""
 
-    def __init__(self, plan: RunPlan, site: str, key: MorphKey, key_epoch: int | None = None) -> None:
+    def __init__(
+        self,
+        plan: RunPlan,
+        site: str,
+        key: MorphKey,
+        key_epoch: int | None = None,
+        noise: PictureNoise | None = None,
+    ) -> None:
         """Morph under a key.
 
         Args:
@@ -57,13 +67,24 @@ class PictureMorpher:
             site: The site's name.
             key: One of its keys.
             key_epoch: The key's epoch, by default the plan's.
+            noise: The site's noise, exactly where the plan asks for it.
+
+        Raises:
+            ValueError: The plan asks for noise and there is none, or other noise, or the other way round.
         """
+        if (noise is not None) != (plan.privacy.mode is PrivacyMode.NOISE):
+            raise ValueError(f"privacy.mode = {plan.privacy.mode}, but the noise is {noise}")
+        if noise is not None and noise.law.privacy != plan.privacy:
+            raise ValueError(f"the plan asks for {plan.privacy}, the noise is for {noise.law.privacy}")
+        self._noise = noise
         self._normalisation = Normalisation(mean=plan.normalisation.mean, std=plan.normalisation.std)
         self._codec = codec_named(plan.wire.codec)
         epoch = plan.site(site).key_epoch if key_epoch is None else key_epoch
         self._morpher = Morpher(plan.morph.scheme(), plan.image, key, session=plan.session, key_epoch=epoch)
 
     def coded(self, pixels_BCHW: NDArray[np.uint8]) -> EncodedSamples:
-        """Normalise, morph and code pictures."""
+        """Normalise, add noise where the plan asks for it, morph and code pictures."""
         x_BCHW = self._normalisation.apply(pixels_BCHW)
+        if self._noise is not None:
+            x_BCHW = torch.from_numpy(self._noise.add(x_BCHW.numpy(), pixels_BCHW))
         return self._codec.encode(self._morpher.morph(x_BCHW))

@@ -28,6 +28,7 @@ from mple.v1 import common_pb2, coordinator_pb2
 from mple.whole_files import write_whole
 from provider_node.feeding import Feeding
 from provider_node.key_changes import KeyDesk, KeyWatch
+from provider_node.noising import refuse_weaker
 from provider_node.predict import add_arguments, predict
 from provider_node.run_keys import RunKeys
 from provider_node.setup import SiteSetup
@@ -216,6 +217,7 @@ class _Site:
         if offered != planned or shape != (plan.channels, plan.height, plan.width, plan.classes):
             text = f"the plan says {planned} for this site, offered was {offered}"
             raise MpleError(ErrorCode.PLAN_HASH_MISMATCH, text)
+        refuse_weaker(plan, self._settings.most_budget_bits)
         kept = self._settings.state / "plan.json"
         if kept.exists():
             before = RunPlan.from_json(kept.read_bytes())

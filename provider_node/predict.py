@@ -35,6 +35,7 @@ from mple.pki import Vault, VaultError
 from mple.plan import PlanError, ProviderSettings, RunPlan
 from mple.plan.key_refs import key_ref as planned_key_ref
 from mple.plan.orders import label_order
+from mple.privacy import PictureNoise
 from mple.rpc import (
     ErrorCode,
     MpleError,
@@ -50,6 +51,7 @@ from mple.rpc import (
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
 from mple.wire import Batch, batch_to_message, codec_named, samples_per_message
 from provider_node.morphing import PictureMorpher
+from provider_node.noising import kept_noise
 from provider_node.pictures import Pictures, picture_files, test_images
 from provider_node.prediction_text import Predictions, as_json, as_text
 from provider_node.run_keys import RunKeys
@@ -119,6 +121,7 @@ def predict(settings: ProviderSettings, arguments: argparse.Namespace, stop: thr
     me = own_party(tls, Role.SITE)
     plan = _kept_plan(settings.state / "plan.json", me)
     key, key_ref, secret = _kept_secrets(settings, plan, me)
+    noise = kept_noise(plan, settings.state, Vault.of(settings))
     if options.test is not None:
         pictures = test_images(settings.data, options.test, plan)
     else:
@@ -126,7 +129,7 @@ def predict(settings: ProviderSettings, arguments: argparse.Namespace, stop: thr
     open_log(settings.state, me.name)
     open_audit(settings.state, me.label)
     audit("local", "node_start", "ok", verb="predict", version=__version__)
-    questions = _Questions(plan, key, key_ref, label_order(secret, len(plan.classes)))
+    questions = _Questions(plan, key, key_ref, label_order(secret, len(plan.classes)), noise)
     try:
         probabilities_NC = _ask_compute(settings, tls, me, questions, pictures, stop)
     except StoppedError:
@@ -183,10 +186,17 @@ def _kept_secrets(settings: ProviderSettings, plan: RunPlan, me: Party) -> tuple
 class _Questions:
     """What is asked of the compute node, and how its answers read in this site's own class order."""
 
-    def __init__(self, plan: RunPlan, key: MorphKey, key_ref: common_pb2.KeyRef, order: NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        plan: RunPlan,
+        key: MorphKey,
+        key_ref: common_pb2.KeyRef,
+        order: NDArray[np.int64],
+        noise: PictureNoise | None,
+    ) -> None:
         self.plan, self._order = plan, order
         self._key_ref = key_ref
-        self._morpher = PictureMorpher(plan, key_ref.site, key, key_ref.epoch)
+        self._morpher = PictureMorpher(plan, key_ref.site, key, key_ref.epoch, noise)
         self._codec = codec_named(plan.wire.codec)
 
     @property

@@ -13,11 +13,11 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FileDescripto
 from google.protobuf.descriptor_pb2 import DescriptorProto
 
 from mple.meter.facts import covered_types
-from mple.v1 import common_pb2, compute_pb2, coordinator_pb2, node_pb2
+from mple.v1 import common_pb2, compute_pb2, coordinator_pb2, node_pb2, two_party_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTRACTS: tuple[FileDescriptor, ...] = tuple(
-    contract.DESCRIPTOR for contract in (common_pb2, compute_pb2, coordinator_pb2, node_pb2)
+    contract.DESCRIPTOR for contract in (common_pb2, compute_pb2, coordinator_pb2, node_pb2, two_party_pb2)
 )
 PASCAL = re.compile(r"([A-Z][a-z0-9]*)+")
 LOWER_SNAKE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")

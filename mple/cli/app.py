@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from mple import __version__
-from mple.cli import audit, bench, data, doctor, keys, pki, predict, report, run
+from mple.cli import attack, audit, bench, compare, data, doctor, keys, pki, predict, privacy, report, run
 from mple.exit_codes import ExitCode
 from mple.simulate import SimulationError
 
@@ -23,11 +23,14 @@ app.add_typer(data.app, name="data")
 app.add_typer(pki.app, name="pki")
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
+app.add_typer(privacy.app, name="privacy")
 app.command("doctor")(doctor.doctor)
 app.command("simulate")(run.simulate_run)
 app.command("report")(report.report_run)
 app.command("export")(report.export_run)
 app.command("plain")(run.train_plain_run)
+app.command("attack")(attack.attack)
+app.command("compare")(compare.compare_methods)
 app.command("bench", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench.bench)
 app.add_typer(predict.app)
 

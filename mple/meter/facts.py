@@ -9,10 +9,10 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from mple.v1 import common_pb2, compute_pb2, coordinator_pb2, node_pb2
+from mple.v1 import common_pb2, compute_pb2, coordinator_pb2, node_pb2, two_party_pb2
 
 _MOST_NAME = 63
-"""Characters of a site's name; what a message says beyond them does not go into anybody's books."""
+"""Characters of a site's or layer's name; what a message says beyond them does not go into anybody's books."""
 
 
 class MessageKind(StrEnum):
@@ -32,7 +32,20 @@ class MessageKind(StrEnum):
     REPORT = "report"
     PREDICT = "predict"
     CONTROL = "control"
-    """Diagnoses of the link."""
+    """Diagnoses of the link; what two parties tell each other around a protocol."""
+    KEYS = "keys"
+    """Public keys of a lattice encryption; this and the kinds below are of two-party inference."""
+    CIPHERTEXT = "ciphertext"
+    GARBLED = "garbled"
+    """Tables of garbled circuits."""
+    LABELS = "labels"
+    """Labels of garbled circuits' inputs."""
+    TRANSFER = "transfer"
+    """Oblivious transfer."""
+    SHARE = "share"
+    """Additive shares."""
+    PICTURE = "picture"
+    """Pictures, plain or morphed."""
     OTHER = "other"
     """Health checks and whatever is not ours."""
 
@@ -50,6 +63,8 @@ class MessageFacts:
     """site:epoch:first 8 digits of the fingerprint."""
     resent_samples: int = 0
     """Those of `samples` that the site had sent before."""
+    phase: str = ""
+    """Where the message itself says it; empty where it is the node's phase."""
 
 
 def measure(message: Message) -> MessageFacts:
@@ -106,11 +121,39 @@ def _predict_response(message: compute_pb2.PredictResponse) -> MessageFacts:
     return MessageFacts(MessageKind.PREDICT, len(message.values))
 
 
+def _exchanged(message: two_party_pb2.ExchangeRequest | two_party_pb2.ExchangeResponse) -> MessageFacts:
+    frame = message.frame
+    phase = _PHASES.get(frame.phase, "")
+    return MessageFacts(
+        _TWO_PARTY_KINDS.get(frame.kind, MessageKind.OTHER),
+        len(frame.data),
+        samples=frame.inferences,
+        phase=f"{phase}/{frame.part[:_MOST_NAME]}" if phase and frame.part else phase,
+    )
+
+
 def _always(kind: MessageKind) -> Callable[[Any], MessageFacts]:
     facts = MessageFacts(kind)
     return lambda _message: facts
 
 
+_PHASES: dict[int, str] = {
+    two_party_pb2.TWO_PARTY_PHASE_SETUP: "setup",
+    two_party_pb2.TWO_PARTY_PHASE_OFFLINE: "offline",
+    two_party_pb2.TWO_PARTY_PHASE_ONLINE: "online",
+}
+_TWO_PARTY_KINDS: dict[int, MessageKind] = {
+    two_party_pb2.TWO_PARTY_KIND_KEYS: MessageKind.KEYS,
+    two_party_pb2.TWO_PARTY_KIND_CIPHERTEXT: MessageKind.CIPHERTEXT,
+    two_party_pb2.TWO_PARTY_KIND_GARBLED: MessageKind.GARBLED,
+    two_party_pb2.TWO_PARTY_KIND_LABELS: MessageKind.LABELS,
+    two_party_pb2.TWO_PARTY_KIND_TRANSFER: MessageKind.TRANSFER,
+    two_party_pb2.TWO_PARTY_KIND_SHARE: MessageKind.SHARE,
+    two_party_pb2.TWO_PARTY_KIND_PICTURE: MessageKind.PICTURE,
+    two_party_pb2.TWO_PARTY_KIND_LAYER: MessageKind.LAYER,
+    two_party_pb2.TWO_PARTY_KIND_LOGITS: MessageKind.LOGITS,
+    two_party_pb2.TWO_PARTY_KIND_CONTROL: MessageKind.CONTROL,
+}
 _READERS: dict[str, Callable[[Any], MessageFacts]] = {
     compute_pb2.FeedRequest.DESCRIPTOR.full_name: _feed_request,
     compute_pb2.FeedResponse.DESCRIPTOR.full_name: _feed_response,
@@ -118,6 +161,8 @@ _READERS: dict[str, Callable[[Any], MessageFacts]] = {
     compute_pb2.PredictResponse.DESCRIPTOR.full_name: _predict_response,
     coordinator_pb2.UploadLayerRequest.DESCRIPTOR.full_name: _layer_chunk,
     coordinator_pb2.DownloadLayerResponse.DESCRIPTOR.full_name: _layer_chunk,
+    two_party_pb2.ExchangeRequest.DESCRIPTOR.full_name: _exchanged,
+    two_party_pb2.ExchangeResponse.DESCRIPTOR.full_name: _exchanged,
     **{
         message.DESCRIPTOR.full_name: _always(kind)
         for kind, messages in {

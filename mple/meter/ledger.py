@@ -159,7 +159,7 @@ class Ledger:
                 entry.time_unix_ns,
                 self._node,
                 self._run,
-                self._phase,
+                facts.phase or self._phase,
                 entry.peer,
                 entry.direction.value,
                 entry.method,

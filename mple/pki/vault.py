@@ -1,4 +1,4 @@
-"""A site's vault: its morph keys by epoch and the consortium secrets of its runs, each a file of one secret.
+"""A site's vault: its morph keys by epoch, the secret of its noise and the consortium secrets of its runs, each a file.
 
 The folder has mode 0700, its files 0600. A file that others can read is refused, not repaired: what was readable may
 have been read. Under a passphrase every secret is encrypted besides, and `vault.json` holds the salt. `keys.json` says
@@ -21,6 +21,7 @@ from mple.whole_files import fsync_folder
 
 PASSPHRASE_VARIABLE = "MPLE_VAULT_PASSPHRASE"  # noqa: S105
 _SECRET_BYTES = 32
+_NOISE = "noise.key"
 _HEADER = "vault.json"
 _SEALED = ".sealed"
 
@@ -154,6 +155,20 @@ class Vault:
         """
         self._keep(self._consortium_path(run_id), secret, f"consortium secret of run {run_id}")
 
+    def noise_secret(self) -> bytes:
+        """The secret that the noise of the site's pictures is drawn from, made at first use; it is never rotated.
+
+        Another secret would draw other noise on the same pictures, and two noisy forms tell more than one.
+
+        Raises:
+            VaultError: Its file is readable by others, or damaged.
+        """
+        path = self._directory / _NOISE
+        with locked(self._directory):
+            if not path.exists():
+                self._write(path, secrets.token_bytes(_SECRET_BYTES))
+        return self._read(path)
+
     def contents(self) -> dict[str, bytes]:
         """Every secret by its file's name, for a backup; never log it.
 
@@ -169,11 +184,14 @@ class Vault:
             VaultError: Another secret is already here under this name, or the name is none of a vault.
         """
         epoch = _epoch_of(name)
-        if epoch is None and not (name.startswith("consortium-") and name.endswith(".key")):
+        if epoch is None and name != _NOISE and not (name.startswith("consortium-") and name.endswith(".key")):
             raise VaultError(f"{name[:80]!r} is no secret of a vault")
         if epoch is not None and any(one.epoch == epoch and one.revoked for one in self._records.read()):
             return False
-        path = self._key_path(epoch) if epoch is not None else self._consortium_path(name[len("consortium-") : -4])
+        if name == _NOISE:
+            path = self._directory / _NOISE
+        else:
+            path = self._key_path(epoch) if epoch is not None else self._consortium_path(name[len("consortium-") : -4])
         self._keep(path, secret, name)
         if record is not None:
             with locked(self._directory):

@@ -13,7 +13,15 @@ from pathlib import Path
 
 from mple.data import DataSource
 from mple.plan.run_plan import NormalisationSettings
-from mple.plan.settings import AbsenceSettings, Custody, ModelSettings, MorphSettings, TrainingSettings, WireSettings
+from mple.plan.settings import (
+    AbsenceSettings,
+    Custody,
+    ModelSettings,
+    MorphSettings,
+    PrivacySettings,
+    TrainingSettings,
+    WireSettings,
+)
 
 _LONGEST_S = 1e9
 """Thirty years; the operating system can't wait for much longer."""
@@ -63,6 +71,7 @@ class CoordinatorSettings:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     normalisation: NormalisationSettings = field(default_factory=NormalisationSettings)
     absence: AbsenceSettings = field(default_factory=AbsenceSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
     threads: int = 2
     """Threads for building and checking layers."""
     stay: bool = False
@@ -126,6 +135,8 @@ class ProviderSettings:
     vault_passphrase_file: Path | None = None
     """File with the vault's passphrase in its first line, open to its owner only; without one, and without the
     environment variable MPLE_VAULT_PASSPHRASE, file permission alone protects the vault."""
+    most_budget_bits: float | None = None
+    """The site takes part only in a run whose plan bounds what leaves of a picture by so many bits; left out: in any."""
     threads: int = 1
     """Threads for morphing."""
     idle_timeout_s: float = 600.0
@@ -133,5 +144,7 @@ class ProviderSettings:
     monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
 
     def __post_init__(self) -> None:
+        if self.most_budget_bits is not None and not self.most_budget_bits > 0:
+            raise ValueError(f"most_budget_bits = {self.most_budget_bits}; needs more than 0, or leave it out")
         if self.threads < 1 or not 0 < self.idle_timeout_s <= _LONGEST_S:
             raise ValueError("threads and idle_timeout_s must be above 0 and finite, at most 1e9 s")

@@ -14,7 +14,16 @@ from dataclasses import dataclass, field
 
 from mple.morph import Ensemble, ImageShape, MorphGeometry
 from mple.plan.reader import settings_from
-from mple.plan.settings import AbsenceSettings, Custody, ModelSettings, MorphSettings, TrainingSettings, WireSettings
+from mple.plan.settings import (
+    AbsenceSettings,
+    Custody,
+    ModelSettings,
+    MorphSettings,
+    PrivacyMode,
+    PrivacySettings,
+    TrainingSettings,
+    WireSettings,
+)
 
 PROTOCOL_VERSION = 2
 
@@ -76,6 +85,7 @@ class RunPlan:
     training: TrainingSettings
     normalisation: NormalisationSettings
     absence: AbsenceSettings = field(default_factory=AbsenceSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
     protocol: int = PROTOCOL_VERSION
 
     def __post_init__(self) -> None:
@@ -127,8 +137,15 @@ class RunPlan:
         raise PlanError(f"the plan has no site {name!r}; it has {', '.join(site.name for site in self.sites)}")
 
     def to_json(self) -> bytes:
-        """Canonical JSON: sorted keys, no white space, UTF-8. Equal plans give equal bytes."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"), default=str).encode()
+        """Canonical JSON: sorted keys, no white space, UTF-8. Equal plans give equal bytes.
+
+        A plan without noise has no section `privacy`, as plans had none before there was noise. A program of that time
+        refuses a plan that has one, rather than release pictures without noise.
+        """
+        raw = dataclasses.asdict(self)
+        if self.privacy.mode is PrivacyMode.NONE:
+            del raw["privacy"]
+        return json.dumps(raw, sort_keys=True, separators=(",", ":"), default=str).encode()
 
     def sha256(self) -> bytes:
         """SHA-256 of `to_json`, 32 bytes."""

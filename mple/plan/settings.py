@@ -37,6 +37,24 @@ class AbsencePolicy(StrEnum):
     """After `patience_s` training goes on without the missing samples, which the summary names."""
 
 
+class PrivacyMode(StrEnum):
+    """Whether what leaves a site is bounded beyond morphing."""
+
+    NONE = "none"
+    NOISE = "noise"
+    """Gaussian noise is added to every picture before it is morphed."""
+
+
+class NoiseShape(StrEnum):
+    """How noise is spread over a picture."""
+
+    ISOTROPIC = "isotropic"
+    """Equally over all values."""
+    COVARIANCE = "covariance"
+    """After the covariance of the site's training pictures, with the least power for the budget: most of it in low
+    frequencies, as pictures themselves are."""
+
+
 class Augment(StrEnum):
     """How training samples vary from epoch to epoch."""
 
@@ -97,6 +115,25 @@ class WireSettings:
             raise ValueError(f"message_bytes = {self.message_bytes}; allowed are 16384 to 1048576")
         if not 1 <= self.releases <= 255:
             raise ValueError(f"releases = {self.releases}; allowed are 1 to 255")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrivacySettings:
+    """The hardened mode: noise calibrated to a bound on what a picture gives away, see docs/privacy.md."""
+
+    mode: PrivacyMode = PrivacyMode.NONE
+    shape: NoiseShape = NoiseShape.COVARIANCE
+    budget_bits: float = 64.0
+    """Most mutual information of a picture and all that leaves the site of it, above 0 to 1e6."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.budget_bits <= 1e6:
+            raise ValueError(f"budget_bits = {self.budget_bits}; allowed are above 0 to 1e6")
+        if self.mode is PrivacyMode.NONE and (self.shape, self.budget_bits) != (NoiseShape.COVARIANCE, 64.0):
+            raise ValueError(
+                f'shape = "{self.shape}" and budget_bits = {self.budget_bits:g} with mode = "none" would protect '
+                'nothing; set mode = "noise"'
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,10 +12,13 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from mple.privacy import protection
 from mple.report import quantities
+from mple.report.attack_results import attack_results
 from mple.report.curves import accuracy_chart, loss_chart, read_course
 from mple.report.message_sizes import size_histogram
 from mple.report.methods import methods
+from mple.report.noise_levels import noise_levels, noise_sentence
 from mple.report.plan_facts import plan_facts
 from mple.report.sample_pictures import sample_pictures
 from mple.report.summary import Summary
@@ -49,6 +52,7 @@ def page(summary: Summary, *, pictures: bool = True) -> str:
     merged = summary.folder / "ledger.sqlite"
     whole, sites = waterfalls(merged, summary.overhead)
     course = read_course(summary.folder / "metrics.jsonl")
+    noise = noise_levels(summary.folder, summary.plan)
     charts = [chart for chart in (loss_chart([("", course)]), accuracy_chart([("", course)])) if chart is not None]
     return (
         environment()
@@ -58,6 +62,8 @@ def page(summary: Summary, *, pictures: bool = True) -> str:
             plan=summary.plan,
             verdict=verdict(summary, whole),
             facts=facts(summary, whole),
+            protection=protection(summary.plan),
+            noise=noise_sentence(noise) if noise else "",
             whole=whole,
             sites=sites,
             traffic=traffic(merged),
@@ -66,6 +72,7 @@ def page(summary: Summary, *, pictures: bool = True) -> str:
             course=course,
             charts=charts,
             pictures=sample_pictures(summary.folder, summary.plan) if pictures else [],
+            attacked=attack_results(summary.folder, summary.plan, pictures=pictures),
             settings=plan_facts(summary.plan),
             plan_text=(summary.folder / "plan.json").read_text(encoding="utf-8"),
             versions=_versions(summary.folder),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from mple.plan import RunPlan
+from mple.plan import PrivacyMode, RunPlan
 
 Facts = dict[str, dict[str, str]]
 """Groups of settings: names and values."""
@@ -29,6 +29,7 @@ def plan_facts(plan: RunPlan) -> Facts:
         "training": _fields(plan.training),
         "normalisation": _fields(plan.normalisation),
         "absence": _fields(plan.absence),
+        "privacy": _fields(plan.privacy) if plan.privacy.mode is PrivacyMode.NOISE else {"mode": "none"},
     }
 
 

@@ -22,6 +22,8 @@ from mple.meter import Balance, Overhead, SiteImages, balance, merge, overhead
 from mple.meter.books import KindRow, bytes_by_kind
 from mple.meter.paper import ElementCount, count_elements
 from mple.plan import Custody, PlanError, RunPlan
+from mple.privacy import protection
+from mple.report.noise_levels import noise_levels
 
 _COMPUTE = "compute"
 _PARTS = ("data", "label", "layer", "logits", "setup", "control", "framing")
@@ -120,6 +122,11 @@ class Summary:
             "codec": plan.wire.codec,
             "morph": plan.morph.preset,
             "custody": plan.custody,
+            "protection": protection(plan),
+            "privacy": {
+                **dataclasses.asdict(plan.privacy),
+                "sites": [dataclasses.asdict(level) for level in noise_levels(self.folder, plan)],
+            },
             "balance": dataclasses.asdict(self.balance),
             "versions": {
                 "mple": __version__,

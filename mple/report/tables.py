@@ -5,6 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from mple.privacy import protection
+from mple.report.noise_levels import noise_levels, noise_sentence
 from mple.report.summary import Summary
 
 
@@ -59,6 +61,8 @@ def _sentences(summary: Summary) -> list[str]:
         ),
         *_resent(summary),
         *_absent(summary),
+        *_noise(summary),
+        f"protection: {protection(summary.plan)}",
         f"training: {train_s:.1f} s, {float(outcome['samples_trained']) / train_s:.0f} samples/s, first layer "
         f"{100 * float(outcome['augconv_seconds']) / train_s:.1f} %, "
         f"waiting {100 * float(outcome['idle_seconds']) / train_s:.1f} %{_causes(summary)}",
@@ -80,6 +84,12 @@ def _resent(summary: Summary) -> list[str]:
     """A sentence where samples were sent more than once."""
     samples, size = summary.overhead.sum("resent_samples"), summary.overhead.sum("resent_bytes")
     return [f"sent once more after broken links: {samples:,} samples, {size:,} bytes"] if samples else []
+
+
+def _noise(summary: Summary) -> list[str]:
+    """A sentence where pictures left with noise."""
+    levels = noise_levels(summary.folder, summary.plan)
+    return [noise_sentence(levels)] if levels else []
 
 
 def _absent(summary: Summary) -> list[str]:

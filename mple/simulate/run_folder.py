@@ -125,6 +125,7 @@ def _coordinator(settings: SimulationSettings, listen: str, run_id: str) -> Coor
         training=settings.training,
         normalisation=settings.normalisation,
         absence=settings.absence,
+        privacy=settings.privacy,
         threads=settings.machine.site_threads,
         monitoring=MonitoringSettings(listen=settings.monitoring.coordinator),
     )

@@ -15,6 +15,7 @@ from mple.plan import (
     ModelSettings,
     MorphSettings,
     NormalisationSettings,
+    PrivacySettings,
     TrainingSettings,
     WireSettings,
     settings_from,
@@ -88,6 +89,7 @@ class SimulationSettings:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     normalisation: NormalisationSettings = field(default_factory=NormalisationSettings)
     absence: AbsenceSettings = field(default_factory=AbsenceSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
     stem_file: Path | None = None
     """Safetensors file that the compute node offers, for `model.stem = "offered"`."""
     machine: MachineSettings = field(default_factory=MachineSettings)

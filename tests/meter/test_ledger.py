@@ -135,6 +135,15 @@ def test_a_full_disk_is_raised_at_once_and_again(tmp_path: Path) -> None:
     assert rows(path, "SELECT idx FROM messages ORDER BY idx") == [(number,) for number in range(failed)]
 
 
+def test_a_message_that_names_its_phase_is_entered_under_it(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path, "site/client") as ledger:
+        ledger.set_phase("training")
+        ledger.record(entry(SENT, "a", facts=MessageFacts(MessageKind.LABELS, phase="online/conv3")))
+        ledger.record(entry(SENT, "a", 1))
+    assert rows(path, "SELECT phase FROM messages ORDER BY idx") == [("online/conv3",), ("training",)]
+
+
 def test_a_failed_write_stays_to_be_seen(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     ledger = Ledger(path, "site/north")

@@ -37,6 +37,19 @@ def test_consortium_secrets_are_kept_by_run(folder: Path) -> None:
     assert (Vault(folder).consortium_secret("run1"), Vault(folder).consortium_secret("run2")) == (one, two)
 
 
+def test_the_noise_secret_is_drawn_once_and_outlives_keys(folder: Path) -> None:
+    vault = Vault(folder)
+    first = vault.noise_secret()
+    assert len(first) == 32
+    vault.morph_key()
+    vault.new_epoch()
+    vault.forget(1)
+    assert Vault(folder).noise_secret() == first
+    assert Vault(folder.with_name("another")).noise_secret() != first
+    assert first not in {vault.morph_key().seed, bytes(32)}
+    assert modes(folder) == {0o600}
+
+
 def test_folder_and_files_are_open_to_their_owner_only(folder: Path) -> None:
     vault = Vault(folder)
     vault.morph_key()

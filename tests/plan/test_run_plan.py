@@ -12,8 +12,11 @@ from mple.plan import (
     Custody,
     ModelSettings,
     MorphSettings,
+    NoiseShape,
     NormalisationSettings,
     PlanError,
+    PrivacyMode,
+    PrivacySettings,
     RunPlan,
     SitePlan,
     TrainingSettings,
@@ -77,6 +80,7 @@ def test_a_plan_reads_back_equal() -> None:
         {"training": TrainingSettings(seed=2)},
         {"wire": WireSettings(releases=5)},
         {"normalisation": NormalisationSettings(mean=(0.500001,))},
+        {"privacy": PrivacySettings(mode=PrivacyMode.NOISE)},
     ],
 )
 def test_every_change_changes_the_hash(changes: dict[str, Any]) -> None:
@@ -126,6 +130,33 @@ def test_what_is_no_plan_is_refused(text: bytes, reason: str) -> None:
 def test_a_site_out_of_range_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(PlanError):
         RunPlan.from_json(changed(sites=[{**dataclasses.asdict(PLAN.sites[0]), **changes}]))
+
+
+def test_a_plan_with_noise_says_all_of_it_and_one_without_says_nothing() -> None:
+    """A program that knows no noise must not take a noisy plan for a plain one, and reads plain ones as ever."""
+    assert "privacy" not in json.loads(PLAN.to_json())
+    privacy = PrivacySettings(mode=PrivacyMode.NOISE, shape=NoiseShape.ISOTROPIC, budget_bits=3)
+    noisy = dataclasses.replace(PLAN, privacy=privacy)
+    assert json.loads(noisy.to_json())["privacy"] == {"mode": "noise", "shape": "isotropic", "budget_bits": 3}
+    assert RunPlan.from_json(noisy.to_json()) == noisy
+    assert RunPlan.from_json(changed(privacy={"mode": "none"})) == PLAN
+
+
+@pytest.mark.parametrize(
+    ("privacy", "reason"),
+    [
+        ({"mode": "noise", "budget_bits": 0}, "allowed are above 0 to 1e6"),
+        ({"mode": "noise", "budget_bits": float("nan")}, "allowed are above 0 to 1e6"),
+        ({"mode": "some"}, "choose one of none, noise"),
+        ({"mode": "noise", "shape": "round"}, "choose one of isotropic, covariance"),
+        ({"budget_bits": 8}, 'would protect nothing; set mode = "noise"'),
+        ({"shape": "isotropic"}, 'would protect nothing; set mode = "noise"'),
+    ],
+)
+def test_privacy_settings_that_mean_nothing_are_refused(privacy: dict[str, Any], reason: str) -> None:
+    with pytest.raises(PlanError) as fault:
+        RunPlan.from_json(changed(privacy=privacy))
+    assert reason in str(fault.value)
 
 
 def test_a_site_is_found_by_name() -> None:

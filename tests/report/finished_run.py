@@ -10,9 +10,11 @@ from small_plan import key_of, small_plan
 
 from mple.data import Dataset, LabelledImages
 from mple.meter import Direction, Ledger, LedgerEntry, MessageFacts, MessageKind
+from mple.pki import Vault
 from mple.plan import RunPlan, TrainingSettings
 from mple.report import Summary, summarise
 from provider_node.morphing import MorphedImages
+from provider_node.noising import begin_noise
 from provider_node.sample_pictures import keep_sample_pictures
 
 SECOND = 1_000_000_000
@@ -133,7 +135,8 @@ def _metrics(accuracy: float, absent: bool) -> list[dict[str, object]]:
 def _keep_pictures(folder: Path, plan: RunPlan, site: str) -> None:
     train = pictures_of(plan, site)
     dataset = Dataset(name="small", classes=plan.classes, train=train, test=train.take(np.arange(1)))
-    images = MorphedImages(dataset, plan, site, key_of(site), np.arange(len(plan.classes)), 1)
+    noise = begin_noise(plan, _state(folder, site), Vault(folder / "nodes" / site / "vault"), train)
+    images = MorphedImages(dataset, plan, site, key_of(site), np.arange(len(plan.classes)), 1, noise)
     keep_sample_pictures(_state(folder, site), train, plan, images)
 
 

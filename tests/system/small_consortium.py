@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from mple.data import DataSource, Partition, PartitionKind, SourceKind
+from mple.node.children import Children, command
 from mple.plan import Custody, ModelSettings, MorphSettings, TrainingSettings, WireSettings
 from mple.simulate import MachineSettings, RunFolder, SimulationSettings
-from mple.simulate.children import Children, command
 from mple.simulate.settings import COMPUTE, COORDINATOR
 
 CLASSES = 4

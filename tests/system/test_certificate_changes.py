@@ -11,9 +11,9 @@ from small_consortium import small_settings, start_node, wait_for_end, write_pic
 from mple.audit import FILE_NAME, AuditEntry, read_entries
 from mple.cli import main
 from mple.exit_codes import ExitCode
+from mple.node.children import Children
 from mple.pki import Authority
 from mple.simulate import RunFolder, lay_out
-from mple.simulate.children import Children
 from mple.simulate.settings import COMPUTE, COORDINATOR
 
 SITE = "north"

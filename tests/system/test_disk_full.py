@@ -19,9 +19,9 @@ from rich.console import Console
 from small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
 from mple.exit_codes import ExitCode
+from mple.node.children import Children, command
 from mple.report import Summary, summarise
 from mple.simulate import RunFolder, simulate
-from mple.simulate.children import Children, command
 from mple.simulate.repeat import lay_out_again
 from mple.simulate.settings import COMPUTE, COORDINATOR
 

@@ -16,9 +16,9 @@ from small_consortium import small_settings, start_node, wait_for_end, write_pic
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from mple.exit_codes import ExitCode
+from mple.node.children import Children, command
 from mple.report import summarise
 from mple.simulate import RunFolder, lay_out
-from mple.simulate.children import Children, command
 from mple.simulate.settings import COMPUTE, COORDINATOR, EndpointSettings
 
 LABELS = ("method", "kind", "direction", "peer")

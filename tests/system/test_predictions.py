@@ -11,8 +11,8 @@ from PIL import Image
 from small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
 from mple.exit_codes import ExitCode
+from mple.node.children import Children, command
 from mple.simulate import RunFolder, lay_out
-from mple.simulate.children import Children, command
 from mple.simulate.settings import COMPUTE, COORDINATOR
 
 

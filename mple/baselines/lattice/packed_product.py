@@ -61,9 +61,7 @@ class PackedProduct:
         """What the client gets, (O,): the product with both shares' sum, plus bias, less the mask, mod t."""
         return self.layer.decrypt(client, download)[:, 0, 0]
 
-    def prepare(
-        self, server: ServerLattice, weights_OI: NDArray[np.integer], *, keep: bool = True
-    ) -> PreparedProduct:
+    def prepare(self, server: ServerLattice, weights_OI: NDArray[np.integer], *, keep: bool = True) -> PreparedProduct:
         """The server's work ahead of time; see `PackedConvolution.prepare`."""
         return PreparedProduct(self.layer.prepare(server, weights_OI[:, :, None, None], keep=keep))
 

@@ -65,9 +65,7 @@ def test_gates_bit_by_bit(left: list[int], right: list[int]) -> None:
 @given(NUMBERS, NUMBERS)
 def test_choices(left: list[int], right: list[int]) -> None:
     circuit = two_numbers(
-        lambda build, one, other: [
-            build.choose(one[0] ^ 1, other[place], one[place]) for place in range(1, WIDTH)
-        ]
+        lambda build, one, other: [build.choose(one[0] ^ 1, other[place], one[place]) for place in range(1, WIDTH)]
     )
     assert run(circuit, left, right) == [(a if a & 1 else b) >> 1 for a, b in zip(left, right, strict=True)]
     assert circuit.ands == WIDTH - 1

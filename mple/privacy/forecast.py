@@ -1,0 +1,69 @@
+"""What noise would do to a site's pictures, tried on some of them before anything is sent.
+
+Keys and noise are drawn from fixed bytes: nothing of a run is touched, and the figures are the same every time.
+
+Legend: N pictures, V values of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mple.data import Normalisation
+from mple.morph import Morpher, MorphKey
+from mple.plan import MorphSettings, WireSettings
+from mple.privacy.law import NoiseLaw
+from mple.privacy.noise import PictureNoise
+from mple.wire import codec_named
+
+_FIXED = hashlib.sha256(b"mple forecast, no secret").digest()
+MOST_VALUES = 4096
+"""Of a picture whose covariance is taken apart; beyond that it takes minutes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forecast:
+    """Some pictures with their noise, and what they weigh on the wire."""
+
+    noisy_NCHW: NDArray[np.uint8]
+    """What whoever undoes the morphing sees, cut to 0 to 255."""
+    bits_per_value: float
+    """As coded, with noise."""
+    plain_bits_per_value: float
+    """As coded, without."""
+
+
+def forecast(pixels_NCHW: NDArray[np.uint8], law: NoiseLaw, morph: MorphSettings, wire: WireSettings) -> Forecast:
+    """Add the noise of a law to pictures, morph and code them.
+
+    Raises:
+        ValueError: The pictures have not the law's shape, or morphing does not fit it.
+    """
+    normalisation = Normalisation(mean=law.normalisation.mean, std=law.normalisation.std)
+    x_NCHW = normalisation.apply(pixels_NCHW)
+    noisy_NCHW = torch.from_numpy(PictureNoise(_FIXED, law).add(x_NCHW.numpy(), pixels_NCHW))
+    morpher = Morpher(morph.scheme(), law.spectrum.image, MorphKey(_FIXED), session=b"forecast", key_epoch=1)
+    codec = codec_named(wire.codec)
+    plain_bits, noisy_bits = (
+        8 * len(codec.pack(codec.encode(morpher.morph(form)))) / pixels_NCHW.size for form in (x_NCHW, noisy_NCHW)
+    )
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (normalisation.mean, normalisation.std))
+    levels_NCHW = (255 * (noisy_NCHW * std + mean)).round().clamp(0, 255)
+    return Forecast(
+        noisy_NCHW=levels_NCHW.to(torch.uint8).numpy(), bits_per_value=noisy_bits, plain_bits_per_value=plain_bits
+    )
+
+
+def picture_eigenvalues(pixels_NCHW: NDArray[np.uint8]) -> NDArray[np.float64] | None:
+    """Eigenvalues of the covariance of pictures in squared grey levels (V), None above `MOST_VALUES` values."""
+    flat_NV = pixels_NCHW.reshape(len(pixels_NCHW), -1).astype(np.float64)
+    if flat_NV.shape[1] > MOST_VALUES or len(flat_NV) < 2:
+        return None
+    flat_NV -= flat_NV.mean(axis=0)
+    smaller = flat_NV.T @ flat_NV if len(flat_NV) > flat_NV.shape[1] else flat_NV @ flat_NV.T
+    return np.linalg.eigvalsh(smaller / (len(flat_NV) - 1)).astype(np.float64).clip(min=0.0)

@@ -1,0 +1,33 @@
+"""One line that says what the settings of a run protect from, worked out from its plan. Pure."""
+
+from __future__ import annotations
+
+from mple.morph import Cores
+from mple.plan import Custody, PrivacyMode, RunPlan
+
+
+def protection(plan: RunPlan) -> str:
+    """What the settings of a run protect its pictures from, and what not."""
+    outsiders = (
+        f"Morphed data alone show no picture to whoever knows fewer than {pairs_that_open(plan):,} of a site's "
+        "pictures with their morphed forms, statistical attacks apart"
+    )
+    insiders = "the compute node, which holds the layers and the first convolution, recovers every picture"
+    if plan.custody is Custody.ESCROW:
+        insiders = "the coordinator holds the morph keys, and " + insiders
+    if plan.privacy.mode is PrivacyMode.NONE:
+        return f"{outsiders}; {insiders}."
+    return (
+        f"{outsiders}; {insiders}, but only under {plan.privacy.shape} noise: all other parties together get at most "
+        f"{plan.privacy.budget_bits:g} bits of each, its label apart."
+    )
+
+
+def pairs_that_open(plan: RunPlan) -> int:
+    """Pictures known together with their morphed forms from which a core follows by linear algebra.
+
+    Each picture gives one equation for each row of each block that bears the core.
+    """
+    geometry = plan.geometry
+    bearing = geometry.blocks if plan.morph.scheme().cores is Cores.IDENTICAL else 1
+    return -(-geometry.core_side // bearing)

@@ -1,0 +1,97 @@
+"""What a bound on mutual information means for an adversary: how often it can be right, and how near it can come.
+
+`most_success` holds for every adversary and every distribution (PAC privacy: Xiao & Devadas, Crypto 2023).
+`gaussian_least_error` holds for Gaussian pictures; `least_error` for any, given how far from Gaussian they are. The
+proofs are in docs/privacy.md.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def most_success(information_bits: float, blind: float) -> float:
+    """Most probability of success of any adversary who gets so many bits about a picture.
+
+    Success is any event that picture and guess decide: naming the picture among others, coming within some distance.
+    By the data-processing inequality kl(p || p0) <= I for the success p with the release and p0 of the same adversary
+    when its release is replaced by an independent one, which is at most `blind`.
+
+    Args:
+        information_bits: Bound on I, 0 and above.
+        blind: Largest probability of success without any release, 0 to 1.
+
+    Returns:
+        The largest p with kl(p || blind) <= I, 1 where the bound says nothing.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+    if not 0 <= blind <= 1 or not information_bits >= 0:
+        raise ValueError(f"information of {information_bits} bits, blind success {blind}; needs 0 or more, and 0 to 1")
+    if blind in (0.0, 1.0) or -math.log2(blind) <= information_bits:
+        return blind if blind == 0.0 else 1.0
+    low, high = blind, 1.0
+    while True:
+        middle = (low + high) / 2
+        if not low < middle < high:
+            return high
+        if _divergence_bits(middle, blind) > information_bits:
+            high = middle
+        else:
+            low = middle
+
+
+def gaussian_least_error(variance_N: NDArray[np.float64], information_bits: float) -> float:
+    """Least mean squared error, summed over all values, of any estimate of a Gaussian picture.
+
+    Reverse water-filling (Shannon; Cover & Thomas, 10.3.3): the distortion-rate function at `information_bits`.
+
+    Args:
+        variance_N: Eigenvalues of the covariance.
+        information_bits: Bound on what the estimator knows of the picture.
+
+    Returns:
+        The error in squared units of `variance_N`. Real pictures are not Gaussian and may be estimated better.
+    """
+    variance_N = variance_N[variance_N > 0]
+    if not len(variance_N):
+        return 0.0
+    logs_N = np.log2(variance_N)
+    low, high = float(logs_N.min()) - 2 * information_bits, float(logs_N.max())
+    while True:
+        middle = (low + high) / 2
+        if not low < middle < high:
+            return float(np.minimum(variance_N, 2.0**low).sum())
+        rate = float(np.maximum(logs_N - middle, 0.0).sum()) / 2
+        low, high = (low, middle) if rate < information_bits else (middle, high)
+
+
+def least_error(variance_N: NDArray[np.float64], information_bits: float, negentropy_bits: float) -> float:
+    """Least mean squared error of any estimate of a picture of any distribution with a density.
+
+    Shannon's lower bound on the best subspace of leading directions: with k of them, entropy power gives
+    D >= k·(λ1···λk)^(1/k)·2^(-2 (I + J)/k).
+
+    Args:
+        variance_N: Eigenvalues of the covariance.
+        information_bits: I, bound on what the estimator knows.
+        negentropy_bits: J, how much less entropy pictures have than Gaussian ones of the same covariance. Natural
+            pictures have thousands of bits less, and nobody can measure how many: state what you assume.
+    """
+    falling_N = np.sort(variance_N[variance_N > 0])[::-1]
+    if not len(falling_N):
+        return 0.0
+    k_N = np.arange(1, len(falling_N) + 1)
+    log_means_N = np.cumsum(np.log2(falling_N)) / k_N
+    return float(np.max(k_N * 2.0 ** (log_means_N - 2 * (information_bits + negentropy_bits) / k_N)))
+
+
+def _divergence_bits(p: float, q: float) -> float:
+    """kl(p || q) of two coins."""
+    first = p * math.log2(p / q) if p > 0 else 0.0
+    second = (1 - p) * (math.log1p(-p) - math.log1p(-q)) / math.log(2) if p < 1 else 0.0
+    return first + second

@@ -1,0 +1,59 @@
+"""`mple compare` as it is typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typed_command import Said
+
+from mple.baselines.networks import small_network
+from mple.exit_codes import ExitCode
+
+
+def test_a_comparison_leaves_figures_tables_and_a_picture(mple: Said, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, text, complaints = mple(
+        *("compare", "--network", "small", "--rows", "plain,minionn", "--inferences", "2", "--out", out)
+    )
+    assert (code, complaints) == (ExitCode.DONE, "")
+    assert "MiniONN" in text and "equal" in text
+    told = json.loads((out / "comparison.json").read_bytes())
+    assert [(row["method"], row["inferences"], row["logits_equal"]) for row in told["rows"]] == [
+        ("plain", 2, True),
+        ("minionn", 2, True),
+    ]
+    assert "## What each party learns" in (out / "comparison.md").read_text()
+    assert (out / "comparison.svg").read_text().startswith("<svg")
+    assert (out / "minionn" / "client" / "state" / "ledger.sqlite").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--network", "resnet"], "'resnet' is no file; choose one of minionn, vgg16, small, or name a file"),
+        (["--network", "small", "--rows", "plain,delphi"], "rows delphi; choose from plain, compact, paper, gazelle"),
+        (["--network", "small", "--inferences", "0"], "inferences = 0; allowed are 1 to"),
+        (["--network", "vgg16"], "name the folder of a finished simulation on CIFAR-10 with --run"),
+        (["--network", "torn.safetensors"], "holds no quantised network"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_mistakes_get_a_sentence(
+    mple: Said, arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLE_DATA", str(tmp_path))
+    (tmp_path / "torn.safetensors").write_bytes(b"no")
+    code, _, complaints = mple("compare", *arguments, "--out", "out")
+    assert code == ExitCode.BAD_USAGE
+    assert words in complaints.replace("\n", " ")
+
+
+def test_a_network_in_a_file_is_read(mple: Said, tmp_path: Path) -> None:
+    small_network(seed=7).save(tmp_path / "n.safetensors")
+    code, _, complaints = mple(
+        *("compare", "--network", tmp_path / "n.safetensors", "--rows", "plain", "--out", tmp_path / "out")
+    )
+    assert (code, complaints) == (ExitCode.DONE, "")
