@@ -1,0 +1,63 @@
+"""Stem known: the channel order from the layer, then the morph key, then every picture.
+
+The papers put an adversary's chance at 1/F!, one guess of the order. Nothing has to be guessed: leverage gives the
+order (`channel_leverage`), least squares the cores (`core_solving`), and a product with their inverse the pictures.
+
+Legend: N pictures, C channels, H W size, Q core side, F filters.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from mple.attacks.adversary import ColludingCompute, ComputeNodeWithStem
+from mple.attacks.attack import Attack, AttackSettings, Figure, Finding, RecoveredPictures
+from mple.attacks.channel_leverage import order_by_leverage
+from mple.attacks.core_solving import solve_cores
+from mple.attacks.layer_blocks import layer_blocks
+from mple.attacks.opening import opened_ways
+from mple.attacks.pixel_values import to_pixels
+from mple.model import Stem
+
+
+def run(view: ComputeNodeWithStem, settings: AttackSettings) -> Finding:
+    """Open a site's pictures by its layer and the stem."""
+    return open_by_stem(view, view.stem, settings)
+
+
+def open_by_stem(view: ComputeNodeWithStem | ColludingCompute, stem: Stem, settings: AttackSettings) -> Finding:
+    """Order, key and pictures of `settings.site`.
+
+    Where codes are rounded, the pictures come twice: as opened, and with what public pictures tell of the rounding.
+    """
+    layer, kernels_FCpp = view.layers[settings.site], stem.kernels_FCpp
+    guess = order_by_leverage(layer_blocks(layer), kernels_FCpp)
+    solved = solve_cores(layer_blocks(layer), kernels_FCpp[torch.from_numpy(guess.order_F)])
+    morphed, plan = view.sites[settings.site], view.plan
+    ways = opened_ways(morphed.t_NKQ[: settings.pictures], solved.inverse_KQQ, view.public_PCHW, plan)
+    return Finding(
+        recovered=tuple(
+            RecoveredPictures(
+                site=settings.site,
+                numbers_N=morphed.numbers_N[: settings.pictures],
+                pixels_NCHW=to_pixels(pictures_NCHW, plan),
+                way=way,
+            )
+            for way, pictures_NCHW in ways
+        ),
+        inverse_cores={settings.site: solved.inverse_KQQ},
+        channel_order_F=guess.order_F,
+        figures=(
+            Figure("contested channels", guess.contested),
+            Figure("second nearest channel is farther", round(guess.margin, 2), "times"),
+            Figure("of the layer unexplained", solved.unexplained),
+        ),
+    )
+
+
+ATTACK = Attack(
+    name="layer-key",
+    adversary=ComputeNodeWithStem,
+    claim="channel order from the layer, then the key, then every picture",
+    run=run,
+)

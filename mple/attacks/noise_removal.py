@@ -1,0 +1,140 @@
+"""The strongest reader of noisy releases: whoever has the key, or has found it, and knows what pictures look like.
+
+Opened pictures are x + n with noise of a known law. The best linear estimate of x (Wiener, 1949) needs mean and
+covariance of pictures, which public ones give; a network trained on public pictures under the same noise, fed with the
+noisy picture and the linear estimate, is about the best that can be had of a mean square. `denoise` serves the attack
+and the frontier of accuracy against recovery.
+
+Legend: B pictures, P public pictures, C channels, H W size, V = C·H·W.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mple.attacks import layer_key
+from mple.attacks.adversary import ComputeNodeWithStem
+from mple.attacks.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
+from mple.attacks.denoising_network import NetworkSettings, trained_network
+from mple.attacks.opening import open_pictures
+from mple.attacks.pixel_values import to_pixels
+from mple.attacks.public_noise import estimated_law
+from mple.data import Normalisation
+from mple.plan import PrivacyMode
+from mple.privacy import NoiseLaw
+from mple.privacy.bands import band_numbers, from_cosines, to_cosines
+
+_MOST_DENSE = 4096
+"""Values of a picture up to which its whole covariance is used; above it, variances of cosines alone."""
+_SHRINKAGE = 0.1
+"""Share of the diagonal alone in an estimated covariance."""
+
+
+def run(view: ComputeNodeWithStem, settings: AttackSettings) -> Finding:
+    """Find the key, open, and take the noise off.
+
+    Raises:
+        DoesNotApplyError: The run adds no noise.
+    """
+    if view.plan.privacy.mode is PrivacyMode.NONE:
+        raise DoesNotApplyError("the run adds no noise; opened pictures are as good as they get")
+    law = estimated_law(view.public_PCHW, view.plan)
+    assert law is not None
+    opened = layer_key.ATTACK.run(view, settings)
+    morphed = view.sites[settings.site]
+    noisy_BCHW = open_pictures(morphed.t_NKQ[: settings.pictures], opened.inverse_cores[settings.site], view.plan)
+    linear_BCHW = linear_estimate(noisy_BCHW, law, view.public_PCHW)
+    learned_BCHW = denoise(noisy_BCHW, law, view.public_PCHW, NetworkSettings(seed=settings.seed))
+    ways = (("as opened", noisy_BCHW), ("best linear estimate", linear_BCHW), ("learned denoiser", learned_BCHW))
+    return Finding(
+        recovered=tuple(
+            RecoveredPictures(
+                site=settings.site,
+                numbers_N=morphed.numbers_N[: settings.pictures],
+                pixels_NCHW=to_pixels(x_BCHW, view.plan),
+                way=way,
+            )
+            for way, x_BCHW in ways
+        ),
+        figures=(
+            Figure("budget", law.privacy.budget_bits, "bits a picture"),
+            Figure("noise, root mean square", round(law.deviation_px(), 1), "grey levels"),
+        ),
+    )
+
+
+def denoise(
+    noisy_BCHW: Tensor,
+    law: NoiseLaw,
+    public_PCHW: NDArray[np.uint8],
+    network: NetworkSettings | None = None,
+) -> Tensor:
+    """The learned estimate of pictures behind noise.
+
+    Args:
+        noisy_BCHW: Network inputs with noise, float32.
+        law: Of the noise.
+        public_PCHW: Pictures of the same kind, 32 or more; the network sees no others.
+        network: How long it trains.
+
+    Raises:
+        ValueError: There are too few public pictures.
+    """
+    if len(public_PCHW) < 32:
+        raise ValueError(f"{len(public_PCHW)} public pictures; a denoiser needs 32 or more to learn from")
+    normalisation = Normalisation(mean=law.normalisation.mean, std=law.normalisation.std)
+    clean_PCHW = normalisation.apply(public_PCHW)
+    # The covariance and the network learn from different pictures: linear estimates of those that a covariance was
+    # measured on are better than those of others, and the network would trust them too much.
+    filtered = _LinearFilter(clean_PCHW[::2], law)
+    trained = trained_network(clean_PCHW[1::2], law, filtered, network or NetworkSettings())
+    with torch.no_grad():
+        parts = [trained(some, filtered(some)) for some in torch.split(noisy_BCHW, 128)]
+    return torch.cat(parts)
+
+
+def linear_estimate(noisy_BCHW: Tensor, law: NoiseLaw, public_PCHW: NDArray[np.uint8]) -> Tensor:
+    """The best linear estimate by mean and covariance of public pictures, float32."""
+    normalisation = Normalisation(mean=law.normalisation.mean, std=law.normalisation.std)
+    return _LinearFilter(normalisation.apply(public_PCHW), law)(noisy_BCHW)
+
+
+class _LinearFilter:
+    """x ↦ mean + Σ·(Σ + Σ_noise)⁻¹·(x - mean), in cosines, where the noise is diagonal."""
+
+    def __init__(self, clean_PCHW: Tensor, law: NoiseLaw) -> None:
+        z_PV = _cosines(clean_PCHW)
+        noise_V = torch.from_numpy(law.variance_K()[band_numbers(law.spectrum.image)].reshape(-1))
+        self._mean_V = z_PV.mean(0)
+        centred_PV = (z_PV - self._mean_V).double()
+        variance_V = centred_PV.square().mean(0)
+        if z_PV.shape[1] > _MOST_DENSE:
+            self._gain_VV = None
+            self._gain_V = (variance_V / (variance_V + noise_V)).float()
+            return
+        covariance_VV = (1 - _SHRINKAGE) * (centred_PV.T @ centred_PV / len(centred_PV))
+        covariance_VV.diagonal().add_(_SHRINKAGE * variance_V)
+        total_VV = covariance_VV.clone()
+        total_VV.diagonal().add_(noise_V)
+        self._gain_VV = torch.linalg.solve(total_VV, covariance_VV).float()
+
+    def __call__(self, x_BCHW: Tensor) -> Tensor:
+        centred_BV = _cosines(x_BCHW) - self._mean_V
+        kept_BV = centred_BV * self._gain_V if self._gain_VV is None else centred_BV @ self._gain_VV
+        whole_BCHW = (kept_BV + self._mean_V).view(x_BCHW.shape).double().numpy()
+        return torch.from_numpy(from_cosines(whole_BCHW)).float()
+
+
+def _cosines(x_BCHW: Tensor) -> Tensor:
+    return torch.from_numpy(to_cosines(x_BCHW.double().numpy())).float().flatten(1)
+
+
+ATTACK = Attack(
+    name="noise-removal",
+    adversary=ComputeNodeWithStem,
+    claim="takes the noise of the hardened mode off opened pictures, as far as public pictures teach it",
+    run=run,
+)

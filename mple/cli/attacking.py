@@ -1,0 +1,126 @@
+"""What `mple attack` does; apart from the other verbs because it imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from mple.attacks.adversary_names import in_words
+from mple.attacks.attack import AttackSettings
+from mple.attacks.gallery import gallery
+from mple.attacks.lab import Outcome, attack_run
+from mple.attacks.record import NAME, write_record
+from mple.attacks.registry import attacks, attacks_named
+from mple.attacks.run_views import RunViews, read_plan
+from mple.whole_files import write_whole
+
+_GALLERIES = "attacks"
+
+
+def print_list(console: Console) -> None:
+    """Every attack with its adversary and claim."""
+    table = _table("attacks, from the weakest adversary to the strongest", "attack", "who", "what it gets")
+    for attack in attacks():
+        table.add_row(attack.name, in_words(attack.adversary), attack.claim)
+    console.print(table)
+
+
+def attack_folder(
+    folder: Path,
+    names: Sequence[str],
+    console: Console,
+    *,
+    out: Path,
+    site: str,
+    pictures: int,
+    public: Path | None,
+    seed: int,
+    threads: int,
+) -> None:
+    """Attack a run, write what comes of it into `out`, and print it.
+
+    Raises:
+        ValueError: The folder, a name or a setting can't be used.
+        OSError: A file can't be read or written.
+    """
+    torch.set_num_threads(threads)
+    chosen = attacks_named(names)
+    settings = AttackSettings(site=site or read_plan(folder).sites[0].name, pictures=pictures, seed=seed)
+    views = RunViews(folder, settings, public=public)
+    (out / _GALLERIES).mkdir(parents=True, exist_ok=True)
+    outcomes = []
+    for outcome in attack_run(chosen, views, settings):
+        picture = _write_gallery(out, outcome, views)
+        write_record(out / NAME, views.plan, settings, outcome, public=views.public.source, gallery=picture)
+        outcomes.append(outcome)
+        _say(console, f"{outcome.attack.name}: {outcome.seconds:.1f} s")
+    console.print(_outcomes(outcomes, settings))
+    console.print(_figures(outcomes))
+    _say(console, f"public pictures: {views.public.source}")
+    _say(console, f"{out / NAME}, galleries in {out / _GALLERIES}: they show pictures in the clear and morphed")
+
+
+def _write_gallery(out: Path, outcome: Outcome, views: RunViews) -> str | None:
+    if outcome.score is None or not outcome.score.pictures:
+        return None
+    best = outcome.score.pictures[-1]
+    way = f" {best.recovered.way}" if best.recovered.way else ""
+    title = f"{outcome.attack.name}{way}: mean SSIM {best.ssim_N.mean():.4f}, {outcome.seconds:.1f} s"
+    name = f"{_GALLERIES}/{outcome.attack.name}.png"
+    drawn = gallery(title, best, views.truth, views.morphed_of(best.recovered.site, best.recovered.numbers_N))
+    write_whole(out / name, drawn, mode=0o600)
+    return name
+
+
+def _outcomes(outcomes: Sequence[Outcome], settings: AttackSettings) -> Table:
+    table = _table(f"attacks on site {settings.site}", "attack", "who", "way")
+    for heading in ("pictures", "SSIM mean", "least", "PSNR", "SSIM >= 0.9", "seconds"):
+        table.add_column(heading, justify="right")
+    for outcome in outcomes:
+        name, who, seconds = outcome.attack.name, in_words(outcome.attack.adversary), f"{outcome.seconds:.1f}"
+        if outcome.score is None:
+            table.add_row(name, who, f"does not apply: {outcome.why_not}", *[""] * 5, seconds)
+        elif not outcome.score.pictures:
+            table.add_row(name, who, "no pictures; see the figures", *[""] * 5, seconds)
+        for one in outcome.score.pictures if outcome.score else ():
+            table.add_row(
+                name,
+                who,
+                one.recovered.way,
+                f"{len(one.ssim_N):,}",
+                f"{one.ssim_N.mean():.4f}",
+                f"{one.ssim_N.min():.4f}",
+                f"{one.psnr_N.mean():.1f} dB",
+                f"{100 * (one.ssim_N >= 0.9).mean():.0f} %",
+                seconds,
+            )
+            name = who = seconds = ""
+    return table
+
+
+def _figures(outcomes: Sequence[Outcome]) -> Table:
+    table = _table("figures", "attack", "what")
+    table.add_column("value", justify="right")
+    for outcome in outcomes:
+        name = outcome.attack.name
+        for figure in outcome.score.figures if outcome.score else ():
+            value = f"{figure.value:.4g}" if isinstance(figure.value, float) else f"{figure.value}"
+            table.add_row(name, figure.name, f"{value} {figure.unit}".strip())
+            name = ""
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_style="bold", box=None, pad_edge=False)
+    table.title_justify = "left"
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

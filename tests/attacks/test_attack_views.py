@@ -1,0 +1,125 @@
+"""Views hold what their adversary holds and nothing else; the truth is kept apart; what is read is what was sent."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from morphed_world import morphed_world, natural_pixels
+
+from compute_node.sample_cache import SampleCache
+from mple.attacks import adversary
+from mple.attacks.cached_codes import read_cache
+from mple.attacks.registry import attacks, attacks_named
+from mple.data import LabelledImages
+from mple.morph import MorphKey
+from mple.plan import MorphSettings
+from mple.v1 import common_pb2
+from mple.wire import Batch, codec_named
+
+COMMON = {"plan", "public_PCHW"}
+HELD = {
+    adversary.Outsider: COMMON | {"public_labels_P", "morphed"},
+    adversary.OutsiderWithPairs: COMMON | {"morphed", "pairs"},
+    adversary.ComputeNode: COMMON | {"sites", "layers"},
+    adversary.ComputeNodeWithStem: COMMON | {"sites", "layers", "stem"},
+    adversary.ColludingCompute: COMMON
+    | {"sites", "layers", "colluder", "key", "key_epoch", "channel_order_F"},
+    adversary.WireObserver: COMMON | {"messages"},
+}
+
+
+@pytest.mark.parametrize("kind", HELD, ids=lambda kind: kind.__name__)
+def test_a_view_has_these_fields_and_no_other(kind: type) -> None:
+    assert {field.name for field in dataclasses.fields(kind)} == HELD[kind]
+    assert not hasattr(object.__new__(kind), "__dict__")
+
+
+def test_every_attack_takes_a_stated_view() -> None:
+    assert {attack.adversary for attack in attacks()} <= set(HELD)
+    names = [attack.name for attack in attacks()]
+    assert len(set(names)) == len(names)
+    assert [attack.name for attack in attacks_named(["layer-key"])] == ["layer-key"]
+    with pytest.raises(ValueError, match="there is no attack 'layer'"):
+        attacks_named(["layer"])
+
+
+def test_no_view_holds_a_secret_but_the_colluders() -> None:
+    """Walk through all that a view refers to."""
+    world = morphed_world(natural_pixels(24))
+    views = [
+        world.outsider("north"),
+        world.outsider_with_pairs("north", 3),
+        world.compute_node(),
+        world.compute_node_with_stem(),
+    ]
+    for view in views:
+        held = list(reachable(view))
+        assert not [one for one in held if isinstance(one, MorphKey | LabelledImages)]
+    keys = [one for one in reachable(world.colluding_compute("south")) if isinstance(one, MorphKey)]
+    assert keys == [world.truth.sites["south"].key]
+
+
+@pytest.mark.parametrize("site", ["north"])
+def test_whoever_does_not_know_the_stem_can_not_draw_it_from_the_plan(site: str) -> None:
+    world = morphed_world(natural_pixels(24))
+    for view in (world.outsider(site), world.compute_node(), world.colluding_compute("south")):
+        assert view.plan.model.stem_seed == "" and view.plan.stem_digest == ""
+    assert world.compute_node_with_stem().plan.model.stem_seed
+
+
+def test_known_pairs_are_not_among_the_pictures_to_recover() -> None:
+    view = morphed_world(natural_pixels(24)).outsider_with_pairs("north", 5)
+    assert len(view.pairs) == 5
+    assert view.morphed.numbers_N.tolist() == list(range(5, 12))
+
+
+@pytest.mark.parametrize("codec", ["q6", "f16", "f32"])
+def test_the_cache_is_read_as_the_compute_node_wrote_it(codec: str, tmp_path: Path) -> None:
+    """Two sites, the test split between them, a sample that came twice, and a torn end."""
+    world = morphed_world(natural_pixels(24), morph=MorphSettings(tile=8), codec=codec)
+    plan, how = world.plan, codec_named(codec)
+    geometry = plan.geometry
+    path = tmp_path / "cache.bin"
+    cache = SampleCache(
+        path, codec=how, blocks=geometry.blocks, values=geometry.morphed_elements, train=24, test=4
+    )
+    for number, site in enumerate(("north", "south")):
+        morphed = world.sites[site]
+        for places in (slice(5, 12), slice(0, 6)):
+            coded = how.encode(morphed.t_NKQ[places])
+            batch = Batch(coded, morphed.labels_N[places].astype(np.uint16))
+            cache.append(common_pb2.SPLIT_TRAIN, 12 * number + morphed.numbers_N[places], batch, key=number)
+        untold = Batch(how.encode(morphed.t_NKQ[:2]), np.empty(0, np.uint16))
+        cache.append(common_pb2.SPLIT_TEST, np.array([2 * number, 2 * number + 1]), untold, key=number)
+    cache.close()
+    with path.open("ab") as file:
+        file.write(path.read_bytes()[:100])
+    found = read_cache(path, plan, {"rotated": []})
+    for site in ("north", "south"):
+        t_NKQ = how.decode(found[site].coded, geometry.blocks)
+        assert found[site].numbers_N.tolist() == list(range(12))
+        assert (t_NKQ == world.sites[site].t_NKQ).all()
+        assert found[site].labels_N.tolist() == world.sites[site].labels_N.tolist()
+        assert found[site].epoch == 1
+
+
+def test_another_plans_cache_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cache.bin").write_bytes(b"something else entirely, long enough for a header")
+    with pytest.raises(ValueError, match="damaged"):
+        read_cache(tmp_path / "cache.bin", morphed_world(natural_pixels(24)).plan, {"rotated": []})
+
+
+def reachable(one: object) -> list[object]:
+    """An object and all that its fields, items and values lead to."""
+    if dataclasses.is_dataclass(one):
+        inner = [getattr(one, field.name) for field in dataclasses.fields(one)]
+    elif isinstance(one, dict):
+        inner = list(one.values())
+    elif isinstance(one, tuple | list):
+        inner = list(one)
+    else:
+        inner = []
+    return [one, *(found for part in inner for found in reachable(part))]
