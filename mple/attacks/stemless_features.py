@@ -128,7 +128,8 @@ def fitted_stem(f_BFHW: Tensor, x_BCHW: Tensor, *, kernel: int) -> Tensor:
     found_NF = f_BFHW[:, :, inner, inner].permute(0, 2, 3, 1).flatten(0, 2)
     gram_DD, across_DF = (rows_ND.T @ rows_ND).double(), (rows_ND.T @ found_NF).double()
     ridge_DD = _RIDGE * gram_DD.diag().mean() * torch.eye(len(gram_DD), dtype=torch.float64)
-    return torch.linalg.solve(gram_DD + ridge_DD, across_DF).T.float().reshape(-1, channels, kernel, kernel)
+    stem_DF: Tensor = torch.linalg.solve(gram_DD + ridge_DD, across_DF)
+    return stem_DF.T.float().reshape(-1, channels, kernel, kernel)
 
 
 def smoothest_map(f_BFHW: Tensor) -> tuple[Tensor, int]:

@@ -66,7 +66,7 @@ def attack_results(folder: Path, plan: RunPlan, *, pictures: bool) -> AttackResu
         if content["plan_hash"] != plan.sha256().hex() or not entries:
             return None
         return AttackResults(
-            site=str(entries[0]["settings"]["site"]),
+            site=", ".join(dict.fromkeys(str(entry["settings"]["site"]) for entry in entries)),
             public_pictures=str(entries[0]["public_pictures"]),
             attacks=tuple(_result(folder, entry, pictures) for entry in entries),
         )
