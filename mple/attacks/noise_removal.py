@@ -29,8 +29,6 @@ from mple.privacy.bands import band_numbers, from_cosines, to_cosines
 
 _MOST_DENSE = 4096
 """Values of a picture up to which its whole covariance is used; above it, variances of cosines alone."""
-_SHRINKAGE = 0.1
-"""Share of the diagonal alone in an estimated covariance."""
 
 
 def run(view: ComputeNodeWithStem, settings: AttackSettings) -> Finding:
@@ -115,8 +113,9 @@ class _LinearFilter:
             self._gain_VV = None
             self._gain_V = (variance_V / (variance_V + noise_V)).float()
             return
-        covariance_VV = (1 - _SHRINKAGE) * (centred_PV.T @ centred_PV / len(centred_PV))
-        covariance_VV.diagonal().add_(_SHRINKAGE * variance_V)
+        alone = z_PV.shape[1] / sum(z_PV.shape)  # few pictures say little about covariances, enough about variances
+        covariance_VV = (1 - alone) * (centred_PV.T @ centred_PV / len(centred_PV))
+        covariance_VV.diagonal().add_(alone * variance_V)
         total_VV = covariance_VV.clone()
         total_VV.diagonal().add_(noise_V)
         self._gain_VV = torch.linalg.solve(total_VV, covariance_VV).float()

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from lopsided_pictures import lopsided_pixels
 from morphed_world import MorphedWorld, morphed_world, natural_pixels
 
 from mple.attacks import linkage, noise_removal, stemless_features, wire_sizes
@@ -58,26 +59,16 @@ def test_uniform_cores_keep_no_inner_products() -> None:
         linkage.run(morphed_world(morph=MorphSettings(preset="mole")).outsider("north"), SETTINGS)
 
 
-def tinted(pixels_NCHW: np.ndarray) -> np.ndarray:
-    """Dark is more frequent than bright, and each colour has a contrast and a sharpness of its own, as in nature."""
-    share = (pixels_NCHW / 255.0) ** 2
-    for channel, (gain, blurs) in enumerate(((1.0, 0), (0.8, 1), (0.6, 3))):
-        for _ in range(blurs):
-            share[:, channel] = (share[:, channel] + np.roll(share[:, channel], 1, axis=2)) / 2
-        share[:, channel] *= gain
-    return np.clip(255 * share, 0, 255).astype(np.uint8)
-
-
 @pytest.mark.parametrize(("preset", "width"), [("compact", 0.5), ("paper", 0.5), ("compact", 0.25)])
 def test_feature_maps_give_pictures_without_the_stem(preset: str, width: float) -> None:
     """32 features determine a patch of 27 values; 16 do so in windows of four places."""
     world = morphed_world(
-        tinted(natural_pixels(240, seed=4, side=24)),
+        lopsided_pixels(240, seed=4, side=24),
         morph=MorphSettings(preset=preset),
         codec="q8",
         layer="int8",
         width=width,
-        public_PCHW=tinted(natural_pixels(200, seed=5, side=24)),
+        public_PCHW=lopsided_pixels(200, seed=5, side=24),
     )
     finding = stemless_features.run(world.compute_node(), SETTINGS)
     values = values_of(finding)

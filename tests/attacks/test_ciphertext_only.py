@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import permutations
 
 import numpy as np
 import pytest
 import torch
+from lopsided_pictures import lopsided_pixels
 from morphed_world import MorphedWorld, morphed_world, natural_pixels
 
 from mple.attacks import ciphertext_only, label_order, tile_maps
@@ -22,8 +24,8 @@ SETTINGS = AttackSettings(site="north", pictures=40)
 
 
 def seeded_world(**settings: object) -> MorphedWorld:
-    public = natural_pixels(2000, seed=5)
-    return morphed_world(natural_pixels(4000, seed=6), public_PCHW=public, **settings)  # type: ignore[arg-type]
+    public = lopsided_pixels(2000, seed=5)
+    return morphed_world(lopsided_pixels(4000, seed=6), public_PCHW=public, **settings)  # type: ignore[arg-type]
 
 
 def mean_ssim(world: MorphedWorld, finding: Finding) -> float:
@@ -113,16 +115,8 @@ def test_the_best_assignment_is_the_best() -> None:
         cost = dice.normal(size=(size, size))
         order = best_assignment(cost)
         assert sorted(order.tolist()) == list(range(size))
-        least = min(
-            cost[np.arange(size), one].sum() for one in map(np.array, _permutations(size))
-        )
+        least = min(cost[np.arange(size), list(one)].sum() for one in permutations(range(size)))
         assert cost[np.arange(size), order].sum() == pytest.approx(least)
-
-
-def _permutations(size: int) -> list[tuple[int, ...]]:
-    from itertools import permutations
-
-    return list(permutations(range(size)))
 
 
 def test_nothing_depends_on_the_key() -> None:
@@ -131,5 +125,5 @@ def test_nothing_depends_on_the_key() -> None:
     for seed in (1, 2):
         world = seeded_world(morph=MorphSettings(tile=8), seed=seed)
         means.append(mean_ssim(world, ciphertext_only.run(world.outsider("north"), SETTINGS)))
-    assert means[0] == pytest.approx(means[1], abs=0.05)
+    assert min(means) > 0.8 and means[0] == pytest.approx(means[1], abs=0.05)
     assert MorphKey(bytes(32)) != world.truth.sites["north"].key

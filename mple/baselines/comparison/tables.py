@@ -81,7 +81,7 @@ def _summary(comparison: Comparison) -> FigureTable:
     theirs = [_elsewhere_line(row) for row in comparison.elsewhere]
     return FigureTable(
         title="An inference, set-up spread over all",
-        note="Both parties as processes on one machine; bytes from the client's ledger, with gRPC's framing, without TLS.",
+        note="Two processes on one machine; bytes from the client's ledger, with gRPC's framing, without TLS.",
         heads=("method", "up", "down", "total", "seconds", "accuracy", "logits"),
         lines=(*ours, *theirs),
     )
