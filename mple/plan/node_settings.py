@@ -136,7 +136,7 @@ class ProviderSettings:
     """File with the vault's passphrase in its first line, open to its owner only; without one, and without the
     environment variable MPLE_VAULT_PASSPHRASE, file permission alone protects the vault."""
     most_budget_bits: float | None = None
-    """The site takes part only in a run whose plan bounds what leaves of a picture by so many bits; left out: in any."""
+    """The site takes part only in a run whose plan bounds what leaves of a picture to so many bits; else: in any."""
     threads: int = 1
     """Threads for morphing."""
     idle_timeout_s: float = 600.0

@@ -35,7 +35,8 @@ def mean_ssim(world: MorphedWorld, finding: Finding, way: int = -1) -> float:
 
 def test_near_duplicates_are_found_through_rounded_codes() -> None:
     pixels = natural_pixels(240, seed=4)
-    copies = np.clip(pixels[:30].astype(np.int64) + np.random.default_rng(1).integers(-9, 10, pixels[:30].shape), 0, 255)
+    specks = np.random.default_rng(1).integers(-9, 10, pixels[:30].shape)
+    copies = np.clip(pixels[:30].astype(np.int64) + specks, 0, 255)
     half = np.concatenate([pixels[:90], copies.astype(np.uint8)])
     world = morphed_world(np.concatenate([half, pixels[90:210]]), morph=MorphSettings(tile=8), codec="q5")
     finding = linkage.run(world.outsider("north"), SETTINGS)
