@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from mple.morph import Cores
+from mple.morph import Cores, Ensemble, Layout
 from mple.plan import Custody, PrivacyMode, RunPlan
 
 
 def protection(plan: RunPlan) -> str:
     """What the settings of a run protect its pictures from, and what not."""
-    outsiders = (
-        f"Morphed data alone show no picture to whoever knows fewer than {pairs_that_open(plan):,} of a site's "
-        "pictures with their morphed forms, statistical attacks apart"
+    count = pairs_that_open(plan)
+    known = (
+        "a single picture known with its morphed form gives"
+        if count == 1
+        else (f"{count:,} pictures known with their morphed forms give")
     )
+    outsiders = f"Morphed data alone hide pictures from the eye, {_from_statistics(plan)}; {known} a site's key"
     insiders = "the compute node, which holds the layers and the first convolution, recovers every picture"
     if plan.custody is Custody.ESCROW:
         insiders = "the coordinator holds the morph keys, and " + insiders
@@ -21,6 +24,16 @@ def protection(plan: RunPlan) -> str:
         f"{outsiders}; {insiders}, but only under {plan.privacy.shape} noise: all other parties together get at most "
         f"{plan.privacy.budget_bits:g} bits of each, its label apart."
     )
+
+
+def _from_statistics(plan: RunPlan) -> str:
+    """What an outsider with public pictures of the same kind makes of morphed data: docs/attacks.md."""
+    scheme = plan.morph.scheme()
+    if scheme.ensemble is Ensemble.UNIFORM:
+        return "and no attack of the lab opens them without more"
+    if scheme.layout is Layout.TILED:
+        return "not from statistics of public pictures of the same kind, which open them"
+    return "not from statistics of public pictures of the same kind, which bring out blurred ones"
 
 
 def pairs_that_open(plan: RunPlan) -> int:

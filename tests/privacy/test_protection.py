@@ -29,7 +29,15 @@ def test_known_pairs_that_open_a_site(morph: MorphSettings, pairs: int) -> None:
     """The paper's D-T pairs: ceil(q / κ) where cores are identical, q where they are distinct."""
     plan = small_plan(channels=3, side_px=32, morph=morph)
     assert pairs_that_open(plan) == pairs
-    assert f"fewer than {pairs:,} of a site's pictures" in protection(plan)
+    known = f"{pairs:,} pictures known" if pairs > 1 else "a single picture known"
+    assert f"; {known} with" in protection(plan)
+
+
+@pytest.mark.parametrize(
+    ("preset", "said"), [("compact", "which open them"), ("paper", "blurred ones"), ("mole", "no attack of the lab")]
+)
+def test_what_statistics_open_is_said(preset: str, said: str) -> None:
+    assert said in protection(small_plan(channels=3, side_px=32, morph=MorphSettings(preset=preset)))
 
 
 def test_plain_morphing_claims_nothing_against_the_parties() -> None:
