@@ -119,9 +119,7 @@ def _leverage_of(response_DV: Tensor) -> tuple[int, Tensor]:
 
 def _leverages(grams_WVV: Tensor, ranks: list[int]) -> Tensor:
     _, directions_WVV = torch.linalg.eigh(grams_WVV)
-    return torch.stack(
-        [of_V[:, -rank:].square().sum(1) for of_V, rank in zip(directions_WVV, ranks, strict=True)]
-    )
+    return torch.stack([of_V[:, -rank:].square().sum(1) for of_V, rank in zip(directions_WVV, ranks, strict=True)])
 
 
 def _assigned(distance_FF: NDArray[np.float64]) -> OrderGuess:

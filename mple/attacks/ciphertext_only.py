@@ -82,9 +82,7 @@ def score(finding: Finding, truth: Truth) -> Sequence[Figure]:
     )
 
 
-def _measured(
-    public_BKQ: Tensor, t_BKQ: Tensor, links: Links, code_noise: float
-) -> tuple[BlockMoments, BlockMoments]:
+def _measured(public_BKQ: Tensor, t_BKQ: Tensor, links: Links, code_noise: float) -> tuple[BlockMoments, BlockMoments]:
     most = _MOST_WITH_THIRD if links.are_few else _MOST_COMPONENTS
     most = min(most, public_BKQ.shape[2], len(public_BKQ) - 1, len(t_BKQ) - 1)
     public = measure_moments(public_BKQ, links, components=most)

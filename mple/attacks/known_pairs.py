@@ -54,9 +54,7 @@ def run(view: OutsiderWithPairs, settings: AttackSettings) -> Finding:
             RecoveredPictures(
                 site=view.morphed.site,
                 numbers_N=view.morphed.numbers_N[: settings.pictures],
-                pixels_NCHW=to_pixels(
-                    open_pictures(view.morphed.t_NKQ[: settings.pictures], inverse_KQQ, plan), plan
-                ),
+                pixels_NCHW=to_pixels(open_pictures(view.morphed.t_NKQ[: settings.pictures], inverse_KQQ, plan), plan),
                 way=f"with {count:,} pairs",
             )
         )

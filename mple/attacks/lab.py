@@ -24,9 +24,7 @@ class Outcome:
     why_not: str = ""
 
 
-def attack_run(
-    attacks: Sequence[Attack[Any]], views: RunViews, settings: AttackSettings
-) -> Iterator[Outcome]:
+def attack_run(attacks: Sequence[Attack[Any]], views: RunViews, settings: AttackSettings) -> Iterator[Outcome]:
     """Run one attack after the other; each outcome comes as soon as it is there.
 
     Raises:

@@ -101,9 +101,7 @@ def without_rounding(x_NCHW: Tensor, public_PCHW: NDArray[np.uint8], plan: RunPl
     centred = (public_LD - mean_D).double()
     variance_D, directions_DD = torch.linalg.eigh(centred.T @ centred / len(centred))
     prior = (mean_D, variance_D.clamp_min(0).float(), directions_DD.float())
-    parts = [
-        _denoised(x_NCHW[low : low + _AT_ONCE], side, prior, deviation) for low in range(0, len(x_NCHW), _AT_ONCE)
-    ]
+    parts = [_denoised(x_NCHW[low : low + _AT_ONCE], side, prior, deviation) for low in range(0, len(x_NCHW), _AT_ONCE)]
     return torch.cat(parts)
 
 

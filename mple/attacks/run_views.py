@@ -168,9 +168,7 @@ class RunViews:
             plan=without_stem(self.plan),
             morphed=_part(whole, slice(known, None)),
             public_PCHW=self.public.pixels_PCHW,
-            pairs=KnownPairs(
-                pixels_NCHW=train.pixels_NCHW[whole.numbers_N[:known]], t_NKQ=whole.t_NKQ[:known]
-            ),
+            pairs=KnownPairs(pixels_NCHW=train.pixels_NCHW[whole.numbers_N[:known]], t_NKQ=whole.t_NKQ[:known]),
         )
 
     def _at_compute(self) -> dict[str, Any]:

@@ -52,9 +52,7 @@ def run(view: Outsider, settings: AttackSettings) -> Finding:
         grey_NK = mean_px + spread_px * (map_NK - map_NK.mean()) / map_NK.std()
         wide_NHW = _stretched(grey_NK.clamp(0, 255), grid, scheme.tile, plan.height, plan.width)
         pixels_NCHW = wide_NHW.expand(-1, plan.channels, -1, -1).contiguous().numpy()
-        recovered.append(
-            RecoveredPictures(site=view.morphed.site, numbers_N=numbers, pixels_NCHW=pixels_NCHW, way=way)
-        )
+        recovered.append(RecoveredPictures(site=view.morphed.site, numbers_N=numbers, pixels_NCHW=pixels_NCHW, way=way))
     figures = (Figure("tiles with their places", f"{geometry.rows} x {geometry.columns}"),)
     return Finding(recovered=tuple(recovered), claims={_GRID: np.array([*grid, scheme.tile])}, figures=figures)
 

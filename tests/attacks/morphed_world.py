@@ -82,9 +82,7 @@ class MorphedWorld:
             labels_N=morphed.labels_N[pairs:],
         )
         known = KnownPairs(pixels_NCHW=train.pixels_NCHW[:pairs], t_NKQ=morphed.t_NKQ[:pairs])
-        return OutsiderWithPairs(
-            plan=without_stem(self.plan), morphed=rest, public_PCHW=self.public_PCHW, pairs=known
-        )
+        return OutsiderWithPairs(plan=without_stem(self.plan), morphed=rest, public_PCHW=self.public_PCHW, pairs=known)
 
     def compute_node(self) -> ComputeNode:
         return ComputeNode(

@@ -25,8 +25,7 @@ HELD = {
     adversary.OutsiderWithPairs: COMMON | {"morphed", "pairs"},
     adversary.ComputeNode: COMMON | {"sites", "layers"},
     adversary.ComputeNodeWithStem: COMMON | {"sites", "layers", "stem"},
-    adversary.ColludingCompute: COMMON
-    | {"sites", "layers", "colluder", "key", "key_epoch", "channel_order_F"},
+    adversary.ColludingCompute: COMMON | {"sites", "layers", "colluder", "key", "key_epoch", "channel_order_F"},
     adversary.WireObserver: COMMON | {"messages"},
 }
 
@@ -83,9 +82,7 @@ def test_the_cache_is_read_as_the_compute_node_wrote_it(codec: str, tmp_path: Pa
     plan, how = world.plan, codec_named(codec)
     geometry = plan.geometry
     path = tmp_path / "cache.bin"
-    cache = SampleCache(
-        path, codec=how, blocks=geometry.blocks, values=geometry.morphed_elements, train=24, test=4
-    )
+    cache = SampleCache(path, codec=how, blocks=geometry.blocks, values=geometry.morphed_elements, train=24, test=4)
     for number, site in enumerate(("north", "south")):
         morphed = world.sites[site]
         for places in (slice(5, 12), slice(0, 6)):
