@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from mple.baselines.networks.quantised import LinearStage
 
 from mple.baselines.elsewhere.real_stages import real_stages, run_real
+from mple.baselines.networks.quantised import LinearStage
 
 
 def stage(
