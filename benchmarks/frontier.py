@@ -90,7 +90,8 @@ def main() -> None:
             pass
     rows = [_row(point, options.work) for point in points]
     options.out.mkdir(parents=True, exist_ok=True)
-    command = f"python -m benchmarks.frontier --epochs {options.epochs} --width {options.width:g}"
+    brain = "" if options.brain is None else f" --brain {options.brain.name}"
+    command = f"python -m benchmarks.frontier{brain} --epochs {options.epochs} --width {options.width:g}"
     about = {"command": command, "machine": machine(), "shape": options.shape, "points": rows}
     (options.out / "frontier.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     _print(rows)
