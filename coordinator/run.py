@@ -316,7 +316,7 @@ class Run:
         if text is not None:
             plan = RunPlan.from_json(text)
             same["run.compute"] = plan.compute == settings.run.compute
-            for name in ("morph", "wire", "model", "training", "normalisation", "absence"):
+            for name in ("morph", "wire", "model", "training", "normalisation", "absence", "privacy"):
                 same[name] = getattr(plan, name) == getattr(settings, name)
         changed = [name for name, equal in same.items() if not equal]
         if changed:

@@ -26,7 +26,16 @@ from small_run import (
 
 from coordinator.phases import Phase
 from coordinator.run import Run
-from mple.plan import Custody, MorphSettings, TrainingSettings
+from mple.plan import (
+    AbsenceSettings,
+    Custody,
+    MorphSettings,
+    NormalisationSettings,
+    PrivacyMode,
+    PrivacySettings,
+    TrainingSettings,
+    WireSettings,
+)
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import ErrorCode, Party, Role
 from mple.v1 import coordinator_pb2
@@ -210,6 +219,11 @@ def test_run_goes_on_only_under_its_own_configuration(small_run: SmallRun, tmp_p
         "run.compute": dataclasses.replace(settings, run=dataclasses.replace(settings.run, compute="other")),
         "morph": settings_in(tmp_path, morph=MorphSettings(preset="paper")),
         "training": longer,
+        "wire": dataclasses.replace(settings, wire=WireSettings(codec="q4")),
+        "model": dataclasses.replace(settings, model=dataclasses.replace(settings.model, dropout=0.5)),
+        "normalisation": dataclasses.replace(settings, normalisation=NormalisationSettings(mean=(0.1,))),
+        "absence": dataclasses.replace(settings, absence=AbsenceSettings(patience_s=7.0)),
+        "privacy": dataclasses.replace(settings, privacy=PrivacySettings(mode=PrivacyMode.NOISE)),
     }
     for name, other in others.items():
         with pytest.raises(ValueError, match=f"begun with another {name}; restore the configuration"):
