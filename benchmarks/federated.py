@@ -21,8 +21,8 @@ import matplotlib as mpl
 
 from benchmarks.machine import machine
 from benchmarks.whole_runs import measured_run, scratch
-from mple.baselines.elsewhere.flower import FlowerSettings, cost_of_accuracy, measure_flower
-from mple.baselines.elsewhere.outcome import Unavailable
+from comparison.elsewhere.flower import FlowerSettings, cost_of_accuracy, measure_flower
+from comparison.elsewhere.outcome import Unavailable
 from mple.data import DataSource, Partition, PartitionKind, SourceKind
 from mple.plan import ModelSettings, Precision, TrainingSettings
 from mple.plan.settings import Augment

@@ -18,9 +18,9 @@ import torch
 from grpc import RpcError
 from numpy.typing import NDArray
 
-from compute_node.intake import Intake
-from compute_node.layer_bank import LayerBank
-from compute_node.sample_cache import SampleCache
+from compute_node.feeding.intake import Intake
+from compute_node.feeding.sample_cache import SampleCache
+from compute_node.layers.layer_bank import LayerBank
 from compute_node.service import ComputeService
 from mple.data import DataSource, SourceKind, open_source
 from mple.meter import Ledger
@@ -43,9 +43,9 @@ from mple.plan.orders import label_order
 from mple.rpc import ErrorCode, MpleError, Party, Role, TlsFiles, build_server, open_channel
 from mple.v1 import common_pb2, compute_pb2_grpc
 from mple.wire import codec_named
-from provider_node.feed import SiteFeed
-from provider_node.morphing import MorphedImages
-from provider_node.release_book import ReleaseBook
+from provider_node.feeding.feed import SiteFeed
+from provider_node.feeding.morphing import MorphedImages
+from provider_node.feeding.release_book import ReleaseBook
 
 SITE, COMPUTE = "site", "compute"
 ROUND_SAMPLES = 10_000

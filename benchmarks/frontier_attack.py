@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mple.attacks.denoising_network import NetworkSettings
+from mple.attacks.means.denoising_network import NetworkSettings
 from mple.attacks.noise_removal import denoise, linear_estimate
-from mple.attacks.picture_scores import psnr, ssim
 from mple.data import Dataset, Normalisation
 from mple.privacy import PictureNoise
+from mple.privacy.picture_scores import psnr, ssim
 
 ATTACKED = 256
 PUBLIC = 4096

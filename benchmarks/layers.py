@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import machine
-from compute_node.features import features
+from compute_node.training.features import features
 from mple.data import Normalisation
 from mple.model import Stem, TrunkTrainer, Vgg16Config, build_trunk
 from mple.morph import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mple.whole_files import put_in_place
+from mple.disk.whole_files import put_in_place
 
 
 class CacheFile:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from compute_node.checkpoint import Checkpoint, CheckpointFolder
+from compute_node.training.checkpoint import Checkpoint, CheckpointFolder
 
 
 class CheckpointWriter:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from compute_node.layer_list import listed_layers
+from compute_node.layers.restore import listed_layers
 from compute_node.predictor import Predictor
-from compute_node.run_files import read_outcome
+from compute_node.training.metrics_file import read_outcome
 from mple.model import Vgg16Config, build_trunk, load_trunk, state_sha256
 from mple.plan import PlanError, RunPlan
 

@@ -11,13 +11,13 @@ import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from compute_node.intake import Intake
-from compute_node.layer_bank import LayerBank
-from compute_node.layer_fetch import fetch_layer
-from compute_node.layer_list import RevokedKey, layer_path, read_list, write_list
-from compute_node.sample_cache import SampleCache
+from compute_node.feeding.intake import Intake
+from compute_node.feeding.sample_cache import SampleCache
+from compute_node.layers.layer_bank import LayerBank
+from compute_node.layers.layer_fetch import fetch_layer
+from compute_node.layers.restore import RevokedKey, layer_path, read_list, write_list
 from mple.audit import audit
-from mple.node.coordinator_line import CoordinatorLine, StoppedError, UnreachableError
+from mple.node.coordinator_client import CoordinatorLine, StoppedError, UnreachableError
 from mple.node.logs import log
 from mple.plan import RunPlan
 from mple.rpc import MpleError

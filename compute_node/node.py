@@ -11,28 +11,31 @@ from collections.abc import Sequence
 import torch
 from prometheus_client import CollectorRegistry
 
-from compute_node.checkpoint import CheckpointFolder
-from compute_node.intake import Intake
+from compute_node.feeding.intake import Intake
+from compute_node.feeding.sample_cache import SampleCache
 from compute_node.kept_run import KeptRun, kept_run, model_config
 from compute_node.key_changes import KEY_EVENTS, KeyChanges
-from compute_node.layer_bank import LayerBank
-from compute_node.layer_fetch import fetch_layer
-from compute_node.layer_list import list_layers, restored_bank
+from compute_node.layers.layer_bank import LayerBank
+from compute_node.layers.layer_fetch import fetch_layer
+from compute_node.layers.restore import list_layers, restored_bank
 from compute_node.predictor import Predictor
-from compute_node.run_files import EpochMetrics, MetricsFile, read_outcome, write_outcome
-from compute_node.sample_cache import SampleCache
 from compute_node.service import ComputeService
-from compute_node.tensorboard_events import FOLDER as TENSORBOARD
-from compute_node.training_metrics import SampleMetrics, TrainingMetrics
-from compute_node.training_run import CheckpointRule, TrainingRun
+from compute_node.training.checkpoint import CheckpointFolder
+from compute_node.training.metrics_file import EpochMetrics, MetricsFile, read_outcome, write_outcome
+from compute_node.training.tensorboard_events import FOLDER as TENSORBOARD
+from compute_node.training.training_metrics import SampleMetrics, TrainingMetrics
+from compute_node.training.training_run import CheckpointRule, TrainingRun
 from mple import __version__
 from mple.audit import audit, open_audit
+from mple.disk.locks import claim
+from mple.disk.storage_faults import noted_storage_fault, storage_fault_of
+from mple.disk.whole_files import write_whole
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger
 from mple.model import Stem, TrunkTrainer, Vgg16Trunk, build_trunk, load_trunk, save_trunk, state_sha256
 from mple.node import run_node
 from mple.node.certificate_age import watch_certificate
-from mple.node.coordinator_line import (
+from mple.node.coordinator_client import (
     CoordinatorLine,
     Persistence,
     StoppedError,
@@ -43,7 +46,6 @@ from mple.node.coordinator_line import (
 )
 from mple.node.logs import log, open_log
 from mple.node.monitoring import monitored
-from mple.node.state_folder import claim
 from mple.plan import ComputeSettings, GlobalSampler, RunPlan
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import (
@@ -57,9 +59,7 @@ from mple.rpc import (
     verify_remote,
 )
 from mple.rpc.node_service import add_node_service
-from mple.storage_faults import noted_storage_fault, storage_fault_of
 from mple.v1 import compute_pb2_grpc, coordinator_pb2
-from mple.whole_files import write_whole
 from mple.wire import codec_named
 
 _LOGGER = logging.getLogger("mple.compute")

@@ -10,8 +10,8 @@ import threading
 import numpy as np
 import torch
 
-from compute_node.features import features
-from compute_node.layer_bank import ErasedKeyError, LayerBank, UnknownKeyError
+from compute_node.layers.layer_bank import ErasedKeyError, LayerBank, UnknownKeyError
+from compute_node.training.features import features
 from mple.model import Vgg16Trunk
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 import grpc
 
-from compute_node.intake import Intake
+from compute_node.feeding.intake import Intake
 from compute_node.predictor import Predictor
 from mple.audit import audit
 from mple.node.logs import log
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
-from mple.rpc.pace import MESSAGE_IDLE_S, PacedMessages
+from mple.rpc.read_deadline import MESSAGE_IDLE_S, PacedMessages
 from mple.v1 import compute_pb2, compute_pb2_grpc
 
 _LOGGER = logging.getLogger("mple.compute")

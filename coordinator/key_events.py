@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from coordinator.event_log import EventLog
-from coordinator.layer_store import LayerStore
+from coordinator.memory.event_log import EventLog
+from coordinator.memory.layer_store import LayerStore
 from coordinator.site_keys import AnnounceErasure, AnnounceKey, KeyConsequence, KeyState, SiteKey
 from mple.audit import audit
 from mple.node.logs import log

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import torch
 
-from coordinator.escrow import EscrowOffice
-from coordinator.layer_desk import LayerDesk
+from coordinator.layers.escrow import EscrowOffice
+from coordinator.layers.release import LayerDesk
+from coordinator.memory.state_file import StateFile
 from coordinator.phases import Phase
 from coordinator.run import Run
 from coordinator.service import CoordinatorService
-from coordinator.state_file import StateFile
 from mple import __version__
 from mple.audit import audit, open_audit
 from mple.exit_codes import ExitCode

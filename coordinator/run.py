@@ -11,10 +11,12 @@ import math
 import secrets
 from collections.abc import Callable
 
-from coordinator.envelopes import Envelopes, check_envelope
-from coordinator.event_log import EventLog
 from coordinator.key_events import tell_of_key
-from coordinator.layer_store import LayerStore
+from coordinator.memory.envelopes import Envelopes, check_envelope
+from coordinator.memory.event_log import EventLog
+from coordinator.memory.layer_store import LayerStore
+from coordinator.memory.registry import Registry, check_expected, check_site_profile, check_stem_digest, check_version
+from coordinator.memory.state_file import StateFile, as_text
 from coordinator.phases import (
     AnnounceEpoch,
     AnnounceFault,
@@ -39,9 +41,7 @@ from coordinator.phases import (
     step,
 )
 from coordinator.plan_maker import make_plan
-from coordinator.registry import Registry, check_expected, check_site_profile, check_stem_digest, check_version
 from coordinator.site_keys import AnnounceErasure, AnnounceKey, SiteKey
-from coordinator.state_file import StateFile, as_text
 from mple.audit import audit
 from mple.model import Stem, StemError
 from mple.model.stem import MOST_BYTES

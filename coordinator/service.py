@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import grpc
 
 from coordinator.key_changes import report_key_erased, report_key_stored, revoke_key, rotate_key
-from coordinator.layer_desk import LayerDesk
+from coordinator.layers.release import LayerDesk
 from coordinator.run import Run
 from mple.audit import audit
-from mple.node.coordinator_line import AUDIT_HEAD_KEY, ended
+from mple.node.coordinator_client import AUDIT_HEAD_KEY, ended
 from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
-from mple.rpc.pace import MESSAGE_IDLE_S, PacedMessages
+from mple.rpc.read_deadline import MESSAGE_IDLE_S, PacedMessages
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
 
 _HEAD = re.compile(r"([0-9]{1,15}):([0-9a-f]{64})")

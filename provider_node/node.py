@@ -12,26 +12,26 @@ import torch
 from mple import __version__
 from mple.audit import audit, open_audit
 from mple.data import Dataset, open_source
+from mple.disk.locks import claim
+from mple.disk.whole_files import write_whole
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger
 from mple.node import Verb, node_verb, run_verbs
 from mple.node.certificate_age import watch_certificate
-from mple.node.coordinator_line import CoordinatorLine, Persistence, StoppedError, ended, phase_name, read_plan
+from mple.node.coordinator_client import CoordinatorLine, Persistence, StoppedError, ended, phase_name, read_plan
 from mple.node.logs import log, open_log
 from mple.node.monitoring import monitored
-from mple.node.state_folder import claim
 from mple.pki import Vault
 from mple.plan import ProviderSettings, RunPlan
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import ErrorCode, MpleError, Party, Role, TlsFiles, open_channel, own_party, verify_remote
 from mple.v1 import common_pb2, coordinator_pb2
-from mple.whole_files import write_whole
-from provider_node.feeding import Feeding
-from provider_node.key_changes import KeyDesk, KeyWatch
-from provider_node.noising import refuse_weaker
-from provider_node.predict import add_arguments, predict
-from provider_node.run_keys import RunKeys
-from provider_node.setup import SiteSetup
+from provider_node.feeding.noising import refuse_weaker
+from provider_node.feeding.whole_run import Feeding
+from provider_node.keys.key_changes import KeyDesk, KeyWatch
+from provider_node.keys.run_keys import RunKeys
+from provider_node.keys.setup import SiteSetup
+from provider_node.prediction.predict import add_arguments, predict
 
 _LOGGER = logging.getLogger("mple.provider")
 _STOP_GRACE_S = 10.0

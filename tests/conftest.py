@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from served import PartyTls, Served, serve
-from typed_command import Said
 
-from mple import storage_faults
 from mple.audit import close_audit
 from mple.cli import main
+from mple.disk import storage_faults
 from mple.pki import Authority, approve, create_authority, install, request
 from mple.rpc import Party, Role, TlsFiles
+from tests.support.served import PartyTls, Served, serve
+from tests.support.typed_command import Said
 
 
 @pytest.fixture(scope="session")

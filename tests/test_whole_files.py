@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from mple.whole_files import put_in_place, write_whole
+from mple.disk.whole_files import put_in_place, write_whole
 
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from mple.whole_files import write_whole
+from mple.disk.whole_files import write_whole
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 try:
     write_whole(Path(sys.argv[1]), bytes(10_000))

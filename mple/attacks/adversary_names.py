@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mple.attacks import adversary
+from mple.attacks.lab import adversary
 
 _WORDS: dict[type, str] = {
     adversary.WireObserver: "observer of sizes and times",

@@ -17,18 +17,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mple.attacks.adversary import Outsider
-from mple.attacks.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
-from mple.attacks.block_moments import BlockMoments, Links, links_of, measure_moments
-from mple.attacks.opening import rounding_deviation
-from mple.attacks.picture_scores import psnr, ssim
-from mple.attacks.pixel_values import to_pixels
+from mple.attacks.lab.adversary import Outsider
+from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
+from mple.attacks.lab.ground_truth import Truth
+from mple.attacks.means.block_moments import BlockMoments, Links, links_of, measure_moments
+from mple.attacks.means.opening import rounding_deviation
+from mple.attacks.means.pixel_values import to_pixels
+from mple.attacks.means.rotation_fit import agreement, fit_rotations, orthogonal, refined
 from mple.attacks.public_noise import with_planned_noise
-from mple.attacks.rotation_fit import agreement, fit_rotations, orthogonal, refined
-from mple.attacks.truth import Truth
 from mple.morph import Ensemble, Layout
 from mple.morph.morpher import from_blocks, to_blocks
 from mple.plan import RunPlan
+from mple.privacy.picture_scores import psnr, ssim
 
 _WEAKEST = 1e-3
 """Components of less variance, two grey levels with the usual normalisation, are not fitted."""

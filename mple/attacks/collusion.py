@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mple.attacks.adversary import ColludingCompute
-from mple.attacks.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
-from mple.attacks.layer_blocks import LayerBlock, layer_blocks
+from mple.attacks.lab.adversary import ColludingCompute
+from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
+from mple.attacks.lab.ground_truth import Truth
 from mple.attacks.layer_key import open_by_stem
-from mple.attacks.truth import Truth
+from mple.attacks.means.layer_blocks import LayerBlock, layer_blocks
 from mple.model import Stem
 from mple.morph import draw_core
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mple.attacks.adversary import ComputeNodeWithStem
-from mple.attacks.attack import Attack, AttackSettings, Figure, Finding, RecoveredPictures
-from mple.attacks.channel_leverage import order_by_leverage
-from mple.attacks.layer_blocks import LayerBlock
-from mple.attacks.opening import AS_OPENED, ROUNDING_OFF, rounding_deviation, without_rounding
-from mple.attacks.pixel_values import to_pixels
+from mple.attacks.lab.adversary import ComputeNodeWithStem
+from mple.attacks.lab.attack import Attack, AttackSettings, Figure, Finding, RecoveredPictures
+from mple.attacks.means.channel_leverage import order_by_leverage
+from mple.attacks.means.layer_blocks import LayerBlock
+from mple.attacks.means.opening import AS_OPENED, ROUNDING_OFF, rounding_deviation, without_rounding
+from mple.attacks.means.pixel_values import to_pixels
 from mple.morph import Ensemble
 
 _LEAST_WATCHED = 256

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 
-from mple.attacks.adversary import Outsider
-from mple.attacks.attack import Attack, AttackSettings, Figure, Finding
+from mple.attacks.lab.adversary import Outsider
+from mple.attacks.lab.attack import Attack, AttackSettings, Figure, Finding
 from mple.morph import Cores
 from mple.morph.keys import SEED_BYTES
 from mple.privacy.protection import pairs_that_open

@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mple.attacks.adversary import KnownPairs, OutsiderWithPairs
-from mple.attacks.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
-from mple.attacks.opening import open_pictures, rounding_deviation
-from mple.attacks.pixel_values import to_pixels
-from mple.attacks.truth import Truth
+from mple.attacks.lab.adversary import KnownPairs, OutsiderWithPairs
+from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
+from mple.attacks.lab.ground_truth import Truth
+from mple.attacks.means.opening import open_pictures, rounding_deviation
+from mple.attacks.means.pixel_values import to_pixels
 from mple.morph import Cores, Ensemble
 from mple.morph.morpher import to_blocks
 from mple.plan import RunPlan

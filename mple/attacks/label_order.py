@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from mple.attacks import ciphertext_only
-from mple.attacks.adversary import Outsider
-from mple.attacks.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
-from mple.attacks.truth import Truth
+from mple.attacks.lab.adversary import Outsider
+from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
+from mple.attacks.lab.ground_truth import Truth
 
 _MOST_PICTURES = 4096
 _COARSE_PX = 8

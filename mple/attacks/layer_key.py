@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import torch
 
-from mple.attacks.adversary import ColludingCompute, ComputeNodeWithStem
-from mple.attacks.attack import Attack, AttackSettings, Figure, Finding, RecoveredPictures
-from mple.attacks.channel_leverage import order_by_leverage
-from mple.attacks.core_solving import solve_cores
-from mple.attacks.layer_blocks import layer_blocks
-from mple.attacks.opening import opened_ways
-from mple.attacks.pixel_values import to_pixels
+from mple.attacks.lab.adversary import ColludingCompute, ComputeNodeWithStem
+from mple.attacks.lab.attack import Attack, AttackSettings, Figure, Finding, RecoveredPictures
+from mple.attacks.means.channel_leverage import order_by_leverage
+from mple.attacks.means.core_solving import solve_cores
+from mple.attacks.means.layer_blocks import layer_blocks
+from mple.attacks.means.opening import opened_ways
+from mple.attacks.means.pixel_values import to_pixels
 from mple.model import Stem
 
 

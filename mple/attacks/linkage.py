@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mple.attacks.adversary import Outsider
-from mple.attacks.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
-from mple.attacks.opening import rounding_deviation
-from mple.attacks.truth import Truth
+from mple.attacks.lab.adversary import Outsider
+from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
+from mple.attacks.lab.ground_truth import Truth
+from mple.attacks.means.opening import rounding_deviation
 from mple.morph import Ensemble
 
 THRESHOLD = 0.9

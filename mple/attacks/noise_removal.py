@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mple.attacks import layer_key
-from mple.attacks.adversary import ComputeNodeWithStem
-from mple.attacks.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
-from mple.attacks.denoising_network import NetworkSettings, trained_network
-from mple.attacks.opening import open_pictures
-from mple.attacks.pixel_values import to_pixels
+from mple.attacks.lab.adversary import ComputeNodeWithStem
+from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
+from mple.attacks.means.denoising_network import NetworkSettings, trained_network
+from mple.attacks.means.opening import open_pictures
+from mple.attacks.means.pixel_values import to_pixels
 from mple.attacks.public_noise import estimated_law
 from mple.data import Normalisation
 from mple.plan import PrivacyMode

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mple.attacks.pixel_values import to_inputs
+from mple.attacks.means.pixel_values import to_inputs
 from mple.plan import PrivacyMode, RunPlan
 from mple.privacy import NoiseLaw, PictureNoise, measure_spectrum
 

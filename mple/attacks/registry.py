@@ -20,7 +20,7 @@ from mple.attacks import (
     translation,
     wire_sizes,
 )
-from mple.attacks.attack import Attack
+from mple.attacks.lab.attack import Attack
 
 
 def attacks() -> tuple[Attack[Any], ...]:

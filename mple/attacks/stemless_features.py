@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from mple.attacks.adversary import ComputeNode
-from mple.attacks.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
-from mple.attacks.colour_fit import fit_colours
 from mple.attacks.feature_maps import deconvolved
-from mple.attacks.opening import rounding_deviation, without_rounding
-from mple.attacks.pixel_values import to_inputs, to_pixels
+from mple.attacks.lab.adversary import ComputeNode
+from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
+from mple.attacks.means.colour_fit import fit_colours
+from mple.attacks.means.opening import rounding_deviation, without_rounding
+from mple.attacks.means.pixel_values import to_inputs, to_pixels
 
 _MOST_TO_LEARN = 256
 _LEAST_VARIANCE = 1e-6

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mple.attacks.adversary import Outsider
-from mple.attacks.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
-from mple.attacks.picture_scores import ssim
-from mple.attacks.pixel_values import grey_levels, to_inputs
-from mple.attacks.truth import Truth
+from mple.attacks.lab.adversary import Outsider
+from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
+from mple.attacks.lab.ground_truth import Truth
+from mple.attacks.means.pixel_values import grey_levels, to_inputs
 from mple.morph import Cores, Ensemble, Layout
 from mple.morph.morpher import to_blocks
+from mple.privacy.picture_scores import ssim
 
 _MOST_TO_LEARN = 4096
 _GRID = "grid"

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mple.attacks.adversary import ComputeNode
-from mple.attacks.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
-from mple.attacks.layer_blocks import LayerBlock, layer_blocks
-from mple.attacks.pixel_values import to_inputs
-from mple.attacks.truth import Truth
+from mple.attacks.lab.adversary import ComputeNode
+from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
+from mple.attacks.lab.ground_truth import Truth
+from mple.attacks.means.layer_blocks import LayerBlock, layer_blocks
+from mple.attacks.means.pixel_values import to_inputs
 from mple.morph import AugmentedLayer, Ensemble
 
 _COLUMNS_A_PIXEL = 2

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mple.attacks.adversary import SeenMessage, WireObserver
-from mple.attacks.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
-from mple.attacks.pixel_values import to_inputs
-from mple.attacks.truth import Truth
+from mple.attacks.lab.adversary import SeenMessage, WireObserver
+from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
+from mple.attacks.lab.ground_truth import Truth
+from mple.attacks.means.pixel_values import to_inputs
 from mple.morph import PRESETS, expected_weight_shape
 from mple.morph.morpher import to_blocks
 from mple.plan import GlobalSampler, RunPlan

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 
 import typer
 from typer.exceptions import TyperException
 
 from mple import __version__
-from mple.cli import attack, audit, bench, compare, data, doctor, keys, pki, predict, privacy, report, run
+from mple.cli import attack, audit, bench, data, doctor, keys, pki, predict, privacy, report, run
 from mple.exit_codes import ExitCode
 from mple.simulate import SimulationError
 
@@ -30,9 +31,10 @@ app.command("report")(report.report_run)
 app.command("export")(report.export_run)
 app.command("plain")(run.train_plain_run)
 app.command("attack")(attack.attack)
-app.command("compare")(compare.compare_methods)
 app.command("bench", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench.bench)
 app.add_typer(predict.app)
+for entry in sorted(entry_points(group="mple.commands"), key=lambda entry: entry.name):
+    app.command(entry.name)(entry.load())
 
 
 @app.callback(invoke_without_command=True)

@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from mple.attacks.adversary_names import in_words
-from mple.attacks.attack import AttackSettings
-from mple.attacks.gallery import gallery
-from mple.attacks.lab import Outcome, attack_run
-from mple.attacks.record import NAME, write_record
+from mple.attacks.lab.attack import AttackSettings
+from mple.attacks.lab.gallery import gallery
+from mple.attacks.lab.lab import Outcome, attack_run
+from mple.attacks.lab.record import NAME, write_record
+from mple.attacks.lab.run_views import RunViews, read_plan
 from mple.attacks.registry import attacks, attacks_named
-from mple.attacks.run_views import RunViews, read_plan
-from mple.whole_files import write_whole
+from mple.disk.whole_files import write_whole
 
 _GALLERIES = "attacks"
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 import typer
 
-from mple.baselines import PlainEpoch, PlainSettings, train_plain
 from mple.data import Dataset, open_source
 from mple.model import Stem, save_trunk
 from mple.pki import Vault
 from mple.plan import RunPlan, SettingsError
 from mple.plan.orders import channel_order, label_order
 from mple.simulate import SimulationSettings, new_folder
+from mple.simulate.plain_training import PlainEpoch, PlainSettings, train_plain
 
 
 def train_as_plain(settings: SimulationSettings, out: Path, like: Path | None) -> None:

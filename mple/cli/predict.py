@@ -11,7 +11,7 @@ from types import FrameType
 
 import typer
 
-from mple.node.children import command
+from mple.simulate.children import command
 
 app = typer.Typer()
 

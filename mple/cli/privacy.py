@@ -100,8 +100,8 @@ def _print(
     laws: list[NoiseLaw], spectrum: Spectrum, pixels_NCHW: NDArray[np.uint8], inputs: _Inputs, console: Console
 ) -> None:
     # These load torch, or take a while; a wrong option is told before.
-    from mple.attacks.picture_scores import psnr, ssim
     from mple.privacy.forecast import forecast, picture_eigenvalues
+    from mple.privacy.picture_scores import psnr, ssim
 
     count = len(pixels_NCHW)
     tried_NCHW = pixels_NCHW[np.linspace(0, count - 1, min(_TRIED, count)).astype(np.int64)]

@@ -6,7 +6,7 @@ gRPC answers almost every fault of a connection with UNAVAILABLE. Here the conne
 
 from mple.doctor.examination import SERVING, TIMEOUT_S, Peer, examine_node, examine_one
 from mple.doctor.findings import Examination, Finding, Severity
-from mple.doctor.telling import as_json, lines, table, verdict
+from mple.doctor.rendering import as_json, lines, table, verdict
 
 __all__ = [
     "SERVING",

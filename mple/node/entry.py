@@ -15,12 +15,12 @@ from typing import Any, Generic, TypeVar
 
 from mple import __version__
 from mple.audit import audit, tell_refusals
+from mple.disk.storage_faults import noted_storage_fault, storage_fault_of, storage_sentence, watch_storage
 from mple.exit_codes import ExitCode
-from mple.node.coordinator_line import UnreachableError
+from mple.node.coordinator_client import UnreachableError
 from mple.node.logs import log_to_file
 from mple.plan import read_settings
 from mple.rpc import ErrorCode, MpleError
-from mple.storage_faults import noted_storage_fault, storage_fault_of, storage_sentence, watch_storage
 
 S = TypeVar("S")
 

@@ -12,7 +12,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mple.storage_faults import note_storage_fault, storage_fault_of
+from mple.disk.storage_faults import note_storage_fault, storage_fault_of
 
 _RESERVED = "mple_fields"
 _FILE_ONLY = "mple_file_only"

@@ -25,12 +25,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from mple.disk.whole_files import write_whole
 from mple.pki.issued import REASONS, IssuedCertificate, IssuedIndex
 from mple.rpc import Party, Role
 from mple.rpc.revoked import REVOKED_LIST
 from mple.rpc.tls import party_of_certificate
 from mple.rpc.tls_errors import UNSOUND
-from mple.whole_files import write_whole
 
 _BACKDATED = timedelta(minutes=5)
 CA_CERTIFICATE, CA_KEY = "ca.crt", "ca.key"

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from mple.disk.whole_files import write_whole
 from mple.pki.vault_files import locked
-from mple.whole_files import write_whole
 
 _INDEX = "issued.json"
 REASONS = {

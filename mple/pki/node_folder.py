@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from mple.disk.whole_files import fsync_folder, write_whole
 from mple.pki.authority import (
     CA_CERTIFICATE,
     NODE_CERTIFICATE,
@@ -31,7 +32,6 @@ from mple.rpc import Party, TlsError, TlsFiles
 from mple.rpc.revoked import REVOKED_LIST, RevokedList, read_revoked
 from mple.rpc.tls import checked_party, is_key_of
 from mple.rpc.tls_errors import UNSOUND
-from mple.whole_files import fsync_folder, write_whole
 
 _WAITING_KEY = f"{NODE_KEY}.new"
 

@@ -12,12 +12,12 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from mple.disk.whole_files import fsync_folder
 from mple.morph import MorphKey
 from mple.pki.key_records import KeyRecord, KeyRecords
 from mple.pki.vault_cipher import PassphraseCipher, VaultError, read_passphrase, refuse_open
 from mple.pki.vault_files import locked, overwrite, write_private
 from mple.plan import ProviderSettings
-from mple.whole_files import fsync_folder
 
 PASSPHRASE_VARIABLE = "MPLE_VAULT_PASSPHRASE"  # noqa: S105
 _SECRET_BYTES = 32

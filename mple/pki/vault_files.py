@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mple.whole_files import fsync_folder, write_whole
+from mple.disk.whole_files import fsync_folder, write_whole
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mple.report.curves import Course, read_course
+from mple.report.charts import Course, read_course
 from mple.report.plan_facts import differing
 from mple.report.quantities import change_text, duration_text, share_text, signed_text, size_text
 from mple.report.summary import Summary

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mple.disk.whole_files import write_whole
+from mple.report.charts import accuracy_chart, loss_chart
 from mple.report.comparison import Comparison
-from mple.report.curves import accuracy_chart, loss_chart
 from mple.report.page import environment
-from mple.whole_files import write_whole
 
 
 def write_comparison_page(comparison: Comparison, out: Path) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from mple.disk.whole_files import write_whole
 from mple.privacy import protection
 from mple.report import quantities
 from mple.report.attack_results import attack_results
-from mple.report.curves import accuracy_chart, loss_chart, read_course
+from mple.report.charts import accuracy_chart, loss_chart, read_course
 from mple.report.message_sizes import size_histogram
 from mple.report.methods import methods
 from mple.report.noise_levels import noise_levels, noise_sentence
@@ -25,7 +26,6 @@ from mple.report.summary import Summary
 from mple.report.traffic import traffic
 from mple.report.verdict import facts, verdict
 from mple.report.waterfall import waterfalls
-from mple.whole_files import write_whole
 
 NAME = "report.html"
 """Of the page in a run's folder."""

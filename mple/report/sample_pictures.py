@@ -1,7 +1,7 @@
 """Some of each site's pictures, and some others as they travel, as PNG for a page.
 
-The site's node has kept them in its own state folder (`provider_node/sample_pictures.py`); where there are none, as in
-a run folder that was handed on without its sites' states, there are none here.
+The site's node has kept them in its own state folder (`provider_node/feeding/sample_pictures.py`); where there are
+none, as in a run folder that was handed on without its sites' states, there are none here.
 """
 
 from __future__ import annotations

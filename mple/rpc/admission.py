@@ -19,7 +19,7 @@ from mple.audit import audit
 from mple.rpc.errors import ErrorCode, MpleError
 from mple.rpc.guard import abort_call
 from mple.rpc.identity import peer_of
-from mple.rpc.pace import PacedMessages
+from mple.rpc.read_deadline import PacedMessages
 from mple.rpc.revoked import FreshList
 
 CALLS_PER_CALLER = 8

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import grpc
 
-from mple.storage_faults import storage_fault_of
+from mple.disk.storage_faults import storage_fault_of
 
 METADATA_KEY = "mple-error"
 

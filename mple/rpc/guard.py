@@ -11,9 +11,9 @@ from typing import Any, NoReturn, Protocol
 import grpc
 
 from mple.audit import audit_refusal
+from mple.disk.storage_faults import note_storage_fault
 from mple.rpc.errors import CATALOGUE, METADATA_KEY, ErrorCode, MpleError, error_for
 from mple.rpc.identity import Party, Role, peer_of
-from mple.storage_faults import note_storage_fault
 
 _LOGGER = logging.getLogger("mple.rpc")
 _MOST_TEXT = 500

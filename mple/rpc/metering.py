@@ -19,12 +19,12 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from mple.disk.storage_faults import note_storage_fault
 from mple.meter import Direction, Ledger, LedgerEntry, measure
 from mple.rpc.errors import ErrorCode, MpleError
 from mple.rpc.guard import abort_call
 from mple.rpc.identity import peer_of
 from mple.rpc.renewal import RenewedChannel
-from mple.storage_faults import note_storage_fault
 
 CALL_KEY = "mple-call"
 _CALL_ID = re.compile(r"[0-9a-f]{16}")

@@ -18,12 +18,12 @@ from typing import Any
 import grpc
 
 from mple.audit import audit
+from mple.disk.storage_faults import note_storage_fault
 from mple.rpc.errors import ErrorCode
 from mple.rpc.identity import Party
 from mple.rpc.revoked import FreshList, revoked_beside, stamp_of
 from mple.rpc.tls import checked_party, probe
 from mple.rpc.tls_files import TlsFiles
-from mple.storage_faults import note_storage_fault
 
 _LOGGER = logging.getLogger("mple.rpc")
 _LOOK_EVERY_S = 1.0

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from mple.disk.storage_faults import note_storage_fault
 from mple.meter import Ledger
 from mple.rpc.admission import CALLS_PER_CALLER, AdmissionInterceptor
 from mple.rpc.metering import MeteringInterceptor
-from mple.rpc.pace import MESSAGE_IDLE_S
+from mple.rpc.read_deadline import MESSAGE_IDLE_S
 from mple.rpc.revoked import revoked_beside, stamp_of
 from mple.rpc.settings import SERVING_OPTIONS
 from mple.rpc.tls import split_address
 from mple.rpc.tls_files import TlsFiles
-from mple.storage_faults import note_storage_fault
 
 _UNARY_SLACK = 8
 _LOOK_EVERY_S = 1.0

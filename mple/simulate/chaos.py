@@ -19,10 +19,10 @@ from threading import Event
 from rich.console import Console
 
 from mple.meter import CountingRelay
-from mple.node.children import Children, Ended
 from mple.report import Summary
 from mple.rpc.tls import split_address
 from mple.simulate.chaos_schedule import ChaosSettings, Fault, FaultKind, Moment, Stage, draw_faults, position
+from mple.simulate.children import Children, Ended
 from mple.simulate.gauges import Gauges
 from mple.simulate.progress import Progress
 from mple.simulate.run_folder import RunFolder, lay_out

@@ -14,8 +14,8 @@ from types import FrameType
 from rich.console import Console
 
 from mple.exit_codes import ExitCode
-from mple.node.children import Children, Ended, command, root_cause
 from mple.report import Summary, print_summary, summarise
+from mple.simulate.children import Children, Ended, command, root_cause
 from mple.simulate.gauges import Gauges
 from mple.simulate.progress import Progress
 from mple.simulate.run_folder import RunFolder, lay_out

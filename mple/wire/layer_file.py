@@ -9,8 +9,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from mple.disk.whole_files import put_in_place
 from mple.morph import AugmentedLayer, ImageShape, MorphScheme, expected_weight_shape
-from mple.whole_files import put_in_place
 from mple.wire.layer_numbers import LayerNumbersError, require_shapes, tensors_of, weight_of
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from morphed_world import natural_pixels
 from PIL import Image
-from typed_command import Said, small_simulation
 
-from mple.attacks.attack import AttackSettings
-from mple.attacks.run_views import RunViewError, RunViews
+from mple.attacks.lab.attack import AttackSettings
+from mple.attacks.lab.run_views import RunViewError, RunViews
 from mple.cli import main
 from mple.exit_codes import ExitCode
+from tests.support.morphed_world import natural_pixels
+from tests.support.typed_command import Said, small_simulation
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +89,8 @@ def test_public_pictures_are_none_of_the_sites(run: Path) -> None:
 
 def test_the_views_of_a_run_are_what_its_sites_sent(run: Path) -> None:
     """Under the key, the codes are the pictures that they are numbered as, and labels are permuted."""
-    from mple.attacks.adversary import ComputeNode, WireObserver
-    from mple.attacks.pixel_values import to_inputs
+    from mple.attacks.lab.adversary import ComputeNode, WireObserver
+    from mple.attacks.means.pixel_values import to_inputs
 
     views = RunViews(run, AttackSettings(site="north"))
     held: ComputeNode = views.of(ComputeNode)
@@ -125,7 +125,7 @@ def test_what_can_not_be_attacked(
 
 def test_a_folder_without_the_compute_nodes_cache_is_refused(run: Path, tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_bytes((run / "plan.json").read_bytes())
-    from mple.attacks.adversary import Outsider
+    from mple.attacks.lab.adversary import Outsider
 
     with pytest.raises(RunViewError):
         RunViews(tmp_path, AttackSettings(site="north")).of(Outsider)

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from morphed_world import morphed_world, natural_pixels
 
-from compute_node.sample_cache import SampleCache
-from mple.attacks import adversary
-from mple.attacks.cached_codes import read_cache
+from compute_node.feeding.sample_cache import SampleCache
+from mple.attacks.lab import adversary
+from mple.attacks.lab.cached_codes import read_cache
 from mple.attacks.registry import attacks, attacks_named
 from mple.data import LabelledImages
 from mple.morph import MorphKey
 from mple.plan import MorphSettings
 from mple.v1 import common_pb2
 from mple.wire import Batch, codec_named
+from tests.support.morphed_world import morphed_world, natural_pixels
 
 COMMON = {"plan", "public_PCHW"}
 HELD = {

@@ -7,18 +7,18 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from lopsided_pictures import lopsided_pixels
-from morphed_world import MorphedWorld, morphed_world, natural_pixels
 
 from mple.attacks import linkage, noise_removal, stemless_features, wire_sizes
-from mple.attacks.adversary import SeenMessage, WireObserver, without_stem
-from mple.attacks.attack import AttackSettings, DoesNotApplyError, Finding
-from mple.attacks.denoising_network import NetworkSettings
-from mple.attacks.picture_scores import psnr, ssim
-from mple.attacks.pixel_values import to_inputs, to_pixels
+from mple.attacks.lab.adversary import SeenMessage, WireObserver, without_stem
+from mple.attacks.lab.attack import AttackSettings, DoesNotApplyError, Finding
+from mple.attacks.means.denoising_network import NetworkSettings
+from mple.attacks.means.pixel_values import to_inputs, to_pixels
 from mple.plan import MorphSettings, NormalisationSettings, PrivacyMode, PrivacySettings
 from mple.privacy import NoiseLaw, PictureNoise, measure_spectrum
+from mple.privacy.picture_scores import psnr, ssim
 from mple.wire import codec_named
+from tests.support.lopsided_pictures import lopsided_pixels
+from tests.support.morphed_world import MorphedWorld, morphed_world, natural_pixels
 
 SETTINGS = AttackSettings(site="north", pictures=24)
 

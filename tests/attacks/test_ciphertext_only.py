@@ -8,17 +8,17 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from lopsided_pictures import lopsided_pixels
-from morphed_world import MorphedWorld, morphed_world, natural_pixels
 
 from mple.attacks import ciphertext_only, label_order, tile_maps
-from mple.attacks.attack import AttackSettings, DoesNotApplyError, Finding
-from mple.attacks.block_moments import links_of, measure_moments
+from mple.attacks.lab.attack import AttackSettings, DoesNotApplyError, Finding
 from mple.attacks.label_order import best_assignment
-from mple.attacks.picture_scores import ssim
-from mple.attacks.rotation_fit import agreement, fit_rotations
+from mple.attacks.means.block_moments import links_of, measure_moments
+from mple.attacks.means.rotation_fit import agreement, fit_rotations
 from mple.morph import Cores, MorphKey
 from mple.plan import MorphSettings
+from mple.privacy.picture_scores import ssim
+from tests.support.lopsided_pictures import lopsided_pixels
+from tests.support.morphed_world import MorphedWorld, morphed_world, natural_pixels
 
 SETTINGS = AttackSettings(site="north", pictures=40)
 

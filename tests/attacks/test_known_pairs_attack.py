@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from morphed_world import MorphedWorld, morphed_world, natural_pixels
 
 from mple.attacks import known_pairs
-from mple.attacks.attack import AttackSettings, DoesNotApplyError, Finding
-from mple.attacks.picture_scores import ssim
+from mple.attacks.lab.attack import AttackSettings, DoesNotApplyError, Finding
 from mple.morph import Cores
 from mple.plan import MorphSettings
+from mple.privacy.picture_scores import ssim
 from mple.privacy.protection import pairs_that_open
+from tests.support.morphed_world import MorphedWorld, morphed_world, natural_pixels
 
 SETTINGS = AttackSettings(site="north", pictures=8)
 

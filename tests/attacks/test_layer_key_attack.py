@@ -7,14 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from morphed_world import MorphedWorld, morphed_world, natural_pixels
 
 from mple.attacks import feature_maps, layer_key
-from mple.attacks.attack import AttackSettings, Finding
-from mple.attacks.picture_scores import ssim
+from mple.attacks.lab.attack import AttackSettings, Finding
 from mple.model import Stem
 from mple.morph import Cores
 from mple.plan import MorphSettings
+from mple.privacy.picture_scores import ssim
+from tests.support.morphed_world import MorphedWorld, morphed_world, natural_pixels
 
 SETTINGS = AttackSettings(site="north", pictures=12)
 MORPHS = {

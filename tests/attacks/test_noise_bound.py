@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lopsided_pictures import natural_pixels
 
 from mple.data import Normalisation
 from mple.plan import NoiseShape, NormalisationSettings, PrivacyMode, PrivacySettings
 from mple.privacy import NoiseLaw, PictureNoise, measure_spectrum, most_success
 from mple.privacy.bands import band_numbers, to_cosines
+from tests.support.lopsided_pictures import natural_pixels
 
 _PICTURES = 400
 

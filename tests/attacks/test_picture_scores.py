@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mple.attacks.picture_scores import psnr, ssim
+from mple.privacy.picture_scores import psnr, ssim
 
 DICE = np.random.default_rng(3)
 

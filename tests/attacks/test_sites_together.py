@@ -7,13 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from morphed_world import MorphedWorld, morphed_world
 
 from mple.attacks import collusion, translation
-from mple.attacks.attack import AttackSettings, DoesNotApplyError, Finding
-from mple.attacks.picture_scores import ssim
+from mple.attacks.lab.attack import AttackSettings, DoesNotApplyError, Finding
 from mple.morph import Cores, MorphKey, build_augmented_layer
 from mple.plan import MorphSettings
+from mple.privacy.picture_scores import ssim
+from tests.support.morphed_world import MorphedWorld, morphed_world
 
 SETTINGS = AttackSettings(site="north", pictures=12)
 MORPHS = {

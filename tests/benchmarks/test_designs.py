@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from small_plan import small_plan
 
 from benchmarks.growth import Grown, growth_a_site
 from benchmarks.growth import markdown as growth_table
@@ -18,6 +17,7 @@ from benchmarks.wire import Point, Row, design
 from benchmarks.wire import markdown as wire_table
 from mple.morph import PRESETS
 from mple.plan import Custody, WireSettings
+from tests.support.small_plan import small_plan
 
 ROW = Row(
     point=Point(images=1000),

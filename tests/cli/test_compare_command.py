@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from typed_command import Said
 
-from mple.baselines.networks import small_network
+from comparison.networks import small_network
 from mple.exit_codes import ExitCode
+from tests.support.typed_command import Said
 
 
 def test_a_comparison_leaves_figures_tables_and_a_picture(mple: Said, tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from served import PartyTls, Served
 
 from mple.cli import main
 from mple.exit_codes import ExitCode
 from mple.rpc import Party, Role
 from mple.rpc.node_service import add_node_service
+from tests.support.served import PartyTls, Served
 
 SITE = """
 state = "state"

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typed_command import Said, small_simulation
 
 from mple import __version__
 from mple.exit_codes import ExitCode
 from mple.model import Vgg16Config, build_trunk, load_trunk, state_sha256
 from mple.plan import read_settings
 from mple.simulate import SimulationSettings
+from tests.support.typed_command import Said, small_simulation
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from typed_command import Said, small_simulation
 
 from mple.exit_codes import ExitCode
+from tests.support.typed_command import Said, small_simulation
 
 
 def rows(said: str) -> list[list[str]]:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from open_office import OpenOffice
-from served import PartyTls
-from small_run import COMPUTE, OFFICE, SITES, SmallRun, settings_in, site_party
 
-from coordinator.state_file import StateFile
+from coordinator.memory.state_file import StateFile
 from mple.plan import CoordinatorSettings
+from tests.support.open_office import OpenOffice
+from tests.support.served import PartyTls
+from tests.support.small_run import COMPUTE, OFFICE, SITES, SmallRun, settings_in, site_party
 
 
 @pytest.fixture

@@ -19,9 +19,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from open_office import DEADLINE_S, Stub, honest_layer, read, report, upload
-from served import PartyTls
-from small_run import (
+
+from coordinator.node import main, serve
+from mple.exit_codes import ExitCode
+from mple.meter import Ledger
+from mple.node.coordinator_client import read_plan
+from mple.pki import seal
+from mple.plan import CoordinatorSettings, Custody, ModelSettings, MorphSettings, RunPlan, write_settings
+from mple.plan.orders import seal_info
+from mple.rpc import Party, open_channel
+from mple.v1 import coordinator_pb2
+from tests.support.open_office import DEADLINE_S, Stub, honest_layer, read, report, upload
+from tests.support.served import PartyTls
+from tests.support.small_run import (
     COMPUTE,
     MODEL,
     OFFICE,
@@ -35,16 +45,6 @@ from small_run import (
     site_party,
     told,
 )
-
-from coordinator.node import main, serve
-from mple.exit_codes import ExitCode
-from mple.meter import Ledger
-from mple.node.coordinator_line import read_plan
-from mple.pki import seal
-from mple.plan import CoordinatorSettings, Custody, ModelSettings, MorphSettings, RunPlan, write_settings
-from mple.plan.orders import seal_info
-from mple.rpc import Party, open_channel
-from mple.v1 import coordinator_pb2
 
 PLAN_MADE = 5
 """Number of the event with the plan: three sites and the compute node have joined before."""

@@ -6,8 +6,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from served import PartyTls
-from small_run import (
+
+from coordinator.layers.escrow import EscrowOffice
+from coordinator.phases import Phase
+from mple.model import Stem
+from mple.pki import seal
+from mple.plan import Custody, MorphSettings
+from mple.plan.orders import seal_info
+from mple.rpc import ErrorCode
+from mple.v1 import coordinator_pb2
+from tests.support.served import PartyTls
+from tests.support.small_run import (
     COMPUTE,
     GATHERED,
     MODEL,
@@ -21,15 +30,6 @@ from small_run import (
     site_party,
     stem_for,
 )
-
-from coordinator.escrow import EscrowOffice
-from coordinator.phases import Phase
-from mple.model import Stem
-from mple.pki import seal
-from mple.plan import Custody, MorphSettings
-from mple.plan.orders import seal_info
-from mple.rpc import ErrorCode
-from mple.v1 import coordinator_pb2
 
 NORTH, SOUTH = site_party("north"), site_party("south")
 SECRET = coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET

@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from open_office import DEADLINE_S, OpenOffice, Stub, join_all, read, refused_call, report, upload
-from small_run import (
+from coordinator.memory.state_file import StateFile
+from coordinator.phases import Phase
+from coordinator.run import Run
+from coordinator.service import CoordinatorService
+from mple.meter import Ledger
+from mple.rpc import ErrorCode, Party, Role, build_server, open_channel
+from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
+from tests.support.open_office import DEADLINE_S, OpenOffice, Stub, join_all, read, refused_call, report, upload
+from tests.support.small_run import (
     COMPUTE,
     OFFICE,
     SITES,
@@ -21,14 +28,6 @@ from small_run import (
     site_party,
     told,
 )
-
-from coordinator.phases import Phase
-from coordinator.run import Run
-from coordinator.service import CoordinatorService
-from coordinator.state_file import StateFile
-from mple.meter import Ledger
-from mple.rpc import ErrorCode, Party, Role, build_server, open_channel
-from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
 
 NORTH, SOUTH, WEST = map(site_party, SITES)
 SECRET = coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET

@@ -10,7 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import grpc
 import pytest
-from open_office import (
+
+from mple.rpc import ErrorCode
+from mple.v1 import coordinator_pb2
+from tests.support.open_office import (
     DEADLINE_S,
     OpenOffice,
     Stub,
@@ -19,7 +22,7 @@ from open_office import (
     refused_call,
     upload,
 )
-from small_run import (
+from tests.support.small_run import (
     COMPUTE,
     SITES,
     begin_of,
@@ -28,9 +31,6 @@ from small_run import (
     site_party,
     told,
 )
-
-from mple.rpc import ErrorCode
-from mple.v1 import coordinator_pb2
 
 NORTH, SOUTH, WEST = map(site_party, SITES)
 EVERYTHING = coordinator_pb2.WatchRequest()

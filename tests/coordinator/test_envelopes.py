@@ -6,13 +6,13 @@ import secrets
 from pathlib import Path
 
 import pytest
-from small_run import OFFICE, SITES, plan_for, refused, site_party
 
-from coordinator.envelopes import MOST_ENVELOPE_BYTES, Envelopes, check_envelope
-from coordinator.state_file import StateFile
+from coordinator.memory.envelopes import MOST_ENVELOPE_BYTES, Envelopes, check_envelope
+from coordinator.memory.state_file import StateFile
 from mple.plan import Custody, RunPlan
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
+from tests.support.small_run import OFFICE, SITES, plan_for, refused, site_party
 
 SECRET = coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET
 KEY = coordinator_pb2.SEALED_KIND_MORPH_KEY

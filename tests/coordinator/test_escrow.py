@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from served import PartyTls
-from small_run import OFFICE, SITES, SmallRun, key_of, layer_bytes, layer_for, settings_in, site_party
 
-from coordinator.escrow import EscrowOffice
+from coordinator.layers.escrow import EscrowOffice
 from coordinator.phases import Phase
 from mple.pki import open_sealed, seal
 from mple.plan import Custody, MorphSettings
 from mple.plan.orders import seal_info
 from mple.rpc import Role
 from mple.v1 import coordinator_pb2
+from tests.support.served import PartyTls
+from tests.support.small_run import OFFICE, SITES, SmallRun, key_of, layer_bytes, layer_for, settings_in, site_party
 
 KEY = coordinator_pb2.SEALED_KIND_MORPH_KEY
 SECRET = coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET

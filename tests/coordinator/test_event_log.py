@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.event_log import EventLog
-from coordinator.state_file import StateFile
+from coordinator.memory.event_log import EventLog
+from coordinator.memory.state_file import StateFile
 from mple.v1 import coordinator_pb2
 
 

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from open_office import DEADLINE_S, OpenOffice, refused_call
-from small_run import COMPUTE, SmallRun, chunks_of, layer_bytes, layer_for, refused, settings_in, site_party
 
 from coordinator.key_changes import report_key_erased, report_key_stored, revoke_key, rotate_key
 from mple.audit import FILE_NAME, close_audit, open_audit, read_entries
@@ -16,6 +14,17 @@ from mple.morph import MorphKey
 from mple.plan import Custody
 from mple.rpc import ErrorCode
 from mple.v1 import common_pb2, coordinator_pb2
+from tests.support.open_office import DEADLINE_S, OpenOffice, refused_call
+from tests.support.small_run import (
+    COMPUTE,
+    SmallRun,
+    chunks_of,
+    layer_bytes,
+    layer_for,
+    refused,
+    settings_in,
+    site_party,
+)
 
 NEW_KEY = MorphKey(hashlib.sha256(b"north's next key").digest())
 NEXT = common_pb2.KeyRef(site="north", epoch=2, fingerprint=NEW_KEY.fingerprint())

@@ -8,7 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_run import (
+
+from mple.plan import Custody
+from mple.rpc import ErrorCode, MpleError
+from mple.v1 import coordinator_pb2
+from tests.support.small_run import (
     SmallRun,
     begin_of,
     chunks_of,
@@ -20,10 +24,6 @@ from small_run import (
     site_party,
     stem_for,
 )
-
-from mple.plan import Custody
-from mple.rpc import ErrorCode, MpleError
-from mple.v1 import coordinator_pb2
 
 NORTH = site_party("north")
 

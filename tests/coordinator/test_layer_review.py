@@ -16,16 +16,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from small_run import SECRET, layer_for, plan_for, refused, stem_for
 from torch import Tensor
 
-from coordinator.layer_review import LayerReview, ReferenceLayer
+from coordinator.layers.layer_review import LayerReview, ReferenceLayer
 from mple.model import Stem
 from mple.morph import CONSISTENCY_TOLERANCE, AugmentedLayer
 from mple.plan import MorphSettings, RunPlan, WireSettings
 from mple.plan.settings import LAYER_NUMBERS
 from mple.rpc import ErrorCode, MpleError
 from mple.wire.layer_numbers import tensors_of
+from tests.support.small_run import SECRET, layer_for, plan_for, refused, stem_for
 
 PLAN = plan_for(wire=WireSettings(layer="f16"))
 F32 = WireSettings(layer="f32")

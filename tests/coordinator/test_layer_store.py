@@ -14,20 +14,20 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_run import begin_of, chunks_of, header_of, plan_for, refused
 
-from coordinator.layer_store import (
+from coordinator.memory.layer_store import (
     CHUNK_BYTES,
     MOST_HEADER_BYTES,
     LayerStore,
     Upload,
     check_begin,
 )
+from coordinator.memory.state_file import StateFile
 from coordinator.plan_maker import layer_weight_bytes
-from coordinator.state_file import StateFile
 from mple.plan import Custody
 from mple.rpc import ErrorCode
 from mple.v1 import coordinator_pb2
+from tests.support.small_run import begin_of, chunks_of, header_of, plan_for, refused
 
 PLAN = plan_for()
 DATA = random.Random(1).randbytes(10_000)

@@ -8,19 +8,8 @@ import json
 from pathlib import Path
 
 import pytest
-from small_run import (
-    SITES,
-    begin_of,
-    layer_bytes,
-    layer_for,
-    plan_for,
-    refused,
-    settings_in,
-    site_profile,
-    stem_for,
-)
 
-from coordinator.layer_store import check_begin
+from coordinator.memory.layer_store import check_begin
 from coordinator.plan_maker import layer_weight_bytes, make_plan
 from mple.model import Stem
 from mple.morph import Cores
@@ -36,6 +25,17 @@ from mple.plan import (
 from mple.plan.settings import LAYER_NUMBERS
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
+from tests.support.small_run import (
+    SITES,
+    begin_of,
+    layer_bytes,
+    layer_for,
+    plan_for,
+    refused,
+    settings_in,
+    site_profile,
+    stem_for,
+)
 
 
 def profiles(**changes: object) -> dict[str, coordinator_pb2.SiteProfile]:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from small_run import CLASSES, COMPUTE, SITES, key_of, refused, site_party, site_profile
 
-from coordinator.registry import (
+from coordinator.memory.registry import (
     Registry,
     check_expected,
     check_site_profile,
     check_stem_digest,
     check_version,
 )
-from coordinator.state_file import StateFile
+from coordinator.memory.state_file import StateFile
 from mple.plan import ModelSettings, RunSettings
 from mple.rpc import ErrorCode, Party, Role
 from mple.v1 import common_pb2, coordinator_pb2
+from tests.support.small_run import CLASSES, COMPUTE, SITES, key_of, refused, site_party, site_profile
 
 NORTH = site_party("north")
 

@@ -8,21 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_run import (
-    COMPUTE,
-    GATHERED,
-    MODEL,
-    OFFICE,
-    SITES,
-    SmallRun,
-    compute_join,
-    refused,
-    sealed_for,
-    settings_in,
-    site_join,
-    site_party,
-    site_profile,
-)
 
 from coordinator.phases import Phase
 from coordinator.run import Run
@@ -39,6 +24,21 @@ from mple.plan import (
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import ErrorCode, Party, Role
 from mple.v1 import coordinator_pb2
+from tests.support.small_run import (
+    COMPUTE,
+    GATHERED,
+    MODEL,
+    OFFICE,
+    SITES,
+    SmallRun,
+    compute_join,
+    refused,
+    sealed_for,
+    settings_in,
+    site_join,
+    site_party,
+    site_profile,
+)
 
 NORTH, SOUTH = site_party("north"), site_party("south")
 KEY = coordinator_pb2.SEALED_KIND_MORPH_KEY

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_run import refused
 
 from coordinator.site_keys import (
     MOST_EPOCHS,
@@ -25,6 +24,7 @@ from coordinator.site_keys import (
     step_keys,
 )
 from mple.rpc import ErrorCode, MpleError
+from tests.support.small_run import refused
 
 PLANNED: Keys = (SiteKey("north", 1, "n1"), SiteKey("south", 1, "s1"))
 NEXT = KeyAnnounced("north", 2, "n2")

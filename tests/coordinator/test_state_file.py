@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.state_file import StateFile
+from coordinator.memory.state_file import StateFile
 
 
 def test_facts_survive_a_restart(tmp_path: Path) -> None:

@@ -9,7 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from open_office import (
+
+from coordinator.phases import Phase
+from mple.node.coordinator_client import certificate_of, ended, read_plan
+from mple.pki import open_sealed, seal
+from mple.plan import Custody, RunPlan
+from mple.plan.orders import seal_info
+from mple.rpc import Party, Role
+from mple.v1 import coordinator_pb2
+from tests.support.open_office import (
     DEADLINE_S,
     OpenOffice,
     honest_layer,
@@ -18,7 +26,7 @@ from open_office import (
     report,
     upload,
 )
-from small_run import (
+from tests.support.small_run import (
     COMPUTE,
     OFFICE,
     SITES,
@@ -30,14 +38,6 @@ from small_run import (
     site_party,
     told,
 )
-
-from coordinator.phases import Phase
-from mple.node.coordinator_line import certificate_of, ended, read_plan
-from mple.pki import open_sealed, seal
-from mple.plan import Custody, RunPlan
-from mple.plan.orders import seal_info
-from mple.rpc import Party, Role
-from mple.v1 import coordinator_pb2
 
 SECRET = coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET
 KEY = coordinator_pb2.SEALED_KIND_MORPH_KEY

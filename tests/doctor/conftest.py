@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from served import PartyTls
 
 from mple.meter import Ledger
 from mple.rpc import Party, Role, RpcServer, TlsFiles, build_server
 from mple.rpc.node_service import add_node_service
+from tests.support.served import PartyTls
 
 Node = Callable[..., RpcServer]
 OFFICE = Party("test", Role.COORDINATOR, "office")

@@ -6,9 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from certificates import forge
 from cryptography import x509
-from looking import says
 
 from mple.doctor import Examination, Finding, Severity, as_json, certificates, diagnosis, lines, verdict
 from mple.doctor.findings import fault, ok, skipped, warn
@@ -16,6 +14,8 @@ from mple.doctor.observations import AnswerSeen, NameSeen, PortSeen, Reached, Sh
 from mple.pki import Authority
 from mple.rpc.revoked import RevokedList
 from mple.rpc.tls import Probed
+from tests.support.certificates import forge
+from tests.support.looking import says
 
 THERE = "office.example:7400"
 NOW = datetime.now(UTC)

@@ -9,8 +9,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from looking import revoke, says
-from served import PartyTls
 
 from mple.data import DataSource, SourceKind
 from mple.doctor import Finding, Severity, examine_node
@@ -18,6 +16,8 @@ from mple.doctor.own_files import OwnTls, listening, look_at_tls, state_folder, 
 from mple.pki import Authority, Vault
 from mple.plan import ProviderSettings, SettingsError
 from mple.rpc import Role, RpcServer, TlsFiles
+from tests.support.looking import revoke, says
+from tests.support.served import PartyTls
 
 Node = Callable[..., RpcServer]
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import grpc
 import pytest
-from certificates import forge
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from looking import called, diagnosed, revoke, says
-from served import PartyTls
 
 from mple.pki import Authority, create_authority
 from mple.rpc import Role, RpcServer, TlsError, TlsFiles, verify_remote
+from tests.support.certificates import forge
+from tests.support.looking import called, diagnosed, revoke, says
+from tests.support.served import PartyTls
 
 Node = Callable[..., RpcServer]
 OFFICE = "mple://test/coordinator/office"

@@ -7,11 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-_TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(_TESTS / name) for name in ("", "coordinator", "fuzz")]
-
-from campaign import Figures, campaign  # noqa: E402
-from throwaway import throwaway_tls  # noqa: E402
+from tests.fuzz.campaign import Figures, campaign
+from tests.fuzz.throwaway import throwaway_tls
 
 
 def main() -> int:

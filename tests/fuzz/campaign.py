@@ -15,17 +15,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import compute_target
-import office_target
-from compute_target import ComputeTarget
-from corpus import keep
-from mutation import Mutator
-from office_target import OfficeTarget
-from served import PartyTls
-from shots import Outcome, Shot, Watchdog
-from site_target import SiteTarget
-
 from mple.rpc import MpleError
+from tests.fuzz import compute_target, office_target
+from tests.fuzz.compute_target import ComputeTarget
+from tests.fuzz.corpus import keep
+from tests.fuzz.mutation import Mutator
+from tests.fuzz.office_target import OfficeTarget
+from tests.fuzz.shots import Outcome, Shot, Watchdog
+from tests.fuzz.site_target import SiteTarget
+from tests.support.served import PartyTls
 
 Target = OfficeTarget | ComputeTarget | SiteTarget
 CALLS_PER_ROUND = 150

@@ -9,16 +9,12 @@ from pathlib import Path
 
 import numpy as np
 from google.protobuf.message import Message
-from mutation import Mutator
-from served import PartyTls
-from shots import Outcome, Shot, dial, fire
-from small_plan import TEST, TRAIN, key_of, key_ref, small_plan
 
-from compute_node.intake import Intake
+from compute_node.feeding.intake import Intake
+from compute_node.feeding.sample_cache import SampleCache
 from compute_node.kept_run import model_config
-from compute_node.layer_bank import LayerBank
+from compute_node.layers.layer_bank import LayerBank
 from compute_node.predictor import Predictor
-from compute_node.sample_cache import SampleCache
 from compute_node.service import ComputeService
 from mple.meter import Ledger
 from mple.model import Stem, build_trunk
@@ -27,9 +23,13 @@ from mple.plan import GlobalSampler, RunPlan, WireSettings
 from mple.plan.orders import channel_order
 from mple.rpc import ErrorCode, MpleError, Party, Role, build_server
 from mple.rpc.node_service import add_node_service
-from mple.rpc.pace import MESSAGE_IDLE_S
+from mple.rpc.read_deadline import MESSAGE_IDLE_S
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
 from mple.wire import Batch, EncodedSamples, batch_to_message, codec_named
+from tests.fuzz.mutation import Mutator
+from tests.fuzz.shots import Outcome, Shot, dial, fire
+from tests.support.served import PartyTls
+from tests.support.small_plan import TEST, TRAIN, key_of, key_ref, small_plan
 
 SIZES = {"north": (60, 12), "south": (50, 10)}
 SIDE_PX = 28

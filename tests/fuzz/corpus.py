@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from shots import Shot
+from tests.fuzz.shots import Shot
 
 FOLDER = Path(__file__).with_name("corpus")
 _LINE = 120

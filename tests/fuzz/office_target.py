@@ -8,17 +8,17 @@ import shutil
 from pathlib import Path
 
 from google.protobuf.message import Message
-from mutation import Mutator
-from open_office import OpenOffice
-from seeds import SERVICE, Seed, coordinator_seeds, layer_with
-from served import PartyTls
-from shots import Outcome, Shot, dial, fire
-from small_run import SITES, SmallRun, chunks_of, plan_for, sealed_for, settings_in, site_party
 
 from mple.plan import CoordinatorSettings, Custody, RunPlan
 from mple.rpc import MpleError, Role
 from mple.rpc.node_service import add_node_service
 from mple.v1 import coordinator_pb2
+from tests.fuzz.mutation import Mutator
+from tests.fuzz.seeds import SERVICE, Seed, coordinator_seeds, layer_with
+from tests.fuzz.shots import Outcome, Shot, dial, fire
+from tests.support.open_office import OpenOffice
+from tests.support.served import PartyTls
+from tests.support.small_run import SITES, SmallRun, chunks_of, plan_for, sealed_for, settings_in, site_party
 
 PHASES = ("gathering", "setup", "layers", "training", "finished", "failed", "escrow")
 """`layers` is a set-up in which one layer is released and another half uploaded."""

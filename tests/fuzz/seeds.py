@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from google.protobuf.message import Message
 from safetensors.torch import save
-from small_run import MODEL, chunks_of, compute_join, header_of, key_of, sealed_for, site_join, stem_for
 
 from mple.plan import RunPlan
 from mple.v1 import common_pb2, coordinator_pb2, node_pb2
+from tests.support.small_run import MODEL, chunks_of, compute_join, header_of, key_of, sealed_for, site_join, stem_for
 
 SERVICE = "/mple.v1.CoordinatorService/"
 PROBE = "/mple.v1.NodeService/Probe"

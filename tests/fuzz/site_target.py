@@ -12,23 +12,23 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-from compute_target import SIDE_PX, SIZES, fuzzed_plan
 from google.protobuf.message import Message
-from mutation import Mutator
 from numpy.typing import NDArray
-from served import PartyTls
-from shots import DEADLINE_S, Outcome, Shot
-from small_plan import CLASSES, TEST, TRAIN, key_of, key_ref
 
 from mple.data import Dataset, LabelledImages
 from mple.meter import Ledger
-from mple.node.coordinator_line import CoordinatorLine, Persistence, StoppedError, UnreachableError, read_plan
+from mple.node.coordinator_client import CoordinatorLine, Persistence, StoppedError, UnreachableError, read_plan
 from mple.rpc import MpleError, Party, Role, open_channel
 from mple.rpc.settings import SERVING_OPTIONS
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc, coordinator_pb2
-from provider_node.feed import SiteFeed
-from provider_node.morphing import MorphedImages
-from provider_node.release_book import ReleaseBook
+from provider_node.feeding.feed import SiteFeed
+from provider_node.feeding.morphing import MorphedImages
+from provider_node.feeding.release_book import ReleaseBook
+from tests.fuzz.compute_target import SIDE_PX, SIZES, fuzzed_plan
+from tests.fuzz.mutation import Mutator
+from tests.fuzz.shots import DEADLINE_S, Outcome, Shot
+from tests.support.served import PartyTls
+from tests.support.small_plan import CLASSES, TEST, TRAIN, key_of, key_ref
 
 FEED, WATCH = "/mple.v1.ComputeService/Feed", "/mple.v1.CoordinatorService/Watch"
 ORDER = np.array([2, 0, 1])

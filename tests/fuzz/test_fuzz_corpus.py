@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-import office_target
 import pytest
-from campaign import campaign, rss_mib
-from compute_target import ComputeTarget
-from corpus import all_shots, keep, read
-from mutation import Mutator
-from office_target import OfficeTarget
-from served import PartyTls
-from shots import Shot, Watchdog
-from site_target import SiteTarget
+
+from tests.fuzz import office_target
+from tests.fuzz.campaign import campaign, rss_mib
+from tests.fuzz.compute_target import ComputeTarget
+from tests.fuzz.corpus import all_shots, keep, read
+from tests.fuzz.mutation import Mutator
+from tests.fuzz.office_target import OfficeTarget
+from tests.fuzz.shots import Shot, Watchdog
+from tests.fuzz.site_target import SiteTarget
+from tests.support.served import PartyTls
 
 MESSAGES = 2000
 
@@ -58,8 +59,8 @@ def test_a_short_campaign_finds_nothing(tmp_path: Path, party_tls: PartyTls) -> 
 def test_the_same_seed_draws_the_same_messages() -> None:
     import random
 
-    from seeds import coordinator_seeds
-    from small_run import plan_for
+    from tests.fuzz.seeds import coordinator_seeds
+    from tests.support.small_run import plan_for
 
     seeds = coordinator_seeds(plan_for(), bytes(1000))
     drawn = [

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from served import PartyTls
-
 from mple.pki import approve, create_authority, install, request
 from mple.rpc import Party, Role, TlsFiles
+from tests.support.served import PartyTls
 
 
 def throwaway_tls(folder: Path) -> PartyTls:

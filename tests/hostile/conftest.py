@@ -9,21 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import PartyTls
 
-_TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(_TESTS / name) for name in ("hostile", "fuzz", "coordinator")]
-
-from compute_target import ComputeTarget  # noqa: E402
-from open_office import OpenOffice  # noqa: E402
-from raw_calls import Refusals  # noqa: E402
-from site_target import SiteTarget  # noqa: E402
-from small_run import OFFICE, SmallRun, settings_in  # noqa: E402
-
-from mple.audit import FILE_NAME, close_audit, open_audit, read_entries  # noqa: E402
-from mple.audit.refusals import RefusalTally  # noqa: E402
-from mple.plan import CoordinatorSettings  # noqa: E402
-from mple.rpc.node_service import add_node_service  # noqa: E402
+from mple.audit import FILE_NAME, close_audit, open_audit, read_entries
+from mple.audit.refusals import RefusalTally
+from mple.plan import CoordinatorSettings
+from mple.rpc.node_service import add_node_service
+from tests.fuzz.compute_target import ComputeTarget
+from tests.fuzz.site_target import SiteTarget
+from tests.support.open_office import OpenOffice
+from tests.support.raw_calls import Refusals
+from tests.support.served import PartyTls
+from tests.support.small_run import OFFICE, SmallRun, settings_in
 
 
 @pytest.fixture

@@ -9,8 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from open_office import DEADLINE_S, OpenOffice, honest_layer, join_all, refused_call, upload
-from raw_calls import (
+
+from mple.node.coordinator_client import CoordinatorLine, Persistence
+from mple.plan.key_refs import key_ref
+from mple.rpc import ErrorCode, Role
+from mple.v1 import coordinator_pb2
+from provider_node.keys.layer_upload import bring_layer
+from tests.fuzz.seeds import layer_with
+from tests.support.open_office import DEADLINE_S, OpenOffice, honest_layer, join_all, refused_call, upload
+from tests.support.raw_calls import (
     COORDINATOR,
     Refusals,
     assert_honest_work_goes_on,
@@ -19,14 +26,7 @@ from raw_calls import (
     channel_of,
     never,
 )
-from seeds import layer_with
-from small_run import SECRET, begin_of, chunks_of, key_of, site_party
-
-from mple.node.coordinator_line import CoordinatorLine, Persistence
-from mple.plan.key_refs import key_ref
-from mple.rpc import ErrorCode, Role
-from mple.v1 import coordinator_pb2
-from provider_node.layer_upload import bring_layer
+from tests.support.small_run import SECRET, begin_of, chunks_of, key_of, site_party
 
 pb = coordinator_pb2
 NORTH = site_party("north")

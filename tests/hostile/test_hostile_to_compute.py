@@ -14,15 +14,15 @@ import google_crc32c
 import grpc
 import numpy as np
 import pytest
-from campaign import rss_mib
-from compute_target import CODEC, FEED, PREDICT, SIZES, ComputeTarget
-from open_office import refused_call
-from raw_calls import Refusals, assert_refused, call, never, within
-from small_plan import TEST, TRAIN, key_ref
 
 from mple.rpc import ErrorCode
 from mple.rpc.settings import RECEIVE_LIMIT_BYTES
 from mple.v1 import common_pb2, compute_pb2
+from tests.fuzz.campaign import rss_mib
+from tests.fuzz.compute_target import CODEC, FEED, PREDICT, SIZES, ComputeTarget
+from tests.support.open_office import refused_call
+from tests.support.raw_calls import Refusals, assert_refused, call, never, within
+from tests.support.small_plan import TEST, TRAIN, key_ref
 
 pb = compute_pb2
 Node = Callable[..., ComputeTarget]

@@ -12,9 +12,16 @@ from pathlib import Path
 
 import grpc
 import pytest
-from campaign import rss_mib
-from open_office import DEADLINE_S, OpenOffice, honest_layer, join_all, refused_call, report, upload
-from raw_calls import (
+
+from mple.plan import RunPlan
+from mple.plan.key_refs import key_ref
+from mple.plan.run_plan import PROTOCOL_VERSION
+from mple.rpc import ErrorCode, Party
+from mple.rpc.settings import RECEIVE_LIMIT_BYTES
+from mple.v1 import common_pb2, coordinator_pb2
+from tests.fuzz.campaign import rss_mib
+from tests.support.open_office import DEADLINE_S, OpenOffice, honest_layer, join_all, refused_call, report, upload
+from tests.support.raw_calls import (
     COORDINATOR,
     Refusals,
     assert_honest_work_goes_on,
@@ -24,14 +31,18 @@ from raw_calls import (
     never,
     within,
 )
-from small_run import COMPUTE, SECRET, SITES, begin_of, chunks_of, key_of, sealed_for, site_join, site_party, stem_for
-
-from mple.plan import RunPlan
-from mple.plan.key_refs import key_ref
-from mple.plan.run_plan import PROTOCOL_VERSION
-from mple.rpc import ErrorCode, Party
-from mple.rpc.settings import RECEIVE_LIMIT_BYTES
-from mple.v1 import common_pb2, coordinator_pb2
+from tests.support.small_run import (
+    COMPUTE,
+    SECRET,
+    SITES,
+    begin_of,
+    chunks_of,
+    key_of,
+    sealed_for,
+    site_join,
+    site_party,
+    stem_for,
+)
 
 pb = coordinator_pb2
 NORTH, SOUTH, WEST = map(site_party, SITES)

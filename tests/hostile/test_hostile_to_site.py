@@ -11,15 +11,15 @@ import threading
 import grpc
 import numpy as np
 import pytest
-from campaign import rss_mib
-from compute_target import CODEC, FEED, SIZES
-from shots import Shot
-from site_target import WATCH, SiteTarget
-from small_plan import CLASSES, TEST, TRAIN
 
 from mple.rpc import ErrorCode
 from mple.v1 import compute_pb2, coordinator_pb2
 from mple.wire import samples_per_message
+from tests.fuzz.campaign import rss_mib
+from tests.fuzz.compute_target import CODEC, FEED, SIZES
+from tests.fuzz.shots import Shot
+from tests.fuzz.site_target import WATCH, SiteTarget
+from tests.support.small_plan import CLASSES, TEST, TRAIN
 
 pb = compute_pb2
 E = ErrorCode

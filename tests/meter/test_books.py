@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ledger_entries import RECEIVED, SENT, book, entry
 
 from mple.meter import (
     Balance,
@@ -27,6 +26,7 @@ from mple.meter import (
     overhead,
 )
 from mple.meter.books import bytes_by_kind
+from tests.support.ledger_entries import RECEIVED, SENT, book, entry
 
 NORTH, OFFICE = "site/north", "coordinator/office"
 PARTS = ("data", "label", "layer", "logits", "setup", "control", "framing")

@@ -9,14 +9,14 @@ import threading
 from pathlib import Path
 
 import pytest
-from ledger_entries import RECEIVED, SENT, entry
 
 from mple.meter import Ledger, LedgerTotals, MessageFacts, MessageKind
+from tests.support.ledger_entries import RECEIVED, SENT, entry
 
 FULL_DISK = """
 import resource, sys, time
 from pathlib import Path
-from ledger_entries import SENT, entry
+from tests.support.ledger_entries import SENT, entry
 from mple.meter import Ledger
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
@@ -36,7 +36,7 @@ ledger.close()
 KILLED = """
 import sys, time
 from pathlib import Path
-from ledger_entries import SENT, entry
+from tests.support.ledger_entries import SENT, entry
 from mple.meter import Ledger
 
 ledger = Ledger(Path(sys.argv[1]), "site/north")

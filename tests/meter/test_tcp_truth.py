@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from served import Served
 
 from mple.meter import CountingRelay
 from mple.report.link_framing import link_framing
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
+from tests.support.served import Served
 
 BATCHES = 24
 CODE_BYTES = 512 * 1024

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_plan import small_plan
 
 from mple.meter.theory import fixed_bits, gaussian_bits, predict_bytes
 from mple.morph import Morpher, MorphKey
 from mple.plan import Custody, MorphSettings, TrainingSettings, WireSettings
 from mple.wire import codec_named
+from tests.support.small_plan import small_plan
 
 WEIGHTS, OUTPUTS = 16 * 8 * 6 * 6, 8 * 6 * 6
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from compute_node.features import features
+from compute_node.training.features import features
 from mple.data import Dataset, LabelledImages, Normalisation
 from mple.model import Stem, TrunkTrainer, Vgg16Config, build_trunk
 from mple.morph import (
@@ -54,7 +54,7 @@ from mple.plan.orders import channel_order, label_order
 from mple.v1 import common_pb2
 from mple.wire import EncodedSamples, codec_named
 from mple.wire.layer_numbers import tensors_of, weight_of
-from provider_node.morphing import MorphedImages
+from provider_node.feeding.morphing import MorphedImages
 
 SIZES = {"north": 70, "south": 50, "west": 40}
 CLASSES = ("a", "b", "c", "d")

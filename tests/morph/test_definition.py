@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cases import KEY, SESSION, channel_order, images, layer, morpher, stem, tiled, unrolled
-from naive import convolution_matrix, morph_matrix, order_matrix, unroll
 from torch.nn import functional
 
 from mple.morph import Cores, Ensemble, ImageShape, Layout, MorphScheme, expected_frobenius
+from tests.support.morph_cases import KEY, SESSION, channel_order, images, layer, morpher, stem, tiled, unrolled
+from tests.support.naive import convolution_matrix, morph_matrix, order_matrix, unroll
 
 SMALL = ImageShape(channels=2, height=6, width=6)
 OBLONG = ImageShape(channels=3, height=5, width=7)

@@ -10,10 +10,10 @@ import itertools
 
 import pytest
 import torch
-from cases import KEY, OTHER_KEY, channel_order, images, layer, morpher, stem, tiled, unrolled
 from torch.nn import functional
 
 from mple.morph import PRESETS, Cores, Ensemble, ImageShape, MorphKey, MorphScheme
+from tests.support.morph_cases import KEY, OTHER_KEY, channel_order, images, layer, morpher, stem, tiled, unrolled
 
 FLOAT32_BOUND, FLOAT64_BOUND = 1e-5, 1e-11
 UNIFORM_BOUND = 1e-3

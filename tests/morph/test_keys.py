@@ -12,10 +12,10 @@ import traceback
 import numpy as np
 import pytest
 import torch
-from cases import KEY, OTHER_KEY, images, layer, morpher, stem, tiled, unrolled
 
 from mple.morph import PRESETS, Cores, Ensemble, ImageShape, Morpher, MorphKey, MorphScheme, draw_core
 from mple.morph.keys import draw_order, gaussians, uniforms, words
+from tests.support.morph_cases import KEY, OTHER_KEY, images, layer, morpher, stem, tiled, unrolled
 
 SEED = bytes(range(32))
 WORDS = (

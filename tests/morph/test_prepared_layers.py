@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import images, layer, morpher, stem, tiled, unrolled
 from torch import Tensor
 
 from mple.morph import (
@@ -18,6 +17,7 @@ from mple.morph import (
     PreparedLayer,
     prepare_layer,
 )
+from tests.support.morph_cases import images, layer, morpher, stem, tiled, unrolled
 
 BOUNDS = {Arithmetic.F32: 1e-6, Arithmetic.BF16: 4e-3, Arithmetic.INT8: 2e-2}
 """Root mean square of the error over that of the features, as the module promises."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from cases import tiled, unrolled
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from mple.morph import (
     MorphScheme,
     expected_weight_shape,
 )
+from tests.support.morph_cases import tiled, unrolled
 
 CIFAR = ImageShape(channels=3, height=32, width=32)
 

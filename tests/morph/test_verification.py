@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from cases import KEY, OTHER_KEY, channel_order, layer, stem, tiled, unrolled
 from torch import Tensor
 
 from mple.morph import (
@@ -26,6 +25,7 @@ from mple.morph import (
     response_deviation,
     stem_deviation,
 )
+from tests.support.morph_cases import KEY, OTHER_KEY, channel_order, layer, stem, tiled, unrolled
 
 SHAPE = ImageShape(channels=3, height=13, width=16)
 STEM = stem(4, 3, 3)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mple.exit_codes import ExitCode
-from mple.node.children import Children, Ended, command, root_cause
+from mple.simulate.children import Children, Ended, command, root_cause
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
 PARENT = f"""

@@ -10,13 +10,11 @@ from pathlib import Path
 
 import grpc
 import pytest
-from certificates import forge
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from served import PartyTls, Served, Streams
 
 from mple.meter import CountingRelay, Ledger
-from mple.node.coordinator_line import (
+from mple.node.coordinator_client import (
     CoordinatorLine,
     Persistence,
     StoppedError,
@@ -38,6 +36,8 @@ from mple.plan import (
 )
 from mple.rpc import ErrorCode, MpleError, Party, Role, RpcServer, TlsFiles, build_server, guarded, open_channel
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
+from tests.support.certificates import forge
+from tests.support.served import PartyTls, Served, Streams
 
 OFFICE, NORTH = Party("test", Role.COORDINATOR, "office"), Party("test", Role.SITE, "north")
 Then = Callable[[grpc.ServicerContext], None]

@@ -18,7 +18,7 @@ import pytest
 from mple import __version__
 from mple.exit_codes import ExitCode
 from mple.node import run_node
-from mple.node.coordinator_line import UnreachableError
+from mple.node.coordinator_client import UnreachableError
 from mple.node.logs import log, open_log
 from mple.rpc import ErrorCode, MpleError, PortError, TlsError
 
@@ -27,8 +27,7 @@ WAITING = """
 import sys, threading
 from mple.exit_codes import ExitCode
 from mple.node import run_node
-sys.path.insert(0, "tests/node")
-from test_exit_codes import Settings
+from tests.node.test_exit_codes import Settings
 
 def body(settings, stop):
     print("ready", flush=True)

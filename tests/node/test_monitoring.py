@@ -10,10 +10,8 @@ from pathlib import Path
 
 import grpc
 import pytest
-from ledger_entries import RECEIVED, SENT, entry
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.parser import text_string_to_metric_families
-from served import PartyTls, Served
 
 from mple import __version__
 from mple.meter import Ledger, MessageFacts, MessageKind
@@ -21,6 +19,8 @@ from mple.node.monitoring import MonitoringError, monitored
 from mple.plan import MonitoringSettings
 from mple.rpc import Party, Role, TlsFiles
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
+from tests.support.ledger_entries import RECEIVED, SENT, entry
+from tests.support.served import PartyTls, Served
 
 ME = Party("test", Role.SITE, "north")
 HERE = MonitoringSettings(listen="127.0.0.1:0")

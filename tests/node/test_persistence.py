@@ -12,14 +12,14 @@ from pathlib import Path
 
 import grpc
 import pytest
-from certificates import forge
-from served import PartyTls, Served
 
-from mple.node.coordinator_line import CONNECTED_S, Persistence, StoppedError, UnreachableError
+from mple.node.coordinator_client import CONNECTED_S, Persistence, StoppedError, UnreachableError
 from mple.pki import create_authority
 from mple.rpc import AwayError, ErrorCode, MpleError, Role, TlsFiles, verify_remote
 from mple.rpc.settings import DIALLING_OPTIONS
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
+from tests.support.certificates import forge
+from tests.support.served import PartyTls, Served
 
 Stub = coordinator_pb2_grpc.CoordinatorServiceStub
 LONG_S = 600.0

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from mple.node.state_folder import claim
+from mple.disk.locks import claim
 
 HOLDING = """
 import sys, time
 from pathlib import Path
-from mple.node.state_folder import claim
+from mple.disk.locks import claim
 with claim(Path(sys.argv[1]), "mple-provider"):
     print("ready", flush=True)
     time.sleep(60)

@@ -23,9 +23,8 @@ from mple.exit_codes import ExitCode
 from mple.meter import Ledger
 from mple.node import run_node
 from mple.node.logs import log, open_log
-sys.path[:0] = ["tests", "tests/node"]
-from ledger_entries import SENT, entry
-from test_storage_end import Settings
+from tests.support.ledger_entries import SENT, entry
+from tests.node.test_storage_end import Settings
 
 LOGGER = logging.getLogger("mple.test")
 

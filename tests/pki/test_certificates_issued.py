@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from certificates import forge
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -26,6 +25,7 @@ from mple.pki import (
     throwaway,
 )
 from mple.rpc import Party, Role, TlsFiles, own_party
+from tests.support.certificates import forge
 
 NORTH = Party("test", Role.SITE, "north")
 HOSTS = ["north.example", "10.0.0.7", "::1"]

@@ -6,16 +6,16 @@ import secrets
 from pathlib import Path
 
 import pytest
-from certificates import forge
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from served import PartyTls
 
 from mple.pki import Authority, SealError, create_authority, open_sealed, seal, verify_certificate
 from mple.rpc import Party, Role, TlsFiles
+from tests.support.certificates import forge
+from tests.support.served import PartyTls
 
 INFO = b"run7 site/south site/north 1"
 NORTH = Party("test", Role.SITE, "north")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from small_plan import small_plan
 
 from mple.morph import Cores
 from mple.plan import Custody, MorphSettings, NoiseShape, PrivacyMode, PrivacySettings
 from mple.privacy import pairs_that_open, protection
+from tests.support.small_plan import small_plan
 
 
 @pytest.mark.parametrize(

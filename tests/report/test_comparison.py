@@ -7,15 +7,15 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from finished_run import finished_run
 from rich.console import Console
-from small_plan import small_plan
 
 from mple.plan import TrainingSettings, WireSettings
 from mple.report.comparison import Comparison, compare
 from mple.report.comparison_page import write_comparison_page
 from mple.report.comparison_tables import print_comparison
 from mple.report.plan_facts import differing
+from tests.support.finished_run import finished_run
+from tests.support.small_plan import small_plan
 
 
 @pytest.fixture(scope="module")

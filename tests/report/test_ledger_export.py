@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pyarrow
 import pytest
-from finished_run import finished_run
 from pyarrow import parquet
 
 from mple.report import Summary, ledger_export
 from mple.report.ledger_export import MissingLibraryError, export_ledger
+from tests.support.finished_run import finished_run
 
 
 @pytest.fixture(scope="module")

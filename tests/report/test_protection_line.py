@@ -7,14 +7,14 @@ import json
 from io import StringIO
 from pathlib import Path
 
-from finished_run import finished_run
 from rich.console import Console
-from small_plan import small_plan
 
 from mple.plan import PrivacyMode, PrivacySettings
 from mple.report import Summary, print_summary
 from mple.report.page import page
 from mple.report.plan_facts import differing
+from tests.support.finished_run import finished_run
+from tests.support.small_plan import small_plan
 
 SIZES = {"north": (50, 3), "south": (40, 2)}
 PLAIN = small_plan(sizes=SIZES)

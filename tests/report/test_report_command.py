@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from finished_run import finished_run
-from typed_command import Said, small_simulation
 
 from mple.exit_codes import ExitCode
+from tests.support.finished_run import finished_run
+from tests.support.typed_command import Said, small_simulation
 
 
 def test_a_simulation_leaves_its_page(mple: Said, tmp_path: Path) -> None:

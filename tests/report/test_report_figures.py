@@ -10,13 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from finished_run import EPOCHS, STEPS, finished_run, pictures_of
 from markupsafe import escape
 from PIL import Image
-from small_plan import small_plan
 
 from mple.report import Summary, read_summary
-from mple.report.curves import accuracy_chart, loss_chart, read_course
+from mple.report.charts import accuracy_chart, loss_chart, read_course
 from mple.report.message_sizes import size_histogram
 from mple.report.methods import methods
 from mple.report.page import page, write_page
@@ -24,6 +22,8 @@ from mple.report.sample_pictures import sample_pictures
 from mple.report.traffic import traffic
 from mple.report.verdict import verdict
 from mple.report.waterfall import StepKind, waterfalls
+from tests.support.finished_run import EPOCHS, STEPS, finished_run, pictures_of
+from tests.support.small_plan import small_plan
 
 MESSAGES = [77, 25, 30_005, 45, 255, 135, 95, 23]
 """Framed sizes that each site of the made-up run has sent and received."""

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import faults_of, found_browser, opened_browser
-from finished_run import finished_run
 from playwright.sync_api import Browser
-from small_plan import small_plan
 
 from mple.plan import TrainingSettings
 from mple.report.comparison import compare
 from mple.report.comparison_page import write_comparison_page
 from mple.report.page import write_page
+from tests.support.browser import faults_of, found_browser, opened_browser
+from tests.support.finished_run import finished_run
+from tests.support.small_plan import small_plan
 
 pytestmark = pytest.mark.skipif(found_browser() is None, reason="no Chromium or Chrome on the path; see 'make browser'")
 SECTIONS = ["overhead", "time", "sizes", "methods", "training", "pictures", "faults", "plan", "hashes"]

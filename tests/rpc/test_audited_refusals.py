@@ -9,14 +9,14 @@ from pathlib import Path
 
 import grpc
 import pytest
-from certificates import forge
-from served import Served
 
 from mple.audit import FILE_NAME, AuditEntry, close_audit, open_audit, read_entries, tell_refusals, verify
+from mple.disk.storage_faults import noted_storage_fault, watch_storage
 from mple.pki import Authority
 from mple.rpc import ErrorCode, MpleError, Role, error_of
-from mple.storage_faults import noted_storage_fault, watch_storage
 from mple.v1 import compute_pb2, compute_pb2_grpc, coordinator_pb2, coordinator_pb2_grpc
+from tests.support.certificates import forge
+from tests.support.served import Served
 
 DEADLINE_S = 20.0
 

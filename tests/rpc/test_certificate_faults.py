@@ -15,14 +15,14 @@ from pathlib import Path
 
 import grpc
 import pytest
-from certificates import forge
-from served import PartyTls, Served
 
 from mple.meter import Ledger
 from mple.pki import Authority, approve, create_authority, install, request
 from mple.rpc import AwayError, Party, Role, TlsError, TlsFiles, open_channel, own_party, probe, verify_remote
 from mple.rpc.tls import split_address
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
+from tests.support.certificates import forge
+from tests.support.served import PartyTls, Served
 
 Serving = Callable[..., Served]
 OFFICE = "mple://test/coordinator/office"

@@ -12,16 +12,16 @@ from pathlib import Path
 import grpc
 import pytest
 from cryptography import x509
-from served import PartyTls, Served
 
 from mple.audit import close_audit, open_audit, read_entries
 from mple.meter import CountingRelay
-from mple.node.coordinator_line import Persistence, UnreachableError
+from mple.node.coordinator_client import Persistence, UnreachableError
 from mple.pki import Authority, approve, install, install_list, renew, revoke
 from mple.rpc import ErrorCode, Role, TlsFiles, error_of
 from mple.rpc.renewal import RevokedServerError
 from mple.rpc.tls import verify_remote
 from mple.v1 import compute_pb2, compute_pb2_grpc, coordinator_pb2, coordinator_pb2_grpc
+from tests.support.served import PartyTls, Served
 
 DEADLINE_S = 20.0
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import grpc
 import pytest
-from certificates import forge
-from served import PartyTls, Served
 
 from mple.pki import Authority
 from mple.rpc import ErrorCode, MpleError, Role, TlsFiles, error_of
 from mple.rpc.errors import CATALOGUE, METADATA_KEY
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
+from tests.support.certificates import forge
+from tests.support.served import PartyTls, Served
 
 DEADLINE_S = 20.0
 SECRET = "/var/lib/mple/vault/morph.key"

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import grpc
 import pytest
-from certificates import forge
-from served import Served
 
 from mple.meter import CountingRelay
 from mple.pki import Authority
 from mple.rpc import Role, error_of
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc, coordinator_pb2, coordinator_pb2_grpc
+from tests.support.certificates import forge
+from tests.support.served import Served
 
 Serving = Callable[..., Served]
 DEADLINE_S = 20.0

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import grpc
 import pytest
-from certificates import forge
-from served import PartyTls, Served
 
 from mple import __version__
 from mple.pki import Authority
@@ -17,6 +15,8 @@ from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import ErrorCode, Party, Role, TlsFiles, error_of
 from mple.rpc.node_service import MOST_PADDING_BYTES, add_node_service
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc, node_pb2, node_pb2_grpc
+from tests.support.certificates import forge
+from tests.support.served import PartyTls, Served
 
 Stub = node_pb2_grpc.NodeServiceStub
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from served import PartyTls, Served
 
 from mple.meter import CountingRelay, Ledger
 from mple.pki import Authority, approve, install, request
 from mple.rpc import Party, PortError, Role, TlsFiles, build_server, probe
 from mple.rpc.settings import DIALLING_OPTIONS, RECEIVE_LIMIT_BYTES, SERVING_OPTIONS
 from mple.v1 import compute_pb2, compute_pb2_grpc, coordinator_pb2, coordinator_pb2_grpc
+from tests.support.served import PartyTls, Served
 
 Serving = Callable[..., Served]
 DEADLINE_S = 20.0

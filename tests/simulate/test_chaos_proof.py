@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from small_plan import SIZES, small_plan
 
 from mple.meter import Balance, Overhead
 from mple.plan import TrainingSettings
@@ -17,6 +16,7 @@ from mple.report import Summary
 from mple.simulate.chaos import Strike
 from mple.simulate.chaos_proof import claims, print_proof, write_report
 from mple.simulate.chaos_schedule import ChaosSettings, FaultKind, Stage
+from tests.support.small_plan import SIZES, small_plan
 
 SAMPLES = sum(train for train, _ in SIZES.values())
 CHAOS = ChaosSettings(seed=1, kills=5, stops=1, cuts=0)

@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
-from ledger_entries import RECEIVED, SENT, entry
-from small_plan import small_plan
 
 from mple.meter import Ledger, MessageFacts, MessageKind
 from mple.simulate import RunFolder
 from mple.simulate.gauges import Gauges, LineTail
 from mple.simulate.progress import Progress
 from mple.simulate.settings import COMPUTE, COORDINATOR
+from tests.support.ledger_entries import RECEIVED, SENT, entry
+from tests.support.small_plan import small_plan
 
 PLAN = small_plan()
 SITES = tuple(site.name for site in PLAN.sites)

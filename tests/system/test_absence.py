@@ -6,14 +6,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from small_consortium import small_settings, start_node, wait_for_end, write_pictures
-
 from mple.exit_codes import ExitCode
-from mple.node.children import Children
 from mple.plan import AbsencePolicy, AbsenceSettings, ProviderSettings, RunPlan, read_settings, write_settings
 from mple.report import summarise
+from mple.simulate.children import Children
 from mple.simulate.run_folder import RunFolder, lay_out
 from mple.simulate.settings import COMPUTE, COORDINATOR
+from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
 NOBODY = "127.0.0.1:9"
 

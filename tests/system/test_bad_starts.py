@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
 from mple.exit_codes import ExitCode
-from mple.node.children import Children
 from mple.pki import throwaway
 from mple.plan import CoordinatorSettings, ProviderSettings, read_settings, write_settings
 from mple.rpc import Party, Role
 from mple.simulate import RunFolder, lay_out
+from mple.simulate.children import Children
 from mple.simulate.settings import COMPUTE, COORDINATOR
+from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
 
 @pytest.fixture

@@ -6,15 +6,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from small_consortium import small_settings, start_node, wait_for_end, write_pictures
-
 from mple.audit import FILE_NAME, AuditEntry, read_entries
 from mple.cli import main
 from mple.exit_codes import ExitCode
-from mple.node.children import Children
 from mple.pki import Authority
 from mple.simulate import RunFolder, lay_out
+from mple.simulate.children import Children
 from mple.simulate.settings import COMPUTE, COORDINATOR
+from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
 SITE = "north"
 HELD = "south"

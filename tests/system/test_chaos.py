@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_consortium import small_settings, write_pictures
 
 from mple.cli import main
 from mple.exit_codes import ExitCode
@@ -15,6 +14,7 @@ from mple.plan import Custody, WireSettings, write_settings
 from mple.simulate import SimulationSettings
 from mple.simulate.chaos_schedule import ChaosSettings, FaultKind, Stage, draw_faults
 from mple.simulate.settings import COMPUTE, COORDINATOR
+from tests.support.small_consortium import small_settings, write_pictures
 
 TWO_KILLS = 4
 """A seed whose two kills hit the compute node and a site."""

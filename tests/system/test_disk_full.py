@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
 from mple.exit_codes import ExitCode
-from mple.node.children import Children, command
 from mple.report import Summary, summarise
 from mple.simulate import RunFolder, simulate
+from mple.simulate.children import Children, command
 from mple.simulate.repeat import lay_out_again
 from mple.simulate.settings import COMPUTE, COORDINATOR
+from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
 FEWEST_BYTES = {COMPUTE: 1_000_000, COORDINATOR: 400_000}
 """Less than the compute node's cache and the coordinator's first layer take, more than what comes before them."""

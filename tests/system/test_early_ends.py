@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from small_consortium import small_settings, write_pictures
 
 from mple.exit_codes import ExitCode
 from mple.model import Stem
 from mple.plan import write_settings
+from tests.support.small_consortium import small_settings, write_pictures
 
 MPLE = "import sys; from mple.cli import main; sys.exit(main())"
 

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
-from compute_node.sample_cache import SampleCache
+from compute_node.feeding.sample_cache import SampleCache
 from mple.audit import FILE_NAME, read_entries, verify
 from mple.cli import main
 from mple.exit_codes import ExitCode
-from mple.node.children import Children, command
 from mple.plan import RunPlan
 from mple.simulate import RunFolder, lay_out
+from mple.simulate.children import Children, command
 from mple.simulate.settings import COMPUTE, COORDINATOR
 from mple.v1 import common_pb2
 from mple.wire import codec_named
+from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
 SITE = "north"
 NODES = (COORDINATOR, COMPUTE)

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
-from small_consortium import small_settings, start_node, wait_for_end, write_pictures
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from mple.exit_codes import ExitCode
-from mple.node.children import Children, command
 from mple.report import summarise
 from mple.simulate import RunFolder, lay_out
+from mple.simulate.children import Children, command
 from mple.simulate.settings import COMPUTE, COORDINATOR, EndpointSettings
+from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
 LABELS = ("method", "kind", "direction", "peer")
 ANY_PORT = "127.0.0.1:0"

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from small_consortium import small_settings, start_node, wait_for_end, write_pictures
-from test_predictions import predicted, start_staying
 
 from mple.audit import FILE_NAME, read_entries
 from mple.exit_codes import ExitCode
-from mple.node.children import Children, command
 from mple.plan import PrivacyMode, PrivacySettings, RunPlan
 from mple.report import summarise
 from mple.report.page import page
 from mple.simulate import lay_out
+from mple.simulate.children import Children, command
 from mple.simulate.settings import COMPUTE, COORDINATOR
+from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
+from tests.system.test_predictions import predicted, start_staying
 
 PRIVACY = PrivacySettings(mode=PrivacyMode.NOISE, budget_bits=400.0)
 

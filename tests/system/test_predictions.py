@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
 from mple.exit_codes import ExitCode
-from mple.node.children import Children, command
 from mple.simulate import RunFolder, lay_out
+from mple.simulate.children import Children, command
 from mple.simulate.settings import COMPUTE, COORDINATOR
+from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
 
 def test_a_compute_node_that_stays_answers_after_the_run_and_after_a_restart(tmp_path: Path) -> None:

@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
-from small_consortium import small_settings, write_pictures
 
-from mple.baselines import PlainSettings, train_plain
 from mple.data import open_source
 from mple.model import Vgg16Config, build_trunk, load_trunk, state_sha256
 from mple.pki import Vault
@@ -17,6 +15,8 @@ from mple.plan import Custody, RunPlan
 from mple.plan.orders import channel_order, label_order
 from mple.report import read_summary
 from mple.simulate import SimulationSettings, simulate
+from mple.simulate.plain_training import PlainSettings, train_plain
+from tests.support.small_consortium import small_settings, write_pictures
 
 COMPARED_STEPS = 30
 

@@ -1,0 +1,116 @@
+"""The party with the pictures as a process: `python -m comparison.two_party.client run CONFIG`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from comparison.two_party.link import Link
+from comparison.two_party.public_network import PublicNetwork
+from comparison.two_party.service import dial
+from comparison.two_party.session import ClientHalf, Method, greet, run_client
+from comparison.two_party.settings import LEDGER, OUTCOME, ClientSettings
+from comparison.two_party.spool import Spool
+from comparison.two_party.stopwatch import PartyOutcome, Stopwatch, peak_memory_bytes
+from mple.disk.locks import claim
+from mple.exit_codes import ExitCode
+from mple.meter import Ledger
+from mple.node.entry import run_node
+from mple.node.logs import log, open_log
+from mple.rpc import Role, TlsFiles, open_channel, own_party, verify_remote
+
+PROGRAM = "mple-two-party-client"
+_LOGGER = logging.getLogger(PROGRAM)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the client and return its exit code."""
+    return run_node(PROGRAM, "run", ClientSettings, infer, argv)
+
+
+def infer(settings: ClientSettings, stop: threading.Event) -> ExitCode:
+    """Have every picture inferred and leave books and outcome in the state folder.
+
+    Raises:
+        ValueError: Settings, files or what the server sent can't be used.
+        MpleError: The server refused or the link broke.
+    """
+    pictures_NCHW = read_pictures(settings)
+    tls = TlsFiles.in_directory(settings.tls)
+    me = own_party(tls, Role.SITE)
+    with ExitStack() as open_things:
+        open_things.enter_context(claim(settings.state, PROGRAM))
+        open_log(settings.state, me.label)
+        remote = verify_remote(settings.server, tls, Role.COMPUTE)
+        ledger = open_things.enter_context(Ledger(settings.state / LEDGER, me.label))
+        spool = open_things.enter_context(Spool(settings.state / "spool"))
+        channel = open_things.enter_context(open_channel(settings.server, tls, remote, ledger))
+        link = dial(channel, settings.idle_timeout_s)
+        open_things.callback(link.break_off)
+        threading.Thread(target=_end_on, args=(stop, link), daemon=True).start()
+        watch = Stopwatch()
+        network = greet(link, settings.method, len(pictures_NCHW))
+        if pictures_NCHW.shape[1:] != network.input_shape:
+            raise ValueError(f"pictures of {pictures_NCHW.shape[1:]}; the server's network takes {network.input_shape}")
+        half = _half(settings, link, network, spool)
+        logits = run_client(link, half, pictures_NCHW, watch)
+        outcome = PartyOutcome(
+            laps=tuple(watch.laps),
+            peak_memory_bytes=peak_memory_bytes(),
+            spool_bytes=spool.most_bytes,
+            logits_NK=tuple(tuple(map(int, row_K)) for row_K in logits),
+        )
+    outcome.write(settings.state / OUTCOME)
+    log(_LOGGER, logging.INFO, "done", f"{len(logits)} inferences by {settings.method}")
+    return ExitCode.DONE
+
+
+def read_pictures(settings: ClientSettings) -> NDArray[np.uint8]:
+    """The pictures to infer.
+
+    Raises:
+        ValueError: The file is missing or holds something else.
+    """
+    try:
+        pictures_NCHW = np.load(settings.pictures, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as fault:
+        raise ValueError(f"{settings.pictures} can't be read: {fault}") from None
+    if pictures_NCHW.ndim != 4 or pictures_NCHW.dtype != np.uint8 or not len(pictures_NCHW):
+        shape, kind = pictures_NCHW.shape, pictures_NCHW.dtype
+        raise ValueError(f"{settings.pictures} holds {kind} {shape}; needs uint8 (N, C, H, W) with N above 0")
+    return np.ascontiguousarray(pictures_NCHW)
+
+
+def _half(settings: ClientSettings, link: Link, network: PublicNetwork, spool: Spool) -> ClientHalf:
+    # Each method has its own libraries, of which the others' processes should not have the memory.
+    if settings.method is Method.GAZELLE:
+        from comparison.two_party.gazelle import GazelleClient
+
+        return GazelleClient(link, network, spool)
+    if settings.method is Method.MINIONN:
+        from comparison.two_party.minionn import MinionnClient
+
+        return MinionnClient(link, network)
+    if settings.method.morphed:
+        from comparison.two_party.morphed_upload import MorphedClient
+
+        order = np.array(settings.channel_order, np.int64)
+        return MorphedClient(link, network, settings.method.value, order, settings.state)
+    from comparison.two_party.plain_upload import PlainClient
+
+    return PlainClient(link, network)
+
+
+def _end_on(stop: threading.Event, link: Link) -> None:
+    stop.wait()
+    link.break_off()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""What a party's process took: seconds by phase, its own processor's among them, and the most memory it had."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from comparison.two_party.link import Phase
+from mple.disk.whole_files import write_whole
+
+_STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lap:
+    """One phase of one inference; set-up belongs to none and has number 0."""
+
+    phase: Phase
+    inference: int
+    """Counted from 1."""
+    wall_s: float
+    """From the phase's begin to where both parties have ended it."""
+    cpu_s: float
+    """Of all threads of this process."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartyOutcome:
+    """What a party's process leaves behind."""
+
+    laps: tuple[Lap, ...]
+    peak_memory_bytes: int
+    """The most that the process had in memory at any time, the interpreter and all libraries included."""
+    spool_bytes: int
+    """The largest size of its file of garbled tables; 0 where it had none."""
+    logits_NK: tuple[tuple[int, ...], ...]
+    """Of each picture; the client alone has them."""
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, whole or not at all."""
+        write_whole(path, (json.dumps(asdict(self)) + "\n").encode())
+
+    @classmethod
+    def read(cls, path: Path) -> PartyOutcome:
+        """Read what `write` wrote."""
+        raw = json.loads(path.read_bytes())
+        laps = tuple(Lap(**{**lap, "phase": Phase(lap["phase"])}) for lap in raw.pop("laps"))
+        logits = tuple(tuple(row) for row in raw.pop("logits_NK"))
+        return cls(**raw, laps=laps, logits_NK=logits)
+
+
+class Stopwatch:
+    """Takes the time of one process."""
+
+    def __init__(self) -> None:
+        self.laps: list[Lap] = []
+
+    @contextmanager
+    def lap(self, phase: Phase, inference: int) -> Iterator[None]:
+        """Time a phase of an inference."""
+        wall, cpu = time.monotonic(), time.process_time()
+        yield
+        lap = Lap(
+            phase=phase,
+            inference=inference,
+            wall_s=time.monotonic() - wall,
+            cpu_s=time.process_time() - cpu,
+        )
+        self.laps.append(lap)
+
+
+def peak_memory_bytes() -> int:
+    """The most that this process has had in memory, since it was started."""
+    if _STATUS.exists():  # what `getrusage` gives there begins with the size of the process that started this one
+        for line in _STATUS.read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

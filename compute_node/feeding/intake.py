@@ -1,0 +1,311 @@
+"""Where the sites' streams and the trainer meet: desks, cache and scores under one lock.
+
+Streams bring batches and scores in; the trainer waits here for the samples of a step and for the scores of an epoch.
+Waiting ends once nothing has come in for `idle_timeout_s`: progress counts, not the wall clock. What then becomes of
+the run is its absence policy: it fails, or it goes on without the sites that are silent until they come back.
+
+Legend: a *number* counts a split's samples over all sites in the plan's order; an *id* counts within one site.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compute_node.feeding.request_window import Asked, Done, FeedDesk, FeedFault, SiteScore, ToScore
+from compute_node.feeding.sample_cache import SampleCache
+from compute_node.layers.layer_bank import ErasedKeyError, LayerBank, UnknownKeyError
+from mple.node.idle_timer import LOOK_EVERY_S, Patience
+from mple.node.logs import log
+from mple.plan import AbsencePolicy, GlobalSampler, RunPlan
+from mple.rpc import ErrorCode, MpleError
+from mple.v1 import common_pb2, compute_pb2
+from mple.wire import BatchError, Codec, batch_from_message, samples_per_message
+
+_LOGGER = logging.getLogger("mple.compute")
+_SCORE_GROUP = 1000
+_MOST_IN_FLIGHT_BYTES = 32 * 1024 * 1024
+Numbers = NDArray[np.int64]
+
+
+class Intake:
+    """All that the sites of a run bring to the compute node."""
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        codec: Codec,
+        cache: SampleCache,
+        bank: LayerBank,
+        *,
+        in_flight_samples: int,
+        idle_timeout_s: float,
+        policy: AbsencePolicy = AbsencePolicy.WAIT,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._plan, self._codec, self._cache, self._bank = plan, codec, cache, bank
+        self._blocks, self._values = plan.geometry.blocks, plan.geometry.morphed_elements
+        self._idle_timeout_s, self._policy = idle_timeout_s, policy
+        self._patience = Patience(idle_timeout_s, clock)
+        self._absent: set[str] = set()
+        self._changed = cache.changed
+        self._failure: MpleError | None = None
+        self._closed = False
+        self._streams: dict[str, int] = {}
+        self._logits_TC: dict[int, NDArray[np.float32]] = {}
+        train = [site.train_images for site in plan.sites]
+        test = [site.test_images for site in plan.sites]
+        self._starts = {
+            common_pb2.SPLIT_TRAIN: np.concatenate([[0], np.cumsum(train)]).astype(np.int64),
+            common_pb2.SPLIT_TEST: np.concatenate([[0], np.cumsum(test)]).astype(np.int64),
+        }
+        self._places = {site.name: place for place, site in enumerate(plan.sites)}
+        sample_bytes = codec.sample_bytes(blocks=self._blocks, values=self._values)
+        per_request = min(samples_per_message(plan.wire.message_bytes, sample_bytes), max(1, in_flight_samples))
+        most = max(per_request, min(in_flight_samples, _MOST_IN_FLIGHT_BYTES // sample_bytes))
+        self._desks = {site.name: FeedDesk(per_request=per_request, most_in_flight=most) for site in plan.sites}
+
+    def want_missing(self, sampler: GlobalSampler, epoch: int) -> None:
+        """Ask the sites for what the cache lacks, in the order in which an epoch needs it, test samples last."""
+        order = sampler.epoch_order(epoch)
+        test = np.arange(self._starts[common_pb2.SPLIT_TEST][-1])
+        with self._changed:
+            self.want_again(common_pb2.SPLIT_TRAIN, order)
+            self.want_again(common_pb2.SPLIT_TEST, test)
+
+    def want_again(self, split: common_pb2.Split, numbers: Numbers) -> None:
+        """Ask the sites for those of these samples that the cache lacks; none may be asked for already.
+
+        Once the sites have been told that they are done, nothing is asked any more.
+        """
+        with self._changed:
+            if self._closed:
+                return
+            missing = numbers[~self._cache.held(split)[numbers]]
+            starts = self._starts[split]
+            places = np.searchsorted(starts, missing, side="right") - 1
+            for name, place in self._places.items():
+                self._desks[name].want(split, (missing[places == place] - starts[place]).tolist())
+            self._changed.notify_all()
+
+    @contextmanager
+    def stream(self, site: str) -> Iterator[None]:
+        """Hold a site's place while its stream lives.
+
+        Raises:
+            MpleError: The plan has no such site (UNKNOWN_SITE), or it already has a stream (DUPLICATE_STREAM).
+        """
+        with self._changed:
+            if site not in self._desks:
+                raise MpleError(ErrorCode.UNKNOWN_SITE, f"the plan has no site {site}")
+            if site in self._streams:
+                raise MpleError(ErrorCode.DUPLICATE_STREAM, f"site {site} already feeds")
+            self._streams[site] = 1
+            self._absent.discard(site)
+        try:
+            yield
+        finally:
+            with self._changed:
+                del self._streams[site]
+                self._desks[site].stream_broke()
+                self._changed.notify_all()
+
+    def next_message(self, site: str, wait_s: float) -> compute_pb2.FeedResponse | None:
+        """What to send to a site, or None when nothing came up within `wait_s` seconds."""
+        with self._changed:
+            self._raise_failure()
+            item = self._desks[site].next_message()
+            if item is None:
+                self._changed.wait(wait_s)
+                self._raise_failure()
+                item = self._desks[site].next_message()
+            return None if item is None else self._message(site, item)
+
+    def take_batch(self, site: str, message: common_pb2.MorphedBatch) -> None:
+        """Check a batch against its request and keep it.
+
+        Raises:
+            MpleError: With the code for what is wrong; nothing is kept then.
+        """
+        try:
+            with self._changed:
+                asked = self._desks[site].asked(message.request_id)
+            if message.split != asked.split:
+                raise BatchError(f"split {message.split} instead of {asked.split}")
+            key = self._bank.number(message.key_ref, site)
+            batch = batch_from_message(
+                message,
+                samples=len(asked.samples),
+                blocks=self._blocks,
+                values=self._values,
+                codec=self._codec,
+                classes=len(self._plan.classes),
+                labelled=asked.split == common_pb2.SPLIT_TRAIN,
+            )
+        except FeedFault as fault:
+            raise MpleError(ErrorCode.UNKNOWN_REQUEST, str(fault)) from None
+        except UnknownKeyError as fault:
+            raise MpleError(ErrorCode.UNKNOWN_KEY_REF, str(fault)) from None
+        except BatchError as fault:
+            code = ErrorCode.CHECKSUM_MISMATCH if fault.checksum else ErrorCode.BATCH_MALFORMED
+            raise MpleError(code, str(fault)) from None
+        numbers = np.asarray(asked.samples, np.int64) + self._starts[asked.split][self._places[site]]
+        try:
+            self._cache.append(asked.split, numbers, batch, key)
+        except ErasedKeyError as fault:
+            raise MpleError(ErrorCode.UNKNOWN_KEY_REF, str(fault)) from None
+        with self._changed:
+            self._desks[site].answered(message.request_id)
+            self._progressed()
+
+    def take_score(self, site: str, score: compute_pb2.Score) -> None:
+        """Take in a site's score.
+
+        Raises:
+            MpleError: UNKNOWN_REQUEST when it answers nothing or can't be.
+        """
+        with self._changed:
+            try:
+                self._desks[site].scored(
+                    score.request_id,
+                    epoch=score.epoch,
+                    samples=score.samples,
+                    correct=score.correct,
+                    loss_sum=score.loss_sum,
+                )
+            except FeedFault as fault:
+                raise MpleError(ErrorCode.UNKNOWN_REQUEST, str(fault)) from None
+            self._progressed()
+
+    def wait_for(self, split: common_pb2.Split, numbers: Numbers) -> Numbers:
+        """Those of the numbered samples that training has to do with: all of them, once the cache holds them.
+
+        Under the policy `proceed` those of absent sites that are not here are left out.
+
+        Raises:
+            MpleError: STALLED when nothing has come in for too long, or what `fail` was told.
+        """
+        starts = self._starts[split]
+        with self._changed:
+            self._patience.renew()
+            while not self._cache.holds(split, numbers):
+                here = self._cache.held(split)[numbers]
+                places = np.searchsorted(starts, numbers[~here], side="right") - 1
+                due = {name for name, place in self._places.items() if place in places} - self._absent
+                if not due:
+                    return numbers[here]
+                self._wait_for_progress("samples", due)
+            return numbers
+
+    def scores(
+        self, epoch: int, logits_TC: NDArray[np.float32], scored_T: NDArray[np.bool_] | None = None
+    ) -> dict[str, SiteScore]:
+        """Have the sites score an epoch's logits and return their sums.
+
+        Args:
+            epoch: Counted from 1.
+            logits_TC: One row for each test number.
+            scored_T: Which rows hold logits, all by default; a site is asked when all of its rows do.
+
+        Returns:
+            By site; under the policy `proceed` those of absent sites are left out.
+
+        Raises:
+            MpleError: As `wait_for`.
+        """
+        starts = self._starts[common_pb2.SPLIT_TEST]
+        with self._changed:
+            self._patience.renew()
+            self._logits_TC = {epoch: logits_TC}
+            asked = set()
+            for name, place in self._places.items():
+                rows = slice(starts[place], starts[place + 1])
+                ids = range(int(starts[place + 1] - starts[place]))
+                if scored_T is None or scored_T[rows].all():
+                    asked.add(name)
+                    size = max(1, min(_SCORE_GROUP, self._plan.wire.message_bytes // (4 * logits_TC.shape[1])))
+                    groups = [tuple(ids[low : low + size]) for low in range(0, len(ids), size)]
+                    self._desks[name].score(epoch, groups)
+            self._changed.notify_all()
+            while True:
+                scores = {name: self._desks[name].score_of(epoch) for name in asked}
+                whole = {name: score for name, score in scores.items() if score is not None}
+                due = asked - set(whole) - self._absent
+                if not due:
+                    return whole
+                self._wait_for_progress("scores", due)
+
+    def leave(self, site: str) -> None:
+        """A site has said that it can't go on; under the policy `proceed` nobody waits for it until it comes back."""
+        with self._changed:
+            if self._policy is AbsencePolicy.PROCEED and site not in self._streams:
+                self._absent.add(site)
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Tell every site that it is done."""
+        with self._changed:
+            self._closed = True
+            for desk in self._desks.values():
+                desk.close()
+            self._changed.notify_all()
+
+    def fail(self, failure: MpleError) -> None:
+        """End every wait and every stream with this error."""
+        with self._changed:
+            self._failure = failure
+            self._changed.notify_all()
+
+    def wake(self) -> None:
+        """Let every stream look at once whether it goes on."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def streams_open(self) -> int:
+        """Streams that are open now."""
+        with self._changed:
+            return len(self._streams)
+
+    def _message(self, site: str, item: Asked | ToScore | Done) -> compute_pb2.FeedResponse:
+        if isinstance(item, Asked):
+            request = compute_pb2.SampleRequest(request_id=item.request_id, split=item.split, sample_ids=item.samples)
+            return compute_pb2.FeedResponse(samples=request)
+        if isinstance(item, ToScore):
+            rows = np.asarray(item.samples) + self._starts[common_pb2.SPLIT_TEST][self._places[site]]
+            values = self._logits_TC[item.epoch][rows]
+            logits = compute_pb2.Logits(
+                request_id=item.request_id,
+                epoch=item.epoch,
+                sample_ids=item.samples,
+                classes=values.shape[1],
+                values=values.astype("<f4").tobytes(),
+            )
+            return compute_pb2.FeedResponse(logits=logits)
+        return compute_pb2.FeedResponse(done=compute_pb2.FeedDone())
+
+    def _progressed(self) -> None:
+        self._patience.renew()
+        self._changed.notify_all()
+
+    def _wait_for_progress(self, what: str, due: set[str]) -> None:
+        self._raise_failure()
+        left_s = self._patience.left_s()
+        if left_s > 0:
+            self._changed.wait(min(left_s, LOOK_EVERY_S))
+            return
+        silent = ", ".join(sorted(due))
+        text = f"no {what} came in for {self._idle_timeout_s:g} s; due from {silent}"
+        if self._policy is AbsencePolicy.WAIT:
+            raise MpleError(ErrorCode.STALLED, text)
+        log(_LOGGER, logging.WARNING, "absent", f"{text}; training goes on without until they come back", sites=silent)
+        self._absent |= due
+        self._patience.renew()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure

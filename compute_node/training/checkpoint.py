@@ -1,0 +1,115 @@
+"""Checkpoints of a training: all that its next step depends on, so that a restart goes on as if nothing had been.
+
+A file is `checkpoints/<steps>-<digest>.safetensors`. It gets its name only when it is whole and on the disk, and the
+name holds the first half of its SHA-256: a damaged file is found and the one before it is used. Two are kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from mple.disk.whole_files import write_whole
+from mple.node.logs import log
+
+_LOGGER = logging.getLogger("mple.compute")
+_KEPT = 2
+_DIGEST_DIGITS = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Position:
+    """How far a training had come."""
+
+    plan_sha256: str
+    epoch: int
+    """Counted from 0."""
+    step: int
+    """Steps of this epoch that are done."""
+    steps_done: int
+    """Steps of all epochs that the optimiser has taken."""
+    train_seconds: float
+    epoch_seconds: float
+    """The part of `train_seconds` in this epoch."""
+    spent_seconds: dict[str, float]
+    """What `TrainerTime.seconds` said."""
+    read_ahead_seconds: float
+    samples_trained: int
+    metrics_bytes: int
+    """Length of the metrics file."""
+    ledger_messages: int
+    """Messages in the node's ledger, for whoever compares books with a checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A position and the tensors that belong to it."""
+
+    position: Position
+    tensors: dict[str, Tensor]
+
+
+class CheckpointFolder:
+    """The checkpoints of one plan."""
+
+    def __init__(self, path: Path, plan_sha256: str) -> None:
+        """Use a folder, making it at first use; what an interrupted write has left is removed."""
+        self._path, self._plan_sha256 = path, plan_sha256
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for torn in path.glob("*.part"):
+            torn.unlink()
+
+    def write(self, checkpoint: Checkpoint) -> Path:
+        """Keep a checkpoint; it is on the disk when this returns, and the oldest beyond two are gone.
+
+        Raises:
+            OSError: The disk refused; the earlier checkpoints stay.
+        """
+        about = {"position": json.dumps(dataclasses.asdict(checkpoint.position))}
+        content = save({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}, about)
+        digest = hashlib.sha256(content).hexdigest()[:_DIGEST_DIGITS]
+        path = self._path / f"{checkpoint.position.steps_done:012d}-{digest}.safetensors"
+        write_whole(path, content)
+        for old in self._files()[_KEPT:]:
+            old.unlink()
+        return path
+
+    def newest(self) -> Checkpoint | None:
+        """The newest sound checkpoint of the plan, or None; damaged ones and those of other plans are removed."""
+        for path in self._files():
+            try:
+                checkpoint = _read(path)
+            except (ValueError, SafetensorError, OSError, TypeError, KeyError) as fault:
+                log(_LOGGER, logging.WARNING, "checkpoint_damaged", f"{path} can't be used: {fault}")
+                path.unlink()
+                continue
+            if checkpoint.position.plan_sha256 == self._plan_sha256:
+                return checkpoint
+            path.unlink()
+        return None
+
+    def clear(self) -> None:
+        """Remove all: the training is over."""
+        for path in self._files():
+            path.unlink()
+
+    def _files(self) -> list[Path]:
+        return sorted(self._path.glob("*.safetensors"), reverse=True)
+
+
+def _read(path: Path) -> Checkpoint:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:_DIGEST_DIGITS]
+    if not path.stem.endswith(f"-{digest}"):
+        raise ValueError("its bytes are not those that its name was made from")
+    with safe_open(path, framework="pt") as tensors:
+        position = Position(**json.loads(tensors.metadata()["position"]))
+        return Checkpoint(position, {name: tensors.get_tensor(name) for name in tensors.keys()})  # noqa: SIM118

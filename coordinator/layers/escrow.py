@@ -1,0 +1,150 @@
+"""Escrow custody: the coordinator opens the sites' sealed keys, draws the channel order and builds every layer.
+
+A key is in this process's memory while its layer is built, one at a time; on the disk keys stay sealed, and the
+envelopes are wiped once all layers are released or the run has ended otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from pathlib import Path
+
+from coordinator.layers.release import LayerDesk
+from coordinator.run import Run
+from mple.disk.storage_faults import note_storage_fault, storage_fault_of
+from mple.model import Stem
+from mple.morph import MorphKey, build_augmented_layer
+from mple.node.logs import log
+from mple.pki import SealError, open_sealed, seal
+from mple.plan import Custody, RunPlan
+from mple.plan.key_refs import key_ref
+from mple.plan.orders import channel_order, seal_info
+from mple.rpc import ErrorCode, MpleError
+from mple.v1 import coordinator_pb2
+from mple.wire import write_layer
+from mple.wire.layer_file import file_sha256
+
+_LOGGER = logging.getLogger("mple.coordinator")
+_LOOK_EVERY_S = 1.0
+
+
+class EscrowOffice:
+    """Builds the layers of a run in escrow custody, in a thread of its own, as soon as all keys are here."""
+
+    def __init__(self, run: Run, desk: LayerDesk, private_key: Path) -> None:
+        self._run, self._desk, self._private_key = run, desk, private_key
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._fault: Exception | None = None
+
+    def resume(self) -> None:
+        """Wait for the keys from now on; in `site` custody there is nothing to do."""
+        if self._run.settings.run.custody is Custody.ESCROW:
+            self._thread = threading.Thread(target=self._serve, name="escrow")
+            self._thread.start()
+
+    def raise_fault(self) -> None:
+        """Raise what ended the office's thread, if it could not even end the run: nobody would build the layers."""
+        if self._fault is not None:
+            raise self._fault
+
+    def stop(self) -> None:
+        """Build no further layer, and wait for the one in work: a process that ends while one of its threads is within
+        torch is aborted.
+        """
+        self._stopped.set()
+        self._run.log.wake()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _serve(self) -> None:
+        try:
+            while not self._stopped.is_set():
+                with self._run.file.changed:
+                    state = self._run.state()
+                    over = state.ended or state.all_released
+                    if not (over or state.layers_due):
+                        self._run.file.changed.wait(_LOOK_EVERY_S)
+                        continue
+                if over:
+                    self._run.envelopes.forget(self._run.me.label)
+                    return
+                self._build_or_fail()
+        except Exception as fault:
+            note_storage_fault(fault)
+            _LOGGER.critical("the escrow office can't go on", exc_info=True)
+            self._fault = fault
+
+    def _build_or_fail(self) -> None:
+        try:
+            self._build_layers()
+        except MpleError as fault:
+            self._run.fail(self._run.me.label, str(fault))
+        except Exception as fault:
+            if storage_fault_of(fault) is not None:
+                raise  # the run goes on when there is room
+            _LOGGER.error("building the layers failed", exc_info=True)
+            self._run.fail(self._run.me.label, f"building the layers failed: {type(fault).__name__}")
+
+    def _build_layers(self) -> None:
+        run = self._run
+        plan, stem = run.plan, run.stem
+        for site in plan.sites:
+            self._open_key(plan, site.name)  # one that can't be used shows before any layer is built
+        secret = self._consortium_secret()
+        for site in plan.sites:
+            self._seal_secret(plan, site.name, secret)
+        for site in plan.sites:
+            if self._stopped.is_set():
+                return
+            if site.name not in run.state().released:
+                self._build_layer(plan, stem, site.name, secret)
+
+    def _consortium_secret(self) -> bytes:
+        file = self._run.file
+        with file.transaction():
+            secret = file.fact("consortium_secret") or secrets.token_bytes(32)
+            file.keep_fact("consortium_secret", secret)
+        return secret
+
+    def _open_key(self, plan: RunPlan, site: str) -> MorphKey:
+        run, kind, label = self._run, coordinator_pb2.SEALED_KIND_MORPH_KEY, f"site/{site}"
+        envelope = next(left.envelope for left in run.envelopes.to(run.me.label) if left.sender == label)
+        try:
+            seed = open_sealed(self._private_key, envelope, seal_info(plan.run_id, label, run.me.label, kind))
+            key = MorphKey(seed)
+        except (SealError, ValueError) as fault:
+            raise MpleError(ErrorCode.ENVELOPE_REJECTED, f"the morph key of {label}: {fault}") from None
+        if key.fingerprint().hex() != plan.site(site).key_fingerprint:
+            raise MpleError(ErrorCode.UNKNOWN_KEY_REF, f"{label} sealed another key than the one it joined with")
+        return key
+
+    def _seal_secret(self, plan: RunPlan, site: str, secret: bytes) -> None:
+        run, kind, label = self._run, coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET, f"site/{site}"
+        info = seal_info(plan.run_id, run.me.label, label, kind)
+        run.envelopes.put(run.me.label, label, kind, seal(run.certificate_of(label), secret, info))
+
+    def _build_layer(self, plan: RunPlan, stem: Stem, site: str, secret: bytes) -> None:
+        began = time.monotonic()
+        layer = build_augmented_layer(
+            plan.morph.scheme(),
+            plan.image,
+            stem.kernels_FCpp,
+            self._open_key(plan, site),
+            channel_order(secret, plan.filters),
+            session=plan.session,
+            key_epoch=plan.site(site).key_epoch,
+        )
+        layers = self._run.layers
+        path = layers.building(site)
+        write_layer(layer, path, plan.layer_numbers)
+        header = coordinator_pb2.LayerHeader(
+            key_ref=key_ref(plan, site), total_bytes=path.stat().st_size, sha256=file_sha256(path)
+        )
+        layers.adopt(header, path)
+        seconds = time.monotonic() - began
+        log(_LOGGER, logging.INFO, "layer_built", f"built the layer of site {site} in {seconds:.2f} s", site=site)
+        self._desk.release(header, layers.path(header.sha256))

@@ -1,0 +1,1 @@
+"""What the coordinator must not forget: state, events, parties, sealed envelopes, layers."""

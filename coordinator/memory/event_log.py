@@ -1,0 +1,55 @@
+"""The run's events by sequence number, kept for whoever comes later or comes back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from coordinator.memory.state_file import StateFile, as_bytes, as_int
+from mple.v1 import coordinator_pb2
+
+_READ_AT_ONCE = 64
+_LOOK_EVERY_S = 0.5
+
+
+class EventLog:
+    """Appends events within the caller's transaction and lets watchers follow them."""
+
+    def __init__(self, file: StateFile) -> None:
+        self._file = file
+        self._closed = threading.Event()
+
+    def append(self, event: coordinator_pb2.WatchResponse) -> None:
+        """Give an event the next number and keep it; watchers see it once the transaction is through."""
+        with self._file.transaction() as connection:
+            event.sequence = self.last_sequence() + 1
+            event.time_unix_ms = time.time_ns() // 1_000_000
+            connection.execute("INSERT INTO events VALUES (?, ?)", (event.sequence, event.SerializeToString()))
+
+    def last_sequence(self) -> int:
+        """Number of the newest event, 0 before the first."""
+        return as_int(self._file.rows("SELECT COALESCE(MAX(sequence), 0) FROM events")[0][0])
+
+    def follow(self, after: int, alive: Callable[[], bool]) -> Iterator[coordinator_pb2.WatchResponse]:
+        """Events after a number in their order, then new ones, while `alive()` holds and the log is open."""
+        query = "SELECT event FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?"
+        while alive() and not self._closed.is_set():
+            with self._file.changed:
+                rows = self._file.rows(query, after, _READ_AT_ONCE)
+                if not rows:
+                    self._file.changed.wait(_LOOK_EVERY_S)
+            for row in rows:
+                event = coordinator_pb2.WatchResponse.FromString(as_bytes(row[0]))
+                after = event.sequence
+                yield event
+
+    def wake(self) -> None:
+        """Let all watchers look at once whether they are still alive."""
+        with self._file.changed:
+            self._file.changed.notify_all()
+
+    def close(self) -> None:
+        """End all followers."""
+        self._closed.set()
+        self.wake()

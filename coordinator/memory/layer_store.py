@@ -1,0 +1,329 @@
+"""Layer files: resumable uploads by content, downloads from any offset.
+
+A layer grows as `<sha256>.part` and gets its name only when all bytes are there and have the announced digest. Nothing
+is allocated by a declared size, and a site can have one unfinished file at most.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordinator.memory.state_file import StateFile, as_bytes
+from coordinator.plan_maker import layer_weight_bytes
+from mple.disk.whole_files import put_in_place
+from mple.plan import Custody, RunPlan
+from mple.plan.key_refs import key_ref
+from mple.rpc import ErrorCode, MpleError
+from mple.v1 import common_pb2, coordinator_pb2
+from mple.wire.layer_file import file_sha256
+
+CHUNK_BYTES = 512 * 1024
+MOST_HEADER_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLayer:
+    """A layer that has been announced."""
+
+    header: coordinator_pb2.LayerHeader
+    released: bool
+
+
+def check_begin(
+    plan: RunPlan,
+    site: str,
+    request: coordinator_pb2.BeginLayerRequest,
+    keys: Collection[common_pb2.KeyRef] | None = None,
+) -> None:
+    """Check what a site announces of its layer.
+
+    Args:
+        plan: The run's plan.
+        site: The site, by its certificate.
+        request: As received.
+        keys: The site's keys that may have a layer, by default the plan's alone.
+
+    Raises:
+        MpleError: PLAN_HASH_MISMATCH, UNKNOWN_KEY_REF, or LAYER_REJECTED for an impossible size or digest.
+    """
+    if request.plan_sha256 != plan.sha256():
+        raise MpleError(
+            ErrorCode.PLAN_HASH_MISMATCH,
+            f"site {site} follows {request.plan_sha256.hex()[:16] or 'none'}, the run {plan.sha256().hex()[:16]}",
+        )
+    if plan.custody is Custody.ESCROW:
+        raise MpleError(ErrorCode.LAYER_REJECTED, "in escrow custody the coordinator builds the layers")
+    header = request.header
+    if header.key_ref not in ((key_ref(plan, site),) if keys is None else keys):
+        raise MpleError(
+            ErrorCode.UNKNOWN_KEY_REF,
+            f"site {site} announces a layer of {header.key_ref.site[:80]!r}, epoch {header.key_ref.epoch}, key "
+            f"{header.key_ref.fingerprint.hex()[:16]}; its key in the plan is another, and it has rotated to none such",
+        )
+    weight = layer_weight_bytes(plan)
+    if not weight < header.total_bytes <= weight + MOST_HEADER_BYTES:
+        raise MpleError(
+            ErrorCode.LAYER_REJECTED,
+            f"layer file of {header.total_bytes} bytes; under the plan it has {weight} and a header",
+        )
+    if len(header.sha256) != 32:
+        raise MpleError(ErrorCode.LAYER_REJECTED, f"digest of {len(header.sha256)} bytes; SHA-256 has 32")
+
+
+class LayerStore:
+    """The layers of a run."""
+
+    def __init__(self, file: StateFile, folder: Path) -> None:
+        self._file, self._folder = file, folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._writer: dict[bytes, Upload] = {}
+
+    def of_key(self, site: str, epoch: int) -> StoredLayer | None:
+        """What a site has announced for one of its keys."""
+        rows = self._file.rows("SELECT header, released FROM key_layers WHERE site = ? AND epoch = ?", site, epoch)
+        return _stored(rows[0]) if rows else None
+
+    def with_digest(self, sha256: bytes) -> StoredLayer | None:
+        """The layer of a digest."""
+        rows = self._file.rows("SELECT header, released FROM key_layers WHERE sha256 = ?", sha256)
+        return _stored(rows[0]) if rows else None
+
+    def path(self, sha256: bytes) -> Path:
+        """Where a whole layer lies."""
+        return self._folder / f"{sha256.hex()}.safetensors"
+
+    def begin(self, header: coordinator_pb2.LayerHeader) -> int:
+        """Announce a checked layer and return how many of its bytes are here.
+
+        The site's earlier layers that were not released give way.
+
+        Raises:
+            MpleError: LAYER_REJECTED when the key's released layer is another, or these bytes were announced for
+                another key.
+        """
+        site, epoch = header.key_ref.site, header.key_ref.epoch
+        with self._lock, self._file.transaction() as connection:
+            before, same = self.of_key(site, epoch), self.with_digest(header.sha256)
+            if same is not None and same.header.key_ref != header.key_ref:
+                who = "this site" if same.header.key_ref.site == site else "another site"
+                text = f"{who} has announced a layer of the same bytes for another key"
+                raise MpleError(ErrorCode.LAYER_REJECTED, text)
+            if before is not None and before.released and before.header != header:
+                raise MpleError(
+                    ErrorCode.LAYER_REJECTED,
+                    f"layer {before.header.sha256.hex()[:16]} of site {site} is already released, and this is another",
+                )
+            if before is None or before.header != header:
+                for row in self._file.rows("SELECT sha256 FROM key_layers WHERE site = ? AND released = 0", site):
+                    self._remove(as_bytes(row[0]))
+                connection.execute("DELETE FROM key_layers WHERE site = ? AND released = 0", (site,))
+                connection.execute(
+                    "INSERT INTO key_layers VALUES (?, ?, ?, ?, 0)",
+                    (site, epoch, header.sha256, header.SerializeToString(deterministic=True)),
+                )
+            return self._present(header)
+
+    def open_upload(self, site: str, sha256: bytes) -> Upload:
+        """A writer for an announced layer; an older writer of the same layer can write no more.
+
+        Raises:
+            MpleError: UNKNOWN_KEY_REF when the layer is not this site's, LAYER_OFFSET when nobody announced it.
+        """
+        with self._lock:
+            stored = self.with_digest(sha256)
+            if stored is None:
+                raise MpleError(ErrorCode.LAYER_OFFSET, "this layer has not been announced; begin it first")
+            if stored.header.key_ref.site != site:
+                raise MpleError(ErrorCode.UNKNOWN_KEY_REF, f"the layer is not one of site {site}")
+            upload = Upload(self, stored.header)
+            self._writer[sha256] = upload
+            return upload
+
+    def append(self, upload: Upload, offset: int, data: bytes) -> int:
+        """Write one chunk and return how many bytes are here; see `Upload.take`."""
+        header = upload.header
+        with self._lock:
+            self._require_newest(upload)
+            present = self._present(header)
+            if offset != present:
+                raise MpleError(ErrorCode.LAYER_OFFSET, f"chunk at byte {offset}, expected {present}")
+            if present + len(data) > header.total_bytes:
+                raise MpleError(
+                    ErrorCode.LAYER_REJECTED, f"bytes beyond the announced {header.total_bytes} of the layer file"
+                )
+            if data:
+                with self._part(header.sha256).open("ab") as file:
+                    file.write(data)
+            return present + len(data)
+
+    def complete(self, upload: Upload) -> Path:
+        """Check the digest of a whole layer and give the file its name; other uploads go on meanwhile.
+
+        Raises:
+            MpleError: LAYER_DIGEST_MISMATCH; the bytes are gone then. LAYER_OFFSET when the layer gave way meanwhile.
+        """
+        header = upload.header
+        path, part = self.path(header.sha256), self._part(header.sha256)
+        if path.exists():
+            return path
+        # A whole file grows no more; only if it is removed can it differ from what is hashed, and then `upload` is
+        # no longer the newest.
+        try:
+            found = file_sha256(part)
+        except FileNotFoundError:
+            found = b""
+        with self._lock:
+            self._require_newest(upload)
+            if found != header.sha256:
+                part.unlink(missing_ok=True)
+                raise MpleError(
+                    ErrorCode.LAYER_DIGEST_MISMATCH,
+                    f"the bytes have {found.hex()[:16]}, announced was {header.sha256.hex()[:16]}",
+                )
+            put_in_place(part, path)
+            return path
+
+    def adopt(self, header: coordinator_pb2.LayerHeader, path: Path) -> None:
+        """Take in a layer file that the coordinator has built, in the layers' folder under any name."""
+        self.begin(header)
+        with self._lock:
+            put_in_place(path, self.path(header.sha256))
+
+    def building(self, site: str) -> Path:
+        """Where the coordinator may build a site's layer before `adopt`."""
+        return self._folder / f"{site}.building"
+
+    def reject(self, sha256: bytes) -> None:
+        """Delete a layer that did not pass review; its site may announce another."""
+        with self._lock, self._file.transaction() as connection:
+            connection.execute("DELETE FROM key_layers WHERE sha256 = ? AND released = 0", (sha256,))
+            self._remove(sha256)
+
+    def erase(self, site: str, epoch: int) -> int:
+        """Delete the layer of a revoked key and return the size of its file, 0 when there was none."""
+        with self._lock, self._file.transaction() as connection:
+            stored = self.of_key(site, epoch)
+            if stored is None:
+                return 0
+            path = self.path(stored.header.sha256)
+            size = path.stat().st_size if path.exists() else 0
+            connection.execute("DELETE FROM key_layers WHERE site = ? AND epoch = ?", (site, epoch))
+            self._remove(stored.header.sha256)
+            return size
+
+    def mark_released(self, sha256: bytes) -> None:
+        """Let the compute node have the layer.
+
+        Raises:
+            MpleError: LAYER_OFFSET when the layer gave way to another of its site.
+        """
+        with self._file.transaction() as connection:
+            cursor = connection.execute(
+                "UPDATE key_layers SET released = (SELECT MAX(released) + 1 FROM key_layers) "
+                "WHERE sha256 = ? AND released = 0",
+                (sha256,),
+            )
+            if cursor.rowcount != 1:
+                raise gave_way()
+
+    def first_released(self) -> StoredLayer | None:
+        """Of the layers that are here, the one that was released before all others; `released` counts up from 1."""
+        rows = self._file.rows("SELECT header, released FROM key_layers WHERE released > 0 ORDER BY released LIMIT 1")
+        return _stored(rows[0]) if rows else None
+
+    def chunks(self, sha256: bytes, offset: int) -> Iterator[coordinator_pb2.DownloadLayerResponse]:
+        """A released layer's bytes from an offset, the last message marked.
+
+        Raises:
+            MpleError: UNKNOWN_KEY_REF for a layer that is not released, LAYER_OFFSET beyond its end.
+        """
+        stored = self.with_digest(sha256)
+        if stored is None or not stored.released:
+            text = f"no released layer has the digest {sha256.hex()[:16]}; its key may be revoked"
+            raise MpleError(ErrorCode.UNKNOWN_KEY_REF, text)
+        total = stored.header.total_bytes
+        if offset > total:
+            raise MpleError(ErrorCode.LAYER_OFFSET, f"offset {offset} of a layer file of {total} bytes")
+        with self.path(sha256).open("rb") as file:
+            file.seek(offset)
+            while True:
+                data = file.read(CHUNK_BYTES)
+                final = offset + len(data) == total
+                yield coordinator_pb2.DownloadLayerResponse(offset=offset, data=data, final=final)
+                offset += len(data)
+                if final:
+                    return
+                if not data:
+                    raise MpleError(ErrorCode.STREAM_TRUNCATED, f"the layer file ends at byte {offset} of {total}")
+
+    def _require_newest(self, upload: Upload) -> None:
+        if self._writer.get(upload.header.sha256) is not upload:
+            raise MpleError(ErrorCode.LAYER_OFFSET, "another upload of this site's layer has begun")
+
+    def _present(self, header: coordinator_pb2.LayerHeader) -> int:
+        if self.path(header.sha256).exists():
+            return int(header.total_bytes)
+        part = self._part(header.sha256)
+        return part.stat().st_size if part.exists() else 0
+
+    def _part(self, sha256: bytes) -> Path:
+        return self._folder / f"{sha256.hex()}.part"
+
+    def _remove(self, sha256: bytes) -> None:
+        self._writer.pop(sha256, None)
+        self._part(sha256).unlink(missing_ok=True)
+        self.path(sha256).unlink(missing_ok=True)
+
+
+class Upload:
+    """One stream of a layer's bytes: chunks in order, then the mark of the last, then nothing."""
+
+    def __init__(self, store: LayerStore, header: coordinator_pb2.LayerHeader) -> None:
+        self.header = header
+        self._store = store
+        self._final = False
+
+    def take(self, message: coordinator_pb2.UploadLayerRequest) -> None:
+        """Keep one message's bytes.
+
+        Raises:
+            MpleError: BATCH_MALFORMED for a chunk that is empty, too long or behind the last, LAYER_OFFSET for one that
+                does not go on where the file ends, LAYER_REJECTED beyond the announced size, STREAM_TRUNCATED when the
+                last comes early.
+        """
+        if self._final:
+            raise MpleError(ErrorCode.BATCH_MALFORMED, "a message follows the one that was marked as the last")
+        if len(message.data) > CHUNK_BYTES:
+            raise MpleError(ErrorCode.BATCH_MALFORMED, f"chunk of {len(message.data)} bytes; allowed are {CHUNK_BYTES}")
+        if not message.data and not message.final:
+            raise MpleError(ErrorCode.BATCH_MALFORMED, "an empty chunk that is not the last")
+        present = self._store.append(self, message.offset, message.data)
+        if message.final and present != self.header.total_bytes:
+            raise MpleError(
+                ErrorCode.STREAM_TRUNCATED, f"marked as the last at byte {present} of {self.header.total_bytes}"
+            )
+        self._final = message.final
+
+    def finish(self) -> Path:
+        """The whole file, its digest checked.
+
+        Raises:
+            MpleError: STREAM_TRUNCATED when the last message never came (what came is kept), or as
+                `LayerStore.complete`.
+        """
+        if not self._final:
+            raise MpleError(ErrorCode.STREAM_TRUNCATED, "the stream ended before its last chunk; begin again to go on")
+        return self._store.complete(self)
+
+
+def gave_way() -> MpleError:
+    """What an upload is told whose layer its site has replaced by announcing another."""
+    return MpleError(ErrorCode.LAYER_OFFSET, "the site has announced another layer meanwhile; begin again")
+
+
+def _stored(row: tuple[object, ...]) -> StoredLayer:
+    return StoredLayer(coordinator_pb2.LayerHeader.FromString(as_bytes(row[0])), bool(row[1]))

@@ -1,0 +1,191 @@
+"""Who has joined, with what profile, under which certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from coordinator.memory.state_file import StateFile, as_bytes
+from mple.plan import ModelSettings, RunSettings
+from mple.plan.run_plan import PROTOCOL_VERSION
+from mple.rpc import ErrorCode, MpleError, Party, Role
+from mple.v1 import coordinator_pb2
+
+_MOST_SIDE = 4096
+_MOST_CHANNELS = 64
+_MOST_CLASSES = 65_535
+_MOST_CLASS_NAME = 200
+_MOST_IMAGES = 5_000_000
+"""Of one split: the compute node's index takes some 30 bytes for each, whether the image ever comes or not."""
+_MOST_LOGITS = 250_000_000
+"""Test images x classes, 1 GB of scores at the compute node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A party that has joined."""
+
+    label: str
+    profile: bytes
+    """SiteProfile or ComputeProfile, serialized deterministically."""
+    certificate_der: bytes
+
+
+def check_version(version: int) -> None:
+    """Refuse a party that does not speak this program's protocol.
+
+    Raises:
+        MpleError: PROTOCOL_VERSION.
+    """
+    if version < PROTOCOL_VERSION:
+        raise MpleError(
+            ErrorCode.PROTOCOL_VERSION, f"the party speaks {version}, the coordinator {PROTOCOL_VERSION}; upgrade it"
+        )
+
+
+def check_expected(party: Party, run: RunSettings) -> None:
+    """Refuse a party that the configuration does not name.
+
+    Raises:
+        MpleError: UNKNOWN_SITE.
+    """
+    if party.role is Role.SITE and party.name not in run.sites:
+        raise MpleError(ErrorCode.UNKNOWN_SITE, f"{party.label}; the run has the sites {', '.join(run.sites)}")
+    if party.role is Role.COMPUTE and party.name != run.compute:
+        raise MpleError(ErrorCode.UNKNOWN_SITE, f"{party.label}; the run has compute/{run.compute}")
+
+
+def check_site_profile(
+    profile: coordinator_pb2.SiteProfile, party: Party, first: tuple[str, coordinator_pb2.SiteProfile] | None
+) -> None:
+    """Check a site's profile by itself and against the first site's.
+
+    Args:
+        profile: What the site announces.
+        party: The site, by its certificate.
+        first: Name and profile of another site that has joined before, if any.
+
+    Raises:
+        MpleError: UNKNOWN_KEY_REF, EMPTY_SITE, SCHEMA_MISMATCH, or BATCH_MALFORMED for values out of range.
+    """
+    reference = profile.key_ref
+    if reference.site != party.name:
+        raise MpleError(ErrorCode.UNKNOWN_KEY_REF, f"{party.label} names a key of site {reference.site[:80]!r}")
+    if reference.epoch < 1 or len(reference.fingerprint) != 32:
+        raise MpleError(
+            ErrorCode.UNKNOWN_KEY_REF,
+            f"key epoch {reference.epoch}, fingerprint of {len(reference.fingerprint)} bytes; needs 1 or more, and 32",
+        )
+    sides = (profile.height, profile.width)
+    if not 1 <= profile.channels <= _MOST_CHANNELS or min(sides) < 1 or max(sides) > _MOST_SIDE:
+        raise MpleError(
+            ErrorCode.BATCH_MALFORMED,
+            f"images of {_shape(profile)} (channels x height x width); allowed are 1 to {_MOST_CHANNELS} channels and "
+            f"sides of 1 to {_MOST_SIDE}",
+        )
+    names = list(profile.classes)
+    if not 2 <= len(names) <= _MOST_CLASSES or len(set(names)) != len(names):
+        raise MpleError(ErrorCode.BATCH_MALFORMED, f"{len(names)} class names; needs two or more, each once")
+    if any(not 1 <= len(name) <= _MOST_CLASS_NAME for name in names):
+        raise MpleError(ErrorCode.BATCH_MALFORMED, f"class names must have 1 to {_MOST_CLASS_NAME} characters")
+    if profile.train_images < 1:
+        raise MpleError(ErrorCode.EMPTY_SITE, f"{party.label} brings {profile.train_images} training images")
+    images = (profile.train_images, profile.test_images)
+    if max(images) > _MOST_IMAGES or profile.test_images * len(names) > _MOST_LOGITS:
+        raise MpleError(
+            ErrorCode.BATCH_MALFORMED,
+            f"{images[0]} training and {images[1]} test images of {len(names)} classes; allowed are {_MOST_IMAGES} of "
+            f"a split, and {_MOST_LOGITS} scores of test images",
+        )
+    if first is not None:
+        _compare(party.name, profile, *first)
+
+
+def check_stem_digest(profile: coordinator_pb2.ComputeProfile, model: ModelSettings, offered: bytes | None) -> None:
+    """Check that the compute node's stem is the one that it has offered, or none where the stem is seeded.
+
+    Raises:
+        MpleError: STEM_REJECTED.
+    """
+    if model.stem == "seed":
+        if profile.stem_digest:
+            raise MpleError(
+                ErrorCode.STEM_REJECTED, 'the run\'s stem is seeded; set model.stem = "offered" or offer none'
+            )
+    elif offered is None or profile.stem_digest != offered:
+        raise MpleError(
+            ErrorCode.STEM_REJECTED,
+            f"the run wants an offered stem; the compute node joins with {profile.stem_digest.hex()[:16] or 'none'}, "
+            f"offered was {offered.hex()[:16] if offered else 'none'}",
+        )
+
+
+class Registry:
+    """The parties that have joined, kept in the state file."""
+
+    def __init__(self, file: StateFile) -> None:
+        self._file = file
+
+    def member(self, label: str) -> Member | None:
+        """A party that has joined."""
+        rows = self._file.rows("SELECT profile, certificate FROM parties WHERE label = ?", label)
+        return Member(label, as_bytes(rows[0][0]), as_bytes(rows[0][1])) if rows else None
+
+    def site_profiles(self, names: Sequence[str]) -> dict[str, coordinator_pb2.SiteProfile]:
+        """Profiles of those of the named sites that have joined, in the order of the names."""
+        found = {}
+        for name in names:
+            member = self.member(f"site/{name}")
+            if member is not None:
+                found[name] = coordinator_pb2.SiteProfile.FromString(member.profile)
+        return found
+
+    def admit(
+        self,
+        party: Party,
+        profile: coordinator_pb2.SiteProfile | coordinator_pb2.ComputeProfile,
+        certificate_der: bytes,
+    ) -> bool:
+        """Store a checked profile; False when the party had joined with the same, whose certificate is then renewed.
+
+        Raises:
+            MpleError: ALREADY_JOINED when it had joined with another.
+        """
+        content = profile.SerializeToString(deterministic=True)
+        with self._file.transaction() as connection:
+            before = self.member(party.label)
+            if before is None:
+                connection.execute("INSERT INTO parties VALUES (?, ?, ?)", (party.label, content, certificate_der))
+                return True
+            if before.profile != content:
+                raise MpleError(
+                    ErrorCode.ALREADY_JOINED, f"{party.label}; start it as it was, or begin a new run for a new profile"
+                )
+            connection.execute("UPDATE parties SET certificate = ? WHERE label = ?", (certificate_der, party.label))
+            return False
+
+    def certificates(self) -> list[bytes]:
+        """DER certificates of all that have joined, by label."""
+        return [as_bytes(row[0]) for row in self._file.rows("SELECT certificate FROM parties ORDER BY label")]
+
+
+def _compare(
+    name: str, profile: coordinator_pb2.SiteProfile, other: str, reference: coordinator_pb2.SiteProfile
+) -> None:
+    if _shape(profile) != _shape(reference):
+        raise MpleError(
+            ErrorCode.SCHEMA_MISMATCH,
+            f"site {name} has images of {_shape(profile)} (channels x height x width), site {other} has "
+            f"{_shape(reference)}",
+        )
+    mine, theirs = list(profile.classes), list(reference.classes)
+    if mine != theirs:
+        at = next((i for i, pair in enumerate(zip(mine, theirs, strict=False)) if pair[0] != pair[1]), None)
+        what = f"{len(mine)} classes against {len(theirs)}"
+        if at is not None:
+            what = f"class {at}: {mine[at]!r} against {theirs[at]!r}"
+        raise MpleError(ErrorCode.SCHEMA_MISMATCH, f"site {name} against site {other}: {what}")
+
+
+def _shape(profile: coordinator_pb2.SiteProfile) -> str:
+    return f"{profile.channels} x {profile.height} x {profile.width}"

@@ -1,0 +1,43 @@
+"""Runs attacks on a run and scores them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Finding
+from mple.attacks.lab.run_views import RunViews
+from mple.attacks.lab.scoring import Score, score
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What came of one attack."""
+
+    attack: Attack[Any]
+    seconds: float
+    """Of the attack itself, reading layers included, scoring not."""
+    score: Score | None
+    """None where the attack does not apply."""
+    why_not: str = ""
+
+
+def attack_run(attacks: Sequence[Attack[Any]], views: RunViews, settings: AttackSettings) -> Iterator[Outcome]:
+    """Run one attack after the other; each outcome comes as soon as it is there.
+
+    Raises:
+        RunViewError: The folder lacks what an adversary would hold.
+    """
+    for attack in attacks:
+        view = views.of(attack.adversary)
+        began_s = time.monotonic()
+        try:
+            finding: Finding = attack.run(view, settings)
+        except DoesNotApplyError as fault:
+            yield Outcome(attack=attack, seconds=time.monotonic() - began_s, score=None, why_not=str(fault))
+            continue
+        seconds = time.monotonic() - began_s
+        del view
+        yield Outcome(attack=attack, seconds=seconds, score=score(attack, finding, views.truth))

@@ -1,0 +1,334 @@
+"""From a finished run's folder to what each adversary holds, and apart from it to the truth.
+
+Morphed pictures are those of the compute node's cache, codes as they crossed the link; layers are the files that it
+computes with. Both are read as anyone reads them who has taken the folder. The truth comes from the sites' own folders.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mple.attacks.lab import adversary
+from mple.attacks.lab.adversary import KnownPairs, MorphedPictures, SeenMessage, without_stem
+from mple.attacks.lab.attack import AttackSettings
+from mple.attacks.lab.cached_codes import CachedTraining, read_cache
+from mple.attacks.lab.ground_truth import SiteTruth, Truth
+from mple.data import Dataset, DataSource, LabelledImages, Partition, SourceKind, open_source
+from mple.model import Stem
+from mple.morph import AugmentedLayer
+from mple.pki import Vault
+from mple.plan import ComputeSettings, PlanError, ProviderSettings, RunPlan, read_settings
+from mple.plan.orders import channel_order, label_order
+from mple.privacy.protection import pairs_that_open
+from mple.wire import codec_named, read_layer
+
+_COMPUTE = "compute"
+_MOST_PUBLIC = 10_000
+
+
+class RunViewError(ValueError):
+    """The folder is no finished run's, or lacks what an attack needs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublicPictures:
+    """Pictures of the same kind that are in no site's training set."""
+
+    pixels_PCHW: NDArray[np.uint8]
+    labels_P: NDArray[np.int64]
+    source: str
+    """In words."""
+
+
+class RunViews:
+    """One run's views under given settings. Files are read when they are first needed."""
+
+    def __init__(self, folder: Path, settings: AttackSettings, *, public: Path | None = None) -> None:
+        """Look at a folder.
+
+        Args:
+            folder: Of a run that `mple simulate` has finished.
+            settings: The site under attack and how many pictures.
+            public: A .npz file with other public pictures, as `[data]` of kind `npz`.
+
+        Raises:
+            RunViewError: It holds no plan, or the plan has no such site.
+        """
+        self._folder, self._settings, self._public_file = folder, settings, public
+        self.plan = read_plan(folder)
+        if settings.site not in {site.name for site in self.plan.sites}:
+            names = ", ".join(site.name for site in self.plan.sites)
+            raise RunViewError(f"site = {settings.site!r}; the run has {names}")
+
+    def of(self, kind: type[Any]) -> Any:
+        """The view of an adversary.
+
+        Raises:
+            RunViewError: The folder lacks what it needs.
+        """
+        made: dict[type[Any], Callable[[], object]] = {
+            adversary.Outsider: self._outsider,
+            adversary.OutsiderWithPairs: self._outsider_with_pairs,
+            adversary.ComputeNode: lambda: adversary.ComputeNode(plan=without_stem(self.plan), **self._at_compute()),
+            adversary.ComputeNodeWithStem: lambda: adversary.ComputeNodeWithStem(
+                plan=self.plan, stem=self._stem, **self._at_compute()
+            ),
+            adversary.ColludingCompute: self._colluding,
+            adversary.WireObserver: self._wire_observer,
+        }
+        return made[kind]()
+
+    @cached_property
+    def truth(self) -> Truth:
+        """All secrets, for scoring.
+
+        Raises:
+            RunViewError: A vault is encrypted or gone, or the sites' pictures can't be read.
+        """
+        plan = self.plan
+        sites = {
+            site.name: SiteTruth(
+                train=self._datasets[site.name].train,
+                key=self._vault(site.name).morph_key(self._travelled[site.name].epoch),
+                key_epoch=self._travelled[site.name].epoch,
+            )
+            for site in plan.sites
+        }
+        secret = self._vault(plan.sites[0].name).consortium_secret(plan.run_id)
+        return Truth(
+            plan=plan,
+            sites=sites,
+            stem=self._stem,
+            channel_order_F=channel_order(secret, plan.filters),
+            label_order=label_order(secret, len(plan.classes)),
+        )
+
+    @cached_property
+    def public(self) -> PublicPictures:
+        """Test pictures of the common set that no site holds; where sites hold all of them, those that they test on.
+
+        No picture is among them that is equal to a training picture of any site.
+        """
+        if self._public_file is not None:
+            other = open_source(replace(self._sources[self._settings.site], **_npz(self._public_file)))
+            images, source = other.train, f"pictures of {self._public_file.name}"
+        else:
+            images, source = self._other_test_pictures()
+        pixels = images.pixels_NCHW
+        trained = {digest for one in self._datasets.values() for digest in _digests(one.train.pixels_NCHW)}
+        foreign = np.array([digest not in trained for digest in _digests(pixels)], np.bool_)
+        if pixels.shape[1:] != (self.plan.channels, self.plan.height, self.plan.width):
+            raise RunViewError(f"public pictures of shape {pixels.shape[1:]}; the run's are {self.plan.image}")
+        return PublicPictures(
+            pixels_PCHW=pixels[foreign][:_MOST_PUBLIC], labels_P=images.labels[foreign][:_MOST_PUBLIC], source=source
+        )
+
+    def _other_test_pictures(self) -> tuple[LabelledImages, str]:
+        source = replace(self._sources[self._settings.site], partition=Partition(), most_train=1, most_test=None)
+        everything = open_source(source).test
+        held = {digest for one in self._datasets.values() for digest in _digests(one.test.pixels_NCHW)}
+        free = np.array([digest not in held for digest in _digests(everything.pixels_NCHW)], np.bool_)
+        if free.sum() >= min(500, len(everything) // 2):
+            unheld = everything.take(np.flatnonzero(free).astype(np.int64))
+            return unheld, f"{len(unheld):,} test pictures of the set that no site holds"
+        return everything, f"the {len(everything):,} test pictures of the set, which sites hold but do not train on"
+
+    def morphed_of(self, site: str, numbers_N: NDArray[np.int64]) -> Tensor:
+        """Morphed blocks t_NKQ of some samples of a site, for a gallery."""
+        whole = self._morphed(site)
+        return whole.t_NKQ[np.searchsorted(whole.numbers_N, numbers_N)]
+
+    def _outsider(self) -> adversary.Outsider:
+        return adversary.Outsider(
+            plan=without_stem(self.plan),
+            morphed=self._morphed(self._settings.site),
+            public_PCHW=self.public.pixels_PCHW,
+            public_labels_P=self.public.labels_P,
+        )
+
+    def _outsider_with_pairs(self) -> adversary.OutsiderWithPairs:
+        """Of the site's pictures the first are known: a third more than theory asks for, where there are so many."""
+        whole = self._morphed(self._settings.site)
+        wanted = pairs_that_open(self.plan) * 4 // 3 + 4
+        known = max(0, min(wanted, len(whole) - min(self._settings.pictures, len(whole) // 4)))
+        train = self._datasets[whole.site].train
+        return adversary.OutsiderWithPairs(
+            plan=without_stem(self.plan),
+            morphed=_part(whole, slice(known, None)),
+            public_PCHW=self.public.pixels_PCHW,
+            pairs=KnownPairs(pixels_NCHW=train.pixels_NCHW[whole.numbers_N[:known]], t_NKQ=whole.t_NKQ[:known]),
+        )
+
+    def _at_compute(self) -> dict[str, Any]:
+        names = [site.name for site in self.plan.sites if len(self._travelled[site.name].numbers_N)]
+        return {
+            "sites": {name: self._morphed(name) for name in names},
+            "layers": LayerFiles(self._folder, self.plan, {name: self._travelled[name].epoch for name in names}),
+            "public_PCHW": self.public.pixels_PCHW,
+        }
+
+    def _colluding(self) -> adversary.ColludingCompute:
+        """The plan's first site that is not under attack tells everything."""
+        held = self._at_compute()
+        names = [name for name in held["sites"] if name != self._settings.site]
+        colluder = names[0] if names else self._settings.site
+        return adversary.ColludingCompute(
+            plan=without_stem(self.plan),
+            colluder=colluder,
+            key=self.truth.sites[colluder].key,
+            key_epoch=self.truth.sites[colluder].key_epoch,
+            channel_order_F=self.truth.channel_order_F,
+            **held,
+        )
+
+    def _wire_observer(self) -> adversary.WireObserver:
+        return adversary.WireObserver(
+            plan=without_stem(self.plan),
+            messages=tuple(_seen_messages(self._folder / "ledger.sqlite")),
+            public_PCHW=self.public.pixels_PCHW,
+        )
+
+    def _morphed(self, site: str) -> MorphedPictures:
+        travelled = self._travelled[site]
+        return MorphedPictures(
+            site=site,
+            numbers_N=travelled.numbers_N,
+            t_NKQ=codec_named(self.plan.wire.codec).decode(travelled.coded, self.plan.geometry.blocks),
+            labels_N=travelled.labels_N,
+        )
+
+    @cached_property
+    def _travelled(self) -> Mapping[str, CachedTraining]:
+        path = self._folder / "nodes" / _COMPUTE / "state" / f"cache-{self.plan.run_id}.bin"
+        if not path.is_file():
+            raise RunViewError(f"{path} is not there: attacks need the run's folder as the simulation left it")
+        return read_cache(path, self.plan, _layer_list(self._folder))
+
+    @cached_property
+    def _sources(self) -> dict[str, DataSource]:
+        return {
+            site.name: read_settings(ProviderSettings, self._folder / "nodes" / site.name / "node.toml").data
+            for site in self.plan.sites
+        }
+
+    @cached_property
+    def _datasets(self) -> dict[str, Dataset]:
+        read = {name: open_source(source) for name, source in self._sources.items()}
+        for site in self.plan.sites:
+            if len(read[site.name].train) != site.train_images:
+                raise RunViewError(
+                    f"the data of {site.name} have {len(read[site.name].train)} training pictures, the plan "
+                    f"{site.train_images}: they are not those of the run any more"
+                )
+        return read
+
+    @cached_property
+    def _stem(self) -> Stem:
+        plan = self.plan
+        if plan.model.stem == "seed":
+            return Stem.from_seed(
+                plan.model.stem_seed, filters=plan.filters, channels=plan.channels, kernel=plan.model.kernel
+            )
+        settings = self._folder / "nodes" / _COMPUTE / "node.toml"
+        file = read_settings(ComputeSettings, settings).stem_file
+        if file is None:
+            raise RunViewError(f"{settings} names no stem_file, though the plan's stem is offered")
+        return Stem.from_safetensors(file)
+
+    def _vault(self, site: str) -> Vault:
+        settings = read_settings(ProviderSettings, self._folder / "nodes" / site / "node.toml")
+        return Vault.of(settings)
+
+
+class LayerFiles(Mapping[str, AugmentedLayer]):
+    """The compute node's layers by site, each read when it is asked for and not kept: one may be as large as 805 MB."""
+
+    def __init__(self, folder: Path, plan: RunPlan, epochs: Mapping[str, int]) -> None:
+        self._layers, self._plan, self._epochs = folder / "nodes" / _COMPUTE / "state" / "layers", plan, epochs
+        self._list = _layer_list(folder)
+
+    def __getitem__(self, site: str) -> AugmentedLayer:
+        plan, epoch = self._plan, self._epochs[site]
+        digest = self._list["layers"][site]
+        for rotated in self._list["rotated"]:
+            if (rotated["site"], rotated["epoch"]) == (site, epoch):
+                digest = rotated["sha256"]
+        return read_layer(
+            self._layers / f"{digest}.safetensors",
+            scheme=plan.morph.scheme(),
+            image=plan.image,
+            filters=plan.filters,
+            kernel=plan.model.kernel,
+            numbers=plan.layer_numbers,
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._epochs)
+
+    def __len__(self) -> int:
+        return len(self._epochs)
+
+
+def read_plan(folder: Path) -> RunPlan:
+    """The plan of a run folder.
+
+    Raises:
+        RunViewError: There is none.
+    """
+    try:
+        return RunPlan.from_json((folder / "plan.json").read_bytes())
+    except FileNotFoundError:
+        raise RunViewError(f"{folder} holds no plan.json: is it the folder of a finished simulation?") from None
+    except PlanError as fault:
+        raise RunViewError(f"{folder / 'plan.json'}: {fault}") from None
+
+
+def _part(morphed: MorphedPictures, places: slice) -> MorphedPictures:
+    return MorphedPictures(
+        site=morphed.site,
+        numbers_N=morphed.numbers_N[places],
+        t_NKQ=morphed.t_NKQ[places],
+        labels_N=morphed.labels_N[places],
+    )
+
+
+def _layer_list(folder: Path) -> dict[str, Any]:
+    path = folder / "nodes" / _COMPUTE / "state" / "layers" / "run.json"
+    try:
+        listed: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise RunViewError(f"{path} can't be read: {fault}") from None
+    return listed
+
+
+def _seen_messages(ledger: Path) -> Iterator[SeenMessage]:
+    """Every message of the sites' links once, as the sites' own books have it."""
+    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as books:
+        rows = books.execute(
+            "SELECT time_unix_ns, node, peer, direction, framed_bytes FROM messages WHERE node LIKE 'site/%' "
+            "ORDER BY time_unix_ns"
+        ).fetchall()
+    first = rows[0][0] if rows else 0
+    for time_ns, node, peer, direction, size in rows:
+        sender, receiver = (node, peer) if direction == "sent" else (peer, node)
+        yield SeenMessage(time_s=(time_ns - first) / 1e9, sender=sender, receiver=receiver, bytes=size)
+
+
+def _digests(pixels_NCHW: NDArray[np.uint8]) -> list[bytes]:
+    return [hashlib.sha256(picture.tobytes()).digest() for picture in np.ascontiguousarray(pixels_NCHW)]
+
+
+def _npz(path: Path) -> dict[str, Any]:
+    return {"kind": SourceKind.NPZ, "path": path, "partition": Partition(), "most_train": None, "most_test": None}

@@ -1,0 +1,52 @@
+"""One process per state folder: two that write the same cache or ledger would spoil both."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mple.disk.storage_faults import storage_fault_of
+
+_LOCK = "node.lock"
+_MOST_BYTES = 200
+
+
+@contextmanager
+def claim(state: Path, program: str) -> Iterator[None]:
+    """Have a state folder, made at first use, to this process alone while the block runs.
+
+    The claim ends with the process, however that ends.
+
+    Args:
+        state: The folder.
+        program: The node's command, told to whoever comes second.
+
+    Raises:
+        ValueError: Another process has it, or it can't be a folder of ours.
+        OSError: The disk refuses.
+    """
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        lock = os.open(state / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as fault:
+        if storage_fault_of(fault) is not None:
+            raise
+        raise ValueError(f"state = {state} can't be used: {fault.strerror}; name a folder") from None
+    try:
+        _take(lock, state)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{program} (process {os.getpid()})".encode(), 0)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _take(lock: int, state: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(lock, _MOST_BYTES, 0).decode("utf-8", "replace") or "node"
+        raise ValueError(f"another {holder} works in {state}; stop it, or name another state folder") from None

@@ -1,0 +1,1 @@
+"""A site's side of the feed: morphed samples out, scores of its test pictures back."""

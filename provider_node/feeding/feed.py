@@ -1,0 +1,180 @@
+"""The site's stream to the compute node: it answers requests for samples and scores logits until it is told it's done.
+
+Two threads: this one reads what the compute node sends and makes answers, gRPC's own thread sends them. Between them
+lies a queue of few messages; when the link is slow the queue is full and morphing waits.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from mple.audit import audit
+from mple.plan import RunPlan
+from mple.rpc import ErrorCode, MpleError
+from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
+from mple.wire import batch_to_message, codec_named, samples_per_message
+from provider_node.feeding.morphing import MorphedImages
+from provider_node.feeding.release_book import ReleaseBook, ReleaseError
+from provider_node.feeding.scoring import LogitsError, score
+
+_QUEUED_MESSAGES = 4
+
+
+class SiteFeed:
+    """Answers the compute node's requests within the plan."""
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        key_ref: common_pb2.KeyRef,
+        images: MorphedImages,
+        test_labels: NDArray[np.int64],
+        label_order: NDArray[np.int64],
+        releases: ReleaseBook,
+    ) -> None:
+        self._plan, self._releases = plan, releases
+        self._morphing = (key_ref, images)
+        self._epochs_used: set[int] = set()
+        self._test_labels, self._label_order = test_labels, label_order
+        self._codec = codec_named(plan.wire.codec)
+        self._per_request = samples_per_message(
+            plan.wire.message_bytes,
+            self._codec.sample_bytes(blocks=plan.geometry.blocks, values=plan.geometry.morphed_elements),
+        )
+        self._scored = np.zeros(len(test_labels), np.int64)
+
+    def use(self, key_ref: common_pb2.KeyRef, images: MorphedImages) -> None:
+        """Morph under another key from the next answer on."""
+        self._morphing = (key_ref, images)
+
+    @property
+    def key_changed(self) -> bool:
+        """Whether the newest stream has carried answers under another key than the present one."""
+        return bool(self._epochs_used - {self._morphing[0].epoch})
+
+    def run(self, stub: compute_pb2_grpc.ComputeServiceStub, stop: threading.Event) -> bool:
+        """Feed over one stream; True when the compute node said that it is done, False when told to stop.
+
+        Raises:
+            grpc.RpcError: The stream broke.
+            MpleError: The compute node asked for what the plan does not allow, or ended the stream without a word.
+        """
+        self._epochs_used = set()
+        outbox: queue.Queue[compute_pb2.FeedRequest | None] = queue.Queue(_QUEUED_MESSAGES)
+        outbox.put(compute_pb2.FeedRequest(hello=compute_pb2.FeedHello(plan_sha256=self._plan.sha256())))
+        stream = stub.Feed(_until_none(outbox))
+        watcher = threading.Thread(target=_cancel_on_stop, args=(stop, stream), daemon=True)
+        watcher.start()
+        done = False
+        try:
+            for response in stream:
+                if done:
+                    raise MpleError(ErrorCode.BATCH_MALFORMED, "the compute node goes on after it was done")
+                if response.WhichOneof("message") == "done":
+                    done = True
+                    self._put(outbox, None, stream)
+                    continue
+                self._put(outbox, self._answer(response), stream)
+        except grpc.RpcError:
+            if done:
+                return True
+            if stop.is_set():
+                return False
+            raise
+        finally:
+            stream.cancel()
+            _drain(outbox)
+        if not done:
+            raise MpleError(ErrorCode.STREAM_TRUNCATED, "the compute node ended the stream before it was done")
+        return True
+
+    def _answer(self, response: compute_pb2.FeedResponse) -> compute_pb2.FeedRequest:
+        kind = response.WhichOneof("message")
+        if kind == "logits":
+            try:
+                return compute_pb2.FeedRequest(score=self._score(response.logits))
+            except LogitsError as fault:
+                raise MpleError(ErrorCode.BATCH_MALFORMED, str(fault)) from None
+        if kind != "samples":
+            raise MpleError(ErrorCode.BATCH_MALFORMED, f"a message of kind {kind} instead of a request")
+        request = response.samples
+        if len(request.sample_ids) > self._per_request:
+            raise MpleError(
+                ErrorCode.BATCH_MALFORMED,
+                f"a request for {len(request.sample_ids)} samples; under the plan a message holds {self._per_request}",
+            )
+        try:
+            resent = self._releases.release(request.split, request.sample_ids)
+        except ReleaseError as fault:
+            code = ErrorCode.RELEASE_LIMIT if fault.limit else ErrorCode.SAMPLE_NOT_PLANNED
+            audit(f"compute/{self._plan.compute}", "release_refused", code, detail=str(fault))
+            raise MpleError(code, str(fault)) from None
+        key_ref, images = self._morphing
+        self._epochs_used.add(key_ref.epoch)
+        message = batch_to_message(
+            images.batch(request.split, request.sample_ids),
+            request_id=request.request_id,
+            key_ref=key_ref,
+            split=request.split,
+            codec=self._codec,
+            resent_samples=resent,
+        )
+        return compute_pb2.FeedRequest(batch=message)
+
+    def _score(self, logits: compute_pb2.Logits) -> compute_pb2.Score:
+        """The score of a message; none beyond the plan's epochs, lest scores tell single labels question by question.
+
+        Raises:
+            LogitsError: As `provider_node.feeding.scoring.score`, or beyond the plan.
+        """
+        training, most = self._plan.training, self._plan.training.epochs * self._plan.wire.releases
+        if not 1 <= logits.epoch <= training.epochs:
+            raise LogitsError(f"logits of epoch {logits.epoch}; the plan has {training.epochs}")
+        answer = score(logits, self._test_labels, self._label_order)
+        samples = np.asarray(logits.sample_ids, np.int64)
+        if self._scored[samples].max() >= most:
+            raise LogitsError(f"a sample was scored {most} times before; the plan has {training.epochs} epochs")
+        self._scored[samples] += 1
+        return answer
+
+    @staticmethod
+    def _put(
+        outbox: queue.Queue[compute_pb2.FeedRequest | None],
+        message: compute_pb2.FeedRequest | None,
+        stream: grpc.Call,
+    ) -> None:
+        while stream.is_active():
+            try:
+                outbox.put(message, timeout=1.0)
+            except queue.Full:
+                continue
+            return
+
+
+def _until_none(
+    outbox: queue.Queue[compute_pb2.FeedRequest | None],
+) -> Iterator[compute_pb2.FeedRequest]:
+    while (message := outbox.get()) is not None:
+        yield message
+
+
+def _cancel_on_stop(stop: threading.Event, stream: grpc.Call) -> None:
+    while stream.is_active():
+        if stop.wait(0.2):
+            stream.cancel()
+            return
+
+
+def _drain(outbox: queue.Queue[compute_pb2.FeedRequest | None]) -> None:
+    while True:
+        try:
+            outbox.get_nowait()
+        except queue.Empty:
+            break
+    outbox.put(None)

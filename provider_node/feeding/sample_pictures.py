@@ -1,0 +1,58 @@
+"""A few of a site's training pictures, and a few others as they travel, kept at the site for the report of a run.
+
+Never the same ones: whoever has pictures together with their morphed forms can work out the morph key, and a report is
+made to be handed on. The file stays in the site's state folder, open to its owner only; nothing here is sent.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+from mple.data import LabelledImages
+from mple.disk.whole_files import write_whole
+from mple.morph.morpher import from_blocks
+from mple.plan import RunPlan
+from mple.v1 import common_pb2
+from mple.wire import codec_named
+from provider_node.feeding.morphing import MorphedImages
+
+_MOST = 8
+
+
+def keep_sample_pictures(state: Path, train: LabelledImages, plan: RunPlan, images: MorphedImages) -> None:
+    """Write `pictures-RUN.npz` into the state folder, unless the run has left it there before a restart.
+
+    It holds `pixels_NCHW`, uint8, of the first training pictures, and `travelling_NCHW`, float32: the codes of as many
+    others, decoded by whoever has no key, in the places that their values would have in a picture. `seen_N` and
+    `travelling_N` are the pictures' numbers within the training split.
+
+    Guarantees: no picture is there in both forms. The codes are those that the feed sends.
+
+    Args:
+        state: The site's state folder.
+        train: The site's training pictures.
+        plan: The run's plan.
+        images: What the feed takes its batches from.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    path = state / f"pictures-{plan.run_id}.npz"
+    if path.exists():
+        return
+    count = min(_MOST, len(train) // 2)
+    seen_N, travelling_N = np.arange(count), np.arange(count, 2 * count)
+    coded = images.batch(common_pb2.SPLIT_TRAIN, travelling_N.tolist()).coded
+    t_BKQ = codec_named(plan.wire.codec).decode(coded, plan.geometry.blocks)
+    file = io.BytesIO()
+    np.savez(
+        file,
+        seen_N=seen_N,
+        pixels_NCHW=train.pixels_NCHW[seen_N],
+        travelling_N=travelling_N,
+        travelling_NCHW=from_blocks(t_BKQ, plan.morph.scheme(), plan.geometry, plan.image).numpy(),
+    )
+    write_whole(path, file.getvalue(), mode=0o600)

@@ -1,0 +1,193 @@
+"""Keys that change while the site takes part in a run: the vault is looked at about once a second.
+
+A new key is announced to the coordinator and its layer brought; the site morphs under it once the compute node holds
+that layer, which an event says. A revoked key is withdrawn as soon as the site morphs under a newer one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import grpc
+
+from mple.audit import audit
+from mple.node.coordinator_client import CoordinatorLine, StoppedError, UnreachableError
+from mple.node.logs import log
+from mple.pki import KeyRecord, Vault, VaultError
+from mple.plan import RunPlan
+from mple.rpc import MpleError
+from mple.v1 import common_pb2, coordinator_pb2
+from provider_node.keys.layer_upload import bring_layer, layer_file
+from provider_node.keys.run_keys import RunKeys
+
+_LOGGER = logging.getLogger("mple.provider")
+_LOOK_EVERY_S = 1.0
+_DEADLINE_S = 30.0
+_ERASED_WITHIN_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeyDesk:
+    """What it takes to tell the coordinator of keys."""
+
+    line: CoordinatorLine
+    plan: RunPlan
+    site: str
+    vault: Vault
+    keys: RunKeys
+    state: Path
+
+    def rotate(self, epoch: int) -> None:
+        """Announce a key and bring its layer, unless its layer is released already.
+
+        Raises:
+            MpleError: The coordinator refused the key or the layer.
+            VaultError: The key is not in the vault.
+            StoppedError, UnreachableError: As `mple.node.coordinator_client.Persistence.call`.
+        """
+        if epoch in self.keys.notes.released:
+            return
+        key = self.vault.morph_key(epoch)
+        reference = common_pb2.KeyRef(site=self.site, epoch=epoch, fingerprint=key.fingerprint())
+        request = coordinator_pb2.RotateKeyRequest(key_ref=reference, plan_sha256=self.plan.sha256())
+        self.line.persistence.call(lambda: self.line.stub.RotateKey(request, timeout=_DEADLINE_S))
+        log(_LOGGER, logging.INFO, "key_announced", f"announced key {epoch}; its layer follows", epoch=epoch)
+        secret = self.vault.consortium_secret(self.plan.run_id)
+        path = bring_layer(self.line, self.plan, key, reference, secret, self.state)
+        self.keys.note_released(epoch, reference.fingerprint.hex())
+        path.unlink()
+
+    def revocations_due(self, *, over: bool = False) -> list[KeyRecord]:
+        """Keys of the run that the vault has forgotten and the coordinator does not know of.
+
+        Args:
+            over: Whether the run has ended; until then the key in use waits for its successor.
+        """
+        notes = self.keys.notes
+        due = {notes.planned, *notes.released} - set(notes.revoked)
+        if not over:
+            due.discard(notes.in_use)
+        return [record for record in self.vault.epochs() if record.revoked is not None and record.epoch in due]
+
+    def revoke(self, epoch: int) -> None:
+        """Withdraw a key.
+
+        Raises:
+            MpleError: The coordinator refused.
+            StoppedError, UnreachableError: As `mple.node.coordinator_client.Persistence.call`.
+        """
+        reference = self.keys.notes.key_ref(self.site, epoch)
+        request = coordinator_pb2.RevokeKeyRequest(key_ref=reference, plan_sha256=self.plan.sha256())
+        self.line.persistence.call(lambda: self.line.stub.RevokeKey(request, timeout=_DEADLINE_S))
+        layer_file(self.state, self.plan, reference).unlink(missing_ok=True)
+        if self.keys.note_revoked(epoch):
+            audit("local", "key_revoked", "ok", epoch=epoch, fingerprint=reference.fingerprint.hex())
+            log(_LOGGER, logging.INFO, "key_revoked", f"the coordinator knows that key {epoch} is revoked", epoch=epoch)
+
+    def note_erased(self, erased: coordinator_pb2.KeyErased) -> None:
+        """The compute node has erased what it held under one of the site's keys."""
+        epoch = erased.key_ref.epoch
+        if erased.key_ref.site == self.site and self.keys.note_erased(epoch):
+            facts = {"epoch": epoch, "samples": erased.samples, "layer_bytes": erased.layer_bytes}
+            audit(f"compute/{self.plan.compute}", "key_erased", "ok", **facts)
+            text = f"the compute node has erased its layer and {erased.samples} samples of key {epoch}"
+            log(_LOGGER, logging.INFO, "key_erased", text, **facts)
+
+    def await_erasures(self, sequence: int) -> None:
+        """Wait for the erasures that are due, as the events behind a sequence number tell of them.
+
+        Raises:
+            grpc.RpcError: They did not come in time.
+        """
+        request = coordinator_pb2.WatchRequest(after_sequence=sequence)
+        if set(self.keys.notes.revoked) <= set(self.keys.notes.erased):
+            return
+        stream = self.line.stub.Watch(request, timeout=_ERASED_WITHIN_S)
+        for event in stream:
+            if event.WhichOneof("event") == "key_erased":
+                self.note_erased(event.key_erased)
+            if set(self.keys.notes.revoked) <= set(self.keys.notes.erased):
+                stream.cancel()
+                return
+
+
+class KeyWatch:
+    """Looks at the vault in a thread of its own.
+
+    What the coordinator refuses is logged and audited, and the run goes on.
+    """
+
+    def __init__(self, desk: KeyDesk, stop: threading.Event, on_fault: Callable[[Exception], None]) -> None:
+        """Begin to look.
+
+        Args:
+            desk: What to do it with; its line gives up when `stop` is set.
+            stop: Set to end.
+            on_fault: Gets what nobody expected.
+        """
+        self.desk, self._stop, self._on_fault = desk, stop, on_fault
+        self._refused: set[tuple[str, int, int]] = set()
+        self._thread = threading.Thread(target=self._run, name="keys", daemon=True)
+        self._thread.start()
+
+    def end(self, grace_s: float) -> None:
+        """Stop looking, and wait for a layer in work: a process that ends within torch is aborted."""
+        self._stop.set()
+        self._thread.join(timeout=grace_s)
+
+    def settle(self, line: CoordinatorLine, sequence: int) -> None:
+        """After the run's end: tell the coordinator of what has been revoked, and wait a little for the erasure.
+
+        Args:
+            line: Gives up soon: the coordinator may have ended.
+            sequence: Of the event that ended the run.
+        """
+        desk = replace(self.desk, line=line)
+        try:
+            for record in desk.revocations_due(over=True):
+                desk.revoke(record.epoch)
+            desk.await_erasures(sequence)
+        except (VaultError, UnreachableError, MpleError, grpc.RpcError) as fault:
+            text = "a revocation is not known to be carried out; start again while the coordinator serves"
+            log(_LOGGER, logging.WARNING, "keys_unsettled", f"{text}: {fault}")
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.wait(_LOOK_EVERY_S):
+                self.look()
+        except StoppedError:
+            return
+        except Exception as fault:
+            if not self._stop.is_set():
+                self._on_fault(fault)
+
+    def look(self) -> None:
+        """Take up what has changed in the vault.
+
+        Raises:
+            StoppedError: The node is to stop.
+        """
+        try:
+            current = self.desk.vault.current_epoch()
+            if current > max(self.desk.keys.notes.fingerprints):
+                self._try("key_rotated", current, self.desk.rotate)
+            for record in self.desk.revocations_due():
+                self._try("key_revoked", record.epoch, self.desk.revoke)
+        except (VaultError, UnreachableError) as fault:
+            log(_LOGGER, logging.WARNING, "keys_unseen", f"can't take up a change of keys now: {fault}")
+
+    def _try(self, what: str, epoch: int, change: Callable[[int], None]) -> None:
+        asked = (what, epoch, self.desk.keys.notes.in_use)
+        if asked in self._refused:
+            return
+        try:
+            change(epoch)
+        except MpleError as refusal:
+            self._refused.add(asked)
+            audit("local", what, refusal.code.value, epoch=epoch)
+            text = f"the run goes on under key {self.desk.keys.notes.in_use}; key {epoch}: {refusal}"
+            log(_LOGGER, logging.WARNING, f"{what}_refused", text, epoch=epoch)

@@ -1,0 +1,126 @@
+"""A site's augmented layer: built once, uploaded in pieces that a broken link need not repeat, then forgotten here."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from mple.audit import audit
+from mple.model import Stem, StemError
+from mple.morph import MorphKey, build_augmented_layer
+from mple.node.coordinator_client import CoordinatorLine
+from mple.node.logs import log
+from mple.plan import RunPlan
+from mple.plan.orders import channel_order
+from mple.rpc import ErrorCode, MpleError
+from mple.v1 import common_pb2, coordinator_pb2
+from mple.wire import write_layer
+from mple.wire.layer_file import file_sha256
+
+_LOGGER = logging.getLogger("mple.provider")
+_DEADLINE_S = 30.0
+_UPLOAD_S = 3600.0
+_CHUNK_BYTES = 512 * 1024
+_ATTEMPTS = 3
+
+
+def bring_layer(
+    line: CoordinatorLine,
+    plan: RunPlan,
+    key: MorphKey,
+    key_ref: common_pb2.KeyRef,
+    consortium_secret: bytes,
+    state: Path,
+) -> Path:
+    """Have the layer of a key released, and return its file, which the caller removes once it has noted the release.
+
+    The file is kept meanwhile: built again it might have other bits, which the coordinator would refuse.
+
+    Raises:
+        MpleError: The coordinator refused the layer, or the stem is not the plan's.
+        StoppedError: The node is to stop.
+    """
+    path = layer_file(state, plan, key_ref)
+    if not path.exists():
+        began = time.monotonic()
+        layer = build_augmented_layer(
+            plan.morph.scheme(),
+            plan.image,
+            fetch_stem(line, plan).kernels_FCpp,
+            key,
+            channel_order(consortium_secret, plan.filters),
+            session=plan.session,
+            key_epoch=key_ref.epoch,
+        )
+        write_layer(layer, path, plan.layer_numbers)
+        log(_LOGGER, logging.INFO, "layer_built", f"built the layer in {time.monotonic() - began:.2f} s")
+    header = coordinator_pb2.LayerHeader(key_ref=key_ref, total_bytes=path.stat().st_size, sha256=file_sha256(path))
+    begin = coordinator_pb2.BeginLayerRequest(header=header, plan_sha256=plan.sha256())
+
+    def attempt() -> bool:
+        at = line.stub.BeginLayer(begin, timeout=_DEADLINE_S).resume_offset
+        if at:
+            log(_LOGGER, logging.INFO, "layer_resumed", f"the layer upload goes on at byte {at}")
+        return bool(line.stub.UploadLayer(_chunks(path, header, at), timeout=_UPLOAD_S).released)
+
+    if not _while_torn(lambda: line.persistence.call(attempt)):
+        raise MpleError(ErrorCode.LAYER_REJECTED, "the coordinator kept the layer but did not release it")
+    audit("local", "layer_uploaded", "ok", epoch=key_ref.epoch, sha256=header.sha256.hex())
+    return path
+
+
+def layer_file(state: Path, plan: RunPlan, key_ref: common_pb2.KeyRef) -> Path:
+    """Where a layer lies until it is released."""
+    number = "" if key_ref.epoch == plan.site(key_ref.site).key_epoch else f"-{key_ref.epoch}"
+    return state / f"layer-{plan.run_id}{number}.safetensors"
+
+
+def fetch_stem(line: CoordinatorLine, plan: RunPlan) -> Stem:
+    """The plan's first convolution: drawn from its published seed, or fetched by its digest.
+
+    Raises:
+        MpleError: STEM_REJECTED when what was drawn or fetched has another digest than the plan says.
+    """
+    if plan.model.stem == "seed":
+        stem = Stem.from_seed(
+            plan.model.stem_seed, filters=plan.filters, channels=plan.channels, kernel=plan.model.kernel
+        )
+    else:
+        request = coordinator_pb2.GetStemRequest(digest=bytes.fromhex(plan.stem_digest))
+        response = line.persistence.call(lambda: line.stub.GetStem(request, timeout=_DEADLINE_S))
+        try:
+            stem = Stem.from_safetensors(bytes(response.safetensors))
+        except StemError as fault:
+            raise MpleError(ErrorCode.STEM_REJECTED, str(fault)) from None
+    if stem.digest().hex() != plan.stem_digest:
+        raise MpleError(ErrorCode.STEM_REJECTED, f"the stem has digest {stem.digest().hex()[:16]}, the plan another")
+    return stem
+
+
+def _while_torn(upload: Callable[[], bool]) -> bool:
+    """Upload once more, a few times, while the coordinator's part of the file proves torn: it has deleted that then."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return upload()
+        except MpleError as fault:
+            if fault.code is not ErrorCode.LAYER_DIGEST_MISMATCH:
+                raise
+            log(_LOGGER, logging.WARNING, "layer_torn", f"{fault}; uploading the layer anew")
+    return upload()
+
+
+def _chunks(path: Path, header: coordinator_pb2.LayerHeader, at: int) -> Iterator[coordinator_pb2.UploadLayerRequest]:
+    with path.open("rb") as file:
+        file.seek(at)
+        first = True
+        while True:
+            data = file.read(_CHUNK_BYTES)
+            final = at + len(data) == header.total_bytes
+            yield coordinator_pb2.UploadLayerRequest(
+                sha256=header.sha256 if first else b"", offset=at, data=data, final=final
+            )
+            if final or not data:
+                return
+            at, first = at + len(data), False

@@ -1,0 +1,125 @@
+"""Which of the site's keys its run knows, and what has become of each: `run-keys.json` in the state folder.
+
+A restart needs it: to join as before, whatever the site has rotated to since; to morph under the key that the compute
+node holds; and not to build a layer again that is released already, which other bits would spoil. It holds no secret.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from mple.disk.whole_files import write_whole
+from mple.v1 import common_pb2
+
+FILE_NAME = "run-keys.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeyNotes:
+    """What is known of the keys of one run, by epoch."""
+
+    run_id: str
+    planned: int
+    """The epoch that the site joined with and the plan names."""
+    in_use: int
+    """The newest epoch whose layer the compute node holds; the site morphs under it."""
+    fingerprints: Mapping[int, str] = field(default_factory=dict)
+    """Hexadecimal, of every key that the run knows."""
+    released: tuple[int, ...] = ()
+    """Epochs whose layer the coordinator has released."""
+    revoked: tuple[int, ...] = ()
+    """Epochs whose revocation the coordinator knows."""
+    erased: tuple[int, ...] = ()
+    """Epochs whose data the compute node has erased."""
+
+    def key_ref(self, site: str, epoch: int) -> common_pb2.KeyRef:
+        """The message that names the key of an epoch."""
+        return common_pb2.KeyRef(site=site, epoch=epoch, fingerprint=bytes.fromhex(self.fingerprints[epoch]))
+
+
+class RunKeys:
+    """The notes of the site's newest run, on the disk before anything rests on them. Threads may change them."""
+
+    def __init__(self, state: Path) -> None:
+        """Read the notes of a state folder, if there are any.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        self._path = state / FILE_NAME
+        self._lock = threading.Lock()
+        self._notes = _read(self._path) if self._path.exists() else None
+
+    @property
+    def kept(self) -> KeyNotes | None:
+        """The notes, None before the site's first run."""
+        return self._notes
+
+    @property
+    def notes(self) -> KeyNotes:
+        """The notes of the run that the site takes part in."""
+        assert self._notes is not None, "begin comes first"
+        return self._notes
+
+    def begin(self, run_id: str, epoch: int, fingerprint: str) -> None:
+        """The site has joined a run with a key; the notes of the same run stay."""
+        with self._lock:
+            if self._notes is None or self._notes.run_id != run_id:
+                self._keep(KeyNotes(run_id=run_id, planned=epoch, in_use=epoch, fingerprints={epoch: fingerprint}))
+
+    def note_released(self, epoch: int, fingerprint: str) -> None:
+        """The layer of a key is released."""
+        with self._lock:
+            notes = self.notes
+            fingerprints = {**notes.fingerprints, epoch: fingerprint}
+            self._keep(replace(notes, released=_with(notes.released, epoch), fingerprints=fingerprints))
+
+    def note_ready(self, epoch: int, fingerprint: str) -> bool:
+        """The compute node holds a key's layer; False when a key as new is in use already."""
+        with self._lock:
+            notes = self.notes
+            if epoch <= notes.in_use:
+                return False
+            fingerprints = {**notes.fingerprints, epoch: fingerprint}
+            released = _with(notes.released, epoch)
+            self._keep(replace(notes, in_use=epoch, released=released, fingerprints=fingerprints))
+            return True
+
+    def note_revoked(self, epoch: int) -> bool:
+        """The coordinator knows of a revocation; False when that was noted before."""
+        with self._lock:
+            new = epoch not in self.notes.revoked
+            self._keep(replace(self.notes, revoked=_with(self.notes.revoked, epoch)))
+            return new
+
+    def note_erased(self, epoch: int) -> bool:
+        """The compute node has erased a key's data; False when that was noted before."""
+        with self._lock:
+            new = epoch not in self.notes.erased
+            self._keep(replace(self.notes, erased=_with(self.notes.erased, epoch)))
+            return new
+
+    def _keep(self, notes: KeyNotes) -> None:
+        if notes == self._notes:
+            return
+        write_whole(self._path, json.dumps(asdict(notes), indent=2).encode() + b"\n")
+        self._notes = notes
+
+
+def _with(epochs: tuple[int, ...], epoch: int) -> tuple[int, ...]:
+    return tuple(sorted({*epochs, epoch}))
+
+
+def _read(path: Path) -> KeyNotes:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        lists = {name: tuple(map(int, raw.pop(name))) for name in ("released", "revoked", "erased")}
+        prints = {int(epoch): bytes.fromhex(text).hex() for epoch, text in raw.pop("fingerprints").items()}
+        run_id, planned, in_use = str(raw["run_id"]), int(raw["planned"]), int(raw["in_use"])
+        return KeyNotes(run_id=run_id, planned=planned, in_use=in_use, fingerprints=prints, **lists)
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise ValueError(f"{path} is damaged ({fault!r}); restore it, or name another state folder") from None

@@ -1,0 +1,1 @@
+"""Asking the compute node about new pictures."""

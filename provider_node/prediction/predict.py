@@ -1,0 +1,329 @@
+"""`mple-provider predict`: class probabilities for pictures, without showing the pictures.
+
+Pictures are normalised and morphed here under the plan and the key of a run that this site took part in; the compute
+node answers with logits in the permuted class order; the order is undone here, where the consortium secret is.
+
+Legend: N pictures, B of one message, C classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import logging
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mple import __version__
+from mple.audit import audit, open_audit
+from mple.exit_codes import ExitCode
+from mple.meter import Ledger
+from mple.morph import MorphKey
+from mple.node.coordinator_client import Persistence, StoppedError, UnreachableError
+from mple.node.logs import log, open_log
+from mple.pki import Vault, VaultError
+from mple.plan import PlanError, ProviderSettings, RunPlan
+from mple.plan.key_refs import key_ref as planned_key_ref
+from mple.plan.orders import label_order
+from mple.privacy import PictureNoise
+from mple.rpc import (
+    ErrorCode,
+    MpleError,
+    Party,
+    Role,
+    TlsFiles,
+    error_of,
+    open_channel,
+    own_party,
+    probe,
+    verify_remote,
+)
+from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
+from mple.wire import Batch, batch_to_message, codec_named, samples_per_message
+from provider_node.feeding.morphing import PictureMorpher
+from provider_node.feeding.noising import kept_noise
+from provider_node.feeding.scoring import LogitsError, plain_logits, probabilities
+from provider_node.keys.run_keys import RunKeys
+from provider_node.prediction.pictures import Pictures, picture_files, test_images
+from provider_node.prediction.prediction_text import Predictions, as_json, as_text
+
+_LOGGER = logging.getLogger("mple.provider")
+_PATIENCE_S = 30.0
+"""Somebody waits in front of the terminal."""
+_ANSWER_S = 60.0
+"""Longest wait for the answer to one message, which holds 1 MiB or a single picture."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictOptions:
+    """The arguments of `mple-provider predict`."""
+
+    images: tuple[Path, ...] = ()
+    """Picture files and folders of them."""
+    test: int | None = None
+    """Instead of `images`: so many of the site's own test images, its first ones."""
+    resize: bool = False
+    top: int | None = None
+    """Likeliest classes to show of each picture."""
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        if bool(self.images) == (self.test is not None):
+            raise ValueError("name picture files or folders, or --test N for the site's own test images")
+        if self.test is not None and self.test < 1:
+            raise ValueError(f"--test {self.test}: needs 1 or more")
+        if self.resize and self.test is not None:
+            raise ValueError("--resize is for picture files; the site's own images have the plan's shape")
+        if self.top is not None and self.top < 1:
+            raise ValueError(f"--top {self.top}: needs 1 or more")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `PredictOptions` holds."""
+    parser.epilog = (
+        "The site must have taken part in a run. Its compute node answers after training for as long as it is up, "
+        "which needs 'stay = true' in its configuration."
+    )
+    parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="picture files, or folders of them")
+    parser.add_argument("--test", type=int, metavar="N", help="instead: the site's first N test images, and accuracy")
+    parser.add_argument("--resize", action="store_true", help="resize pictures that have not the run's size")
+    parser.add_argument("--top", type=int, metavar="K", help="likeliest classes to show (default 3, in JSON all)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def predict(settings: ProviderSettings, arguments: argparse.Namespace, stop: threading.Event) -> ExitCode:
+    """Print class probabilities of pictures, all of them or none.
+
+    Raises:
+        ValueError: Arguments, configuration, certificates, vault or pictures can't be used, or there was no run.
+        MpleError: The compute node refused, has no trained network, or its answer can't be.
+        UnreachableError: It could not be reached.
+    """
+    options = PredictOptions(
+        images=tuple(arguments.images),
+        test=arguments.test,
+        resize=arguments.resize,
+        top=arguments.top,
+        json=arguments.json,
+    )
+    torch.set_num_threads(settings.threads)
+    tls = TlsFiles.in_directory(settings.tls)
+    me = own_party(tls, Role.SITE)
+    plan = _kept_plan(settings.state / "plan.json", me)
+    key, key_ref, secret = _kept_secrets(settings, plan, me)
+    noise = kept_noise(plan, settings.state, Vault.of(settings))
+    if options.test is not None:
+        pictures = test_images(settings.data, options.test, plan)
+    else:
+        pictures = picture_files(settings.data, options.images, plan.image, resize=options.resize)
+    open_log(settings.state, me.name)
+    open_audit(settings.state, me.label)
+    audit("local", "node_start", "ok", verb="predict", version=__version__)
+    questions = _Questions(plan, key, key_ref, label_order(secret, len(plan.classes)), noise)
+    try:
+        probabilities_NC = _ask_compute(settings, tls, me, questions, pictures, stop)
+    except StoppedError:
+        return ExitCode.INTERRUPTED
+    predictions = Predictions(
+        run_id=plan.run_id,
+        plan_sha256=plan.sha256().hex(),
+        classes=plan.classes,
+        names=pictures.names,
+        probabilities_NC=probabilities_NC,
+        labels=pictures.labels,
+    )
+    _print(as_json(predictions, options.top) if options.json else as_text(predictions, options.top))
+    return ExitCode.DONE
+
+
+def _kept_plan(path: Path, me: Party) -> RunPlan:
+    if not path.is_file():
+        raise ValueError(f"no plan at {path}; take part in a run first: mple-provider run CONFIG")
+    try:
+        plan = RunPlan.from_json(path.read_bytes())
+    except PlanError as fault:
+        raise PlanError(f"{path}: {fault}") from None
+    plan.site(me.name)
+    if plan.consortium != me.consortium:
+        raise ValueError(f"{path} is of consortium {plan.consortium}, this site's certificate of {me.consortium}")
+    return plan
+
+
+def _kept_secrets(settings: ProviderSettings, plan: RunPlan, me: Party) -> tuple[MorphKey, common_pb2.KeyRef, bytes]:
+    """The newest morph key that the compute node holds the layer of, its name, and the consortium secret of a run; none
+    is drawn anew.
+    """
+    folder = settings.vault
+    if not folder.is_dir():
+        raise VaultError(f"no vault at {folder}; name the one that run {plan.run_id} was made with")
+    vault = Vault.of(settings)
+    secret = vault.consortium_secret(plan.run_id)
+    if not vault.has_morph_key():
+        raise VaultError(f"no morph key in {folder}; restore the one that run {plan.run_id} was made with")
+    notes = RunKeys(settings.state).kept
+    reference = planned_key_ref(plan, me.name)
+    if notes is not None and notes.run_id == plan.run_id:
+        reference = notes.key_ref(me.name, notes.in_use)
+    key = vault.morph_key(reference.epoch)
+    if key.fingerprint() != reference.fingerprint:
+        raise VaultError(
+            f"the morph key in {folder} is {key.fingerprint().hex()[:8]}, run {plan.run_id} was made with "
+            f"{reference.fingerprint.hex()[:8]}; name the vault of that run"
+        )
+    return key, reference, secret
+
+
+class _Questions:
+    """What is asked of the compute node, and how its answers read in this site's own class order."""
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        key: MorphKey,
+        key_ref: common_pb2.KeyRef,
+        order: NDArray[np.int64],
+        noise: PictureNoise | None,
+    ) -> None:
+        self.plan, self._order = plan, order
+        self._key_ref = key_ref
+        self._morpher = PictureMorpher(plan, key_ref.site, key, key_ref.epoch, noise)
+        self._codec = codec_named(plan.wire.codec)
+
+    @property
+    def samples_per_message(self) -> int:
+        """As many as the plan's message size allows, one at least."""
+        geometry = self.plan.geometry
+        sample_bytes = self._codec.sample_bytes(blocks=geometry.blocks, values=geometry.morphed_elements)
+        return samples_per_message(self.plan.wire.message_bytes, sample_bytes)
+
+    def question(self, number: int, pixels_BCHW: NDArray[np.uint8]) -> compute_pb2.PredictRequest:
+        """The message for some pictures. It does not tell whose or of which split they are."""
+        batch = batch_to_message(
+            Batch(self._morpher.coded(pixels_BCHW), np.empty(0, np.uint16)),
+            request_id=number,
+            key_ref=self._key_ref,
+            split=common_pb2.SPLIT_UNSPECIFIED,
+            codec=self._codec,
+        )
+        return compute_pb2.PredictRequest(plan_sha256=self.plan.sha256(), batch=batch)
+
+    def read(
+        self, question: compute_pb2.PredictRequest, answers: list[compute_pb2.PredictResponse]
+    ) -> NDArray[np.float64]:
+        """Probabilities (B, C) from the answer to a question.
+
+        Raises:
+            MpleError: BATCH_MALFORMED when it is no answer to it, or holds NaN or infinity.
+        """
+        asked, classes = question.batch, len(self._order)
+        if len(answers) != 1:
+            raise MpleError(ErrorCode.BATCH_MALFORMED, f"{len(answers)} answers of the compute node to one question")
+        if answers[0].request_id != asked.request_id or answers[0].classes != classes:
+            raise MpleError(
+                ErrorCode.BATCH_MALFORMED,
+                f"the compute node answered question {answers[0].request_id} with {answers[0].classes} classes; "
+                f"asked was {asked.request_id} with {classes}",
+            )
+        try:
+            return probabilities(plain_logits(answers[0].values, asked.samples, self._order))
+        except LogitsError as fault:
+            raise MpleError(ErrorCode.BATCH_MALFORMED, f"the compute node's answer is none: {fault}") from None
+
+
+def _ask_compute(
+    settings: ProviderSettings,
+    tls: TlsFiles,
+    me: Party,
+    questions: _Questions,
+    pictures: Pictures,
+    stop: threading.Event,
+) -> NDArray[np.float64]:
+    plan = questions.plan
+    persistence = Persistence(settings.compute, tls, stop, min(_PATIENCE_S, settings.idle_timeout_s))
+    try:
+        compute = persistence.call(lambda: verify_remote(settings.compute, tls, Role.COMPUTE))
+    except UnreachableError as fault:
+        if not probe(settings.compute, tls).away:
+            raise
+        raise UnreachableError(f"{fault} After its run a compute node answers only with stay = true.") from None
+    if compute.name != plan.compute:
+        raise ValueError(f"{settings.compute} is {compute.label}, run {plan.run_id} trained on compute/{plan.compute}")
+    probabilities_NC = np.empty((len(pictures), len(plan.classes)))
+    with (
+        Ledger(settings.state / "ledger.sqlite", me.label) as ledger,
+        open_channel(settings.compute, tls, compute, ledger) as channel,
+        ThreadPoolExecutor(1, thread_name_prefix="answers") as reading,
+    ):
+        ledger.set_run(plan.run_id)
+        ledger.set_phase("predict")
+        stub = compute_pb2_grpc.ComputeServiceStub(channel)
+        size = questions.samples_per_message
+        for number, low in enumerate(range(0, len(pictures), size), start=1):
+            part = slice(low, min(low + size, len(pictures)))
+            question = questions.question(number, pictures.read(part))
+            answers = persistence.call(functools.partial(_answers, stub, question, plan, reading, stop))
+            probabilities_NC[part] = questions.read(question, answers)
+    text = f"pictures predicted by {compute.label}: {len(pictures)}"
+    log(_LOGGER, logging.INFO, "predicted", text, images=len(pictures))
+    return probabilities_NC
+
+
+def _answers(
+    stub: compute_pb2_grpc.ComputeServiceStub,
+    question: compute_pb2.PredictRequest,
+    plan: RunPlan,
+    reading: ThreadPoolExecutor,
+    stop: threading.Event,
+) -> list[compute_pb2.PredictResponse]:
+    """All answers to one question, but not more than two: a call for each, so that each has a deadline of its own."""
+    call = stub.Predict(iter((question,)), timeout=_ANSWER_S)
+    answers = reading.submit(lambda: list(itertools.islice(call, 2)))
+    while not wait([answers], timeout=0.2).done:
+        if stop.is_set():
+            call.cancel()
+    try:
+        return answers.result()
+    except grpc.RpcError as fault:
+        final = _final(fault, question, plan)
+        if final is None:
+            raise
+        raise final from None
+
+
+def _final(fault: grpc.RpcError, question: compute_pb2.PredictRequest, plan: RunPlan) -> MpleError | None:
+    """What to tell the user where trying again won't help, or None."""
+    refusal = error_of(fault)
+    if refusal is not None and refusal.code is ErrorCode.WRONG_PHASE:
+        return MpleError(
+            refusal.code,
+            f"{refusal.detail}; ask again when run {plan.run_id} has finished. If it has, start the compute node "
+            "again on its state folder, with stay = true in its configuration",
+        )
+    if refusal is not None and refusal.code is ErrorCode.PLAN_HASH_MISMATCH:
+        return MpleError(
+            refusal.code,
+            f"{refusal.detail}; this site last took part in run {plan.run_id}, the compute node serves another",
+        )
+    if isinstance(fault, grpc.Call) and fault.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        text = f"the compute node took longer than {_ANSWER_S:g} s over {question.batch.samples} pictures"
+        return MpleError(ErrorCode.STALLED, text)
+    return None
+
+
+def _print(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has seen enough, as `head` does. Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

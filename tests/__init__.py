@@ -1,0 +1,1 @@
+"""Tests; `support` holds what several of them share."""

@@ -1,0 +1,136 @@
+"""Folded networks give the trained networks' logits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from comparison.networks import Minionn, folded_minionn, folded_vgg16, vgg16_of_run
+from comparison.networks.folding import folded
+from comparison.networks.minionn import NORMALISATION
+from mple.data import Normalisation
+from mple.model import Stem, Vgg16Config, Vgg16Trunk, build_trunk, save_trunk
+from mple.pki import Vault
+from mple.plan import NormalisationSettings
+from mple.plan.orders import channel_order, label_order
+from tests.support.small_plan import small_plan
+
+PIXELS = np.random.default_rng(1).integers(0, 256, (3, 3, 32, 32)).astype(np.uint8)
+GREYS = Normalisation(mean=(128 / 255,), std=(0.2,))
+"""A mean that is a pixel: folding is exact then."""
+
+
+def lived_in(network: nn.Module) -> nn.Module:
+    """With norms as after a training: none of their numbers is the first one."""
+    generator = torch.Generator().manual_seed(5)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            for values, low, high in (
+                (module.running_mean, -0.5, 0.5),
+                (module.running_var, 0.5, 2.0),
+                (module.weight.data, 0.5, 1.5),
+                (module.bias.data, -0.3, 0.3),
+            ):
+                values.copy_(torch.empty_like(values).uniform_(low, high, generator=generator))
+    return network.eval()
+
+
+def trunk_and_stem() -> tuple[Vgg16Trunk, Stem]:
+    config = Vgg16Config(classes=4, width=0.125)
+    trunk = lived_in(build_trunk(config, seed=2))
+    assert isinstance(trunk, Vgg16Trunk)
+    return trunk, Stem.from_seed("folding", filters=config.filters, channels=3, kernel=3)
+
+
+def test_a_norm_goes_into_a_convolution() -> None:
+    convolution, norm = nn.Conv2d(2, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3)
+    lived_in(norm)
+    x_NCHW = torch.randn(4, 2, 5, 5)
+    weights_OIpp, bias_O = folded(convolution.weight.detach(), norm)
+    with torch.no_grad():
+        expected = norm(convolution(x_NCHW))
+    found = nn.functional.conv2d(x_NCHW, weights_OIpp, bias_O, padding=1)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_minionns_network_is_eight_stages_with_the_same_logits() -> None:
+    torch.manual_seed(1)
+    network = lived_in(Minionn(10))
+    assert isinstance(network, Minionn)
+    made = folded_minionn(network)
+    with torch.no_grad():
+        expected = network(NORMALISATION.apply(PIXELS)).numpy()
+    found = made.run(PIXELS)
+    # Half a grey level of the offset goes into the bias, which is not exact at the border.
+    assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
+    assert [stage.pool for stage in made.stages] == ["none", "sum", "none", "sum", "none", "none", "none", "none"]
+    assert [stage.weights_OIpp.shape[0] for stage in made.stages] == [64, 64, 64, 64, 64, 64, 16, 10]
+    assert made.stages[-1].weights_OIpp.shape == (10, 1024, 1, 1)
+
+
+def test_vgg16_is_fourteen_stages_with_the_same_logits() -> None:
+    trunk, stem = trunk_and_stem()
+    made = folded_vgg16(stem, trunk, GREYS)
+    with torch.no_grad():
+        expected = trunk(stem.convolve(GREYS.apply(PIXELS))).numpy()
+    np.testing.assert_allclose(made.run(PIXELS), expected, rtol=1e-3, atol=1e-4)
+    assert len(made.stages) == 14
+    assert [number for number, stage in enumerate(made.stages, 1) if stage.pool == "max"] == [2, 4, 7, 10, 13]
+
+
+def test_secret_orders_are_undone() -> None:
+    """A trunk that takes features in an order and gives labels in one: place j is class labels[j]."""
+    trunk, stem = trunk_and_stem()
+    channels, labels = np.random.default_rng(3).permutation(stem.filters), np.array([2, 0, 3, 1])
+    features = stem.convolve(GREYS.apply(PIXELS))[:, torch.from_numpy(channels)]
+    with torch.no_grad():
+        permuted = trunk(features).numpy()
+    expected = np.empty_like(permuted)
+    expected[:, labels] = permuted
+    found = folded_vgg16(stem, trunk, GREYS, channels=channels, labels=labels).run(PIXELS)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_several_scales_go_into_the_first_weights() -> None:
+    trunk, stem = trunk_and_stem()
+    scales = Normalisation(mean=(128 / 255,) * 3, std=(0.2, 0.25, 0.3))
+    with torch.no_grad():
+        expected = trunk(stem.convolve(scales.apply(PIXELS))).numpy()
+    np.testing.assert_allclose(folded_vgg16(stem, trunk, scales).run(PIXELS), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_what_can_not_be_made_of_stages_is_refused(tmp_path: Path) -> None:
+    trunk, stem = trunk_and_stem()
+    with pytest.raises(ValueError, match="64 pixels"):
+        folded_vgg16(stem, trunk, GREYS, side_px=64)
+    with pytest.raises(ValueError, match="one mean"):
+        folded_vgg16(stem, trunk, Normalisation(mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.2)))
+    with pytest.raises(ValueError, match=r"no plan\.json"):
+        vgg16_of_run(tmp_path)
+
+
+def test_a_simulations_network_takes_plain_pictures(tmp_path: Path) -> None:
+    """As a run leaves it: the plan, the trunk in secret orders, and a site's vault with the secret behind them."""
+    greys = NormalisationSettings(mean=GREYS.mean, std=GREYS.std)
+    plan = replace(small_plan(side_px=32, channels=3, normalisation=greys), run_id="run1")
+    secret = bytes(range(32))
+    Vault(tmp_path / "nodes" / plan.sites[0].name / "vault").keep_consortium_secret(plan.run_id, secret)
+    (tmp_path / "plan.json").write_bytes(plan.to_json())
+    trunk = lived_in(build_trunk(Vgg16Config(classes=3, width=plan.model.width), seed=4))
+    assert isinstance(trunk, Vgg16Trunk)
+    save_trunk(trunk, tmp_path / "model.safetensors", {})
+    stem = Stem.from_seed(plan.model.stem_seed, filters=8, channels=3, kernel=3)
+    channels = channel_order(secret, plan.filters)
+    with torch.no_grad():
+        permuted = trunk(stem.convolve(GREYS.apply(PIXELS))[:, torch.from_numpy(channels)]).numpy()
+    expected = np.empty_like(permuted)
+    expected[:, label_order(secret, 3)] = permuted
+    np.testing.assert_allclose(vgg16_of_run(tmp_path).run(PIXELS), expected, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="another stem"):
+        vgg16_of_run(tmp_path, Stem.from_seed("another", filters=8, channels=3, kernel=3))

@@ -1,0 +1,42 @@
+"""Fixtures of the compute node's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from compute_node.feeding.intake import Intake
+from compute_node.feeding.sample_cache import SampleCache
+from compute_node.layers.layer_bank import LayerBank
+from mple.plan import AbsencePolicy, WireSettings
+from tests.support.open_intake import BLOCKS, CODEC, IDLE_S, VALUES, Clock, Desk
+from tests.support.small_plan import small_plan
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Callable[..., Desk]]:
+    """Opens intakes on one cache file."""
+    opened: list[SampleCache] = []
+
+    def start(in_flight_samples: int = 100, policy: AbsencePolicy = AbsencePolicy.WAIT) -> Desk:
+        plan, clock = small_plan(wire=WireSettings(codec=CODEC.name, message_bytes=16 * 1024)), Clock()
+        cache = SampleCache(tmp_path / "cache.bin", codec=CODEC, blocks=BLOCKS, values=VALUES, train=9, test=5)
+        opened.append(cache)
+        bank = LayerBank(plan)
+        intake = Intake(
+            plan,
+            CODEC,
+            cache,
+            bank,
+            in_flight_samples=in_flight_samples,
+            idle_timeout_s=IDLE_S,
+            policy=policy,
+            clock=clock,
+        )
+        return Desk(intake, cache, plan, clock)
+
+    yield start
+    for cache in opened:
+        cache.close()

@@ -1,0 +1,171 @@
+"""A key is revoked while its site feeds: nothing more is taken under it, and what it had brought is asked for anew."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compute_node.feeding.intake import Intake
+from compute_node.feeding.sample_cache import SampleCache
+from compute_node.layers.layer_bank import ErasedKeyError, LayerBank
+from compute_node.predictor import Predictor
+from compute_node.training.features import features
+from mple.model import Stem, Vgg16Config, build_trunk
+from mple.morph import AugmentedLayer, MorphKey, build_augmented_layer
+from mple.plan import GlobalSampler, WireSettings
+from mple.rpc import ErrorCode, MpleError
+from mple.v1 import common_pb2
+from tests.support.open_intake import BLOCKS, CODEC, VALUES, answer
+from tests.support.small_plan import SIZES, TEST, TRAIN, key_of, key_ref, small_plan
+
+PLAN = small_plan(wire=WireSettings(codec=CODEC.name))
+NEW_KEY = MorphKey(hashlib.sha256(b"next").digest())
+NEW = common_pb2.KeyRef(site="north", epoch=2, fingerprint=NEW_KEY.fingerprint())
+STEM = Stem.from_seed(PLAN.model.stem_seed, filters=PLAN.filters, channels=1, kernel=PLAN.model.kernel)
+
+
+class Node:
+    """Cache, bank and intake of a small run."""
+
+    def __init__(self, folder: Path) -> None:
+        train, test = (sum(sizes[split] for sizes in SIZES.values()) for split in (0, 1))
+        self.cache = SampleCache(folder / "cache", codec=CODEC, blocks=BLOCKS, values=VALUES, train=train, test=test)
+        self.bank = LayerBank(PLAN)
+        for site in SIZES:
+            self.bank.store(key_ref(site), layer(key_of(site), 1))
+        self.intake = Intake(PLAN, CODEC, self.cache, self.bank, in_flight_samples=2048, idle_timeout_s=30.0)
+        sampler = GlobalSampler([site.train_images for site in PLAN.sites], 4, seed=1)
+        self.intake.want_missing(sampler, 0)
+
+    def feed(self, site: str, key: common_pb2.KeyRef) -> list[tuple[common_pb2.Split, int]]:
+        """Answer all that a site is asked under a key; split and number of what was asked."""
+        asked = []
+        while (message := self.intake.next_message(site, 0)) is not None:
+            self.intake.take_batch(site, answer(site, message.samples, key_ref=key))
+            asked += [(message.samples.split, number) for number in message.samples.sample_ids]
+        return asked
+
+    def revoke(self, key: common_pb2.KeyRef) -> None:
+        """As the compute node does: refuse, erase, ask anew, drop the layer."""
+        number = self.bank.refuse(key)
+        assert number is not None
+        for split, numbers in self.cache.erase(number).lost.items():
+            self.intake.want_again(split, numbers)
+        self.bank.drop(number)
+
+
+def layer(key: MorphKey, epoch: int) -> AugmentedLayer:
+    return build_augmented_layer(
+        PLAN.morph.scheme(), PLAN.image, STEM.kernels_FCpp, key, np.arange(PLAN.filters),
+        session=PLAN.session, key_epoch=epoch,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    node = Node(tmp_path)
+    yield node
+    node.cache.close()
+
+
+def rotate(node: Node) -> None:
+    node.bank.add(NEW)
+    node.bank.store(NEW, layer(NEW_KEY, 2))
+
+
+def test_what_was_made_under_a_revoked_key_is_asked_again_and_only_that(node: Node) -> None:
+    node.feed("north", key_ref("north"))
+    node.feed("south", key_ref("south"))
+    rotate(node)
+    node.revoke(key_ref("north"))
+    assert node.intake.next_message("south", 0) is None
+    again = node.feed("north", NEW)
+    assert sorted(again) == [(TRAIN, n) for n in range(5)] + [(TEST, n) for n in range(3)]
+    assert set(node.cache.read(TRAIN, np.arange(5)).keys_B.tolist()) == {2}
+    assert set(node.cache.read(TEST, np.arange(3)).keys_B.tolist()) == {2}
+
+
+def test_a_batch_that_was_on_its_way_is_refused_by_name_and_its_request_stays_open(node: Node) -> None:
+    rotate(node)
+    message = node.intake.next_message("north", 0)
+    assert message is not None
+    node.revoke(key_ref("north"))
+    with pytest.raises(MpleError, match=r"key north:1:.* is revoked; morph under the site's current key") as fault:
+        node.intake.take_batch("north", answer("north", message.samples))
+    assert fault.value.code is ErrorCode.UNKNOWN_KEY_REF
+    node.intake.take_batch("north", answer("north", message.samples, key_ref=NEW))
+    assert node.cache.count(2) == len(message.samples.sample_ids)
+
+
+def test_older_samples_stay_usable_beside_those_of_a_rotated_key(node: Node) -> None:
+    message = node.intake.next_message("north", 0)
+    assert message is not None
+    node.intake.take_batch("north", answer("north", message.samples))
+    rotate(node)
+    node.feed("north", NEW)
+    node.feed("south", key_ref("south"))
+    samples = node.cache.read(TRAIN, np.arange(9))
+    assert set(samples.keys_B.tolist()) == {0, 1}
+    mixed = node.cache.read(TEST, np.arange(5))
+    assert set(mixed.keys_B.tolist()) == {1, 2}
+    assert features(CODEC.decode(mixed.coded, BLOCKS), mixed.keys_B, node.bank.layers).shape[0] == 5
+
+
+def test_samples_read_before_the_revocation_are_not_used_after_it(node: Node) -> None:
+    node.feed("north", key_ref("north"))
+    samples = node.cache.read(TRAIN, np.arange(3))
+    rotate(node)
+    node.revoke(key_ref("north"))
+    with pytest.raises(ErasedKeyError, match="key number 0 is revoked"):
+        features(CODEC.decode(samples.coded, BLOCKS), samples.keys_B, node.bank.layers)
+
+
+def test_training_waits_for_the_samples_that_come_anew(node: Node) -> None:
+    node.feed("north", key_ref("north"))
+    rotate(node)
+    node.revoke(key_ref("north"))
+    got: list[int] = []
+    waiting = threading.Thread(target=lambda: got.extend(node.intake.wait_for(TRAIN, np.arange(5)).tolist()))
+    waiting.start()
+    node.feed("north", NEW)
+    waiting.join(timeout=20)
+    assert got == [0, 1, 2, 3, 4]
+
+
+def test_nothing_is_asked_anew_when_the_sites_are_done(node: Node) -> None:
+    node.feed("north", key_ref("north"))
+    rotate(node)
+    node.intake.close()
+    node.revoke(key_ref("north"))
+    message = node.intake.next_message("north", 0)
+    assert message is not None
+    assert message.WhichOneof("message") == "done"
+
+
+def test_predictions_go_by_the_new_key_and_not_by_a_revoked_one(node: Node) -> None:
+    plan = small_plan(side_px=28)  # as small as the trunk takes
+    stem = Stem.from_seed(plan.model.stem_seed, filters=plan.filters, channels=1, kernel=plan.model.kernel)
+    bank = LayerBank(plan)
+    bank.add(NEW)
+    for key, name, epoch in ((key_of("north"), key_ref("north"), 1), (NEW_KEY, NEW, 2)):
+        made = build_augmented_layer(
+            plan.morph.scheme(), plan.image, stem.kernels_FCpp, key, np.arange(plan.filters),
+            session=plan.session, key_epoch=epoch,
+        )  # fmt: skip
+        bank.store(name, made)
+    trunk = build_trunk(Vgg16Config(classes=3, width=plan.model.width, dropout=0.0), seed=1)
+    predictor = Predictor(plan, trunk, bank)
+    bank.refuse(key_ref("north"))
+    question = common_pb2.MorphedBatch(request_id=1, key_ref=key_ref("north"), samples=1)
+    with pytest.raises(MpleError, match="is revoked") as fault:
+        predictor.answer(question, "north")
+    assert fault.value.code is ErrorCode.UNKNOWN_KEY_REF
+    question.key_ref.CopyFrom(NEW)
+    with pytest.raises(MpleError) as fault:
+        predictor.answer(question, "north")
+    assert fault.value.code is ErrorCode.BATCH_MALFORMED, "the key is known, and only then the batch is looked at"

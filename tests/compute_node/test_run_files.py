@@ -1,0 +1,89 @@
+"""What a run leaves on the compute node's disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from compute_node.training.metrics_file import (
+    EpochMetrics,
+    MetricsFile,
+    Outcome,
+    StepMetrics,
+    read_outcome,
+    write_outcome,
+)
+
+OUTCOME = Outcome(
+    run_id="run",
+    plan_sha256="ab" * 32,
+    model_sha256="cd" * 32,
+    train_seconds=1.5,
+    augconv_seconds=0.25,
+    idle_seconds=0.125,
+    samples_trained=90,
+    idle_seconds_by_cause={"samples": 0.1, "scores": 0.025},
+    read_ahead_seconds=0.5,
+)
+STEP = StepMetrics(
+    epoch=1,
+    step=2,
+    steps=5,
+    loss=0.5,
+    losses=(0.75, 0.5),
+    lr=0.1,
+    samples_per_second=10.0,
+    idle_share=0.25,
+    idle_shares={"samples": 0.25, "scores": 0.0},
+    first_layer_share=0.125,
+    read_ahead_share=0.0625,
+    time_unix_s=1.5,
+)
+EPOCH = EpochMetrics(epoch=1, loss=0.5, test_accuracy=None, test_loss=None, seconds=3.0, time_unix_s=2.5)
+
+
+def test_metrics_are_lines_that_can_be_read_while_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    metrics = MetricsFile(path)
+    metrics.write(STEP)
+    assert json.loads(path.read_text()) == {
+        "kind": "step",
+        "epoch": 1,
+        "step": 2,
+        "steps": 5,
+        "loss": 0.5,
+        "losses": [0.75, 0.5],
+        "lr": 0.1,
+        "samples_per_second": 10.0,
+        "idle_share": 0.25,
+        "idle_shares": {"samples": 0.25, "scores": 0.0},
+        "first_layer_share": 0.125,
+        "read_ahead_share": 0.0625,
+        "time_unix_s": 1.5,
+    }
+    metrics.write(EPOCH)
+    metrics.close()
+    again = MetricsFile(path)
+    again.write(dataclasses.replace(EPOCH, epoch=2, test_accuracy=0.5, test_loss=1.0))
+    again.close()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["kind"], line["epoch"]) for line in lines] == [("step", 1), ("epoch", 1), ("epoch", 2)]
+    assert lines[1]["test_accuracy"] is None
+
+
+def test_an_outcome_comes_back(tmp_path: Path) -> None:
+    write_outcome(OUTCOME, tmp_path / "outcome.json")
+    assert read_outcome(tmp_path / "outcome.json") == OUTCOME
+    assert [path.name for path in tmp_path.iterdir()] == ["outcome.json"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", "null", '{"run_id": "run"}', json.dumps({**dataclasses.asdict(OUTCOME), "more": 1})]
+)
+def test_a_damaged_outcome_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "outcome.json").write_text(text)
+    with pytest.raises(ValueError, match=r"outcome\.json is no outcome of a run"):
+        read_outcome(tmp_path / "outcome.json")

@@ -1,0 +1,1 @@
+"""Mutated messages over every call; `python -m tests.fuzz`."""

@@ -1,0 +1,137 @@
+"""A feed whose key changes while it answers: each answer names its key, and a late one that is refused is no fault."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mple.data import DataSource, SourceKind
+from mple.meter import Ledger
+from mple.node.coordinator_client import Persistence, StoppedError
+from mple.pki import Vault, VaultError
+from mple.plan import Custody, ProviderSettings
+from mple.rpc import ErrorCode, MpleError, TlsFiles
+from mple.v1 import common_pb2, compute_pb2
+from provider_node.feeding.whole_run import Feeding
+from provider_node.keys.run_keys import RunKeys
+from tests.provider_node.test_morphed_images import DATASET, plan_with
+from tests.support.small_plan import TRAIN
+
+SITE = "north"
+
+
+@pytest.fixture
+def feeding(tmp_path: Path) -> Iterator[Feeding]:
+    """North's feeding, with two keys in the vault and the first in use."""
+    settings = ProviderSettings(
+        state=tmp_path,
+        tls=tmp_path,
+        vault=tmp_path / "vault",
+        coordinator="office:1",
+        compute="compute:2",
+        data=DataSource(kind=SourceKind.NPZ, path=tmp_path / "set.npz"),
+    )
+    plan = plan_with("compact")
+    north = dataclasses.replace(plan.site(SITE), train_images=40, test_images=6)
+    plan = dataclasses.replace(plan, run_id="run1", sites=(north, *plan.sites[1:]))
+    vault = Vault(settings.vault)
+    vault.morph_key()
+    vault.new_epoch()
+    vault.keep_consortium_secret("run1", bytes(32))
+    keys = RunKeys(tmp_path)
+    keys.begin("run1", 1, vault.morph_key(1).fingerprint().hex())
+    with Ledger(tmp_path / "ledger.sqlite", f"site/{SITE}") as ledger:
+        yield Feeding(
+            settings=settings,
+            tls=TlsFiles.in_directory(tmp_path),
+            site=SITE,
+            vault=vault,
+            dataset=DATASET,
+            ledger=ledger,
+            plan=plan,
+            keys=keys,
+            stop=threading.Event(),
+        )
+
+
+def second(feeding: Feeding) -> common_pb2.KeyRef:
+    return common_pb2.KeyRef(site=SITE, epoch=2, fingerprint=feeding.vault.morph_key(2).fingerprint())
+
+
+def asked(*samples: int) -> compute_pb2.FeedResponse:
+    return compute_pb2.FeedResponse(samples=compute_pb2.SampleRequest(request_id=1, split=TRAIN, sample_ids=samples))
+
+
+def test_answers_go_by_the_key_in_use(feeding: Feeding) -> None:
+    feed = feeding._begin()
+    before = feed._answer(asked(3, 4)).batch
+    assert not feed.key_changed
+    feeding.switch(second(feeding))
+    assert feed.key_changed
+    after = feed._answer(asked(3, 4)).batch
+    assert (before.key_ref.epoch, after.key_ref) == (1, second(feeding))
+    assert before.codes != after.codes
+    assert after.labels == before.labels, "the order of the labels is the consortium's, not the key's"
+    assert after.resent_samples == 2, "what is sent again under another key counts as sent again"
+    feeding.switch(second(feeding))  # the event again, after a restart
+    assert RunKeys(feeding.settings.state).notes.in_use == 2
+
+
+def test_only_a_refusal_of_what_went_out_under_an_older_key_is_passed_over(feeding: Feeding) -> None:
+    feed = feeding._begin()
+    persistence = Persistence("compute:2", feeding.tls, feeding.stop, 1.0)
+    refusals = [MpleError(ErrorCode.UNKNOWN_KEY_REF, "revoked")]
+
+    def stream() -> bool:
+        if refusals:
+            raise refusals.pop()
+        return True
+
+    feed._answer(asked(1))
+    with pytest.raises(MpleError, match="revoked"):
+        feeding._feed_on(feed, persistence, stream)
+    feeding.switch(second(feeding))
+    refusals.append(MpleError(ErrorCode.UNKNOWN_KEY_REF, "revoked"))
+    assert feeding._feed_on(feed, persistence, stream)
+    refusals.append(MpleError(ErrorCode.BATCH_MALFORMED, "another fault"))
+    with pytest.raises(MpleError, match="another fault"):
+        feeding._feed_on(feed, persistence, stream)
+
+
+def test_a_restart_begins_under_the_key_in_use(feeding: Feeding) -> None:
+    feeding.switch(second(feeding))
+    assert feeding._begin()._answer(asked(0)).batch.key_ref == second(feeding)
+
+
+def test_where_the_key_in_use_was_revoked_its_successor_is_waited_for(feeding: Feeding) -> None:
+    feeding.vault.forget(1)
+    timer = threading.Timer(0.5, lambda: feeding.switch(second(feeding)))
+    timer.start()
+    assert feeding._begin()._answer(asked(0)).batch.key_ref.epoch == 2
+    timer.join()
+
+
+def test_in_escrow_custody_no_successor_is_waited_for(feeding: Feeding) -> None:
+    feeding.vault.forget(1)
+    feeding.plan = dataclasses.replace(feeding.plan, custody=Custody.ESCROW)
+    with pytest.raises(VaultError, match="the morph key of epoch 1 was revoked at"):
+        feeding._begin()
+
+
+def test_waiting_for_a_key_ends_with_the_run(feeding: Feeding) -> None:
+    feeding.vault.forget(1)
+    feeding.run_over()
+    with pytest.raises(StoppedError):
+        feeding._begin()
+
+
+def test_a_key_that_is_not_this_sites_is_not_used(feeding: Feeding) -> None:
+    with pytest.raises(MpleError, match="epoch 2 of this site is") as fault:
+        feeding.switch(common_pb2.KeyRef(site=SITE, epoch=2, fingerprint=bytes(32)))
+    assert fault.value.code is ErrorCode.UNKNOWN_KEY_REF
+    feeding.switch(common_pb2.KeyRef(site=SITE, epoch=3, fingerprint=bytes(32)))
+    assert feeding.keys.notes.in_use == 1

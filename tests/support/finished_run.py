@@ -1,0 +1,148 @@
+"""The folder of a finished run, made without running one: a plan, all nodes' books, metrics, a model, pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from mple.data import Dataset, LabelledImages
+from mple.meter import Direction, Ledger, LedgerEntry, MessageFacts, MessageKind
+from mple.pki import Vault
+from mple.plan import RunPlan, TrainingSettings
+from mple.report import Summary, summarise
+from provider_node.feeding.morphing import MorphedImages
+from provider_node.feeding.noising import begin_noise
+from provider_node.feeding.sample_pictures import keep_sample_pictures
+from tests.support.small_plan import key_of, small_plan
+
+SECOND = 1_000_000_000
+BEGIN = 1_790_000_000 * SECOND
+EPOCHS, STEPS = 3, 4
+
+
+def finished_run(
+    folder: Path, *, accuracy: float = 0.75, absent: bool = False, data_bytes: int = 200, plan: RunPlan | None = None
+) -> Summary:
+    """Write the folder and sum it up.
+
+    Args:
+        folder: New.
+        accuracy: Of the last epoch.
+        absent: The second epoch went on without a site, and a batch was sent twice.
+        data_bytes: Codes of the training samples of a site.
+        plan: By default a small one.
+    """
+    plan = plan or small_plan(training=TrainingSettings(epochs=EPOCHS))
+    compute = folder / "nodes" / "compute" / "state"
+    compute.mkdir(parents=True)
+    (compute / "plan.json").write_bytes(plan.to_json())
+    (compute / "model.safetensors").write_bytes(b"a network")
+    (compute / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in _metrics(accuracy, absent)))
+    outcome = {
+        "run_id": plan.run_id,
+        "plan_sha256": plan.sha256().hex(),
+        "model_sha256": f"{round(1e6 * accuracy):064x}",
+        "train_seconds": 40.0,
+        "augconv_seconds": 2.0,
+        "idle_seconds": 1.0,
+        "samples_trained": 27,
+        "idle_seconds_by_cause": {"samples": 0.75, "scores": 0.25},
+    }
+    (compute / "outcome.json").write_text(json.dumps(outcome))
+    books = {site.name: Ledger(_state(folder, site.name) / "ledger.sqlite", f"site/{site.name}") for site in plan.sites}
+    with (
+        Ledger(compute / "ledger.sqlite", "compute/compute") as trainer,
+        Ledger(_state(folder, "office") / "ledger.sqlite", "coordinator/office") as office,
+    ):
+        for name, ledger in books.items():
+            _exchange(ledger, name, {"coordinator": office, "compute": trainer}, data_bytes, absent)
+            ledger.close()
+    for site in plan.sites:
+        _keep_pictures(folder, plan, site.name)
+    return summarise(folder)
+
+
+def _state(folder: Path, node: str) -> Path:
+    state = folder / "nodes" / node / "state"
+    state.mkdir(parents=True, exist_ok=True)
+    return state
+
+
+def _exchange(site: Ledger, name: str, servers: dict[str, Ledger], data_bytes: int, absent: bool) -> None:
+    """What a site says and hears, entered at both ends."""
+    S, R = Direction.SENT, Direction.RECEIVED
+    data = MessageFacts(MessageKind.DATA, data_bytes, 10, 5)
+    calls = [
+        (0, "", "coordinator", "Join", [(S, 72, _facts(MessageKind.SETUP)), (R, 20, _facts(MessageKind.SETUP))]),
+        (1, "setup", "coordinator", "UploadLayer", [(S, 30_000, MessageFacts(MessageKind.LAYER, 29_900))]),
+        (2, "training", "compute", "Feed", [(R, 40, _facts(MessageKind.REQUEST)), (S, data_bytes + 50, data)]),
+        (3, "training", "compute", "Feed", [(S, 130, MessageFacts(MessageKind.TEST_DATA, 100, 0, 3))]),
+        (30, "training", "compute", "Feed", [(R, 90, MessageFacts(MessageKind.LOGITS, 36, 0, 3))]),
+        (40, "finished", "coordinator", "Report", [(S, 18, _facts(MessageKind.REPORT))]),
+    ]
+    if absent:
+        again = MessageFacts(MessageKind.DATA, data_bytes, 10, 5, "", 5)
+        calls.insert(4, (4, "training", "compute", "Feed", [(S, data_bytes + 50, again)]))
+    for number, (second, phase, role, method, messages) in enumerate(calls):
+        server = servers[role]
+        peer = {"coordinator": "coordinator/office", "compute": "compute/compute"}[role]
+        for index, (way, size, facts) in enumerate(messages):
+            for ledger, direction, other in ((site, way, peer), (server, S if way is R else R, f"site/{name}")):
+                ledger.set_phase(phase)
+                ledger.record(
+                    LedgerEntry(
+                        time_unix_ns=BEGIN + second * SECOND + index,
+                        direction=direction,
+                        peer=other,
+                        method=method,
+                        call_id=f"{name}-{number}",
+                        index=index,
+                        facts=facts,
+                        serialized_bytes=size,
+                    )
+                )
+
+
+def _facts(kind: MessageKind) -> MessageFacts:
+    return MessageFacts(kind)
+
+
+def _metrics(accuracy: float, absent: bool) -> list[dict[str, object]]:
+    lines: list[dict[str, object]] = []
+    for epoch in range(1, EPOCHS + 1):
+        losses = [2.0 / epoch - 0.05 * step for step in range(STEPS)]
+        steps = {"kind": "step", "epoch": epoch, "step": STEPS, "steps": STEPS, "losses": losses, "loss": losses[-1]}
+        lines.append({**steps, "lr": 0.1, "samples_per_second": 20.0, "idle_share": 0.01 * epoch})
+        gone = absent and epoch == 2
+        lines.append(
+            {
+                "kind": "epoch",
+                "epoch": epoch,
+                "loss": sum(losses) / STEPS,
+                "test_accuracy": accuracy * epoch / EPOCHS,
+                "test_loss": 1.5 / epoch,
+                "seconds": 13.0,
+                "samples": 9,
+                "missing": {"south": "0-3"} if gone else {},
+                "unscored": ["south"] if gone else [],
+            }
+        )
+    return lines
+
+
+def _keep_pictures(folder: Path, plan: RunPlan, site: str) -> None:
+    train = pictures_of(plan, site)
+    dataset = Dataset(name="small", classes=plan.classes, train=train, test=train.take(np.arange(1)))
+    noise = begin_noise(plan, _state(folder, site), Vault(folder / "nodes" / site / "vault"), train)
+    images = MorphedImages(dataset, plan, site, key_of(site), np.arange(len(plan.classes)), 1, noise)
+    keep_sample_pictures(_state(folder, site), train, plan, images)
+
+
+def pictures_of(plan: RunPlan, site: str) -> LabelledImages:
+    """The same training pictures for the same site."""
+    count = plan.site(site).train_images
+    dice = np.random.Generator(np.random.PCG64(len(site)))
+    pixels = dice.integers(0, 256, (count, plan.channels, plan.height, plan.width)).astype(np.uint8)
+    return LabelledImages(pixels, np.arange(count) % len(plan.classes))

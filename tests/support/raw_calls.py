@@ -1,0 +1,65 @@
+"""Raw calls for hostile acts, and what is asserted of each: its status and its line in the audit trail."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import grpc
+
+from mple.plan import RunPlan
+from mple.rpc import ErrorCode, Party
+from mple.rpc.errors import CATALOGUE
+from tests.fuzz.shots import Outcome, Shot, dial, fire
+from tests.support.open_office import OpenOffice, honest_layer, read, upload
+from tests.support.small_run import SECRET, site_party
+
+Refusals = Callable[[], list[tuple[str, str]]]
+"""Who was refused with which result."""
+COORDINATOR, COMPUTE = "/mple.v1.CoordinatorService/", "/mple.v1.ComputeService/"
+
+
+def call(
+    channel: grpc.Channel,
+    method: str,
+    *messages: bytes,
+    reply: Callable[[bytes], list[bytes]] | None = None,
+    most_answers: int = 64,
+) -> Outcome:
+    """One call with these messages."""
+    return fire(channel, Shot("", "", "", method, messages, reply), most_answers, quiet_s=2.0)
+
+
+def assert_refused(outcome: Outcome, code: ErrorCode, caller: str, refused: Refusals) -> None:
+    """The caller got this code under its status, and the audit trail says so."""
+    assert (outcome.status, outcome.code) == (CATALOGUE[code].status.name, code), outcome.text
+    assert (caller, code) in refused()
+
+
+def channel_of(office: OpenOffice, party: Party) -> grpc.Channel:
+    """A party's raw channel to a coordinator."""
+    return dial(office.rpc.address, office.party_tls(party.role, party.name))
+
+
+def assert_honest_work_goes_on(office: OpenOffice, plan: RunPlan, folder: Path) -> None:
+    """South brings its layer, everybody hears of it."""
+    upload(office.stub(site_party("south")), plan, "south", honest_layer(plan, "south", folder, SECRET))
+    assert office.run.story()[-1] == "layer south"
+    newest = office.run.run.log.last_sequence()
+    assert len(read(office.stub(site_party("west")), newest)) == newest
+
+
+def within(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """Whether it comes true in time."""
+    for _ in range(int(seconds / 0.02)):
+        if condition():
+            return True
+        threading.Event().wait(0.02)
+    return condition()
+
+
+def never(until: threading.Event, first: Iterable[bytes] = ()) -> Iterable[bytes]:
+    """Messages, then silence that the caller does not end by itself."""
+    yield from first
+    until.wait(60)

@@ -1,0 +1,71 @@
+"""A small consortium for tests with real processes: pictures that a narrow network can learn, and its settings."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from mple.data import DataSource, Partition, PartitionKind, SourceKind
+from mple.plan import Custody, ModelSettings, MorphSettings, TrainingSettings, WireSettings
+from mple.simulate import MachineSettings, RunFolder, SimulationSettings
+from mple.simulate.children import Children, command
+from mple.simulate.settings import COMPUTE, COORDINATOR
+
+CLASSES = 4
+
+
+def write_pictures(path: Path, *, train: int = 240, test: int = 60, side: int = 28, channels: int = 3) -> Path:
+    """An .npz of soft blobs in four classes: neighbours are alike, as in real pictures."""
+    generator = np.random.Generator(np.random.PCG64(7))
+    labels = generator.integers(0, CLASSES, train + test)
+    grid = np.linspace(-1, 1, side)
+    centre_x, centre_y = np.cos(labels * np.pi / 2) * 0.4, np.sin(labels * np.pi / 2) * 0.4
+    down_NH, right_NW = grid - centre_y[:, None], grid - centre_x[:, None]
+    blob = np.exp(-4 * (down_NH[:, :, None] ** 2 + right_NW[:, None, :] ** 2))
+    tint = generator.uniform(0.4, 1.0, (train + test, 1, 1, channels))
+    noise = generator.normal(0, 12, (train + test, side, side, channels))
+    pixels = np.clip(blob[..., None] * tint * 200 + 30 + noise, 0, 255).astype(np.uint8)
+    np.savez(path, x_train=pixels[:train], y_train=labels[:train], x_test=pixels[train:], y_test=labels[train:])
+    return path
+
+
+def small_settings(
+    pictures: Path,
+    *,
+    custody: Custody = Custody.SITE,
+    preset: str = "compact",
+    codec: str = "f32",
+    epochs: int = 2,
+) -> SimulationSettings:
+    """Three sites, a VGG-16 of 1/16 width, ten steps an epoch."""
+    return SimulationSettings(
+        custody=custody,
+        data=DataSource(kind=SourceKind.NPZ, path=pictures, partition=Partition(kind=PartitionKind.IID)),
+        morph=MorphSettings(preset=preset),
+        wire=WireSettings(codec=codec, layer="f32" if codec == "f32" else "f16"),
+        model=ModelSettings(width=0.0625),
+        # Gentle: float32 training lets any rounding grow, that of plain features too, the faster the steeper it goes.
+        training=TrainingSettings(epochs=epochs, batch=24, peak_lr=0.0001),
+        machine=MachineSettings(trainer_threads=1, idle_timeout_s=60.0, stop_grace_s=5.0),
+    )
+
+
+def start_node(children: Children, folder: RunFolder, name: str) -> None:
+    """Start one node of a laid-out folder by its own command."""
+    programs = {COORDINATOR: ("mple-coordinator", "serve"), COMPUTE: ("mple-compute", "serve")}
+    program, verb = programs.get(name, ("mple-provider", "run"))
+    arguments = [*command(program), verb, str(folder.config(name))]
+    children.start(name, arguments, log_text=folder.log_text(name), threads=1)
+
+
+def wait_for_end(children: Children, names: set[str], timeout_s: float = 60.0) -> dict[str, int]:
+    """Exit codes of these children once they have ended."""
+    codes: dict[str, int] = {}
+    give_up_at = time.monotonic() + timeout_s
+    while not names <= set(codes):
+        assert time.monotonic() < give_up_at, f"still running: {names - set(codes)}"
+        codes |= {item.name: item.code for item in children.ended()}
+        time.sleep(0.1)
+    return codes
