@@ -23,7 +23,7 @@ from mple.plan import GlobalSampler, Precision, TrainingSettings
 from mple.plan.settings import Augment
 from mple.privacy import PictureNoise
 from mple.wire import codec_named
-from mple.wire.layer_numbers import tensors_of, weight_of
+from mple.wire.layer_dtype import tensors_of, weight_of
 
 _SESSION = b"coded training"
 _BITS_FROM = 2048

@@ -35,7 +35,7 @@ from benchmarks.machine import machine
 from mple.data import Dataset, DataSource, SourceKind, open_source
 from mple.plan import NormalisationSettings, PrivacySettings
 from mple.plan.settings import NoiseShape, PrivacyMode
-from mple.privacy import NoiseLaw, PictureNoise, measure_spectrum
+from mple.privacy import NoiseDistribution, PictureNoise, measure_spectrum
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -161,7 +161,7 @@ def _train(dataset: Dataset, noise: PictureNoise | None, point: Point, options: 
         seeds=tuple(options.seeds),
         test_accuracies=tuple(accuracies),
         bits_per_value=bits,
-        noise_deviation_px=0.0 if noise is None else noise.law.deviation_px(),
+        noise_deviation_px=0.0 if noise is None else noise.distribution.deviation_px(),
     )
 
 
@@ -173,8 +173,10 @@ def _noise(dataset: Dataset, point: Point) -> PictureNoise:
     privacy = PrivacySettings(mode=PrivacyMode.NOISE, shape=NoiseShape(point.mode), budget_bits=point.budget_bits)
     pixels_NCHW = dataset.train.take(np.arange(len(dataset.train.labels))).pixels_NCHW
     normalisation = NormalisationSettings()
-    law = NoiseLaw(spectrum=measure_spectrum(pixels_NCHW, normalisation), privacy=privacy, normalisation=normalisation)
-    return PictureNoise(secrets.token_bytes(32), law)
+    distribution = NoiseDistribution(
+        spectrum=measure_spectrum(pixels_NCHW, normalisation), privacy=privacy, normalisation=normalisation
+    )
+    return PictureNoise(secrets.token_bytes(32), distribution)
 
 
 def _dataset(name: str, options: argparse.Namespace) -> Dataset:

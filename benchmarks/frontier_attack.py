@@ -1,4 +1,4 @@
-"""The strongest adversary of the lab against one law of noise: what it makes of noisy pictures that it has opened.
+"""The strongest adversary of the lab against one distribution of noise: what it makes of noisy pictures once opened.
 
 It has key and stem, so the pictures as the site noised them, and public pictures, on which nothing is attacked, for the
 Wiener filter and the network of `mple.attacks.noise_removal`. Rounding by the codec is spared it.
@@ -44,10 +44,10 @@ def attack_noise(dataset: Dataset, noise: PictureNoise | None, *, steps: int) ->
     found = {NOTHING: x_NCHW}
     if noise is not None:
         noisy_NCHW = torch.from_numpy(noise.add(x_NCHW.numpy(), pixels_NCHW))
-        learned = denoise(noisy_NCHW, noise.law, public_NCHW, NetworkSettings(steps=steps))
+        learned = denoise(noisy_NCHW, noise.distribution, public_NCHW, NetworkSettings(steps=steps))
         found = {
             NOTHING: noisy_NCHW,
-            WIENER: linear_estimate(noisy_NCHW, noise.law, public_NCHW),
+            WIENER: linear_estimate(noisy_NCHW, noise.distribution, public_NCHW),
             NETWORK: learned,
         }
     real_NCHW = pixels_NCHW.astype(np.float32)

@@ -28,7 +28,7 @@ from benchmarks.coded_training import CodedTraining
 from benchmarks.machine import machine
 from mple.data import DataSource, SourceKind, open_source
 from mple.plan import WireSettings
-from mple.plan.settings import CODECS, LAYER_NUMBERS
+from mple.plan.settings import CODECS, LAYER_DTYPES
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--codecs", nargs="*", default=list(CODECS), choices=CODECS)
     parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3])
-    parser.add_argument("--layer", default=WireSettings().layer, choices=LAYER_NUMBERS)
+    parser.add_argument("--layer", default=WireSettings().layer, choices=LAYER_DTYPES)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--width", type=float, default=0.5)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)

@@ -3,7 +3,7 @@
     python -m benchmarks.system [--rounds 4] [--images 3000] [--epochs 2] [--quick] [--out docs/benchmarks]
 
 A: `mple plain`, one process with all cores to itself. B: `mple simulate`, a coordinator, a compute node and three sites
-over mutual TLS, everything included: morphing, coding, transport, decoding, books, checkpoints. A B A in each round,
+over mutual TLS, everything included: morphing, coding, transport, decoding, ledgers, checkpoints. A B A in each round,
 same pictures, same steps; ratios are taken round by round. The first A has OpenMP's threads spin a while when they
 wait, as is their default, the second has them sleep at once; the faster one counts. Training is compared from its first
 to its last moment (in B it begins when the layers are there, and waits for the first samples), and so are the whole

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from benchmarks.process_watch import ProcessUse, ProcessWatch
 from mple.meter import CountingRelay
-from mple.plan import ProviderSettings, read_settings, write_settings
+from mple.plan import SiteSettings, read_settings, write_settings
 from mple.report import Summary
 from mple.rpc.tls import split_address
 from mple.simulate import RunFolder, SimulationSettings, lay_out
@@ -48,7 +48,7 @@ class MeasuredRun:
 
     summary: Summary
     wall_s: float
-    """From laying out the folder to the end of the last process and the books' balance."""
+    """From laying out the folder to the end of the last process and the ledgers' balance."""
     crossed: Mapping[str, Crossed]
     """By site."""
     uses: Mapping[str, ProcessUse]
@@ -75,14 +75,14 @@ def measured_run(settings: SimulationSettings, out: Path, *, look_every_s: float
             raise RuntimeError("the run was interrupted")
         wall_s = time.monotonic() - began
         crossed = {site: _crossed(of_site) for site, of_site in relays.items()}
-    with contextlib.closing(sqlite3.connect(folder.path / "ledger.sqlite")) as books:
+    with contextlib.closing(sqlite3.connect(folder.path / "ledger.sqlite")) as ledgers:
         return MeasuredRun(
             summary=summary,
             wall_s=wall_s,
             crossed=crossed,
             uses=watch.uses,
-            setup_up={site: _setup_up(books, site) for site in folder.sites},
-            feed_s=_feed_s(books),
+            setup_up={site: _setup_up(ledgers, site) for site in folder.sites},
+            feed_s=_feed_s(ledgers),
         )
 
 
@@ -110,7 +110,7 @@ def _relayed(folder: RunFolder) -> Iterator[dict[str, tuple[CountingRelay, Count
     with contextlib.ExitStack() as closing:
         for site in folder.sites:
             config = folder.config(site)
-            settings = read_settings(ProviderSettings, config)
+            settings = read_settings(SiteSettings, config)
             pair = (
                 CountingRelay(*split_address(settings.coordinator)),
                 CountingRelay(*split_address(settings.compute)),
@@ -131,8 +131,8 @@ def _crossed(relays: tuple[CountingRelay, CountingRelay]) -> Crossed:
     )
 
 
-def _setup_up(books: sqlite3.Connection, site: str) -> int:
-    (size,) = books.execute(
+def _setup_up(ledgers: sqlite3.Connection, site: str) -> int:
+    (size,) = ledgers.execute(
         "WITH sent AS (SELECT * FROM messages WHERE node = ? AND direction = 'sent') "
         "SELECT COALESCE(SUM(framed_bytes), 0) FROM sent WHERE time_unix_ns < "
         "(SELECT MIN(time_unix_ns) FROM sent WHERE kind IN ('data', 'test_data'))",
@@ -141,8 +141,8 @@ def _setup_up(books: sqlite3.Connection, site: str) -> int:
     return int(size)
 
 
-def _feed_s(books: sqlite3.Connection) -> float:
-    (elapsed_ns,) = books.execute(
+def _feed_s(ledgers: sqlite3.Connection) -> float:
+    (elapsed_ns,) = ledgers.execute(
         "SELECT MAX(time_unix_ns) - MIN(time_unix_ns) FROM messages WHERE node LIKE 'site/%' AND direction = 'sent' "
         "AND kind IN ('data', 'test_data')"
     ).fetchone()

@@ -208,7 +208,7 @@ def _measure(point: Point, width: float, folder: Path) -> tuple[Row, RunPlan]:
     bits = 8 * measured.sum("data_bytes") / values
     expected_bits = predicted_bits(plan, pixels)
     predicted = predict_bytes(plan, bits if expected_bits is None else expected_bits)
-    freight = sum(measured.sum(f"{part}_bytes") for part in ("data", "layer", "label", "logits"))
+    payload = sum(measured.sum(f"{part}_bytes") for part in ("data", "layer", "label", "logits"))
     framing = computed_framing(folder / "ledger.sqlite", settings.sites)
     tcp, ledger = sum(crossed.total for crossed in run.crossed.values()), measured.sum("total_bytes")
     png = _png(point.sites, point.images)
@@ -233,7 +233,7 @@ def _measure(point: Point, width: float, folder: Path) -> tuple[Row, RunPlan]:
         predicted_data_bytes=predicted.data,
         predicted_layer_bytes=predicted.layer,
         predicted_bytes=predicted.total,
-        prediction_error=freight / predicted.total - 1,
+        prediction_error=payload / predicted.total - 1,
         papers_ratio=1 + papers.quoted_ratio,
         setup_up_bytes=max(run.setup_up.values()),
         wall_s=time.monotonic() - began,

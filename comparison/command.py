@@ -1,6 +1,6 @@
 """`mple compare`: every way to an inference on one network, measured alike.
 
-Private inference takes minutes for a large network, and its parties' books are kept: the folder holds them all.
+Private inference takes minutes for a large network, and its parties' ledgers are kept: the folder holds them all.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RANDOM_PICTURES = 200
 
 
 def compare_methods(
-    out: Annotated[Path, typer.Option("--out", help="New folder for books, figures and tables.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder for ledgers, figures and tables.")],
     network: Annotated[
         str, typer.Option(help="minionn, vgg16 or small, or a file of a quantised network (safetensors).")
     ] = "minionn",

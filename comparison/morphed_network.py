@@ -30,7 +30,7 @@ from mple.morph import (
 )
 from mple.morph.morpher import to_blocks
 from mple.wire import codec_named
-from mple.wire.layer_numbers import weight_bytes
+from mple.wire.layer_dtype import weight_bytes
 
 _AT_ONCE = 100
 

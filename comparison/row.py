@@ -1,4 +1,4 @@
-"""One method's row of the comparison: what its run left in the two parties' books, as figures.
+"""One method's row of the comparison: what its run left in the two parties' ledgers, as figures.
 
 "Per inference" is the mean over the run's inferences; what is amortised has the set-up in it, spread over them.
 """
@@ -103,7 +103,7 @@ def measured_row(
 
     Args:
         method: The method.
-        traffic: From the client's books.
+        traffic: From the client's ledgers.
         client: What its process left.
         server: What its process left.
         expected: Framed bytes of the whole run by phase.

@@ -29,8 +29,8 @@ class TrafficRow:
 
 def read_traffic(ledger: Path) -> tuple[TrafficRow, ...]:
     """All rows of a client's ledger, in the order in which the first of their messages crossed."""
-    with closing(sqlite3.connect(ledger)) as books:
-        rows = books.execute(
+    with closing(sqlite3.connect(ledger)) as ledgers:
+        rows = ledgers.execute(
             "SELECT phase, kind, direction, COUNT(*), SUM(payload_bytes), SUM(framed_bytes) FROM messages "
             "WHERE method = 'Exchange' GROUP BY phase, kind, direction ORDER BY MIN(time_unix_ns)"
         ).fetchall()

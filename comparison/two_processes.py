@@ -53,7 +53,7 @@ class RunFolder:
         return self.path / name / "state"
 
     def ledger(self, name: str) -> Path:
-        """A party's books."""
+        """A party's ledgers."""
         return self.state(name) / LEDGER
 
     def outcome(self, name: str) -> PartyOutcome:
@@ -81,7 +81,7 @@ def run_two_processes(
         held_bytes: Of the server's encoded weights; by default as its settings say.
 
     Raises:
-        ComparisonError: A party failed, or their books don't balance.
+        ComparisonError: A party failed, or their ledgers don't balance.
         OSError: The disk refuses.
     """
     run = RunFolder(folder.resolve())
@@ -152,9 +152,9 @@ def _words(run: RunFolder, name: str) -> str:
 
 
 def _require_balance(run: RunFolder) -> None:
-    """The two ends' books, merged and matched message by message."""
+    """The two ends' ledgers, merged and matched message by message."""
     merged = run.path / LEDGER
     merge([run.ledger(CLIENT), run.ledger(SERVER)], merged)
     found = balance(merged)
     if not found.whole:
-        raise ComparisonError(f"the parties' books in {merged} don't balance: {'; '.join(found.offenders)}")
+        raise ComparisonError(f"the parties' ledgers in {merged} don't balance: {'; '.join(found.offenders)}")

@@ -17,7 +17,7 @@ from compute_node.layers.layer_bank import LayerBank
 from compute_node.layers.layer_fetch import fetch_layer
 from compute_node.layers.restore import RevokedKey, layer_path, read_list, write_list
 from mple.audit import audit
-from mple.node.coordinator_client import CoordinatorLine, StoppedError, UnreachableError
+from mple.node.coordinator_client import CoordinatorClient, StoppedError, UnreachableError
 from mple.node.logs import log
 from mple.plan import RunPlan
 from mple.rpc import MpleError
@@ -34,7 +34,7 @@ KEY_EVENTS = {"key_rotated", "key_revoked"}
 class KeyChanges:
     """What a change of keys touches."""
 
-    line: CoordinatorLine
+    client: CoordinatorClient
     plan: RunPlan
     bank: LayerBank
     cache: SampleCache
@@ -56,10 +56,10 @@ class KeyChanges:
 
     def follow_after_end(self, sequence: int, stop: threading.Event) -> None:
         """Carry out revocations that come behind the run's end, while the coordinator serves; returns at `stop`."""
-        line = CoordinatorLine(self.line.channel, self.line.persistence.within(_ROUND_S))
+        client = CoordinatorClient(self.client.channel, self.client.retry.within(_ROUND_S))
         while not stop.is_set():
             try:
-                for event in line.events(sequence):
+                for event in client.events(sequence):
                     self.take(event)
                     sequence = event.sequence
             except StoppedError:
@@ -72,12 +72,12 @@ class KeyChanges:
         key = header.key_ref
         self.bank.add(key)
         listed = read_list(self.folder, self.plan)
-        fetch_layer(self.line, header, self.plan, self.bank, self.folder)
+        fetch_layer(self.client, header, self.plan, self.bank, self.folder)
         if listed.with_rotated(header) != listed:
             write_list(self.folder, listed.with_rotated(header))
             audit(f"site/{key.site}", "key_rotated", "ok", epoch=key.epoch, fingerprint=key.fingerprint.hex())
         if self.bank.usable(key):
-            self.line.report(coordinator_pb2.ReportRequest(key_stored=coordinator_pb2.KeyStored(key_ref=key)))
+            self.client.report(coordinator_pb2.ReportRequest(key_stored=coordinator_pb2.KeyStored(key_ref=key)))
 
     def _revoke(self, key: common_pb2.KeyRef) -> None:
         number = self.bank.refuse(key)
@@ -106,7 +106,7 @@ class KeyChanges:
             text = f"erased {noted.samples} samples and the layer of key {key.epoch} of {key.site}"
             log(_LOGGER, logging.INFO, "key_erased", text, site=key.site, epoch=key.epoch, samples=noted.samples)
         report = coordinator_pb2.KeyErased(key_ref=key, samples=noted.samples, layer_bytes=noted.layer_bytes)
-        self.line.report(coordinator_pb2.ReportRequest(key_erased=report))
+        self.client.report(coordinator_pb2.ReportRequest(key_erased=report))
 
     def _noted(self, key: common_pb2.KeyRef, number: int) -> RevokedKey:
         """What is to be erased, written down before it is: a restart could not count it any more."""

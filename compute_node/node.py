@@ -13,12 +13,12 @@ from prometheus_client import CollectorRegistry
 
 from compute_node.feeding.intake import Intake
 from compute_node.feeding.sample_cache import SampleCache
-from compute_node.kept_run import KeptRun, kept_run, model_config
 from compute_node.key_changes import KEY_EVENTS, KeyChanges
 from compute_node.layers.layer_bank import LayerBank
 from compute_node.layers.layer_fetch import fetch_layer
 from compute_node.layers.restore import list_layers, restored_bank
 from compute_node.predictor import Predictor
+from compute_node.restored_run import RestoredRun, model_config, restored_run
 from compute_node.service import ComputeService
 from compute_node.training.checkpoint import CheckpointFolder
 from compute_node.training.metrics_file import EpochMetrics, MetricsFile, read_outcome, write_outcome
@@ -36,8 +36,8 @@ from mple.model import Stem, TrunkTrainer, Vgg16Trunk, build_trunk, load_trunk, 
 from mple.node import run_node
 from mple.node.certificate_age import watch_certificate
 from mple.node.coordinator_client import (
-    CoordinatorLine,
-    Persistence,
+    CoordinatorClient,
+    RetryPolicy,
     StoppedError,
     UnreachableError,
     ended,
@@ -100,13 +100,13 @@ def _serve(settings: ComputeSettings, stop: threading.Event) -> ExitCode:
         built = build_server(settings.listen, tls, ledger, streams=_MOST_SITES)
         compute_pb2_grpc.add_ComputeServiceServicer_to_server(service, built.server)
         add_node_service(built.server, me)
-        kept = _answer_for_kept_run(settings, ledger, service) if settings.stay else None
+        kept = _answer_for_restored_run(settings, ledger, service) if settings.stay else None
         built.start()
         log(_LOGGER, logging.INFO, "listening", f"listening on {built.address}")
-        persistence = Persistence(settings.coordinator, tls, stop, settings.idle_timeout_s)
+        retry = RetryPolicy(settings.coordinator, tls, stop, settings.idle_timeout_s)
         try:
             try:
-                coordinator = persistence.call(lambda: verify_remote(settings.coordinator, tls, Role.COORDINATOR))
+                coordinator = retry.call(lambda: verify_remote(settings.coordinator, tls, Role.COORDINATOR))
             except UnreachableError as fault:
                 if kept is None:
                     raise
@@ -115,19 +115,19 @@ def _serve(settings: ComputeSettings, stop: threading.Event) -> ExitCode:
                 stop.wait()
                 return ExitCode.INTERRUPTED
             with open_channel(settings.coordinator, tls, coordinator, ledger) as channel:
-                line = CoordinatorLine(channel, persistence)
+                client = CoordinatorClient(channel, retry)
                 ledger.set_phase("")
-                return _Compute(settings, ledger, line, service, registry, stop).take_part()
+                return _Compute(settings, ledger, client, service, registry, stop).take_part()
         except StoppedError:
             return ExitCode.INTERRUPTED
         finally:
             built.stop(grace_s=_GRACE_S)
 
 
-def _answer_for_kept_run(settings: ComputeSettings, ledger: Ledger, service: ComputeService) -> KeptRun | None:
+def _answer_for_restored_run(settings: ComputeSettings, ledger: Ledger, service: ComputeService) -> RestoredRun | None:
     """Answer predictions by the last run's network before, and also without, a word from the coordinator."""
     try:
-        kept = kept_run(settings.state)
+        kept = restored_run(settings.state)
     except ValueError as fault:
         log(_LOGGER, logging.WARNING, "not_kept", f"no predictions by the last run's network: {fault}")
         return None
@@ -135,7 +135,7 @@ def _answer_for_kept_run(settings: ComputeSettings, ledger: Ledger, service: Com
         ledger.set_run(kept.plan.run_id)
         ledger.set_phase("predict")
         service.open_predictions(kept.plan, kept.predictor)
-        log(_LOGGER, logging.INFO, "kept_run", f"answering predictions of run {kept.plan.run_id}")
+        log(_LOGGER, logging.INFO, "restored_run", f"answering predictions of run {kept.plan.run_id}")
     return kept
 
 
@@ -144,12 +144,12 @@ class _Compute:
         self,
         settings: ComputeSettings,
         ledger: Ledger,
-        line: CoordinatorLine,
+        client: CoordinatorClient,
         service: ComputeService,
         registry: CollectorRegistry,
         stop: threading.Event,
     ) -> None:
-        self._settings, self._ledger, self._line, self._service = settings, ledger, line, service
+        self._settings, self._ledger, self._client, self._service = settings, ledger, client, service
         self._registry, self._stop = registry, stop
         self._news: queue.Queue[coordinator_pb2.WatchResponse | Exception] = queue.Queue()
         self._plan: RunPlan | None = None
@@ -159,7 +159,7 @@ class _Compute:
         self._training: threading.Thread | None = None
 
     def take_part(self) -> ExitCode:
-        run_id = self._line.join(self._join_request())
+        run_id = self._client.join(self._join_request())
         self._ledger.set_run(run_id)
         audit("local", "join", "ok", run=run_id)
         log(_LOGGER, logging.INFO, "joined", f"joined run {run_id}")
@@ -188,14 +188,14 @@ class _Compute:
         if self._settings.stem_file is not None:
             stem = Stem.from_safetensors(self._settings.stem_file)
             offer = coordinator_pb2.OfferStemRequest(safetensors=stem.to_safetensors())
-            profile.stem_digest = self._line.persistence.call(
-                lambda: self._line.stub.OfferStem(offer, timeout=30.0)
+            profile.stem_digest = self._client.retry.call(
+                lambda: self._client.stub.OfferStem(offer, timeout=30.0)
             ).digest
         return coordinator_pb2.JoinRequest(protocol_version=PROTOCOL_VERSION, compute=profile)
 
     def _follow(self) -> None:
         try:
-            for event in self._line.events():
+            for event in self._client.events():
                 self._news.put(event)
         except Exception as fault:
             self._news.put(fault)
@@ -225,21 +225,23 @@ class _Compute:
     def _hold_layer(self, header: coordinator_pb2.LayerHeader) -> None:
         plan, bank = self._known()
         folder = self._settings.state / "layers"
-        fetch_layer(self._line, header, plan, bank, folder)
+        fetch_layer(self._client, header, plan, bank, folder)
         self._layers[header.key_ref.site] = header.sha256
         if self._intake is not None or not bank.complete:
             return
         list_layers(folder, plan, self._layers)
         self._open_feed(plan, bank)
         stored = coordinator_pb2.LayersStored(plan_sha256=plan.sha256())
-        self._line.report(coordinator_pb2.ReportRequest(layers_stored=stored))
+        self._client.report(coordinator_pb2.ReportRequest(layers_stored=stored))
 
     def _key_changes(self) -> KeyChanges:
         plan, bank = self._known()
         if self._intake is None:
             raise MpleError(ErrorCode.WRONG_PHASE, "keys changed before the plan's layers were here")
         folder = self._settings.state / "layers"
-        return KeyChanges(line=self._line, plan=plan, bank=bank, cache=self._cache, intake=self._intake, folder=folder)
+        return KeyChanges(
+            client=self._client, plan=plan, bank=bank, cache=self._cache, intake=self._intake, folder=folder
+        )
 
     def _open_feed(self, plan: RunPlan, bank: LayerBank) -> None:
         codec = codec_named(plan.wire.codec)
@@ -296,7 +298,7 @@ class _Compute:
         self._intake.close()
         audit("local", "training_finished", "ok", run=plan.run_id, model_sha256=digest)
         done = coordinator_pb2.TrainingDone(model_sha256=bytes.fromhex(digest))
-        self._line.report(coordinator_pb2.ReportRequest(training_done=done))
+        self._client.report(coordinator_pb2.ReportRequest(training_done=done))
 
     def _train_anew(self, plan: RunPlan, bank: LayerBank, trunk: Vgg16Trunk) -> TrainingRun:
         if self._intake is None:
@@ -347,7 +349,7 @@ class _Compute:
             test_accuracy=-1.0 if accuracy is None else accuracy,
             seconds=metrics.seconds,
         )
-        self._line.report(coordinator_pb2.ReportRequest(epoch_done=done))
+        self._client.report(coordinator_pb2.ReportRequest(epoch_done=done))
 
     def _end(self, event: coordinator_pb2.WatchResponse) -> ExitCode:
         if event.phase_changed.phase == coordinator_pb2.PHASE_FAILED:
@@ -357,7 +359,7 @@ class _Compute:
         give_up_at = time.monotonic() + _GRACE_S
         while self._intake is not None and self._intake.streams_open() and time.monotonic() < give_up_at:
             time.sleep(0.05)
-        self._line.say_goodbye(self._ledger.totals())
+        self._client.report_totals(self._ledger.totals())
         if self._settings.stay:
             self._ledger.set_phase("predict")
             log(_LOGGER, logging.INFO, "staying", "training has finished; answering predictions until stopped")
@@ -376,7 +378,7 @@ class _Compute:
         if self._intake is not None:
             self._intake.fail(reason)
         if reason.code is not ErrorCode.RUN_FAILED:
-            self._line.report_failure(fault)
+            self._client.report_failure(fault)
         if self._training is not None:
             self._stop.set()
             self._training.join(timeout=_GRACE_S)

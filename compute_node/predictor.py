@@ -40,7 +40,7 @@ class Predictor:
         """
         if not 1 <= message.samples <= self._most_samples:
             text = f"{message.samples} samples; allowed are 1 to {self._most_samples}"
-            raise MpleError(ErrorCode.BATCH_MALFORMED, text)
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, text)
         try:
             key = self._bank.number(message.key_ref, site)
             batch = batch_from_message(
@@ -55,7 +55,7 @@ class Predictor:
         except UnknownKeyError as fault:
             raise MpleError(ErrorCode.UNKNOWN_KEY_REF, str(fault)) from None
         except BatchError as fault:
-            code = ErrorCode.CHECKSUM_MISMATCH if fault.checksum else ErrorCode.BATCH_MALFORMED
+            code = ErrorCode.CHECKSUM_MISMATCH if fault.checksum else ErrorCode.MESSAGE_MALFORMED
             raise MpleError(code, str(fault)) from None
         count = message.samples
         t_BKQ = self._codec.decode(batch.coded, self._plan.geometry.blocks)

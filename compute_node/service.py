@@ -15,7 +15,7 @@ from mple.audit import audit
 from mple.node.logs import log
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
-from mple.rpc.read_deadline import MESSAGE_IDLE_S, PacedMessages
+from mple.rpc.read_deadline import MESSAGE_IDLE_S, DeadlineIterator
 from mple.v1 import compute_pb2, compute_pb2_grpc
 
 _LOGGER = logging.getLogger("mple.compute")
@@ -57,10 +57,10 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
         plan, intake = self._plan, self._intake
         if plan is None or intake is None:
             raise MpleError(ErrorCode.WRONG_PHASE, "the compute node has no layers yet")
-        requests = PacedMessages(request_iterator, context, self._idle_s)
+        requests = DeadlineIterator(request_iterator, context, self._idle_s)
         hello = next(requests, None)
         if hello is None or hello.WhichOneof("message") != "hello":
-            raise MpleError(ErrorCode.BATCH_MALFORMED, "a stream opens with a hello")
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, "a stream opens with a hello")
         _same_plan(plan, hello.hello.plan_sha256)
         requests.idle_s = None  # a site has nothing to say while it is not asked
         with intake.stream(peer.name), _audited_feed(peer):
@@ -92,7 +92,7 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
         if self._predictions is None:
             raise MpleError(ErrorCode.WRONG_PHASE, "there is no trained network yet")
         plan, predictor = self._predictions
-        for request in PacedMessages(request_iterator, context, self._idle_s):
+        for request in DeadlineIterator(request_iterator, context, self._idle_s):
             _same_plan(plan, request.plan_sha256)
             answer = predictor.answer(request.batch, peer.name)
             audit(peer.label, "prediction", "ok", samples=request.batch.samples)
@@ -140,7 +140,7 @@ class _Incoming:
                 elif kind == "score":
                     self._intake.take_score(self._site, request.score)
                 else:
-                    raise MpleError(ErrorCode.BATCH_MALFORMED, f"a message of kind {kind} within a stream")
+                    raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"a message of kind {kind} within a stream")
         except grpc.RpcError as fault:
             log(_LOGGER, logging.WARNING, "feed_broke", f"the stream of {self._site} broke: {fault}", site=self._site)
         except Exception as fault:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import torch
 
-from coordinator.layers.escrow import EscrowOffice
-from coordinator.layers.release import LayerDesk
+from coordinator.layers.escrow import EscrowWorker
+from coordinator.layers.layer_releases import LayerReleases
 from coordinator.memory.state_file import StateFile
 from coordinator.phases import Phase
 from coordinator.run import Run
@@ -67,9 +67,9 @@ def serve(settings: CoordinatorSettings, stop: threading.Event) -> ExitCode:
     ):
         run = Run(settings, me, certificate_der, file, ledger.set_phase)
         ledger.set_run(run.run_id)
-        desk = LayerDesk(run)
-        office = EscrowOffice(run, desk, tls.key)
-        service = CoordinatorService(run, desk)
+        releases = LayerReleases(run)
+        escrow = EscrowWorker(run, releases, tls.key)
+        service = CoordinatorService(run, releases)
         # Each party may watch and move a layer, and hold a broken stream that is not noticed yet.
         built = build_server(settings.listen, tls, ledger, streams=3 * (len(settings.run.sites) + 1))
         coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(service, built.server)
@@ -77,23 +77,23 @@ def serve(settings: CoordinatorSettings, stop: threading.Event) -> ExitCode:
         built.start()
         log(_LOGGER, logging.INFO, "listening", f"listening on {built.address}", run_id=run.run_id)
         try:
-            office.resume()
-            return _follow(run, office, service, settings, stop)
+            escrow.resume()
+            return _follow(run, escrow, service, settings, stop)
         finally:
             run.log.close()
             built.stop(_STOP_GRACE_S)
-            office.stop()
+            escrow.stop()
 
 
 def _follow(
     run: Run,
-    office: EscrowOffice,
+    escrow: EscrowWorker,
     service: CoordinatorService,
     settings: CoordinatorSettings,
     stop: threading.Event,
 ) -> ExitCode:
     while not run.state().ended:
-        office.raise_fault()
+        escrow.raise_fault()
         if stop.is_set():
             log(_LOGGER, logging.INFO, "stopped", "stopped before the run has ended; start again to go on")
             return ExitCode.INTERRUPTED

@@ -269,14 +269,14 @@ def step(state: RunState, event: Event) -> Step:
 
     Raises:
         MpleError: WRONG_PHASE when the event is not due in this phase, RUN_FAILED when the run has already failed,
-            UNKNOWN_SITE for a site that is not of the run, and what `step_keys` says of a change of keys.
+            UNKNOWN_PARTY for a site that is not of the run, and what `step_keys` says of a change of keys.
     """
     if isinstance(event, PartyFailed):
         return _failed(state, event)
     if state.phase is Phase.FAILED:
         raise MpleError(ErrorCode.RUN_FAILED, state.reason)
     if isinstance(event, SiteJoined | KeySealed | LayerAccepted) and event.site not in state.sites:
-        raise MpleError(ErrorCode.UNKNOWN_SITE, f"site/{event.site}")
+        raise MpleError(ErrorCode.UNKNOWN_PARTY, f"site/{event.site}")
     if isinstance(event, _KEY_EVENTS):
         return _keys_changed(state, event)
     if _known(state, event):
@@ -352,7 +352,7 @@ def _keys_changed(state: RunState, event: KeyEvent) -> Step:
     if state.phase not in (Phase.TRAINING, Phase.FINISHED):
         raise MpleError(ErrorCode.KEY_CHANGE_REFUSED, f"the run is {state.phase}; keys change once it trains")
     if event.site not in state.sites:
-        raise MpleError(ErrorCode.UNKNOWN_SITE, f"site/{event.site}")
+        raise MpleError(ErrorCode.UNKNOWN_PARTY, f"site/{event.site}")
     keys, news = step_keys(state.keys, event, training=state.phase is Phase.TRAINING, escrow=state.escrow)
     return replace(state, keys=keys), news
 

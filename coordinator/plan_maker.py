@@ -9,7 +9,7 @@ from mple.morph import expected_weight_shape
 from mple.plan import CoordinatorSettings, PlanError, RunPlan, SitePlan
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
-from mple.wire.layer_numbers import weight_bytes
+from mple.wire.layer_dtype import weight_bytes
 
 _MOST_LAYER_BYTES = 16 * 1024**3
 _MOST_PLAN_BYTES = 512 * 1024
@@ -89,7 +89,7 @@ def make_plan(
 def layer_weight_bytes(plan: RunPlan) -> int:
     """Bytes of a layer's weight under the plan, without the file's header."""
     shape = expected_weight_shape(plan.morph.scheme(), plan.image, plan.filters, plan.model.kernel)
-    return weight_bytes(shape, plan.layer_numbers)
+    return weight_bytes(shape, plan.layer_dtype)
 
 
 def _site(name: str, profile: coordinator_pb2.SiteProfile) -> SitePlan:

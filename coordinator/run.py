@@ -144,12 +144,12 @@ class Run:
         """Let a party in, for the first time or, with the same profile, again.
 
         Raises:
-            MpleError: PROTOCOL_VERSION, UNKNOWN_SITE, ALREADY_JOINED, what a profile check says, or RUN_FAILED.
+            MpleError: PROTOCOL_VERSION, UNKNOWN_PARTY, ALREADY_JOINED, what a profile check says, or RUN_FAILED.
         """
         check_version(request.protocol_version)
         check_expected(caller, self.settings.run)
         if request.WhichOneof("party") != caller.role.value:
-            raise MpleError(ErrorCode.BATCH_MALFORMED, f"{caller.label} joins as {request.WhichOneof('party')}")
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"{caller.label} joins as {request.WhichOneof('party')}")
         with self.file.transaction():
             if caller.role is Role.SITE:
                 check_site_profile(request.site, caller, self._other_site(caller.name))
@@ -174,23 +174,23 @@ class Run:
         """Refuse a party that has not joined.
 
         Raises:
-            MpleError: UNKNOWN_SITE.
+            MpleError: UNKNOWN_PARTY.
         """
         if self._registry.member(caller.label) is None:
-            raise MpleError(ErrorCode.UNKNOWN_SITE, f"{caller.label} has not joined; join first")
+            raise MpleError(ErrorCode.UNKNOWN_PARTY, f"{caller.label} has not joined; join first")
 
     def certificate_of(self, label: str) -> bytes:
         """The DER certificate under which a party joined."""
         member = self._registry.member(label)
         if member is None:
-            raise MpleError(ErrorCode.UNKNOWN_SITE, f"{label} has not joined")
+            raise MpleError(ErrorCode.UNKNOWN_PARTY, f"{label} has not joined")
         return member.certificate_der
 
     def offer_stem(self, caller: Party, safetensors: bytes) -> bytes:
         """Keep the compute node's stem and return its digest; the same again is allowed.
 
         Raises:
-            MpleError: UNKNOWN_SITE, STEM_REJECTED.
+            MpleError: UNKNOWN_PARTY, STEM_REJECTED.
         """
         check_expected(caller, self.settings.run)
         if self.settings.model.stem != "offered":
@@ -256,13 +256,13 @@ class Run:
         """The compute node has finished an epoch; one that was reported before is not announced again.
 
         Raises:
-            MpleError: BATCH_MALFORMED for figures that can't be, WRONG_PHASE.
+            MpleError: MESSAGE_MALFORMED for figures that can't be, WRONG_PHASE.
         """
         figures = (done.loss, done.test_accuracy, done.seconds)
         epochs = self.plan.training.epochs
         can_be = all(map(math.isfinite, figures)) and done.test_accuracy <= 1 and min(done.loss, done.seconds) >= 0
         if not 1 <= done.epoch <= epochs or not can_be:
-            raise MpleError(ErrorCode.BATCH_MALFORMED, f"epoch {done.epoch} of {epochs} with figures {figures}")
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"epoch {done.epoch} of {epochs} with figures {figures}")
         with self.file.transaction():
             if done.epoch > int(self.file.fact("epochs_done") or b"0"):
                 self.advance(EpochReported(done.epoch, done.loss, done.test_accuracy, done.seconds))
@@ -272,24 +272,24 @@ class Run:
         """The network is trained; the first digest that is reported stays.
 
         Raises:
-            MpleError: BATCH_MALFORMED for no digest or another one than before, WRONG_PHASE.
+            MpleError: MESSAGE_MALFORMED for no digest or another one than before, WRONG_PHASE.
         """
         digest = done.model_sha256
         if len(digest) != 32:
-            raise MpleError(ErrorCode.BATCH_MALFORMED, f"model digest of {len(digest)} bytes instead of 32")
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"model digest of {len(digest)} bytes instead of 32")
         with self.file.transaction():
             self.advance(TrainingDone())
             before = self.file.fact("model_sha256") or digest
             if before != digest:
                 raise MpleError(
-                    ErrorCode.BATCH_MALFORMED, f"model {digest.hex()[:16]}; reported before was {before.hex()[:16]}"
+                    ErrorCode.MESSAGE_MALFORMED, f"model {digest.hex()[:16]}; reported before was {before.hex()[:16]}"
                 )
             self.file.keep_fact("model_sha256", digest)
 
     def report_totals(self, caller: Party, totals: coordinator_pb2.LedgerTotals) -> None:
         """A party's own sums over its ledger, by which it also says that it knows of the run's end."""
         self.file.keep_fact(f"totals/{caller.label}", totals.SerializeToString(deterministic=True))
-        log(_LOGGER, logging.INFO, "goodbye", f"{caller.label} has told its sums", party=caller.label)
+        log(_LOGGER, logging.INFO, "totals_reported", f"{caller.label} has told its sums", party=caller.label)
 
     def totals_from(self) -> set[str]:
         """Labels of the parties whose sums are here."""
@@ -365,7 +365,7 @@ class Run:
             case MakePlan():
                 self._make_plan()
             case BuildLayers():
-                pass  # the escrow office looks at the state whenever it has changed
+                pass  # the escrow worker looks at the state whenever it has changed
 
     def _make_plan(self) -> None:
         offered = self.file.fact("offered_stem")

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 import grpc
 
-from coordinator.key_changes import report_key_erased, report_key_stored, revoke_key, rotate_key
-from coordinator.layers.release import LayerDesk
+from coordinator.key_requests import report_key_erased, report_key_stored, revoke_key, rotate_key
+from coordinator.layers.layer_releases import LayerReleases
 from coordinator.run import Run
 from mple.audit import audit
 from mple.node.coordinator_client import AUDIT_HEAD_KEY, ended
 from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
-from mple.rpc.read_deadline import MESSAGE_IDLE_S, PacedMessages
+from mple.rpc.read_deadline import MESSAGE_IDLE_S, DeadlineIterator
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
 
 _HEAD = re.compile(r"([0-9]{1,15}):([0-9a-f]{64})")
@@ -36,16 +36,16 @@ _REPORTS = {
 class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
     """Serves one run; the caller is who its certificate says."""
 
-    def __init__(self, run: Run, desk: LayerDesk, *, idle_s: float = MESSAGE_IDLE_S) -> None:
+    def __init__(self, run: Run, releases: LayerReleases, *, idle_s: float = MESSAGE_IDLE_S) -> None:
         """Serve.
 
         Args:
             run: The run.
-            desk: Its layers.
+            releases: Its layers.
             idle_s: Longest wait for the next chunk of an upload.
         """
         self.consortium = run.me.consortium
-        self._run, self._desk, self._idle_s = run, desk, idle_s
+        self._run, self._releases, self._idle_s = run, releases, idle_s
         self._seen: dict[str, int] = {}
         self._seen_lock = threading.Lock()
 
@@ -73,7 +73,7 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
         newest = self._run.log.last_sequence()
         if request.after_sequence > newest:
             raise MpleError(
-                ErrorCode.BATCH_MALFORMED, f"events after number {request.after_sequence}; the newest is {newest}"
+                ErrorCode.MESSAGE_MALFORMED, f"events after number {request.after_sequence}; the newest is {newest}"
             )
         context.add_callback(self._run.log.wake)
         for event in self._run.log.follow(request.after_sequence, context.is_active):
@@ -126,7 +126,7 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
     ) -> coordinator_pb2.BeginLayerResponse:
         """Takes note of a layer and says how much of it is here."""
         self._run.require_joined(caller)
-        offset = self._desk.begin(caller, request)
+        offset = self._releases.begin(caller, request)
         audit(caller.label, "layer_begun", "ok", sha256=request.header.sha256.hex(), offset=offset)
         return coordinator_pb2.BeginLayerResponse(resume_offset=offset)
 
@@ -139,7 +139,7 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
     ) -> coordinator_pb2.UploadLayerResponse:
         """Takes a layer's bytes, reviews and releases it."""
         self._run.require_joined(caller)
-        self._desk.upload(caller, PacedMessages(request, context, self._idle_s))
+        self._releases.upload(caller, DeadlineIterator(request, context, self._idle_s))
         return coordinator_pb2.UploadLayerResponse(released=True)
 
     @guarded(Role.COMPUTE)
@@ -149,7 +149,7 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
         """Gives a released layer's bytes."""
         self._run.require_joined(caller)
         audit(caller.label, "layer_fetched", "ok", sha256=request.sha256.hex(), offset=request.offset)
-        yield from self._desk.download(request)
+        yield from self._releases.download(request)
 
     @guarded(Role.SITE, Role.COMPUTE)
     def Report(
@@ -158,7 +158,7 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
         """Takes note of progress, results and failures."""
         kind = request.WhichOneof("report")
         if kind is None:
-            raise MpleError(ErrorCode.BATCH_MALFORMED, "a report without content")
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, "a report without content")
         if kind not in _REPORTS[caller.role]:
             raise MpleError(ErrorCode.ROLE_NOT_ALLOWED, f"{caller.label} reports {kind}")
         if kind == "failure":

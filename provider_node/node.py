@@ -18,17 +18,17 @@ from mple.exit_codes import ExitCode
 from mple.meter import Ledger
 from mple.node import Verb, node_verb, run_verbs
 from mple.node.certificate_age import watch_certificate
-from mple.node.coordinator_client import CoordinatorLine, Persistence, StoppedError, ended, phase_name, read_plan
+from mple.node.coordinator_client import CoordinatorClient, RetryPolicy, StoppedError, ended, phase_name, read_plan
 from mple.node.logs import log, open_log
 from mple.node.monitoring import monitored
 from mple.pki import Vault
-from mple.plan import ProviderSettings, RunPlan
+from mple.plan import RunPlan, SiteSettings
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import ErrorCode, MpleError, Party, Role, TlsFiles, open_channel, own_party, verify_remote
 from mple.v1 import common_pb2, coordinator_pb2
 from provider_node.feeding.noising import refuse_weaker
 from provider_node.feeding.whole_run import Feeding
-from provider_node.keys.key_changes import KeyDesk, KeyWatch
+from provider_node.keys.rotation_client import KeyRotation, KeyWatch
 from provider_node.keys.run_keys import RunKeys
 from provider_node.keys.setup import SiteSetup
 from provider_node.prediction.predict import add_arguments, predict
@@ -43,14 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     prediction = Verb(
         name="predict",
         about="print class probabilities of pictures, by the network of the site's last run",
-        settings_type=ProviderSettings,
+        settings_type=SiteSettings,
         body=predict,
         add_arguments=add_arguments,
     )
-    return run_verbs("mple-provider", [node_verb("run", ProviderSettings, run), prediction], argv)
+    return run_verbs("mple-provider", [node_verb("run", SiteSettings, run), prediction], argv)
 
 
-def run(settings: ProviderSettings, stop: threading.Event) -> ExitCode:
+def run(settings: SiteSettings, stop: threading.Event) -> ExitCode:
     """Take part in one run until it has ended, alone in the state folder.
 
     Raises:
@@ -62,7 +62,7 @@ def run(settings: ProviderSettings, stop: threading.Event) -> ExitCode:
         return _run(settings, stop)
 
 
-def _run(settings: ProviderSettings, stop: threading.Event) -> ExitCode:
+def _run(settings: SiteSettings, stop: threading.Event) -> ExitCode:
     torch.set_num_threads(settings.threads)
     tls = TlsFiles.in_directory(settings.tls)
     me = own_party(tls, Role.SITE)
@@ -76,12 +76,12 @@ def _run(settings: ProviderSettings, stop: threading.Event) -> ExitCode:
         Ledger(settings.state / "ledger.sqlite", me.label) as ledger,
         monitored(settings.monitoring, me, tls, ledger),
     ):
-        persistence = Persistence(settings.coordinator, tls, stop, settings.idle_timeout_s)
+        retry = RetryPolicy(settings.coordinator, tls, stop, settings.idle_timeout_s)
         try:
-            coordinator = persistence.call(lambda: verify_remote(settings.coordinator, tls, Role.COORDINATOR))
+            coordinator = retry.call(lambda: verify_remote(settings.coordinator, tls, Role.COORDINATOR))
             with open_channel(settings.coordinator, tls, coordinator, ledger) as channel:
-                line = CoordinatorLine(channel, persistence)
-                site = _Site(settings, tls, me, coordinator, vault, dataset, ledger, line, stop)
+                client = CoordinatorClient(channel, retry)
+                site = _Site(settings, tls, me, coordinator, vault, dataset, ledger, client, stop)
                 try:
                     return site.take_part()
                 finally:
@@ -93,18 +93,18 @@ def _run(settings: ProviderSettings, stop: threading.Event) -> ExitCode:
 class _Site:
     def __init__(
         self,
-        settings: ProviderSettings,
+        settings: SiteSettings,
         tls: TlsFiles,
         me: Party,
         coordinator: Party,
         vault: Vault,
         dataset: Dataset,
         ledger: Ledger,
-        line: CoordinatorLine,
+        client: CoordinatorClient,
         stop: threading.Event,
     ) -> None:
         self._settings, self._tls, self._me, self._coordinator = settings, tls, me, coordinator
-        self._vault, self._dataset, self._ledger, self._line, self._stop = vault, dataset, ledger, line, stop
+        self._vault, self._dataset, self._ledger, self._client, self._stop = vault, dataset, ledger, client, stop
         self._keys = RunKeys(settings.state)
         self._plan: RunPlan | None = None
         self._made: coordinator_pb2.PlanMade | None = None
@@ -126,14 +126,14 @@ class _Site:
             except queue.Empty:
                 continue
             if isinstance(news, Exception):
-                self._line.report_failure(news)
+                self._client.report_failure(news)
                 raise news
             try:
                 self._on_event(news)
             except StoppedError:
                 break
             except Exception as fault:
-                self._line.report_failure(fault)
+                self._client.report_failure(fault)
                 raise
             if ended(news):
                 return self._end(news)
@@ -151,13 +151,13 @@ class _Site:
         epoch = self._vault.current_epoch()
         fingerprint = self._vault.morph_key().fingerprint().hex()
         try:
-            run_id = self._line.join(self._join_request(epoch, fingerprint))
+            run_id = self._client.join(self._join_request(epoch, fingerprint))
         except MpleError as refusal:
             kept = self._keys.kept
             if refusal.code is not ErrorCode.ALREADY_JOINED or kept is None or kept.planned == epoch:
                 raise
             epoch, fingerprint = kept.planned, kept.fingerprints[kept.planned]
-            run_id = self._line.join(self._join_request(epoch, fingerprint))
+            run_id = self._client.join(self._join_request(epoch, fingerprint))
         self._keys.begin(run_id, epoch, fingerprint)
         return run_id
 
@@ -167,7 +167,7 @@ class _Site:
 
     def _follow(self) -> None:
         try:
-            for event in self._line.events():
+            for event in self._client.events():
                 self._news.put(event)
         except Exception as fault:
             self._news.put(fault)
@@ -204,7 +204,7 @@ class _Site:
         elif kind == "key_ready" and event.key_ready.key_ref.site == self._me.name:
             self._known_feeding().switch(event.key_ready.key_ref)
         elif kind == "key_erased" and self._watch is not None:
-            self._watch.desk.note_erased(event.key_erased)
+            self._watch.rotation.note_erased(event.key_erased)
 
     def _agree(self, plan: RunPlan) -> RunPlan:
         """Compare the plan with what this site brought, so that nobody can plan other than was offered."""
@@ -244,7 +244,7 @@ class _Site:
             ca_pem=self._tls.ca.read_bytes(),
             state=self._settings.state,
             stop=self._stop,
-        ).run(self._line, self._made, plan)
+        ).run(self._client, self._made, plan)
 
     def _begin_feeding(self) -> None:
         plan = self._known_plan()
@@ -262,16 +262,16 @@ class _Site:
         self._feeder = threading.Thread(target=self._feed, name="feed", daemon=True)
         self._feeder.start()
         over = threading.Event()
-        persistence = Persistence(self._settings.coordinator, self._tls, over, self._settings.idle_timeout_s)
-        desk = KeyDesk(
-            line=CoordinatorLine(self._line.channel, persistence),
+        retry = RetryPolicy(self._settings.coordinator, self._tls, over, self._settings.idle_timeout_s)
+        rotation = KeyRotation(
+            client=CoordinatorClient(self._client.channel, retry),
             plan=plan,
             site=self._me.name,
             vault=self._vault,
             keys=self._keys,
             state=self._settings.state,
         )
-        self._watch = KeyWatch(desk, over, self._news.put)
+        self._watch = KeyWatch(rotation, over, self._news.put)
 
     def _feed(self) -> None:
         try:
@@ -297,8 +297,8 @@ class _Site:
             self._feeder.join(timeout=_STOP_GRACE_S)
         if self._watch is not None:
             self.end_watch()
-            line = CoordinatorLine(self._line.channel, self._line.persistence.within(_SETTLE_S))
-            self._watch.settle(line, event.sequence)
-        self._line.say_goodbye(self._ledger.totals())
+            client = CoordinatorClient(self._client.channel, self._client.retry.within(_SETTLE_S))
+            self._watch.settle(client, event.sequence)
+        self._client.report_totals(self._ledger.totals())
         log(_LOGGER, logging.INFO, "finished", "the run has finished")
         return ExitCode.DONE

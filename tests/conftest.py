@@ -48,13 +48,15 @@ def own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def serving(party_tls: PartyTls, tmp_path: Path) -> Iterator[Callable[..., Served]]:
-    """Starts servers, each with its books in a folder of its own, and stops them after the test."""
+    """Starts servers, each with its ledgers in a folder of its own, and stops them after the test."""
     running: list[Served] = []
 
     def start(*, streams: int = 4, tls: TlsFiles | None = None, listen: str = "127.0.0.1:0") -> Served:
         folder = tmp_path / f"served-{len(running)}"
         folder.mkdir()
-        running.append(serve(listen, tls or party_tls(Role.COORDINATOR, "office"), folder, party_tls, streams=streams))
+        running.append(
+            serve(listen, tls or party_tls(Role.COORDINATOR, "coordinator"), folder, party_tls, streams=streams)
+        )
         return running[-1]
 
     yield start

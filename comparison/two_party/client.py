@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def infer(settings: ClientSettings, stop: threading.Event) -> ExitCode:
-    """Have every picture inferred and leave books and outcome in the state folder.
+    """Have every picture inferred and leave ledgers and outcome in the state folder.
 
     Raises:
         ValueError: Settings, files or what the server sent can't be used.

@@ -189,11 +189,11 @@ class Link:
             frame = self._next_frame(f"{phase}/{part or '-'}/{kind}").frame
             if (frame.phase, frame.part, frame.kind) != (_PHASE_NUMBERS[phase], part, _KIND_NUMBERS[kind]):
                 text = f"{_named(frame)} came where {phase}/{part or '-'}/{kind} was due"
-                raise MpleError(ErrorCode.BATCH_MALFORMED, text)
+                raise MpleError(ErrorCode.MESSAGE_MALFORMED, text)
             total += len(frame.data)
             if total > most_bytes:
                 text = f"{phase}/{part or '-'}/{kind} has more than the {most_bytes} bytes that were due"
-                raise MpleError(ErrorCode.BATCH_MALFORMED, text)
+                raise MpleError(ErrorCode.MESSAGE_MALFORMED, text)
             yield frame.data
             more = frame.more
 
@@ -214,7 +214,7 @@ class Link:
         except grpc.RpcError as fault:
             raise _error_behind(fault, "the end of the call") from None
         text = f"{_named(message.frame)} came where the end of the call was due"
-        raise MpleError(ErrorCode.BATCH_MALFORMED, text)
+        raise MpleError(ErrorCode.MESSAGE_MALFORMED, text)
 
     def break_off(self) -> None:
         """End the call at once; whoever sends or receives gets an error."""

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def serve(settings: ServerSettings, stop: threading.Event) -> ExitCode:
-    """Serve one client's inferences and leave books and outcome in the state folder.
+    """Serve one client's inferences and leave ledgers and outcome in the state folder.
 
     Raises:
         ValueError: Settings, files or what the client sent can't be used.
@@ -107,7 +107,7 @@ def _half(
 def _told(fault: Exception) -> MpleError:
     """What the client is told: what it sent wrong, or only that something failed here."""
     if isinstance(fault, ValueError):
-        return MpleError(ErrorCode.BATCH_MALFORMED, str(fault))
+        return MpleError(ErrorCode.MESSAGE_MALFORMED, str(fault))
     return error_for(fault)
 
 

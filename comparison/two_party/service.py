@@ -12,7 +12,7 @@ import grpc
 from comparison.two_party.link import Link, Outbox
 from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
 from mple.rpc.metering import MeteredChannel
-from mple.rpc.read_deadline import PacedMessages
+from mple.rpc.read_deadline import DeadlineIterator
 from mple.v1 import two_party_pb2, two_party_pb2_grpc
 
 
@@ -41,7 +41,7 @@ class TwoPartyService(two_party_pb2_grpc.TwoPartyServiceServicer):
         outbox: Outbox[two_party_pb2.ExchangeResponse] = Outbox()
         if not context.add_callback(outbox.break_off):
             return
-        incoming = PacedMessages(request, context, self._idle_s)
+        incoming = DeadlineIterator(request, context, self._idle_s)
         self._links.put(Link(outbox, incoming, two_party_pb2.ExchangeResponse, context.cancel))
         yield from outbox
         if self._fault is not None:
@@ -76,7 +76,7 @@ def dial(channel: MeteredChannel, idle_s: float) -> Link:
     if not call.add_callback(outbox.break_off):
         outbox.break_off()
     reading = _Reading()
-    incoming = PacedMessages(call, cast("grpc.ServicerContext", reading), idle_s)
+    incoming = DeadlineIterator(call, cast("grpc.ServicerContext", reading), idle_s)
 
     def break_off() -> None:
         call.cancel()

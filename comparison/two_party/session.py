@@ -98,13 +98,13 @@ def answer_greeting(link: Link, method: Method, form: PublicNetwork) -> int:
         raw = json.loads(text)
         version, wanted, inferences = raw["version"], raw["method"], raw["inferences"]
     except (ValueError, KeyError, TypeError):
-        raise MpleError(ErrorCode.BATCH_MALFORMED, "the client's greeting can't be read") from None
+        raise MpleError(ErrorCode.MESSAGE_MALFORMED, "the client's greeting can't be read") from None
     if version != PROTOCOL_VERSION:
         raise MpleError(ErrorCode.PROTOCOL_VERSION, f"{version!r} here, {PROTOCOL_VERSION} at the server")
     if wanted != method:
-        raise MpleError(ErrorCode.BATCH_MALFORMED, f"method {wanted!r} was asked for; this server does {method}")
+        raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"method {wanted!r} was asked for; this server does {method}")
     if not isinstance(inferences, int) or not 1 <= inferences <= _MOST_INFERENCES:
-        raise MpleError(ErrorCode.BATCH_MALFORMED, f"{inferences!r} inferences; allowed are 1 to {_MOST_INFERENCES}")
+        raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"{inferences!r} inferences; allowed are 1 to {_MOST_INFERENCES}")
     link.send(Phase.SETUP, "", Kind.CONTROL, form.to_json())
     return inferences
 

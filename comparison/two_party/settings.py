@@ -8,7 +8,7 @@ from pathlib import Path
 from comparison.two_party.session import Method
 
 ADDRESS, LEDGER, OUTCOME = "address", "ledger.sqlite", "outcome.json"
-"""Files in a state folder: where the server listens, the party's books, what its process took."""
+"""Files in a state folder: where the server listens, the party's ledgers, what its process took."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,7 +19,7 @@ class ServerSettings:
     network: Path
     """Quantised network, safetensors."""
     state: Path
-    """Folder for books, spool and outcome."""
+    """Folder for ledgers, spool and outcome."""
     tls: Path
     """Folder with the certificate files."""
     listen: str = "127.0.0.1:0"
@@ -42,7 +42,7 @@ class ClientSettings:
     pictures: Path
     """uint8 array (N, C, H, W) in numpy's file format; each one is inferred."""
     state: Path
-    """Folder for books, spool and outcome."""
+    """Folder for ledgers, spool and outcome."""
     tls: Path
     """Folder with the certificate files."""
     server: str

@@ -1,4 +1,4 @@
-"""Where the sites' streams and the trainer meet: desks, cache and scores under one lock.
+"""Where the sites' streams and the trainer meet: windows, cache and scores under one lock.
 
 Streams bring batches and scores in; the trainer waits here for the samples of a step and for the scores of an epoch.
 Waiting ends once nothing has come in for `idle_timeout_s`: progress counts, not the wall clock. What then becomes of
@@ -17,10 +17,10 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from compute_node.feeding.request_window import Asked, Done, FeedDesk, FeedFault, SiteScore, ToScore
+from compute_node.feeding.request_window import Asked, Done, FeedFault, RequestWindow, SiteScore, ToScore
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import ErasedKeyError, LayerBank, UnknownKeyError
-from mple.node.idle_timer import LOOK_EVERY_S, Patience
+from mple.node.idle_timer import LOOK_EVERY_S, IdleTimer
 from mple.node.logs import log
 from mple.plan import AbsencePolicy, GlobalSampler, RunPlan
 from mple.rpc import ErrorCode, MpleError
@@ -51,7 +51,7 @@ class Intake:
         self._plan, self._codec, self._cache, self._bank = plan, codec, cache, bank
         self._blocks, self._values = plan.geometry.blocks, plan.geometry.morphed_elements
         self._idle_timeout_s, self._policy = idle_timeout_s, policy
-        self._patience = Patience(idle_timeout_s, clock)
+        self._patience = IdleTimer(idle_timeout_s, clock)
         self._absent: set[str] = set()
         self._changed = cache.changed
         self._failure: MpleError | None = None
@@ -68,7 +68,7 @@ class Intake:
         sample_bytes = codec.sample_bytes(blocks=self._blocks, values=self._values)
         per_request = min(samples_per_message(plan.wire.message_bytes, sample_bytes), max(1, in_flight_samples))
         most = max(per_request, min(in_flight_samples, _MOST_IN_FLIGHT_BYTES // sample_bytes))
-        self._desks = {site.name: FeedDesk(per_request=per_request, most_in_flight=most) for site in plan.sites}
+        self._windows = {site.name: RequestWindow(per_request=per_request, most_in_flight=most) for site in plan.sites}
 
     def want_missing(self, sampler: GlobalSampler, epoch: int) -> None:
         """Ask the sites for what the cache lacks, in the order in which an epoch needs it, test samples last."""
@@ -90,7 +90,7 @@ class Intake:
             starts = self._starts[split]
             places = np.searchsorted(starts, missing, side="right") - 1
             for name, place in self._places.items():
-                self._desks[name].want(split, (missing[places == place] - starts[place]).tolist())
+                self._windows[name].want(split, (missing[places == place] - starts[place]).tolist())
             self._changed.notify_all()
 
     @contextmanager
@@ -98,11 +98,11 @@ class Intake:
         """Hold a site's place while its stream lives.
 
         Raises:
-            MpleError: The plan has no such site (UNKNOWN_SITE), or it already has a stream (DUPLICATE_STREAM).
+            MpleError: The plan has no such site (UNKNOWN_PARTY), or it already has a stream (DUPLICATE_STREAM).
         """
         with self._changed:
-            if site not in self._desks:
-                raise MpleError(ErrorCode.UNKNOWN_SITE, f"the plan has no site {site}")
+            if site not in self._windows:
+                raise MpleError(ErrorCode.UNKNOWN_PARTY, f"the plan has no site {site}")
             if site in self._streams:
                 raise MpleError(ErrorCode.DUPLICATE_STREAM, f"site {site} already feeds")
             self._streams[site] = 1
@@ -112,18 +112,18 @@ class Intake:
         finally:
             with self._changed:
                 del self._streams[site]
-                self._desks[site].stream_broke()
+                self._windows[site].stream_broke()
                 self._changed.notify_all()
 
     def next_message(self, site: str, wait_s: float) -> compute_pb2.FeedResponse | None:
         """What to send to a site, or None when nothing came up within `wait_s` seconds."""
         with self._changed:
             self._raise_failure()
-            item = self._desks[site].next_message()
+            item = self._windows[site].next_message()
             if item is None:
                 self._changed.wait(wait_s)
                 self._raise_failure()
-                item = self._desks[site].next_message()
+                item = self._windows[site].next_message()
             return None if item is None else self._message(site, item)
 
     def take_batch(self, site: str, message: common_pb2.MorphedBatch) -> None:
@@ -134,7 +134,7 @@ class Intake:
         """
         try:
             with self._changed:
-                asked = self._desks[site].asked(message.request_id)
+                asked = self._windows[site].asked(message.request_id)
             if message.split != asked.split:
                 raise BatchError(f"split {message.split} instead of {asked.split}")
             key = self._bank.number(message.key_ref, site)
@@ -152,7 +152,7 @@ class Intake:
         except UnknownKeyError as fault:
             raise MpleError(ErrorCode.UNKNOWN_KEY_REF, str(fault)) from None
         except BatchError as fault:
-            code = ErrorCode.CHECKSUM_MISMATCH if fault.checksum else ErrorCode.BATCH_MALFORMED
+            code = ErrorCode.CHECKSUM_MISMATCH if fault.checksum else ErrorCode.MESSAGE_MALFORMED
             raise MpleError(code, str(fault)) from None
         numbers = np.asarray(asked.samples, np.int64) + self._starts[asked.split][self._places[site]]
         try:
@@ -160,7 +160,7 @@ class Intake:
         except ErasedKeyError as fault:
             raise MpleError(ErrorCode.UNKNOWN_KEY_REF, str(fault)) from None
         with self._changed:
-            self._desks[site].answered(message.request_id)
+            self._windows[site].answered(message.request_id)
             self._progressed()
 
     def take_score(self, site: str, score: compute_pb2.Score) -> None:
@@ -171,7 +171,7 @@ class Intake:
         """
         with self._changed:
             try:
-                self._desks[site].scored(
+                self._windows[site].scored(
                     score.request_id,
                     epoch=score.epoch,
                     samples=score.samples,
@@ -230,10 +230,10 @@ class Intake:
                     asked.add(name)
                     size = max(1, min(_SCORE_GROUP, self._plan.wire.message_bytes // (4 * logits_TC.shape[1])))
                     groups = [tuple(ids[low : low + size]) for low in range(0, len(ids), size)]
-                    self._desks[name].score(epoch, groups)
+                    self._windows[name].score(epoch, groups)
             self._changed.notify_all()
             while True:
-                scores = {name: self._desks[name].score_of(epoch) for name in asked}
+                scores = {name: self._windows[name].score_of(epoch) for name in asked}
                 whole = {name: score for name, score in scores.items() if score is not None}
                 due = asked - set(whole) - self._absent
                 if not due:
@@ -251,8 +251,8 @@ class Intake:
         """Tell every site that it is done."""
         with self._changed:
             self._closed = True
-            for desk in self._desks.values():
-                desk.close()
+            for window in self._windows.values():
+                window.close()
             self._changed.notify_all()
 
     def fail(self, failure: MpleError) -> None:

@@ -1,6 +1,6 @@
 """What to ask of one site and what is still due from it, as pure state: no socket, no clock, no thread.
 
-A desk outlives its streams. When a stream breaks, whatever was asked and not answered is asked again on the next one.
+A window outlives its streams. When a stream breaks, whatever was asked and not answered is asked again on the next one.
 Callers serialise access.
 """
 
@@ -54,7 +54,7 @@ class SiteScore:
     loss_sum: float
 
 
-class FeedDesk:
+class RequestWindow:
     """Requests, logits and their answers for one site.
 
     Guarantees: a sample is asked again only after its stream broke before the answer came; never more than

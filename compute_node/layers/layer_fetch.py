@@ -13,7 +13,7 @@ from compute_node.layers.layer_bank import LayerBank
 from compute_node.layers.restore import layer_path, read_listed
 from mple.audit import audit
 from mple.disk.whole_files import put_in_place
-from mple.node.coordinator_client import CoordinatorLine
+from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError
@@ -27,7 +27,7 @@ _ATTEMPTS = 3
 
 
 def fetch_layer(
-    line: CoordinatorLine, header: coordinator_pb2.LayerHeader, plan: RunPlan, bank: LayerBank, folder: Path
+    client: CoordinatorClient, header: coordinator_pb2.LayerHeader, plan: RunPlan, bank: LayerBank, folder: Path
 ) -> None:
     """Have a released layer in the bank; bytes that an earlier attempt left are kept and gone on from.
 
@@ -44,7 +44,7 @@ def fetch_layer(
     if not path.exists():
         part = path.with_suffix(".part")
         try:
-            _download_whole(line, header, part)
+            _download_whole(client, header, part)
         except MpleError as refusal:
             if refusal.code is not ErrorCode.UNKNOWN_KEY_REF:
                 raise
@@ -62,16 +62,16 @@ def fetch_layer(
     log(_LOGGER, logging.INFO, "layer_stored", f"holds the layer of {site}", site=site, epoch=header.key_ref.epoch)
 
 
-def _download_whole(line: CoordinatorLine, header: coordinator_pb2.LayerHeader, part: Path) -> None:
+def _download_whole(client: CoordinatorClient, header: coordinator_pb2.LayerHeader, part: Path) -> None:
     for _ in range(_ATTEMPTS):
-        line.persistence.call(lambda: _download(line, header, part))
+        client.retry.call(lambda: _download(client, header, part))
         if file_sha256(part) == header.sha256:
             return
         part.unlink()  # what an earlier process left may be torn: all of it once more
     raise MpleError(ErrorCode.LAYER_DIGEST_MISMATCH, f"layer of {header.key_ref.site} came with other bytes")
 
 
-def _download(line: CoordinatorLine, header: coordinator_pb2.LayerHeader, part: Path) -> None:
+def _download(client: CoordinatorClient, header: coordinator_pb2.LayerHeader, part: Path) -> None:
     with part.open("ab") as file:
         at = file.tell()
         if at > header.total_bytes:
@@ -81,7 +81,7 @@ def _download(line: CoordinatorLine, header: coordinator_pb2.LayerHeader, part: 
         final = at == header.total_bytes
         if final:
             return
-        for chunk in line.stub.DownloadLayer(request, timeout=_STREAM_TIMEOUT_S):
+        for chunk in client.stub.DownloadLayer(request, timeout=_STREAM_TIMEOUT_S):
             if final or chunk.offset != at or at + len(chunk.data) > header.total_bytes:
                 raise MpleError(ErrorCode.LAYER_OFFSET, f"layer chunk at {chunk.offset}, expected {at}")
             file.write(chunk.data)

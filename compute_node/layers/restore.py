@@ -180,7 +180,7 @@ def read_listed(path: Path, plan: RunPlan) -> AugmentedLayer:
         image=plan.image,
         filters=plan.filters,
         kernel=plan.model.kernel,
-        numbers=plan.layer_numbers,
+        numbers=plan.layer_dtype,
     )
 
 

@@ -46,7 +46,7 @@ class Position:
     metrics_bytes: int
     """Length of the metrics file."""
     ledger_messages: int
-    """Messages in the node's ledger, for whoever compares books with a checkpoint."""
+    """Messages in the node's ledger, for whoever compares ledgers with a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)

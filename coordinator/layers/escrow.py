@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from coordinator.layers.release import LayerDesk
+from coordinator.layers.layer_releases import LayerReleases
 from coordinator.run import Run
 from mple.disk.storage_faults import note_storage_fault, storage_fault_of
 from mple.model import Stem
@@ -31,11 +31,11 @@ _LOGGER = logging.getLogger("mple.coordinator")
 _LOOK_EVERY_S = 1.0
 
 
-class EscrowOffice:
+class EscrowWorker:
     """Builds the layers of a run in escrow custody, in a thread of its own, as soon as all keys are here."""
 
-    def __init__(self, run: Run, desk: LayerDesk, private_key: Path) -> None:
-        self._run, self._desk, self._private_key = run, desk, private_key
+    def __init__(self, run: Run, releases: LayerReleases, private_key: Path) -> None:
+        self._run, self._releases, self._private_key = run, releases, private_key
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._fault: Exception | None = None
@@ -47,7 +47,7 @@ class EscrowOffice:
             self._thread.start()
 
     def raise_fault(self) -> None:
-        """Raise what ended the office's thread, if it could not even end the run: nobody would build the layers."""
+        """Raise what ended the worker's thread, if it could not even end the run: nobody would build the layers."""
         if self._fault is not None:
             raise self._fault
 
@@ -75,7 +75,7 @@ class EscrowOffice:
                 self._build_or_fail()
         except Exception as fault:
             note_storage_fault(fault)
-            _LOGGER.critical("the escrow office can't go on", exc_info=True)
+            _LOGGER.critical("the escrow worker can't go on", exc_info=True)
             self._fault = fault
 
     def _build_or_fail(self) -> None:
@@ -140,11 +140,11 @@ class EscrowOffice:
         )
         layers = self._run.layers
         path = layers.building(site)
-        write_layer(layer, path, plan.layer_numbers)
+        write_layer(layer, path, plan.layer_dtype)
         header = coordinator_pb2.LayerHeader(
             key_ref=key_ref(plan, site), total_bytes=path.stat().st_size, sha256=file_sha256(path)
         )
         layers.adopt(header, path)
         seconds = time.monotonic() - began
         log(_LOGGER, logging.INFO, "layer_built", f"built the layer of site {site} in {seconds:.2f} s", site=site)
-        self._desk.release(header, layers.path(header.sha256))
+        self._releases.release(header, layers.path(header.sha256))

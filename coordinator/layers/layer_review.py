@@ -65,14 +65,14 @@ class LayerReview:
             MpleError: LAYER_REJECTED; the text says why.
         """
         layer = self._read(path)
-        faults = layer_faults(layer, self._stem.kernels_FCpp, self._plan.layer_numbers)
+        faults = layer_faults(layer, self._stem.kernels_FCpp, self._plan.layer_dtype)
         if faults:
             raise MpleError(ErrorCode.LAYER_REJECTED, f"layer of site {site}: {'; '.join(faults)}")
         if layer.scheme.ensemble is not Ensemble.ORTHOGONAL:
             text = f"layer of site {site}: uniform cores, so norm and agreement with other sites can't be checked"
             log(_LOGGER, logging.WARNING, "layer_unchecked", text, site=site)
             return
-        allowed = CONSISTENCY_TOLERANCE[self._plan.layer_numbers]
+        allowed = CONSISTENCY_TOLERANCE[self._plan.layer_dtype]
         deviation = stem_deviation(layer, self._stem.kernels_FCpp, self._probe)
         if not deviation <= allowed:
             text = f"layer of site {site} deviates from what the stem gives under any key by {deviation:.1e}"
@@ -106,7 +106,7 @@ class LayerReview:
                 image=plan.image,
                 filters=plan.filters,
                 kernel=plan.model.kernel,
-                numbers=plan.layer_numbers,
+                numbers=plan.layer_dtype,
             )
         except LayerFileError as fault:
             raise MpleError(ErrorCode.LAYER_REJECTED, str(fault)) from None

@@ -291,16 +291,18 @@ class Upload:
         """Keep one message's bytes.
 
         Raises:
-            MpleError: BATCH_MALFORMED for a chunk that is empty, too long or behind the last, LAYER_OFFSET for one that
-                does not go on where the file ends, LAYER_REJECTED beyond the announced size, STREAM_TRUNCATED when the
-                last comes early.
+            MpleError: MESSAGE_MALFORMED for a chunk that is empty, too long or behind the last, LAYER_OFFSET for one
+                that does not go on where the file ends, LAYER_REJECTED beyond the announced size, STREAM_TRUNCATED when
+                the last comes early.
         """
         if self._final:
-            raise MpleError(ErrorCode.BATCH_MALFORMED, "a message follows the one that was marked as the last")
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, "a message follows the one that was marked as the last")
         if len(message.data) > CHUNK_BYTES:
-            raise MpleError(ErrorCode.BATCH_MALFORMED, f"chunk of {len(message.data)} bytes; allowed are {CHUNK_BYTES}")
+            raise MpleError(
+                ErrorCode.MESSAGE_MALFORMED, f"chunk of {len(message.data)} bytes; allowed are {CHUNK_BYTES}"
+            )
         if not message.data and not message.final:
-            raise MpleError(ErrorCode.BATCH_MALFORMED, "an empty chunk that is not the last")
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, "an empty chunk that is not the last")
         present = self._store.append(self, message.offset, message.data)
         if message.final and present != self.header.total_bytes:
             raise MpleError(

@@ -47,12 +47,12 @@ def check_expected(party: Party, run: RunSettings) -> None:
     """Refuse a party that the configuration does not name.
 
     Raises:
-        MpleError: UNKNOWN_SITE.
+        MpleError: UNKNOWN_PARTY.
     """
     if party.role is Role.SITE and party.name not in run.sites:
-        raise MpleError(ErrorCode.UNKNOWN_SITE, f"{party.label}; the run has the sites {', '.join(run.sites)}")
+        raise MpleError(ErrorCode.UNKNOWN_PARTY, f"{party.label}; the run has the sites {', '.join(run.sites)}")
     if party.role is Role.COMPUTE and party.name != run.compute:
-        raise MpleError(ErrorCode.UNKNOWN_SITE, f"{party.label}; the run has compute/{run.compute}")
+        raise MpleError(ErrorCode.UNKNOWN_PARTY, f"{party.label}; the run has compute/{run.compute}")
 
 
 def check_site_profile(
@@ -66,7 +66,7 @@ def check_site_profile(
         first: Name and profile of another site that has joined before, if any.
 
     Raises:
-        MpleError: UNKNOWN_KEY_REF, EMPTY_SITE, SCHEMA_MISMATCH, or BATCH_MALFORMED for values out of range.
+        MpleError: UNKNOWN_KEY_REF, EMPTY_SITE, SCHEMA_MISMATCH, or MESSAGE_MALFORMED for values out of range.
     """
     reference = profile.key_ref
     if reference.site != party.name:
@@ -79,21 +79,21 @@ def check_site_profile(
     sides = (profile.height, profile.width)
     if not 1 <= profile.channels <= _MOST_CHANNELS or min(sides) < 1 or max(sides) > _MOST_SIDE:
         raise MpleError(
-            ErrorCode.BATCH_MALFORMED,
+            ErrorCode.MESSAGE_MALFORMED,
             f"images of {_shape(profile)} (channels x height x width); allowed are 1 to {_MOST_CHANNELS} channels and "
             f"sides of 1 to {_MOST_SIDE}",
         )
     names = list(profile.classes)
     if not 2 <= len(names) <= _MOST_CLASSES or len(set(names)) != len(names):
-        raise MpleError(ErrorCode.BATCH_MALFORMED, f"{len(names)} class names; needs two or more, each once")
+        raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"{len(names)} class names; needs two or more, each once")
     if any(not 1 <= len(name) <= _MOST_CLASS_NAME for name in names):
-        raise MpleError(ErrorCode.BATCH_MALFORMED, f"class names must have 1 to {_MOST_CLASS_NAME} characters")
+        raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"class names must have 1 to {_MOST_CLASS_NAME} characters")
     if profile.train_images < 1:
         raise MpleError(ErrorCode.EMPTY_SITE, f"{party.label} brings {profile.train_images} training images")
     images = (profile.train_images, profile.test_images)
     if max(images) > _MOST_IMAGES or profile.test_images * len(names) > _MOST_LOGITS:
         raise MpleError(
-            ErrorCode.BATCH_MALFORMED,
+            ErrorCode.MESSAGE_MALFORMED,
             f"{images[0]} training and {images[1]} test images of {len(names)} classes; allowed are {_MOST_IMAGES} of "
             f"a split, and {_MOST_LOGITS} scores of test images",
         )

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mple.attacks.lab.adversary import Outsider
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
-from mple.attacks.lab.ground_truth import Truth
+from mple.attacks.lab.ground_truth import GroundTruth
 from mple.attacks.means.block_moments import BlockMoments, Links, links_of, measure_moments
 from mple.attacks.means.opening import rounding_deviation
 from mple.attacks.means.pixel_values import to_pixels
@@ -70,7 +70,7 @@ def run(view: Outsider, settings: AttackSettings) -> Finding:
     return Finding(recovered=(recovered,), figures=figures)
 
 
-def score(finding: Finding, truth: Truth) -> Sequence[Figure]:
+def score(finding: Finding, truth: GroundTruth) -> Sequence[Figure]:
     """How good the pictures are if who looks at them may mirror them."""
     (recovered,) = finding.recovered
     pixels_NCHW = truth.sites[recovered.site].train.pixels_NCHW[recovered.numbers_N]

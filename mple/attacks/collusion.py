@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mple.attacks.lab.adversary import ColludingCompute
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
-from mple.attacks.lab.ground_truth import Truth
+from mple.attacks.lab.ground_truth import GroundTruth
 from mple.attacks.layer_key import open_by_stem
 from mple.attacks.means.layer_blocks import LayerBlock, layer_blocks
 from mple.model import Stem
@@ -76,7 +76,7 @@ def _add_kernels(block: LayerBlock, core_QQ: Tensor, kernel: int, total_FCpp: Te
         times_C[channel] += len(some)
 
 
-def score(finding: Finding, truth: Truth) -> Sequence[Figure]:
+def score(finding: Finding, truth: GroundTruth) -> Sequence[Figure]:
     """Compare the kernels."""
     real_FCpp = truth.stem.kernels_FCpp
     off_FCpp = torch.from_numpy(finding.claims["stem_FCpp"]) - real_FCpp

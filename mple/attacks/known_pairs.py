@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mple.attacks.lab.adversary import KnownPairs, OutsiderWithPairs
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
-from mple.attacks.lab.ground_truth import Truth
+from mple.attacks.lab.ground_truth import GroundTruth
 from mple.attacks.means.opening import open_pictures, rounding_deviation
 from mple.attacks.means.pixel_values import to_pixels
 from mple.morph import Cores, Ensemble
@@ -141,7 +141,7 @@ def fitted_cores(x_KNRQ: Tensor, t_KNRQ: Tensor, plan: RunPlan) -> Tensor:
     return torch.stack(inverses)
 
 
-def score(finding: Finding, truth: Truth) -> Sequence[Figure]:
+def score(finding: Finding, truth: GroundTruth) -> Sequence[Figure]:
     """Error of the cores in their worst direction: 1 or more while one is undetermined."""
     site = str(finding.claims["site"])
     real_KQQ = torch.linalg.inv(truth.inverse_cores(site))

@@ -21,7 +21,7 @@ from torch.nn import functional
 from mple.attacks import ciphertext_only
 from mple.attacks.lab.adversary import Outsider
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
-from mple.attacks.lab.ground_truth import Truth
+from mple.attacks.lab.ground_truth import GroundTruth
 
 _MOST_PICTURES = 4096
 _COARSE_PX = 8
@@ -54,7 +54,7 @@ def run(view: Outsider, settings: AttackSettings) -> Finding:
     return Finding(claims={_CLAIM: order_Y}, figures=figures)
 
 
-def score(finding: Finding, truth: Truth) -> Sequence[Figure]:
+def score(finding: Finding, truth: GroundTruth) -> Sequence[Figure]:
     """How many labels are named rightly."""
     right = int((finding.claims[_CLAIM] == truth.label_order).sum())
     return (Figure("labels named rightly", f"{right} of {len(truth.label_order)}"),)

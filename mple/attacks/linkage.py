@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mple.attacks.lab.adversary import Outsider
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
-from mple.attacks.lab.ground_truth import Truth
+from mple.attacks.lab.ground_truth import GroundTruth
 from mple.attacks.means.opening import rounding_deviation
 from mple.morph import Ensemble
 
@@ -50,7 +50,7 @@ def run(view: Outsider, settings: AttackSettings) -> Finding:
     )
 
 
-def score(finding: Finding, truth: Truth) -> Sequence[Figure]:
+def score(finding: Finding, truth: GroundTruth) -> Sequence[Figure]:
     """Precision and recall against the same threshold on the pictures themselves."""
     train = truth.sites[str(finding.claims[_SITE][0])].train
     numbers_N = finding.claims[_LOOKED_AT].astype(np.int64)

@@ -1,9 +1,9 @@
 """The strongest reader of noisy releases: whoever has the key, or has found it, and knows what pictures look like.
 
-Opened pictures are x + n with noise of a known law. The best linear estimate of x (Wiener, 1949) needs mean and
-covariance of pictures, which public ones give; a network trained on public pictures under the same noise, fed with the
-noisy picture and the linear estimate, is about the best that can be had of a mean square. `denoise` serves the attack
-and the frontier of accuracy against recovery.
+Opened pictures are x + n with noise of a known distribution. The best linear estimate of x (Wiener, 1949) needs mean
+and covariance of pictures, which public ones give; a network trained on public pictures under the same noise, fed with
+the noisy picture and the linear estimate, is about the best that can be had of a mean square. `denoise` serves the
+attack and the frontier of accuracy against recovery.
 
 Legend: B pictures, P public pictures, C channels, H W size, V = C·H·W.
 """
@@ -21,10 +21,10 @@ from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, F
 from mple.attacks.means.denoising_network import NetworkSettings, trained_network
 from mple.attacks.means.opening import open_pictures
 from mple.attacks.means.pixel_values import to_pixels
-from mple.attacks.public_noise import estimated_law
+from mple.attacks.public_noise import estimated_distribution
 from mple.data import Normalisation
 from mple.plan import PrivacyMode
-from mple.privacy import NoiseLaw
+from mple.privacy import NoiseDistribution
 from mple.privacy.bands import band_numbers, from_cosines, to_cosines
 
 _MOST_DENSE = 4096
@@ -39,13 +39,13 @@ def run(view: ComputeNodeWithStem, settings: AttackSettings) -> Finding:
     """
     if view.plan.privacy.mode is PrivacyMode.NONE:
         raise DoesNotApplyError("the run adds no noise; opened pictures are as good as they get")
-    law = estimated_law(view.public_PCHW, view.plan)
-    assert law is not None
+    distribution = estimated_distribution(view.public_PCHW, view.plan)
+    assert distribution is not None
     opened = layer_key.ATTACK.run(view, settings)
     morphed = view.sites[settings.site]
     noisy_BCHW = open_pictures(morphed.t_NKQ[: settings.pictures], opened.inverse_cores[settings.site], view.plan)
-    linear_BCHW = linear_estimate(noisy_BCHW, law, view.public_PCHW)
-    learned_BCHW = denoise(noisy_BCHW, law, view.public_PCHW, NetworkSettings(seed=settings.seed))
+    linear_BCHW = linear_estimate(noisy_BCHW, distribution, view.public_PCHW)
+    learned_BCHW = denoise(noisy_BCHW, distribution, view.public_PCHW, NetworkSettings(seed=settings.seed))
     ways = (("as opened", noisy_BCHW), ("best linear estimate", linear_BCHW), ("learned denoiser", learned_BCHW))
     return Finding(
         recovered=tuple(
@@ -58,15 +58,15 @@ def run(view: ComputeNodeWithStem, settings: AttackSettings) -> Finding:
             for way, x_BCHW in ways
         ),
         figures=(
-            Figure("budget", law.privacy.budget_bits, "bits a picture"),
-            Figure("noise, root mean square", round(law.deviation_px(), 1), "grey levels"),
+            Figure("budget", distribution.privacy.budget_bits, "bits a picture"),
+            Figure("noise, root mean square", round(distribution.deviation_px(), 1), "grey levels"),
         ),
     )
 
 
 def denoise(
     noisy_BCHW: Tensor,
-    law: NoiseLaw,
+    distribution: NoiseDistribution,
     public_PCHW: NDArray[np.uint8],
     network: NetworkSettings | None = None,
 ) -> Tensor:
@@ -74,7 +74,7 @@ def denoise(
 
     Args:
         noisy_BCHW: Network inputs with noise, float32.
-        law: Of the noise.
+        distribution: Of the noise.
         public_PCHW: Pictures of the same kind, 32 or more; the network sees no others.
         network: How long it trains.
 
@@ -83,29 +83,29 @@ def denoise(
     """
     if len(public_PCHW) < 32:
         raise ValueError(f"{len(public_PCHW)} public pictures; a denoiser needs 32 or more to learn from")
-    normalisation = Normalisation(mean=law.normalisation.mean, std=law.normalisation.std)
+    normalisation = Normalisation(mean=distribution.normalisation.mean, std=distribution.normalisation.std)
     clean_PCHW = normalisation.apply(public_PCHW)
     # The covariance and the network learn from different pictures: linear estimates of those that a covariance was
     # measured on are better than those of others, and the network would trust them too much.
-    filtered = _LinearFilter(clean_PCHW[::2], law)
-    trained = trained_network(clean_PCHW[1::2], law, filtered, network or NetworkSettings())
+    filtered = _LinearFilter(clean_PCHW[::2], distribution)
+    trained = trained_network(clean_PCHW[1::2], distribution, filtered, network or NetworkSettings())
     with torch.no_grad():
         parts = [trained(some, filtered(some)) for some in torch.split(noisy_BCHW, 128)]
     return torch.cat(parts)
 
 
-def linear_estimate(noisy_BCHW: Tensor, law: NoiseLaw, public_PCHW: NDArray[np.uint8]) -> Tensor:
+def linear_estimate(noisy_BCHW: Tensor, distribution: NoiseDistribution, public_PCHW: NDArray[np.uint8]) -> Tensor:
     """The best linear estimate by mean and covariance of public pictures, float32."""
-    normalisation = Normalisation(mean=law.normalisation.mean, std=law.normalisation.std)
-    return _LinearFilter(normalisation.apply(public_PCHW), law)(noisy_BCHW)
+    normalisation = Normalisation(mean=distribution.normalisation.mean, std=distribution.normalisation.std)
+    return _LinearFilter(normalisation.apply(public_PCHW), distribution)(noisy_BCHW)
 
 
 class _LinearFilter:
     """x ↦ mean + Σ·(Σ + Σ_noise)⁻¹·(x - mean), in cosines, where the noise is diagonal."""
 
-    def __init__(self, clean_PCHW: Tensor, law: NoiseLaw) -> None:
+    def __init__(self, clean_PCHW: Tensor, distribution: NoiseDistribution) -> None:
         z_PV = _cosines(clean_PCHW)
-        noise_V = torch.from_numpy(law.variance_K()[band_numbers(law.spectrum.image)].reshape(-1))
+        noise_V = torch.from_numpy(distribution.variance_K()[band_numbers(distribution.spectrum.image)].reshape(-1))
         self._mean_V = z_PV.mean(0)
         centred_PV = (z_PV - self._mean_V).double()
         variance_V = centred_PV.square().mean(0)

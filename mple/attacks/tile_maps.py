@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from mple.attacks.lab.adversary import Outsider
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
-from mple.attacks.lab.ground_truth import Truth
+from mple.attacks.lab.ground_truth import GroundTruth
 from mple.attacks.means.pixel_values import grey_levels, to_inputs
 from mple.morph import Cores, Ensemble, Layout
 from mple.morph.morpher import to_blocks
@@ -73,7 +73,7 @@ def brightness(t_NKQ: Tensor, *, shared: bool) -> Tensor:
     return torch.stack(parts, dim=1)
 
 
-def score(finding: Finding, truth: Truth) -> Sequence[Figure]:
+def score(finding: Finding, truth: GroundTruth) -> Sequence[Figure]:
     """Compare the maps with the mean brightness of the pictures' own tiles."""
     rows, columns, tile = finding.claims[_GRID].tolist()
     figures = []

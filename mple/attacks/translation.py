@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mple.attacks.lab.adversary import ComputeNode
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
-from mple.attacks.lab.ground_truth import Truth
+from mple.attacks.lab.ground_truth import GroundTruth
 from mple.attacks.means.layer_blocks import LayerBlock, layer_blocks
 from mple.attacks.means.pixel_values import to_inputs
 from mple.morph import AugmentedLayer, Ensemble
@@ -34,7 +34,7 @@ def run(view: ComputeNode, settings: AttackSettings) -> Finding:
     if not others:
         raise DoesNotApplyError("the run has one site only")
     to, morphed = others[0], view.sites[settings.site]
-    rounded = view.plan.layer_numbers != "f32"
+    rounded = view.plan.layer_dtype != "f32"
     orthogonal = view.plan.morph.scheme().ensemble is Ensemble.ORTHOGONAL
     matrix_KQQ = translation(view.layers[settings.site], view.layers[to], rounded=rounded)
     if orthogonal and rounded:
@@ -68,7 +68,7 @@ def translation(one: AugmentedLayer, other: AugmentedLayer, *, rounded: bool = F
     return torch.stack([_solved(*normal[core]) for core in sorted(normal)])
 
 
-def score(finding: Finding, truth: Truth) -> Sequence[Figure]:
+def score(finding: Finding, truth: GroundTruth) -> Sequence[Figure]:
     """Compare with the product of the real keys, and with what the other site would send."""
     source, to = str(finding.claims["from"]), str(finding.claims["to"])
     matrix_KQQ = torch.from_numpy(finding.claims["matrix_KQQ"])

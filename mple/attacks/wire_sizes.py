@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from mple.attacks.lab.adversary import SeenMessage, WireObserver
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
-from mple.attacks.lab.ground_truth import Truth
+from mple.attacks.lab.ground_truth import GroundTruth
 from mple.attacks.means.pixel_values import to_inputs
 from mple.morph import PRESETS, expected_weight_shape
 from mple.morph.morpher import to_blocks
 from mple.plan import GlobalSampler, RunPlan
 from mple.wire import codec_named
 from mple.wire.batch import samples_per_message
-from mple.wire.layer_numbers import LAYER_NUMBERS, weight_bytes
+from mple.wire.layer_dtype import LAYER_DTYPES, weight_bytes
 
 PADDINGS = (4096, 65_536, 524_288)
 """Multiples of bytes that padding is reckoned for."""
@@ -69,7 +69,7 @@ def run(view: WireObserver, settings: AttackSettings) -> Finding:
     return Finding(claims=claims, figures=tuple(figures))
 
 
-def score(finding: Finding, truth: Truth) -> Sequence[Figure]:
+def score(finding: Finding, truth: GroundTruth) -> Sequence[Figure]:
     """Whether a message's size follows its pictures' contrast, with and without padding; and the count of pictures."""
     site, train_M = str(finding.claims[_SITE][0]), finding.claims[_BYTES].astype(np.int64)
     plan, train = truth.plan, truth.sites[site].train
@@ -118,7 +118,7 @@ def presets_of(layer_bytes: int, plan: RunPlan) -> list[str]:
     for name, scheme in PRESETS.items():
         for filters in _FILTERS:
             shape = expected_weight_shape(scheme, plan.image, filters, plan.model.kernel)
-            for numbers in LAYER_NUMBERS:
+            for numbers in LAYER_DTYPES:
                 if 0 <= layer_bytes - weight_bytes(shape, numbers) <= _LAYER_HEADER_BYTES:
                     found.append(f"{name}, {filters} filters, {numbers}")
     return found

@@ -15,7 +15,7 @@ import typer
 from mple.audit import audit, close_audit, open_audit
 from mple.pki import Vault, VaultError, back_up
 from mple.pki import restore as restore_backup
-from mple.plan import Custody, PlanError, ProviderSettings, RunPlan, read_settings
+from mple.plan import Custody, PlanError, RunPlan, SiteSettings, read_settings
 from mple.rpc import Role, TlsFiles, own_party
 
 BACKUP_VARIABLE = "MPLE_BACKUP_PASSPHRASE"
@@ -101,11 +101,11 @@ def restore(config: Config, file: Annotated[Path, typer.Argument(help="The backu
         typer.echo(f"left out {name}: revoked since the backup; destroy the backup and make a new one")
 
 
-def _settings(config: Path) -> ProviderSettings:
-    return read_settings(ProviderSettings, config, ())
+def _settings(config: Path) -> SiteSettings:
+    return read_settings(SiteSettings, config, ())
 
 
-def _note(settings: ProviderSettings, what: str, **facts: int) -> None:
+def _note(settings: SiteSettings, what: str, **facts: int) -> None:
     """Append to the node's audit trail, which a running provider writes too."""
     settings.state.mkdir(parents=True, exist_ok=True)
     tls = TlsFiles.in_directory(settings.tls)
@@ -128,7 +128,7 @@ def _show(vault: Vault) -> None:
     typer.echo(f"vault: {'under a passphrase' if vault.encrypted else 'file permission only'}")
 
 
-def _last_custody(settings: ProviderSettings) -> Custody | None:
+def _last_custody(settings: SiteSettings) -> Custody | None:
     """The custody of the run that the site takes part in, or took part in last."""
     try:
         return RunPlan.from_json((settings.state / "plan.json").read_bytes()).custody

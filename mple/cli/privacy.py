@@ -26,7 +26,7 @@ from mple.plan import (
     WireSettings,
     settings_from,
 )
-from mple.privacy import NoiseLaw, Spectrum, gaussian_least_error, measure_spectrum, most_success
+from mple.privacy import NoiseDistribution, Spectrum, gaussian_least_error, measure_spectrum, most_success
 
 app = typer.Typer(no_args_is_help=True, help="The hardened mode: noise that bounds what leaves a site.")
 _BUDGETS = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)
@@ -76,8 +76,10 @@ def plan(
         for bits in sorted(budget_bits or _BUDGETS)
         for one in ([shape] if shape else NoiseShape)
     ]
-    laws = [NoiseLaw(spectrum=spectrum, privacy=one, normalisation=inputs.normalisation) for one in settings]
-    _print(laws, spectrum, pixels_NCHW, inputs, wide_console())
+    distributions = [
+        NoiseDistribution(spectrum=spectrum, privacy=one, normalisation=inputs.normalisation) for one in settings
+    ]
+    _print(distributions, spectrum, pixels_NCHW, inputs, wide_console())
 
 
 def _inputs(config: Path | None, kind: SourceKind | None, path: Path | None, overrides: list[str]) -> _Inputs:
@@ -97,7 +99,11 @@ def _inputs(config: Path | None, kind: SourceKind | None, path: Path | None, ove
 
 
 def _print(
-    laws: list[NoiseLaw], spectrum: Spectrum, pixels_NCHW: NDArray[np.uint8], inputs: _Inputs, console: Console
+    distributions: list[NoiseDistribution],
+    spectrum: Spectrum,
+    pixels_NCHW: NDArray[np.uint8],
+    inputs: _Inputs,
+    console: Console,
 ) -> None:
     # These load torch, or take a while; a wrong option is told before.
     from mple.privacy.forecast import forecast, picture_eigenvalues
@@ -114,17 +120,17 @@ def _print(
         table.add_column(heading, justify="right")
     table.add_column(f"{inputs.wire.codec} bits a value", justify="right")
     plain_bits = 0.0
-    for law in laws:
-        tried = forecast(tried_NCHW, law, inputs.morph, inputs.wire)
+    for distribution in distributions:
+        tried = forecast(tried_NCHW, distribution, inputs.morph, inputs.wire)
         plain_bits = tried.plain_bits_per_value
         table.add_row(
-            f"{law.privacy.budget_bits:g}",
-            str(law.privacy.shape),
-            f"{law.deviation_px():.1f}",
+            f"{distribution.privacy.budget_bits:g}",
+            str(distribution.privacy.shape),
+            f"{distribution.deviation_px():.1f}",
             f"{psnr(tried_NCHW, tried.noisy_NCHW).mean():.1f}",
             f"{ssim(tried_NCHW, tried.noisy_NCHW).mean():.3f}" if min(tried_NCHW.shape[2:]) >= _LEAST_FOR_SSIM else "-",
-            _best_psnr(eigenvalues, law.privacy.budget_bits),
-            _share(most_success(law.privacy.budget_bits, 1 / count)),
+            _best_psnr(eigenvalues, distribution.privacy.budget_bits),
+            _share(most_success(distribution.privacy.budget_bits, 1 / count)),
             f"{tried.bits_per_value:.2f}",
         )
     console.print(table)

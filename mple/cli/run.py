@@ -84,13 +84,13 @@ def _chaos(settings: SimulationSettings, chaos: ChaosSettings, out: Path, *, pla
     disturbed = simulate_chaos(settings, chaos, out, console, plain=plain)
     if disturbed is None:
         return ExitCode.INTERRUPTED
-    summary, strikes = disturbed
+    summary, injected = disturbed
     undisturbed = repeat(out, out / "undisturbed", console, plain=plain, tables=False) if compare else None
     if compare and undisturbed is None:
         return ExitCode.INTERRUPTED
-    proof = claims(chaos, strikes, summary, undisturbed)
-    write_report(out / REPORT, chaos, strikes, proof, (summary, undisturbed))
-    print_proof(strikes, proof, summary, console)
+    proof = claims(chaos, injected, summary, undisturbed)
+    write_report(out / REPORT, chaos, injected, proof, (summary, undisturbed))
+    print_proof(injected, proof, summary, console)
     return ExitCode.DONE if all(claim.holds for claim in proof) else ExitCode.RUN_FAILED
 
 

@@ -16,7 +16,7 @@ from mple.doctor.findings import Examination, Finding, fault, faulty, ok, skippe
 from mple.doctor.observations import Reached
 from mple.doctor.own_files import OwnTls
 from mple.doctor.probing import ask, dial, look_up, measure_speed, probe_calls, shake_hands
-from mple.plan import ComputeSettings, CoordinatorSettings, ProviderSettings, SettingsError, read_settings
+from mple.plan import ComputeSettings, CoordinatorSettings, SettingsError, SiteSettings, read_settings
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import AwayError, Party, Role, TlsError, probe
 from mple.rpc.tls import split_address
@@ -33,7 +33,7 @@ _BECAUSE = {
     "admission": "a node that refuses the connection answers no call",
     "answer": "they take an answered call",
 }
-NodeSettings = CoordinatorSettings | ComputeSettings | ProviderSettings
+NodeSettings = CoordinatorSettings | ComputeSettings | SiteSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ def examine_node(config: Path, timeout_s: float = TIMEOUT_S) -> Iterator[Examina
     role = own_role(settings)
     tls = own_files.look_at_tls(settings.tls, (role,), own_files.utc_now())
     findings = [ok("settings", f"{config} is a sound configuration of a {role} node"), *tls.findings]
-    if isinstance(settings, ProviderSettings):
+    if isinstance(settings, SiteSettings):
         findings.append(own_files.vault(settings))
     findings.append(own_files.state_folder(settings.state))
-    if not isinstance(settings, ProviderSettings):
+    if not isinstance(settings, SiteSettings):
         findings.append(own_files.listening(settings.listen, tls))
     yield Examination("this node", True, tuple(findings))
     for peer in peers_of(settings):
@@ -94,7 +94,7 @@ def read_node_settings(config: Path) -> NodeSettings:
     except (OSError, ValueError):
         keys = {"listen"}  # the reader says what is wrong with it
     if "vault" in keys or "data" in keys:
-        return read_settings(ProviderSettings, config)
+        return read_settings(SiteSettings, config)
     if "listen" not in keys:
         raise SettingsError(f"{config} is no node's configuration: it has neither 'listen' nor 'vault'")
     if "coordinator" in keys:
@@ -104,7 +104,7 @@ def read_node_settings(config: Path) -> NodeSettings:
 
 def own_role(settings: NodeSettings) -> Role:
     """Which node a configuration is of."""
-    if isinstance(settings, ProviderSettings):
+    if isinstance(settings, SiteSettings):
         return Role.SITE
     return Role.COMPUTE if isinstance(settings, ComputeSettings) else Role.COORDINATOR
 
@@ -114,7 +114,7 @@ def peers_of(settings: NodeSettings) -> list[Peer]:
     if isinstance(settings, CoordinatorSettings):
         return []
     peers = [Peer(settings.coordinator, (Role.COORDINATOR,))]
-    if isinstance(settings, ProviderSettings):
+    if isinstance(settings, SiteSettings):
         peers.append(Peer(settings.compute, (Role.COMPUTE,)))
     return peers
 

@@ -20,7 +20,7 @@ from mple.doctor.findings import Finding, fault, faulty, ok, skipped, warn
 from mple.doctor.observations import Shake
 from mple.doctor.probing import shake_hands
 from mple.pki import PASSPHRASE_VARIABLE, VaultError, read_passphrase
-from mple.plan import ProviderSettings
+from mple.plan import SiteSettings
 from mple.rpc import Party, Role, TlsError, TlsFiles
 from mple.rpc.revoked import REVOKED_LIST, RevokedList, read_revoked
 from mple.rpc.tls import split_address
@@ -88,7 +88,7 @@ def look_at_tls(folder: Path, roles: Collection[Role], now: datetime) -> OwnTls:
     )
 
 
-def vault(settings: ProviderSettings) -> Finding:
+def vault(settings: SiteSettings) -> Finding:
     """Whether a site's secrets are open to its owner only, and its passphrase can be read."""
     folder = settings.vault
     if not folder.exists():

@@ -1,8 +1,8 @@
-"""Metering: what each message was, how large, and whether the parties' books agree."""
+"""Metering: what each message was, how large, and whether the parties' ledgers agree."""
 
-from mple.meter.books import Balance, Overhead, SiteImages, SiteOverhead, balance, export_csv, merge, overhead
 from mple.meter.facts import MessageFacts, MessageKind, measure
 from mple.meter.ledger import Direction, Ledger, LedgerEntry, LedgerTotals, MessageClass, Tally
+from mple.meter.reconciliation import Balance, Overhead, SiteImages, SiteOverhead, balance, export_csv, merge, overhead
 from mple.meter.relay import CountingRelay
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What a message is and how much of it is freight. Reads fields only; never serialises anything again."""
+"""What a message is and how much of it is payload. Reads fields only; never serialises anything again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from mple.v1 import common_pb2, compute_pb2, coordinator_pb2, node_pb2, two_party_pb2
 
 _MOST_NAME = 63
-"""Characters of a site's or layer's name; what a message says beyond them does not go into anybody's books."""
+"""Characters of a site's or layer's name; what a message says beyond them does not go into anybody's ledgers."""
 
 
 class MessageKind(StrEnum):
@@ -52,7 +52,7 @@ class MessageKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MessageFacts:
-    """Of one message; the rest of its bytes are fields around the freight."""
+    """Of one message; the rest of its bytes are fields around the payload."""
 
     kind: MessageKind
     payload_bytes: int = 0

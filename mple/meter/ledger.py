@@ -1,7 +1,7 @@
 """A node's ledger: one row per message, in SQLite, committed before `record` returns.
 
 A message is entered before it is sent, and before whoever receives it acts on it; so a process that is killed has
-every message in its books that another can have in theirs. A commit costs some 30 microseconds: it waits for the
+every message in its ledgers that another can have in theirs. A commit costs some 30 microseconds: it waits for the
 operating system, not for the disk. A power cut may cost the last rows, never the file.
 """
 
@@ -92,7 +92,7 @@ _NOTHING = Tally()
 
 
 class Ledger:
-    """The books of one node, for any number of threads. Opening an existing file goes on with it."""
+    """The ledgers of one node, for any number of threads. Opening an existing file goes on with it."""
 
     def __init__(self, path: Path, node: str) -> None:
         """Open or make the file.

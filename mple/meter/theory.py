@@ -22,7 +22,7 @@ from mple.plan import Custody, RunPlan
 from mple.wire import codec_named
 from mple.wire.block_codec import BlockCodec
 from mple.wire.gaussian_models import LARGEST_CODE, code_masses
-from mple.wire.layer_numbers import weight_bytes
+from mple.wire.layer_dtype import weight_bytes
 
 LOGIT_BYTES = 4
 LABEL_BYTES = 2
@@ -59,7 +59,7 @@ def predict_bytes(plan: RunPlan, bits_a_value: float) -> PredictedBytes:
     uploads = 0 if plan.custody is Custody.ESCROW else len(plan.sites)
     return PredictedBytes(
         data=(train + test) * plan.geometry.morphed_elements * bits_a_value / 8,
-        layer=float(uploads * weight_bytes(shape, plan.layer_numbers)),
+        layer=float(uploads * weight_bytes(shape, plan.layer_dtype)),
         label=float(LABEL_BYTES * train),
         logits=float(LOGIT_BYTES * test * len(plan.classes) * plan.training.epochs),
     )

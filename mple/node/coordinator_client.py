@@ -33,7 +33,7 @@ _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 20.0
 _LONGEST_ROUND_S = 60.0
 """More than a pause and an attempt together take; if longer has gone by, this process was stopped meanwhile."""
 _PROBE_EVERY = 8
-_GOODBYE_S = 30.0
+_TOTALS_S = 30.0
 AUDIT_HEAD_KEY = "mple-audit-head"
 """Metadata of `Join` and `Report`: sequence number and SHA-256 of the caller's newest audit line."""
 CONNECTED_S = (PING_EVERY_MS + PING_TIMEOUT_MS) / 1000 + 20.0
@@ -60,7 +60,7 @@ class StoppedError(Exception):
 
 
 @dataclass(slots=True)
-class Outage:
+class RetryState:
     """A party's absence as one repeated call sees it."""
 
     tries: int = 0
@@ -71,7 +71,7 @@ class Outage:
     """Time since the first of them failed, leaps in which this process stood still left out."""
 
 
-class Persistence:
+class RetryPolicy:
     """Repeats calls to one address while its party is away, within a budget of time without success.
 
     The budget runs from the first failure on, not while a call or a stream works. A refusal ends the waiting at once,
@@ -89,10 +89,10 @@ class Persistence:
         self._address, self._tls, self._stop, self._budget_s = address, tls, stop, budget_s
         self.clock = clock
 
-    def within(self, budget_s: float) -> Persistence:
+    def within(self, budget_s: float) -> RetryPolicy:
         """The same with a budget of `budget_s` seconds, if that is less."""
         budget_s = min(budget_s, self._budget_s)
-        return Persistence(self._address, self._tls, self._stop, budget_s, self.clock)
+        return RetryPolicy(self._address, self._tls, self._stop, budget_s, self.clock)
 
     def call(self, attempt: Callable[[], T]) -> T:
         """The result of the first attempt that the party answers.
@@ -104,7 +104,7 @@ class Persistence:
             UnreachableError: It stayed away for the budget, or TLS can't work.
             StoppedError: The node is to stop.
         """
-        outage = Outage()
+        outage = RetryState()
         while True:
             began_s = self.clock()
             try:
@@ -114,7 +114,7 @@ class Persistence:
             except (grpc.RpcError, AwayError) as fault:
                 self.pause(fault, outage, began_s)
 
-    def pause(self, fault: grpc.RpcError | AwayError, outage: Outage, began_s: float) -> None:
+    def pause(self, fault: grpc.RpcError | AwayError, outage: RetryState, began_s: float) -> None:
         """Wait by full jitter after an attempt that began at `began_s` on `clock` failed, or raise as `call` does."""
         raise_storage_fault()  # a ledger that can't be written looks like a broken call
         refusal = None
@@ -157,17 +157,17 @@ def _brief(fault: grpc.RpcError | AwayError) -> str:
     return f"{fault.code().name} {fault.details()}" if isinstance(fault, grpc.Call) else str(fault)
 
 
-class CoordinatorLine:
+class CoordinatorClient:
     """The calls that sites and compute nodes make to their coordinator."""
 
-    def __init__(self, channel: grpc.Channel, persistence: Persistence) -> None:
+    def __init__(self, channel: grpc.Channel, retry: RetryPolicy) -> None:
         self.channel = channel
         self.stub = coordinator_pb2_grpc.CoordinatorServiceStub(channel)
-        self.persistence = persistence
+        self.retry = retry
 
     def join(self, request: coordinator_pb2.JoinRequest) -> str:
         """Announce the party and return the run's id."""
-        response = self.persistence.call(lambda: self.stub.Join(request, timeout=_DEADLINE_S, metadata=_head()))
+        response = self.retry.call(lambda: self.stub.Join(request, timeout=_DEADLINE_S, metadata=_head()))
         return str(response.run_id)
 
     def events(self, after: int = 0) -> Iterator[coordinator_pb2.WatchResponse]:
@@ -176,12 +176,12 @@ class CoordinatorLine:
         Behind the end there are events of keys only, without an end of their own.
 
         Raises:
-            MpleError, UnreachableError, StoppedError: As `Persistence.call`.
+            MpleError, UnreachableError, StoppedError: As `RetryPolicy.call`.
         """
         seen = after
-        outage = Outage()
+        outage = RetryState()
         while True:
-            began_s = self.persistence.clock()
+            began_s = self.retry.clock()
             fault: grpc.RpcError | AwayError = AwayError("the coordinator ended its events before the run had ended")
             stream = self.stub.Watch(coordinator_pb2.WatchRequest(after_sequence=seen))
             try:
@@ -194,13 +194,13 @@ class CoordinatorLine:
                 fault = broken
             finally:
                 stream.cancel()
-            self.persistence.pause(fault, outage, began_s)
+            self.retry.pause(fault, outage, began_s)
 
     def report(self, request: coordinator_pb2.ReportRequest) -> None:
         """Tell the coordinator something; returns once it knows."""
-        self.persistence.call(lambda: self.stub.Report(request, timeout=_DEADLINE_S, metadata=_head()))
+        self.retry.call(lambda: self.stub.Report(request, timeout=_DEADLINE_S, metadata=_head()))
 
-    def say_goodbye(self, totals: LedgerTotals) -> None:
+    def report_totals(self, totals: LedgerTotals) -> None:
         """Tell the coordinator this node's sums after the run has finished.
 
         For a while only: a coordinator that took them may have ended before its answer came through.
@@ -214,11 +214,9 @@ class CoordinatorLine:
             )
         )
         try:
-            self.persistence.within(_GOODBYE_S).call(
-                lambda: self.stub.Report(request, timeout=_DEADLINE_S, metadata=_head())
-            )
+            self.retry.within(_TOTALS_S).call(lambda: self.stub.Report(request, timeout=_DEADLINE_S, metadata=_head()))
         except UnreachableError as fault:
-            log(_LOGGER, logging.WARNING, "goodbye_lost", f"the coordinator may not know this node's sums: {fault}")
+            log(_LOGGER, logging.WARNING, "totals_lost", f"the coordinator may not know this node's sums: {fault}")
 
     def report_failure(self, fault: Exception) -> None:
         """Tell the coordinator, once and as well as may be, that this party can't go on.
@@ -259,10 +257,10 @@ def phase_name(event: coordinator_pb2.PhaseChanged) -> str:
     """The phase that the run has entered, in lower case.
 
     Raises:
-        MpleError: BATCH_MALFORMED for a phase that this program does not know.
+        MpleError: MESSAGE_MALFORMED for a phase that this program does not know.
     """
     if event.phase not in coordinator_pb2.Phase.values():
-        raise MpleError(ErrorCode.BATCH_MALFORMED, f"the coordinator announces phase {event.phase}, which is none")
+        raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"the coordinator announces phase {event.phase}, which is none")
     return coordinator_pb2.Phase.Name(event.phase).removeprefix("PHASE_").lower()
 
 

@@ -13,7 +13,7 @@ LOOK_EVERY_S = 1.0
 _MOST_AT_ONCE_S = 3 * LOOK_EVERY_S
 
 
-class Patience:
+class IdleTimer:
     """Counts the time since the last progress; callers look about every `LOOK_EVERY_S` seconds."""
 
     def __init__(self, budget_s: float, clock: Callable[[], float]) -> None:

@@ -42,7 +42,7 @@ def monitored(settings: MonitoringSettings, me: Party, tls: TlsFiles, ledger: Le
         settings: Where to listen.
         me: The node.
         tls: Its certificate.
-        ledger: Its books.
+        ledger: Its ledgers.
 
     Returns:
         Takes further collectors, whether or not anything is served.

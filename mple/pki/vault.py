@@ -17,7 +17,7 @@ from mple.morph import MorphKey
 from mple.pki.key_records import KeyRecord, KeyRecords
 from mple.pki.vault_cipher import PassphraseCipher, VaultError, read_passphrase, refuse_open
 from mple.pki.vault_files import locked, overwrite, write_private
-from mple.plan import ProviderSettings
+from mple.plan import SiteSettings
 
 PASSPHRASE_VARIABLE = "MPLE_VAULT_PASSPHRASE"  # noqa: S105
 _SECRET_BYTES = 32
@@ -57,7 +57,7 @@ class Vault:
                         overwrite(self._key_path(record.epoch))
 
     @classmethod
-    def of(cls, settings: ProviderSettings) -> Vault:
+    def of(cls, settings: SiteSettings) -> Vault:
         """The vault of a site's configuration, its passphrase from the environment or the file that is named there."""
         return cls(settings.vault, read_passphrase(PASSPHRASE_VARIABLE, settings.vault_passphrase_file))
 

@@ -7,8 +7,8 @@ from mple.plan.node_settings import (
     ComputeSettings,
     CoordinatorSettings,
     MonitoringSettings,
-    ProviderSettings,
     RunSettings,
+    SiteSettings,
 )
 from mple.plan.reader import SettingsError, read_settings, settings_from, write_settings
 from mple.plan.run_plan import NormalisationSettings, PlanError, RunPlan, SitePlan
@@ -45,11 +45,11 @@ __all__ = [
     "Precision",
     "PrivacyMode",
     "PrivacySettings",
-    "ProviderSettings",
     "RunPlan",
     "RunSettings",
     "SettingsError",
     "SitePlan",
+    "SiteSettings",
     "TrainingSettings",
     "WireSettings",
     "read_settings",

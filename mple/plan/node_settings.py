@@ -120,7 +120,7 @@ class ComputeSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ProviderSettings:
+class SiteSettings:
     """File of `mple-provider run` and of `mple predict`."""
 
     state: Path

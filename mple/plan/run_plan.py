@@ -25,7 +25,7 @@ from mple.plan.settings import (
     WireSettings,
 )
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 
 class PlanError(ValueError):
@@ -116,7 +116,7 @@ class RunPlan:
         return max(8, round(64 * self.model.width))
 
     @property
-    def layer_numbers(self) -> str:
+    def layer_dtype(self) -> str:
         """Of the augmented layers on the wire and on the disk: `int8`, `f16` or `f32`."""
         return self.wire.layer if self.morph.scheme().ensemble is Ensemble.ORTHOGONAL else "f32"
 

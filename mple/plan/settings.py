@@ -9,7 +9,7 @@ from mple.morph import PRESETS, Arithmetic, Cores, Ensemble, Layout, MorphScheme
 
 CODECS = ("f32", "f16", "q8", "q7", "q6", "q5", "q4")
 """Names in `mple.wire`, which this module does not import: it would load torch."""
-LAYER_NUMBERS = ("int8", "f16", "f32")
+LAYER_DTYPES = ("int8", "f16", "f32")
 
 
 class Custody(StrEnum):
@@ -109,8 +109,8 @@ class WireSettings:
     def __post_init__(self) -> None:
         if self.codec not in CODECS:
             raise ValueError(f"codec = {self.codec!r}; choose one of {', '.join(CODECS)}")
-        if self.layer not in LAYER_NUMBERS:
-            raise ValueError(f"layer = {self.layer!r}; choose one of {', '.join(LAYER_NUMBERS)}")
+        if self.layer not in LAYER_DTYPES:
+            raise ValueError(f"layer = {self.layer!r}; choose one of {', '.join(LAYER_DTYPES)}")
         if not 16 * 1024 <= self.message_bytes <= 1024 * 1024:
             raise ValueError(f"message_bytes = {self.message_bytes}; allowed are 16384 to 1048576")
         if not 1 <= self.releases <= 255:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from mple.data import Normalisation
 from mple.morph import Morpher, MorphKey
 from mple.plan import MorphSettings, WireSettings
-from mple.privacy.law import NoiseLaw
 from mple.privacy.noise import PictureNoise
+from mple.privacy.noise_distribution import NoiseDistribution
 from mple.wire import codec_named
 
 _FIXED = hashlib.sha256(b"mple forecast, no secret").digest()
@@ -38,16 +38,18 @@ class Forecast:
     """As coded, without."""
 
 
-def forecast(pixels_NCHW: NDArray[np.uint8], law: NoiseLaw, morph: MorphSettings, wire: WireSettings) -> Forecast:
-    """Add the noise of a law to pictures, morph and code them.
+def forecast(
+    pixels_NCHW: NDArray[np.uint8], distribution: NoiseDistribution, morph: MorphSettings, wire: WireSettings
+) -> Forecast:
+    """Add the noise of a distribution to pictures, morph and code them.
 
     Raises:
-        ValueError: The pictures have not the law's shape, or morphing does not fit it.
+        ValueError: The pictures have not the distribution's shape, or morphing does not fit it.
     """
-    normalisation = Normalisation(mean=law.normalisation.mean, std=law.normalisation.std)
+    normalisation = Normalisation(mean=distribution.normalisation.mean, std=distribution.normalisation.std)
     x_NCHW = normalisation.apply(pixels_NCHW)
-    noisy_NCHW = torch.from_numpy(PictureNoise(_FIXED, law).add(x_NCHW.numpy(), pixels_NCHW))
-    morpher = Morpher(morph.scheme(), law.spectrum.image, MorphKey(_FIXED), session=b"forecast", key_epoch=1)
+    noisy_NCHW = torch.from_numpy(PictureNoise(_FIXED, distribution).add(x_NCHW.numpy(), pixels_NCHW))
+    morpher = Morpher(morph.scheme(), distribution.spectrum.image, MorphKey(_FIXED), session=b"forecast", key_epoch=1)
     codec = codec_named(wire.codec)
     plain_bits, noisy_bits = (
         8 * len(codec.pack(codec.encode(morpher.morph(form)))) / pixels_NCHW.size for form in (x_NCHW, noisy_NCHW)

@@ -53,7 +53,7 @@ class LineChart:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Course:
+class History:
     """How training went: places on the common axis are epochs."""
 
     losses: tuple[tuple[float, float], ...]
@@ -70,8 +70,8 @@ class Course:
         return len(self.epoch_losses)
 
 
-def read_course(metrics: Path) -> Course:
-    """The course that a `metrics.jsonl` tells."""
+def read_history(metrics: Path) -> History:
+    """The history that a `metrics.jsonl` tells."""
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     steps = [line for line in lines if line["kind"] == "step"]
     epochs = [line for line in lines if line["kind"] == "epoch"]
@@ -80,7 +80,7 @@ def read_course(metrics: Path) -> Course:
         first = line["step"] - len(line["losses"]) + 1
         for step, loss in enumerate(line["losses"], first):
             losses.append((line["epoch"] - 1 + step / line["steps"], loss))
-    return Course(
+    return History(
         losses=tuple(losses),
         epoch_losses=tuple((line["epoch"], line["loss"]) for line in epochs),
         accuracies=tuple(
@@ -90,47 +90,49 @@ def read_course(metrics: Path) -> Course:
     )
 
 
-def loss_chart(courses: Sequence[tuple[str, Course]]) -> LineChart | None:
+def loss_chart(histories: Sequence[tuple[str, History]]) -> LineChart | None:
     """Losses of one run with every step, or of several runs by epoch; None when there are none.
 
     Args:
-        courses: Names of the runs, empty for a single one, and their courses.
+        histories: Names of the runs, empty for a single one, and their histories.
     """
-    alone = len(courses) == 1
-    values = [loss for _, course in courses for _, loss in (*course.epoch_losses, *(course.losses if alone else ()))]
+    alone = len(histories) == 1
+    values = [
+        loss for _, history in histories for _, loss in (*history.epoch_losses, *(history.losses if alone else ()))
+    ]
     if not values:
         return None
-    x = _epoch_axis(courses)
+    x = _epoch_axis(histories)
     y = linear_axis("training loss", min(0.0, *values), max(values))
     lines = []
-    if alone and courses[0][1].losses:
-        thinned = _thinned(courses[0][1].losses)
-        name = "every step" if len(thinned) == len(courses[0][1].losses) else "steps, averaged for drawing"
+    if alone and histories[0][1].losses:
+        thinned = _thinned(histories[0][1].losses)
+        name = "every step" if len(thinned) == len(histories[0][1].losses) else "steps, averaged for drawing"
         lines.append(
-            Line(name=name, style="faint", path=_path(thinned, x, y), last=f"{courses[0][1].losses[-1][1]:.4f}")
+            Line(name=name, style="faint", path=_path(thinned, x, y), last=f"{histories[0][1].losses[-1][1]:.4f}")
         )
-    for place, (name, course) in enumerate(courses):
-        lines.append(_epoch_line(name or "mean of an epoch", course.epoch_losses, place, x, y))
+    for place, (name, history) in enumerate(histories):
+        lines.append(_epoch_line(name or "mean of an epoch", history.epoch_losses, place, x, y))
     return LineChart(title="Training loss", x=x, y=y, lines=tuple(lines))
 
 
-def accuracy_chart(courses: Sequence[tuple[str, Course]]) -> LineChart | None:
+def accuracy_chart(histories: Sequence[tuple[str, History]]) -> LineChart | None:
     """Test accuracy after each epoch; None when no epoch was scored."""
-    values = [value for _, course in courses for _, value in course.accuracies]
+    values = [value for _, history in histories for _, value in history.accuracies]
     if not values:
         return None
-    x = _epoch_axis(courses)
+    x = _epoch_axis(histories)
     y = linear_axis("test accuracy", 0.0, 1.0, most=6)
     lines = [
-        _epoch_line(name or "after an epoch", course.accuracies, place, x, y)
-        for place, (name, course) in enumerate(courses)
-        if course.accuracies
+        _epoch_line(name or "after an epoch", history.accuracies, place, x, y)
+        for place, (name, history) in enumerate(histories)
+        if history.accuracies
     ]
     return LineChart(title="Test accuracy", x=x, y=y, lines=tuple(lines))
 
 
-def _epoch_axis(courses: Sequence[tuple[str, Course]]) -> Axis:
-    last = max(course.epochs for _, course in courses) or 1
+def _epoch_axis(histories: Sequence[tuple[str, History]]) -> Axis:
+    last = max(history.epochs for _, history in histories) or 1
     axis = linear_axis("epoch", 0, last, most=7, fixed=True, text=lambda value: f"{value:.0f}")
     whole = tuple(Tick(axis.percent(epoch), str(epoch)) for epoch in range(last + 1))
     return Axis(title="epoch", low=0, high=last, ticks=whole if last <= 8 else axis.ticks)

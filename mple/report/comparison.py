@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mple.report.charts import Course, read_course
+from mple.report.charts import History, read_history
 from mple.report.plan_facts import differing
 from mple.report.quantities import change_text, duration_text, share_text, signed_text, size_text
 from mple.report.summary import Summary
@@ -54,7 +54,7 @@ class Comparison:
     summaries: tuple[Summary, Summary]
     falls: tuple[Waterfall, Waterfall]
     """Of all sites of each."""
-    courses: tuple[Course, Course]
+    histories: tuple[History, History]
     groups: tuple[tuple[str, tuple[Row, ...]], ...]
     """Titles and quantities."""
     settings: tuple[tuple[str, str, str], ...]
@@ -91,12 +91,12 @@ def compare(first: Summary, second: Summary) -> Comparison:
     names = _names(first.folder, second.folder)
     whole_1, _ = waterfalls(first.folder / "ledger.sqlite", first.overhead)
     whole_2, _ = waterfalls(second.folder / "ledger.sqlite", second.overhead)
-    courses = read_course(first.folder / "metrics.jsonl"), read_course(second.folder / "metrics.jsonl")
+    histories = read_history(first.folder / "metrics.jsonl"), read_history(second.folder / "metrics.jsonl")
     return Comparison(
         names=names,
         summaries=(first, second),
         falls=(whole_1, whole_2),
-        courses=courses,
+        histories=histories,
         groups=(
             ("Bytes over the sites' links", _sizes(whole_1, whole_2)),
             ("Ratios", _ratios(first, second, whole_1, whole_2)),

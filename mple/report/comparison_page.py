@@ -16,9 +16,9 @@ def write_comparison_page(comparison: Comparison, out: Path) -> None:
     Raises:
         OSError: The disk refuses.
     """
-    courses = list(zip(comparison.names, comparison.courses, strict=True))
+    histories = list(zip(comparison.names, comparison.histories, strict=True))
     longest = max(fall.total_bytes / max(1, fall.raw_pixel_bytes) for fall in comparison.falls)
-    charts = [chart for chart in (loss_chart(courses), accuracy_chart(courses)) if chart is not None]
+    charts = [chart for chart in (loss_chart(histories), accuracy_chart(histories)) if chart is not None]
     text = (
         environment()
         .get_template("comparison.html.j2")

@@ -46,8 +46,8 @@ def export_ledger(summary: Summary, *, csv: Path | None = None, parquet: Path | 
         )
     if csv is not None:
         export_csv(merged, csv)
-    with closing(sqlite3.connect(merged)) as books:
-        return int(books.execute("SELECT COUNT(*) FROM messages").fetchone()[0])
+    with closing(sqlite3.connect(merged)) as ledgers:
+        return int(ledgers.execute("SELECT COUNT(*) FROM messages").fetchone()[0])
 
 
 def _write_parquet(merged: Path, out: Path, facts: dict[str, str]) -> None:
@@ -58,8 +58,8 @@ def _write_parquet(merged: Path, out: Path, facts: dict[str, str]) -> None:
         raise MissingLibraryError(
             "Parquet needs pyarrow, which is not installed: pip install 'mple[parquet]'"
         ) from None
-    with closing(sqlite3.connect(merged)) as books:
-        rows = books.execute("SELECT * FROM messages ORDER BY time_unix_ns")
+    with closing(sqlite3.connect(merged)) as ledgers:
+        rows = ledgers.execute("SELECT * FROM messages ORDER BY time_unix_ns")
         names = [column[0] for column in rows.description]
         texts = arrow.dictionary(arrow.int32(), arrow.string())
 

@@ -1,4 +1,4 @@
-"""What HTTP/2 and TLS add to the messages of the books, computed: the books count messages, not what crosses a port.
+"""What HTTP/2 and TLS add to the ledgers' messages, computed: ledgers count messages, not what crosses a port.
 
 The rule is that of the two standards' usual sizes, for a message that begins a frame and a record of its own: 9 bytes
 for each HTTP/2 DATA frame of up to 16,384 bytes (RFC 9113, section 4.1), 22 for each TLS 1.3 record of as many (RFC

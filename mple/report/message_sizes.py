@@ -1,4 +1,4 @@
-"""How large the messages are: counts and bytes by powers of two, from the sites' own books."""
+"""How large the messages are: counts and bytes by powers of two, from the sites' own ledgers."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class SizeHistogram:
 
 
 def size_histogram(merged: Path) -> SizeHistogram:
-    """The histogram over all sites; their books must not be empty."""
-    with closing(sqlite3.connect(merged)) as books:
-        rows = books.execute(
+    """The histogram over all sites; their ledgers must not be empty."""
+    with closing(sqlite3.connect(merged)) as ledgers:
+        rows = ledgers.execute(
             "SELECT framed_bytes, direction, COUNT(*), SUM(framed_bytes) FROM messages "
             "WHERE node LIKE 'site/%' GROUP BY framed_bytes, direction"
         ).fetchall()

@@ -1,4 +1,4 @@
-"""The calls of the sites, by method: how many, how large, how long. From the sites' own books."""
+"""The calls of the sites, by method: how many, how large, how long. From the sites' own ledgers."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class MethodRow:
 
 def methods(merged: Path) -> list[MethodRow]:
     """The most expensive method first."""
-    with closing(sqlite3.connect(merged)) as books:
-        rows = books.execute(
+    with closing(sqlite3.connect(merged)) as ledgers:
+        rows = ledgers.execute(
             "SELECT method, peer, COUNT(*), SUM(sent), SUM(sent_bytes), SUM(received), SUM(received_bytes), "
             "MAX(largest), MAX(ns) FROM (SELECT method, SUBSTR(peer, 1, INSTR(peer, '/') - 1) AS peer, "
             "SUM(direction = 'sent') AS sent, SUM(framed_bytes * (direction = 'sent')) AS sent_bytes, "

@@ -1,4 +1,4 @@
-"""How much noise each site of a run has added, from the laws that the sites keep in their state folders."""
+"""How much noise each site of a run has added, from the distributions that the sites keep in their state folders."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mple.plan import PrivacyMode, RunPlan
-from mple.privacy import NoiseLaw
+from mple.privacy import NoiseDistribution
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,23 +23,25 @@ class NoiseLevel:
 
 
 def noise_levels(folder: Path, plan: RunPlan) -> list[NoiseLevel]:
-    """Of the sites whose law is in the run folder, in the plan's order; none where the plan has no noise.
+    """Of the sites whose distribution is in the run folder, in the plan's order; none where the plan has no noise.
 
     Raises:
-        ValueError: A law is damaged.
+        ValueError: A distribution is damaged.
     """
     if plan.privacy.mode is PrivacyMode.NONE:
         return []
     paths = {site.name: folder / "nodes" / site.name / "state" / f"noise-{plan.run_id}.json" for site in plan.sites}
-    laws = {site: NoiseLaw.from_json(path.read_bytes()) for site, path in paths.items() if path.is_file()}
+    distributions = {
+        site: NoiseDistribution.from_json(path.read_bytes()) for site, path in paths.items() if path.is_file()
+    }
     return [
         NoiseLevel(
             site=site,
-            deviation_px=law.deviation_px(),
-            measured=law.spectrum.pictures,
-            dependent=law.spectrum.dependent,
+            deviation_px=distribution.deviation_px(),
+            measured=distribution.spectrum.pictures,
+            dependent=distribution.spectrum.dependent,
         )
-        for site, law in laws.items()
+        for site, distribution in distributions.items()
     ]
 
 

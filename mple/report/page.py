@@ -16,7 +16,7 @@ from mple.disk.whole_files import write_whole
 from mple.privacy import protection
 from mple.report import quantities
 from mple.report.attack_results import attack_results
-from mple.report.charts import accuracy_chart, loss_chart, read_course
+from mple.report.charts import accuracy_chart, loss_chart, read_history
 from mple.report.message_sizes import size_histogram
 from mple.report.methods import methods
 from mple.report.noise_levels import noise_levels, noise_sentence
@@ -51,9 +51,9 @@ def page(summary: Summary, *, pictures: bool = True) -> str:
     """The HTML of a run's page."""
     merged = summary.folder / "ledger.sqlite"
     whole, sites = waterfalls(merged, summary.overhead)
-    course = read_course(summary.folder / "metrics.jsonl")
+    history = read_history(summary.folder / "metrics.jsonl")
     noise = noise_levels(summary.folder, summary.plan)
-    charts = [chart for chart in (loss_chart([("", course)]), accuracy_chart([("", course)])) if chart is not None]
+    charts = [chart for chart in (loss_chart([("", history)]), accuracy_chart([("", history)])) if chart is not None]
     return (
         environment()
         .get_template("report.html.j2")
@@ -69,7 +69,7 @@ def page(summary: Summary, *, pictures: bool = True) -> str:
             traffic=traffic(merged),
             sizes=size_histogram(merged),
             methods=methods(merged),
-            course=course,
+            history=history,
             charts=charts,
             pictures=sample_pictures(summary.folder, summary.plan) if pictures else [],
             attacked=attack_results(summary.folder, summary.plan, pictures=pictures),

@@ -19,8 +19,8 @@ import grpc
 
 from mple import __version__
 from mple.meter import Balance, Overhead, SiteImages, balance, merge, overhead
-from mple.meter.books import KindRow, bytes_by_kind
 from mple.meter.paper import ElementCount, count_elements
+from mple.meter.reconciliation import KindRow, bytes_by_kind
 from mple.plan import Custody, PlanError, RunPlan
 from mple.privacy import protection
 from mple.report.noise_levels import noise_levels
@@ -138,7 +138,7 @@ class Summary:
 
 
 def summarise(folder: Path) -> Summary:
-    """Merge the books of a finished run and write `summary.json` and what else belongs at the top of its folder.
+    """Merge the ledgers of a finished run and write `summary.json` and what else belongs at the top of its folder.
 
     Raises:
         SummaryError: A file that a finished run leaves is missing.

@@ -20,10 +20,10 @@ def print_summary(summary: Summary, console: Console) -> None:
 
 def _kinds(summary: Summary) -> Table:
     table = _table("what crossed the sites' links, by kind of message", "kind", "way")
-    for heading in ("messages", "freight bytes", "all bytes"):
+    for heading in ("messages", "payload bytes", "all bytes"):
         table.add_column(heading, justify="right")
     for row in summary.kinds:
-        way = "to others" if row.direction == "sent" else "from others"
+        way = "sent" if row.direction == "sent" else "received"
         table.add_row(row.kind, way, f"{row.messages:,}", f"{row.payload_bytes:,}", f"{row.framed_bytes:,}")
     return table
 
@@ -43,7 +43,7 @@ def _sites(summary: Summary) -> Table:
 
 def _sentences(summary: Summary) -> list[str]:
     elements, whole, outcome = summary.elements, summary.overhead, summary.outcome
-    books = summary.balance
+    ledgers = summary.balance
     accuracy = "not scored" if summary.test_accuracy is None else f"{summary.test_accuracy:.4f}"
     train_s = float(outcome["train_seconds"])
     return [
@@ -51,13 +51,13 @@ def _sentences(summary: Summary) -> list[str]:
         f"{100 * (whole.ratio - 1):+.2f} %",
         f"counted in elements as the papers do: {100 * (elements.sent_ratio - 1):+.2f} % with the layers that were "
         f"sent; the papers' formula gives {100 * elements.quoted_ratio:+.2f} %",
-        "books: "
+        "ledgers: "
         + (
-            f"balanced, {books.matched:,} messages with their twins"
-            + (f", {books.lost:,} cut off on their way" if books.lost else "")
-            if books.balanced
-            else f"{books.matched:,} matched, {books.only_sent} only sent, {books.only_received} only received, "
-            f"{books.size_differs} of other size: {'; '.join(books.offenders)}"
+            f"balanced, {ledgers.matched:,} messages matched at both ends"
+            + (f", {ledgers.lost:,} cut off on their way" if ledgers.lost else "")
+            if ledgers.balanced
+            else f"{ledgers.matched:,} matched, {ledgers.only_sent} only sent, {ledgers.only_received} only received, "
+            f"{ledgers.size_differs} of other size: {'; '.join(ledgers.offenders)}"
         ),
         *_resent(summary),
         *_absent(summary),

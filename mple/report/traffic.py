@@ -1,4 +1,4 @@
-"""Bytes over time: one lane for each kind of message and direction, from the sites' own books."""
+"""Bytes over time: one lane for each kind of message and direction, from the sites' own ledgers."""
 
 from __future__ import annotations
 
@@ -75,32 +75,32 @@ class Traffic:
 
 def traffic(merged: Path) -> tuple[Traffic, ...]:
     """The messages of all sites by time, kind and direction: over the whole run and, where 90 % of the bytes crossed in
-    its first quarter, over that beginning, too. The sites' books must not be empty."""
-    with closing(sqlite3.connect(merged)) as books:
-        begin, end = books.execute(f"SELECT MIN(time_unix_ns), MAX(time_unix_ns) {_OF_SITES}").fetchone()
-        crossed = _crossed(books)
-        whole = _traffic(books, begin, end, "the whole run")
+    its first quarter, over that beginning, too. The sites' ledgers must not be empty."""
+    with closing(sqlite3.connect(merged)) as ledgers:
+        begin, end = ledgers.execute(f"SELECT MIN(time_unix_ns), MAX(time_unix_ns) {_OF_SITES}").fetchone()
+        crossed = _crossed(ledgers)
+        whole = _traffic(ledgers, begin, end, "the whole run")
         if crossed - begin >= _EARLY_SHARE * (end - begin):
             return (whole,)
         most = f"{100 * _MOST:.0f}{SPACE}% of the bytes"
         title = f"the first {duration_text((crossed - begin) / 1e9)}, in which {most} crossed"
-        return whole, _traffic(books, begin, crossed, title)
+        return whole, _traffic(ledgers, begin, crossed, title)
 
 
-def _crossed(books: sqlite3.Connection) -> int:
+def _crossed(ledgers: sqlite3.Connection) -> int:
     """When most of the bytes had crossed."""
-    (total,) = books.execute(f"SELECT SUM(framed_bytes) {_OF_SITES}").fetchone()
+    (total,) = ledgers.execute(f"SELECT SUM(framed_bytes) {_OF_SITES}").fetchone()
     so_far = 0
-    for moment, size in books.execute(f"SELECT time_unix_ns, framed_bytes {_OF_SITES} ORDER BY time_unix_ns"):
+    for moment, size in ledgers.execute(f"SELECT time_unix_ns, framed_bytes {_OF_SITES} ORDER BY time_unix_ns"):
         so_far += size
         if so_far >= _MOST * total:
             return int(moment)
     raise AssertionError(total)
 
 
-def _traffic(books: sqlite3.Connection, begin: int, end: int, title: str) -> Traffic:
+def _traffic(ledgers: sqlite3.Connection, begin: int, end: int, title: str) -> Traffic:
     bin_ns = max(1, -(-(end - begin + 1) // _BINS))
-    rows = books.execute(
+    rows = ledgers.execute(
         "SELECT kind, direction, (time_unix_ns - ?) / ?, SUM(framed_bytes), COUNT(*), MIN(time_unix_ns) - ?, "
         f"MAX(time_unix_ns) - ? {_OF_SITES} AND time_unix_ns <= ? GROUP BY 1, 2, 3 ORDER BY 3",
         (begin, bin_ns, begin, begin, end),
@@ -108,7 +108,7 @@ def _traffic(books: sqlite3.Connection, begin: int, end: int, title: str) -> Tra
     spans: dict[tuple[str, str], list[tuple[int, int, int, int, int]]] = {}
     for kind, direction, *span in rows:
         spans.setdefault((kind, direction), []).append((span[0], span[1], span[2], span[3], span[4]))
-    phases = books.execute(
+    phases = ledgers.execute(
         f"SELECT phase, MIN(time_unix_ns) - ? AS since {_OF_SITES} AND phase != '' AND time_unix_ns <= ? "
         "GROUP BY phase ORDER BY since",
         (begin, end),

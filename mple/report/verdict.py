@@ -32,17 +32,17 @@ def verdict(summary: Summary, whole: Waterfall) -> str:
     )
 
 
-def balance_words(books: Balance) -> str:
-    """Whether the two ends' books agree."""
-    if not books.balanced:
-        faults = books.only_sent + books.only_received + books.size_differs
-        return f"books NOT balanced: {faults:,} messages without a twin of equal size"
-    return "books balanced" + (f", {books.lost:,} messages cut off on their way" if books.lost else "")
+def balance_words(ledgers: Balance) -> str:
+    """Whether the two ends' ledgers agree."""
+    if not ledgers.balanced:
+        faults = ledgers.only_sent + ledgers.only_received + ledgers.size_differs
+        return f"ledgers NOT balanced: {faults:,} messages not matched at both ends"
+    return "ledgers balanced" + (f", {ledgers.lost:,} messages cut off on their way" if ledgers.lost else "")
 
 
 def facts(summary: Summary, whole: Waterfall) -> list[Fact]:
     """The numbers beside the sentence."""
-    outcome, plan, elements, books = summary.outcome, summary.plan, summary.elements, summary.balance
+    outcome, plan, elements, ledgers = summary.outcome, summary.plan, summary.elements, summary.balance
     train_s = float(outcome["train_seconds"])
     accuracy = summary.test_accuracy
     tests = sum(site.test_images for site in plan.sites)
@@ -65,9 +65,9 @@ def facts(summary: Summary, whole: Waterfall) -> list[Fact]:
             f"first layer {share_text(float(outcome['augconv_seconds']) / train_s)}",
         ),
         Fact(
-            name="books",
-            value="balanced" if books.balanced else "NOT balanced",
-            note=f"{books.matched:,} messages with their twins; cut off on their way: {books.lost:,}",
+            name="ledgers",
+            value="balanced" if ledgers.balanced else "NOT balanced",
+            note=f"{ledgers.matched:,} messages matched at both ends; cut off on their way: {ledgers.lost:,}",
         ),
         Fact(
             name="counted as the papers do",

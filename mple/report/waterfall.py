@@ -1,6 +1,6 @@
 """The overhead as steps from the raw pixels to all that crossed a site's link, each beginning where the last one ended.
 
-What the books counted comes first; the two last steps, HTTP/2 and TLS, are computed (`link_framing`) and say so.
+What the ledgers counted comes first; the two last steps, HTTP/2 and TLS, are computed (`link_framing`) and say so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ COUNTED = {
     "control": ("control", "rest"),
     "framing": ("gRPC prefixes", "rest"),
 }
-"""Parts that the books count: what they are, and how they are drawn."""
+"""Parts that the ledgers count: what they are, and how they are drawn."""
 
 
 class StepKind(StrEnum):
@@ -87,11 +87,11 @@ def waterfalls(merged: Path, overhead: Overhead) -> tuple[Waterfall, tuple[Water
 
 
 def computed_framing(merged: Path, sites: Sequence[str]) -> LinkFraming:
-    """HTTP/2 and TLS around the messages in these sites' own books."""
+    """HTTP/2 and TLS around the messages in these sites' own ledgers."""
     marks = ",".join("?" * len(sites))
     query = f"SELECT framed_bytes, COUNT(*) FROM messages WHERE node IN ({marks}) GROUP BY framed_bytes"  # noqa: S608
-    with closing(sqlite3.connect(merged)) as books:
-        return link_framing(books.execute(query, [f"site/{name}" for name in sites]).fetchall())
+    with closing(sqlite3.connect(merged)) as ledgers:
+        return link_framing(ledgers.execute(query, [f"site/{name}" for name in sites]).fetchall())
 
 
 def _waterfall(name: str, sites: Sequence[SiteOverhead], framing: LinkFraming) -> Waterfall:

@@ -19,7 +19,7 @@ from mple.audit import audit
 from mple.rpc.errors import ErrorCode, MpleError
 from mple.rpc.guard import abort_call
 from mple.rpc.identity import peer_of
-from mple.rpc.read_deadline import PacedMessages
+from mple.rpc.read_deadline import DeadlineIterator
 from mple.rpc.revoked import FreshList
 
 CALLS_PER_CALLER = 8
@@ -57,9 +57,9 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
         def requests(received: Iterator[bytes], context: grpc.ServicerContext) -> Any:
             if handler.request_streaming:
                 return received
-            for request in PacedMessages(received, context, self._idle_s):
+            for request in DeadlineIterator(received, context, self._idle_s):
                 return request
-            raise MpleError(ErrorCode.BATCH_MALFORMED, "the call ended without its request")
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, "the call ended without its request")
 
         def unary(received: Iterator[bytes], context: grpc.ServicerContext) -> Any:
             try:

@@ -24,7 +24,7 @@ class ErrorCode(StrEnum):
     CERTIFICATE_REVOKED = "CERTIFICATE_REVOKED"
     ROLE_NOT_ALLOWED = "ROLE_NOT_ALLOWED"
     FOREIGN_CONSORTIUM = "FOREIGN_CONSORTIUM"
-    UNKNOWN_SITE = "UNKNOWN_SITE"
+    UNKNOWN_PARTY = "UNKNOWN_PARTY"
     ALREADY_JOINED = "ALREADY_JOINED"
     DUPLICATE_STREAM = "DUPLICATE_STREAM"
     SCHEMA_MISMATCH = "SCHEMA_MISMATCH"
@@ -40,7 +40,7 @@ class ErrorCode(StrEnum):
     ENVELOPE_REJECTED = "ENVELOPE_REJECTED"
     SAMPLE_NOT_PLANNED = "SAMPLE_NOT_PLANNED"
     RELEASE_LIMIT = "RELEASE_LIMIT"
-    BATCH_MALFORMED = "BATCH_MALFORMED"
+    MESSAGE_MALFORMED = "MESSAGE_MALFORMED"
     CHECKSUM_MISMATCH = "CHECKSUM_MISMATCH"
     UNKNOWN_REQUEST = "UNKNOWN_REQUEST"
     PROTOCOL_VERSION = "PROTOCOL_VERSION"
@@ -67,7 +67,7 @@ CATALOGUE: dict[ErrorCode, CatalogueEntry] = {
     ErrorCode.CERTIFICATE_REVOKED: CatalogueEntry(_S.UNAUTHENTICATED, "the caller's certificate has been revoked"),
     ErrorCode.ROLE_NOT_ALLOWED: CatalogueEntry(_S.PERMISSION_DENIED, "this role may not make this call"),
     ErrorCode.FOREIGN_CONSORTIUM: CatalogueEntry(_S.PERMISSION_DENIED, "the caller is of another consortium"),
-    ErrorCode.UNKNOWN_SITE: CatalogueEntry(_S.PERMISSION_DENIED, "the run does not have this party"),
+    ErrorCode.UNKNOWN_PARTY: CatalogueEntry(_S.PERMISSION_DENIED, "the run does not have this party"),
     ErrorCode.ALREADY_JOINED: CatalogueEntry(_S.ALREADY_EXISTS, "the party has already joined with other content"),
     # Retried: the site may know before the serving party does that its old link is dead.
     ErrorCode.DUPLICATE_STREAM: CatalogueEntry(_S.ABORTED, "the site already has a stream"),
@@ -84,7 +84,7 @@ CATALOGUE: dict[ErrorCode, CatalogueEntry] = {
     ErrorCode.ENVELOPE_REJECTED: CatalogueEntry(_S.FAILED_PRECONDITION, "the sealed envelope was not accepted"),
     ErrorCode.SAMPLE_NOT_PLANNED: CatalogueEntry(_S.FAILED_PRECONDITION, "the plan does not have this sample"),
     ErrorCode.RELEASE_LIMIT: CatalogueEntry(_S.FAILED_PRECONDITION, "the plan allows no further release"),
-    ErrorCode.BATCH_MALFORMED: CatalogueEntry(_S.INVALID_ARGUMENT, "the message contradicts the plan or itself"),
+    ErrorCode.MESSAGE_MALFORMED: CatalogueEntry(_S.INVALID_ARGUMENT, "the message contradicts the plan or itself"),
     ErrorCode.CHECKSUM_MISMATCH: CatalogueEntry(_S.ABORTED, "the message was damaged on its way"),
     ErrorCode.UNKNOWN_REQUEST: CatalogueEntry(_S.INVALID_ARGUMENT, "nobody asked for this"),
     ErrorCode.PROTOCOL_VERSION: CatalogueEntry(_S.FAILED_PRECONDITION, "the programs' protocol versions differ"),

@@ -1,7 +1,7 @@
 """Metering where bytes are made: every message's size is taken as its (de)serializer runs, on both ends.
 
 The dialling party names each call by a random id that travels as metadata `mple-call`; both ends number a call's
-messages per direction from 0. So the two ends' books can be matched message by message.
+messages per direction from 0. So the two ends' ledgers can be matched message by message.
 
 The server (de)serializes within the call, not within gRPC: what goes wrong there, a message of rubbish or a ledger that
 can't be written, ends the call with an error of the catalogue.
@@ -58,7 +58,7 @@ class CallMeter:
             try:
                 message: Any = inner(data) if inner is not None else data
             except DecodeError as fault:
-                raise MpleError(ErrorCode.BATCH_MALFORMED, f"{len(data)} bytes are no message: {fault}") from None
+                raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"{len(data)} bytes are no message: {fault}") from None
             if isinstance(message, Message):
                 # What no field of ours holds would be kept, and passed on, with the fields that are.
                 message.DiscardUnknownFields()

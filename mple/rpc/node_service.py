@@ -36,7 +36,7 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         for what, count in (("padding", len(request.padding)), ("want_bytes", request.want_bytes)):
             if count > MOST_PADDING_BYTES:
                 text = f"{what} of {count} bytes; allowed are {MOST_PADDING_BYTES}"
-                raise MpleError(ErrorCode.BATCH_MALFORMED, text)
+                raise MpleError(ErrorCode.MESSAGE_MALFORMED, text)
         return node_pb2.ProbeResponse(
             label=self._me.label,
             protocol_version=PROTOCOL_VERSION,

@@ -19,7 +19,7 @@ MESSAGE_IDLE_S = 60.0
 T = TypeVar("T")
 
 
-class PacedMessages(Generic[T]):
+class DeadlineIterator(Generic[T]):
     """The messages of one served call; an iterator for one thread."""
 
     def __init__(self, messages: Iterator[T], context: grpc.ServicerContext, idle_s: float | None) -> None:
@@ -40,7 +40,7 @@ class PacedMessages(Generic[T]):
             self._closed = True
         threading.Thread(target=self._read, name="messages", daemon=True).start()
 
-    def __iter__(self) -> PacedMessages[T]:
+    def __iter__(self) -> DeadlineIterator[T]:
         return self
 
     def __next__(self) -> T:

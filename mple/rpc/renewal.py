@@ -34,7 +34,7 @@ class RevokedServerError(grpc.RpcError):
 
 
 @dataclass(slots=True)
-class Line:
+class ChannelSlot:
     """One of gRPC's channels, and how many calls are open on it."""
 
     channel: grpc.Channel
@@ -59,8 +59,8 @@ class RenewedChannel:
         self._refused: str | None = None
         self._lock = threading.Lock()
         self._stamp = self._rejected = self._now()
-        self._line = Line(dial(tls))
-        self._old: list[Line] = []
+        self._line = ChannelSlot(dial(tls))
+        self._old: list[ChannelSlot] = []
         self._closed = threading.Event()
         threading.Thread(target=self._watch, name="channel", daemon=True).start()
 
@@ -101,7 +101,7 @@ class RenewedChannel:
         for line in (*old, self._line):
             line.channel.close()
 
-    def _take(self) -> Line:
+    def _take(self) -> ChannelSlot:
         with self._lock:
             if self._refused is not None:
                 raise RevokedServerError(self._refused)
@@ -109,7 +109,7 @@ class RenewedChannel:
             self._line.calls += 1
             return self._line
 
-    def _leave(self, line: Line) -> None:
+    def _leave(self, line: ChannelSlot) -> None:
         with self._lock:
             line.calls -= 1
 
@@ -134,7 +134,7 @@ class RenewedChannel:
 
     def _replace(self, fresh: grpc.Channel, stamp: tuple[tuple[int, int, int] | None, ...]) -> None:
         self._old.append(self._line)
-        self._line, self._stamp = Line(fresh), stamp
+        self._line, self._stamp = ChannelSlot(fresh), stamp
 
     def _watch(self) -> None:
         while not self._closed.wait(_LOOK_EVERY_S):

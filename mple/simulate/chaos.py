@@ -23,9 +23,9 @@ from mple.report import Summary
 from mple.rpc.tls import split_address
 from mple.simulate.chaos_schedule import ChaosSettings, Fault, FaultKind, Moment, Stage, draw_faults, position
 from mple.simulate.children import Children, Ended
-from mple.simulate.gauges import Gauges
 from mple.simulate.progress import Progress
 from mple.simulate.run_folder import RunFolder, lay_out
+from mple.simulate.run_monitor import RunMonitor
 from mple.simulate.runner import first_failure, run_nodes, start_node
 from mple.simulate.screen import Screen
 from mple.simulate.settings import COMPUTE, COORDINATOR, SimulationSettings
@@ -38,7 +38,7 @@ _KILLED = 137
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Strike:
+class InjectedFault:
     """A fault that a run has had."""
 
     at_s: float
@@ -58,7 +58,7 @@ class Strike:
 
 def simulate_chaos(
     settings: SimulationSettings, chaos: ChaosSettings, out: Path, console: Console, *, plain: bool = False
-) -> tuple[Summary, list[Strike]] | None:
+) -> tuple[Summary, list[InjectedFault]] | None:
     """Run a whole consortium under faults; its summary and the faults that it had, or None when it was interrupted.
 
     Raises:
@@ -75,16 +75,16 @@ def simulate_chaos(
 
         folder = lay_out(out, settings, dialled=dialled)
         relays = dict(zip((COORDINATOR, COMPUTE), map(relayed, addresses), strict=True))
-        strikes: list[Strike] = []
+        injected: list[InjectedFault] = []
 
-        def course(
-            children: Children, gauges: Gauges, progress: Progress, screen: Screen, interrupted: Event
+        def driver(
+            children: Children, monitor: RunMonitor, progress: Progress, screen: Screen, interrupted: Event
         ) -> Ended | None:
-            disturbed = _Disturbed(folder, settings, children, relays, faults, strikes)
-            return disturbed.follow(gauges, progress, screen, interrupted)
+            disturbed = _Disturbed(folder, settings, children, relays, faults, injected)
+            return disturbed.follow(monitor, progress, screen, interrupted)
 
-        summary = run_nodes(folder, settings, console, plain=plain, course=course, ledger_every_s=_LEDGER_EVERY_S)
-    return None if summary is None else (summary, strikes)
+        summary = run_nodes(folder, settings, console, plain=plain, driver=driver, ledger_every_s=_LEDGER_EVERY_S)
+    return None if summary is None else (summary, injected)
 
 
 @contextmanager
@@ -115,10 +115,10 @@ class _Disturbed:
         children: Children,
         relays: Mapping[str, CountingRelay],
         faults: tuple[Fault, ...],
-        strikes: list[Strike],
+        injected: list[InjectedFault],
     ) -> None:
         self._folder, self._settings, self._children, self._relays = folder, settings, children, relays
-        self._due, self._strikes = list(faults), strikes
+        self._due, self._injected = list(faults), injected
         self._began_s = time.monotonic()
         self._now = Moment(Stage.GATHERING, 0.0)
         self._done: set[str] = set()
@@ -129,25 +129,25 @@ class _Disturbed:
         self._late = _latecomer(folder.sites, faults)
         self._leave_by_s: float | None = None
 
-    def follow(self, gauges: Gauges, progress: Progress, screen: Screen, interrupted: Event) -> Ended | None:
+    def follow(self, monitor: RunMonitor, progress: Progress, screen: Screen, interrupted: Event) -> Ended | None:
         for name in self._folder.nodes:
             if name != self._late:
                 self._start(name)
         shown_s = 0.0
         while len(self._done) < len(self._folder.nodes) and not interrupted.wait(_LOOK_EVERY_S):
-            gauges.read(progress)
+            monitor.read(progress)
             if time.monotonic() - shown_s >= _SHOW_EVERY_S:
                 shown_s = time.monotonic()
                 screen.show(progress)
             ended, self._ended_first = self._ended_first + self._children.ended(), []
-            failed = first_failure(self._children, ended, gauges, progress)
+            failed = first_failure(self._children, ended, monitor, progress)
             if failed is not None:
                 return failed
             self._done |= {item.name for item in ended}
             self._see_off(progress)
             self._bring_back()
-            self._strike(progress)
-        gauges.read(progress)
+            self._inject(progress)
+        monitor.read(progress)
         return None
 
     def _start(self, name: str) -> None:
@@ -155,7 +155,7 @@ class _Disturbed:
         start_node(self._children, self._folder, self._settings, name)
 
     def _see_off(self, progress: Progress) -> None:
-        """Once the coordinator has ended well, take a node that has said goodbye for done if it does not end soon."""
+        """Once the coordinator has ended well, a node that has reported its totals is done, whether it ends or not."""
         if COORDINATOR not in self._done:
             return
         said = {label.partition("/")[2] for label in progress.goodbyes} - self._done
@@ -178,7 +178,7 @@ class _Disturbed:
             del self._go_on_at_s[name]
             self._children.go_on(name)
 
-    def _strike(self, progress: Progress) -> None:
+    def _inject(self, progress: Progress) -> None:
         """Carry out the first fault whose moment has come and whose nodes or links are there."""
         now = position(progress, len(self._folder.nodes) - 1)
         self._now = max(self._now, now, key=lambda moment: moment.place)
@@ -195,8 +195,8 @@ class _Disturbed:
             return
         self._due.remove(fault)
         progress.news.append(f"chaos: {fault.kind} {', '.join(nodes)} for {fault.seconds:g} s")
-        self._strikes.append(
-            Strike(
+        self._injected.append(
+            InjectedFault(
                 at_s=round(time.monotonic() - self._began_s, 2),
                 kind=fault.kind,
                 nodes=nodes,

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mple.report import Summary
-from mple.simulate.chaos import Strike
+from mple.simulate.chaos import InjectedFault
 from mple.simulate.chaos_schedule import ChaosSettings, FaultKind, Stage
 
 REPORT = "chaos.json"
@@ -28,21 +28,21 @@ class Claim:
 
 
 def claims(
-    chaos: ChaosSettings, strikes: Sequence[Strike], disturbed: Summary, undisturbed: Summary | None
+    chaos: ChaosSettings, injected: Sequence[InjectedFault], disturbed: Summary, undisturbed: Summary | None
 ) -> tuple[Claim, ...]:
     """What has to hold, and whether it does.
 
     Args:
         chaos: What was asked for.
-        strikes: What was done.
+        injected: What was done.
         disturbed: The run that it was done to.
         undisturbed: The same run without; None when none was made, and nothing is claimed about it then.
     """
-    books = disturbed.balance
+    ledgers = disturbed.balance
     asked = {FaultKind.KILL: chaos.kills, FaultKind.STOP: chaos.stops, FaultKind.CUT: chaos.cuts}
     done = dict.fromkeys(FaultKind, 0)
-    for strike in strikes:
-        done[strike.kind] += len(strike.nodes)
+    for fault in injected:
+        done[fault.kind] += len(fault.nodes)
     found = [
         Claim(
             "every fault was carried out",
@@ -50,14 +50,14 @@ def claims(
             ", ".join(f"{done[kind]} of {asked[kind]} {kind}s" for kind in FaultKind),
         ),
         Claim(
-            "the books balance",
-            books.balanced,
-            f"{books.matched:,} messages with their twins, {books.lost:,} lost in calls that were cut"
-            + "".join(f"; {offender}" for offender in books.offenders),
+            "the ledgers balance",
+            ledgers.balanced,
+            f"{ledgers.matched:,} messages matched at both ends, {ledgers.lost:,} lost in calls that were cut"
+            + "".join(f"; {offender}" for offender in ledgers.offenders),
         ),
         _once(disturbed),
     ]
-    missed = missed_nodes_and_stages(chaos, strikes, disturbed)
+    missed = missed_nodes_and_stages(chaos, injected, disturbed)
     if missed is not None:
         found.append(Claim("every node and every stage was hit", not missed, "all" if not missed else f"not {missed}"))
     if undisturbed is not None:
@@ -69,13 +69,13 @@ def claims(
     return tuple(found)
 
 
-def missed_nodes_and_stages(chaos: ChaosSettings, strikes: Sequence[Strike], summary: Summary) -> str | None:
+def missed_nodes_and_stages(chaos: ChaosSettings, injected: Sequence[InjectedFault], summary: Summary) -> str | None:
     """Names of what no fault has hit; None when there were too few faults to hit everything."""
     nodes = 2 + len(summary.plan.sites)
     if chaos.kills < max(nodes, len(Stage)):
         return None
-    killed = {name for strike in strikes if strike.kind is FaultKind.KILL for name in strike.nodes}
-    stages = {strike.stage for strike in strikes}
+    killed = {name for fault in injected if fault.kind is FaultKind.KILL for name in fault.nodes}
+    stages = {fault.stage for fault in injected}
     missed = [stage.value for stage in Stage if stage not in stages]
     if len(killed) < nodes:
         missed.append(f"{nodes - len(killed)} of {nodes} nodes")
@@ -85,7 +85,7 @@ def missed_nodes_and_stages(chaos: ChaosSettings, strikes: Sequence[Strike], sum
 def write_report(
     path: Path,
     chaos: ChaosSettings,
-    strikes: Sequence[Strike],
+    injected: Sequence[InjectedFault],
     proof: Sequence[Claim],
     summaries: tuple[Summary, Summary | None],
 ) -> None:
@@ -95,28 +95,30 @@ def write_report(
         "proven": all(claim.holds for claim in proof),
         "settings": dataclasses.asdict(chaos),
         "claims": [dataclasses.asdict(claim) for claim in proof],
-        "faults": [dataclasses.asdict(strike) for strike in strikes],
+        "faults": [dataclasses.asdict(fault) for fault in injected],
         "disturbed": _figures_of(disturbed),
         "undisturbed": None if undisturbed is None else _figures_of(undisturbed),
     }
     path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def print_proof(strikes: Sequence[Strike], proof: Sequence[Claim], disturbed: Summary, console: Console) -> None:
+def print_proof(
+    injected: Sequence[InjectedFault], proof: Sequence[Claim], disturbed: Summary, console: Console
+) -> None:
     """Print the faults that the run got over and what has to hold after them."""
     table = Table(title="faults", title_style="bold", box=None, pad_edge=False, title_justify="left")
     for heading in ("at", "fault", "nodes", "stage", "epoch", "step", "for"):
         table.add_column(heading, justify="left" if heading in ("fault", "nodes", "stage") else "right")
-    for strike in strikes:
-        links = f", connections: {strike.links}" if strike.kind is FaultKind.CUT else ""
+    for fault in injected:
+        links = f", connections: {fault.links}" if fault.kind is FaultKind.CUT else ""
         table.add_row(
-            f"{strike.at_s:.1f} s",
-            strike.kind.value,
-            ", ".join(strike.nodes) + links,
-            f"{strike.stage} {strike.share:.0%}",
-            str(strike.epoch) if strike.epoch else "",
-            str(strike.step) if strike.epoch else "",
-            f"{strike.seconds:.1f} s",
+            f"{fault.at_s:.1f} s",
+            fault.kind.value,
+            ", ".join(fault.nodes) + links,
+            f"{fault.stage} {fault.share:.0%}",
+            str(fault.epoch) if fault.epoch else "",
+            str(fault.step) if fault.epoch else "",
+            f"{fault.seconds:.1f} s",
         )
     console.print(table)
     resent = disturbed.overhead.sum("resent_samples")

@@ -1,6 +1,6 @@
 """How far a run is, as a pure state: what the nodes have written goes in, what a screen shows comes out.
 
-No file, clock or process: `mple.simulate.gauges` reads, `mple.simulate.screen` shows.
+No file, clock or process: `mple.simulate.run_monitor` reads, `mple.simulate.screen` shows.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Progress:
             self.joined.add(str(line.get("party", "")))
         elif event == "layer_released":
             self.released.add(str(line.get("site", "")))
-        elif event == "goodbye":
+        elif event == "totals_reported":
             self.goodbyes.add(str(line.get("party", "")))
         if event == "retry" and node in self.sites:
             self.sites[node].retries += 1

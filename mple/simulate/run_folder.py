@@ -18,8 +18,8 @@ from mple.plan import (
     ComputeSettings,
     CoordinatorSettings,
     MonitoringSettings,
-    ProviderSettings,
     RunSettings,
+    SiteSettings,
     write_settings,
 )
 from mple.rpc import Party, Role
@@ -147,8 +147,8 @@ def _compute(settings: SimulationSettings, listen: str, coordinator: str) -> Com
     )
 
 
-def _site(settings: SimulationSettings, place: int, *, compute: str, coordinator: str) -> ProviderSettings:
-    return ProviderSettings(
+def _site(settings: SimulationSettings, place: int, *, compute: str, coordinator: str) -> SiteSettings:
+    return SiteSettings(
         state=Path("state"),
         tls=Path("tls"),
         vault=Path("vault"),

@@ -16,16 +16,16 @@ from rich.console import Console
 from mple.exit_codes import ExitCode
 from mple.report import Summary, print_summary, summarise
 from mple.simulate.children import Children, Ended, command, root_cause
-from mple.simulate.gauges import Gauges
 from mple.simulate.progress import Progress
 from mple.simulate.run_folder import RunFolder, lay_out
+from mple.simulate.run_monitor import RunMonitor
 from mple.simulate.screen import Screen
 from mple.simulate.settings import COMPUTE, COORDINATOR, SimulationSettings
 
 _LOOK_EVERY_S = 0.2
 _OTHERS_GRACE_S = 5.0
 _LAST_WORDS = 3
-Course = Callable[[Children, Gauges, Progress, Screen, threading.Event], Ended | None]
+RunDriver = Callable[[Children, RunMonitor, Progress, Screen, threading.Event], Ended | None]
 """Starts a run's nodes and follows them: None when all have ended well or the event is set, else the failed one."""
 
 
@@ -61,7 +61,7 @@ def run_nodes(
     console: Console,
     *,
     plain: bool = False,
-    course: Course | None = None,
+    driver: RunDriver | None = None,
     ledger_every_s: float = 1.0,
     tables: bool = True,
 ) -> Summary | None:
@@ -72,7 +72,7 @@ def run_nodes(
         settings: It was laid out for these.
         console: Where progress and the final table go.
         plain: Lines instead of a live view, on a terminal too.
-        course: How the nodes are started and followed; undisturbed by default.
+        driver: How the nodes are started and followed; undisturbed by default.
         ledger_every_s: Time between two readings of the ledgers.
         tables: Print the summary.
 
@@ -81,17 +81,17 @@ def run_nodes(
     """
     where = f"nodes, configurations and logs are in {folder.path / 'nodes'}"
     console.print(where, markup=False, highlight=False, soft_wrap=True)
-    progress, gauges = Progress(), Gauges(folder, ledger_every_s=ledger_every_s)
+    progress, monitor = Progress(), RunMonitor(folder, ledger_every_s=ledger_every_s)
     with (
         _interruptible() as interrupted,
         Screen(console, plain=plain) as screen,
         Children(settings.machine.stop_grace_s) as children,
     ):
-        follow = course or _undisturbed(folder, settings)
-        failed = follow(children, gauges, progress, screen, interrupted)
+        follow = driver or _undisturbed(folder, settings)
+        failed = follow(children, monitor, progress, screen, interrupted)
         if interrupted.is_set():
             children.stop()
-        gauges.read(progress)
+        monitor.read(progress)
         screen.show(progress)
     if interrupted.is_set():
         _note(folder, "interrupted", "stopped by Ctrl-C or SIGTERM")
@@ -126,7 +126,7 @@ def start_node(children: Children, folder: RunFolder, settings: SimulationSettin
     )
 
 
-def first_failure(children: Children, ended: list[Ended], gauges: Gauges, progress: Progress) -> Ended | None:
+def first_failure(children: Children, ended: list[Ended], monitor: RunMonitor, progress: Progress) -> Ended | None:
     """Of nodes that have ended, the one whose failure others' may follow from; those get a while to end, too."""
     if root_cause(ended) is None:
         return None
@@ -134,25 +134,25 @@ def first_failure(children: Children, ended: list[Ended], gauges: Gauges, progre
     while children.running and time.monotonic() < give_up_at:
         time.sleep(_LOOK_EVERY_S)
         ended = ended + children.ended()
-    gauges.read(progress)
+    monitor.read(progress)
     return root_cause(ended, progress.failed_party)
 
 
-def _undisturbed(folder: RunFolder, settings: SimulationSettings) -> Course:
-    def course(
-        children: Children, gauges: Gauges, progress: Progress, screen: Screen, interrupted: threading.Event
+def _undisturbed(folder: RunFolder, settings: SimulationSettings) -> RunDriver:
+    def driver(
+        children: Children, monitor: RunMonitor, progress: Progress, screen: Screen, interrupted: threading.Event
     ) -> Ended | None:
         for name in folder.nodes:
             start_node(children, folder, settings, name)
         while children.running and not interrupted.wait(_LOOK_EVERY_S):
-            gauges.read(progress)
+            monitor.read(progress)
             screen.show(progress)
-            failed = first_failure(children, children.ended(), gauges, progress)
+            failed = first_failure(children, children.ended(), monitor, progress)
             if failed is not None:
                 return failed
         return None
 
-    return course
+    return driver
 
 
 def _failure_text(folder: RunFolder, failed: Ended) -> str:

@@ -22,7 +22,7 @@ from mple.plan import (
 )
 from mple.rpc import Party, Role
 
-COORDINATOR, COMPUTE = "office", "compute"
+COORDINATOR, COMPUTE = "coordinator", "compute"
 DEFAULT_DATA: Mapping[str, object] = MappingProxyType(
     {"kind": "cifar10", "most_train": 2667, "most_test": 667, "partition": {"kind": "iid"}}
 )

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from mple.disk.whole_files import put_in_place
 from mple.morph import AugmentedLayer, ImageShape, MorphScheme, expected_weight_shape
-from mple.wire.layer_numbers import LayerNumbersError, require_shapes, tensors_of, weight_of
+from mple.wire.layer_dtype import LayerDtypeError, require_shapes, tensors_of, weight_of
 
 
 class LayerFileError(ValueError):
@@ -24,7 +24,7 @@ def write_layer(layer: AugmentedLayer, path: Path, numbers: str) -> None:
     Args:
         layer: The layer.
         path: Of the file.
-        numbers: The plan's `layer_numbers`.
+        numbers: The plan's `layer_dtype`.
 
     Raises:
         ValueError: A weight is not finite, or beyond the numbers' range.
@@ -59,7 +59,7 @@ def read_layer(
             weight = weight_of({name: file.get_tensor(name) for name in names}, expected, numbers)
     except (SafetensorError, KeyError) as fault:  # KeyError: a type of numbers that torch does not have
         raise LayerFileError(f"{path.name} is no readable layer file: {fault}") from None
-    except LayerNumbersError as fault:
+    except LayerDtypeError as fault:
         raise LayerFileError(f"layer in {path.name} {fault}") from None
     if about not in (None, _about(filters, kernel)):  # the shape of a dense layer does not tell the kernel
         raise LayerFileError(f"layer in {path.name} is for {about}, the plan needs filters {filters}, kernel {kernel}")

@@ -75,7 +75,7 @@ class SiteFeed:
         try:
             for response in stream:
                 if done:
-                    raise MpleError(ErrorCode.BATCH_MALFORMED, "the compute node goes on after it was done")
+                    raise MpleError(ErrorCode.MESSAGE_MALFORMED, "the compute node goes on after it was done")
                 if response.WhichOneof("message") == "done":
                     done = True
                     self._put(outbox, None, stream)
@@ -100,13 +100,13 @@ class SiteFeed:
             try:
                 return compute_pb2.FeedRequest(score=self._score(response.logits))
             except LogitsError as fault:
-                raise MpleError(ErrorCode.BATCH_MALFORMED, str(fault)) from None
+                raise MpleError(ErrorCode.MESSAGE_MALFORMED, str(fault)) from None
         if kind != "samples":
-            raise MpleError(ErrorCode.BATCH_MALFORMED, f"a message of kind {kind} instead of a request")
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"a message of kind {kind} instead of a request")
         request = response.samples
         if len(request.sample_ids) > self._per_request:
             raise MpleError(
-                ErrorCode.BATCH_MALFORMED,
+                ErrorCode.MESSAGE_MALFORMED,
                 f"a request for {len(request.sample_ids)} samples; under the plan a message holds {self._per_request}",
             )
         try:

@@ -74,8 +74,8 @@ class PictureMorpher:
         """
         if (noise is not None) != (plan.privacy.mode is PrivacyMode.NOISE):
             raise ValueError(f"privacy.mode = {plan.privacy.mode}, but the noise is {noise}")
-        if noise is not None and noise.law.privacy != plan.privacy:
-            raise ValueError(f"the plan asks for {plan.privacy}, the noise is for {noise.law.privacy}")
+        if noise is not None and noise.distribution.privacy != plan.privacy:
+            raise ValueError(f"the plan asks for {plan.privacy}, the noise is for {noise.distribution.privacy}")
         self._noise = noise
         self._normalisation = Normalisation(mean=plan.normalisation.mean, std=plan.normalisation.std)
         self._codec = codec_named(plan.wire.codec)

@@ -1,7 +1,7 @@
 """A site's noise for a run: measured of its training pictures once, kept in its state folder, drawn from its vault.
 
-The law is kept so that a restart draws the same noise whatever this machine's arithmetic does by then. It is the
-site's: nothing sends it.
+The distribution is kept so that a restart draws the same noise whatever this machine's arithmetic does by then. It is
+the site's: nothing sends it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mple.disk.whole_files import write_whole
 from mple.node.logs import log
 from mple.pki import Vault
 from mple.plan import PrivacyMode, RunPlan
-from mple.privacy import NoiseLaw, PictureNoise, measure_spectrum
+from mple.privacy import NoiseDistribution, PictureNoise, measure_spectrum
 
 _LOGGER = logging.getLogger("mple.provider")
 
@@ -36,7 +36,7 @@ def begin_noise(plan: RunPlan, state: Path, vault: Vault, train: LabelledImages)
     """The noise that a plan asks for, None where it asks for none; measured and recorded at first use.
 
     Raises:
-        ValueError: The pictures are too few to calibrate on, or the kept law is damaged or of other settings.
+        ValueError: The pictures are too few to calibrate on, or the kept distribution is damaged or of other settings.
         VaultError: The vault can't be read.
     """
     if plan.privacy.mode is PrivacyMode.NONE:
@@ -44,11 +44,11 @@ def begin_noise(plan: RunPlan, state: Path, vault: Vault, train: LabelledImages)
     path = _path(plan, state)
     if not path.exists():
         spectrum = measure_spectrum(train.pixels_NCHW, plan.normalisation)
-        law = NoiseLaw(spectrum=spectrum, privacy=plan.privacy, normalisation=plan.normalisation)
-        write_whole(path, law.to_json(), mode=0o600)
+        distribution = NoiseDistribution(spectrum=spectrum, privacy=plan.privacy, normalisation=plan.normalisation)
+        write_whole(path, distribution.to_json(), mode=0o600)
     noise = kept_noise(plan, state, vault)
     assert noise is not None, "the plan asks for it"
-    _record(plan, noise.law, earlier_bits(state, noise.law), runs_without_noise(state, plan))
+    _record(plan, noise.distribution, earlier_bits(state, noise.distribution), runs_without_noise(state, plan))
     return noise
 
 
@@ -56,56 +56,64 @@ def kept_noise(plan: RunPlan, state: Path, vault: Vault) -> PictureNoise | None:
     """The noise of a run that the site has taken part in, None where its plan asks for none.
 
     Raises:
-        ValueError: The law is not in the state folder, damaged, or of other settings.
+        ValueError: The distribution is not in the state folder, damaged, or of other settings.
         VaultError: The vault can't be read.
     """
     if plan.privacy.mode is PrivacyMode.NONE:
         return None
     path = _path(plan, state)
     if not path.exists():
-        raise ValueError(f"no noise law at {path}; without it nothing leaves under run {plan.run_id}, restore the file")
+        raise ValueError(
+            f"no noise distribution at {path}; without it nothing leaves under run {plan.run_id}, restore the file"
+        )
     try:
-        law = NoiseLaw.from_json(path.read_bytes())
+        distribution = NoiseDistribution.from_json(path.read_bytes())
     except ValueError as fault:
         raise ValueError(f"{path} is damaged: {fault}") from None
-    if (law.privacy, law.normalisation, law.spectrum.image) != (plan.privacy, plan.normalisation, plan.image):
+    if (distribution.privacy, distribution.normalisation, distribution.spectrum.image) != (
+        plan.privacy,
+        plan.normalisation,
+        plan.image,
+    ):
         raise ValueError(f"{path} was made for other settings than those of run {plan.run_id}; remove it")
-    return PictureNoise(vault.noise_secret(), law)
+    return PictureNoise(vault.noise_secret(), distribution)
 
 
-def earlier_bits(state: Path, law: NoiseLaw) -> float:
-    """Sum of the budgets of other laws under which the site's pictures have left before: they add to the present one.
+def earlier_bits(state: Path, distribution: NoiseDistribution) -> float:
+    """Sum of the budgets of earlier noise, of other distributions, in bits: they add to the present budget.
 
-    Runs under an equal law draw equal noise and add nothing.
+    Runs under an equal distribution draw equal noise and add nothing.
 
     Raises:
-        ValueError: A kept law is damaged.
+        ValueError: A kept distribution is damaged.
     """
-    laws = {kept.digest(): kept for kept in (NoiseLaw.from_json(path.read_bytes()) for path in _kept(state))}
-    return sum(kept.privacy.budget_bits for digest, kept in laws.items() if digest != law.digest())
+    distributions = {
+        kept.digest(): kept for kept in (NoiseDistribution.from_json(path.read_bytes()) for path in _kept(state))
+    }
+    return sum(kept.privacy.budget_bits for digest, kept in distributions.items() if digest != distribution.digest())
 
 
 def runs_without_noise(state: Path, plan: RunPlan) -> int:
-    """Earlier runs of the site, as its books of releases tell, in which pictures left without noise."""
+    """Earlier runs of the site, as its ledgers of releases tell, in which pictures left without noise."""
     fed = {path.stem.removeprefix("releases-") for path in state.glob("releases-*.bin")}
     noisy = {path.stem.removeprefix("noise-") for path in _kept(state)}
     return len(fed - noisy - {plan.run_id})
 
 
-def _record(plan: RunPlan, law: NoiseLaw, earlier: float, bare: int) -> None:
+def _record(plan: RunPlan, distribution: NoiseDistribution, earlier: float, bare: int) -> None:
     facts: dict[str, str | int | float] = {
-        "shape": str(law.privacy.shape),
-        "budget_bits": law.privacy.budget_bits,
-        "deviation_px": round(law.deviation_px(), 2),
-        "measured": law.spectrum.pictures,
-        "dependent": law.spectrum.dependent,
+        "shape": str(distribution.privacy.shape),
+        "budget_bits": distribution.privacy.budget_bits,
+        "deviation_px": round(distribution.deviation_px(), 2),
+        "measured": distribution.spectrum.pictures,
+        "dependent": distribution.spectrum.dependent,
         "earlier_bits": earlier,
         "runs_without_noise": bare,
     }
-    audit("local", "noise", "ok", run=plan.run_id, law=law.digest().hex(), **facts)
+    audit("local", "noise", "ok", run=plan.run_id, distribution=distribution.digest().hex(), **facts)
     text = (
-        f"every picture gets {law.privacy.shape} noise of deviation {law.deviation_px():.1f} grey levels: at most "
-        f"{law.privacy.budget_bits:g} bits of it leave"
+        f"every picture gets {distribution.privacy.shape} noise of deviation {distribution.deviation_px():.1f} "
+        f"grey levels: at most {distribution.privacy.budget_bits:g} bits of it leave"
     )
     log(_LOGGER, logging.INFO, "noise", text, **facts)
     if earlier:
@@ -114,10 +122,10 @@ def _record(plan: RunPlan, law: NoiseLaw, earlier: float, bare: int) -> None:
     if bare:
         text = f"pictures of this site have left without noise in {bare} earlier runs; for those, noise comes too late"
         log(_LOGGER, logging.WARNING, "noise_too_late", text, **facts)
-    if law.spectrum.dependent:
+    if distribution.spectrum.dependent:
         text = (
-            f"{law.spectrum.dependent} of {law.spectrum.pictures} training pictures would change the noise by their "
-            "absence, so that the noise itself may tell of them; more pictures help"
+            f"{distribution.spectrum.dependent} of {distribution.spectrum.pictures} training pictures would change "
+            "the noise by their absence, so that the noise itself may tell of them; more pictures help"
         )
         log(_LOGGER, logging.WARNING, "noise_dependent", text, **facts)
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from mple.audit import audit
 from mple.data import Dataset
 from mple.meter import Ledger
-from mple.node.coordinator_client import Persistence, StoppedError
+from mple.node.coordinator_client import RetryPolicy, StoppedError
 from mple.node.logs import log
 from mple.pki import Vault
-from mple.plan import Custody, ProviderSettings, RunPlan
+from mple.plan import Custody, RunPlan, SiteSettings
 from mple.plan.orders import label_order
 from mple.privacy import PictureNoise
 from mple.rpc import ErrorCode, MpleError, Role, TlsFiles, open_channel, verify_remote
@@ -37,7 +37,7 @@ _LOOK_EVERY_S = 0.2
 class Feeding:
     """Feeds until the compute node is done; `switch` may be called meanwhile."""
 
-    settings: ProviderSettings
+    settings: SiteSettings
     tls: TlsFiles
     site: str
     vault: Vault
@@ -63,13 +63,13 @@ class Feeding:
         with self._lock:
             self._noise = begin_noise(self.plan, settings.state, self.vault, self.dataset.train)
         feed = self._begin()
-        persistence = Persistence(settings.compute, self.tls, self.stop, settings.idle_timeout_s)
-        compute = persistence.call(lambda: verify_remote(settings.compute, self.tls, Role.COMPUTE))
+        retry = RetryPolicy(settings.compute, self.tls, self.stop, settings.idle_timeout_s)
+        compute = retry.call(lambda: verify_remote(settings.compute, self.tls, Role.COMPUTE))
         with open_channel(settings.compute, self.tls, compute, self.ledger) as channel:
             stub = compute_pb2_grpc.ComputeServiceStub(channel)
             log(_LOGGER, logging.INFO, "feeding", f"feeding {compute.label}")
             began = time.monotonic()
-            if self._feed_on(feed, persistence, lambda: feed.run(stub, self.stop)):
+            if self._feed_on(feed, retry, lambda: feed.run(stub, self.stop)):
                 log(_LOGGER, logging.INFO, "fed", f"the compute node is done after {time.monotonic() - began:.1f} s")
 
     def switch(self, key_ref: common_pb2.KeyRef) -> None:
@@ -133,10 +133,10 @@ class Feeding:
             if self.stop.wait(_LOOK_EVERY_S) or self._over:
                 raise StoppedError
 
-    def _feed_on(self, feed: SiteFeed, persistence: Persistence, stream: Callable[[], bool]) -> bool:
+    def _feed_on(self, feed: SiteFeed, retry: RetryPolicy, stream: Callable[[], bool]) -> bool:
         while True:
             try:
-                return persistence.call(stream)
+                return retry.call(stream)
             except MpleError as refusal:
                 # What was on its way under a key that has been revoked since is refused; it is asked for anew.
                 if refusal.code is not ErrorCode.UNKNOWN_KEY_REF or not feed.key_changed:

@@ -10,7 +10,7 @@ from pathlib import Path
 from mple.audit import audit
 from mple.model import Stem, StemError
 from mple.morph import MorphKey, build_augmented_layer
-from mple.node.coordinator_client import CoordinatorLine
+from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log
 from mple.plan import RunPlan
 from mple.plan.orders import channel_order
@@ -27,7 +27,7 @@ _ATTEMPTS = 3
 
 
 def bring_layer(
-    line: CoordinatorLine,
+    client: CoordinatorClient,
     plan: RunPlan,
     key: MorphKey,
     key_ref: common_pb2.KeyRef,
@@ -48,24 +48,24 @@ def bring_layer(
         layer = build_augmented_layer(
             plan.morph.scheme(),
             plan.image,
-            fetch_stem(line, plan).kernels_FCpp,
+            fetch_stem(client, plan).kernels_FCpp,
             key,
             channel_order(consortium_secret, plan.filters),
             session=plan.session,
             key_epoch=key_ref.epoch,
         )
-        write_layer(layer, path, plan.layer_numbers)
+        write_layer(layer, path, plan.layer_dtype)
         log(_LOGGER, logging.INFO, "layer_built", f"built the layer in {time.monotonic() - began:.2f} s")
     header = coordinator_pb2.LayerHeader(key_ref=key_ref, total_bytes=path.stat().st_size, sha256=file_sha256(path))
     begin = coordinator_pb2.BeginLayerRequest(header=header, plan_sha256=plan.sha256())
 
     def attempt() -> bool:
-        at = line.stub.BeginLayer(begin, timeout=_DEADLINE_S).resume_offset
+        at = client.stub.BeginLayer(begin, timeout=_DEADLINE_S).resume_offset
         if at:
             log(_LOGGER, logging.INFO, "layer_resumed", f"the layer upload goes on at byte {at}")
-        return bool(line.stub.UploadLayer(_chunks(path, header, at), timeout=_UPLOAD_S).released)
+        return bool(client.stub.UploadLayer(_chunks(path, header, at), timeout=_UPLOAD_S).released)
 
-    if not _while_torn(lambda: line.persistence.call(attempt)):
+    if not _while_torn(lambda: client.retry.call(attempt)):
         raise MpleError(ErrorCode.LAYER_REJECTED, "the coordinator kept the layer but did not release it")
     audit("local", "layer_uploaded", "ok", epoch=key_ref.epoch, sha256=header.sha256.hex())
     return path
@@ -77,7 +77,7 @@ def layer_file(state: Path, plan: RunPlan, key_ref: common_pb2.KeyRef) -> Path:
     return state / f"layer-{plan.run_id}{number}.safetensors"
 
 
-def fetch_stem(line: CoordinatorLine, plan: RunPlan) -> Stem:
+def fetch_stem(client: CoordinatorClient, plan: RunPlan) -> Stem:
     """The plan's first convolution: drawn from its published seed, or fetched by its digest.
 
     Raises:
@@ -89,7 +89,7 @@ def fetch_stem(line: CoordinatorLine, plan: RunPlan) -> Stem:
         )
     else:
         request = coordinator_pb2.GetStemRequest(digest=bytes.fromhex(plan.stem_digest))
-        response = line.persistence.call(lambda: line.stub.GetStem(request, timeout=_DEADLINE_S))
+        response = client.retry.call(lambda: client.stub.GetStem(request, timeout=_DEADLINE_S))
         try:
             stem = Stem.from_safetensors(bytes(response.safetensors))
         except StemError as fault:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mple.audit import audit
 from mple.morph import MorphKey
-from mple.node.coordinator_client import CoordinatorLine, StoppedError, certificate_of
+from mple.node.coordinator_client import CoordinatorClient, StoppedError, certificate_of
 from mple.pki import Vault, open_sealed, seal
 from mple.plan import Custody, RunPlan
 from mple.plan.key_refs import key_ref
@@ -42,7 +42,7 @@ class SiteSetup:
     state: Path
     stop: threading.Event
 
-    def run(self, line: CoordinatorLine, made: coordinator_pb2.PlanMade, plan: RunPlan) -> None:
+    def run(self, client: CoordinatorClient, made: coordinator_pb2.PlanMade, plan: RunPlan) -> None:
         """Take part until the site has the secret and, in `site` custody, its layer is released.
 
         Raises:
@@ -54,22 +54,22 @@ class SiteSetup:
         if plan.custody is Custody.ESCROW:
             if not self.vault.has_consortium_secret(plan.run_id):  # it comes once the coordinator has opened the key
                 seed = self._planned_key(plan).seed
-                self._put(line, made, plan, self.coordinator, coordinator_pb2.SEALED_KIND_MORPH_KEY, seed)
+                self._put(client, made, plan, self.coordinator, coordinator_pb2.SEALED_KIND_MORPH_KEY, seed)
         elif first:
             if not self.vault.has_consortium_secret(plan.run_id):
                 self.vault.keep_consortium_secret(plan.run_id, secrets.token_bytes(32))
             secret = self.vault.consortium_secret(plan.run_id)
             for site in plan.sites[1:]:
                 party = Party(self.me.consortium, Role.SITE, site.name)
-                self._put(line, made, plan, party, coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET, secret)
+                self._put(client, made, plan, party, coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET, secret)
         if not self.vault.has_consortium_secret(plan.run_id):
-            self._await_secret(line, plan)
+            self._await_secret(client, plan)
         if plan.custody is Custody.SITE:
-            self._bring_layer(line, plan)
+            self._bring_layer(client, plan)
 
     def _put(
         self,
-        line: CoordinatorLine,
+        client: CoordinatorClient,
         made: coordinator_pb2.PlanMade,
         plan: RunPlan,
         recipient: Party,
@@ -81,17 +81,17 @@ class SiteSetup:
         request = coordinator_pb2.PutSealedRequest(
             recipient=recipient.label, kind=kind, envelope=seal(certificate, secret, info)
         )
-        line.persistence.call(lambda: line.stub.PutSealed(request, timeout=_DEADLINE_S))
+        client.retry.call(lambda: client.stub.PutSealed(request, timeout=_DEADLINE_S))
         audit("local", "envelope_left", "ok", recipient=recipient.label, kind=int(kind))
 
-    def _await_secret(self, line: CoordinatorLine, plan: RunPlan) -> None:
+    def _await_secret(self, client: CoordinatorClient, plan: RunPlan) -> None:
         kind = coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET
         first = Party(self.me.consortium, Role.SITE, plan.sites[0].name)
         sender = (self.coordinator if plan.custody is Custody.ESCROW else first).label
         wait_s = _POLL_S
         request = coordinator_pb2.GetSealedRequest()
         while True:
-            response = line.persistence.call(lambda: line.stub.GetSealed(request, timeout=_DEADLINE_S))
+            response = client.retry.call(lambda: client.stub.GetSealed(request, timeout=_DEADLINE_S))
             for envelope in response.envelopes:
                 if envelope.kind == kind and envelope.sender == sender:
                     info = seal_info(plan.run_id, sender, self.me.label, kind)
@@ -103,13 +103,13 @@ class SiteSetup:
                 raise StoppedError
             wait_s = min(2.0, wait_s * 1.5)
 
-    def _bring_layer(self, line: CoordinatorLine, plan: RunPlan) -> None:
+    def _bring_layer(self, client: CoordinatorClient, plan: RunPlan) -> None:
         reference = key_ref(plan, self.me.name)
         if reference.epoch in self.keys.notes.released:
             layer_file(self.state, plan, reference).unlink(missing_ok=True)
             return
         secret = self.vault.consortium_secret(plan.run_id)
-        path = bring_layer(line, plan, self._planned_key(plan), reference, secret, self.state)
+        path = bring_layer(client, plan, self._planned_key(plan), reference, secret, self.state)
         self.keys.note_released(reference.epoch, reference.fingerprint.hex())
         path.unlink()
 

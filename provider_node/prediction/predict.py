@@ -29,10 +29,10 @@ from mple.audit import audit, open_audit
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger
 from mple.morph import MorphKey
-from mple.node.coordinator_client import Persistence, StoppedError, UnreachableError
+from mple.node.coordinator_client import RetryPolicy, StoppedError, UnreachableError
 from mple.node.logs import log, open_log
 from mple.pki import Vault, VaultError
-from mple.plan import PlanError, ProviderSettings, RunPlan
+from mple.plan import PlanError, RunPlan, SiteSettings
 from mple.plan.key_refs import key_ref as planned_key_ref
 from mple.plan.orders import label_order
 from mple.privacy import PictureNoise
@@ -101,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def predict(settings: ProviderSettings, arguments: argparse.Namespace, stop: threading.Event) -> ExitCode:
+def predict(settings: SiteSettings, arguments: argparse.Namespace, stop: threading.Event) -> ExitCode:
     """Print class probabilities of pictures, all of them or none.
 
     Raises:
@@ -159,7 +159,7 @@ def _kept_plan(path: Path, me: Party) -> RunPlan:
     return plan
 
 
-def _kept_secrets(settings: ProviderSettings, plan: RunPlan, me: Party) -> tuple[MorphKey, common_pb2.KeyRef, bytes]:
+def _kept_secrets(settings: SiteSettings, plan: RunPlan, me: Party) -> tuple[MorphKey, common_pb2.KeyRef, bytes]:
     """The newest morph key that the compute node holds the layer of, its name, and the consortium secret of a run; none
     is drawn anew.
     """
@@ -223,25 +223,25 @@ class _Questions:
         """Probabilities (B, C) from the answer to a question.
 
         Raises:
-            MpleError: BATCH_MALFORMED when it is no answer to it, or holds NaN or infinity.
+            MpleError: MESSAGE_MALFORMED when it is no answer to it, or holds NaN or infinity.
         """
         asked, classes = question.batch, len(self._order)
         if len(answers) != 1:
-            raise MpleError(ErrorCode.BATCH_MALFORMED, f"{len(answers)} answers of the compute node to one question")
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"{len(answers)} answers of the compute node to one question")
         if answers[0].request_id != asked.request_id or answers[0].classes != classes:
             raise MpleError(
-                ErrorCode.BATCH_MALFORMED,
+                ErrorCode.MESSAGE_MALFORMED,
                 f"the compute node answered question {answers[0].request_id} with {answers[0].classes} classes; "
                 f"asked was {asked.request_id} with {classes}",
             )
         try:
             return probabilities(plain_logits(answers[0].values, asked.samples, self._order))
         except LogitsError as fault:
-            raise MpleError(ErrorCode.BATCH_MALFORMED, f"the compute node's answer is none: {fault}") from None
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"the compute node's answer is none: {fault}") from None
 
 
 def _ask_compute(
-    settings: ProviderSettings,
+    settings: SiteSettings,
     tls: TlsFiles,
     me: Party,
     questions: _Questions,
@@ -249,9 +249,9 @@ def _ask_compute(
     stop: threading.Event,
 ) -> NDArray[np.float64]:
     plan = questions.plan
-    persistence = Persistence(settings.compute, tls, stop, min(_PATIENCE_S, settings.idle_timeout_s))
+    retry = RetryPolicy(settings.compute, tls, stop, min(_PATIENCE_S, settings.idle_timeout_s))
     try:
-        compute = persistence.call(lambda: verify_remote(settings.compute, tls, Role.COMPUTE))
+        compute = retry.call(lambda: verify_remote(settings.compute, tls, Role.COMPUTE))
     except UnreachableError as fault:
         if not probe(settings.compute, tls).away:
             raise
@@ -271,7 +271,7 @@ def _ask_compute(
         for number, low in enumerate(range(0, len(pictures), size), start=1):
             part = slice(low, min(low + size, len(pictures)))
             question = questions.question(number, pictures.read(part))
-            answers = persistence.call(functools.partial(_answers, stub, question, plan, reading, stop))
+            answers = retry.call(functools.partial(_answers, stub, question, plan, reading, stop))
             probabilities_NC[part] = questions.read(question, answers)
     text = f"pictures predicted by {compute.label}: {len(pictures)}"
     log(_LOGGER, logging.INFO, "predicted", text, images=len(pictures))

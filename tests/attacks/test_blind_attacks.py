@@ -14,7 +14,7 @@ from mple.attacks.lab.attack import AttackSettings, DoesNotApplyError, Finding
 from mple.attacks.means.denoising_network import NetworkSettings
 from mple.attacks.means.pixel_values import to_inputs, to_pixels
 from mple.plan import MorphSettings, NormalisationSettings, PrivacyMode, PrivacySettings
-from mple.privacy import NoiseLaw, PictureNoise, measure_spectrum
+from mple.privacy import NoiseDistribution, PictureNoise, measure_spectrum
 from mple.privacy.picture_scores import psnr, ssim
 from mple.wire import codec_named
 from tests.support.lopsided_pictures import lopsided_pixels
@@ -98,12 +98,14 @@ def test_denoisers_beat_noise_and_stay_below_what_is_there(budget_bits: float) -
     pixels, public = natural_pixels(60, seed=4), natural_pixels(400, seed=5)
     normalisation = NormalisationSettings()
     privacy = PrivacySettings(mode=PrivacyMode.NOISE, budget_bits=budget_bits)
-    law = NoiseLaw(spectrum=measure_spectrum(pixels, normalisation), privacy=privacy, normalisation=normalisation)
+    distribution = NoiseDistribution(
+        spectrum=measure_spectrum(pixels, normalisation), privacy=privacy, normalisation=normalisation
+    )
     plan = morphed_world().plan
     x = to_inputs(pixels, plan)
-    noisy = torch.from_numpy(PictureNoise(bytes(32), law).add(x.numpy(), pixels))
-    linear = noise_removal.linear_estimate(noisy, law, public)
-    learned = noise_removal.denoise(noisy, law, public, NetworkSettings(steps=30, width=8))
+    noisy = torch.from_numpy(PictureNoise(bytes(32), distribution).add(x.numpy(), pixels))
+    linear = noise_removal.linear_estimate(noisy, distribution, public)
+    learned = noise_removal.denoise(noisy, distribution, public, NetworkSettings(steps=30, width=8))
     mean = to_inputs(public, plan).mean(0).expand_as(x)
     errors = [float((guess - x).square().mean()) for guess in (noisy, mean, linear, learned)]
     assert errors[2] < min(errors[0], errors[1])
@@ -120,9 +122,11 @@ def test_a_denoiser_needs_something_to_learn_from() -> None:
     pixels = natural_pixels(40)
     privacy = PrivacySettings(mode=PrivacyMode.NOISE)
     normalisation = NormalisationSettings()
-    law = NoiseLaw(spectrum=measure_spectrum(pixels, normalisation), privacy=privacy, normalisation=normalisation)
+    distribution = NoiseDistribution(
+        spectrum=measure_spectrum(pixels, normalisation), privacy=privacy, normalisation=normalisation
+    )
     with pytest.raises(ValueError, match="5 public pictures"):
-        noise_removal.denoise(torch.zeros(1, 3, 16, 16), law, pixels[:5])
+        noise_removal.denoise(torch.zeros(1, 3, 16, 16), distribution, pixels[:5])
 
 
 def observed(world: MorphedWorld, codec: str) -> WireObserver:

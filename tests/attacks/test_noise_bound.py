@@ -7,7 +7,7 @@ import pytest
 
 from mple.data import Normalisation
 from mple.plan import NoiseShape, NormalisationSettings, PrivacyMode, PrivacySettings
-from mple.privacy import NoiseLaw, PictureNoise, measure_spectrum, most_success
+from mple.privacy import NoiseDistribution, PictureNoise, measure_spectrum, most_success
 from mple.privacy.bands import band_numbers, to_cosines
 from tests.support.lopsided_pictures import natural_pixels
 
@@ -15,14 +15,14 @@ _PICTURES = 400
 
 
 def share_named(budget_bits: float, shape: NoiseShape) -> float:
-    """How often the likeliest of all pictures is the one behind its noisy form: the best that key and law can do."""
+    """How often the likeliest of all pictures is the one behind its noisy form: the best that a key holder can do."""
     pixels_NCHW = natural_pixels(_PICTURES, seed=7)
     privacy = PrivacySettings(mode=PrivacyMode.NOISE, shape=shape, budget_bits=budget_bits)
     spectrum = measure_spectrum(pixels_NCHW, NormalisationSettings())
-    law = NoiseLaw(spectrum=spectrum, privacy=privacy, normalisation=NormalisationSettings())
+    distribution = NoiseDistribution(spectrum=spectrum, privacy=privacy, normalisation=NormalisationSettings())
     x_NCHW = Normalisation().apply(pixels_NCHW).numpy()
-    noisy_NCHW = PictureNoise(bytes(range(32)), law).add(x_NCHW, pixels_NCHW)
-    deviation_CHW = np.sqrt(law.variance_K())[band_numbers(spectrum.image)]
+    noisy_NCHW = PictureNoise(bytes(range(32)), distribution).add(x_NCHW, pixels_NCHW)
+    deviation_CHW = np.sqrt(distribution.variance_K())[band_numbers(spectrum.image)]
     seen_NV = (to_cosines(noisy_NCHW.astype(np.float64)) / deviation_CHW).reshape(_PICTURES, -1)
     real_NV = (to_cosines(x_NCHW.astype(np.float64)) / deviation_CHW).reshape(_PICTURES, -1)
     likeliest_N = (seen_NV @ real_NV.T - (real_NV**2).sum(1) / 2).argmax(1)

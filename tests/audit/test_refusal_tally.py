@@ -22,10 +22,10 @@ class Paper:
 def test_the_first_refusals_are_told_one_by_one() -> None:
     paper = Paper()
     paper.tally.refused("site/north", "WRONG_PHASE", method="Feed")
-    paper.tally.refused("site/south", "UNKNOWN_SITE", method="Join")
+    paper.tally.refused("site/south", "UNKNOWN_PARTY", method="Join")
     assert paper.lines == [
         ("site/north", "refused", "WRONG_PHASE", {"method": "Feed"}),
-        ("site/south", "refused", "UNKNOWN_SITE", {"method": "Join"}),
+        ("site/south", "refused", "UNKNOWN_PARTY", {"method": "Join"}),
     ]
 
 

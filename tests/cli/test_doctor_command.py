@@ -28,8 +28,8 @@ kind = "cifar10"
 
 
 @pytest.fixture
-def office(served: Served) -> str:
-    add_node_service(served.rpc.server, Party("test", Role.COORDINATOR, "office"))
+def coordinator(served: Served) -> str:
+    add_node_service(served.rpc.server, Party("test", Role.COORDINATOR, "coordinator"))
     return served.address
 
 
@@ -40,16 +40,16 @@ def closed() -> str:
 
 
 def test_a_site_and_its_peers(
-    office: str, closed: str, party_tls: PartyTls, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    coordinator: str, closed: str, party_tls: PartyTls, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tls = party_tls(Role.SITE, "north").key.parent
     config = tmp_path / "north.toml"
-    config.write_text(SITE.format(tls=tls, coordinator=office, compute=closed))
+    config.write_text(SITE.format(tls=tls, coordinator=coordinator, compute=closed))
     assert main(["doctor", str(config)]) == ExitCode.UNREACHABLE
     said = capsys.readouterr().out
     assert "sound configuration of a site node" in said
-    assert f"coordinator at {office}\n" in said
-    assert "  ok    answer     coordinator/office answers" in said
+    assert f"coordinator at {coordinator}\n" in said
+    assert "  ok    answer     coordinator/coordinator answers" in said
     assert f"compute at {closed}\n" in said
     assert f"  fault port       nothing listens at {closed}" in said
     assert "-> start the node there" in said
@@ -58,9 +58,9 @@ def test_a_site_and_its_peers(
     assert [path.name for path in tmp_path.iterdir() if path.name in ("state", "vault")] == []
 
 
-def test_one_peer_as_json(office: str, party_tls: PartyTls, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_peer_as_json(coordinator: str, party_tls: PartyTls, capsys: pytest.CaptureFixture[str]) -> None:
     tls = str(party_tls(Role.SITE, "north").key.parent)
-    assert main(["doctor", "--peer", office, "--tls", tls, "--json"]) == ExitCode.DONE
+    assert main(["doctor", "--peer", coordinator, "--tls", tls, "--json"]) == ExitCode.DONE
     told = json.loads(capsys.readouterr().out)
     assert told["exit_code"] == 0
     own, peer = told["examined"]
@@ -70,17 +70,19 @@ def test_one_peer_as_json(office: str, party_tls: PartyTls, capsys: pytest.Captu
 
 
 def test_a_fault_of_this_node_outweighs_one_of_a_peer(
-    office: str, party_tls: PartyTls, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    coordinator: str, party_tls: PartyTls, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(party_tls(Role.SITE, "north").key.parent, tmp_path / "tls")
     (tmp_path / "tls" / "node.crt").unlink()
-    assert main(["doctor", "--peer", office, "--tls", str(tmp_path / "tls")]) == ExitCode.BAD_USAGE
+    assert main(["doctor", "--peer", coordinator, "--tls", str(tmp_path / "tls")]) == ExitCode.BAD_USAGE
     assert "2 faults" in capsys.readouterr().out
 
 
-def test_a_role_that_the_peer_has_not(office: str, party_tls: PartyTls, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_role_that_the_peer_has_not(
+    coordinator: str, party_tls: PartyTls, capsys: pytest.CaptureFixture[str]
+) -> None:
     tls = str(party_tls(Role.SITE, "north").key.parent)
-    assert main(["doctor", "--peer", office, "--tls", tls, "--role", "compute"]) == ExitCode.UNREACHABLE
+    assert main(["doctor", "--peer", coordinator, "--tls", tls, "--role", "compute"]) == ExitCode.UNREACHABLE
     assert "role compute is needed" in capsys.readouterr().out
 
 

@@ -13,7 +13,7 @@ from mple.cli.keys import BACKUP_VARIABLE
 from mple.data import DataSource, SourceKind
 from mple.exit_codes import ExitCode
 from mple.pki import PASSPHRASE_VARIABLE, Vault
-from mple.plan import ProviderSettings, write_settings
+from mple.plan import SiteSettings, write_settings
 
 Said = Callable[..., tuple[int, str, str]]
 
@@ -31,11 +31,11 @@ def keys(capsys: pytest.CaptureFixture[str]) -> Said:
 
 
 def site_config(folder: Path) -> Path:
-    settings = ProviderSettings(
+    settings = SiteSettings(
         state=Path("state"),
         tls=Path("tls"),
         vault=Path("vault"),
-        coordinator="office:7400",
+        coordinator="coordinator:7400",
         compute="compute:7500",
         data=DataSource(kind=SourceKind.NPZ, path=Path("set.npz")),
     )

@@ -11,16 +11,16 @@ from compute_node.feeding.intake import Intake
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import LayerBank
 from mple.plan import AbsencePolicy, WireSettings
-from tests.support.open_intake import BLOCKS, CODEC, IDLE_S, VALUES, Clock, Desk
+from tests.support.open_intake import BLOCKS, CODEC, IDLE_S, VALUES, Clock, OpenIntake
 from tests.support.small_plan import small_plan
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Callable[..., Desk]]:
+def window(tmp_path: Path) -> Iterator[Callable[..., OpenIntake]]:
     """Opens intakes on one cache file."""
     opened: list[SampleCache] = []
 
-    def start(in_flight_samples: int = 100, policy: AbsencePolicy = AbsencePolicy.WAIT) -> Desk:
+    def start(in_flight_samples: int = 100, policy: AbsencePolicy = AbsencePolicy.WAIT) -> OpenIntake:
         plan, clock = small_plan(wire=WireSettings(codec=CODEC.name, message_bytes=16 * 1024)), Clock()
         cache = SampleCache(tmp_path / "cache.bin", codec=CODEC, blocks=BLOCKS, values=VALUES, train=9, test=5)
         opened.append(cache)
@@ -35,7 +35,7 @@ def desk(tmp_path: Path) -> Iterator[Callable[..., Desk]]:
             policy=policy,
             clock=clock,
         )
-        return Desk(intake, cache, plan, clock)
+        return OpenIntake(intake, cache, plan, clock)
 
     yield start
     for cache in opened:

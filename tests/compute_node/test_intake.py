@@ -13,7 +13,7 @@ from compute_node.feeding.request_window import SiteScore
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2
 from mple.wire import codec_named
-from tests.support.open_intake import Desk, answer
+from tests.support.open_intake import OpenIntake, answer
 from tests.support.small_plan import TEST, TRAIN, key_ref
 
 
@@ -23,8 +23,8 @@ def refused(code: ErrorCode, call: Callable[[], object], text: str | None = None
     assert fault.value.code is code
 
 
-def test_sites_are_asked_in_the_order_of_the_epoch_and_test_samples_last(desk: Callable[..., Desk]) -> None:
-    one = desk()
+def test_sites_are_asked_in_the_order_of_the_epoch_and_test_samples_last(window: Callable[..., OpenIntake]) -> None:
+    one = window()
     order = one.want().epoch_order(0)
     for site, own in (("north", [n for n in order if n < 5]), ("south", [n - 5 for n in order if n >= 5])):
         asked = one.request(site)
@@ -34,8 +34,8 @@ def test_sites_are_asked_in_the_order_of_the_epoch_and_test_samples_last(desk: C
         assert one.request(site).split == TEST
 
 
-def test_batches_are_kept_under_their_numbers_and_keys(desk: Callable[..., Desk]) -> None:
-    one = desk()
+def test_batches_are_kept_under_their_numbers_and_keys(window: Callable[..., OpenIntake]) -> None:
+    one = window()
     one.want()
     assert (one.feed("north"), one.feed("south")) == (8, 6)
     found = one.cache.read(TRAIN, np.array([8, 4, 5]))
@@ -46,18 +46,18 @@ def test_batches_are_kept_under_their_numbers_and_keys(desk: Callable[..., Desk]
     one.intake.wait_for(TEST, np.arange(5))
 
 
-def test_after_a_restart_only_what_is_missing_is_asked(desk: Callable[..., Desk]) -> None:
-    before = desk()
+def test_after_a_restart_only_what_is_missing_is_asked(window: Callable[..., OpenIntake]) -> None:
+    before = window()
     before.want()
     before.feed("north")
-    after = desk()
+    after = window()
     after.want()
     assert after.intake.next_message("north", 0) is None
     assert after.feed("south") == 6
 
 
-def test_a_window_of_one_asks_sample_by_sample(desk: Callable[..., Desk]) -> None:
-    one = desk(in_flight_samples=1)
+def test_a_window_of_one_asks_sample_by_sample(window: Callable[..., OpenIntake]) -> None:
+    one = window(in_flight_samples=1)
     one.want()
     first = one.request("north")
     assert len(first.sample_ids) == 1
@@ -66,8 +66,8 @@ def test_a_window_of_one_asks_sample_by_sample(desk: Callable[..., Desk]) -> Non
     assert len(one.request("north").sample_ids) == 1
 
 
-def test_what_a_broken_stream_was_asked_is_asked_again(desk: Callable[..., Desk]) -> None:
-    one = desk()
+def test_what_a_broken_stream_was_asked_is_asked_again(window: Callable[..., OpenIntake]) -> None:
+    one = window()
     one.want()
     with one.intake.stream("north"):
         lost = one.request("north")
@@ -79,13 +79,13 @@ def test_what_a_broken_stream_was_asked_is_asked_again(desk: Callable[..., Desk]
         assert list(again.sample_ids) == list(lost.sample_ids)
         assert again.request_id != lost.request_id
         refused(ErrorCode.UNKNOWN_REQUEST, lambda: one.intake.take_batch("north", answer("north", lost)))
-    refused(ErrorCode.UNKNOWN_SITE, lambda: one.intake.stream("east").__enter__())
+    refused(ErrorCode.UNKNOWN_PARTY, lambda: one.intake.stream("east").__enter__())
 
 
 FAULTS: dict[str, tuple[ErrorCode, dict[str, Any]]] = {
     "request": (ErrorCode.UNKNOWN_REQUEST, {"request_id": 99}),
-    "split": (ErrorCode.BATCH_MALFORMED, {"split": TEST}),
-    "codec": (ErrorCode.BATCH_MALFORMED, {"codec": codec_named("f16")}),
+    "split": (ErrorCode.MESSAGE_MALFORMED, {"split": TEST}),
+    "codec": (ErrorCode.MESSAGE_MALFORMED, {"codec": codec_named("f16")}),
     "other site's key": (ErrorCode.UNKNOWN_KEY_REF, {"key_ref": key_ref("south")}),
     "other key": (ErrorCode.UNKNOWN_KEY_REF, {"key_ref": common_pb2.KeyRef(site="north", epoch=1)}),
     "other key epoch": (
@@ -96,8 +96,8 @@ FAULTS: dict[str, tuple[ErrorCode, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_wrong_batch_is_refused_and_its_request_stays_open(desk: Callable[..., Desk], fault: str) -> None:
-    one = desk()
+def test_a_wrong_batch_is_refused_and_its_request_stays_open(window: Callable[..., OpenIntake], fault: str) -> None:
+    one = window()
     one.want()
     asked, (code, changed) = one.request("north"), FAULTS[fault]
     refused(code, lambda: one.intake.take_batch("north", answer("north", asked, **changed)))
@@ -107,17 +107,17 @@ def test_a_wrong_batch_is_refused_and_its_request_stays_open(desk: Callable[...,
     refused(ErrorCode.UNKNOWN_REQUEST, lambda: one.intake.take_batch("north", answer("north", asked)))
 
 
-def test_a_damaged_batch_is_told_from_a_wrong_one(desk: Callable[..., Desk]) -> None:
-    one = desk()
+def test_a_damaged_batch_is_told_from_a_wrong_one(window: Callable[..., OpenIntake]) -> None:
+    one = window()
     one.want()
     message = answer("north", one.request("north"))
     message.crc32c ^= 1
     refused(ErrorCode.CHECKSUM_MISMATCH, lambda: one.intake.take_batch("north", message))
 
 
-def test_time_before_the_wait_does_not_count(desk: Callable[..., Desk]) -> None:
+def test_time_before_the_wait_does_not_count(window: Callable[..., OpenIntake]) -> None:
     """A trainer that was busy for an hour has not waited for an hour."""
-    one = desk()
+    one = window()
     one.want()
     one.clock.set(3600.0)
     waiting = threading.Thread(target=one.intake.wait_for, args=(TRAIN, np.arange(9)), daemon=True)
@@ -130,8 +130,8 @@ def test_time_before_the_wait_does_not_count(desk: Callable[..., Desk]) -> None:
     assert one.cache.held(TRAIN).all()
 
 
-def test_a_failure_ends_every_wait(desk: Callable[..., Desk]) -> None:
-    one = desk()
+def test_a_failure_ends_every_wait(window: Callable[..., OpenIntake]) -> None:
+    one = window()
     one.want()
     failure = MpleError(ErrorCode.RUN_FAILED, "enough")
     threading.Timer(0.05, one.intake.fail, (failure,)).start()
@@ -140,7 +140,7 @@ def test_a_failure_ends_every_wait(desk: Callable[..., Desk]) -> None:
     refused(ErrorCode.RUN_FAILED, lambda: one.intake.scores(1, np.zeros((5, 3), np.float32)), "enough")
 
 
-def scored(one: Desk, site: str, samples: int, correct: int) -> compute_pb2.Score:
+def scored(one: OpenIntake, site: str, samples: int, correct: int) -> compute_pb2.Score:
     message = one.intake.next_message(site, 30)
     assert message is not None
     assert len(message.logits.sample_ids) == samples
@@ -149,8 +149,8 @@ def scored(one: Desk, site: str, samples: int, correct: int) -> compute_pb2.Scor
     )
 
 
-def test_every_site_scores_its_own_logits(desk: Callable[..., Desk]) -> None:
-    one = desk()
+def test_every_site_scores_its_own_logits(window: Callable[..., OpenIntake]) -> None:
+    one = window()
     rows = np.arange(15, dtype=np.float32).reshape(5, 3)
     found: dict[str, SiteScore] = {}
     scoring = threading.Thread(target=lambda: found.update(one.intake.scores(1, rows)), daemon=True)
@@ -170,8 +170,8 @@ def test_every_site_scores_its_own_logits(desk: Callable[..., Desk]) -> None:
     assert found == {"north": SiteScore(3, 3, 1.5), "south": SiteScore(2, 1, 2.5)}
 
 
-def test_logits_of_a_broken_stream_are_sent_again(desk: Callable[..., Desk]) -> None:
-    one = desk()
+def test_logits_of_a_broken_stream_are_sent_again(window: Callable[..., OpenIntake]) -> None:
+    one = window()
     found: dict[str, SiteScore] = {}
     rows = np.zeros((5, 3), np.float32)
     scoring = threading.Thread(target=lambda: found.update(one.intake.scores(1, rows)), daemon=True)
@@ -184,8 +184,8 @@ def test_logits_of_a_broken_stream_are_sent_again(desk: Callable[..., Desk]) -> 
     assert found["north"].samples == 3
 
 
-def test_a_closed_intake_says_done_after_the_last_answer(desk: Callable[..., Desk]) -> None:
-    one = desk()
+def test_a_closed_intake_says_done_after_the_last_answer(window: Callable[..., OpenIntake]) -> None:
+    one = window()
     one.want()
     one.intake.close()
     one_left = one.request("north")

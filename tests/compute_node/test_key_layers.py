@@ -48,7 +48,7 @@ def layer(key: MorphKey, epoch: int = 1) -> AugmentedLayer:
 
 def put(folder: Path, made: AugmentedLayer) -> bytes:
     folder.mkdir(exist_ok=True)
-    write_layer(made, folder / "new", PLAN.layer_numbers)
+    write_layer(made, folder / "new", PLAN.layer_dtype)
     digest = file_sha256(folder / "new")
     (folder / "new").rename(layer_path(folder, digest))
     return digest

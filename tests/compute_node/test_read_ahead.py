@@ -11,25 +11,25 @@ import torch
 
 from compute_node.training.read_ahead import ReadAhead, Wanted
 from mple.rpc import ErrorCode, MpleError
-from tests.support.open_intake import BLOCKS, CODEC, Desk
+from tests.support.open_intake import BLOCKS, CODEC, OpenIntake
 from tests.support.small_plan import TEST, TRAIN
 
 STEPS = [Wanted(TRAIN, np.array(numbers)) for numbers in ([7, 0, 3], [1, 8, 2], [5])]
 
 
 @pytest.fixture
-def one(desk: Callable[..., Desk]) -> Desk:
-    return desk()
+def one(window: Callable[..., OpenIntake]) -> OpenIntake:
+    return window()
 
 
 @pytest.fixture
-def ahead(one: Desk) -> Iterator[ReadAhead]:
+def ahead(one: OpenIntake) -> Iterator[ReadAhead]:
     with ReadAhead(one.intake, one.cache, CODEC, BLOCKS) as ahead:
         yield ahead
         one.intake.fail(MpleError(ErrorCode.GOING_DOWN))
 
 
-def test_what_comes_is_decoded_in_the_order_that_was_asked_for(one: Desk, ahead: ReadAhead) -> None:
+def test_what_comes_is_decoded_in_the_order_that_was_asked_for(one: OpenIntake, ahead: ReadAhead) -> None:
     one.want()
     one.feed("north")
     one.feed("south")
@@ -45,7 +45,7 @@ def test_what_comes_is_decoded_in_the_order_that_was_asked_for(one: Desk, ahead:
     assert ahead.busy_seconds > 0
 
 
-def test_one_step_is_read_ahead_and_no_more(one: Desk, ahead: ReadAhead) -> None:
+def test_one_step_is_read_ahead_and_no_more(one: OpenIntake, ahead: ReadAhead) -> None:
     """The plan's order is taken step by step: nothing runs away from the trainer."""
     one.want()
     one.feed("north")
@@ -64,7 +64,7 @@ def test_one_step_is_read_ahead_and_no_more(one: Desk, ahead: ReadAhead) -> None
     assert taken == [0, 1, 2]
 
 
-def test_the_reader_waits_for_sites_and_hears_of_the_end(one: Desk, ahead: ReadAhead) -> None:
+def test_the_reader_waits_for_sites_and_hears_of_the_end(one: OpenIntake, ahead: ReadAhead) -> None:
     one.want()
     coming = next(ahead.in_turn([STEPS[0]]))
     assert not coming.done()

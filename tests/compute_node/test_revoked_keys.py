@@ -168,4 +168,4 @@ def test_predictions_go_by_the_new_key_and_not_by_a_revoked_one(node: Node) -> N
     question.key_ref.CopyFrom(NEW)
     with pytest.raises(MpleError) as fault:
         predictor.answer(question, "north")
-    assert fault.value.code is ErrorCode.BATCH_MALFORMED, "the key is known, and only then the batch is looked at"
+    assert fault.value.code is ErrorCode.MESSAGE_MALFORMED, "the key is known, and only then the batch is looked at"

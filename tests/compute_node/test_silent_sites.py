@@ -10,13 +10,13 @@ import pytest
 
 from mple.plan import AbsencePolicy
 from mple.rpc import ErrorCode, MpleError
-from tests.support.open_intake import IDLE_S, Desk, answer, score
+from tests.support.open_intake import IDLE_S, OpenIntake, answer, score
 from tests.support.small_plan import TEST, TRAIN
 
 
-def test_waiting_ends_when_nothing_has_come_for_too_long(desk: Callable[..., Desk]) -> None:
+def test_waiting_ends_when_nothing_has_come_for_too_long(window: Callable[..., OpenIntake]) -> None:
     """Progress at 20 s puts the end off from 30 s to 50 s; what is named is who owes something."""
-    one = desk()
+    one = window()
     one.want()
     asked = one.request("north")
     faults: list[MpleError] = []
@@ -44,9 +44,9 @@ def test_waiting_ends_when_nothing_has_come_for_too_long(desk: Callable[..., Des
     assert "no samples came in for 30 s; due from south" in str(faults[0])
 
 
-def test_time_in_which_this_process_stood_still_does_not_count(desk: Callable[..., Desk]) -> None:
+def test_time_in_which_this_process_stood_still_does_not_count(window: Callable[..., OpenIntake]) -> None:
     """After SIGCONT the clock is an hour ahead; nobody has been silent for an hour."""
-    one = desk()
+    one = window()
     one.want()
     one.clock.set(0.0)
     waiting = threading.Thread(target=one.intake.wait_for, args=(TRAIN, np.arange(9)), daemon=True)
@@ -60,9 +60,9 @@ def test_time_in_which_this_process_stood_still_does_not_count(desk: Callable[..
 
 
 def test_training_proceeds_without_a_silent_site_and_waits_for_it_again_once_it_is_back(
-    desk: Callable[..., Desk],
+    window: Callable[..., OpenIntake],
 ) -> None:
-    one = desk(policy=AbsencePolicy.PROCEED)
+    one = window(policy=AbsencePolicy.PROCEED)
     sampler = one.want()
     one.feed("north")
     numbers = sampler.epoch_order(0)
@@ -95,16 +95,16 @@ def test_training_proceeds_without_a_silent_site_and_waits_for_it_again_once_it_
         assert here[2] == numbers.tolist()
 
 
-def test_a_site_that_has_said_it_failed_is_not_waited_for(desk: Callable[..., Desk]) -> None:
-    one = desk(policy=AbsencePolicy.PROCEED)
+def test_a_site_that_has_said_it_failed_is_not_waited_for(window: Callable[..., OpenIntake]) -> None:
+    one = window(policy=AbsencePolicy.PROCEED)
     sampler = one.want()
     one.feed("north")
     one.intake.leave("south")
     assert one.intake.wait_for(TRAIN, sampler.epoch_order(0)).size == 5
 
 
-def test_a_score_that_comes_too_late_is_passed_over(desk: Callable[..., Desk]) -> None:
-    one = desk(policy=AbsencePolicy.PROCEED)
+def test_a_score_that_comes_too_late_is_passed_over(window: Callable[..., OpenIntake]) -> None:
+    one = window(policy=AbsencePolicy.PROCEED)
     one.want()
     one.feed("north")
     one.feed("south")

@@ -11,9 +11,9 @@ import pytest
 
 from coordinator.memory.state_file import StateFile
 from mple.plan import CoordinatorSettings
-from tests.support.open_office import OpenOffice
+from tests.support.open_coordinator import OpenCoordinator
 from tests.support.served import PartyTls
-from tests.support.small_run import COMPUTE, OFFICE, SITES, SmallRun, settings_in, site_party
+from tests.support.small_run import COMPUTE, COORDINATOR, SITES, SmallRun, settings_in, site_party
 
 
 @pytest.fixture
@@ -46,20 +46,20 @@ def small_run(start_run: Callable[..., SmallRun]) -> SmallRun:
 @pytest.fixture(scope="session")
 def certificates(party_tls: PartyTls) -> dict[str, bytes]:
     """Every party's certificate (DER) by its label."""
-    parties = [OFFICE, COMPUTE, *map(site_party, SITES)]
+    parties = [COORDINATOR, COMPUTE, *map(site_party, SITES)]
     pems = {party.label: party_tls(party.role, party.name).certificate.read_text() for party in parties}
     return {label: ssl.PEM_cert_to_DER_cert(pem) for label, pem in pems.items()}
 
 
 @pytest.fixture
-def open_office(
+def open_coordinator(
     start_run: Callable[..., SmallRun], certificates: dict[str, bytes], party_tls: PartyTls, tmp_path: Path
-) -> Iterator[Callable[..., OpenOffice]]:
-    """Opens offices on loopback and closes them after the test."""
-    opened: list[OpenOffice] = []
+) -> Iterator[Callable[..., OpenCoordinator]]:
+    """Opens coordinators on loopback and closes them after the test."""
+    opened: list[OpenCoordinator] = []
 
-    def begin(settings: CoordinatorSettings | None = None, streams: int = 12, **limits: Any) -> OpenOffice:
-        opened.append(OpenOffice(start_run(settings, certificates), party_tls, tmp_path, streams, **limits))
+    def begin(settings: CoordinatorSettings | None = None, streams: int = 12, **limits: Any) -> OpenCoordinator:
+        opened.append(OpenCoordinator(start_run(settings, certificates), party_tls, tmp_path, streams, **limits))
         return opened[-1]
 
     yield begin

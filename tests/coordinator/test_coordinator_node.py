@@ -29,12 +29,12 @@ from mple.plan import CoordinatorSettings, Custody, ModelSettings, MorphSettings
 from mple.plan.orders import seal_info
 from mple.rpc import Party, open_channel
 from mple.v1 import coordinator_pb2
-from tests.support.open_office import DEADLINE_S, Stub, honest_layer, read, report, upload
+from tests.support.open_coordinator import DEADLINE_S, Stub, honest_layer, read, report, upload
 from tests.support.served import PartyTls
 from tests.support.small_run import (
     COMPUTE,
+    COORDINATOR,
     MODEL,
-    OFFICE,
     SITES,
     begin_of,
     chunks_of,
@@ -52,8 +52,8 @@ PLAN_MADE = 5
 
 @pytest.fixture
 def settings(tmp_path: Path, party_tls: PartyTls) -> CoordinatorSettings:
-    """A configuration with the office's certificates in place."""
-    tls = party_tls(OFFICE.role, OFFICE.name)
+    """A configuration with the coordinator's certificates in place."""
+    tls = party_tls(COORDINATOR.role, COORDINATOR.name)
     shutil.copytree(tls.key.parent, tmp_path / "tls")
     return settings_in(tmp_path)
 
@@ -103,7 +103,7 @@ class Parties:
         for party in (COMPUTE, *map(site_party, SITES)):
             ledger = stack.enter_context(Ledger(folder / f"{party.name}.sqlite", party.label))
             tls = party_tls(party.role, party.name)
-            self._stubs[party.label] = Stub(stack.enter_context(open_channel(address, tls, OFFICE, ledger)))
+            self._stubs[party.label] = Stub(stack.enter_context(open_channel(address, tls, COORDINATOR, ledger)))
 
     def of(self, party: Party) -> Stub:
         return self._stubs[party.label]
@@ -375,9 +375,9 @@ def test_sigterm_while_layers_are_built_ends_with_130(
     plan = others.plan()
     for site in SITES:
         kind = coordinator_pb2.SEALED_KIND_MORPH_KEY
-        info = seal_info(plan.run_id, f"site/{site}", OFFICE.label, kind)
-        envelope = seal(certificates[OFFICE.label], key_of(site).seed, info)
-        request = coordinator_pb2.PutSealedRequest(recipient=OFFICE.label, kind=kind, envelope=envelope)
+        info = seal_info(plan.run_id, f"site/{site}", COORDINATOR.label, kind)
+        envelope = seal(certificates[COORDINATOR.label], key_of(site).seed, info)
+        request = coordinator_pb2.PutSealedRequest(recipient=COORDINATOR.label, kind=kind, envelope=envelope)
         others.site(site).PutSealed(request, timeout=DEADLINE_S)
     code, stderr = process.end(signal.SIGTERM)
     assert code == ExitCode.INTERRUPTED, stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.layers.escrow import EscrowOffice
+from coordinator.layers.escrow import EscrowWorker
 from coordinator.phases import Phase
 from mple.model import Stem
 from mple.pki import seal
@@ -18,9 +18,9 @@ from mple.v1 import coordinator_pb2
 from tests.support.served import PartyTls
 from tests.support.small_run import (
     COMPUTE,
+    COORDINATOR,
     GATHERED,
     MODEL,
-    OFFICE,
     SITES,
     SmallRun,
     key_of,
@@ -75,7 +75,7 @@ def test_run_in_site_custody(small_run: SmallRun) -> None:
     assert made.plan_json == small_run.run.plan.to_json()
     assert made.plan_sha256 == small_run.run.plan.sha256()
     assert sorted(made.certificates_der) == sorted(
-        [*(b"certificate of " + site.encode() for site in SITES), b"compute's", b"office's certificate"]
+        [*(b"certificate of " + site.encode() for site in SITES), b"compute's", b"coordinator's certificate"]
     )
 
 
@@ -123,19 +123,19 @@ def test_run_in_escrow_custody_with_restarts(
     run.join_all()
     run.restart()
     for site in SITES:
-        info = seal_info(run.run.run_id, f"site/{site}", OFFICE.label, KEY)
-        request = sealed_for(OFFICE.label, KEY)
-        request.envelope = seal(certificates[OFFICE.label], key_of(site).seed, info)
+        info = seal_info(run.run.run_id, f"site/{site}", COORDINATOR.label, KEY)
+        request = sealed_for(COORDINATOR.label, KEY)
+        request.envelope = seal(certificates[COORDINATOR.label], key_of(site).seed, info)
         run.run.put_sealed(site_party(site), request)
         run.restart()
     assert run.run.state().layers_due
     with refused(ErrorCode.WRONG_PHASE, "LayersStored while the run is setup"):
         run.stored()
-    office = EscrowOffice(run.run, run.desk, party_tls(OFFICE.role, OFFICE.name).key)
-    office.resume()
+    coordinator = EscrowWorker(run.run, run.releases, party_tls(COORDINATOR.role, COORDINATOR.name).key)
+    coordinator.resume()
     with run.file.changed:
         assert run.file.changed.wait_for(lambda: run.run.state().all_released, 20)
-    office.stop()
+    coordinator.stop()
     run.restart()
     assert run.story() == RELEASED
     for do in (SmallRun.stored, lambda run: run.epoch(1), lambda run: run.epoch(2), SmallRun.trained):
@@ -191,7 +191,7 @@ def test_offered_stem_that_does_not_fit_ends_the_run(start_run: Callable[..., Sm
     run.join_compute(wide.digest())
     for site in SITES:
         run.join_site(site)
-    assert run.story()[-2:] == ["fault coordinator/office", "failed"]
+    assert run.story()[-2:] == ["fault coordinator/coordinator", "failed"]
     reason = run.events()[-1].phase_changed.reason
     assert "no plan can be made: STEM_REJECTED" in reason
     assert "(64, 3, 3), the run's images need (8, 1, 3)" in reason

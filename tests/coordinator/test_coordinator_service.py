@@ -12,10 +12,19 @@ from coordinator.service import CoordinatorService
 from mple.meter import Ledger
 from mple.rpc import ErrorCode, Party, Role, build_server, open_channel
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
-from tests.support.open_office import DEADLINE_S, OpenOffice, Stub, join_all, read, refused_call, report, upload
+from tests.support.open_coordinator import (
+    DEADLINE_S,
+    OpenCoordinator,
+    Stub,
+    join_all,
+    read,
+    refused_call,
+    report,
+    upload,
+)
 from tests.support.small_run import (
     COMPUTE,
-    OFFICE,
+    COORDINATOR,
     SITES,
     begin_of,
     chunks_of,
@@ -33,40 +42,42 @@ NORTH, SOUTH, WEST = map(site_party, SITES)
 SECRET = coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET
 KEY = coordinator_pb2.SEALED_KIND_MORPH_KEY
 EVERYTHING = coordinator_pb2.WatchRequest()
-Opens = Callable[..., OpenOffice]
+Opens = Callable[..., OpenCoordinator]
 
 
-def test_join_answers_with_the_run_and_its_newest_event(open_office: Opens) -> None:
-    office = open_office()
-    stub = office.stub(NORTH)
+def test_join_answers_with_the_run_and_its_newest_event(open_coordinator: Opens) -> None:
+    coordinator = open_coordinator()
+    stub = coordinator.stub(NORTH)
     first, again = (stub.Join(site_join("north"), timeout=DEADLINE_S) for _ in range(2))
-    assert first == again == coordinator_pb2.JoinResponse(run_id=office.run.run.run_id, last_sequence=1)
+    assert first == again == coordinator_pb2.JoinResponse(run_id=coordinator.run.run.run_id, last_sequence=1)
     with refused_call(ErrorCode.ALREADY_JOINED, "start it as it was"):
         stub.Join(site_join("north", train_images=11), timeout=DEADLINE_S)
 
 
-def test_certificates_in_the_plan_are_those_of_the_callers(open_office: Opens, certificates: dict[str, bytes]) -> None:
-    office = open_office()
-    join_all(office)
-    made = read(office.stub(NORTH), 5)[-1].plan_made
+def test_certificates_in_the_plan_are_those_of_the_callers(
+    open_coordinator: Opens, certificates: dict[str, bytes]
+) -> None:
+    coordinator = open_coordinator()
+    join_all(coordinator)
+    made = read(coordinator.stub(NORTH), 5)[-1].plan_made
     assert sorted(made.certificates_der) == sorted(certificates.values())
 
 
-def test_caller_of_another_consortium_is_refused(open_office: Opens, tmp_path: Path) -> None:
-    office = open_office()
-    elsewhere = Party("elsewhere", Role.COORDINATOR, "office")
+def test_caller_of_another_consortium_is_refused(open_coordinator: Opens, tmp_path: Path) -> None:
+    coordinator = open_coordinator()
+    elsewhere = Party("elsewhere", Role.COORDINATOR, "coordinator")
     (tmp_path / "elsewhere" / "state").mkdir(parents=True)
     with (
         StateFile(tmp_path / "elsewhere" / "state") as file,
         Ledger(tmp_path / "elsewhere" / "ledger.sqlite", elsewhere.label) as ledger,
     ):
         run = Run(settings_in(tmp_path / "elsewhere"), elsewhere, b"certificate", file)
-        rpc = build_server("127.0.0.1:0", office.party_tls(OFFICE.role, OFFICE.name), ledger, streams=2)
+        rpc = build_server("127.0.0.1:0", coordinator.party_tls(COORDINATOR.role, COORDINATOR.name), ledger, streams=2)
         coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(
-            CoordinatorService(run, office.run.desk), rpc.server
+            CoordinatorService(run, coordinator.run.releases), rpc.server
         )
         rpc.start()
-        with open_channel(rpc.address, office.party_tls(Role.SITE, "north"), OFFICE, ledger) as channel:
+        with open_channel(rpc.address, coordinator.party_tls(Role.SITE, "north"), COORDINATOR, ledger) as channel:
             stub = Stub(channel)
             with refused_call(ErrorCode.FOREIGN_CONSORTIUM, "mple://test/site/north calls consortium elsewhere"):
                 stub.Join(site_join("north"), timeout=DEADLINE_S)
@@ -95,14 +106,14 @@ CALLS: dict[str, Call] = {
 }
 
 
-def test_roles_keep_to_their_calls(open_office: Opens) -> None:
-    office = open_office()
-    join_all(office)
+def test_roles_keep_to_their_calls(open_coordinator: Opens) -> None:
+    coordinator = open_coordinator()
+    join_all(coordinator)
     for party, calls in (
         (NORTH, ("OfferStem", "DownloadLayer", "stored", "epoch", "done")),
         (COMPUTE, ("PutSealed", "GetSealed", "BeginLayer", "UploadLayer")),
         (
-            OFFICE,
+            COORDINATOR,
             (
                 "Join",
                 "Watch",
@@ -118,42 +129,42 @@ def test_roles_keep_to_their_calls(open_office: Opens) -> None:
             ),
         ),
     ):
-        stub = office.stub(party)
+        stub = coordinator.stub(party)
         for call in calls:
             with refused_call(ErrorCode.ROLE_NOT_ALLOWED, party.label):
                 CALLS[call](stub)
-    assert office.run.run.state().phase is Phase.SETUP
+    assert coordinator.run.run.state().phase is Phase.SETUP
 
 
-def test_party_that_has_not_joined_is_refused(open_office: Opens) -> None:
-    office = open_office()
-    office.stub(SOUTH).Join(site_join("south"), timeout=DEADLINE_S)
+def test_party_that_has_not_joined_is_refused(open_coordinator: Opens) -> None:
+    coordinator = open_coordinator()
+    coordinator.stub(SOUTH).Join(site_join("south"), timeout=DEADLINE_S)
     for party, calls in (
         (NORTH, ("Watch", "GetStem", "PutSealed", "GetSealed", "BeginLayer", "UploadLayer", "totals")),
         (COMPUTE, ("Watch", "GetStem", "DownloadLayer", "stored", "epoch", "done")),
     ):
-        stub = office.stub(party)
+        stub = coordinator.stub(party)
         for call in calls:
-            with refused_call(ErrorCode.UNKNOWN_SITE, f"{party.label} has not joined; join first"):
+            with refused_call(ErrorCode.UNKNOWN_PARTY, f"{party.label} has not joined; join first"):
                 CALLS[call](stub)
 
 
-def test_party_that_the_run_does_not_have_is_refused(open_office: Opens) -> None:
-    office = open_office()
-    stranger = office.stub(site_party("east"))
-    with refused_call(ErrorCode.UNKNOWN_SITE, "the run has the sites north, south, west"):
+def test_party_that_the_run_does_not_have_is_refused(open_coordinator: Opens) -> None:
+    coordinator = open_coordinator()
+    stranger = coordinator.stub(site_party("east"))
+    with refused_call(ErrorCode.UNKNOWN_PARTY, "the run has the sites north, south, west"):
         stranger.Join(site_join("east"), timeout=DEADLINE_S)
     for call in ("Watch", "PutSealed", "BeginLayer", "UploadLayer", "failure"):
-        with refused_call(ErrorCode.UNKNOWN_SITE):
+        with refused_call(ErrorCode.UNKNOWN_PARTY):
             CALLS[call](stranger)
-    assert office.run.run.state().phase is Phase.GATHERING
+    assert coordinator.run.run.state().phase is Phase.GATHERING
 
 
-def test_site_does_not_speak_for_another_sites_layer(open_office: Opens) -> None:
-    office = open_office()
-    plan = join_all(office)
-    data = office.run.layer("north")
-    north, south = office.stub(NORTH), office.stub(SOUTH)
+def test_site_does_not_speak_for_another_sites_layer(open_coordinator: Opens) -> None:
+    coordinator = open_coordinator()
+    plan = join_all(coordinator)
+    data = coordinator.run.layer("north")
+    north, south = coordinator.stub(NORTH), coordinator.stub(SOUTH)
     with refused_call(ErrorCode.UNKNOWN_KEY_REF, "site south announces a layer of 'north'"):
         south.BeginLayer(begin_of(plan, "north", data), timeout=DEADLINE_S)
     north.BeginLayer(begin_of(plan, "north", data), timeout=DEADLINE_S)
@@ -164,53 +175,53 @@ def test_site_does_not_speak_for_another_sites_layer(open_office: Opens) -> None
     assert north.UploadLayer(chunks_of(data), timeout=DEADLINE_S).released
 
 
-def test_other_plan_is_refused(open_office: Opens) -> None:
-    office = open_office()
-    plan = join_all(office)
+def test_other_plan_is_refused(open_coordinator: Opens) -> None:
+    coordinator = open_coordinator()
+    plan = join_all(coordinator)
     other = plan_for()
-    data = office.run.layer("north")
+    data = coordinator.run.layer("north")
     request = coordinator_pb2.BeginLayerRequest(header=header_of(plan, "north", data), plan_sha256=other.sha256())
     with refused_call(ErrorCode.PLAN_HASH_MISMATCH, f"follows {other.sha256().hex()[:16]}"):
-        office.stub(NORTH).BeginLayer(request, timeout=DEADLINE_S)
-    office.run.upload_all()
+        coordinator.stub(NORTH).BeginLayer(request, timeout=DEADLINE_S)
+    coordinator.run.upload_all()
     with refused_call(ErrorCode.PLAN_HASH_MISMATCH, f"follows {other.sha256().hex()[:16]}"):
-        report(office.stub(COMPUTE), layers_stored=coordinator_pb2.LayersStored(plan_sha256=other.sha256()))
+        report(coordinator.stub(COMPUTE), layers_stored=coordinator_pb2.LayersStored(plan_sha256=other.sha256()))
 
 
-def test_report_without_content_is_refused(open_office: Opens) -> None:
-    office = open_office()
-    with refused_call(ErrorCode.BATCH_MALFORMED, "a report without content"):
-        report(office.stub(NORTH))
+def test_report_without_content_is_refused(open_coordinator: Opens) -> None:
+    coordinator = open_coordinator()
+    with refused_call(ErrorCode.MESSAGE_MALFORMED, "a report without content"):
+        report(coordinator.stub(NORTH))
 
 
-def test_stem_is_given_by_its_digest(open_office: Opens) -> None:
-    office = open_office()
-    plan = join_all(office)
+def test_stem_is_given_by_its_digest(open_coordinator: Opens) -> None:
+    coordinator = open_coordinator()
+    plan = join_all(coordinator)
     for party in (NORTH, COMPUTE):
         request = coordinator_pb2.GetStemRequest(digest=bytes.fromhex(plan.stem_digest))
-        given = office.stub(party).GetStem(request, timeout=DEADLINE_S)
-        assert given.safetensors == office.run.run.stem.to_safetensors()
+        given = coordinator.stub(party).GetStem(request, timeout=DEADLINE_S)
+        assert given.safetensors == coordinator.run.run.stem.to_safetensors()
     with refused_call(ErrorCode.STEM_REJECTED, "the plan's stem is"):
-        CALLS["GetStem"](office.stub(NORTH))
+        CALLS["GetStem"](coordinator.stub(NORTH))
 
 
-def test_failure_reaches_every_watcher_and_later_calls(open_office: Opens) -> None:
-    office = open_office()
-    plan = join_all(office)
-    watching = [office.stub(party).Watch(EVERYTHING, timeout=DEADLINE_S) for party in (NORTH, WEST, COMPUTE)]
-    CALLS["failure"](office.stub(SOUTH))
+def test_failure_reaches_every_watcher_and_later_calls(open_coordinator: Opens) -> None:
+    coordinator = open_coordinator()
+    plan = join_all(coordinator)
+    watching = [coordinator.stub(party).Watch(EVERYTHING, timeout=DEADLINE_S) for party in (NORTH, WEST, COMPUTE)]
+    CALLS["failure"](coordinator.stub(SOUTH))
     for stream in watching:
         assert [told(event) for event in stream][-2:] == ["fault site/south", "failed"]
     with refused_call(ErrorCode.RUN_FAILED, "site/south: fire"):
-        office.stub(NORTH).BeginLayer(begin_of(plan, "north", b"x"), timeout=DEADLINE_S)
+        coordinator.stub(NORTH).BeginLayer(begin_of(plan, "north", b"x"), timeout=DEADLINE_S)
 
 
-def test_rejected_layer_is_told_and_another_may_follow(open_office: Opens, tmp_path: Path) -> None:
-    office = open_office()
-    plan = join_all(office)
-    office.run.upload("south", office.run.layer("south"))
-    north = office.stub(NORTH)
+def test_rejected_layer_is_told_and_another_may_follow(open_coordinator: Opens, tmp_path: Path) -> None:
+    coordinator = open_coordinator()
+    plan = join_all(coordinator)
+    coordinator.run.upload("south", coordinator.run.layer("south"))
+    north = coordinator.stub(NORTH)
     wrong = layer_bytes(layer_for(plan, "north", secret=bytes(32)), tmp_path)
     with refused_call(ErrorCode.LAYER_REJECTED, "another stem, channel order or scheme"):
         upload(north, plan, "north", wrong)
-    upload(north, plan, "north", office.run.layer("north"))
+    upload(north, plan, "north", coordinator.run.layer("north"))

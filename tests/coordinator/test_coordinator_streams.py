@@ -13,9 +13,9 @@ import pytest
 
 from mple.rpc import ErrorCode
 from mple.v1 import coordinator_pb2
-from tests.support.open_office import (
+from tests.support.open_coordinator import (
     DEADLINE_S,
-    OpenOffice,
+    OpenCoordinator,
     Stub,
     join_all,
     read,
@@ -34,7 +34,7 @@ from tests.support.small_run import (
 
 NORTH, SOUTH, WEST = map(site_party, SITES)
 EVERYTHING = coordinator_pb2.WatchRequest()
-Opens = Callable[..., OpenOffice]
+Opens = Callable[..., OpenCoordinator]
 
 
 class Feeder:
@@ -50,9 +50,9 @@ class Feeder:
             self._messages.put(message)
 
 
-def await_bytes(office: OpenOffice, data: bytes, count: int) -> None:
+def await_bytes(coordinator: OpenCoordinator, data: bytes, count: int) -> None:
     """Until so many bytes of a layer are here."""
-    part = office.run.run.layers.path(hashlib.sha256(data).digest()).with_suffix(".part")
+    part = coordinator.run.run.layers.path(hashlib.sha256(data).digest()).with_suffix(".part")
     for _ in range(2000):
         if part.exists() and part.stat().st_size == count:
             return
@@ -61,17 +61,17 @@ def await_bytes(office: OpenOffice, data: bytes, count: int) -> None:
 
 
 @pytest.mark.parametrize("how", ["cancelled", "half-closed", "channel closed"])
-def test_site_that_disappears_goes_on_where_it_was(open_office: Opens, how: str) -> None:
-    office = open_office()
-    plan = join_all(office)
-    data = office.run.layer("north")
-    channel = office.channel(NORTH)
+def test_site_that_disappears_goes_on_where_it_was(open_coordinator: Opens, how: str) -> None:
+    coordinator = open_coordinator()
+    plan = join_all(coordinator)
+    data = coordinator.run.layer("north")
+    channel = coordinator.channel(NORTH)
     stub = Stub(channel)
     stub.BeginLayer(begin_of(plan, "north", data), timeout=DEADLINE_S)
     feeder = Feeder(stub)
     messages = list(chunks_of(data, size=50_000))
     feeder.send(*messages[:2])
-    await_bytes(office, data, 100_000)
+    await_bytes(coordinator, data, 100_000)
     if how == "cancelled":
         feeder.answer.cancel()
     elif how == "half-closed":
@@ -80,35 +80,35 @@ def test_site_that_disappears_goes_on_where_it_was(open_office: Opens, how: str)
             feeder.answer.result()
     else:
         channel.close()
-    again = office.stub(NORTH)
+    again = coordinator.stub(NORTH)
     begun = again.BeginLayer(begin_of(plan, "north", data), timeout=DEADLINE_S)
     assert begun.resume_offset == 100_000
     upload(again, plan, "north", data)
-    assert office.run.story()[-1] == "layer north"
+    assert coordinator.run.story()[-1] == "layer north"
     feeder.send(None)
 
 
-def test_silent_upload_gives_way_to_the_sites_next(open_office: Opens) -> None:
+def test_silent_upload_gives_way_to_the_sites_next(open_coordinator: Opens) -> None:
     """A stream whose link died unnoticed holds a thread, not the layer."""
-    office = open_office()
-    plan = join_all(office)
-    data = office.run.layer("north")
-    stub = office.stub(NORTH)
+    coordinator = open_coordinator()
+    plan = join_all(coordinator)
+    data = coordinator.run.layer("north")
+    stub = coordinator.stub(NORTH)
     stub.BeginLayer(begin_of(plan, "north", data), timeout=DEADLINE_S)
     feeder = Feeder(stub)
     messages = list(chunks_of(data, size=50_000))
     feeder.send(messages[0])
-    await_bytes(office, data, 50_000)
-    upload(office.stub(NORTH), plan, "north", data)
+    await_bytes(coordinator, data, 50_000)
+    upload(coordinator.stub(NORTH), plan, "north", data)
     feeder.send(messages[1], None)
     with refused_call(ErrorCode.LAYER_OFFSET, "another upload"):
         feeder.answer.result()
-    assert office.run.story()[-1] == "layer north"
+    assert coordinator.run.story()[-1] == "layer north"
 
 
-def test_watchers_beyond_the_allowed_streams_are_refused_until_others_leave(open_office: Opens) -> None:
-    office = open_office(streams=2)  # and 8 calls of slack
-    stub = office.stub(NORTH)
+def test_watchers_beyond_the_allowed_streams_are_refused_until_others_leave(open_coordinator: Opens) -> None:
+    coordinator = open_coordinator(streams=2)  # and 8 calls of slack
+    stub = coordinator.stub(NORTH)
     stub.Join(site_join("north"), timeout=DEADLINE_S)
     watching = [stub.Watch(EVERYTHING, timeout=DEADLINE_S) for _ in range(10)]
     assert {told(next(stream)) for stream in watching} == {"joined site/north"}
@@ -117,7 +117,7 @@ def test_watchers_beyond_the_allowed_streams_are_refused_until_others_leave(open
     assert full.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     for stream in watching[:5]:
         stream.cancel()
-    office.stub(SOUTH).Join(site_join("south"), timeout=DEADLINE_S, wait_for_ready=True)
+    coordinator.stub(SOUTH).Join(site_join("south"), timeout=DEADLINE_S, wait_for_ready=True)
     assert {told(next(stream)) for stream in watching[5:]} == {"joined site/south"}
 
 
@@ -125,9 +125,9 @@ def rpc_threads() -> int:
     return sum(thread.name.startswith("rpc") and thread.is_alive() for thread in threading.enumerate())
 
 
-def test_watchers_that_leave_give_their_threads_back(open_office: Opens) -> None:
-    office = open_office(streams=2)
-    stub = office.stub(NORTH)
+def test_watchers_that_leave_give_their_threads_back(open_coordinator: Opens) -> None:
+    coordinator = open_coordinator(streams=2)
+    stub = coordinator.stub(NORTH)
     stub.Join(site_join("north"), timeout=DEADLINE_S)
     for _ in range(30):
         assert [told(event) for event in retried(lambda: read(stub, 1))] == ["joined site/north"]
@@ -145,21 +145,23 @@ def retried(call: Callable[[], list[coordinator_pb2.WatchResponse]]) -> list[coo
     raise AssertionError("no thread came free")
 
 
-def test_watchers_end_with_the_server(open_office: Opens) -> None:
-    office = open_office()
-    plan = join_all(office)
-    watching = [office.stub(party).Watch(EVERYTHING, timeout=DEADLINE_S) for party in (NORTH, SOUTH, WEST, COMPUTE)]
+def test_watchers_end_with_the_server(open_coordinator: Opens) -> None:
+    coordinator = open_coordinator()
+    plan = join_all(coordinator)
+    watching = [
+        coordinator.stub(party).Watch(EVERYTHING, timeout=DEADLINE_S) for party in (NORTH, SOUTH, WEST, COMPUTE)
+    ]
     for stream in watching:
         for _ in range(6):
             next(stream)
-    data = office.run.layer("north")
-    stub = office.stub(NORTH)
+    data = coordinator.run.layer("north")
+    stub = coordinator.stub(NORTH)
     stub.BeginLayer(begin_of(plan, "north", data), timeout=DEADLINE_S)
     feeder = Feeder(stub)
     feeder.send(next(chunks_of(data, size=50_000)))
-    await_bytes(office, data, 50_000)
+    await_bytes(coordinator, data, 50_000)
     with ThreadPoolExecutor(1) as threads:
-        stopping: Future[None] = threads.submit(office.stop, 0.2)
+        stopping: Future[None] = threads.submit(coordinator.stop, 0.2)
         for stream in watching:
             assert list(unbroken(stream)) == []
         stopping.result(20)
@@ -171,9 +173,9 @@ def test_watchers_end_with_the_server(open_office: Opens) -> None:
             break
         threading.Event().wait(0.01)
     assert rpc_threads() == 0
-    office.run.restart()
-    office.open()
-    assert office.stub(NORTH).BeginLayer(begin_of(plan, "north", data), timeout=DEADLINE_S).resume_offset == 50_000
+    coordinator.run.restart()
+    coordinator.open()
+    assert coordinator.stub(NORTH).BeginLayer(begin_of(plan, "north", data), timeout=DEADLINE_S).resume_offset == 50_000
 
 
 def unbroken(stream: Iterator[coordinator_pb2.WatchResponse]) -> Iterator[coordinator_pb2.WatchResponse]:
@@ -185,14 +187,14 @@ def unbroken(stream: Iterator[coordinator_pb2.WatchResponse]) -> Iterator[coordi
             raise
 
 
-def test_party_that_breaks_off_at_the_last_event_has_heard_it(open_office: Opens) -> None:
+def test_party_that_breaks_off_at_the_last_event_has_heard_it(open_coordinator: Opens) -> None:
     """As every party does: the coordinator need not wait for it once more."""
-    office = open_office()
-    join_all(office)
-    office.run.run.fail("site/west", "fire")
-    last = office.run.run.log.last_sequence()
+    coordinator = open_coordinator()
+    join_all(coordinator)
+    coordinator.run.run.fail("site/west", "fire")
+    last = coordinator.run.run.log.last_sequence()
     for site in SITES:
-        stub = office.stub(site_party(site))
+        stub = coordinator.stub(site_party(site))
         assert told(read(stub, last)[-1]) == "failed"
-    assert office.service.seen_by(last) == {f"site/{site}" for site in SITES}
-    assert office.service.seen_by(last + 1) == set()
+    assert coordinator.service.seen_by(last) == {f"site/{site}" for site in SITES}
+    assert coordinator.service.seen_by(last + 1) == set()

@@ -12,7 +12,7 @@ from coordinator.memory.state_file import StateFile
 from mple.plan import Custody, RunPlan
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
-from tests.support.small_run import OFFICE, SITES, plan_for, refused, site_party
+from tests.support.small_run import COORDINATOR, SITES, plan_for, refused, site_party
 
 SECRET = coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET
 KEY = coordinator_pb2.SEALED_KIND_MORPH_KEY
@@ -23,7 +23,7 @@ def put(
     plan: RunPlan, sender: str, recipient: str, kind: coordinator_pb2.SealedKind, envelope: bytes = b"sealed"
 ) -> None:
     request = coordinator_pb2.PutSealedRequest(recipient=recipient, kind=kind, envelope=envelope)
-    check_envelope(plan, site_party(sender), OFFICE.label, request)
+    check_envelope(plan, site_party(sender), COORDINATOR.label, request)
 
 
 def test_site_custody_lets_the_first_site_send_the_secret_to_the_others() -> None:
@@ -34,11 +34,11 @@ def test_site_custody_lets_the_first_site_send_the_secret_to_the_others() -> Non
 @pytest.mark.parametrize(
     ("sender", "recipient", "kind", "text"),
     [
-        ("north", OFFICE.label, KEY, "only the consortium secret is sent"),
+        ("north", COORDINATOR.label, KEY, "only the consortium secret is sent"),
         ("north", "site/south", NOTHING, "kind 0"),
         ("south", "site/west", SECRET, "the plan's first site, north, sends"),
         ("north", "site/north", SECRET, "the secret goes to site/south, site/west"),
-        ("north", OFFICE.label, SECRET, "recipient 'coordinator/office'"),
+        ("north", COORDINATOR.label, SECRET, "recipient 'coordinator/coordinator'"),
         ("north", "site/east", SECRET, "recipient 'site/east'"),
         ("north", "", SECRET, "recipient ''"),
     ],
@@ -58,14 +58,14 @@ def test_lone_site_sends_nothing() -> None:
 def test_escrow_lets_each_site_send_its_key_to_the_coordinator() -> None:
     plan = plan_for(custody=Custody.ESCROW)
     for sender in SITES:
-        put(plan, sender, OFFICE.label, KEY)
+        put(plan, sender, COORDINATOR.label, KEY)
 
 
 @pytest.mark.parametrize(
-    ("recipient", "kind"), [("site/south", KEY), (OFFICE.label, SECRET), ("coordinator/other", KEY)]
+    ("recipient", "kind"), [("site/south", KEY), (COORDINATOR.label, SECRET), ("coordinator/other", KEY)]
 )
 def test_escrow_refuses_all_else(recipient: str, kind: coordinator_pb2.SealedKind) -> None:
-    with refused(ErrorCode.ENVELOPE_REJECTED, "a site sends only its morph key, to coordinator/office"):
+    with refused(ErrorCode.ENVELOPE_REJECTED, "a site sends only its morph key, to coordinator/coordinator"):
         put(plan_for(custody=Custody.ESCROW), "north", recipient, kind)
 
 
@@ -87,8 +87,8 @@ def test_the_first_envelope_stays(state_file: StateFile) -> None:
 def test_envelopes_come_by_sender_and_say_who_sent_them(state_file: StateFile) -> None:
     envelopes = Envelopes(state_file)
     for sender in ("site/west", "site/north"):
-        envelopes.put(sender, OFFICE.label, KEY, sender.encode())
-    assert envelopes.to(OFFICE.label) == [
+        envelopes.put(sender, COORDINATOR.label, KEY, sender.encode())
+    assert envelopes.to(COORDINATOR.label) == [
         coordinator_pb2.SealedEnvelope(sender="site/north", kind=KEY, envelope=b"site/north"),
         coordinator_pb2.SealedEnvelope(sender="site/west", kind=KEY, envelope=b"site/west"),
     ]
@@ -98,15 +98,15 @@ def test_forgotten_envelopes_leave_no_byte_on_the_disk_and_still_count(state_fil
     """They hold morph keys, sealed to the key file that lies on the same machine."""
     envelopes = Envelopes(state_file)
     kept, wiped = secrets.token_bytes(2048), [secrets.token_bytes(size) for size in (48, 300, 4096)]
-    envelopes.put(OFFICE.label, "site/north", SECRET, kept)
+    envelopes.put(COORDINATOR.label, "site/north", SECRET, kept)
     for number, envelope in enumerate(wiped):
-        envelopes.put(f"site/{number}", OFFICE.label, KEY, envelope)
+        envelopes.put(f"site/{number}", COORDINATOR.label, KEY, envelope)
     state_file.scrub()  # moves all into the main file, as time or a restart would
     assert all(_on_disk(tmp_path, envelope[:32]) for envelope in wiped)
-    envelopes.forget(OFFICE.label)
-    assert envelopes.to(OFFICE.label) == []
+    envelopes.forget(COORDINATOR.label)
+    assert envelopes.to(COORDINATOR.label) == []
     assert not any(_on_disk(tmp_path, envelope[:32]) for envelope in wiped)
-    assert not envelopes.put("site/0", OFFICE.label, KEY, b"once more")
+    assert not envelopes.put("site/0", COORDINATOR.label, KEY, b"once more")
     assert [left.envelope for left in envelopes.to("site/north")] == [kept]
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.key_changes import report_key_erased, report_key_stored, revoke_key, rotate_key
+from coordinator.key_requests import report_key_erased, report_key_stored, revoke_key, rotate_key
 from mple.audit import FILE_NAME, close_audit, open_audit, read_entries
 from mple.morph import MorphKey
 from mple.plan import Custody
 from mple.rpc import ErrorCode
 from mple.v1 import common_pb2, coordinator_pb2
-from tests.support.open_office import DEADLINE_S, OpenOffice, refused_call
+from tests.support.open_coordinator import DEADLINE_S, OpenCoordinator, refused_call
 from tests.support.small_run import (
     COMPUTE,
     SmallRun,
@@ -64,8 +64,8 @@ def begin_request(run: SmallRun, data: bytes, key: common_pb2.KeyRef = NEXT) -> 
 
 
 def bring(run: SmallRun, data: bytes) -> None:
-    at = run.desk.begin(site_party("north"), begin_request(run, data))
-    run.desk.upload(site_party("north"), chunks_of(data, at))
+    at = run.releases.begin(site_party("north"), begin_request(run, data))
+    run.releases.upload(site_party("north"), chunks_of(data, at))
 
 
 def stored(run: SmallRun) -> None:
@@ -97,7 +97,7 @@ def test_a_rotation_and_a_revocation_whenever_the_coordinator_is_started_again(
     old, data = planned(training), next_layer(training)
     old_digest = training.run.layers.of_key("north", 1).header.sha256.hex()  # type: ignore[union-attr]
     step("rotate", lambda: rotate(training))
-    step("begin", lambda: training.desk.begin(site_party("north"), begin_request(training, data)))
+    step("begin", lambda: training.releases.begin(site_party("north"), begin_request(training, data)))
     step("upload", lambda: bring(training, data))
     step("stored", lambda: stored(training))
     assert {old_digest, hashlib.sha256(data).hexdigest()} <= files(training)
@@ -109,13 +109,13 @@ def test_a_rotation_and_a_revocation_whenever_the_coordinator_is_started_again(
     rotated = next(event for event in training.events() if event.WhichOneof("event") == "key_rotated").key_rotated
     assert (rotated.header.key_ref, rotated.header.sha256) == (NEXT, hashlib.sha256(data).digest())
     with refused(ErrorCode.UNKNOWN_KEY_REF, "its key may be revoked"):
-        next(training.desk.download(coordinator_pb2.DownloadLayerRequest(sha256=bytes.fromhex(old_digest))))
+        next(training.releases.download(coordinator_pb2.DownloadLayerRequest(sha256=bytes.fromhex(old_digest))))
     with refused(ErrorCode.UNKNOWN_KEY_REF, "it has rotated to none such"):
-        training.desk.begin(site_party("north"), begin_request(training, data, old))
+        training.releases.begin(site_party("north"), begin_request(training, data, old))
 
 
 def test_the_trail_tells_of_it(training: SmallRun, tmp_path: Path) -> None:
-    open_audit(tmp_path, "coordinator/office")
+    open_audit(tmp_path, "coordinator/coordinator")
     try:
         rotate(training)
         bring(training, next_layer(training))
@@ -152,9 +152,9 @@ def test_review_goes_on_when_the_layer_that_was_released_first_is_gone(training:
     rotate(training, key, "south")
     layer = layer_for(training.run.plan, "south", stem=training.run.stem, key=south, secret=bytes(32))
     data = layer_bytes(layer, training.settings.state)
-    at = training.desk.begin(site_party("south"), begin_request(training, data, key))
+    at = training.releases.begin(site_party("south"), begin_request(training, data, key))
     with refused(ErrorCode.LAYER_REJECTED, "deviates from that of site south"):
-        training.desk.upload(site_party("south"), chunks_of(data, at))
+        training.releases.upload(site_party("south"), chunks_of(data, at))
 
 
 def test_a_site_changes_its_own_keys_only(training: SmallRun) -> None:
@@ -193,13 +193,13 @@ def test_in_escrow_custody_keys_stay(start_run: Callable[..., SmallRun], tmp_pat
         rotate(run)
 
 
-def test_over_the_wire_each_role_has_its_calls(open_office: Callable[..., OpenOffice]) -> None:
-    office = open_office()
-    run = office.run
+def test_over_the_wire_each_role_has_its_calls(open_coordinator: Callable[..., OpenCoordinator]) -> None:
+    coordinator = open_coordinator()
+    run = coordinator.run
     run.join_all()
     run.upload_all()
     run.stored()
-    north, compute = office.stub(site_party("north")), office.stub(COMPUTE)
+    north, compute = coordinator.stub(site_party("north")), coordinator.stub(COMPUTE)
     rotation = coordinator_pb2.RotateKeyRequest(key_ref=NEXT, plan_sha256=run.run.plan.sha256())
     north.RotateKey(rotation, timeout=DEADLINE_S)
     bring(run, next_layer(run))

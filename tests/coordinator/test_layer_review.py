@@ -22,9 +22,9 @@ from coordinator.layers.layer_review import LayerReview, ReferenceLayer
 from mple.model import Stem
 from mple.morph import CONSISTENCY_TOLERANCE, AugmentedLayer
 from mple.plan import MorphSettings, RunPlan, WireSettings
-from mple.plan.settings import LAYER_NUMBERS
+from mple.plan.settings import LAYER_DTYPES
 from mple.rpc import ErrorCode, MpleError
-from mple.wire.layer_numbers import tensors_of
+from mple.wire.layer_dtype import tensors_of
 from tests.support.small_run import SECRET, layer_for, plan_for, refused, stem_for
 
 PLAN = plan_for(wire=WireSettings(layer="f16"))
@@ -34,7 +34,7 @@ PROBE = bytes(range(32))
 NAME = "augmented.weight"
 
 
-@pytest.fixture(params=LAYER_NUMBERS)
+@pytest.fixture(params=LAYER_DTYPES)
 def plan(request: pytest.FixtureRequest) -> RunPlan:
     """With layers of each type of numbers."""
     return plan_for(wire=WireSettings(layer=request.param))
@@ -45,8 +45,8 @@ def write(
 ) -> Path:
     """A layer's file in the plan's numbers."""
     weight = layer.weight if isinstance(layer, AugmentedLayer) else layer
-    if plan.layer_numbers != "int8":
-        return write_tensor(folder, weight.to(DTYPES[plan.layer_numbers]), site, name=name)
+    if plan.layer_dtype != "int8":
+        return write_tensor(folder, weight.to(DTYPES[plan.layer_dtype]), site, name=name)
     path = folder / f"{site}.safetensors"
     save_file(tensors_of(weight, "int8"), path)
     return path
@@ -66,7 +66,7 @@ def reviewed(folder: Path, plan: RunPlan = PLAN) -> tuple[LayerReview, Reference
     return review, ReferenceLayer("north", path, accepted=1)
 
 
-@pytest.mark.parametrize("layer", LAYER_NUMBERS)
+@pytest.mark.parametrize("layer", LAYER_DTYPES)
 @pytest.mark.parametrize("preset", ["compact", "distinct", "paper"])
 def test_honest_layers_agree(tmp_path: Path, preset: str, layer: str, caplog: pytest.LogCaptureFixture) -> None:
     """With room to spare: 8 bits leave a factor of 2 to the tolerance, binary16 of 3, float32 of 20."""
@@ -94,7 +94,7 @@ def test_the_reference_is_read_again_after_a_restart(tmp_path: Path, plan: RunPl
         review.check("west", write(tmp_path, plan, layer_for(plan, "west", secret=bytes(32)), "west"), reference)
 
 
-@pytest.mark.parametrize("layer", LAYER_NUMBERS)
+@pytest.mark.parametrize("layer", LAYER_DTYPES)
 @pytest.mark.parametrize("preset", ["compact", "distinct", "paper"])
 def test_wrong_channel_order_is_refused(tmp_path: Path, preset: str, layer: str) -> None:
     plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(layer=layer))
@@ -104,7 +104,7 @@ def test_wrong_channel_order_is_refused(tmp_path: Path, preset: str, layer: str)
         review.check("south", write(tmp_path, plan, wrong), reference)
 
 
-@pytest.mark.parametrize("layer", LAYER_NUMBERS)
+@pytest.mark.parametrize("layer", LAYER_DTYPES)
 @pytest.mark.parametrize("preset", ["compact", "distinct", "paper"])
 def test_one_negated_filter_is_refused(tmp_path: Path, preset: str, layer: str) -> None:
     """Its norm is right; the stem alone tells, before any other layer is there."""
@@ -162,10 +162,10 @@ def test_wrong_dtype_is_refused(tmp_path: Path, layer: str, dtype: torch.dtype) 
     plan = plan_for(wire=WireSettings(layer=layer))
     review = LayerReview(plan, stem_for(), PROBE)
     path = write_tensor(tmp_path, layer_for(plan, "south").weight.to(dtype))
-    if dtype == DTYPES[plan.layer_numbers]:
+    if dtype == DTYPES[plan.layer_dtype]:
         review.check("south", path, None)
     else:
-        with refused(ErrorCode.LAYER_REJECTED, f"has dtype {dtype}; the plan needs {DTYPES[plan.layer_numbers]}"):
+        with refused(ErrorCode.LAYER_REJECTED, f"has dtype {dtype}; the plan needs {DTYPES[plan.layer_dtype]}"):
             review.check("south", path, None)
 
 

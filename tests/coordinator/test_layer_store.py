@@ -121,8 +121,8 @@ def test_wrong_offset_is_refused_and_nothing_written(store: LayerStore, offset: 
         ({"data": b"x" * 1001, "final": True}, ErrorCode.LAYER_REJECTED, "beyond the announced 10000"),
         ({"data": b"x" * 999, "final": True}, ErrorCode.STREAM_TRUNCATED, "the last at byte 9999 of 10000"),
         ({"data": b"", "final": True}, ErrorCode.STREAM_TRUNCATED, "the last at byte 9000 of 10000"),
-        ({"data": b""}, ErrorCode.BATCH_MALFORMED, "an empty chunk that is not the last"),
-        ({"data": bytes(CHUNK_BYTES + 1)}, ErrorCode.BATCH_MALFORMED, "allowed are 524288"),
+        ({"data": b""}, ErrorCode.MESSAGE_MALFORMED, "an empty chunk that is not the last"),
+        ({"data": bytes(CHUNK_BYTES + 1)}, ErrorCode.MESSAGE_MALFORMED, "allowed are 524288"),
     ],
 )
 def test_chunk_that_can_not_be_is_refused(
@@ -139,7 +139,7 @@ def test_trailing_message_is_refused(store: LayerStore) -> None:
     store.begin(HEADER)
     stream = store.open_upload("north", SHA)
     stream.take(coordinator_pb2.UploadLayerRequest(data=DATA, final=True))
-    with refused(ErrorCode.BATCH_MALFORMED, "follows the one that was marked as the last"):
+    with refused(ErrorCode.MESSAGE_MALFORMED, "follows the one that was marked as the last"):
         stream.take(coordinator_pb2.UploadLayerRequest(offset=len(DATA), data=b"x"))
 
 

@@ -55,7 +55,7 @@ FAILED = replace(SETUP, phase=Phase.FAILED, reason="site/a: fire")
 
 EPOCH = EpochReported(2, 0.5, 0.75, 1.25)
 FAULT = PartyFailed("site/a", "fire")
-WRONG, FATAL, UNKNOWN = ErrorCode.WRONG_PHASE, ErrorCode.RUN_FAILED, ErrorCode.UNKNOWN_SITE
+WRONG, FATAL, UNKNOWN = ErrorCode.WRONG_PHASE, ErrorCode.RUN_FAILED, ErrorCode.UNKNOWN_PARTY
 FAULT_NEWS = (AnnounceFault("site/a", "fire"), AnnouncePhase(Phase.FAILED, "site/a: fire"))
 
 

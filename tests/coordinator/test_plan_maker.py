@@ -22,7 +22,7 @@ from mple.plan import (
     RunPlan,
     WireSettings,
 )
-from mple.plan.settings import LAYER_NUMBERS
+from mple.plan.settings import LAYER_DTYPES
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
 from tests.support.small_run import (
@@ -97,7 +97,7 @@ def test_kappa_that_does_not_divide_names_those_that_do(tmp_path: Path) -> None:
 def test_layer_beyond_any_machine_names_the_tiled_layout(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, morph=MorphSettings(preset="paper"))
     full = dataclasses.replace(settings, model=dataclasses.replace(settings.model, width=1.0))
-    for numbers in LAYER_NUMBERS:  # however few bytes travel: it is applied as float32 or bfloat16
+    for numbers in LAYER_DTYPES:  # however few bytes travel: it is applied as float32 or bfloat16
         numbered = dataclasses.replace(full, wire=WireSettings(layer=numbers))
         with pytest.raises(PlanError, match=r'1801 GiB; choose the tiled layout \(morph.preset = "compact"\)'):
             made(numbered, profiles(channels=3, height=224, width=224))
@@ -114,7 +114,7 @@ def test_a_layer_file_has_the_bytes_that_the_plan_says(
     plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(layer=layer))
     made_layer = layer_for(plan, "north")
     assert layer_weight_bytes(plan) == value_bytes * made_layer.weight.numel()
-    data = layer_bytes(made_layer, tmp_path, plan.layer_numbers)
+    data = layer_bytes(made_layer, tmp_path, plan.layer_dtype)
     check_begin(plan, "north", begin_of(plan, "north", data))
     other = layer_bytes(made_layer, tmp_path, {2: "f32", 4: "f16"}[value_bytes])
     with refused(ErrorCode.LAYER_REJECTED, f"layer file of {len(other)} bytes"):

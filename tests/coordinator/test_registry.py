@@ -41,9 +41,9 @@ def test_unknown_parties_are_refused_by_name() -> None:
     run = RunSettings(sites=SITES)
     check_expected(NORTH, run)
     check_expected(COMPUTE, run)
-    with refused(ErrorCode.UNKNOWN_SITE, "site/east; the run has the sites north, south, west"):
+    with refused(ErrorCode.UNKNOWN_PARTY, "site/east; the run has the sites north, south, west"):
         check_expected(site_party("east"), run)
-    with refused(ErrorCode.UNKNOWN_SITE, "compute/other; the run has compute/compute"):
+    with refused(ErrorCode.UNKNOWN_PARTY, "compute/other; the run has compute/compute"):
         check_expected(Party("test", Role.COMPUTE, "other"), run)
 
 
@@ -53,14 +53,14 @@ def test_unknown_parties_are_refused_by_name() -> None:
         ({"key_ref": key_ref(site="south")}, ErrorCode.UNKNOWN_KEY_REF, "names a key of site 'south'"),
         ({"key_ref": key_ref(epoch=0)}, ErrorCode.UNKNOWN_KEY_REF, "key epoch 0"),
         ({"key_ref": key_ref(fingerprint=bytes(31))}, ErrorCode.UNKNOWN_KEY_REF, "fingerprint of 31 bytes"),
-        ({"channels": 0}, ErrorCode.BATCH_MALFORMED, "0 x 8 x 8"),
-        ({"channels": 65}, ErrorCode.BATCH_MALFORMED, "1 to 64 channels"),
-        ({"height": 0}, ErrorCode.BATCH_MALFORMED, "1 x 0 x 8"),
-        ({"width": 4097}, ErrorCode.BATCH_MALFORMED, "sides of 1 to 4096"),
-        ({"classes": ("one",)}, ErrorCode.BATCH_MALFORMED, "1 class names"),
-        ({"classes": ("same", "same")}, ErrorCode.BATCH_MALFORMED, "2 class names"),
-        ({"classes": ("", "other")}, ErrorCode.BATCH_MALFORMED, "1 to 200 characters"),
-        ({"classes": ("x" * 201, "other")}, ErrorCode.BATCH_MALFORMED, "1 to 200 characters"),
+        ({"channels": 0}, ErrorCode.MESSAGE_MALFORMED, "0 x 8 x 8"),
+        ({"channels": 65}, ErrorCode.MESSAGE_MALFORMED, "1 to 64 channels"),
+        ({"height": 0}, ErrorCode.MESSAGE_MALFORMED, "1 x 0 x 8"),
+        ({"width": 4097}, ErrorCode.MESSAGE_MALFORMED, "sides of 1 to 4096"),
+        ({"classes": ("one",)}, ErrorCode.MESSAGE_MALFORMED, "1 class names"),
+        ({"classes": ("same", "same")}, ErrorCode.MESSAGE_MALFORMED, "2 class names"),
+        ({"classes": ("", "other")}, ErrorCode.MESSAGE_MALFORMED, "1 to 200 characters"),
+        ({"classes": ("x" * 201, "other")}, ErrorCode.MESSAGE_MALFORMED, "1 to 200 characters"),
         ({"train_images": 0}, ErrorCode.EMPTY_SITE, "site/north brings 0 training images"),
     ],
 )

@@ -26,9 +26,9 @@ from mple.rpc import ErrorCode, Party, Role
 from mple.v1 import coordinator_pb2
 from tests.support.small_run import (
     COMPUTE,
+    COORDINATOR,
     GATHERED,
     MODEL,
-    OFFICE,
     SITES,
     SmallRun,
     compute_join,
@@ -47,11 +47,11 @@ KEY = coordinator_pb2.SEALED_KIND_MORPH_KEY
 @pytest.mark.parametrize(
     ("caller", "request_", "code"),
     [
-        (site_party("east"), site_join("east"), ErrorCode.UNKNOWN_SITE),
-        (Party("test", Role.COMPUTE, "other"), compute_join(), ErrorCode.UNKNOWN_SITE),
-        (NORTH, compute_join(), ErrorCode.BATCH_MALFORMED),
-        (COMPUTE, site_join("north"), ErrorCode.BATCH_MALFORMED),
-        (NORTH, coordinator_pb2.JoinRequest(protocol_version=PROTOCOL_VERSION), ErrorCode.BATCH_MALFORMED),
+        (site_party("east"), site_join("east"), ErrorCode.UNKNOWN_PARTY),
+        (Party("test", Role.COMPUTE, "other"), compute_join(), ErrorCode.UNKNOWN_PARTY),
+        (NORTH, compute_join(), ErrorCode.MESSAGE_MALFORMED),
+        (COMPUTE, site_join("north"), ErrorCode.MESSAGE_MALFORMED),
+        (NORTH, coordinator_pb2.JoinRequest(protocol_version=PROTOCOL_VERSION), ErrorCode.MESSAGE_MALFORMED),
         (NORTH, site_join("south"), ErrorCode.UNKNOWN_KEY_REF),
         (NORTH, site_join("north", train_images=0), ErrorCode.EMPTY_SITE),
         (NORTH, site_join("north", width=9), ErrorCode.SCHEMA_MISMATCH),
@@ -70,7 +70,7 @@ def test_party_that_can_not_join_leaves_no_trace(
         small_run.run.join(caller, request_, b"certificate")
     assert small_run.story() == ["joined site/south"]
     if caller.label != SOUTH.label:
-        with refused(ErrorCode.UNKNOWN_SITE, "has not joined; join first"):
+        with refused(ErrorCode.UNKNOWN_PARTY, "has not joined; join first"):
             small_run.run.require_joined(caller)
     small_run.join_all()
     assert small_run.run.state().phase is Phase.SETUP
@@ -87,7 +87,7 @@ def test_envelopes_in_site_custody(small_run: SmallRun) -> None:
     with refused(ErrorCode.ENVELOPE_REJECTED, "the plan's first site"):
         small_run.run.put_sealed(SOUTH, sealed_for("site/west"))
     with refused(ErrorCode.ENVELOPE_REJECTED, "only the consortium secret"):
-        small_run.run.put_sealed(NORTH, sealed_for(OFFICE.label, KEY))
+        small_run.run.put_sealed(NORTH, sealed_for(COORDINATOR.label, KEY))
 
 
 def test_failure_ends_the_run_and_later_calls_say_so(small_run: SmallRun) -> None:
@@ -121,7 +121,7 @@ def test_failure_before_all_have_joined_keeps_the_others_out(small_run: SmallRun
 
 
 def test_failure_report_of_a_stranger_ends_nothing(small_run: SmallRun) -> None:
-    with refused(ErrorCode.UNKNOWN_SITE):
+    with refused(ErrorCode.UNKNOWN_PARTY):
         small_run.run.report_failure(site_party("east"), coordinator_pb2.Failure(text="fire"))
     assert small_run.run.state().phase is Phase.GATHERING
 
@@ -154,7 +154,7 @@ def test_step_whose_consequences_fail_did_not_happen(small_run: SmallRun) -> Non
         if phase == "training":
             raise OSError("the disk is full")
 
-    run = Run(small_run.settings, OFFICE, b"certificate", small_run.file, on_phase)
+    run = Run(small_run.settings, COORDINATOR, b"certificate", small_run.file, on_phase)
     with pytest.raises(OSError, match="the disk is full"):
         run.report_layers_stored(coordinator_pb2.LayersStored(plan_sha256=run.plan.sha256()))
     assert small_run.story() == before
@@ -178,7 +178,7 @@ def test_epoch_that_can_not_be_is_refused(small_run: SmallRun, number: int, figu
     small_run.join_all()
     small_run.upload_all()
     small_run.stored()
-    with refused(ErrorCode.BATCH_MALFORMED, f"epoch {number} of 4"):
+    with refused(ErrorCode.MESSAGE_MALFORMED, f"epoch {number} of 4"):
         small_run.epoch(number, **figures)
 
 
@@ -196,11 +196,11 @@ def test_first_model_digest_stays(small_run: SmallRun) -> None:
     small_run.join_all()
     small_run.upload_all()
     small_run.stored()
-    with refused(ErrorCode.BATCH_MALFORMED, "digest of 5 bytes instead of 32"):
+    with refused(ErrorCode.MESSAGE_MALFORMED, "digest of 5 bytes instead of 32"):
         small_run.trained(b"short")
     small_run.trained()
     small_run.trained()
-    with refused(ErrorCode.BATCH_MALFORMED, f"reported before was {MODEL.hex()[:16]}"):
+    with refused(ErrorCode.MESSAGE_MALFORMED, f"reported before was {MODEL.hex()[:16]}"):
         small_run.trained(bytes(32))
     assert small_run.file.fact("model_sha256") == MODEL
 
@@ -227,9 +227,9 @@ def test_run_goes_on_only_under_its_own_configuration(small_run: SmallRun, tmp_p
     }
     for name, other in others.items():
         with pytest.raises(ValueError, match=f"begun with another {name}; restore the configuration"):
-            Run(other, OFFICE, b"certificate", small_run.file)
+            Run(other, COORDINATOR, b"certificate", small_run.file)
     with pytest.raises(ValueError, match=f"holds run {small_run.run.run_id} .* begun with another coordinator;"):
-        Run(settings, Party("other", Role.COORDINATOR, "office"), b"certificate", small_run.file)
+        Run(settings, Party("other", Role.COORDINATOR, "coordinator"), b"certificate", small_run.file)
     small_run.restart(listen="127.0.0.1:7400", stay=True)
     assert small_run.story() == GATHERED
 

@@ -17,9 +17,9 @@ from mple.plan import Custody, RunPlan
 from mple.plan.orders import seal_info
 from mple.rpc import Party, Role
 from mple.v1 import coordinator_pb2
-from tests.support.open_office import (
+from tests.support.open_coordinator import (
     DEADLINE_S,
-    OpenOffice,
+    OpenCoordinator,
     honest_layer,
     join_all,
     read,
@@ -28,7 +28,7 @@ from tests.support.open_office import (
 )
 from tests.support.small_run import (
     COMPUTE,
-    OFFICE,
+    COORDINATOR,
     SITES,
     begin_of,
     compute_join,
@@ -43,16 +43,16 @@ SECRET = coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET
 KEY = coordinator_pb2.SEALED_KIND_MORPH_KEY
 NORTH = site_party("north")
 EVERYTHING = coordinator_pb2.WatchRequest()
-Opens = Callable[..., OpenOffice]
+Opens = Callable[..., OpenCoordinator]
 
 
 class Site:
     """A site's way through the run, by its stub."""
 
-    def __init__(self, office: OpenOffice, name: str, folder: Path) -> None:
+    def __init__(self, coordinator: OpenCoordinator, name: str, folder: Path) -> None:
         self.me, self.folder = site_party(name), folder
-        self.tls = office.party_tls(Role.SITE, name)
-        self.stub = office.stub(self.me)
+        self.tls = coordinator.party_tls(Role.SITE, name)
+        self.stub = coordinator.stub(self.me)
 
     def take_part(self) -> list[str]:
         self.stub.Join(site_join(self.me.name), timeout=DEADLINE_S)
@@ -71,8 +71,8 @@ class Site:
     def set_up(self, made: coordinator_pb2.PlanMade, plan: RunPlan) -> None:
         first = site_party(plan.sites[0].name)
         if plan.custody is Custody.ESCROW:
-            self.put(made, plan, OFFICE, KEY, key_of(self.me.name).seed)
-            self.get(plan, OFFICE)
+            self.put(made, plan, COORDINATOR, KEY, key_of(self.me.name).seed)
+            self.get(plan, COORDINATOR)
             return
         secret = hashlib.sha256(plan.run_id.encode()).digest()
         if self.me == first:
@@ -106,8 +106,8 @@ class Site:
 class ComputeNode:
     """The compute node's way, without the training."""
 
-    def __init__(self, office: OpenOffice) -> None:
-        self.stub = office.stub(COMPUTE)
+    def __init__(self, coordinator: OpenCoordinator) -> None:
+        self.stub = coordinator.stub(COMPUTE)
         self.layers: dict[str, bytes] = {}
 
     def take_part(self) -> list[str]:
@@ -136,10 +136,10 @@ class ComputeNode:
 
 
 @pytest.mark.parametrize("custody", Custody)
-def test_whole_run_by_three_sites_and_a_compute_node(open_office: Opens, custody: Custody, tmp_path: Path) -> None:
-    office = open_office(settings_in(tmp_path, custody=custody))
-    compute = ComputeNode(office)
-    parties: list[Site | ComputeNode] = [compute, *(Site(office, site, tmp_path) for site in SITES)]
+def test_whole_run_by_three_sites_and_a_compute_node(open_coordinator: Opens, custody: Custody, tmp_path: Path) -> None:
+    coordinator = open_coordinator(settings_in(tmp_path, custody=custody))
+    compute = ComputeNode(coordinator)
+    parties: list[Site | ComputeNode] = [compute, *(Site(coordinator, site, tmp_path) for site in SITES)]
     with ThreadPoolExecutor(len(parties)) as threads:
         stories = [done.result(60) for done in [threads.submit(party.take_part) for party in parties]]
     assert stories == [stories[0]] * len(parties)
@@ -148,21 +148,21 @@ def test_whole_run_by_three_sites_and_a_compute_node(open_office: Opens, custody
     assert sorted(stories[0][6:9]) == [f"layer {site}" for site in sorted(SITES)]
     assert stories[0][9:] == ["training", "epoch 1", "finished"]
     assert sorted(compute.layers) == sorted(SITES)
-    assert office.run.run.state().phase is Phase.FINISHED
-    assert office.run.run.totals_from() == {f"site/{site}" for site in SITES}
-    last = office.run.run.log.last_sequence()
-    assert office.service.seen_by(last) == {COMPUTE.label, *(f"site/{site}" for site in SITES)}
+    assert coordinator.run.run.state().phase is Phase.FINISHED
+    assert coordinator.run.run.totals_from() == {f"site/{site}" for site in SITES}
+    last = coordinator.run.run.log.last_sequence()
+    assert coordinator.service.seen_by(last) == {COMPUTE.label, *(f"site/{site}" for site in SITES)}
 
 
-def test_coordinator_that_starts_again_serves_the_same_run(open_office: Opens) -> None:
-    office = open_office()
-    plan = join_all(office)
-    data = office.run.layer("north")
-    stub = office.stub(NORTH)
+def test_coordinator_that_starts_again_serves_the_same_run(open_coordinator: Opens) -> None:
+    coordinator = open_coordinator()
+    plan = join_all(coordinator)
+    data = coordinator.run.layer("north")
+    stub = coordinator.stub(NORTH)
     before = [told(event) for event in read(stub, 6)]
     stub.BeginLayer(begin_of(plan, "north", data), timeout=DEADLINE_S)
-    office.restart()
-    stub = office.stub(NORTH)
+    coordinator.restart()
+    stub = coordinator.stub(NORTH)
     assert [told(event) for event in read(stub, 6)] == before
     upload(stub, plan, "north", data)
     assert [told(event) for event in read(stub, 1, after=6)] == ["layer north"]

@@ -13,17 +13,17 @@ from mple.rpc.node_service import add_node_service
 from tests.support.served import PartyTls
 
 Node = Callable[..., RpcServer]
-OFFICE = Party("test", Role.COORDINATOR, "office")
+COORDINATOR = Party("test", Role.COORDINATOR, "coordinator")
 
 
 @pytest.fixture
 def node(party_tls: PartyTls, tmp_path: Path) -> Iterator[Node]:
-    """Starts servers that answer probes as `coordinator/office`, by their TLS files, and stops them."""
+    """Starts servers that answer probes as `coordinator/coordinator`, by their TLS files, and stops them."""
     running: list[tuple[RpcServer, Ledger]] = []
 
-    def start(tls: TlsFiles | None = None, me: Party = OFFICE) -> RpcServer:
+    def start(tls: TlsFiles | None = None, me: Party = COORDINATOR) -> RpcServer:
         ledger = Ledger(tmp_path / f"node-{len(running)}.sqlite", me.label)
-        built = build_server("127.0.0.1:0", tls or party_tls(Role.COORDINATOR, "office"), ledger, streams=2)
+        built = build_server("127.0.0.1:0", tls or party_tls(Role.COORDINATOR, "coordinator"), ledger, streams=2)
         add_node_service(built.server, me)
         built.start()
         running.append((built, ledger))

@@ -17,18 +17,20 @@ from mple.rpc.tls import Probed
 from tests.support.certificates import forge
 from tests.support.looking import says
 
-THERE = "office.example:7400"
+THERE = "coordinator.example:7400"
 NOW = datetime.now(UTC)
 
 
-def held(authority: Authority, folder: Path, hosts: tuple[str, ...] = ("office.example",)) -> certificates.Held:
+def held(authority: Authority, folder: Path, hosts: tuple[str, ...] = ("coordinator.example",)) -> certificates.Held:
     files = forge(authority, folder, hosts=hosts, to_days=90)
     certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
     return certificates.Held(certificate, f"the certificate of {THERE}", "there")
 
 
 def test_name_with_addresses() -> None:
-    assert diagnosis.name("office", NameSeen(("10.0.0.1", "10.0.0.2"))) == ok("name", "office is 10.0.0.1, 10.0.0.2")
+    assert diagnosis.name("coordinator", NameSeen(("10.0.0.1", "10.0.0.2"))) == ok(
+        "name", "coordinator is 10.0.0.1, 10.0.0.2"
+    )
 
 
 def test_port_at_some_addresses_only() -> None:
@@ -41,7 +43,7 @@ def test_port_at_some_addresses_only() -> None:
 @pytest.mark.parametrize(
     ("seen", "cause", "fix"),
     [
-        (PortSeen("10.0.0.1", Reached.SILENT), "no answer from office.example:7400 within 5 s", "firewalls"),
+        (PortSeen("10.0.0.1", Reached.SILENT), "no answer from coordinator.example:7400 within 5 s", "firewalls"),
         (PortSeen("10.0.0.1", Reached.FAILED, "No route to host"), "No route to host", "routes"),
     ],
 )
@@ -79,7 +81,7 @@ def test_party_that_went_away_between_two_steps() -> None:
 @pytest.mark.parametrize(
     ("seen", "severity", "cause", "fix"),
     [
-        (AnswerSeen(label="compute/a"), "fault", "is of coordinator/office, but compute/a answers", "TLS folder"),
+        (AnswerSeen(label="compute/a"), "fault", "is of coordinator/coordinator, but compute/a answers", "TLS folder"),
         (AnswerSeen(status="UNIMPLEMENTED"), "warn", "does not know this call", "older program"),
         (AnswerSeen(status="RESOURCE_EXHAUSTED"), "warn", "busy", "try again"),
         (AnswerSeen(status="UNAVAILABLE", detail="Socket closed"), "fault", "UNAVAILABLE, Socket closed", "HTTP/2"),
@@ -93,7 +95,7 @@ def test_party_that_went_away_between_two_steps() -> None:
     ],
 )
 def test_answers(seen: AnswerSeen, severity: str, cause: str, fix: str) -> None:
-    found = diagnosis.answer(THERE, "coordinator/office", seen)
+    found = diagnosis.answer(THERE, "coordinator/coordinator", seen)
     assert found.severity == severity
     says(found, "answer", [cause], [fix])
 
@@ -135,10 +137,10 @@ def test_throughput() -> None:
 @pytest.mark.parametrize(
     ("hosts", "dialled", "fits"),
     [
-        (("office.example",), "Office.Example", True),
-        (("office.example",), "www.office.example", False),
-        (("*.example",), "office.example", True),
-        (("*.example",), "a.office.example", False),
+        (("coordinator.example",), "Coordinator.Example", True),
+        (("coordinator.example",), "www.coordinator.example", False),
+        (("*.example",), "coordinator.example", True),
+        (("*.example",), "a.coordinator.example", False),
         (("10.0.0.1",), "10.0.0.1", True),
         (("10.0.0.1",), "10.0.0.2", False),
         (("::1",), "0:0:0:0:0:0:0:1", True),

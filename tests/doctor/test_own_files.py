@@ -14,7 +14,7 @@ from mple.data import DataSource, SourceKind
 from mple.doctor import Finding, Severity, examine_node
 from mple.doctor.own_files import OwnTls, listening, look_at_tls, state_folder, utc_now, vault
 from mple.pki import Authority, Vault
-from mple.plan import ProviderSettings, SettingsError
+from mple.plan import SettingsError, SiteSettings
 from mple.rpc import Role, RpcServer, TlsFiles
 from tests.support.looking import revoke, says
 from tests.support.served import PartyTls
@@ -39,9 +39,9 @@ def looked(folder: Path, role: Role = Role.SITE) -> OwnTls:
     return look_at_tls(folder, (role,), utc_now())
 
 
-def site(folder: Path, **changes: object) -> ProviderSettings:
+def site(folder: Path, **changes: object) -> SiteSettings:
     given = {"state": folder / "state", "tls": folder / "tls", "vault": folder / "vault", **changes}
-    return ProviderSettings(coordinator="a:1", compute="b:2", data=DataSource(kind=SourceKind.CIFAR10), **given)  # type: ignore[arg-type]
+    return SiteSettings(coordinator="a:1", compute="b:2", data=DataSource(kind=SourceKind.CIFAR10), **given)  # type: ignore[arg-type]
 
 
 # Certificates.
@@ -147,7 +147,7 @@ def test_port_that_another_program_has(tls: Path) -> None:
 
 
 def test_port_that_the_node_itself_serves_at(node: Node, party_tls: PartyTls) -> None:
-    files: TlsFiles = party_tls(Role.COORDINATOR, "office")
+    files: TlsFiles = party_tls(Role.COORDINATOR, "coordinator")
     there = node(files)
     assert "this node serves at" in listening(there.address, looked(files.key.parent, Role.COORDINATOR)).cause
 
@@ -166,8 +166,8 @@ def test_malformed_address(tls: Path, listen: str) -> None:
 
 
 def test_configuration_of_a_coordinator_names_no_peer(party_tls: PartyTls, tmp_path: Path) -> None:
-    folder = party_tls(Role.COORDINATOR, "office").key.parent
-    config = tmp_path / "office.toml"
+    folder = party_tls(Role.COORDINATOR, "coordinator").key.parent
+    config = tmp_path / "coordinator.toml"
     config.write_text(f'listen = "127.0.0.1:0"\nstate = "state"\ntls = "{folder}"\n[run]\nsites = ["north"]\n')
     (own,) = examine_node(config)
     assert own.severity in (Severity.OK, Severity.WARN)

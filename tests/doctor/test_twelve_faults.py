@@ -24,7 +24,7 @@ from tests.support.looking import called, diagnosed, revoke, says
 from tests.support.served import PartyTls
 
 Node = Callable[..., RpcServer]
-OFFICE = "mple://test/coordinator/office"
+COORDINATOR = "mple://test/coordinator/coordinator"
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
 
@@ -108,11 +108,11 @@ def test_5_wrong_root_at_the_client(node: Node, north: TlsFiles, foreign: Author
     assert "admission" not in found.steps_gone()
 
 
-@pytest.mark.parametrize("hosts", [("office.example",), ("127.0.0.2",)])
+@pytest.mark.parametrize("hosts", [("coordinator.example",), ("127.0.0.2",)])
 def test_6_name_mismatch_at_the_server(
     node: Node, north: TlsFiles, authority: Authority, tmp_path: Path, hosts: tuple[str, ...]
 ) -> None:
-    there = node(forge(authority, tmp_path / "tls", uris=(OFFICE,), hosts=hosts))
+    there = node(forge(authority, tmp_path / "tls", uris=(COORDINATOR,), hosts=hosts))
     assert called(there.address, north) in (UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED)
     refused_by_caller(there.address, north)
     cause = ["is not made out for 127.0.0.1", *hosts]
@@ -120,7 +120,7 @@ def test_6_name_mismatch_at_the_server(
 
 
 def test_7_expired_server_certificate(node: Node, north: TlsFiles, authority: Authority, tmp_path: Path) -> None:
-    there = node(forge(authority, tmp_path / "tls", uris=(OFFICE,), from_days=-2, to_days=-1))
+    there = node(forge(authority, tmp_path / "tls", uris=(COORDINATOR,), from_days=-2, to_days=-1))
     assert called(there.address, north) is UNAVAILABLE
     refused_by_caller(there.address, north)
     fault = diagnosed(there.address, north).peer_fault()
@@ -128,7 +128,7 @@ def test_7_expired_server_certificate(node: Node, north: TlsFiles, authority: Au
 
 
 def test_server_certificate_not_yet_valid(node: Node, north: TlsFiles, authority: Authority, tmp_path: Path) -> None:
-    there = node(forge(authority, tmp_path / "tls", uris=(OFFICE,), from_days=1, to_days=2))
+    there = node(forge(authority, tmp_path / "tls", uris=(COORDINATOR,), from_days=1, to_days=2))
     refused_by_caller(there.address, north)
     says(diagnosed(there.address, north).peer_fault(), "dates", ["is not valid yet"], ["set the clock"])
 
@@ -169,12 +169,14 @@ def test_10_another_role_than_configured(node: Node, north: TlsFiles) -> None:
     with pytest.raises(TlsError):
         verify_remote(there.address, north, Role.COMPUTE)
     fault = diagnosed(there.address, north, Role.COMPUTE).peer_fault()
-    says(fault, "identity", ["is of coordinator/office", "role compute is needed"], ["address in the configuration"])
+    says(
+        fault, "identity", ["is of coordinator/coordinator", "role compute is needed"], ["address in the configuration"]
+    )
 
 
 def test_11_another_consortium(node: Node, north: TlsFiles, tmp_path: Path) -> None:
     other = create_authority(tmp_path / "other", "other")
-    there = node(forge(other, tmp_path / "tls", uris=("mple://other/coordinator/office",)))
+    there = node(forge(other, tmp_path / "tls", uris=("mple://other/coordinator/coordinator",)))
     assert called(there.address, north) is UNAVAILABLE
     refused_by_caller(there.address, north)
     faults = diagnosed(there.address, north).peer_faults()
@@ -194,19 +196,19 @@ def test_11_a_caller_of_another_consortium_under_the_same_authority(
 
 
 def test_12_revoked_server_certificate(node: Node, north: TlsFiles, authority: Authority, tmp_path: Path) -> None:
-    office = forge(authority, tmp_path / "tls", uris=(OFFICE,), to_days=30)
-    there = node(office)
+    coordinator = forge(authority, tmp_path / "tls", uris=(COORDINATOR,), to_days=30)
+    there = node(coordinator)
     assert diagnosed(there.address, north).peer.severity == "ok"
-    revoke(authority, [office.certificate], [north.ca.with_name("ca.crl")])
+    revoke(authority, [coordinator.certificate], [north.ca.with_name("ca.crl")])
     refused_by_caller(there.address, north)
     says(diagnosed(there.address, north).peer_fault(), "revocation", ["was revoked on"], ["mple pki request"])
 
 
 def test_12_revoked_client_certificate(node: Node, authority: Authority, tmp_path: Path) -> None:
-    office = forge(authority, tmp_path / "office", uris=(OFFICE,), to_days=30)
+    coordinator = forge(authority, tmp_path / "coordinator", uris=(COORDINATOR,), to_days=30)
     files = forge(authority, tmp_path / "tls", to_days=30)
-    revoke(authority, [files.certificate], [office.ca.with_name("ca.crl")])
-    there = node(office)
+    revoke(authority, [files.certificate], [coordinator.ca.with_name("ca.crl")])
+    there = node(coordinator)
     assert called(there.address, files) in (UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED)
     says(diagnosed(there.address, files).peer_fault(), "answer", ["refuses this node", "revoked"], ["mple pki request"])
 
@@ -233,7 +235,7 @@ def test_server_certificate_that_is_for_dialling_only(
     node: Node, north: TlsFiles, authority: Authority, tmp_path: Path
 ) -> None:
     usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
-    there = node(forge(authority, tmp_path / "tls", uris=(OFFICE,), to_days=30, usages=usages))
+    there = node(forge(authority, tmp_path / "tls", uris=(COORDINATOR,), to_days=30, usages=usages))
     refused_by_caller(there.address, north)
     fault = diagnosed(there.address, north).peer_fault()
     says(fault, "usage", ["not for serving", "lacks serverAuth"], ["issued there by mple pki approve"])
@@ -292,6 +294,6 @@ def test_unknown_name(north: TlsFiles) -> None:
 def test_two_faults_of_one_certificate_are_both_named(
     node: Node, north: TlsFiles, foreign: Authority, tmp_path: Path
 ) -> None:
-    there = node(forge(foreign, tmp_path / "tls", uris=(OFFICE,), hosts=("elsewhere",), from_days=-2, to_days=-1))
+    there = node(forge(foreign, tmp_path / "tls", uris=(COORDINATOR,), hosts=("elsewhere",), from_days=-2, to_days=-1))
     files = replace(north)
     assert set(diagnosed(there.address, files).peer_faults()) == {"chain", "dates", "host name"}

@@ -16,16 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mple.rpc import MpleError
-from tests.fuzz import compute_target, office_target
+from tests.fuzz import compute_target, coordinator_target
 from tests.fuzz.compute_target import ComputeTarget
+from tests.fuzz.coordinator_target import CoordinatorTarget
 from tests.fuzz.corpus import keep
 from tests.fuzz.mutation import Mutator
-from tests.fuzz.office_target import OfficeTarget
 from tests.fuzz.shots import Outcome, Shot, Watchdog
 from tests.fuzz.site_target import SiteTarget
 from tests.support.served import PartyTls
 
-Target = OfficeTarget | ComputeTarget | SiteTarget
+Target = CoordinatorTarget | ComputeTarget | SiteTarget
 CALLS_PER_ROUND = 150
 """Calls to one target before it is begun anew: state that fills up would hide what lies behind it."""
 _WARM_UP_ROUNDS = 20
@@ -85,7 +85,7 @@ def campaign(
     figures, draw = Figures(seed), random.Random(seed)
     mutator, began = Mutator(draw), time.monotonic()
     prepared = folder / "prepared"
-    office_target.prepare(prepared)
+    coordinator_target.prepare(prepared)
     with Watchdog() as watchdog, _errors() as errors:
         for number, (target, calls) in enumerate(_rounds(folder, prepared, party_tls, draw)):
             try:
@@ -128,9 +128,9 @@ def rss_mib() -> float:
 
 def _rounds(folder: Path, prepared: Path, party_tls: PartyTls, draw: random.Random) -> Iterator[tuple[Target, int]]:
     for number in itertools.count():
-        for phase in office_target.PHASES:
-            here = folder / f"office-{number}-{phase}"
-            yield OfficeTarget(here, phase, party_tls, prepared / phase), CALLS_PER_ROUND
+        for phase in coordinator_target.PHASES:
+            here = folder / f"coordinator-{number}-{phase}"
+            yield CoordinatorTarget(here, phase, party_tls, prepared / phase), CALLS_PER_ROUND
         for phase in compute_target.PHASES:
             calls = CALLS_PER_ROUND if phase == "training" else 10
             yield ComputeTarget(folder / f"compute-{number}-{phase}", phase, party_tls), calls

@@ -12,9 +12,9 @@ from google.protobuf.message import Message
 
 from compute_node.feeding.intake import Intake
 from compute_node.feeding.sample_cache import SampleCache
-from compute_node.kept_run import model_config
 from compute_node.layers.layer_bank import LayerBank
 from compute_node.predictor import Predictor
+from compute_node.restored_run import model_config
 from compute_node.service import ComputeService
 from mple.meter import Ledger
 from mple.model import Stem, build_trunk
@@ -94,7 +94,7 @@ class ComputeTarget:
         else:
             self.intake.close()
         callers = {f"site/{name}": party_tls(Role.SITE, name) for name in ("north", "south", "stranger")}
-        callers["coordinator/office"] = party_tls(Role.COORDINATOR, "office")
+        callers["coordinator/coordinator"] = party_tls(Role.COORDINATOR, "coordinator")
         self.channels = {label: dial(self._built.address, tls) for label, tls in callers.items()}
         self.trainer_fault: Exception | None = None
 

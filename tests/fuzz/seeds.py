@@ -57,7 +57,7 @@ def coordinator_seeds(plan: RunPlan, layer: bytes) -> list[Seed]:
         Seed(SERVICE + "OfferStem", (pb.OfferStemRequest(safetensors=save({"a": stem_for().kernels_FCpp})),), compute),
         Seed(SERVICE + "GetStem", (pb.GetStemRequest(digest=digest),)),
         Seed(SERVICE + "PutSealed", (sealed_for("site/south"),), sites),
-        Seed(SERVICE + "PutSealed", (sealed_for("coordinator/office", pb.SEALED_KIND_MORPH_KEY),), sites),
+        Seed(SERVICE + "PutSealed", (sealed_for("coordinator/coordinator", pb.SEALED_KIND_MORPH_KEY),), sites),
         Seed(SERVICE + "GetSealed", (pb.GetSealedRequest(),), sites),
         Seed(SERVICE + "BeginLayer", (begin,), sites),
         Seed(SERVICE + "UploadLayer", tuple(chunks_of(layer, size=50_000)), sites),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mple.data import Dataset, LabelledImages
 from mple.meter import Ledger
-from mple.node.coordinator_client import CoordinatorLine, Persistence, StoppedError, UnreachableError, read_plan
+from mple.node.coordinator_client import CoordinatorClient, RetryPolicy, StoppedError, UnreachableError, read_plan
 from mple.rpc import MpleError, Party, Role, open_channel
 from mple.rpc.settings import SERVING_OPTIONS
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc, coordinator_pb2
@@ -58,8 +58,8 @@ class SiteTarget:
         self._ledger = Ledger(folder / "ledger.sqlite", "site/north")
         self._channel = open_channel(address, tls, Party("test", Role.COMPUTE, "compute"), self._ledger)
         self.stub = compute_pb2_grpc.ComputeServiceStub(self._channel)
-        persistence = Persistence(address, tls, threading.Event(), 0.0)
-        self._line = CoordinatorLine(self._channel, persistence)
+        retry = RetryPolicy(address, tls, threading.Event(), 0.0)
+        self._line = CoordinatorClient(self._channel, retry)
         train, test = SIZES["north"]
         dataset = Dataset(name="north", classes=CLASSES, train=_pictures(train), test=_pictures(test))
         book = ReleaseBook(folder / "releases.bin", train=train, test=test, most=255)

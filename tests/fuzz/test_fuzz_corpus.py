@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz import office_target
+from tests.fuzz import coordinator_target
 from tests.fuzz.campaign import campaign, rss_mib
 from tests.fuzz.compute_target import ComputeTarget
+from tests.fuzz.coordinator_target import CoordinatorTarget
 from tests.fuzz.corpus import all_shots, keep, read
 from tests.fuzz.mutation import Mutator
-from tests.fuzz.office_target import OfficeTarget
 from tests.fuzz.shots import Shot, Watchdog
 from tests.fuzz.site_target import SiteTarget
 from tests.support.served import PartyTls
@@ -23,16 +23,16 @@ MESSAGES = 2000
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared")
-    office_target.prepare(folder)
+    coordinator_target.prepare(folder)
     return folder
 
 
 @pytest.mark.parametrize("path", all_shots(), ids=lambda path: path.stem)
 def test_a_find_is_refused_and_harms_nobody(tmp_path: Path, prepared: Path, party_tls: PartyTls, path: Path) -> None:
     shot = read(path)
-    target: OfficeTarget | ComputeTarget | SiteTarget
+    target: CoordinatorTarget | ComputeTarget | SiteTarget
     if shot.target == "coordinator":
-        target = OfficeTarget(tmp_path / "office", shot.phase, party_tls, prepared / shot.phase)
+        target = CoordinatorTarget(tmp_path / "coordinator", shot.phase, party_tls, prepared / shot.phase)
     elif shot.target == "compute":
         target = ComputeTarget(tmp_path / "compute", shot.phase, party_tls)
     else:

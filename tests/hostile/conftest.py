@@ -16,10 +16,10 @@ from mple.plan import CoordinatorSettings
 from mple.rpc.node_service import add_node_service
 from tests.fuzz.compute_target import ComputeTarget
 from tests.fuzz.site_target import SiteTarget
-from tests.support.open_office import OpenOffice
+from tests.support.open_coordinator import OpenCoordinator
 from tests.support.raw_calls import Refusals
 from tests.support.served import PartyTls
-from tests.support.small_run import OFFICE, SmallRun, settings_in
+from tests.support.small_run import COORDINATOR, SmallRun, settings_in
 
 
 @pytest.fixture
@@ -39,16 +39,16 @@ def audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Refusal
 
 
 @pytest.fixture
-def office(tmp_path: Path, party_tls: PartyTls) -> Iterator[Callable[..., OpenOffice]]:
+def coordinator(tmp_path: Path, party_tls: PartyTls) -> Iterator[Callable[..., OpenCoordinator]]:
     """Opens coordinators as they run: eight calls for each caller."""
     with contextlib.ExitStack() as opened:
 
-        def begin(settings: CoordinatorSettings | None = None, **limits: Any) -> OpenOffice:
+        def begin(settings: CoordinatorSettings | None = None, **limits: Any) -> OpenCoordinator:
             run = SmallRun(settings or settings_in(tmp_path))
             opened.callback(run.close)
-            one = OpenOffice(run, party_tls, tmp_path, **{"streams": 24, "per_caller": 8, **limits})
+            one = OpenCoordinator(run, party_tls, tmp_path, **{"streams": 24, "per_caller": 8, **limits})
             opened.callback(one.close)
-            add_node_service(one.rpc.server, OFFICE)
+            add_node_service(one.rpc.server, COORDINATOR)
             return one
 
         yield begin

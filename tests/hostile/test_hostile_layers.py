@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from mple.node.coordinator_client import CoordinatorLine, Persistence
+from mple.node.coordinator_client import CoordinatorClient, RetryPolicy
 from mple.plan.key_refs import key_ref
 from mple.rpc import ErrorCode, Role
 from mple.v1 import coordinator_pb2
 from provider_node.keys.layer_upload import bring_layer
 from tests.fuzz.seeds import layer_with
-from tests.support.open_office import DEADLINE_S, OpenOffice, honest_layer, join_all, refused_call, upload
+from tests.support.open_coordinator import DEADLINE_S, OpenCoordinator, honest_layer, join_all, refused_call, upload
 from tests.support.raw_calls import (
     COORDINATOR,
     Refusals,
@@ -30,7 +30,7 @@ from tests.support.small_run import SECRET, begin_of, chunks_of, key_of, site_pa
 
 pb = coordinator_pb2
 NORTH = site_party("north")
-Office = Callable[..., OpenOffice]
+Coordinator = Callable[..., OpenCoordinator]
 E = ErrorCode
 NAN, INF, HUGE = float("nan"), float("inf"), 2**64 - 1
 
@@ -71,9 +71,9 @@ def lie(kind: str, layer: bytes) -> bytes:
     ],
 )
 def test_a_layer_file_that_lies_is_refused_and_deleted(
-    office: Office, audited: Refusals, tmp_path: Path, kind: str
+    coordinator: Coordinator, audited: Refusals, tmp_path: Path, kind: str
 ) -> None:
-    here = office()
+    here = coordinator()
     plan = join_all(here)
     honest = honest_layer(plan, "north", tmp_path, SECRET)
     content = lie(kind, honest)
@@ -93,8 +93,8 @@ def test_a_layer_file_that_lies_is_refused_and_deleted(
     [
         ([], E.STREAM_TRUNCATED),
         ([{"data": b"x" * 1000}], E.STREAM_TRUNCATED),
-        ([{"data": b""}], E.BATCH_MALFORMED),
-        ([{"data": bytes(512 * 1024 + 1)}], E.BATCH_MALFORMED),
+        ([{"data": b""}], E.MESSAGE_MALFORMED),
+        ([{"data": bytes(512 * 1024 + 1)}], E.MESSAGE_MALFORMED),
         ([{"data": b"x", "offset": HUGE}], E.LAYER_OFFSET),
         ([{"data": b"x", "final": True}], E.STREAM_TRUNCATED),
         ([{"data": bytes(200_000)}, {"data": bytes(200_000), "offset": 200_000}], E.LAYER_REJECTED),
@@ -102,9 +102,9 @@ def test_a_layer_file_that_lies_is_refused_and_deleted(
     ids=["nothing", "no end", "an empty chunk", "a large chunk", "a far offset", "an early end", "beyond its size"],
 )
 def test_an_upload_that_breaks_the_rules_is_refused(
-    office: Office, audited: Refusals, tmp_path: Path, messages: list[dict[str, object]], code: ErrorCode
+    coordinator: Coordinator, audited: Refusals, tmp_path: Path, messages: list[dict[str, object]], code: ErrorCode
 ) -> None:
-    here = office()
+    here = coordinator()
     plan = join_all(here)
     layer = honest_layer(plan, "north", tmp_path, SECRET)
     here.stub(NORTH).BeginLayer(begin_of(plan, "north", layer), timeout=DEADLINE_S)
@@ -116,22 +116,22 @@ def test_an_upload_that_breaks_the_rules_is_refused(
     assert_honest_work_goes_on(here, plan, tmp_path)
 
 
-def test_a_message_after_the_last_chunk_is_refused(office: Office, audited: Refusals, tmp_path: Path) -> None:
-    here = office()
+def test_a_message_after_the_last_chunk_is_refused(coordinator: Coordinator, audited: Refusals, tmp_path: Path) -> None:
+    here = coordinator()
     plan = join_all(here)
     layer = honest_layer(plan, "north", tmp_path, SECRET)
     here.stub(NORTH).BeginLayer(begin_of(plan, "north", layer), timeout=DEADLINE_S)
     messages = [chunk.SerializeToString() for chunk in chunks_of(layer)]
     with channel_of(here, NORTH) as channel:
         outcome = call(channel, COORDINATOR + "UploadLayer", *messages, messages[-1])
-    assert_refused(outcome, E.BATCH_MALFORMED, "site/north", audited)
+    assert_refused(outcome, E.MESSAGE_MALFORMED, "site/north", audited)
     assert_honest_work_goes_on(here, plan, tmp_path)
 
 
 def test_an_upload_that_falls_silent_is_ended_and_keeps_what_came(
-    office: Office, audited: Refusals, tmp_path: Path
+    coordinator: Coordinator, audited: Refusals, tmp_path: Path
 ) -> None:
-    here = office(idle_s=0.3)
+    here = coordinator(idle_s=0.3)
     plan = join_all(here)
     layer = honest_layer(plan, "north", tmp_path, SECRET)
     here.stub(NORTH).BeginLayer(begin_of(plan, "north", layer), timeout=DEADLINE_S)
@@ -148,16 +148,16 @@ def test_an_upload_that_falls_silent_is_ended_and_keeps_what_came(
     assert_honest_work_goes_on(here, plan, tmp_path)
 
 
-def test_a_torn_part_is_uploaded_anew_by_the_site(office: Office, tmp_path: Path) -> None:
+def test_a_torn_part_is_uploaded_anew_by_the_site(coordinator: Coordinator, tmp_path: Path) -> None:
     """As a power cut leaves it: of the right length, with bytes that were never written."""
-    here = office()
+    here = coordinator()
     plan = join_all(here)
     layer = honest_layer(plan, "north", tmp_path, SECRET)
     stub = here.stub(NORTH)
     stub.BeginLayer(begin_of(plan, "north", layer), timeout=DEADLINE_S)
     here.run.run.layers.path(hashlib.sha256(layer).digest()).with_suffix(".part").write_bytes(bytes(100_000))
     tls = here.party_tls(Role.SITE, "north")
-    line = CoordinatorLine(here.channel(NORTH), Persistence(here.rpc.address, tls, threading.Event(), 10.0))
+    line = CoordinatorClient(here.channel(NORTH), RetryPolicy(here.rpc.address, tls, threading.Event(), 10.0))
     state = tmp_path / "north-state"
     state.mkdir()
     (state / f"layer-{plan.run_id}.safetensors").write_bytes(layer)
@@ -165,9 +165,9 @@ def test_a_torn_part_is_uploaded_anew_by_the_site(office: Office, tmp_path: Path
     assert here.run.story()[-1] == "layer north"
 
 
-def test_what_no_field_holds_is_not_passed_on(office: Office, tmp_path: Path) -> None:
+def test_what_no_field_holds_is_not_passed_on(coordinator: Coordinator, tmp_path: Path) -> None:
     """3 MB of unknown fields in a layer's header would come back in an event that nobody could receive."""
-    here = office()
+    here = coordinator()
     plan = join_all(here)
     layer = honest_layer(plan, "north", tmp_path, SECRET)
     begun = begin_of(plan, "north", layer)

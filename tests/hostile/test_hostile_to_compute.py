@@ -20,7 +20,7 @@ from mple.rpc.settings import RECEIVE_LIMIT_BYTES
 from mple.v1 import common_pb2, compute_pb2
 from tests.fuzz.campaign import rss_mib
 from tests.fuzz.compute_target import CODEC, FEED, PREDICT, SIZES, ComputeTarget
-from tests.support.open_office import refused_call
+from tests.support.open_coordinator import refused_call
 from tests.support.raw_calls import Refusals, assert_refused, call, never, within
 from tests.support.small_plan import TEST, TRAIN, key_ref
 
@@ -81,24 +81,24 @@ def key(**changes: object) -> common_pb2.KeyRef:
 
 
 BATCHES: dict[str, tuple[Lie, ErrorCode]] = {
-    "four billion samples": (batch(samples=2**32 - 1), E.BATCH_MALFORMED),
-    "no samples": (batch(samples=0), E.BATCH_MALFORMED),
-    "four billion values a sample": (batch(values_per_sample=2**32 - 1), E.BATCH_MALFORMED),
-    "3 MB of codes": (batch(codes=bytes(3_000_000)), E.BATCH_MALFORMED),
-    "no codes": (batch(codes=b""), E.BATCH_MALFORMED),
-    "3 MB of rubbish": (batch(codes=random.Random(1).randbytes(3_000_000)), E.BATCH_MALFORMED),
-    "no whole words": (batch(codes=lambda old: old + b"\0"), E.BATCH_MALFORMED),
-    "a word less": (batch(codes=lambda old: old[:-4]), E.BATCH_MALFORMED),
-    "a word more": (batch(codes=lambda old: old + bytes(4)), E.BATCH_MALFORMED),
-    "the largest words": (batch(codes=lambda old: b"\xff" * len(old)), E.BATCH_MALFORMED),
-    "nothing but zeros": (batch(codes=lambda old: bytes(len(old))), E.BATCH_MALFORMED),
-    "3 MB of labels": (batch(labels=bytes(3_000_000)), E.BATCH_MALFORMED),
-    "a label that is none of the plan's": (batch(labels=lambda old: b"\x03\x00" + old[2:]), E.BATCH_MALFORMED),
-    "the largest label": (batch(labels=lambda old: b"\xff\xff" + old[2:]), E.BATCH_MALFORMED),
-    "another codec": (batch(codec=common_pb2.CODEC_F32), E.BATCH_MALFORMED),
-    "an unknown codec": (batch(codec=99), E.BATCH_MALFORMED),
-    "another split": (batch(split=TEST), E.BATCH_MALFORMED),
-    "an unknown split": (batch(split=99), E.BATCH_MALFORMED),
+    "four billion samples": (batch(samples=2**32 - 1), E.MESSAGE_MALFORMED),
+    "no samples": (batch(samples=0), E.MESSAGE_MALFORMED),
+    "four billion values a sample": (batch(values_per_sample=2**32 - 1), E.MESSAGE_MALFORMED),
+    "3 MB of codes": (batch(codes=bytes(3_000_000)), E.MESSAGE_MALFORMED),
+    "no codes": (batch(codes=b""), E.MESSAGE_MALFORMED),
+    "3 MB of rubbish": (batch(codes=random.Random(1).randbytes(3_000_000)), E.MESSAGE_MALFORMED),
+    "no whole words": (batch(codes=lambda old: old + b"\0"), E.MESSAGE_MALFORMED),
+    "a word less": (batch(codes=lambda old: old[:-4]), E.MESSAGE_MALFORMED),
+    "a word more": (batch(codes=lambda old: old + bytes(4)), E.MESSAGE_MALFORMED),
+    "the largest words": (batch(codes=lambda old: b"\xff" * len(old)), E.MESSAGE_MALFORMED),
+    "nothing but zeros": (batch(codes=lambda old: bytes(len(old))), E.MESSAGE_MALFORMED),
+    "3 MB of labels": (batch(labels=bytes(3_000_000)), E.MESSAGE_MALFORMED),
+    "a label that is none of the plan's": (batch(labels=lambda old: b"\x03\x00" + old[2:]), E.MESSAGE_MALFORMED),
+    "the largest label": (batch(labels=lambda old: b"\xff\xff" + old[2:]), E.MESSAGE_MALFORMED),
+    "another codec": (batch(codec=common_pb2.CODEC_F32), E.MESSAGE_MALFORMED),
+    "an unknown codec": (batch(codec=99), E.MESSAGE_MALFORMED),
+    "another split": (batch(split=TEST), E.MESSAGE_MALFORMED),
+    "an unknown split": (batch(split=99), E.MESSAGE_MALFORMED),
     "a flipped bit": (batch(crc32c=lambda old: old ^ 1), E.CHECKSUM_MISMATCH),
     "a request of the future": (batch(request_id=10_000), E.UNKNOWN_REQUEST),
     "the largest request number": (batch(request_id=HUGE), E.UNKNOWN_REQUEST),
@@ -107,9 +107,9 @@ BATCHES: dict[str, tuple[Lie, ErrorCode]] = {
     "a key of other bytes": (batch(key_ref=key(fingerprint=bytes(32))), E.UNKNOWN_KEY_REF),
     "a key of a site with a name of 3 MB": (batch(key_ref=key(site="n" * 3_000_000)), E.UNKNOWN_KEY_REF),
     "a fingerprint of 3 MB": (batch(key_ref=key(fingerprint=bytes(3_000_000))), E.UNKNOWN_KEY_REF),
-    "a second hello": (lambda node, _: hello(node), E.BATCH_MALFORMED),
-    "an empty message": (lambda _node, _: b"", E.BATCH_MALFORMED),
-    "rubbish": (lambda _node, _: b"\xff" * 1000, E.BATCH_MALFORMED),
+    "a second hello": (lambda node, _: hello(node), E.MESSAGE_MALFORMED),
+    "an empty message": (lambda _node, _: b"", E.MESSAGE_MALFORMED),
+    "rubbish": (lambda _node, _: b"\xff" * 1000, E.MESSAGE_MALFORMED),
     "a score for a request of samples": (
         lambda _node, asked: pb.FeedRequest(score=pb.Score(request_id=asked.samples.request_id, epoch=1)),
         E.UNKNOWN_REQUEST,
@@ -200,12 +200,12 @@ def test_a_score_that_cannot_be_is_refused_and_asked_again(
 @pytest.mark.parametrize(
     ("first", "code"),
     [
-        (lambda _node: b"", E.BATCH_MALFORMED),
-        (lambda node: bytes_of(pb.FeedRequest(batch=node.batch("north", [0], TRAIN, 1))), E.BATCH_MALFORMED),
+        (lambda _node: b"", E.MESSAGE_MALFORMED),
+        (lambda node: bytes_of(pb.FeedRequest(batch=node.batch("north", [0], TRAIN, 1))), E.MESSAGE_MALFORMED),
         (lambda node: hello(node, bytes(32)), E.PLAN_HASH_MISMATCH),
         (lambda node: hello(node, b""), E.PLAN_HASH_MISMATCH),
         (lambda node: hello(node, bytes(3_000_000)), E.PLAN_HASH_MISMATCH),
-        (lambda _node: b"\x0b" * 100_000, E.BATCH_MALFORMED),
+        (lambda _node: b"\x0b" * 100_000, E.MESSAGE_MALFORMED),
     ],
     ids=["empty", "a batch", "another plan", "no plan", "a plan hash of 3 MB", "rubbish"],
 )
@@ -271,7 +271,7 @@ def test_a_second_stream_with_the_same_certificate_is_refused(node: Node, audite
 
 @pytest.mark.parametrize(
     ("caller", "code"),
-    [("site/stranger", E.UNKNOWN_SITE), ("coordinator/office", E.ROLE_NOT_ALLOWED)],
+    [("site/stranger", E.UNKNOWN_PARTY), ("coordinator/coordinator", E.ROLE_NOT_ALLOWED)],
 )
 def test_who_is_not_a_site_of_the_plan_feeds_nothing(
     node: Node, audited: Refusals, caller: str, code: ErrorCode
@@ -352,14 +352,14 @@ def question(here: ComputeTarget, **changes: object) -> bytes:
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"samples": 2**32 - 1}, E.BATCH_MALFORMED),
-        ({"samples": 0}, E.BATCH_MALFORMED),
-        ({"values_per_sample": 2**32 - 1}, E.BATCH_MALFORMED),
-        ({"codes": b""}, E.BATCH_MALFORMED),
-        ({"codes": lambda old: b"\xff" * len(old)}, E.BATCH_MALFORMED),
-        ({"codes": lambda old: old + bytes(4)}, E.BATCH_MALFORMED),
-        ({"labels": b"\x00\x00\x00\x00"}, E.BATCH_MALFORMED),
-        ({"codec": 99}, E.BATCH_MALFORMED),
+        ({"samples": 2**32 - 1}, E.MESSAGE_MALFORMED),
+        ({"samples": 0}, E.MESSAGE_MALFORMED),
+        ({"values_per_sample": 2**32 - 1}, E.MESSAGE_MALFORMED),
+        ({"codes": b""}, E.MESSAGE_MALFORMED),
+        ({"codes": lambda old: b"\xff" * len(old)}, E.MESSAGE_MALFORMED),
+        ({"codes": lambda old: old + bytes(4)}, E.MESSAGE_MALFORMED),
+        ({"labels": b"\x00\x00\x00\x00"}, E.MESSAGE_MALFORMED),
+        ({"codec": 99}, E.MESSAGE_MALFORMED),
         ({"key_ref": key_ref("south")}, E.UNKNOWN_KEY_REF),
         ({"plan_sha256": bytes(32)}, E.PLAN_HASH_MISMATCH),
     ],
@@ -388,5 +388,5 @@ def test_a_short_question_cannot_stand_for_more_samples_than_a_message_holds(nod
         return pb.PredictRequest(plan_sha256=here.plan.sha256(), batch=batch).SerializeToString()
 
     for samples in (most + 1, 1024):
-        assert_refused(call(channel, PREDICT, zeros(samples)), E.BATCH_MALFORMED, "site/north", audited)
+        assert_refused(call(channel, PREDICT, zeros(samples)), E.MESSAGE_MALFORMED, "site/north", audited)
     assert call(channel, PREDICT, zeros(most)).status == "OK"

@@ -20,7 +20,15 @@ from mple.rpc import ErrorCode, Party
 from mple.rpc.settings import RECEIVE_LIMIT_BYTES
 from mple.v1 import common_pb2, coordinator_pb2
 from tests.fuzz.campaign import rss_mib
-from tests.support.open_office import DEADLINE_S, OpenOffice, honest_layer, join_all, refused_call, report, upload
+from tests.support.open_coordinator import (
+    DEADLINE_S,
+    OpenCoordinator,
+    honest_layer,
+    join_all,
+    refused_call,
+    report,
+    upload,
+)
 from tests.support.raw_calls import (
     COORDINATOR,
     Refusals,
@@ -47,7 +55,7 @@ from tests.support.small_run import (
 pb = coordinator_pb2
 NORTH, SOUTH, WEST = map(site_party, SITES)
 
-Office = Callable[..., OpenOffice]
+Coordinator = Callable[..., OpenCoordinator]
 E = ErrorCode
 NAN, INF, HUGE = float("nan"), float("inf"), 2**64 - 1
 
@@ -75,15 +83,20 @@ MANY_CLASSES = [f"c{number}" for number in range(70_000)]
 UNKNOWN_KIND = b"\x0a\x0asite/south\x10\x63\x1a\x01x"  # PutSealedRequest: recipient, kind 99, envelope
 ACTS: dict[str, tuple[Party, str, Callable[[RunPlan], object], ErrorCode]] = {
     # Declared sizes.
-    "four billion images": (NORTH, "Join", lambda _: site_join("north", train_images=2**32 - 1), E.BATCH_MALFORMED),
-    "four billion test images": (NORTH, "Join", lambda _: site_join("north", test_images=2**32 - 1), E.BATCH_MALFORMED),
-    "images beyond any size": (NORTH, "Join", lambda _: site_join("north", width=2**32 - 1), E.BATCH_MALFORMED),
-    "70,000 classes": (NORTH, "Join", lambda _: site_join("north", classes=MANY_CLASSES), E.BATCH_MALFORMED),
+    "four billion images": (NORTH, "Join", lambda _: site_join("north", train_images=2**32 - 1), E.MESSAGE_MALFORMED),
+    "four billion test images": (
+        NORTH,
+        "Join",
+        lambda _: site_join("north", test_images=2**32 - 1),
+        E.MESSAGE_MALFORMED,
+    ),
+    "images beyond any size": (NORTH, "Join", lambda _: site_join("north", width=2**32 - 1), E.MESSAGE_MALFORMED),
+    "70,000 classes": (NORTH, "Join", lambda _: site_join("north", classes=MANY_CLASSES), E.MESSAGE_MALFORMED),
     "a class name of 1 MB": (
         NORTH,
         "Join",
         lambda _: site_join("north", classes=["a", "b" * 10**6]),
-        E.BATCH_MALFORMED,
+        E.MESSAGE_MALFORMED,
     ),
     "a layer of 2^64 bytes": (NORTH, "BeginLayer", lambda plan: begin(plan, total_bytes=HUGE), E.LAYER_REJECTED),
     "a digest of 1 MB": (
@@ -102,7 +115,7 @@ ACTS: dict[str, tuple[Party, str, Callable[[RunPlan], object], ErrorCode]] = {
         NORTH,
         "/mple.v1.NodeService/Probe",
         lambda _: b"\x10" + b"\xff\xff\xff\xff\x0f",
-        E.BATCH_MALFORMED,
+        E.MESSAGE_MALFORMED,
     ),
     # Speaking for another.
     "another site's key at joining": (
@@ -134,7 +147,7 @@ ACTS: dict[str, tuple[Party, str, Callable[[RunPlan], object], ErrorCode]] = {
         NORTH,
         "Join",
         lambda _: pb.JoinRequest(protocol_version=PROTOCOL_VERSION, compute=pb.ComputeProfile()),
-        E.BATCH_MALFORMED,
+        E.MESSAGE_MALFORMED,
     ),
     "a site that reports an epoch": (NORTH, "Report", epoch(), E.ROLE_NOT_ALLOWED),
     "a compute node that uploads": (COMPUTE, "UploadLayer", chunk(data=b"x"), E.ROLE_NOT_ALLOWED),
@@ -144,20 +157,20 @@ ACTS: dict[str, tuple[Party, str, Callable[[RunPlan], object], ErrorCode]] = {
         lambda _: pb.DownloadLayerRequest(sha256=bytes(32)),
         E.ROLE_NOT_ALLOWED,
     ),
-    "a site that is not of the run": (site_party("stranger"), "Join", lambda _: site_join("stranger"), E.UNKNOWN_SITE),
-    "an event stream for a stranger": (site_party("stranger"), "Watch", lambda _: pb.WatchRequest(), E.UNKNOWN_SITE),
+    "a site that is not of the run": (site_party("stranger"), "Join", lambda _: site_join("stranger"), E.UNKNOWN_PARTY),
+    "an event stream for a stranger": (site_party("stranger"), "Watch", lambda _: pb.WatchRequest(), E.UNKNOWN_PARTY),
     # Figures that can't be.
-    "a loss that is no number": (COMPUTE, "Report", epoch(loss=NAN), E.BATCH_MALFORMED),
-    "an infinite loss": (COMPUTE, "Report", epoch(loss=INF), E.BATCH_MALFORMED),
-    "a negative loss": (COMPUTE, "Report", epoch(loss=-1), E.BATCH_MALFORMED),
-    "an accuracy above one": (COMPUTE, "Report", epoch(test_accuracy=1.5), E.BATCH_MALFORMED),
-    "seconds that are no number": (COMPUTE, "Report", epoch(seconds=NAN), E.BATCH_MALFORMED),
-    "an epoch that the plan does not have": (COMPUTE, "Report", epoch(epoch=2**32 - 1), E.BATCH_MALFORMED),
+    "a loss that is no number": (COMPUTE, "Report", epoch(loss=NAN), E.MESSAGE_MALFORMED),
+    "an infinite loss": (COMPUTE, "Report", epoch(loss=INF), E.MESSAGE_MALFORMED),
+    "a negative loss": (COMPUTE, "Report", epoch(loss=-1), E.MESSAGE_MALFORMED),
+    "an accuracy above one": (COMPUTE, "Report", epoch(test_accuracy=1.5), E.MESSAGE_MALFORMED),
+    "seconds that are no number": (COMPUTE, "Report", epoch(seconds=NAN), E.MESSAGE_MALFORMED),
+    "an epoch that the plan does not have": (COMPUTE, "Report", epoch(epoch=2**32 - 1), E.MESSAGE_MALFORMED),
     "a model digest of 1 MB": (
         COMPUTE,
         "Report",
         lambda _: pb.ReportRequest(training_done=pb.TrainingDone(model_sha256=bytes(10**6))),
-        E.BATCH_MALFORMED,
+        E.MESSAGE_MALFORMED,
     ),
     # Out of order, or of another run.
     "another protocol": (NORTH, "Join", lambda _: pb.JoinRequest(site=site_join("north").site), E.PROTOCOL_VERSION),
@@ -168,7 +181,7 @@ ACTS: dict[str, tuple[Party, str, Callable[[RunPlan], object], ErrorCode]] = {
         E.PLAN_HASH_MISMATCH,
     ),
     "a layer that nobody announced": (NORTH, "UploadLayer", chunk(sha256=bytes(32), data=b"x"), E.LAYER_OFFSET),
-    "events of the future": (NORTH, "Watch", lambda _: pb.WatchRequest(after_sequence=HUGE), E.BATCH_MALFORMED),
+    "events of the future": (NORTH, "Watch", lambda _: pb.WatchRequest(after_sequence=HUGE), E.MESSAGE_MALFORMED),
     "training that ends before it began": (
         COMPUTE,
         "Report",
@@ -199,20 +212,22 @@ ACTS: dict[str, tuple[Party, str, Callable[[RunPlan], object], ErrorCode]] = {
         NORTH,
         "Join",
         lambda _: pb.JoinRequest(protocol_version=PROTOCOL_VERSION),
-        E.BATCH_MALFORMED,
+        E.MESSAGE_MALFORMED,
     ),
-    "a report without content": (NORTH, "Report", lambda _: b"", E.BATCH_MALFORMED),
+    "a report without content": (NORTH, "Report", lambda _: b"", E.MESSAGE_MALFORMED),
     "an envelope of an unknown kind": (NORTH, "PutSealed", lambda _: UNKNOWN_KIND, E.ENVELOPE_REJECTED),
-    "rubbish": (NORTH, "Join", lambda _: b"\xff" * 1000, E.BATCH_MALFORMED),
-    "rubbish in a stream": (NORTH, "UploadLayer", lambda _: b"\xff" * 1000, E.BATCH_MALFORMED),
-    "text that is no UTF-8": (NORTH, "PutSealed", lambda _: b"\x0a\x02\xff\xfe", E.BATCH_MALFORMED),
-    "groups 100,000 deep": (NORTH, "Join", lambda _: b"\x0b" * 100_000, E.BATCH_MALFORMED),
+    "rubbish": (NORTH, "Join", lambda _: b"\xff" * 1000, E.MESSAGE_MALFORMED),
+    "rubbish in a stream": (NORTH, "UploadLayer", lambda _: b"\xff" * 1000, E.MESSAGE_MALFORMED),
+    "text that is no UTF-8": (NORTH, "PutSealed", lambda _: b"\x0a\x02\xff\xfe", E.MESSAGE_MALFORMED),
+    "groups 100,000 deep": (NORTH, "Join", lambda _: b"\x0b" * 100_000, E.MESSAGE_MALFORMED),
 }
 
 
 @pytest.mark.parametrize("act", ACTS)
-def test_an_act_is_refused_and_the_run_goes_on(office: Office, audited: Refusals, tmp_path: Path, act: str) -> None:
-    here = office()
+def test_an_act_is_refused_and_the_run_goes_on(
+    coordinator: Coordinator, audited: Refusals, tmp_path: Path, act: str
+) -> None:
+    here = coordinator()
     plan = join_all(here)
     story = here.run.story()
     caller, method, made, code = ACTS[act]
@@ -228,8 +243,8 @@ def test_an_act_is_refused_and_the_run_goes_on(office: Office, audited: Refusals
 # Room.
 
 
-def test_one_site_cannot_take_every_stream(office: Office, audited: Refusals, tmp_path: Path) -> None:
-    here = office()
+def test_one_site_cannot_take_every_stream(coordinator: Coordinator, audited: Refusals, tmp_path: Path) -> None:
+    here = coordinator()
     plan = join_all(here)
     stub = here.stub(NORTH)
     watching = [stub.Watch(pb.WatchRequest(), timeout=DEADLINE_S) for _ in range(8)]
@@ -245,8 +260,10 @@ def test_one_site_cannot_take_every_stream(office: Office, audited: Refusals, tm
 
 
 @pytest.mark.parametrize("method", ["Join", "Watch", "Report", "GetSealed", "BeginLayer"])
-def test_a_call_without_its_request_is_ended(office: Office, audited: Refusals, tmp_path: Path, method: str) -> None:
-    here = office(idle_s=0.3)
+def test_a_call_without_its_request_is_ended(
+    coordinator: Coordinator, audited: Refusals, tmp_path: Path, method: str
+) -> None:
+    here = coordinator(idle_s=0.3)
     plan = join_all(here)
     over = threading.Event()
     with channel_of(here, NORTH) as channel:
@@ -256,12 +273,12 @@ def test_a_call_without_its_request_is_ended(office: Office, audited: Refusals, 
                 next(one)
         over.set()
         outcome = call(channel, COORDINATOR + method)
-    assert_refused(outcome, E.BATCH_MALFORMED, "site/north", audited)
+    assert_refused(outcome, E.MESSAGE_MALFORMED, "site/north", audited)
     assert_honest_work_goes_on(here, plan, tmp_path)
 
 
-def test_watchers_and_downloads_that_do_not_read_hold_no_memory(office: Office, tmp_path: Path) -> None:
-    here = office()
+def test_watchers_and_downloads_that_do_not_read_hold_no_memory(coordinator: Coordinator, tmp_path: Path) -> None:
+    here = coordinator()
     plan = join_all(here)
     upload(here.stub(NORTH), plan, "north", honest_layer(plan, "north", tmp_path, SECRET))
     header = next(event.layer_released.header for event in here.run.events() if event.HasField("layer_released"))
@@ -277,24 +294,24 @@ def test_watchers_and_downloads_that_do_not_read_hold_no_memory(office: Office, 
 
 
 def test_a_flood_of_refused_calls_fills_neither_memory_nor_trail(
-    office: Office, audited: Refusals, tmp_path: Path
+    coordinator: Coordinator, audited: Refusals, tmp_path: Path
 ) -> None:
-    here = office()
+    here = coordinator()
     plan = join_all(here)
     with channel_of(here, NORTH) as channel:
         call(channel, COORDINATOR + "Join", b"\xff" * 100_000)
         before_mib = rss_mib()
         for _ in range(300):
-            assert call(channel, COORDINATOR + "Join", b"\xff" * 100_000).code == E.BATCH_MALFORMED
+            assert call(channel, COORDINATOR + "Join", b"\xff" * 100_000).code == E.MESSAGE_MALFORMED
     assert rss_mib() - before_mib < 30
     assert len(audited()) <= 40
     assert_honest_work_goes_on(here, plan, tmp_path)
 
 
 @pytest.mark.parametrize("compressed", [False, True], ids=["as it is", "compressed"])
-def test_a_message_beyond_the_limit_is_refused(office: Office, tmp_path: Path, compressed: bool) -> None:
+def test_a_message_beyond_the_limit_is_refused(coordinator: Coordinator, tmp_path: Path, compressed: bool) -> None:
     """Also one that is small on the wire and 64 MiB when it is unpacked."""
-    here = office()
+    here = coordinator()
     plan = join_all(here)
     before_mib = rss_mib()
     with channel_of(here, NORTH) as channel:
@@ -310,9 +327,9 @@ def test_a_message_beyond_the_limit_is_refused(office: Office, tmp_path: Path, c
 # Identity and metadata.
 
 
-def test_a_second_process_with_the_same_certificate(office: Office, tmp_path: Path) -> None:
+def test_a_second_process_with_the_same_certificate(coordinator: Coordinator, tmp_path: Path) -> None:
     """Equal, it is a restart; different, it is refused, and the first one's word stands."""
-    here = office()
+    here = coordinator()
     plan = join_all(here)
     here.stub(NORTH).Join(site_join("north"), timeout=DEADLINE_S)
     with refused_call(E.ALREADY_JOINED):
@@ -332,8 +349,8 @@ def test_a_second_process_with_the_same_certificate(office: Office, tmp_path: Pa
     assert_honest_work_goes_on(here, plan, tmp_path)
 
 
-def test_an_unknown_call_is_unimplemented(office: Office, tmp_path: Path) -> None:
-    here = office()
+def test_an_unknown_call_is_unimplemented(coordinator: Coordinator, tmp_path: Path) -> None:
+    here = coordinator()
     plan = join_all(here)
     with channel_of(here, NORTH) as channel:
         for method in (COORDINATOR + "DropTable", COORDINATOR, "/", "/mple.v1.ComputeService/Feed"):
@@ -346,8 +363,10 @@ def test_an_unknown_call_is_unimplemented(office: Office, tmp_path: Path) -> Non
     ["", "x" * 16, "0" * 4000, "'; DROP TABLE--", "ffffffffffffffff"],
     ids=["none", "letters", "long", "SQL", "used"],
 )
-def test_rubbish_or_a_replayed_id_in_the_metadata_changes_nothing(office: Office, tmp_path: Path, call_id: str) -> None:
-    here = office()
+def test_rubbish_or_a_replayed_id_in_the_metadata_changes_nothing(
+    coordinator: Coordinator, tmp_path: Path, call_id: str
+) -> None:
+    here = coordinator()
     plan = join_all(here)
     stub = here.stub(NORTH)
     with channel_of(here, NORTH) as channel:
@@ -362,8 +381,8 @@ def test_rubbish_or_a_replayed_id_in_the_metadata_changes_nothing(office: Office
     assert_honest_work_goes_on(here, plan, tmp_path)
 
 
-def test_a_party_may_end_the_run_but_not_begin_it_anew(office: Office) -> None:
-    here = office()
+def test_a_party_may_end_the_run_but_not_begin_it_anew(coordinator: Coordinator) -> None:
+    here = coordinator()
     join_all(here)
     report(here.stub(NORTH), failure=pb.Failure(code="X" * 1000, text="Y" * 100_000))
     assert here.run.story()[-2:] == ["fault site/north", "failed"]

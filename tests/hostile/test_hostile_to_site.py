@@ -59,9 +59,9 @@ def answered(site: SiteTarget, *answers: pb.FeedResponse | bytes, method: str = 
 
 
 ACTS: dict[str, tuple[list[pb.FeedResponse | bytes], ErrorCode]] = {
-    "a million samples": ([ask(list(range(1_000_000)))], E.BATCH_MALFORMED),
-    "a million times the same sample": ([ask([0] * 1_000_000)], E.BATCH_MALFORMED),
-    "more samples than a message holds": ([ask(list(range(21)))], E.BATCH_MALFORMED),
+    "a million samples": ([ask(list(range(1_000_000)))], E.MESSAGE_MALFORMED),
+    "a million times the same sample": ([ask([0] * 1_000_000)], E.MESSAGE_MALFORMED),
+    "more samples than a message holds": ([ask(list(range(21)))], E.MESSAGE_MALFORMED),
     "a sample beyond the split": ([ask([TRAINS])], E.SAMPLE_NOT_PLANNED),
     "the largest sample number": ([ask([0, HUGE])], E.SAMPLE_NOT_PLANNED),
     "a training sample of the test split": ([ask([TESTS], TEST)], E.SAMPLE_NOT_PLANNED),
@@ -70,19 +70,19 @@ ACTS: dict[str, tuple[list[pb.FeedResponse | bytes], ErrorCode]] = {
     "no split": ([ask([0], 0)], E.SAMPLE_NOT_PLANNED),
     "an unknown split": ([ask([0], 99)], E.SAMPLE_NOT_PLANNED),
     "a negative split": ([ask([0], -1)], E.SAMPLE_NOT_PLANNED),
-    "logits that are no numbers": ([logits([0], values=np.full(3, math.nan, "<f4").tobytes())], E.BATCH_MALFORMED),
-    "infinite logits": ([logits([0], values=np.full(3, math.inf, "<f4").tobytes())], E.BATCH_MALFORMED),
-    "logits of too few bytes": ([logits([0, 1], values=bytes(12))], E.BATCH_MALFORMED),
-    "3 MB of logits": ([logits([0], values=bytes(3_000_000))], E.BATCH_MALFORMED),
-    "logits of four billion classes": ([logits([0], classes=HUGE)], E.BATCH_MALFORMED),
-    "logits for a sample that there is not": ([logits([TESTS])], E.BATCH_MALFORMED),
-    "logits for no sample": ([logits([])], E.BATCH_MALFORMED),
-    "logits that name a sample twice": ([logits([1, 1])], E.BATCH_MALFORMED),
-    "logits of epoch 0": ([logits([0], epoch=0)], E.BATCH_MALFORMED),
-    "logits of an epoch beyond the plan": ([logits([0], epoch=5)], E.BATCH_MALFORMED),
-    "an empty message": ([b""], E.BATCH_MALFORMED),
-    "a request after the end": ([DONE, ask([0])], E.BATCH_MALFORMED),
-    "two ends": ([DONE, DONE], E.BATCH_MALFORMED),
+    "logits that are no numbers": ([logits([0], values=np.full(3, math.nan, "<f4").tobytes())], E.MESSAGE_MALFORMED),
+    "infinite logits": ([logits([0], values=np.full(3, math.inf, "<f4").tobytes())], E.MESSAGE_MALFORMED),
+    "logits of too few bytes": ([logits([0, 1], values=bytes(12))], E.MESSAGE_MALFORMED),
+    "3 MB of logits": ([logits([0], values=bytes(3_000_000))], E.MESSAGE_MALFORMED),
+    "logits of four billion classes": ([logits([0], classes=HUGE)], E.MESSAGE_MALFORMED),
+    "logits for a sample that there is not": ([logits([TESTS])], E.MESSAGE_MALFORMED),
+    "logits for no sample": ([logits([])], E.MESSAGE_MALFORMED),
+    "logits that name a sample twice": ([logits([1, 1])], E.MESSAGE_MALFORMED),
+    "logits of epoch 0": ([logits([0], epoch=0)], E.MESSAGE_MALFORMED),
+    "logits of an epoch beyond the plan": ([logits([0], epoch=5)], E.MESSAGE_MALFORMED),
+    "an empty message": ([b""], E.MESSAGE_MALFORMED),
+    "a request after the end": ([DONE, ask([0])], E.MESSAGE_MALFORMED),
+    "two ends": ([DONE, DONE], E.MESSAGE_MALFORMED),
     "an end without a word": ([], E.STREAM_TRUNCATED),
 }
 
@@ -113,7 +113,7 @@ def test_scores_are_no_oracle_without_end(site: SiteTarget) -> None:
     most = site.plan.training.epochs * RELEASES
     for _ in range(most // 60):
         assert answered(site, *(logits([2]) for _ in range(60)), DONE) == "OK"
-    assert answered(site, *(logits([2]) for _ in range(most % 60 + 1))) == E.BATCH_MALFORMED
+    assert answered(site, *(logits([2]) for _ in range(most % 60 + 1))) == E.MESSAGE_MALFORMED
     assert answered(site, logits([3]), DONE) == "OK", "other samples are scored on"
 
 

@@ -1,4 +1,4 @@
-"""What a message is and how much of it is freight, for each kind of message."""
+"""What a message is and how much of it is payload, for each kind of message."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_facts_of_a_message(message: Message, facts: MessageFacts) -> None:
     assert measure(message) == facts
 
 
-def test_freight_is_never_more_than_the_message() -> None:
+def test_payload_is_never_more_than_the_message() -> None:
     message = compute_pb2.FeedRequest(batch=batch(common_pb2.SPLIT_TRAIN))
     facts = measure(message)
     assert facts.payload_bytes + facts.label_bytes < message.ByteSize()

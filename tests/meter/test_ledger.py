@@ -48,11 +48,11 @@ time.sleep(60)
 
 
 def rows(path: Path, query: str = "SELECT * FROM messages") -> list[tuple[object, ...]]:
-    books = sqlite3.connect(path)
+    ledgers = sqlite3.connect(path)
     try:
-        return books.execute(query).fetchall()
+        return ledgers.execute(query).fetchall()
     finally:
-        books.close()
+        ledgers.close()
 
 
 def test_a_reopened_ledger_goes_on(tmp_path: Path) -> None:

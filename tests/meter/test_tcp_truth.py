@@ -1,4 +1,4 @@
-"""The ledger against the wire: what the relay counts is the books' total and the known framing, to within 1 %."""
+"""The ledger against the wire: what the relay counts is the ledgers' total and the known framing, to within 1 %."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def batch(number: int) -> compute_pb2.FeedRequest:
     )
 
 
-def test_books_explain_what_crossed_the_port(served: Served) -> None:
+def test_ledgers_explain_what_crossed_the_port(served: Served) -> None:
     host, _, port = served.address.rpartition(":")
     relay = CountingRelay(host, int(port))
     stub = compute_pb2_grpc.ComputeServiceStub(served.dial(address=relay.address))
     answers = list(stub.Feed((batch(number) for number in range(BATCHES)), timeout=60))
     assert len(answers) == BATCHES
-    totals = served.books_of("site-north").totals()
+    totals = served.ledgers_of("site-north").totals()
     served.close()
     relay.close()
     for framed, crossed in ((totals.bytes_sent, relay.bytes_up), (totals.bytes_received, relay.bytes_down)):
         assert framed > 8_000_000
-        assert framed < crossed, "the books can't hold more than what crossed"
+        assert framed < crossed, "the ledgers can't hold more than what crossed"
         assert framed == pytest.approx(crossed, rel=0.01)
         known = link_framing([(framed // BATCHES, BATCHES)]).total_bytes
         assert framed + known == pytest.approx(crossed, rel=0.002)

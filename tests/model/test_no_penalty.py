@@ -53,7 +53,7 @@ from mple.plan import (
 from mple.plan.orders import channel_order, label_order
 from mple.v1 import common_pb2
 from mple.wire import EncodedSamples, codec_named
-from mple.wire.layer_numbers import tensors_of, weight_of
+from mple.wire.layer_dtype import tensors_of, weight_of
 from provider_node.feeding.morphing import MorphedImages
 
 SIZES = {"north": 70, "south": 50, "west": 40}
@@ -188,7 +188,7 @@ def layers_of(party: Consortium, dtype: torch.dtype = torch.float32) -> dict[int
 def travelled_layers(party: Consortium) -> dict[int, PreparedLayer]:
     """Each site's layer as its file holds it, prepared as the compute node does."""
     layers = layers_of(party)
-    numbers = party.plan.layer_numbers
+    numbers = party.plan.layer_dtype
     layers = {
         place: dataclasses.replace(
             layer, weight=weight_of(tensors_of(layer.weight, numbers), tuple(layer.weight.shape), numbers)

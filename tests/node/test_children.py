@@ -184,14 +184,14 @@ def children_pid(code: str) -> int:
 
 
 def test_the_cause_is_the_child_whose_failure_is_its_own() -> None:
-    followers = [Ended("office", ExitCode.RUN_FAILED), Ended("north", ExitCode.RUN_FAILED)]
+    followers = [Ended("coordinator", ExitCode.RUN_FAILED), Ended("north", ExitCode.RUN_FAILED)]
     assert root_cause([Ended("north", ExitCode.DONE)]) is None
     assert root_cause(followers) == followers[0]
     assert root_cause([*followers, Ended("east", ExitCode.BAD_USAGE)]) == Ended("east", ExitCode.BAD_USAGE)
 
 
 def test_the_coordinator_knows_best_who_failed() -> None:
-    ended = [Ended("office", ExitCode.RUN_FAILED), Ended("compute", ExitCode.INTERNAL), Ended("north", 3)]
+    ended = [Ended("coordinator", ExitCode.RUN_FAILED), Ended("compute", ExitCode.INTERNAL), Ended("north", 3)]
     assert root_cause(ended, "north") == Ended("north", 3)
     assert root_cause(ended, "nobody here") == Ended("compute", ExitCode.INTERNAL)
     assert root_cause([Ended("north", 0), Ended("east", 3)], "north") == Ended("east", 3)

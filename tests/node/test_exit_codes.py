@@ -99,7 +99,7 @@ def test_a_body_says_how_it_ended(config: Path, code: ExitCode) -> None:
         (TlsError("no key file"), ExitCode.BAD_USAGE),
         (PortError("can't listen on 127.0.0.1:7400"), ExitCode.BAD_USAGE),
         (MpleError(ErrorCode.RUN_FAILED, "site/south: no disk"), ExitCode.RUN_FAILED),
-        (MpleError(ErrorCode.UNKNOWN_SITE), ExitCode.RUN_FAILED),
+        (MpleError(ErrorCode.UNKNOWN_PARTY), ExitCode.RUN_FAILED),
         (UnreachableError("gave up on 127.0.0.1:7400"), ExitCode.UNREACHABLE),
         (MpleError(ErrorCode.CERTIFICATE_REVOKED, "it was revoked on 2026-11-24"), ExitCode.UNREACHABLE),
         (OSError("the ledger can't be written: disk full"), ExitCode.INTERNAL),

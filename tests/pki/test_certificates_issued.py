@@ -156,7 +156,7 @@ def test_what_is_no_request(text: bytes) -> None:
 @pytest.mark.parametrize(
     ("uris", "words"),
     [
-        ([NORTH.uri, "mple://test/coordinator/office"], "bears 2 identities"),
+        ([NORTH.uri, "mple://test/coordinator/coordinator"], "bears 2 identities"),
         (["https://north.example"], "is no identity"),
         (["mple://test/boss/north"], "is no identity"),
     ],
@@ -222,7 +222,7 @@ def test_install_without_a_key(authority: Authority, tmp_path: Path) -> None:
 
 
 def test_throwaway_consortium(tmp_path: Path) -> None:
-    parties = [NORTH, Party("test", Role.COMPUTE, "compute"), Party("test", Role.COORDINATOR, "office")]
+    parties = [NORTH, Party("test", Role.COMPUTE, "compute"), Party("test", Role.COORDINATOR, "coordinator")]
     folders = [tmp_path / party.name for party in parties]
     throwaway(tmp_path / "authority", parties, ["127.0.0.1"], folders)
     for party, folder in zip(parties, folders, strict=True):

@@ -10,7 +10,7 @@ import pytest
 
 from mple.data import DataSource, SourceKind
 from mple.pki import PASSPHRASE_VARIABLE, Vault, VaultError, read_passphrase
-from mple.plan import ProviderSettings
+from mple.plan import SiteSettings
 
 WORDS = "correct horse battery staple"
 
@@ -118,12 +118,12 @@ def test_encrypting_goes_on_after_the_power_failed(folder: Path, tmp_path: Path)
     assert not (folder / "morph.key.sealed").exists()
 
 
-def settings(folder: Path, passphrase_file: Path | None) -> ProviderSettings:
-    return ProviderSettings(
+def settings(folder: Path, passphrase_file: Path | None) -> SiteSettings:
+    return SiteSettings(
         state=folder,
         tls=folder,
         vault=folder,
-        coordinator="office:1",
+        coordinator="coordinator:1",
         compute="compute:1",
         data=DataSource(kind=SourceKind.NPZ, path=folder / "set.npz"),
         vault_passphrase_file=passphrase_file,

@@ -20,9 +20,9 @@ from mple.plan import (
     MorphSettings,
     NormalisationSettings,
     Precision,
-    ProviderSettings,
     RunSettings,
     SettingsError,
+    SiteSettings,
     TrainingSettings,
     WireSettings,
     read_settings,
@@ -48,11 +48,11 @@ COORDINATOR = CoordinatorSettings(
 COMPUTE = ComputeSettings(
     listen="[::]:1", state=HERE / "s", tls=HERE / "t", coordinator="a:1", stem_file=HERE / "stem", stay=True
 )
-PROVIDER = ProviderSettings(
+PROVIDER = SiteSettings(
     state=HERE / "state",
     tls=HERE / "tls",
     vault=HERE / "vault",
-    coordinator="office:7400",
+    coordinator="coordinator:7400",
     compute="compute:7401",
     data=DataSource(
         kind=SourceKind.NPZ,
@@ -88,8 +88,8 @@ def test_any_number_survives_the_file(value: float) -> None:
     [
         ("coordinator", CoordinatorSettings),
         ("compute", ComputeSettings),
-        ("north", ProviderSettings),
-        ("south", ProviderSettings),
+        ("north", SiteSettings),
+        ("south", SiteSettings),
     ],
 )
 def test_examples_of_a_deployment_read(name: str, kind: type[S]) -> None:
@@ -98,7 +98,7 @@ def test_examples_of_a_deployment_read(name: str, kind: type[S]) -> None:
 
 
 def test_the_example_sites_share_one_set() -> None:
-    north, south = (read_settings(ProviderSettings, EXAMPLES / f"{name}.toml").data for name in ("north", "south"))
+    north, south = (read_settings(SiteSettings, EXAMPLES / f"{name}.toml").data for name in ("north", "south"))
     assert (north.partition.part, south.partition.part) == (0, 1)
     assert north.partition.parts == south.partition.parts == 2
 
@@ -156,7 +156,7 @@ def test_what_is_wrong_is_named_with_its_section(raw: dict[str, object], message
 
 
 @pytest.mark.parametrize("text", ["nan", "inf"])
-@pytest.mark.parametrize("kind", [ComputeSettings, ProviderSettings])
+@pytest.mark.parametrize("kind", [ComputeSettings, SiteSettings])
 def test_a_patience_without_end_is_refused(kind: type[S], text: str) -> None:
     settings = COMPUTE if kind is ComputeSettings else PROVIDER
     raw = tomllib.loads(write_settings(settings))

@@ -27,13 +27,13 @@ def noise_of_the_whole_covariance(x_NV: NDArray[np.float64]) -> NDArray[np.float
 
 
 def divergence_bits(one_VV: NDArray[np.float64], other_VV: NDArray[np.float64]) -> float:
-    """KL of centred Gaussians: what one draw of the noise tells for the one law against the other."""
+    """KL of centred Gaussians: what one draw of the noise tells for the one distribution against the other."""
     ratio_VV = np.linalg.solve(other_VV, one_VV)
     return float((np.trace(ratio_VV) - len(one_VV) - np.linalg.slogdet(ratio_VV)[1]) / (2 * np.log(2)))
 
 
 def test_the_noise_of_all_other_pictures_must_not_tell_of_one() -> None:
-    """An adversary that knows all other pictures sees their noise; with or without one picture, its law must agree."""
+    """Who knows all other pictures sees their noise: with and without one picture it must be distributed alike."""
     pixels = soft_pictures()
     x_NV = ((pixels / 255 - 0.5) / 0.25).reshape(COUNT, -1)
     with_all = noise_of_the_whole_covariance(x_NV)

@@ -11,9 +11,9 @@ import pytest
 
 from mple.data import DataSource, SourceKind
 from mple.meter import Ledger
-from mple.node.coordinator_client import Persistence, StoppedError
+from mple.node.coordinator_client import RetryPolicy, StoppedError
 from mple.pki import Vault, VaultError
-from mple.plan import Custody, ProviderSettings
+from mple.plan import Custody, SiteSettings
 from mple.rpc import ErrorCode, MpleError, TlsFiles
 from mple.v1 import common_pb2, compute_pb2
 from provider_node.feeding.whole_run import Feeding
@@ -27,11 +27,11 @@ SITE = "north"
 @pytest.fixture
 def feeding(tmp_path: Path) -> Iterator[Feeding]:
     """North's feeding, with two keys in the vault and the first in use."""
-    settings = ProviderSettings(
+    settings = SiteSettings(
         state=tmp_path,
         tls=tmp_path,
         vault=tmp_path / "vault",
-        coordinator="office:1",
+        coordinator="coordinator:1",
         compute="compute:2",
         data=DataSource(kind=SourceKind.NPZ, path=tmp_path / "set.npz"),
     )
@@ -83,7 +83,7 @@ def test_answers_go_by_the_key_in_use(feeding: Feeding) -> None:
 
 def test_only_a_refusal_of_what_went_out_under_an_older_key_is_passed_over(feeding: Feeding) -> None:
     feed = feeding._begin()
-    persistence = Persistence("compute:2", feeding.tls, feeding.stop, 1.0)
+    retry = RetryPolicy("compute:2", feeding.tls, feeding.stop, 1.0)
     refusals = [MpleError(ErrorCode.UNKNOWN_KEY_REF, "revoked")]
 
     def stream() -> bool:
@@ -93,13 +93,13 @@ def test_only_a_refusal_of_what_went_out_under_an_older_key_is_passed_over(feedi
 
     feed._answer(asked(1))
     with pytest.raises(MpleError, match="revoked"):
-        feeding._feed_on(feed, persistence, stream)
+        feeding._feed_on(feed, retry, stream)
     feeding.switch(second(feeding))
     refusals.append(MpleError(ErrorCode.UNKNOWN_KEY_REF, "revoked"))
-    assert feeding._feed_on(feed, persistence, stream)
-    refusals.append(MpleError(ErrorCode.BATCH_MALFORMED, "another fault"))
+    assert feeding._feed_on(feed, retry, stream)
+    refusals.append(MpleError(ErrorCode.MESSAGE_MALFORMED, "another fault"))
     with pytest.raises(MpleError, match="another fault"):
-        feeding._feed_on(feed, persistence, stream)
+        feeding._feed_on(feed, retry, stream)
 
 
 def test_a_restart_begins_under_the_key_in_use(feeding: Feeding) -> None:

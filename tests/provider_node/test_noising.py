@@ -53,7 +53,7 @@ def unmorphed(
     return morpher.unmorph(codec_named("f32").decode(coded, plan.geometry.blocks))
 
 
-def test_what_leaves_is_the_picture_with_the_noise_of_its_law(tmp_path: Path) -> None:
+def test_what_leaves_is_the_picture_with_the_noise_of_its_distribution(tmp_path: Path) -> None:
     images = noisy(PLAN, tmp_path, key_of("north"), 1)
     noise = kept_noise(PLAN, tmp_path, Vault(tmp_path / "vault"))
     assert noise is not None
@@ -65,7 +65,7 @@ def test_what_leaves_is_the_picture_with_the_noise_of_its_law(tmp_path: Path) ->
         assert np.std(seen - x) > 0.5
 
 
-def test_a_restart_a_new_key_and_another_run_of_the_same_law_draw_the_same(tmp_path: Path) -> None:
+def test_a_restart_a_new_key_and_another_run_of_the_same_distribution_draw_the_same(tmp_path: Path) -> None:
     first = noisy(PLAN, tmp_path, key_of("north"), 1)
     codes = first.batch(TRAIN, range(60)).coded.codes_BV
     assert noisy(PLAN, tmp_path, key_of("north"), 1).batch(TRAIN, range(60)).coded.codes_BV.tobytes() == codes.tobytes()
@@ -83,12 +83,12 @@ def test_another_site_draws_other_noise_on_the_same_picture(tmp_path: Path) -> N
     assert (north - south).abs().min() > 0
 
 
-def test_a_restart_keeps_the_law_though_pictures_have_changed(tmp_path: Path) -> None:
-    law = begin_noise(PLAN, tmp_path, Vault(tmp_path / "vault"), DATASET.train)
+def test_a_restart_keeps_the_distribution_though_pictures_have_changed(tmp_path: Path) -> None:
+    distribution = begin_noise(PLAN, tmp_path, Vault(tmp_path / "vault"), DATASET.train)
     darker = LabelledImages(DATASET.train.pixels_NCHW // 8, DATASET.train.labels)
     again = begin_noise(PLAN, tmp_path, Vault(tmp_path / "vault"), darker)
-    assert law is not None and again is not None
-    assert again.law == law.law
+    assert distribution is not None and again is not None
+    assert again.distribution == distribution.distribution
 
 
 def test_without_its_noise_nothing_is_morphed_under_such_a_plan(tmp_path: Path) -> None:
@@ -102,16 +102,16 @@ def test_without_its_noise_nothing_is_morphed_under_such_a_plan(tmp_path: Path) 
         PictureMorpher(other, "north", key_of("north"), None, noise)
 
 
-def test_a_plan_without_noise_makes_no_law_and_no_secret(tmp_path: Path) -> None:
+def test_a_plan_without_noise_makes_no_distribution_and_no_secret(tmp_path: Path) -> None:
     vault = Vault(tmp_path / "vault")
     assert begin_noise(small_plan(), tmp_path, vault, DATASET.train) is None
     assert kept_noise(small_plan(), tmp_path, vault) is None
     assert [path.name for path in tmp_path.rglob("*")] == ["vault"]
 
 
-def test_a_law_that_is_gone_damaged_or_foreign_stops_predictions(tmp_path: Path) -> None:
+def test_a_distribution_that_is_gone_damaged_or_foreign_stops_predictions(tmp_path: Path) -> None:
     vault = Vault(tmp_path / "vault")
-    with pytest.raises(ValueError, match=r"no noise law at .*noise-small-run\.json"):
+    with pytest.raises(ValueError, match=r"no noise distribution at .*noise-small-run\.json"):
         kept_noise(PLAN, tmp_path, vault)
     begin_noise(PLAN, tmp_path, vault, DATASET.train)
     path = tmp_path / "noise-small-run.json"
@@ -124,7 +124,7 @@ def test_a_law_that_is_gone_damaged_or_foreign_stops_predictions(tmp_path: Path)
         kept_noise(PLAN, tmp_path, vault)
 
 
-def test_the_level_is_audited_and_budgets_of_other_laws_add_up(tmp_path: Path) -> None:
+def test_the_level_is_audited_and_budgets_of_other_distributions_add_up(tmp_path: Path) -> None:
     vault = Vault(tmp_path / "vault")
     open_audit(tmp_path, "site/north")
     try:
@@ -141,7 +141,7 @@ def test_the_level_is_audited_and_budgets_of_other_laws_add_up(tmp_path: Path) -
         ("two", 30.0, 0),
         ("three", 8.0, 30.0),
     ]
-    assert facts[0]["law"] == facts[1]["law"] != facts[2]["law"]
+    assert facts[0]["distribution"] == facts[1]["distribution"] != facts[2]["distribution"]
     assert float(facts[0]["deviation_px"]) < float(facts[2]["deviation_px"])
     assert vault.noise_secret().hex() not in trail.read_text()
 

@@ -177,8 +177,8 @@ def test_a_message_holds_what_the_plan_allows_and_is_metered(
     serve(trunk)
     ask("--test", TESTS)
     columns = "SELECT run, phase, kind, direction, samples, label_bytes FROM messages WHERE method LIKE '%Predict'"
-    with sqlite3.connect(site.state / "ledger.sqlite") as books:
-        rows = books.execute(f"{columns} ORDER BY time_unix_ns").fetchall()
+    with sqlite3.connect(site.state / "ledger.sqlite") as ledgers:
+        rows = ledgers.execute(f"{columns} ORDER BY time_unix_ns").fetchall()
     assert {row[:3] for row in rows} == {("run1", "predict", "predict")}
     sent = [row[4] for row in rows if row[3] == "sent"]
     assert sent == [PER_MESSAGE, PER_MESSAGE, TESTS - 2 * PER_MESSAGE]

@@ -16,7 +16,7 @@ import torch
 from mple.exit_codes import ExitCode
 from mple.node.coordinator_client import UnreachableError
 from mple.pki import Authority, create_authority
-from mple.plan import ProviderSettings, read_settings
+from mple.plan import SiteSettings, read_settings
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import compute_pb2, compute_pb2_grpc
 from provider_node.prediction import predict as predicting_site
@@ -74,7 +74,7 @@ def ask(tmp_path: Path, site: Site) -> Callable[..., ExitCode]:
     def run(stop: threading.Event | None = None) -> ExitCode:
         parser = argparse.ArgumentParser()
         add_arguments(parser)
-        settings = read_settings(ProviderSettings, site.config)
+        settings = read_settings(SiteSettings, site.config)
         return predict(settings, parser.parse_args([str(path)]), stop or threading.Event())
 
     return run
@@ -125,7 +125,7 @@ def test_an_answer_that_is_none(
     lie(answers)
     with pytest.raises(MpleError, match=words) as caught:
         ask()
-    assert caught.value.code is ErrorCode.BATCH_MALFORMED
+    assert caught.value.code is ErrorCode.MESSAGE_MALFORMED
     assert capsys.readouterr().out == ""
 
 

@@ -23,8 +23,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Summary:
 
 
 def rows_of(summary: Summary) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(summary.folder / "ledger.sqlite")) as books:
-        return books.execute("SELECT * FROM messages ORDER BY time_unix_ns").fetchall()
+    with closing(sqlite3.connect(summary.folder / "ledger.sqlite")) as ledgers:
+        return ledgers.execute("SELECT * FROM messages ORDER BY time_unix_ns").fetchall()
 
 
 def test_both_files_hold_every_row(run: Summary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,13 +40,13 @@ def test_it_explains_what_crossed_a_port(served: Served) -> None:
     key_ref = common_pb2.KeyRef(site="north", epoch=1, fingerprint=bytes(32))
     batch = compute_pb2.FeedRequest(batch=common_pb2.MorphedBatch(key_ref=key_ref, samples=9, codes=bytes(512 * 1024)))
     assert len(list(stub.Feed((batch for _ in range(16)), timeout=60))) == 16
-    books = served.books_of("site-north")
+    ledgers = served.ledgers_of("site-north")
     served.close()
     relay.close()
     with closing(sqlite3.connect(served.folder / "site-north.sqlite")) as ledger:
         sent = ledger.execute(
             "SELECT framed_bytes, COUNT(*) FROM messages WHERE direction = 'sent' GROUP BY 1"
         ).fetchall()
-    framed = books.totals().bytes_sent
+    framed = ledgers.totals().bytes_sent
     assert sum(size * count for size, count in sent) == framed
     assert framed + link_framing(sent).total_bytes == pytest.approx(relay.bytes_up, rel=0.002)

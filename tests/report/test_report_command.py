@@ -20,7 +20,7 @@ def test_a_simulation_leaves_its_page(mple: Said, tmp_path: Path) -> None:
     assert f"the page is {out / 'report.html'}" in text
     page = (out / "report.html").read_text(encoding="utf-8")
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    assert f"test accuracy {summary['test_accuracy']:.4f}; books balanced" in page
+    assert f"test accuracy {summary['test_accuracy']:.4f}; ledgers balanced" in page
     assert summary["model_sha256"] in page
     assert page.count("data:image/png") == 2 * 2 * 8  # two sites, two rows
     for kept in out.glob("nodes/*/state/pictures-*.npz"):

@@ -14,7 +14,7 @@ from markupsafe import escape
 from PIL import Image
 
 from mple.report import Summary, read_summary
-from mple.report.charts import accuracy_chart, loss_chart, read_course
+from mple.report.charts import accuracy_chart, loss_chart, read_history
 from mple.report.message_sizes import size_histogram
 from mple.report.methods import methods
 from mple.report.page import page, write_page
@@ -73,7 +73,7 @@ def test_less_than_the_pixels_leaves_the_axis_to_the_pixels(tmp_path: Path) -> N
     words = verdict(summary, whole).replace("\N{NO-BREAK SPACE}", " ")
     assert re.fullmatch(
         r"Everything that crossed the site's link, TLS as computed included: −5\d\.\d % against the raw pixels' bytes; "
-        r"test accuracy 0\.7500; books balanced",
+        r"test accuracy 0\.7500; ledgers balanced",
         words,
     )
     assert f"{100 * (1 - whole.ratio):.1f} %" in words
@@ -107,11 +107,11 @@ def test_sizes_and_methods_count_every_message(run: Summary) -> None:
 
 
 def test_curves_pass_through_the_metrics(run: Summary) -> None:
-    course = read_course(run.folder / "metrics.jsonl")
-    assert len(course.losses) == EPOCHS * STEPS
-    assert course.losses[-1] == pytest.approx((EPOCHS, 2 / 3 - 0.15))
-    assert course.idle_shares == pytest.approx((0.01, 0.02, 0.03))
-    chart = accuracy_chart([("", course)])
+    history = read_history(run.folder / "metrics.jsonl")
+    assert len(history.losses) == EPOCHS * STEPS
+    assert history.losses[-1] == pytest.approx((EPOCHS, 2 / 3 - 0.15))
+    assert history.idle_shares == pytest.approx((0.01, 0.02, 0.03))
+    chart = accuracy_chart([("", history)])
     assert chart is not None
     assert [marker.text for marker in chart.lines[0].markers] == [
         "epoch 1: 0.2500",
@@ -119,14 +119,14 @@ def test_curves_pass_through_the_metrics(run: Summary) -> None:
         "epoch 3: 0.7500",
     ]
     assert [(marker.x, marker.y) for marker in chart.lines[0].markers] == [(33.333, 75), (66.667, 50), (100, 25)]
-    both = loss_chart([("one", course), ("other", course)])
+    both = loss_chart([("one", history), ("other", history)])
     assert both is not None
     assert [(line.name, line.style) for line in both.lines] == [("one", "first"), ("other", "second")]
 
 
 def test_a_long_curve_is_thinned_and_says_so(run: Summary) -> None:
-    course = read_course(run.folder / "metrics.jsonl")
-    long = dataclasses.replace(course, losses=tuple((3 * step / 5000, 1.0) for step in range(1, 5001)))
+    history = read_history(run.folder / "metrics.jsonl")
+    long = dataclasses.replace(history, losses=tuple((3 * step / 5000, 1.0) for step in range(1, 5001)))
     chart = loss_chart([("", long)])
     assert chart is not None
     assert chart.lines[0].name == "steps, averaged for drawing"

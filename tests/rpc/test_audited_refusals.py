@@ -26,7 +26,7 @@ def trail(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "audited"
     folder.mkdir()
     tell_refusals()
-    open_audit(folder, "coordinator/office")
+    open_audit(folder, "coordinator/coordinator")
     watch_storage(lambda: None)
     yield folder / FILE_NAME
     tell_refusals()
@@ -93,11 +93,11 @@ def test_a_flood_of_refusals_makes_few_lines(served: Served, trail: Path) -> Non
 
 
 def sqlite_full() -> sqlite3.OperationalError:
-    books = sqlite3.connect(":memory:")
-    books.execute("PRAGMA max_page_count = 1")
+    ledgers = sqlite3.connect(":memory:")
+    ledgers.execute("PRAGMA max_page_count = 1")
     with pytest.raises(sqlite3.OperationalError, match="full") as caught:
-        books.execute("CREATE TABLE t (x)")
-    books.close()
+        ledgers.execute("CREATE TABLE t (x)")
+    ledgers.close()
     return caught.value
 
 
@@ -128,7 +128,7 @@ def test_a_fault_that_is_none_of_the_disk_is_not_noted(served: Served) -> None:
     assert noted_storage_fault() is None
 
 
-def test_a_server_whose_books_are_full_says_so_in_calls_of_each_kind(served: Served) -> None:
+def test_a_server_whose_ledgers_are_full_says_so_in_calls_of_each_kind(served: Served) -> None:
     stub = coordinator_pb2_grpc.CoordinatorServiceStub(served.dial())
     compute = compute_pb2_grpc.ComputeServiceStub(served.dial(name="south"))
     served.ledger._connection.execute("PRAGMA max_page_count = 1")
@@ -152,4 +152,4 @@ def test_bytes_that_are_no_message_are_the_callers_fault(served: Served) -> None
     channel = served.dial()
     raw: Callable[..., bytes] = channel.current().unary_unary("/mple.v1.CoordinatorService/Join")
     error = refused(lambda: raw(b"\xff\xff\xff", timeout=DEADLINE_S))
-    assert error.code is ErrorCode.BATCH_MALFORMED
+    assert error.code is ErrorCode.MESSAGE_MALFORMED

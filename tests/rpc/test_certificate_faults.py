@@ -25,7 +25,7 @@ from tests.support.certificates import forge
 from tests.support.served import PartyTls, Served
 
 Serving = Callable[..., Served]
-OFFICE = "mple://test/coordinator/office"
+COORDINATOR = "mple://test/coordinator/coordinator"
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_server_refuses_a_certificate_of_another_authority(
 
 def test_probe_understands_a_refusal_by_alert(foreign: Authority, north: TlsFiles, tmp_path: Path) -> None:
     """gRPC hangs up without a word; other TLS servers say why."""
-    strict = forge(foreign, tmp_path / "tls", uris=(OFFICE,))
+    strict = forge(foreign, tmp_path / "tls", uris=(COORDINATOR,))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(strict.ca))
     context.load_cert_chain(str(strict.certificate), str(strict.key))
     context.verify_mode = ssl.CERT_REQUIRED
@@ -147,7 +147,7 @@ def test_probe_understands_a_refusal_by_alert(foreign: Authority, north: TlsFile
 def test_caller_refuses_a_server_of_another_authority(
     serving: Serving, foreign: Authority, north: TlsFiles, tmp_path: Path
 ) -> None:
-    there = serving(tls=forge(foreign, tmp_path / "tls", uris=(OFFICE,)))
+    there = serving(tls=forge(foreign, tmp_path / "tls", uris=(COORDINATOR,)))
     assert call(there.address, credentials(north.ca, north.certificate, north.key)) is grpc.StatusCode.UNAVAILABLE
     with pytest.raises(TlsError, match="certificate of another authority"):
         verify_remote(there.address, north, Role.COORDINATOR)
@@ -165,7 +165,7 @@ def test_caller_with_the_wrong_root_is_told(served: Served, foreign: Authority, 
 def test_probe_does_not_trust_the_authorities_of_the_system(
     serving: Serving, foreign: Authority, north: TlsFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there = serving(tls=forge(foreign, tmp_path / "tls", uris=(OFFICE,)))
+    there = serving(tls=forge(foreign, tmp_path / "tls", uris=(COORDINATOR,)))
     monkeypatch.setenv("SSL_CERT_FILE", str(foreign.directory / "ca.crt"))
     assert "another authority" in str(probe(there.address, north).fault)
 
@@ -173,7 +173,7 @@ def test_probe_does_not_trust_the_authorities_of_the_system(
 def test_caller_refuses_an_expired_server(
     serving: Serving, authority: Authority, north: TlsFiles, tmp_path: Path
 ) -> None:
-    there = serving(tls=forge(authority, tmp_path / "tls", uris=(OFFICE,), from_days=-2, to_days=-1))
+    there = serving(tls=forge(authority, tmp_path / "tls", uris=(COORDINATOR,), from_days=-2, to_days=-1))
     assert call(there.address, credentials(north.ca, north.certificate, north.key)) is grpc.StatusCode.UNAVAILABLE
     with pytest.raises(TlsError, match=r"certificate of .* has expired: renew it there"):
         verify_remote(there.address, north, Role.COORDINATOR)
@@ -182,16 +182,16 @@ def test_caller_refuses_an_expired_server(
 def test_caller_refuses_a_server_that_is_not_valid_yet(
     serving: Serving, authority: Authority, north: TlsFiles, tmp_path: Path
 ) -> None:
-    there = serving(tls=forge(authority, tmp_path / "tls", uris=(OFFICE,), from_days=1, to_days=2))
+    there = serving(tls=forge(authority, tmp_path / "tls", uris=(COORDINATOR,), from_days=1, to_days=2))
     with pytest.raises(TlsError, match="not valid yet: set the clock"):
         verify_remote(there.address, north, Role.COORDINATOR)
 
 
-@pytest.mark.parametrize("hosts", [("office.example",), ("127.0.0.2",)])
+@pytest.mark.parametrize("hosts", [("coordinator.example",), ("127.0.0.2",)])
 def test_caller_refuses_a_certificate_for_another_host(
     serving: Serving, authority: Authority, north: TlsFiles, tmp_path: Path, hosts: tuple[str, ...]
 ) -> None:
-    there = serving(tls=forge(authority, tmp_path / "tls", uris=(OFFICE,), hosts=hosts))
+    there = serving(tls=forge(authority, tmp_path / "tls", uris=(COORDINATOR,), hosts=hosts))
     refusals = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED)
     assert call(there.address, credentials(north.ca, north.certificate, north.key)) in refusals
     with pytest.raises(TlsError, match=r"not made out for '127\.0\.0\.1': request it again with --host 127\.0\.0\.1"):
@@ -216,8 +216,8 @@ def test_caller_refuses_a_server_without_identity(
 
 
 def test_caller_refuses_a_party_of_another_role(served: Served, north: TlsFiles) -> None:
-    assert verify_remote(served.address, north, Role.COORDINATOR) == Party("test", Role.COORDINATOR, "office")
-    with pytest.raises(TlsError, match="is coordinator/office, not a compute"):
+    assert verify_remote(served.address, north, Role.COORDINATOR) == Party("test", Role.COORDINATOR, "coordinator")
+    with pytest.raises(TlsError, match="is coordinator/coordinator, not a compute"):
         verify_remote(served.address, north, Role.COMPUTE)
 
 
@@ -355,10 +355,10 @@ def test_renewed_certificate_is_used_by_the_next_channel(served: Served, authori
     install(folder, approve(authority, asked, days=1), authority.certificate_pem)
     install(folder, approve(authority, asked, days=90), authority.certificate_pem)
     files = TlsFiles.in_directory(folder)
-    office = verify_remote(served.address, files, Role.COORDINATOR)
+    coordinator = verify_remote(served.address, files, Role.COORDINATOR)
     with (
         Ledger(tmp_path / "west.sqlite", "site/west") as ledger,
-        open_channel(served.address, files, office, ledger) as channel,
+        open_channel(served.address, files, coordinator, ledger) as channel,
     ):
         stub = coordinator_pb2_grpc.CoordinatorServiceStub(channel)
         assert stub.Join(coordinator_pb2.JoinRequest(), timeout=10).run_id == "site/west"

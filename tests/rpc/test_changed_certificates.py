@@ -15,7 +15,7 @@ from cryptography import x509
 
 from mple.audit import close_audit, open_audit, read_entries
 from mple.meter import CountingRelay
-from mple.node.coordinator_client import Persistence, UnreachableError
+from mple.node.coordinator_client import RetryPolicy, UnreachableError
 from mple.pki import Authority, approve, install, install_list, renew, revoke
 from mple.rpc import ErrorCode, Role, TlsFiles, error_of
 from mple.rpc.renewal import RevokedServerError
@@ -69,7 +69,7 @@ def revoke_at(authority: Authority, serial: int, *nodes: TlsFiles) -> None:
 def own_files(party_tls: PartyTls, tmp_path: Path) -> tuple[TlsFiles, TlsFiles]:
     """The server's and the site's files, for this test alone."""
     return (
-        copy_of(party_tls(Role.COORDINATOR, "office"), tmp_path / "office"),
+        copy_of(party_tls(Role.COORDINATOR, "coordinator"), tmp_path / "coordinator"),
         copy_of(party_tls(Role.SITE, "revocable"), tmp_path / "revocable"),
     )
 
@@ -115,7 +115,7 @@ def test_a_revoked_server_is_not_dialled(
     renewed = approve(authority, renew(server.ca.parent))
     install(server.ca.parent, renewed, authority.certificate_pem)
     served = serving(tls=server)
-    assert verify_remote(served.address, site, Role.COORDINATOR).name == "office"
+    assert verify_remote(served.address, site, Role.COORDINATOR).name == "coordinator"
     revoke_at(authority, serial_of(server), site)
     with pytest.raises(ValueError, match=r"the certificate of .* was revoked on .*: it needs another one"):
         verify_remote(served.address, site, Role.COORDINATOR)
@@ -142,7 +142,7 @@ def test_a_server_that_is_revoked_is_left(
     with pytest.raises(RevokedServerError, match="was revoked on"):
         stub.Join(coordinator_pb2.JoinRequest(), timeout=DEADLINE_S)
     with pytest.raises(UnreachableError, match="was revoked on"):
-        Persistence(served.address, site, threading.Event(), DEADLINE_S).call(
+        RetryPolicy(served.address, site, threading.Event(), DEADLINE_S).call(
             lambda: stub.Join(coordinator_pb2.JoinRequest(), timeout=DEADLINE_S)
         )
 
@@ -165,7 +165,7 @@ def test_a_damaged_or_older_list_changes_nothing_and_is_in_the_audit(
     older = revoke(authority, [serial_of(server)]).read_bytes()
     revoke_at(authority, serial_of(site), server)
     held = server.ca.with_name("ca.crl")
-    open_audit(tmp_path, "coordinator/office")
+    open_audit(tmp_path, "coordinator/coordinator")
     try:
         for content in (None, older, b"rubbish", held.read_bytes()[:-60], None):
             if content is not None:
@@ -259,6 +259,6 @@ def test_an_open_channel_takes_the_renewed_certificate(
     for _ in range(3):
         assert stub.Join(coordinator_pb2.JoinRequest(), timeout=DEADLINE_S).run_id == "site/revocable"
     assert served.balance().whole
-    books = sqlite3.connect(served.merged())
-    assert books.execute("SELECT COUNT(*) FROM messages WHERE method = 'Join'").fetchone() == (16,)
-    books.close()
+    ledgers = sqlite3.connect(served.merged())
+    assert ledgers.execute("SELECT COUNT(*) FROM messages WHERE method = 'Join'").fetchone() == (16,)
+    ledgers.close()

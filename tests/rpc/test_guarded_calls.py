@@ -54,9 +54,9 @@ def test_the_caller_is_who_the_certificate_says(served: Served, party_tls: Party
 
 
 def test_role_that_may_not_call(served: Served, party_tls: PartyTls) -> None:
-    error = error_from(lambda: join(served, party_tls(Role.COORDINATOR, "office")))
+    error = error_from(lambda: join(served, party_tls(Role.COORDINATOR, "coordinator")))
     assert error.code is ErrorCode.ROLE_NOT_ALLOWED
-    assert error.detail == "coordinator/office calls Join"
+    assert error.detail == "coordinator/coordinator calls Join"
 
 
 def test_role_that_may_not_open_a_stream(served: Served) -> None:

@@ -1,4 +1,4 @@
-"""Both ends' books: every message of every kind of call, once on each side, of equal size."""
+"""Both ends' ledgers: every message of every kind of call, once on each side, of equal size."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ DEADLINE_S = 20.0
 
 
 def rows(path: Path, query: str) -> list[tuple[object, ...]]:
-    books = sqlite3.connect(path)
+    ledgers = sqlite3.connect(path)
     try:
-        return books.execute(query).fetchall()
+        return ledgers.execute(query).fetchall()
     finally:
-        books.close()
+        ledgers.close()
 
 
 def batch(number: int, size: int = 100) -> compute_pb2.FeedRequest:
@@ -83,11 +83,11 @@ def call_stream_stream(served: Served) -> int:
 @pytest.mark.parametrize(
     "call", [call_unary, call_unary_in_other_ways, call_unary_stream, call_stream_unary, call_stream_stream]
 )
-def test_every_message_is_in_both_books(served: Served, call: Callable[[Served], int]) -> None:
+def test_every_message_is_in_both_ledgers(served: Served, call: Callable[[Served], int]) -> None:
     messages = call(served)
-    books = served.balance()
-    assert books.whole, books.offenders
-    assert books.matched == messages
+    ledgers = served.balance()
+    assert ledgers.whole, ledgers.offenders
+    assert ledgers.matched == messages
 
 
 def test_empty_messages_balance_too(served: Served) -> None:
@@ -109,7 +109,7 @@ def test_a_row_says_what_the_message_was(served: Served) -> None:
         "samples, key_ref"
     )
     received, answered = rows(
-        served.merged(), f"SELECT {columns} FROM messages WHERE node = 'coordinator/office' ORDER BY direction"
+        served.merged(), f"SELECT {columns} FROM messages WHERE node = 'coordinator/coordinator' ORDER BY direction"
     )
     size = len(sent.SerializeToString())
     assert received == (
@@ -131,20 +131,22 @@ def test_calls_side_by_side_do_not_mix(served: Served) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    books = served.balance()
-    assert books.whole, books.offenders
-    assert books.matched == 4 * sum(1 + count % 3 for count in range(20))
+    ledgers = served.balance()
+    assert ledgers.whole, ledgers.offenders
+    assert ledgers.matched == 4 * sum(1 + count % 3 for count in range(20))
 
 
 def test_calls_of_two_sites_are_told_apart_by_certificate(served: Served) -> None:
     for name in ("north", "south"):
         stub = coordinator_pb2_grpc.CoordinatorServiceStub(served.dial(Role.SITE, name))
         assert stub.Join(coordinator_pb2.JoinRequest(), timeout=DEADLINE_S).run_id == f"site/{name}"
-    found = rows(served.merged(), "SELECT DISTINCT peer FROM messages WHERE node = 'coordinator/office' ORDER BY peer")
+    found = rows(
+        served.merged(), "SELECT DISTINCT peer FROM messages WHERE node = 'coordinator/coordinator' ORDER BY peer"
+    )
     assert found == [("site/north",), ("site/south",)]
 
 
-def test_a_caller_without_identity_is_in_the_books_as_unknown(
+def test_a_caller_without_identity_is_in_the_ledgers_as_unknown(
     served: Served, authority: Authority, tmp_path: Path
 ) -> None:
     files = forge(authority, tmp_path / "tls", uris=())
@@ -163,9 +165,9 @@ def test_a_refused_call_balances_with_what_reached_the_server(served: Served) ->
     stub = coordinator_pb2_grpc.CoordinatorServiceStub(served.dial(Role.COMPUTE, "compute"))
     with pytest.raises(grpc.RpcError):
         stub.Report(coordinator_pb2.ReportRequest(), timeout=DEADLINE_S)
-    books = served.balance()
-    assert books.whole
-    assert books.matched == 1
+    ledgers = served.balance()
+    assert ledgers.whole
+    assert ledgers.matched == 1
 
 
 def test_a_call_turned_away_at_the_door_is_named_as_lost(serving: Serving) -> None:
@@ -180,9 +182,9 @@ def test_a_call_turned_away_at_the_door_is_named_as_lost(serving: Serving) -> No
     hold.set()
     for feed in open_feeds:
         list(feed)
-    books = served.balance()
-    assert (books.matched, books.only_received, books.size_differs) == (0, 0, 0)
-    assert books.lost + books.only_sent <= 1  # the refusal may come before the first message is made
+    ledgers = served.balance()
+    assert (ledgers.matched, ledgers.only_received, ledgers.size_differs) == (0, 0, 0)
+    assert ledgers.lost + ledgers.only_sent <= 1  # the refusal may come before the first message is made
 
 
 def test_a_stream_that_is_cut_leaves_sent_messages_without_twin_and_nothing_else(served: Served) -> None:
@@ -198,9 +200,9 @@ def test_a_stream_that_is_cut_leaves_sent_messages_without_twin_and_nothing_else
     assert served.compute.feeds.become(0), "the server never noticed that its caller is gone"
     relay.close()
     merged = served.merged()
-    books = served.balance()
-    assert books.matched >= 2 * 20
-    assert (books.only_received, books.size_differs) == (0, 0)
+    ledgers = served.balance()
+    assert ledgers.matched >= 2 * 20
+    assert (ledgers.only_received, ledgers.size_differs) == (0, 0)
     twice = "SELECT COUNT(*) FROM messages GROUP BY node, call_id, direction, idx HAVING COUNT(*) > 1"
     assert rows(merged, twice) == []
 
@@ -222,7 +224,7 @@ def test_a_caller_whose_ledger_fails_makes_no_call(served: Served, tmp_path: Pat
     with pytest.raises(grpc.RpcError):
         stub.Join(coordinator_pb2.JoinRequest(), timeout=DEADLINE_S)
     assert served.ledger.totals().messages_received == 0
-    assert served.books_of("site-north").fault is not None
+    assert served.ledgers_of("site-north").fault is not None
 
 
 def _held(until: threading.Event) -> Iterator[compute_pb2.FeedRequest]:
@@ -231,6 +233,6 @@ def _held(until: threading.Event) -> Iterator[compute_pb2.FeedRequest]:
 
 
 def _break(path: Path) -> None:
-    books = sqlite3.connect(path)
-    books.execute("DROP TABLE messages")
-    books.close()
+    ledgers = sqlite3.connect(path)
+    ledgers.execute("DROP TABLE messages")
+    ledgers.close()

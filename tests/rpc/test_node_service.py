@@ -1,4 +1,4 @@
-"""The probe that every listening node answers: who, when, and bytes each way, within bounds and without books."""
+"""The probe that every listening node answers: who, when, and bytes each way, within bounds and without ledgers."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Stub = node_pb2_grpc.NodeServiceStub
 @pytest.fixture
 def probed(serving: Callable[..., Served]) -> Served:
     one = serving()
-    add_node_service(one.rpc.server, Party("test", Role.COORDINATOR, "office"))
+    add_node_service(one.rpc.server, Party("test", Role.COORDINATOR, "coordinator"))
     return one
 
 
 def unmetered(address: str, files: TlsFiles) -> grpc.Channel:
-    """A channel without books, as the diagnosis has."""
+    """A channel without ledgers, as the diagnosis has."""
     credentials = grpc.ssl_channel_credentials(
         files.ca.read_bytes(), files.key.read_bytes(), files.certificate.read_bytes()
     )
@@ -41,7 +41,7 @@ def test_any_party_learns_who_answers_and_when(probed: Served, role: Role) -> No
     before_ms = time.time() * 1000 - 1
     said = Stub(probed.dial(role)).Probe(node_pb2.ProbeRequest(), timeout=10)
     assert (said.label, said.protocol_version, said.program_version) == (
-        "coordinator/office",
+        "coordinator/coordinator",
         PROTOCOL_VERSION,
         __version__,
     )
@@ -70,7 +70,7 @@ def test_more_than_a_mib_is_refused(probed: Served, request_: node_pb2.ProbeRequ
         Stub(probed.dial()).Probe(request_, timeout=10)
     error = error_of(caught.value)
     assert error is not None
-    assert error.code is ErrorCode.BATCH_MALFORMED
+    assert error.code is ErrorCode.MESSAGE_MALFORMED
     assert "allowed are 1048576" in error.detail
 
 
@@ -83,8 +83,8 @@ def test_a_party_of_another_consortium_learns_nothing(probed: Served, authority:
     assert error.code is ErrorCode.FOREIGN_CONSORTIUM
 
 
-def test_probes_by_who_keeps_no_ledger_do_not_disturb_the_books(probed: Served, party_tls: PartyTls) -> None:
-    """The node enters what it serves; the other end's books are not there, and are not missed."""
+def test_probes_by_who_keeps_no_ledger_do_not_disturb_the_ledgers(probed: Served, party_tls: PartyTls) -> None:
+    """The node enters what it serves; the other end's ledgers are not there, and are not missed."""
     files = party_tls(Role.SITE, "south")
     with unmetered(probed.address, files) as channel:
         Stub(channel).Probe(node_pb2.ProbeRequest(want_bytes=100), timeout=10)

@@ -61,18 +61,18 @@ def test_an_address_of_ipv6_is_told_so_that_it_can_be_dialled(serving: Serving) 
 
 def test_a_second_server_on_one_port_is_refused(served: Served, party_tls: PartyTls, tmp_path: Path) -> None:
     """Linux would let both listen and split the callers between them."""
-    files = party_tls(Role.COORDINATOR, "office")
+    files = party_tls(Role.COORDINATOR, "coordinator")
     with (
-        Ledger(tmp_path / "second.sqlite", "coordinator/office") as ledger,
+        Ledger(tmp_path / "second.sqlite", "coordinator/coordinator") as ledger,
         pytest.raises(PortError, match=f"can't listen on {served.address}: another program has the port"),
     ):
         build_server(served.address, files, ledger, streams=1)
 
 
 def test_another_machines_address_is_refused(party_tls: PartyTls, tmp_path: Path) -> None:
-    files = party_tls(Role.COORDINATOR, "office")
+    files = party_tls(Role.COORDINATOR, "coordinator")
     with (
-        Ledger(tmp_path / "books.sqlite", "coordinator/office") as ledger,
+        Ledger(tmp_path / "ledgers.sqlite", "coordinator/coordinator") as ledger,
         pytest.raises(PortError, match="not this machine's address"),
     ):
         build_server("192.0.2.1:0", files, ledger, streams=1)
@@ -159,13 +159,13 @@ def test_health_of_a_service_that_is_not_there(served: Served) -> None:
 def test_renewed_certificates_are_used_without_a_restart(
     serving: Serving, authority: Authority, party_tls: PartyTls, tmp_path: Path
 ) -> None:
-    files = _office(authority, tmp_path / "tls", "office")
+    files = _coordinator(authority, tmp_path / "tls", "coordinator")
     served = serving(tls=files)
     north = party_tls(Role.SITE, "north")
     stub = coordinator_pb2_grpc.CoordinatorServiceStub(served.dial())
-    assert probe(served.address, north).party == Party("test", Role.COORDINATOR, "office")
+    assert probe(served.address, north).party == Party("test", Role.COORDINATOR, "coordinator")
 
-    renewed = _office(authority, tmp_path / "renewed", "bureau")
+    renewed = _coordinator(authority, tmp_path / "renewed", "bureau")
     for source, target in ((renewed.certificate, files.certificate), (renewed.key, files.key)):
         os.replace(source, target)
 
@@ -177,7 +177,7 @@ def test_renewed_certificates_are_used_without_a_restart(
 def test_a_renewal_that_is_not_whole_leaves_the_old_certificate_in_use(
     serving: Serving, authority: Authority, party_tls: PartyTls, tmp_path: Path, damage: str
 ) -> None:
-    files = _office(authority, tmp_path / "tls", "office")
+    files = _coordinator(authority, tmp_path / "tls", "coordinator")
     served = serving(tls=files)
     if damage == "missing":
         files.certificate.unlink()
@@ -185,7 +185,7 @@ def test_a_renewal_that_is_not_whole_leaves_the_old_certificate_in_use(
         other = party_tls(Role.COORDINATOR, "bureau").certificate.read_bytes()
         files.certificate.write_bytes(b"-----" if damage == "garbage" else other)
     probed = probe(served.address, party_tls(Role.SITE, "north"))
-    assert probed.party == Party("test", Role.COORDINATOR, "office")
+    assert probed.party == Party("test", Role.COORDINATOR, "coordinator")
 
 
 # Callers that vanish.
@@ -285,8 +285,8 @@ def test_stop_lets_a_stream_end_within_the_grace(served: Served) -> None:
 
 
 def test_stop_before_start_and_twice(party_tls: PartyTls, tmp_path: Path) -> None:
-    with Ledger(tmp_path / "books.sqlite", "coordinator/office") as ledger:
-        built = build_server("127.0.0.1:0", party_tls(Role.COORDINATOR, "office"), ledger, streams=1)
+    with Ledger(tmp_path / "ledgers.sqlite", "coordinator/coordinator") as ledger:
+        built = build_server("127.0.0.1:0", party_tls(Role.COORDINATOR, "coordinator"), ledger, streams=1)
         built.stop(0.1)
         built.stop(0.1)
 
@@ -306,7 +306,7 @@ def _joins(stub: coordinator_pb2_grpc.CoordinatorServiceStub) -> bool:
     return bool(answer.code() is grpc.StatusCode.OK)
 
 
-def _office(authority: Authority, folder: Path, name: str) -> TlsFiles:
+def _coordinator(authority: Authority, folder: Path, name: str) -> TlsFiles:
     asked = request(folder, Party("test", Role.COORDINATOR, name), ["127.0.0.1"])
     install(folder, approve(authority, asked), authority.certificate_pem)
     return TlsFiles.in_directory(folder)

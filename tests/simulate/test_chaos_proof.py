@@ -13,7 +13,7 @@ from rich.console import Console
 from mple.meter import Balance, Overhead
 from mple.plan import TrainingSettings
 from mple.report import Summary
-from mple.simulate.chaos import Strike
+from mple.simulate.chaos import InjectedFault
 from mple.simulate.chaos_proof import claims, print_proof, write_report
 from mple.simulate.chaos_schedule import ChaosSettings, FaultKind, Stage
 from tests.support.small_plan import SIZES, small_plan
@@ -27,7 +27,7 @@ def summary(**changed: Any) -> Summary:
         {"epoch": number, "loss": 1.0 / number, "test_accuracy": 0.5, "samples": SAMPLES, "missing": {}}
         for number in (1, 2)
     ]
-    books = Balance(matched=90, lost=4, only_sent=0, only_received=0, size_differs=0, offenders=())
+    ledgers = Balance(matched=90, lost=4, only_sent=0, only_received=0, size_differs=0, offenders=())
     known: dict[str, Any] = {
         "folder": Path("run"),
         "plan": small_plan(training=TrainingSettings(epochs=2)),
@@ -35,30 +35,32 @@ def summary(**changed: Any) -> Summary:
         "epochs": tuple(lines),
         "overhead": Overhead(()),
         "kinds": (),
-        "balance": books,
+        "balance": ledgers,
     }
     return Summary(**(known | changed))
 
 
-def strike(kind: FaultKind, *nodes: str, stage: Stage = Stage.TRAINING) -> Strike:
-    return Strike(at_s=1.0, kind=kind, nodes=nodes, stage=stage, share=0.5, epoch=1, step=2, seconds=0.5, links=0)
+def injected(kind: FaultKind, *nodes: str, stage: Stage = Stage.TRAINING) -> InjectedFault:
+    return InjectedFault(
+        at_s=1.0, kind=kind, nodes=nodes, stage=stage, share=0.5, epoch=1, step=2, seconds=0.5, links=0
+    )
 
 
-STRIKES = [
-    strike(FaultKind.KILL, "office", stage=Stage.GATHERING),
-    strike(FaultKind.KILL, "compute", stage=Stage.SETUP),
-    strike(FaultKind.KILL, "north", "south", stage=Stage.FEEDING),
-    strike(FaultKind.KILL, "north", stage=Stage.TRAINING),
-    strike(FaultKind.STOP, "office", stage=Stage.END),
+INJECTED = [
+    injected(FaultKind.KILL, "coordinator", stage=Stage.GATHERING),
+    injected(FaultKind.KILL, "compute", stage=Stage.SETUP),
+    injected(FaultKind.KILL, "north", "south", stage=Stage.FEEDING),
+    injected(FaultKind.KILL, "north", stage=Stage.TRAINING),
+    injected(FaultKind.STOP, "coordinator", stage=Stage.END),
 ]
 
 
-def failing(strikes: list[Strike], disturbed: Summary, undisturbed: Summary | None) -> list[str]:
-    return [claim.text for claim in claims(CHAOS, strikes, disturbed, undisturbed) if not claim.holds]
+def failing(injected: list[InjectedFault], disturbed: Summary, undisturbed: Summary | None) -> list[str]:
+    return [claim.text for claim in claims(CHAOS, injected, disturbed, undisturbed) if not claim.holds]
 
 
 def test_a_run_that_equals_the_undisturbed_one_is_proven() -> None:
-    assert failing(STRIKES, summary(), summary()) == []
+    assert failing(INJECTED, summary(), summary()) == []
 
 
 def epochs(**changed: object) -> tuple[dict[str, Any], ...]:
@@ -74,37 +76,37 @@ def epochs(**changed: object) -> tuple[dict[str, Any], ...]:
         ({"epochs": epochs(samples=SAMPLES + 1)}, "no sample was lost"),
         ({"epochs": epochs(missing={"north": "0"})}, "no sample was lost"),
         ({"epochs": summary().epochs[:1] * 2}, "no sample was lost"),
-        ({"balance": replace(summary().balance, only_received=1, offenders=("one too many",))}, "the books balance"),
+        ({"balance": replace(summary().balance, only_received=1, offenders=("one too many",))}, "the ledgers balance"),
     ],
 )
 def test_each_difference_has_its_claim(changed: dict[str, Any], words: str) -> None:
-    assert any(text.startswith(words) for text in failing(STRIKES, summary(**changed), summary()))
+    assert any(text.startswith(words) for text in failing(INJECTED, summary(**changed), summary()))
 
 
 def test_faults_that_were_not_carried_out_prove_nothing() -> None:
-    assert failing(STRIKES[1:], summary(), summary()) == [
+    assert failing(INJECTED[1:], summary(), summary()) == [
         "every fault was carried out",
         "every node and every stage was hit",
     ]
 
 
 def test_without_the_undisturbed_run_nothing_is_claimed_of_it() -> None:
-    texts = [claim.text for claim in claims(CHAOS, STRIKES, summary(), None)]
+    texts = [claim.text for claim in claims(CHAOS, INJECTED, summary(), None)]
     assert not any("undisturbed" in text for text in texts)
     few = ChaosSettings(seed=1, kills=1, stops=0, cuts=0)
-    assert len(claims(few, STRIKES[:1], summary(), None)) == len(texts) - 1
+    assert len(claims(few, INJECTED[:1], summary(), None)) == len(texts) - 1
 
 
 def test_the_report_and_the_screen_say_the_same(tmp_path: Path) -> None:
     disturbed = summary(outcome={"model_sha256": "cd" * 32})
-    proof = claims(CHAOS, STRIKES, disturbed, summary())
-    write_report(tmp_path / "chaos.json", CHAOS, STRIKES, proof, (disturbed, summary()))
+    proof = claims(CHAOS, INJECTED, disturbed, summary())
+    write_report(tmp_path / "chaos.json", CHAOS, INJECTED, proof, (disturbed, summary()))
     report = json.loads((tmp_path / "chaos.json").read_text())
     assert report["proven"] is False
-    assert [fault["nodes"] for fault in report["faults"]] == [list(one.nodes) for one in STRIKES]
+    assert [fault["nodes"] for fault in report["faults"]] == [list(one.nodes) for one in INJECTED]
     assert report["undisturbed"]["model_sha256"] == "ab" * 32
     console = Console(width=160, record=True)
-    print_proof(STRIKES, proof, disturbed, console)
+    print_proof(INJECTED, proof, disturbed, console)
     shown = console.export_text()
     assert "FAILS  same network as the undisturbed run" in shown
     assert "north, south" in shown

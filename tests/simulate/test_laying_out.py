@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mple.data import DataSource, Partition, PartitionKind, SourceKind
-from mple.plan import ComputeSettings, CoordinatorSettings, ProviderSettings, read_settings, settings_from
+from mple.plan import ComputeSettings, CoordinatorSettings, SiteSettings, read_settings, settings_from
 from mple.simulate import SimulationSettings, lay_out
 from mple.simulate.settings import COMPUTE, COORDINATOR
 
@@ -22,7 +22,7 @@ def test_every_node_has_a_configuration_that_its_command_reads(tmp_path: Path) -
     assert compute.coordinator == coordinator.listen
     assert coordinator.listen != compute.listen
     for place, name in enumerate(settings.sites):
-        site = read_settings(ProviderSettings, folder.config(name))
+        site = read_settings(SiteSettings, folder.config(name))
         assert site.data.partition == Partition(kind=PartitionKind.IID, parts=3, part=place, seed=4)
         assert site.data.path is not None
         assert site.data.path.is_absolute()

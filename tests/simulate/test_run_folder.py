@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mple.data import DataSource, Partition, PartitionKind, SourceKind
-from mple.plan import ComputeSettings, CoordinatorSettings, Custody, ProviderSettings, read_settings
+from mple.plan import ComputeSettings, CoordinatorSettings, Custody, SiteSettings, read_settings
 from mple.rpc import Party, Role, TlsFiles, own_party
 from mple.simulate import MachineSettings, RunFolder, SimulationSettings, lay_out, new_folder
 from mple.simulate.settings import COMPUTE, COORDINATOR, EndpointSettings
@@ -31,16 +31,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
 
 
 def test_every_node_reads_its_own_configuration(folder: RunFolder) -> None:
-    office = read_settings(CoordinatorSettings, folder.config(COORDINATOR))
+    coordinator = read_settings(CoordinatorSettings, folder.config(COORDINATOR))
     compute = read_settings(ComputeSettings, folder.config(COMPUTE))
-    sites = [read_settings(ProviderSettings, folder.config(name)) for name in folder.sites]
-    assert office.run.sites == ("north", "south")
-    assert office.run.compute == COMPUTE
-    assert office.run.custody is Custody.ESCROW
-    assert (office.morph, office.training, office.model) == (SETTINGS.morph, SETTINGS.training, SETTINGS.model)
+    sites = [read_settings(SiteSettings, folder.config(name)) for name in folder.sites]
+    assert coordinator.run.sites == ("north", "south")
+    assert coordinator.run.compute == COMPUTE
+    assert coordinator.run.custody is Custody.ESCROW
+    assert (coordinator.morph, coordinator.training, coordinator.model) == (
+        SETTINGS.morph,
+        SETTINGS.training,
+        SETTINGS.model,
+    )
     assert (compute.threads, compute.in_flight_samples, compute.idle_timeout_s) == (3, 77, 5.0)
-    assert {compute.coordinator, *(site.coordinator for site in sites)} == {office.listen}
-    assert {site.compute for site in sites} == {compute.listen} != {office.listen}
+    assert {compute.coordinator, *(site.coordinator for site in sites)} == {coordinator.listen}
+    assert {site.compute for site in sites} == {compute.listen} != {coordinator.listen}
     assert [site.data.partition.part for site in sites] == [0, 1]
     assert all(site.threads == 1 for site in sites)
 
@@ -48,23 +52,23 @@ def test_every_node_reads_its_own_configuration(folder: RunFolder) -> None:
 def test_endpoints_go_to_the_nodes_that_they_are_named_for(tmp_path: Path) -> None:
     endpoints = EndpointSettings(compute="127.0.0.1:9464", sites=("", "127.0.0.1:9466"))
     folder = lay_out(tmp_path / "run", replace(SETTINGS, monitoring=endpoints))
-    office = read_settings(CoordinatorSettings, folder.config(COORDINATOR))
+    coordinator = read_settings(CoordinatorSettings, folder.config(COORDINATOR))
     compute = read_settings(ComputeSettings, folder.config(COMPUTE))
-    sites = [read_settings(ProviderSettings, folder.config(name)) for name in folder.sites]
-    assert (office.monitoring.listen, compute.monitoring.listen) == ("", "127.0.0.1:9464")
+    sites = [read_settings(SiteSettings, folder.config(name)) for name in folder.sites]
+    assert (coordinator.monitoring.listen, compute.monitoring.listen) == ("", "127.0.0.1:9464")
     assert [site.monitoring.listen for site in sites] == ["", "127.0.0.1:9466"]
 
 
 def test_nodes_keep_their_things_in_their_own_folders(folder: RunFolder) -> None:
-    for name, kind in ((COORDINATOR, CoordinatorSettings), (COMPUTE, ComputeSettings), ("north", ProviderSettings)):
+    for name, kind in ((COORDINATOR, CoordinatorSettings), (COMPUTE, ComputeSettings), ("north", SiteSettings)):
         settings = read_settings(kind, folder.config(name))
         assert settings.state == folder.state(name)
         assert settings.tls == folder.node(name) / "tls"
-    assert read_settings(ProviderSettings, folder.config("north")).vault == folder.node("north") / "vault"
+    assert read_settings(SiteSettings, folder.config("north")).vault == folder.node("north") / "vault"
 
 
 def test_the_data_is_where_it_was(folder: RunFolder, tmp_path: Path) -> None:
-    assert read_settings(ProviderSettings, folder.config("south")).data.path == tmp_path / "set.npz"
+    assert read_settings(SiteSettings, folder.config("south")).data.path == tmp_path / "set.npz"
     again = read_settings(SimulationSettings, folder.path / "simulation.toml")
     assert again.data.path == tmp_path / "set.npz"
     assert again.sites == SETTINGS.sites

@@ -58,7 +58,7 @@ def test_one_hospital_has_everything() -> None:
     ("override", "named"),
     [
         ("sites=[]", "one at least"),
-        ('sites=["office"]', "office"),
+        ('sites=["coordinator"]', "coordinator"),
         ("machine.trainer_threads=0", "trainer_threads"),
         ("machine.stop_grace_s=-1", "stop_grace_s"),
         ("custody=nobody", "escrow"),

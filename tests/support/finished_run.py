@@ -1,4 +1,4 @@
-"""The folder of a finished run, made without running one: a plan, all nodes' books, metrics, a model, pictures."""
+"""The folder of a finished run, made without running one: a plan, all nodes' ledgers, metrics, a model, pictures."""
 
 from __future__ import annotations
 
@@ -51,13 +51,15 @@ def finished_run(
         "idle_seconds_by_cause": {"samples": 0.75, "scores": 0.25},
     }
     (compute / "outcome.json").write_text(json.dumps(outcome))
-    books = {site.name: Ledger(_state(folder, site.name) / "ledger.sqlite", f"site/{site.name}") for site in plan.sites}
+    ledgers = {
+        site.name: Ledger(_state(folder, site.name) / "ledger.sqlite", f"site/{site.name}") for site in plan.sites
+    }
     with (
         Ledger(compute / "ledger.sqlite", "compute/compute") as trainer,
-        Ledger(_state(folder, "office") / "ledger.sqlite", "coordinator/office") as office,
+        Ledger(_state(folder, "coordinator") / "ledger.sqlite", "coordinator/coordinator") as coordinator,
     ):
-        for name, ledger in books.items():
-            _exchange(ledger, name, {"coordinator": office, "compute": trainer}, data_bytes, absent)
+        for name, ledger in ledgers.items():
+            _exchange(ledger, name, {"coordinator": coordinator, "compute": trainer}, data_bytes, absent)
             ledger.close()
     for site in plan.sites:
         _keep_pictures(folder, plan, site.name)
@@ -87,7 +89,7 @@ def _exchange(site: Ledger, name: str, servers: dict[str, Ledger], data_bytes: i
         calls.insert(4, (4, "training", "compute", "Feed", [(S, data_bytes + 50, again)]))
     for number, (second, phase, role, method, messages) in enumerate(calls):
         server = servers[role]
-        peer = {"coordinator": "coordinator/office", "compute": "compute/compute"}[role]
+        peer = {"coordinator": "coordinator/coordinator", "compute": "compute/compute"}[role]
         for index, (way, size, facts) in enumerate(messages):
             for ledger, direction, other in ((site, way, peer), (server, S if way is R else R, f"site/{name}")):
                 ledger.set_phase(phase)

@@ -18,7 +18,7 @@ def entry(
     size: int = 100,
     facts: MessageFacts = _EVENT,
     *,
-    peer: str = "coordinator/office",
+    peer: str = "coordinator/coordinator",
     time_unix_ns: int = 1,
 ) -> LedgerEntry:
     """One message at one end."""

@@ -19,14 +19,14 @@ class Pair:
 
     def __init__(self, folder: Path, party_tls: PartyTls, idle_s: float = 20.0) -> None:
         tls = party_tls(Role.COMPUTE, "server")
-        books = {"compute/server": folder / "server.sqlite", "site/client": folder / "client.sqlite"}
-        self._books = [Ledger(path, node) for node, path in books.items()]
-        self._rpc: RpcServer = build_server("127.0.0.1:0", tls, self._books[0], streams=2)
+        ledgers = {"compute/server": folder / "server.sqlite", "site/client": folder / "client.sqlite"}
+        self._ledgers = [Ledger(path, node) for node, path in ledgers.items()]
+        self._rpc: RpcServer = build_server("127.0.0.1:0", tls, self._ledgers[0], streams=2)
         self.service = TwoPartyService("test", idle_s)
         two_party_pb2_grpc.add_TwoPartyServiceServicer_to_server(self.service, self._rpc.server)
         self._rpc.start()
         remote = Party("test", Role.COMPUTE, "server")
-        self._channel = open_channel(self._rpc.address, party_tls(Role.SITE, "client"), remote, self._books[1])
+        self._channel = open_channel(self._rpc.address, party_tls(Role.SITE, "client"), remote, self._ledgers[1])
         self.client = dial(self._channel, idle_s)
         self.server = self.service.accept(10.0)
         self._thread: threading.Thread | None = None
@@ -61,5 +61,5 @@ class Pair:
         self.client.break_off()
         self._channel.close()
         self._rpc.stop(0.5)
-        for ledger in self._books:
+        for ledger in self._ledgers:
             ledger.close()

@@ -22,7 +22,7 @@ from mple.attacks.lab.adversary import (
     OutsiderWithPairs,
     without_stem,
 )
-from mple.attacks.lab.ground_truth import SiteTruth, Truth
+from mple.attacks.lab.ground_truth import GroundTruth, SiteTruth
 from mple.attacks.means.pixel_values import to_inputs
 from mple.data import LabelledImages
 from mple.model import Stem
@@ -38,7 +38,7 @@ from mple.plan import (
     WireSettings,
 )
 from mple.wire import codec_named
-from mple.wire.layer_numbers import tensors_of, weight_of
+from mple.wire.layer_dtype import tensors_of, weight_of
 
 NAMES = ("north", "south")
 
@@ -60,7 +60,7 @@ def natural_pixels(count: int, *, channels: int = 3, side: int = 16, seed: int =
 class MorphedWorld:
     """What the parties of a run would hold."""
 
-    truth: Truth
+    truth: GroundTruth
     sites: dict[str, MorphedPictures]
     layers: dict[str, AugmentedLayer]
     public_PCHW: NDArray[np.uint8]
@@ -159,7 +159,7 @@ def morphed_world(
         training=TrainingSettings(),
         normalisation=NormalisationSettings(),
     )
-    truth = Truth(
+    truth = GroundTruth(
         plan=plan,
         sites={
             name: SiteTruth(train=LabelledImages(pixels[part], labels[part]), key=keys[name], key_epoch=1)
@@ -178,7 +178,7 @@ def morphed_world(
     )
 
 
-def _travelled(truth: Truth, site: str) -> MorphedPictures:
+def _travelled(truth: GroundTruth, site: str) -> MorphedPictures:
     plan, train = truth.plan, truth.sites[site].train
     codec = codec_named(plan.wire.codec)
     coded = codec.encode(truth.morpher(site).morph(to_inputs(train.pixels_NCHW, plan)))
@@ -190,7 +190,7 @@ def _travelled(truth: Truth, site: str) -> MorphedPictures:
     )
 
 
-def _layer(truth: Truth, site: str) -> AugmentedLayer:
+def _layer(truth: GroundTruth, site: str) -> AugmentedLayer:
     plan = truth.plan
     layer = build_augmented_layer(
         plan.morph.scheme(),
@@ -202,5 +202,5 @@ def _layer(truth: Truth, site: str) -> AugmentedLayer:
         key_epoch=1,
     )
     shape = tuple(layer.weight.shape)
-    weight = weight_of(tensors_of(layer.weight, plan.layer_numbers), shape, plan.layer_numbers)
+    weight = weight_of(tensors_of(layer.weight, plan.layer_dtype), shape, plan.layer_dtype)
     return AugmentedLayer(layer.scheme, layer.image_shape, layer.kernel, layer.filters, torch.as_tensor(weight))

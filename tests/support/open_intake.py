@@ -45,7 +45,7 @@ class Clock:
 
 
 @dataclass
-class Desk:
+class OpenIntake:
     """An intake with what belongs to it."""
 
     intake: Intake

@@ -12,7 +12,7 @@ from mple.plan import RunPlan
 from mple.rpc import ErrorCode, Party
 from mple.rpc.errors import CATALOGUE
 from tests.fuzz.shots import Outcome, Shot, dial, fire
-from tests.support.open_office import OpenOffice, honest_layer, read, upload
+from tests.support.open_coordinator import OpenCoordinator, honest_layer, read, upload
 from tests.support.small_run import SECRET, site_party
 
 Refusals = Callable[[], list[tuple[str, str]]]
@@ -37,17 +37,17 @@ def assert_refused(outcome: Outcome, code: ErrorCode, caller: str, refused: Refu
     assert (caller, code) in refused()
 
 
-def channel_of(office: OpenOffice, party: Party) -> grpc.Channel:
+def channel_of(coordinator: OpenCoordinator, party: Party) -> grpc.Channel:
     """A party's raw channel to a coordinator."""
-    return dial(office.rpc.address, office.party_tls(party.role, party.name))
+    return dial(coordinator.rpc.address, coordinator.party_tls(party.role, party.name))
 
 
-def assert_honest_work_goes_on(office: OpenOffice, plan: RunPlan, folder: Path) -> None:
+def assert_honest_work_goes_on(coordinator: OpenCoordinator, plan: RunPlan, folder: Path) -> None:
     """South brings its layer, everybody hears of it."""
-    upload(office.stub(site_party("south")), plan, "south", honest_layer(plan, "south", folder, SECRET))
-    assert office.run.story()[-1] == "layer south"
-    newest = office.run.run.log.last_sequence()
-    assert len(read(office.stub(site_party("west")), newest)) == newest
+    upload(coordinator.stub(site_party("south")), plan, "south", honest_layer(plan, "south", folder, SECRET))
+    assert coordinator.run.story()[-1] == "layer south"
+    newest = coordinator.run.run.log.last_sequence()
+    assert len(read(coordinator.stub(site_party("west")), newest)) == newest
 
 
 def within(condition: Callable[[], bool], seconds: float = 10.0) -> bool:

@@ -137,9 +137,9 @@ class Served:
         return self.rpc.address
 
     def dial(self, role: Role = Role.SITE, name: str = "north", address: str | None = None) -> MeteredChannel:
-        """A channel of a party, its books beside the server's; one per party."""
+        """A channel of a party, its ledgers beside the server's; one per party."""
         ledger = Ledger(self.folder / f"{role}-{name}.sqlite", f"{role}/{name}")
-        remote = Party(self.coordinator.consortium, Role.COORDINATOR, "office")
+        remote = Party(self.coordinator.consortium, Role.COORDINATOR, "coordinator")
         files = self._files.get(name) or self._party_tls(role, name)
         channel = open_channel(address or self.address, files, remote, ledger)
         self._dialled[f"{role}-{name}"] = (channel, ledger)
@@ -149,12 +149,12 @@ class Served:
         """Have a party dial with files of the test's own."""
         self._files[name] = files
 
-    def books_of(self, party: str) -> Ledger:
+    def ledgers_of(self, party: str) -> Ledger:
         """The ledger of a party that dialled, by role-name."""
         return self._dialled[party][1]
 
     def close(self) -> None:
-        """Close channels, then the server, then all books; a second call does nothing.
+        """Close channels, then the server, then all ledgers; a second call does nothing.
 
         Raises:
             OSError: A ledger could not be written; all are closed.
@@ -165,12 +165,12 @@ class Served:
         for channel, _ in self._dialled.values():
             channel.close()
         self.rpc.stop(0.5)
-        with ExitStack() as books:
+        with ExitStack() as ledgers:
             for ledger in (*(ledger for _, ledger in self._dialled.values()), self.ledger):
-                books.callback(ledger.close)
+                ledgers.callback(ledger.close)
 
     def merged(self) -> Path:
-        """Close everything and merge the books, once."""
+        """Close everything and merge the ledgers, once."""
         self.close()
         out = self.folder / "merged.sqlite"
         if not out.exists():
@@ -178,13 +178,13 @@ class Served:
         return out
 
     def balance(self) -> Balance:
-        """Close everything and balance the books."""
+        """Close everything and balance the ledgers."""
         return balance(self.merged())
 
 
 def serve(listen: str, tls: TlsFiles, folder: Path, party_tls: PartyTls, *, streams: int) -> Served:
-    """A started server of consortium `test`, its books in `folder`."""
-    ledger = Ledger(folder / "server.sqlite", "coordinator/office")
+    """A started server of consortium `test`, its ledgers in `folder`."""
+    ledger = Ledger(folder / "server.sqlite", "coordinator/coordinator")
     one = Served(
         build_server(listen, tls, ledger, streams=streams, per_caller=streams + 8), ledger, folder, party_tls, "test"
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from coordinator.layers.release import LayerDesk
+from coordinator.layers.layer_releases import LayerReleases
 from coordinator.memory.state_file import StateFile
 from coordinator.run import Run
 from mple.model import Stem
@@ -42,7 +42,7 @@ from mple.wire import write_layer
 
 SITES = ("north", "south", "west")
 CLASSES = ("benign", "malignant")
-OFFICE = Party("test", Role.COORDINATOR, "office")
+COORDINATOR = Party("test", Role.COORDINATOR, "coordinator")
 COMPUTE = Party("test", Role.COMPUTE, "compute")
 SECRET = bytes(range(32))
 """The consortium secret wherever a test needs one."""
@@ -232,9 +232,9 @@ class SmallRun:
 
     def _open(self) -> None:
         self.file = StateFile(self.settings.state)
-        certificate = self.certificates.get(OFFICE.label, b"office's certificate")
-        self.run = Run(self.settings, OFFICE, certificate, self.file, self.phases.append)
-        self.desk = LayerDesk(self.run)
+        certificate = self.certificates.get(COORDINATOR.label, b"coordinator's certificate")
+        self.run = Run(self.settings, COORDINATOR, certificate, self.file, self.phases.append)
+        self.releases = LayerReleases(self.run)
 
     def close(self) -> None:
         """As the end of the process."""
@@ -269,11 +269,11 @@ class SmallRun:
 
     def begin(self, site: str, data: bytes) -> int:
         """A site announces these bytes; how many are here."""
-        return self.desk.begin(site_party(site), begin_of(self.run.plan, site, data))
+        return self.releases.begin(site_party(site), begin_of(self.run.plan, site, data))
 
     def upload(self, site: str, data: bytes) -> None:
         """A site announces and uploads these bytes."""
-        self.desk.upload(site_party(site), chunks_of(data, self.begin(site, data)))
+        self.releases.upload(site_party(site), chunks_of(data, self.begin(site, data)))
 
     def upload_all(self) -> None:
         """Every site uploads its layer."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mple.exit_codes import ExitCode
-from mple.plan import AbsencePolicy, AbsenceSettings, ProviderSettings, RunPlan, read_settings, write_settings
+from mple.plan import AbsencePolicy, AbsenceSettings, RunPlan, SiteSettings, read_settings, write_settings
 from mple.report import summarise
 from mple.simulate.children import Children
 from mple.simulate.run_folder import RunFolder, lay_out
@@ -24,7 +24,7 @@ def laid_out(tmp_path: Path, policy: AbsencePolicy) -> RunFolder:
     )
     folder = lay_out(tmp_path / "run", settings)
     config = folder.config("south")
-    cut_off = replace(read_settings(ProviderSettings, config), compute=NOBODY)
+    cut_off = replace(read_settings(SiteSettings, config), compute=NOBODY)
     config.write_text(write_settings(cut_off), encoding="utf-8")
     return folder
 

@@ -9,7 +9,7 @@ import pytest
 
 from mple.exit_codes import ExitCode
 from mple.pki import throwaway
-from mple.plan import CoordinatorSettings, ProviderSettings, read_settings, write_settings
+from mple.plan import CoordinatorSettings, SiteSettings, read_settings, write_settings
 from mple.rpc import Party, Role
 from mple.simulate import RunFolder, lay_out
 from mple.simulate.children import Children
@@ -34,7 +34,7 @@ def run_alone(folder: RunFolder, name: str) -> tuple[int, str]:
 
 
 def give_pictures(folder: RunFolder, site: str, path: Path) -> None:
-    settings = read_settings(ProviderSettings, folder.config(site))
+    settings = read_settings(SiteSettings, folder.config(site))
     folder.config(site).write_text(write_settings(replace(settings, data=replace(settings.data, path=path))))
 
 

@@ -1,4 +1,4 @@
-"""Runs whose nodes are killed, held and cut off end with the very network of the undisturbed run, books in order."""
+"""Runs whose nodes are killed, held and cut off end with the very network of the undisturbed run, ledgers in order."""
 
 from __future__ import annotations
 

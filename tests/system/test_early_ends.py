@@ -123,7 +123,7 @@ def test_an_offered_stem_that_does_not_fit_fails_the_run_with_the_reason(config:
         _, complaints = process.communicate(timeout=60.0)
     assert process.returncode == ExitCode.RUN_FAILED
     assert "STEM_REJECTED" in complaints
-    assert "node office" in complaints
+    assert "node coordinator" in complaints
     assert processes_of(out) == []
 
 

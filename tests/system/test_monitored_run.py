@@ -1,4 +1,4 @@
-"""Three kinds of nodes as real processes, asked for their metrics over HTTP; what they say is what their books say."""
+"""Three kinds of nodes as real processes, asked for their metrics over HTTP: they say what their ledgers say."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def test_every_node_tells_what_its_ledger_says(tmp_path: Path) -> None:
         assert set(codes.values()) == {ExitCode.DONE}
         found = asked(folder, COMPUTE)
         assert [ended.code for ended in children.stop()] == [ExitCode.INTERRUPTED]
-    books = sqlite3.connect(folder.state(COMPUTE) / "ledger.sqlite")
-    rows = books.execute(
+    ledgers = sqlite3.connect(folder.state(COMPUTE) / "ledger.sqlite")
+    rows = ledgers.execute(
         f"SELECT {', '.join(LABELS)}, COUNT(*), SUM(framed_bytes), SUM(payload_bytes), SUM(samples) "
         f"FROM messages GROUP BY {', '.join(LABELS)}"
     ).fetchall()
-    books.close()
+    ledgers.close()
     names = ("mple_messages", "mple_message_bytes", "mple_message_payload_bytes", "mple_message_samples")
     for place, name in enumerate(names, start=len(LABELS)):
         assert values(found[name], *LABELS) == {row[: len(LABELS)]: row[place] for row in rows}

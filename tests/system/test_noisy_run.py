@@ -1,4 +1,4 @@
-"""A whole run in hardened mode, five processes: pictures leave with noise, predictions too, and the books balance."""
+"""A whole run in hardened mode, five processes: pictures leave with noise, predictions too, and the ledgers balance."""
 
 from __future__ import annotations
 

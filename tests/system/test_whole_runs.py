@@ -1,4 +1,4 @@
-"""Whole runs, five processes under mutual TLS: their losses are those of plain training, and their books balance."""
+"""Whole runs, five processes under mutual TLS: their losses are those of plain training, and their ledgers balance."""
 
 import json
 from io import StringIO

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from mple.morph import PRESETS, AugmentedLayer, ImageShape, Morpher, MorphKey, build_augmented_layer
-from mple.plan.settings import LAYER_NUMBERS
-from mple.wire import LayerFileError, layer_numbers, read_layer, write_layer
+from mple.plan.settings import LAYER_DTYPES
+from mple.wire import LayerFileError, layer_dtype, read_layer, write_layer
 from mple.wire.layer_file import file_sha256
 
 IMAGE = ImageShape(channels=1, height=8, width=8)
 FILTERS, KERNEL = 2, 3
 NAME = "augmented.weight"
-each_numbers = pytest.mark.parametrize("numbers", LAYER_NUMBERS)
+each_numbers = pytest.mark.parametrize("numbers", LAYER_DTYPES)
 
 
 def layer_of(preset: str, kernel: int = KERNEL) -> AugmentedLayer:
@@ -39,7 +39,7 @@ def read(path: Path, preset: str = "compact", **changed: Any) -> AugmentedLayer:
 
 def test_plans_name_the_numbers_that_there_are() -> None:
     """`mple.plan` does not import `mple.wire`, so that reading a configuration does not load torch."""
-    assert LAYER_NUMBERS == layer_numbers.LAYER_NUMBERS
+    assert LAYER_DTYPES == layer_dtype.LAYER_DTYPES
 
 
 @each_numbers

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mple.attacks.lab.ground_truth import Truth
+from mple.attacks.lab.ground_truth import GroundTruth
 
 View = TypeVar("View")
 
@@ -87,7 +87,7 @@ class Attack(Generic[View]):
     """Pure: takes everything from the view.
 
     Raises `DoesNotApplyError` where the plan leaves it nothing to do."""
-    score: Callable[[Finding, Truth], Sequence[Figure]] | None = None
+    score: Callable[[Finding, GroundTruth], Sequence[Figure]] | None = None
     """Compares `claims` with the truth; pictures, cores and orders are compared for every attack."""
 
 

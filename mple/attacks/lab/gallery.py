@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mple.attacks.lab.ground_truth import Truth
+from mple.attacks.lab.ground_truth import GroundTruth
 from mple.attacks.lab.scoring import PictureScore
 from mple.morph.morpher import from_blocks
 
@@ -26,7 +26,7 @@ _SPREAD = 2.5
 """Morphed values are drawn from so many times their root mean square below zero to as many above."""
 
 
-def gallery(title: str, scored: PictureScore, truth: Truth, t_NKQ: Tensor) -> bytes:
+def gallery(title: str, scored: PictureScore, truth: GroundTruth, t_NKQ: Tensor) -> bytes:
     """The PNG: pictures spread evenly from the worst to the best SSIM.
 
     Args:
@@ -62,7 +62,7 @@ def gallery(title: str, scored: PictureScore, truth: Truth, t_NKQ: Tensor) -> by
     return _png(sheet)
 
 
-def _laid_out(t_NKQ: Tensor, truth: Truth) -> NDArray[np.float32]:
+def _laid_out(t_NKQ: Tensor, truth: GroundTruth) -> NDArray[np.float32]:
     plan = truth.plan
     laid: NDArray[np.float32] = from_blocks(t_NKQ, plan.morph.scheme(), plan.geometry, plan.image).numpy()
     return laid

@@ -31,7 +31,7 @@ class SiteTruth:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Truth:
+class GroundTruth:
     """All secrets of a run."""
 
     plan: RunPlan

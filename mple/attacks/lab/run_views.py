@@ -24,12 +24,12 @@ from mple.attacks.lab import adversary
 from mple.attacks.lab.adversary import KnownPairs, MorphedPictures, SeenMessage, without_stem
 from mple.attacks.lab.attack import AttackSettings
 from mple.attacks.lab.cached_codes import CachedTraining, read_cache
-from mple.attacks.lab.ground_truth import SiteTruth, Truth
+from mple.attacks.lab.ground_truth import GroundTruth, SiteTruth
 from mple.data import Dataset, DataSource, LabelledImages, Partition, SourceKind, open_source
 from mple.model import Stem
 from mple.morph import AugmentedLayer
 from mple.pki import Vault
-from mple.plan import ComputeSettings, PlanError, ProviderSettings, RunPlan, read_settings
+from mple.plan import ComputeSettings, PlanError, RunPlan, SiteSettings, read_settings
 from mple.plan.orders import channel_order, label_order
 from mple.privacy.protection import pairs_that_open
 from mple.wire import codec_named, read_layer
@@ -91,7 +91,7 @@ class RunViews:
         return made[kind]()
 
     @cached_property
-    def truth(self) -> Truth:
+    def truth(self) -> GroundTruth:
         """All secrets, for scoring.
 
         Raises:
@@ -107,7 +107,7 @@ class RunViews:
             for site in plan.sites
         }
         secret = self._vault(plan.sites[0].name).consortium_secret(plan.run_id)
-        return Truth(
+        return GroundTruth(
             plan=plan,
             sites=sites,
             stem=self._stem,
@@ -219,7 +219,7 @@ class RunViews:
     @cached_property
     def _sources(self) -> dict[str, DataSource]:
         return {
-            site.name: read_settings(ProviderSettings, self._folder / "nodes" / site.name / "node.toml").data
+            site.name: read_settings(SiteSettings, self._folder / "nodes" / site.name / "node.toml").data
             for site in self.plan.sites
         }
 
@@ -248,7 +248,7 @@ class RunViews:
         return Stem.from_safetensors(file)
 
     def _vault(self, site: str) -> Vault:
-        settings = read_settings(ProviderSettings, self._folder / "nodes" / site / "node.toml")
+        settings = read_settings(SiteSettings, self._folder / "nodes" / site / "node.toml")
         return Vault.of(settings)
 
 
@@ -271,7 +271,7 @@ class LayerFiles(Mapping[str, AugmentedLayer]):
             image=plan.image,
             filters=plan.filters,
             kernel=plan.model.kernel,
-            numbers=plan.layer_numbers,
+            numbers=plan.layer_dtype,
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -314,9 +314,9 @@ def _layer_list(folder: Path) -> dict[str, Any]:
 
 
 def _seen_messages(ledger: Path) -> Iterator[SeenMessage]:
-    """Every message of the sites' links once, as the sites' own books have it."""
-    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as books:
-        rows = books.execute(
+    """Every message of the sites' links once, as the sites' own ledgers have it."""
+    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as ledgers:
+        rows = ledgers.execute(
             "SELECT time_unix_ns, node, peer, direction, framed_bytes FROM messages WHERE node LIKE 'site/%' "
             "ORDER BY time_unix_ns"
         ).fetchall()

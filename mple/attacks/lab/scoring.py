@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.attacks.lab.attack import Attack, Figure, Finding, RecoveredPictures
-from mple.attacks.lab.ground_truth import Truth
+from mple.attacks.lab.ground_truth import GroundTruth
 from mple.privacy.picture_scores import psnr, ssim
 
 
@@ -36,7 +36,7 @@ class Score:
     """What the adversary can tell itself, then what only the truth tells."""
 
 
-def score(attack: Attack[Any], finding: Finding, truth: Truth) -> Score:
+def score(attack: Attack[Any], finding: Finding, truth: GroundTruth) -> Score:
     """Compare."""
     own = () if attack.score is None else tuple(attack.score(finding, truth))
     return Score(
@@ -45,7 +45,7 @@ def score(attack: Attack[Any], finding: Finding, truth: Truth) -> Score:
     )
 
 
-def _pictures(recovered: RecoveredPictures, truth: Truth) -> PictureScore:
+def _pictures(recovered: RecoveredPictures, truth: GroundTruth) -> PictureScore:
     real_NCHW = truth.sites[recovered.site].train.pixels_NCHW[recovered.numbers_N]
     return PictureScore(
         recovered=recovered,
@@ -54,14 +54,14 @@ def _pictures(recovered: RecoveredPictures, truth: Truth) -> PictureScore:
     )
 
 
-def _order(finding: Finding, truth: Truth) -> list[Figure]:
+def _order(finding: Finding, truth: GroundTruth) -> list[Figure]:
     if finding.channel_order_F is None:
         return []
     right = int((finding.channel_order_F == truth.channel_order_F).sum())
     return [Figure("channels in their right place", f"{right}/{len(truth.channel_order_F)}")]
 
 
-def _cores(finding: Finding, truth: Truth) -> list[Figure]:
+def _cores(finding: Finding, truth: GroundTruth) -> list[Figure]:
     figures = []
     for site, inverse_KQQ in finding.inverse_cores.items():
         real_KQQ = truth.inverse_cores(site)

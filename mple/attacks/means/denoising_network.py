@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mple.privacy import NoiseLaw
+from mple.privacy import NoiseDistribution
 from mple.privacy.bands import band_numbers, from_cosines
 
 
@@ -67,21 +67,21 @@ class DenoisingNetwork(nn.Module):
 
 
 def trained_network(
-    clean_PCHW: Tensor, law: NoiseLaw, linear: Callable[[Tensor], Tensor], settings: NetworkSettings
+    clean_PCHW: Tensor, distribution: NoiseDistribution, linear: Callable[[Tensor], Tensor], settings: NetworkSettings
 ) -> DenoisingNetwork:
     """Train on public pictures, mirrored at random, each time under new noise.
 
     Args:
         clean_PCHW: Network inputs.
-        law: Of the noise.
+        distribution: Of the noise.
         linear: The linear estimate of noisy pictures.
         settings: How long and how wide.
     """
     dice = torch.Generator().manual_seed(settings.seed)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        network = DenoisingNetwork(clean_PCHW.shape[1], settings.width, law.deviation())
-    deviation_CHW = torch.from_numpy(np.sqrt(law.variance_K())[band_numbers(law.spectrum.image)])
+        network = DenoisingNetwork(clean_PCHW.shape[1], settings.width, distribution.deviation())
+    deviation_CHW = torch.from_numpy(np.sqrt(distribution.variance_K())[band_numbers(distribution.spectrum.image)])
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.peak_lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.peak_lr, total_steps=settings.steps)
     for _ in range(settings.steps):

@@ -58,7 +58,7 @@ def test_logits_are_those_of_the_network_to_the_last_bit(
 
 
 def test_neither_process_has_the_others_secrets(comparison: Comparison, out: Path) -> None:
-    """The client's folder has no weights and the server's no picture, and each has its own certificate and books."""
+    """The client's folder has no weights and the server's no picture, and each has its own certificate and ledgers."""
     run = RunFolder(out / Method.MINIONN)
     names = {party: {path.name for path in run.party(party).rglob("*") if path.is_file()} for party in (CLIENT, SERVER)}
     assert "network.safetensors" in names[SERVER] - names[CLIENT]

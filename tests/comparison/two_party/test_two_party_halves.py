@@ -107,7 +107,7 @@ def test_a_client_of_another_method_is_refused(pair: Pair) -> None:
     pair.serve(lambda link: link.require_end() if answer_greeting(link, Method.MINIONN, form) else None)
     with pytest.raises(MpleError, match="method 'gazelle' was asked for; this server does minionn") as refused:
         greet(pair.client, Method.GAZELLE, 1)
-    assert refused.value.code is ErrorCode.BATCH_MALFORMED
+    assert refused.value.code is ErrorCode.MESSAGE_MALFORMED
 
 
 def test_more_inferences_than_can_be_are_refused(pair: Pair) -> None:

@@ -1,4 +1,4 @@
-"""Contents over the link: cut into frames, named, bounded, in both parties' books; faults said in words."""
+"""Contents over the link: cut into frames, named, bounded, in both parties' ledgers; faults said in words."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_another_content_than_is_due_is_refused(pair: Pair) -> None:
     pair.serve(lambda link: link.send(ONLINE, "conv2", Kind.LABELS, b"x"))
     with pytest.raises(MpleError, match="online/conv2/labels came where online/conv1/ciphertext was due") as refused:
         pair.client.receive(ONLINE, "conv1", Kind.CIPHERTEXT)
-    assert refused.value.code is ErrorCode.BATCH_MALFORMED
+    assert refused.value.code is ErrorCode.MESSAGE_MALFORMED
 
 
 def test_a_content_without_end_is_refused(pair: Pair) -> None:
@@ -151,7 +151,7 @@ def test_a_second_client_is_refused(pair: Pair) -> None:
     assert refused.value.code is ErrorCode.DUPLICATE_STREAM
 
 
-def test_books_tell_phase_layer_and_kind_and_balance(pair: Pair, tmp_path: Path) -> None:
+def test_ledgers_tell_phase_layer_and_kind_and_balance(pair: Pair, tmp_path: Path) -> None:
     pair.serve(lambda link: link.send(ONLINE, "", Kind.LOGITS, link.receive(ONLINE, "conv1", Kind.CIPHERTEXT)))
     pair.client.send(ONLINE, "conv1", Kind.CIPHERTEXT, bytes(2 * FRAME_BYTES), inferences=1)
     pair.client.receive(ONLINE, "", Kind.LOGITS)
@@ -162,8 +162,8 @@ def test_books_tell_phase_layer_and_kind_and_balance(pair: Pair, tmp_path: Path)
 
     merged = tmp_path / "merged.sqlite"
     merge([tmp_path / "server.sqlite", tmp_path / "client.sqlite"], merged)
-    with closing(sqlite3.connect(merged)) as books:
-        rows = books.execute(
+    with closing(sqlite3.connect(merged)) as ledgers:
+        rows = ledgers.execute(
             "SELECT phase, kind, direction, COUNT(*), SUM(payload_bytes), SUM(samples) FROM messages "
             "WHERE node = 'site/client' GROUP BY phase, kind, direction ORDER BY phase"
         ).fetchall()

@@ -1,4 +1,4 @@
-"""The books of a run: nodes' ledgers merged, balanced message by message, and summed up as overhead."""
+"""The ledgers of a run: nodes' ledgers merged, balanced message by message, and summed up as overhead."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Balance:
-    """How well the two ends' books agree."""
+    """How well the two ends' ledgers agree."""
 
     matched: int
     """Messages that one end sent and the other received with equal size."""
@@ -26,19 +26,19 @@ class Balance:
     only_sent: int
     """Sent and not received though a later message of the same call and direction was: that can't be."""
     only_received: int
-    """Received and not sent: that can't be either."""
+    """Received and not sent: that can't be."""
     size_differs: int
     offenders: tuple[str, ...]
     """The first few that don't match, in words."""
 
     @property
     def balanced(self) -> bool:
-        """Whether every message has its twin, but for those that were cut off on their way."""
+        """Whether every message is matched at both ends, but for those that were cut off on their way."""
         return not (self.only_sent or self.only_received or self.size_differs)
 
     @property
     def whole(self) -> bool:
-        """Whether every message has its twin: so it must be where nothing was cut."""
+        """Whether every message is matched at both ends: so it must be where nothing was cut."""
         return self.balanced and not self.lost
 
 
@@ -73,7 +73,7 @@ class SiteOverhead:
     setup_bytes: int
     """Whole messages of set-up: joining, stem, envelopes."""
     control_bytes: int
-    """Requests, scores, events, reports, and the fields around all freight."""
+    """Requests, scores, events, reports, and the fields around all payload."""
     framing_bytes: int
     """gRPC's prefixes."""
 
@@ -127,15 +127,15 @@ def merge(ledgers: Sequence[Path], merged: Path) -> None:
     for path in ledgers:
         if not path.is_file():  # SQLite would make an empty one
             raise FileNotFoundError(f"no ledger at {path}")
-    with _opened(merged) as books:
-        books.execute(_SCHEMA)
+    with _opened(merged) as database:
+        database.execute(_SCHEMA)
         for number, path in enumerate(ledgers):
-            books.execute(f"ATTACH DATABASE ? AS part{number}", (str(path),))
-            books.execute(f"INSERT INTO messages SELECT * FROM part{number}.messages")  # noqa: S608
-            books.commit()
-            books.execute(f"DETACH DATABASE part{number}")
-        books.execute("CREATE INDEX by_message ON messages (call_id, idx, direction)")
-        books.commit()
+            database.execute(f"ATTACH DATABASE ? AS part{number}", (str(path),))
+            database.execute(f"INSERT INTO messages SELECT * FROM part{number}.messages")  # noqa: S608
+            database.commit()
+            database.execute(f"DETACH DATABASE part{number}")
+        database.execute("CREATE INDEX by_message ON messages (call_id, idx, direction)")
+        database.commit()
 
 
 def balance(merged: Path) -> Balance:
@@ -144,7 +144,7 @@ def balance(merged: Path) -> Balance:
     A stream's messages arrive in their order, so what a cut stream has lost is its tail. Diagnoses are left out, for
     who makes them keeps no ledger; other messages with a node that has none here don't match and are named.
     """
-    with _opened(merged) as books:
+    with _opened(merged) as database:
         sides = (
             "SELECT {a}.node, {a}.peer, {a}.method, {a}.call_id, {a}.idx, {a}.serialized_bytes, {b}.serialized_bytes "
             "FROM messages {a} LEFT JOIN messages {b} ON {b}.call_id = {a}.call_id AND {b}.idx = {a}.idx "
@@ -152,33 +152,33 @@ def balance(merged: Path) -> Balance:
             "WHERE {a}.direction = '{own}' AND {a}.method != 'Probe'"
         )
         newest_of_call: dict[str, list[tuple[str, int]]] = {}
-        for call, node, newest in books.execute(
+        for call, node, newest in database.execute(
             "SELECT call_id, node, MAX(idx) FROM messages WHERE direction = 'received' GROUP BY call_id, node"
         ):
             newest_of_call.setdefault(call, []).append((node, newest))
         matched = lost = only_sent = size_differs = 0
         offenders: list[str] = []
-        nodes = {node for (node,) in books.execute("SELECT DISTINCT node FROM messages")}
-        for node, peer, method, call, idx, own, twin in books.execute(
+        nodes = {node for (node,) in database.execute("SELECT DISTINCT node FROM messages")}
+        for node, peer, method, call, idx, own, other in database.execute(
             sides.format(a="s", b="r", own="sent", other="received")
         ):
-            if own == twin:
+            if own == other:
                 matched += 1
                 continue
             later = any(newest > idx for other, newest in newest_of_call.get(call, ()) if other != node)
-            if twin is None and peer in nodes and not later:
+            if other is None and peer in nodes and not later:
                 lost += 1
                 continue
-            only_sent += twin is None
-            size_differs += twin is not None
+            only_sent += other is None
+            size_differs += other is not None
             if len(offenders) < _SHOWN:
-                there = "nothing" if twin is None else f"{twin} B"
+                there = "nothing" if other is None else f"{other} B"
                 offenders.append(f"{node} sent {method} {call}/{idx} of {own} B, the other end has {there}")
         only_received = 0
-        for node, _, method, call, idx, own, twin in books.execute(
+        for node, _, method, call, idx, own, other in database.execute(
             sides.format(a="r", b="s", own="received", other="sent")
         ):
-            if twin is None:
+            if other is None:
                 only_received += 1
                 if len(offenders) < _SHOWN:
                     offenders.append(f"{node} received {method} {call}/{idx} of {own} B that nobody sent")
@@ -194,14 +194,14 @@ def balance(merged: Path) -> Balance:
 
 def overhead(merged: Path, sites: Sequence[SiteImages]) -> Overhead:
     """Split each site's bytes, from its own book: every byte is in exactly one part."""
-    with _opened(merged) as books:
-        return Overhead(tuple(_site_overhead(books, site) for site in sites))
+    with _opened(merged) as database:
+        return Overhead(tuple(_site_overhead(database, site) for site in sites))
 
 
 def bytes_by_kind(merged: Path) -> list[KindRow]:
-    """Sums by kind and direction over all sites' own books, largest first."""
-    with _opened(merged) as books:
-        rows = books.execute(
+    """Sums by kind and direction over all sites' own ledgers, largest first."""
+    with _opened(merged) as database:
+        rows = database.execute(
             "SELECT kind, direction, COUNT(*), SUM(payload_bytes + label_bytes), SUM(framed_bytes) FROM messages "
             "WHERE node LIKE 'site/%' GROUP BY kind, direction ORDER BY SUM(framed_bytes) DESC"
         ).fetchall()
@@ -213,16 +213,16 @@ def bytes_by_kind(merged: Path) -> list[KindRow]:
 
 def export_csv(merged: Path, out: Path) -> None:
     """All rows as CSV with a header, oldest first."""
-    with _opened(merged) as books, out.open("w", newline="", encoding="utf-8") as file:
-        rows = books.execute("SELECT * FROM messages ORDER BY time_unix_ns")
+    with _opened(merged) as database, out.open("w", newline="", encoding="utf-8") as file:
+        rows = database.execute("SELECT * FROM messages ORDER BY time_unix_ns")
         writer = csv.writer(file)
         writer.writerow([column[0] for column in rows.description])
         writer.writerows(rows)
 
 
-def _site_overhead(books: sqlite3.Connection, site: SiteImages) -> SiteOverhead:
+def _site_overhead(database: sqlite3.Connection, site: SiteImages) -> SiteOverhead:
     up = down = data = labels = layer = logits = setup = framed = count = 0
-    for direction, kind, messages, payload, label, serialized, all_framed in books.execute(
+    for direction, kind, messages, payload, label, serialized, all_framed in database.execute(
         "SELECT direction, kind, COUNT(*), SUM(payload_bytes), SUM(label_bytes), SUM(serialized_bytes), "
         "SUM(framed_bytes) FROM messages WHERE node = ? GROUP BY direction, kind",
         (f"site/{site.name}",),
@@ -238,7 +238,7 @@ def _site_overhead(books: sqlite3.Connection, site: SiteImages) -> SiteOverhead:
         setup += serialized if kind == MessageKind.SETUP else 0
     framing = count * GRPC_PREFIX_BYTES
     # Samples of a batch are of one size each, so the division is exact.
-    resent, resent_bytes = books.execute(
+    resent, resent_bytes = database.execute(
         "SELECT COALESCE(SUM(resent_samples), 0), COALESCE(SUM(payload_bytes / samples * resent_samples), 0) "
         "FROM messages WHERE node = ? AND direction = 'sent' AND resent_samples > 0",
         (f"site/{site.name}",),

@@ -15,7 +15,7 @@ from pathlib import Path
 import grpc
 
 from mple.audit import audit
-from mple.node.coordinator_client import CoordinatorLine, StoppedError, UnreachableError
+from mple.node.coordinator_client import CoordinatorClient, StoppedError, UnreachableError
 from mple.node.logs import log
 from mple.pki import KeyRecord, Vault, VaultError
 from mple.plan import RunPlan
@@ -31,10 +31,10 @@ _ERASED_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class KeyDesk:
+class KeyRotation:
     """What it takes to tell the coordinator of keys."""
 
-    line: CoordinatorLine
+    client: CoordinatorClient
     plan: RunPlan
     site: str
     vault: Vault
@@ -47,17 +47,17 @@ class KeyDesk:
         Raises:
             MpleError: The coordinator refused the key or the layer.
             VaultError: The key is not in the vault.
-            StoppedError, UnreachableError: As `mple.node.coordinator_client.Persistence.call`.
+            StoppedError, UnreachableError: As `mple.node.coordinator_client.RetryPolicy.call`.
         """
         if epoch in self.keys.notes.released:
             return
         key = self.vault.morph_key(epoch)
         reference = common_pb2.KeyRef(site=self.site, epoch=epoch, fingerprint=key.fingerprint())
         request = coordinator_pb2.RotateKeyRequest(key_ref=reference, plan_sha256=self.plan.sha256())
-        self.line.persistence.call(lambda: self.line.stub.RotateKey(request, timeout=_DEADLINE_S))
+        self.client.retry.call(lambda: self.client.stub.RotateKey(request, timeout=_DEADLINE_S))
         log(_LOGGER, logging.INFO, "key_announced", f"announced key {epoch}; its layer follows", epoch=epoch)
         secret = self.vault.consortium_secret(self.plan.run_id)
-        path = bring_layer(self.line, self.plan, key, reference, secret, self.state)
+        path = bring_layer(self.client, self.plan, key, reference, secret, self.state)
         self.keys.note_released(epoch, reference.fingerprint.hex())
         path.unlink()
 
@@ -78,11 +78,11 @@ class KeyDesk:
 
         Raises:
             MpleError: The coordinator refused.
-            StoppedError, UnreachableError: As `mple.node.coordinator_client.Persistence.call`.
+            StoppedError, UnreachableError: As `mple.node.coordinator_client.RetryPolicy.call`.
         """
         reference = self.keys.notes.key_ref(self.site, epoch)
         request = coordinator_pb2.RevokeKeyRequest(key_ref=reference, plan_sha256=self.plan.sha256())
-        self.line.persistence.call(lambda: self.line.stub.RevokeKey(request, timeout=_DEADLINE_S))
+        self.client.retry.call(lambda: self.client.stub.RevokeKey(request, timeout=_DEADLINE_S))
         layer_file(self.state, self.plan, reference).unlink(missing_ok=True)
         if self.keys.note_revoked(epoch):
             audit("local", "key_revoked", "ok", epoch=epoch, fingerprint=reference.fingerprint.hex())
@@ -106,7 +106,7 @@ class KeyDesk:
         request = coordinator_pb2.WatchRequest(after_sequence=sequence)
         if set(self.keys.notes.revoked) <= set(self.keys.notes.erased):
             return
-        stream = self.line.stub.Watch(request, timeout=_ERASED_WITHIN_S)
+        stream = self.client.stub.Watch(request, timeout=_ERASED_WITHIN_S)
         for event in stream:
             if event.WhichOneof("event") == "key_erased":
                 self.note_erased(event.key_erased)
@@ -121,15 +121,15 @@ class KeyWatch:
     What the coordinator refuses is logged and audited, and the run goes on.
     """
 
-    def __init__(self, desk: KeyDesk, stop: threading.Event, on_fault: Callable[[Exception], None]) -> None:
+    def __init__(self, rotation: KeyRotation, stop: threading.Event, on_fault: Callable[[Exception], None]) -> None:
         """Begin to look.
 
         Args:
-            desk: What to do it with; its line gives up when `stop` is set.
+            rotation: What to do it with; its client gives up when `stop` is set.
             stop: Set to end.
             on_fault: Gets what nobody expected.
         """
-        self.desk, self._stop, self._on_fault = desk, stop, on_fault
+        self.rotation, self._stop, self._on_fault = rotation, stop, on_fault
         self._refused: set[tuple[str, int, int]] = set()
         self._thread = threading.Thread(target=self._run, name="keys", daemon=True)
         self._thread.start()
@@ -139,18 +139,18 @@ class KeyWatch:
         self._stop.set()
         self._thread.join(timeout=grace_s)
 
-    def settle(self, line: CoordinatorLine, sequence: int) -> None:
+    def settle(self, client: CoordinatorClient, sequence: int) -> None:
         """After the run's end: tell the coordinator of what has been revoked, and wait a little for the erasure.
 
         Args:
-            line: Gives up soon: the coordinator may have ended.
+            client: Gives up soon: the coordinator may have ended.
             sequence: Of the event that ended the run.
         """
-        desk = replace(self.desk, line=line)
+        rotation = replace(self.rotation, client=client)
         try:
-            for record in desk.revocations_due(over=True):
-                desk.revoke(record.epoch)
-            desk.await_erasures(sequence)
+            for record in rotation.revocations_due(over=True):
+                rotation.revoke(record.epoch)
+            rotation.await_erasures(sequence)
         except (VaultError, UnreachableError, MpleError, grpc.RpcError) as fault:
             text = "a revocation is not known to be carried out; start again while the coordinator serves"
             log(_LOGGER, logging.WARNING, "keys_unsettled", f"{text}: {fault}")
@@ -172,16 +172,16 @@ class KeyWatch:
             StoppedError: The node is to stop.
         """
         try:
-            current = self.desk.vault.current_epoch()
-            if current > max(self.desk.keys.notes.fingerprints):
-                self._try("key_rotated", current, self.desk.rotate)
-            for record in self.desk.revocations_due():
-                self._try("key_revoked", record.epoch, self.desk.revoke)
+            current = self.rotation.vault.current_epoch()
+            if current > max(self.rotation.keys.notes.fingerprints):
+                self._try("key_rotated", current, self.rotation.rotate)
+            for record in self.rotation.revocations_due():
+                self._try("key_revoked", record.epoch, self.rotation.revoke)
         except (VaultError, UnreachableError) as fault:
             log(_LOGGER, logging.WARNING, "keys_unseen", f"can't take up a change of keys now: {fault}")
 
     def _try(self, what: str, epoch: int, change: Callable[[int], None]) -> None:
-        asked = (what, epoch, self.desk.keys.notes.in_use)
+        asked = (what, epoch, self.rotation.keys.notes.in_use)
         if asked in self._refused:
             return
         try:
@@ -189,5 +189,5 @@ class KeyWatch:
         except MpleError as refusal:
             self._refused.add(asked)
             audit("local", what, refusal.code.value, epoch=epoch)
-            text = f"the run goes on under key {self.desk.keys.notes.in_use}; key {epoch}: {refusal}"
+            text = f"the run goes on under key {self.rotation.keys.notes.in_use}; key {epoch}: {refusal}"
             log(_LOGGER, logging.WARNING, f"{what}_refused", text, epoch=epoch)

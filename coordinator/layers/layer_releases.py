@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from coordinator.key_changes import usable_keys
+from coordinator.key_requests import usable_keys
 from coordinator.layers.layer_review import LayerReview, ReferenceLayer
 from coordinator.memory.layer_store import check_begin, gave_way
 from coordinator.phases import LayerAccepted
@@ -17,7 +17,7 @@ from mple.rpc import ErrorCode, MpleError, Party
 from mple.v1 import coordinator_pb2
 
 
-class LayerDesk:
+class LayerReleases:
     """The layers of a run on their way."""
 
     def __init__(self, run: Run) -> None:

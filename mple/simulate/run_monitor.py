@@ -45,7 +45,7 @@ class LineTail:
         return [json.loads(line) for line in lines if line.strip()]
 
 
-class Gauges:
+class RunMonitor:
     """All readings of one run; ledgers are read less often than the rest."""
 
     def __init__(self, folder: RunFolder, *, ledger_every_s: float = 1.0) -> None:
@@ -90,13 +90,13 @@ class Gauges:
         path = self._folder.state(site) / "ledger.sqlite"
         if not path.exists():
             return
-        books = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=1.0)
+        database = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=1.0)
         try:
-            sums = {way: (size, samples) for way, size, samples in books.execute(_SUMS)}
+            sums = {way: (size, samples) for way, size, samples in database.execute(_SUMS)}
         except sqlite3.OperationalError:
             return  # the node is just making the file
         finally:
-            books.close()
+            database.close()
         up, samples = sums.get("sent", (0, 0))
         down, _ = sums.get("received", (0, 0))
         progress.read_ledger(site, samples=samples, up=up, down=down, elapsed_s=elapsed_s)

@@ -1,4 +1,4 @@
-"""Merged books: the balance of hand-made rows, overhead whose parts sum to the total, and the table for others."""
+"""Merged ledgers: the balance of hand-made rows, overhead whose parts sum to the total, and the table for others."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from mple.meter import (
     merge,
     overhead,
 )
-from mple.meter.books import bytes_by_kind
+from mple.meter.reconciliation import bytes_by_kind
 from tests.support.ledger_entries import RECEIVED, SENT, book, entry
 
-NORTH, OFFICE = "site/north", "coordinator/office"
+NORTH, COORDINATOR = "site/north", "coordinator/coordinator"
 PARTS = ("data", "label", "layer", "logits", "setup", "control", "framing")
 
 
-def merged_of(folder: Path, *books: Path) -> Path:
-    merge(books, folder / "merged.sqlite")
+def merged_of(folder: Path, *ledgers: Path) -> Path:
+    merge(ledgers, folder / "merged.sqlite")
     return folder / "merged.sqlite"
 
 
@@ -44,15 +44,17 @@ def parts_of(site: SiteOverhead) -> dict[str, int]:
 # Balance.
 
 
-def test_books_that_agree(tmp_path: Path) -> None:
+def test_ledgers_that_agree(tmp_path: Path) -> None:
     north = book(tmp_path, NORTH, [entry(SENT, "a", 0, 10), entry(SENT, "a", 1, 0), entry(RECEIVED, "a", 0, 30)])
-    office = book(tmp_path, OFFICE, [entry(RECEIVED, "a", 0, 10), entry(RECEIVED, "a", 1, 0), entry(SENT, "a", 0, 30)])
-    found = balance(merged_of(tmp_path, north, office))
+    coordinator = book(
+        tmp_path, COORDINATOR, [entry(RECEIVED, "a", 0, 10), entry(RECEIVED, "a", 1, 0), entry(SENT, "a", 0, 30)]
+    )
+    found = balance(merged_of(tmp_path, north, coordinator))
     assert found == Balance(matched=3, lost=0, only_sent=0, only_received=0, size_differs=0, offenders=())
     assert found.whole
 
 
-def test_books_that_do_not_agree(tmp_path: Path) -> None:
+def test_ledgers_that_do_not_agree(tmp_path: Path) -> None:
     north = book(
         tmp_path,
         NORTH,
@@ -67,9 +69,9 @@ def test_books_that_do_not_agree(tmp_path: Path) -> None:
             entry(RECEIVED, "invented", 0, 40),
         ],
     )
-    office = book(
+    coordinator = book(
         tmp_path,
-        OFFICE,
+        COORDINATOR,
         [
             entry(RECEIVED, "matched", 0, 10),
             entry(RECEIVED, "holed", 1, 23),
@@ -77,7 +79,7 @@ def test_books_that_do_not_agree(tmp_path: Path) -> None:
             entry(RECEIVED, "emptied", 0, 0),
         ],
     )
-    found = balance(merged_of(tmp_path, north, office))
+    found = balance(merged_of(tmp_path, north, coordinator))
     assert (found.matched, found.lost, found.only_sent) == (2, 2, 1)
     assert (found.only_received, found.size_differs) == (1, 2)
     assert not found.balanced
@@ -91,8 +93,8 @@ def test_books_that_do_not_agree(tmp_path: Path) -> None:
 
 def test_a_cut_call_is_balanced_but_not_whole(tmp_path: Path) -> None:
     north = book(tmp_path, NORTH, [entry(SENT, "cut", 0), entry(SENT, "cut", 1), entry(SENT, "b")])
-    office = book(tmp_path, OFFICE, [entry(RECEIVED, "cut", 0), entry(RECEIVED, "b")])
-    found = balance(merged_of(tmp_path, north, office))
+    coordinator = book(tmp_path, COORDINATOR, [entry(RECEIVED, "cut", 0), entry(RECEIVED, "b")])
+    found = balance(merged_of(tmp_path, north, coordinator))
     assert (found.matched, found.lost) == (2, 1)
     assert found.balanced
     assert not found.whole
@@ -125,8 +127,8 @@ def test_a_node_is_not_its_own_other_end(tmp_path: Path) -> None:
 
 def test_place_and_call_decide_not_time_or_size(tmp_path: Path) -> None:
     north = book(tmp_path, NORTH, [entry(SENT, "a", 0, 10), entry(SENT, "b", 0, 10), entry(SENT, "b", 1, 10)])
-    office = book(tmp_path, OFFICE, [entry(RECEIVED, "b", 0, 10), entry(RECEIVED, "c", 0, 10)])
-    found = balance(merged_of(tmp_path, north, office))
+    coordinator = book(tmp_path, COORDINATOR, [entry(RECEIVED, "b", 0, 10), entry(RECEIVED, "c", 0, 10)])
+    found = balance(merged_of(tmp_path, north, coordinator))
     assert (found.matched, found.lost, found.only_sent, found.only_received) == (1, 2, 0, 1)
     assert not found.balanced
 
@@ -142,8 +144,8 @@ def test_only_the_first_offenders_are_named(tmp_path: Path) -> None:
 
 
 def test_merge_takes_all_rows_of_more_ledgers_than_sqlite_attaches(tmp_path: Path) -> None:
-    books = [book(tmp_path, f"site/s{number}", [entry(SENT, f"c{number}")] * 3) for number in range(12)]
-    assert balance(merged_of(tmp_path, *books)).only_sent == 36
+    ledgers = [book(tmp_path, f"site/s{number}", [entry(SENT, f"c{number}")] * 3) for number in range(12)]
+    assert balance(merged_of(tmp_path, *ledgers)).only_sent == 36
 
 
 def test_merge_reads_what_an_open_ledger_has_flushed(tmp_path: Path) -> None:
@@ -184,9 +186,9 @@ def test_every_byte_is_in_the_part_that_it_belongs_to(tmp_path: Path) -> None:
             entry(RECEIVED, "a", 1, 210, MessageFacts(MessageKind.LOGITS, payload_bytes=200)),
         ],
     )
-    office = book(tmp_path, OFFICE, [entry(RECEIVED, "c", 0, 41, MessageFacts(MessageKind.SETUP))])
+    coordinator = book(tmp_path, COORDINATOR, [entry(RECEIVED, "c", 0, 41, MessageFacts(MessageKind.SETUP))])
     images = SiteImages(name="north", images=3, raw_pixel_bytes=3 * 3072)
-    found = overhead(merged_of(tmp_path, north, office), [images])
+    found = overhead(merged_of(tmp_path, north, coordinator), [images])
     (site,) = found.sites
     assert parts_of(site) == {
         "data": 1500,
@@ -203,7 +205,7 @@ def test_every_byte_is_in_the_part_that_it_belongs_to(tmp_path: Path) -> None:
     assert site.ratio == site.total_bytes / 9216
 
 
-def freight() -> st.SearchStrategy[tuple[Direction, MessageKind, int, int, int]]:
+def payload() -> st.SearchStrategy[tuple[Direction, MessageKind, int, int, int]]:
     """Direction, kind, payload, labels, fields around them."""
     small = st.integers(0, 1 << 40)
     return st.tuples(st.sampled_from(Direction), st.sampled_from(MessageKind), small, small, small).map(
@@ -212,7 +214,7 @@ def freight() -> st.SearchStrategy[tuple[Direction, MessageKind, int, int, int]]
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(freight(), max_size=40))
+@given(st.lists(payload(), max_size=40))
 def test_parts_sum_exactly_to_the_total(messages: list[tuple[Direction, MessageKind, int, int, int]]) -> None:
     entries = [
         entry(way, f"c{number}", 0, payload + labels + fields, MessageFacts(kind, payload, labels))
@@ -230,8 +232,8 @@ def test_parts_sum_exactly_to_the_total(messages: list[tuple[Direction, MessageK
 def test_sites_are_summed_and_each_byte_counted_once(tmp_path: Path) -> None:
     north = book(tmp_path, NORTH, [entry(SENT, "a", 0, 95)])
     south = book(tmp_path, "site/south", [entry(SENT, "b", 0, 195), entry(RECEIVED, "b", 0, 45)])
-    office = book(tmp_path, OFFICE, [entry(RECEIVED, "a", 0, 95), entry(RECEIVED, "b", 0, 195)])
-    merged = merged_of(tmp_path, north, south, office)
+    coordinator = book(tmp_path, COORDINATOR, [entry(RECEIVED, "a", 0, 95), entry(RECEIVED, "b", 0, 195)])
+    merged = merged_of(tmp_path, north, south, coordinator)
     found = overhead(
         merged,
         [SiteImages(name=name, images=1, raw_pixel_bytes=100) for name in ("north", "south")],
@@ -242,7 +244,7 @@ def test_sites_are_summed_and_each_byte_counted_once(tmp_path: Path) -> None:
 
 
 def test_a_site_that_never_spoke(tmp_path: Path) -> None:
-    merged = merged_of(tmp_path, book(tmp_path, OFFICE, []))
+    merged = merged_of(tmp_path, book(tmp_path, COORDINATOR, []))
     (site,) = overhead(merged, [SiteImages(name="north", images=1, raw_pixel_bytes=3072)]).sites
     assert (site.total_bytes, site.ratio) == (0, 0)
     assert Overhead(()).ratio == 0
@@ -252,8 +254,8 @@ def test_sums_by_kind(tmp_path: Path) -> None:
     data = MessageFacts(MessageKind.DATA, payload_bytes=80, label_bytes=4)
     north = book(tmp_path, NORTH, [entry(SENT, "a", 0, 95, data), entry(SENT, "a", 1, 95, data)])
     south = book(tmp_path, "site/south", [entry(SENT, "b", 0, 95, data), entry(RECEIVED, "b", 0, 5)])
-    office = book(tmp_path, OFFICE, [entry(RECEIVED, "a", 0, 95, data)])
-    first, second = bytes_by_kind(merged_of(tmp_path, north, south, office))
+    coordinator = book(tmp_path, COORDINATOR, [entry(RECEIVED, "a", 0, 95, data)])
+    first, second = bytes_by_kind(merged_of(tmp_path, north, south, coordinator))
     assert (first.kind, first.direction, first.messages) == (MessageKind.DATA, "sent", 3)
     assert (first.payload_bytes, first.framed_bytes) == (3 * 84, 300)
     assert (second.kind, second.direction, second.framed_bytes) == (MessageKind.EVENT, "received", 10)
@@ -264,15 +266,15 @@ def test_sums_by_kind(tmp_path: Path) -> None:
 
 def test_csv_has_all_rows_oldest_first(tmp_path: Path) -> None:
     north = book(tmp_path, NORTH, [entry(SENT, "late", time_unix_ns=3), entry(SENT, 'a,"b"\n', time_unix_ns=1)])
-    office = book(tmp_path, OFFICE, [entry(RECEIVED, "middle", time_unix_ns=2)])
-    merged = merged_of(tmp_path, north, office)
+    coordinator = book(tmp_path, COORDINATOR, [entry(RECEIVED, "middle", time_unix_ns=2)])
+    merged = merged_of(tmp_path, north, coordinator)
     export_csv(merged, tmp_path / "ledger.csv")
     with (tmp_path / "ledger.csv").open(newline="", encoding="utf-8") as file:
         header, *lines = csv.reader(file)
-    books = sqlite3.connect(merged)
-    columns = [row[1] for row in books.execute("PRAGMA table_info(messages)")]
-    stored = [[str(value) for value in row] for row in books.execute("SELECT * FROM messages ORDER BY time_unix_ns")]
-    books.close()
+    ledgers = sqlite3.connect(merged)
+    columns = [row[1] for row in ledgers.execute("PRAGMA table_info(messages)")]
+    stored = [[str(value) for value in row] for row in ledgers.execute("SELECT * FROM messages ORDER BY time_unix_ns")]
+    ledgers.close()
     assert header == columns
     assert lines == stored
     assert [line[columns.index("call_id")] for line in lines] == ['a,"b"\n', "middle", "late"]

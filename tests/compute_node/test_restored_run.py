@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from compute_node.kept_run import kept_run, model_config
 from compute_node.layers.layer_bank import LayerBank
 from compute_node.layers.restore import layer_path, list_layers, read_listed
 from compute_node.predictor import Predictor
+from compute_node.restored_run import model_config, restored_run
 from compute_node.training.metrics_file import Outcome, write_outcome
 from mple.model import Stem, build_trunk, save_trunk, state_sha256
 from mple.morph import Morpher, build_augmented_layer
@@ -48,7 +48,7 @@ def finished(tmp_path: Path) -> Finished:
             session=PLAN.session, key_epoch=1,
         )  # fmt: skip
         written = tmp_path / "layers" / "new"
-        write_layer(layer, written, PLAN.layer_numbers)
+        write_layer(layer, written, PLAN.layer_dtype)
         digests[site] = file_sha256(written)
         stored = written.rename(layer_path(tmp_path / "layers", digests[site]))
         bank.store(key_ref(site), read_listed(stored, PLAN))
@@ -72,7 +72,7 @@ def question(site: str) -> common_pb2.MorphedBatch:
 
 @pytest.mark.parametrize("site", list(SIZES))
 def test_it_answers_as_before(finished: Finished, site: str) -> None:
-    kept = kept_run(finished.state)
+    kept = restored_run(finished.state)
     assert kept is not None
     assert kept.plan == PLAN
     assert kept.predictor.answer(question(site), site) == finished.before.answer(question(site), site)
@@ -85,12 +85,12 @@ def other_plan() -> RunPlan:
 @pytest.mark.parametrize("missing", ["plan.json", "outcome.json"])
 def test_a_run_that_has_not_finished_is_not_kept(finished: Finished, missing: str) -> None:
     (finished.state / missing).unlink()
-    assert kept_run(finished.state) is None
+    assert restored_run(finished.state) is None
 
 
 def test_a_newer_plan_without_an_outcome_is_not_finished(finished: Finished) -> None:
     (finished.state / "plan.json").write_bytes(other_plan().to_json())
-    assert kept_run(finished.state) is None
+    assert restored_run(finished.state) is None
 
 
 def first_layer(state: Path) -> Path:
@@ -152,4 +152,4 @@ def test_what_is_damaged_or_foreign_does_not_answer(
 ) -> None:
     damage(finished.state)
     with pytest.raises(ValueError, match=words):
-        kept_run(finished.state)
+        restored_run(finished.state)

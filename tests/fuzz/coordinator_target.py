@@ -16,7 +16,7 @@ from mple.v1 import coordinator_pb2
 from tests.fuzz.mutation import Mutator
 from tests.fuzz.seeds import SERVICE, Seed, coordinator_seeds, layer_with
 from tests.fuzz.shots import Outcome, Shot, dial, fire
-from tests.support.open_office import OpenOffice
+from tests.support.open_coordinator import OpenCoordinator
 from tests.support.served import PartyTls
 from tests.support.small_run import SITES, SmallRun, chunks_of, plan_for, sealed_for, settings_in, site_party
 
@@ -25,7 +25,7 @@ PHASES = ("gathering", "setup", "layers", "training", "finished", "failed", "esc
 CALLERS = ("site/north", "site/south", "compute/compute", "site/stranger")
 
 
-class OfficeTarget:
+class CoordinatorTarget:
     """One run in one phase, and whoever calls it."""
 
     name = "coordinator"
@@ -41,13 +41,15 @@ class OfficeTarget:
         """
         self.phase, self._folder = phase, folder
         shutil.copytree(prepared, folder)
-        self._office = OpenOffice(SmallRun(_settings(folder, phase)), party_tls, folder, streams=24)
-        add_node_service(self._office.rpc.server, self._office.run.run.me)
+        self._coordinator = OpenCoordinator(SmallRun(_settings(folder, phase)), party_tls, folder, streams=24)
+        add_node_service(self._coordinator.rpc.server, self._coordinator.run.run.me)
         self._channels = {
-            label: dial(self._office.rpc.address, party_tls(Role(label.partition("/")[0]), label.partition("/")[2]))
+            label: dial(
+                self._coordinator.rpc.address, party_tls(Role(label.partition("/")[0]), label.partition("/")[2])
+            )
             for label in CALLERS
         }
-        self._plan = _planned(self._office.run)
+        self._plan = _planned(self._coordinator.run)
         self._layer = (prepared / "north.layer").read_bytes()
         self._seeds = coordinator_seeds(self._plan, self._layer)
 
@@ -74,8 +76,8 @@ class OfficeTarget:
         """End the server and remove the run."""
         for channel in self._channels.values():
             channel.close()
-        self._office.close()
-        self._office.run.close()
+        self._coordinator.close()
+        self._coordinator.run.close()
         shutil.rmtree(self._folder)
 
     def alive(self) -> bool:
@@ -115,7 +117,9 @@ def _advance(run: SmallRun, phase: str) -> bytes:
     run.join_all()
     layer = run.layer("north")
     if phase == "escrow":
-        run.run.put_sealed(site_party("north"), sealed_for("coordinator/office", coordinator_pb2.SEALED_KIND_MORPH_KEY))
+        run.run.put_sealed(
+            site_party("north"), sealed_for("coordinator/coordinator", coordinator_pb2.SEALED_KIND_MORPH_KEY)
+        )
     if phase in ("setup", "escrow"):
         return layer
     run.upload("north", layer)
@@ -123,7 +127,7 @@ def _advance(run: SmallRun, phase: str) -> bytes:
         south = run.layer("south")
         run.begin("south", south)
         with contextlib.suppress(MpleError):  # the stream ends before its last chunk
-            run.desk.upload(site_party("south"), iter(list(chunks_of(south))[:2]))
+            run.releases.upload(site_party("south"), iter(list(chunks_of(south))[:2]))
         return layer
     for site in SITES[1:]:
         run.upload(site, run.layer(site))

@@ -45,7 +45,7 @@ def damaged(data: bytes) -> bytes:
 
 def download(run: SmallRun, data: bytes, offset: int = 0) -> bytes:
     request = coordinator_pb2.DownloadLayerRequest(sha256=sha256(data), offset=offset)
-    return b"".join(message.data for message in run.desk.download(request))
+    return b"".join(message.data for message in run.releases.download(request))
 
 
 def test_layers_are_released_as_they_come(joined: SmallRun) -> None:
@@ -61,7 +61,7 @@ def test_layers_are_released_as_they_come(joined: SmallRun) -> None:
 
 def test_nothing_is_announced_before_there_is_a_plan(small_run: SmallRun) -> None:
     with refused(ErrorCode.WRONG_PHASE, "there is no plan yet"):
-        small_run.desk.begin(NORTH, begin_of(plan_for(), "north", b"x"))
+        small_run.releases.begin(NORTH, begin_of(plan_for(), "north", b"x"))
 
 
 def test_in_escrow_no_site_uploads(start_run: Callable[..., SmallRun], tmp_path: Path) -> None:
@@ -73,16 +73,16 @@ def test_in_escrow_no_site_uploads(start_run: Callable[..., SmallRun], tmp_path:
 
 def test_stream_without_a_message_is_no_upload(joined: SmallRun) -> None:
     with refused(ErrorCode.STREAM_TRUNCATED, "without a message"):
-        joined.desk.upload(NORTH, iter(()))
+        joined.releases.upload(NORTH, iter(()))
 
 
 def test_bytes_follow_the_announcement(joined: SmallRun) -> None:
     data = joined.layer("north")
     with refused(ErrorCode.LAYER_OFFSET, "begin it first"):
-        joined.desk.upload(NORTH, chunks_of(data))
+        joined.releases.upload(NORTH, chunks_of(data))
     joined.begin("north", data)
     with refused(ErrorCode.UNKNOWN_KEY_REF, "not one of site south"):
-        joined.desk.upload(site_party("south"), chunks_of(data))
+        joined.releases.upload(site_party("south"), chunks_of(data))
 
 
 @pytest.mark.parametrize("size", [5_000, 50_000, 1_000_000])
@@ -95,7 +95,7 @@ def test_broken_upload_goes_on_in_a_coordinator_that_has_started_again(joined: S
         for at in half
     )
     with refused(ErrorCode.STREAM_TRUNCATED):
-        joined.desk.upload(NORTH, broken)
+        joined.releases.upload(NORTH, broken)
     joined.restart()
     assert joined.begin("north", data) == 75_000
     joined.upload("north", data)
@@ -148,7 +148,7 @@ def test_damage_on_the_way_is_a_digest_mismatch(joined: SmallRun) -> None:
     (message,) = chunks_of(damaged(good), size=len(good))
     message.sha256 = sha256(good)
     with refused(ErrorCode.LAYER_DIGEST_MISMATCH):
-        joined.desk.upload(NORTH, iter([message]))
+        joined.releases.upload(NORTH, iter([message]))
     joined.upload("north", good)
     assert joined.story()[-1] == "layer north"
 
@@ -181,7 +181,7 @@ def test_layer_that_gives_way_during_its_review_is_not_announced(joined: SmallRu
         except MpleError as fault:
             faults.append(fault)
 
-    with joined.desk._reviewer().lock:
+    with joined.releases._reviewer().lock:
         uploading = threading.Thread(target=send)
         uploading.start()
         path = joined.run.layers.path(sha256(first))
@@ -202,7 +202,7 @@ def test_failed_run_takes_no_layers(joined: SmallRun) -> None:
     with refused(ErrorCode.RUN_FAILED, "site/west: fire"):
         joined.begin("north", data)
     with refused(ErrorCode.RUN_FAILED, "site/west: fire"):
-        joined.desk.upload(NORTH, chunks_of(data))
+        joined.releases.upload(NORTH, chunks_of(data))
 
 
 def test_run_that_fails_during_an_upload_releases_nothing(joined: SmallRun) -> None:
@@ -219,7 +219,7 @@ def test_run_that_fails_during_an_upload_releases_nothing(joined: SmallRun) -> N
             yield message
 
     with refused(ErrorCode.RUN_FAILED, "site/west: fire"):
-        joined.desk.upload(NORTH, failing())  # type: ignore[arg-type]
+        joined.releases.upload(NORTH, failing())  # type: ignore[arg-type]
     stored = joined.run.layers.of_key("north", 1)
     assert stored is not None
     assert not stored.released

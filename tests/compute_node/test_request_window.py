@@ -1,4 +1,4 @@
-"""The desk that asks one site: rules by example, then against a model under random streams, breaks and answers."""
+"""The window that asks one site: rules by example, then against a model under random streams, breaks and answers."""
 
 from __future__ import annotations
 
@@ -9,95 +9,95 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from compute_node.feeding.request_window import Asked, Done, FeedDesk, FeedFault, SiteScore, ToScore
+from compute_node.feeding.request_window import Asked, Done, FeedFault, RequestWindow, SiteScore, ToScore
 from mple.v1 import common_pb2
 
 TRAIN, TEST = common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_TEST
 
 
-def desk_of(per_request: int = 2, most: int = 4) -> FeedDesk:
-    return FeedDesk(per_request=per_request, most_in_flight=most)
+def window_of(per_request: int = 2, most: int = 4) -> RequestWindow:
+    return RequestWindow(per_request=per_request, most_in_flight=most)
 
 
-def asked_by(desk: FeedDesk) -> Asked:
-    message = desk.next_message()
+def asked_by(window: RequestWindow) -> Asked:
+    message = window.next_message()
     assert isinstance(message, Asked)
     return message
 
 
-def to_score_by(desk: FeedDesk) -> ToScore:
-    message = desk.next_message()
+def to_score_by(window: RequestWindow) -> ToScore:
+    message = window.next_message()
     assert isinstance(message, ToScore)
     return message
 
 
 def test_asks_in_order_until_the_window_is_full() -> None:
-    desk = desk_of()
-    desk.want(TRAIN, [5, 3, 9, 1, 7])
-    first, second = asked_by(desk), asked_by(desk)
+    window = window_of()
+    window.want(TRAIN, [5, 3, 9, 1, 7])
+    first, second = asked_by(window), asked_by(window)
     assert (first.samples, second.samples) == ((5, 3), (9, 1))
-    assert desk.next_message() is None
-    desk.answered(second.request_id)
-    assert asked_by(desk).samples == (7,)
-    assert desk.in_flight_samples == 3
+    assert window.next_message() is None
+    window.answered(second.request_id)
+    assert asked_by(window).samples == (7,)
+    assert window.in_flight_samples == 3
 
 
 def test_splits_are_not_mixed_in_a_request() -> None:
-    desk = desk_of(per_request=4, most=8)
-    desk.want(TRAIN, [1])
-    desk.want(TEST, [2, 3])
-    first, second = asked_by(desk), asked_by(desk)
+    window = window_of(per_request=4, most=8)
+    window.want(TRAIN, [1])
+    window.want(TEST, [2, 3])
+    first, second = asked_by(window), asked_by(window)
     assert [(first.split, first.samples), (second.split, second.samples)] == [(TRAIN, (1,)), (TEST, (2, 3))]
 
 
 def test_after_a_break_the_unanswered_come_first_and_in_order() -> None:
-    desk = desk_of()
-    desk.want(TRAIN, range(6))
-    first, second = asked_by(desk), asked_by(desk)
-    desk.answered(first.request_id)
-    desk.stream_broke()
-    again = asked_by(desk)
+    window = window_of()
+    window.want(TRAIN, range(6))
+    first, second = asked_by(window), asked_by(window)
+    window.answered(first.request_id)
+    window.stream_broke()
+    again = asked_by(window)
     assert again.samples == second.samples == (2, 3)
     assert again.request_id > second.request_id
-    assert asked_by(desk).samples == (4, 5)
+    assert asked_by(window).samples == (4, 5)
 
 
 def test_a_late_answer_from_a_broken_stream_is_refused() -> None:
-    desk = desk_of()
-    desk.want(TRAIN, [1])
-    late = asked_by(desk)
-    desk.stream_broke()
+    window = window_of()
+    window.want(TRAIN, [1])
+    late = asked_by(window)
+    window.stream_broke()
     with pytest.raises(FeedFault, match="never made or is already answered"):
-        desk.answered(late.request_id)
-    assert asked_by(desk).samples == (1,)
+        window.answered(late.request_id)
+    assert asked_by(window).samples == (1,)
 
 
 def test_logits_go_out_before_requests_and_scores_add_up() -> None:
-    desk = desk_of()
-    desk.want(TRAIN, [1])
-    desk.score(1, [(0, 1, 2), (3,)])
-    first, second = to_score_by(desk), to_score_by(desk)
-    assert desk.score_of(1) is None
-    desk.scored(second.request_id, epoch=1, samples=1, correct=0, loss_sum=2.5)
-    assert desk.score_of(1) is None
-    desk.scored(first.request_id, epoch=1, samples=3, correct=2, loss_sum=1.25)
-    assert desk.score_of(1) == SiteScore(samples=4, correct=2, loss_sum=3.75)
-    assert desk.score_of(2) is None
+    window = window_of()
+    window.want(TRAIN, [1])
+    window.score(1, [(0, 1, 2), (3,)])
+    first, second = to_score_by(window), to_score_by(window)
+    assert window.score_of(1) is None
+    window.scored(second.request_id, epoch=1, samples=1, correct=0, loss_sum=2.5)
+    assert window.score_of(1) is None
+    window.scored(first.request_id, epoch=1, samples=3, correct=2, loss_sum=1.25)
+    assert window.score_of(1) == SiteScore(samples=4, correct=2, loss_sum=3.75)
+    assert window.score_of(2) is None
 
 
 def test_unscored_groups_go_out_again_after_a_break() -> None:
-    desk = desk_of()
-    desk.score(1, [(0,), (1,), (2,)])
-    first, second = to_score_by(desk), to_score_by(desk)
-    desk.scored(first.request_id, epoch=1, samples=1, correct=1, loss_sum=0.0)
-    desk.stream_broke()
-    assert [to_score_by(desk).samples for _ in range(2)] == [second.samples, (2,)]
+    window = window_of()
+    window.score(1, [(0,), (1,), (2,)])
+    first, second = to_score_by(window), to_score_by(window)
+    window.scored(first.request_id, epoch=1, samples=1, correct=1, loss_sum=0.0)
+    window.stream_broke()
+    assert [to_score_by(window).samples for _ in range(2)] == [second.samples, (2,)]
 
 
 def test_a_site_without_test_images_has_scored_at_once() -> None:
-    desk = desk_of()
-    desk.score(1, [])
-    assert desk.score_of(1) == SiteScore(0, 0, 0.0)
+    window = window_of()
+    window.score(1, [])
+    assert window.score_of(1) == SiteScore(0, 0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -117,42 +117,42 @@ def test_a_site_without_test_images_has_scored_at_once() -> None:
 def test_scores_that_cannot_be_are_refused_and_change_nothing(
     epoch: int, samples: int, correct: int, loss_sum: float
 ) -> None:
-    desk = desk_of()
-    desk.score(1, [(0, 1, 2)])
-    item = to_score_by(desk)
+    window = window_of()
+    window.score(1, [(0, 1, 2)])
+    item = to_score_by(window)
     with pytest.raises(FeedFault):
-        desk.scored(item.request_id, epoch=epoch, samples=samples, correct=correct, loss_sum=loss_sum)
-    desk.scored(item.request_id, epoch=1, samples=3, correct=3, loss_sum=0.5)
+        window.scored(item.request_id, epoch=epoch, samples=samples, correct=correct, loss_sum=loss_sum)
+    window.scored(item.request_id, epoch=1, samples=3, correct=3, loss_sum=0.5)
     with pytest.raises(FeedFault, match="already scored"):
-        desk.scored(item.request_id, epoch=1, samples=3, correct=3, loss_sum=0.5)
-    assert desk.score_of(1) == SiteScore(3, 3, 0.5)
+        window.scored(item.request_id, epoch=1, samples=3, correct=3, loss_sum=0.5)
+    assert window.score_of(1) == SiteScore(3, 3, 0.5)
 
 
 def test_done_is_said_once_a_stream_and_only_when_nothing_is_due() -> None:
-    desk = desk_of()
-    desk.want(TRAIN, [1])
-    desk.close()
-    asked = asked_by(desk)
-    assert desk.next_message() is None
-    desk.answered(asked.request_id)
-    assert desk.next_message() is Done.DONE
-    assert desk.next_message() is None
-    desk.stream_broke()
-    assert desk.next_message() is Done.DONE
+    window = window_of()
+    window.want(TRAIN, [1])
+    window.close()
+    asked = asked_by(window)
+    assert window.next_message() is None
+    window.answered(asked.request_id)
+    assert window.next_message() is Done.DONE
+    assert window.next_message() is None
+    window.stream_broke()
+    assert window.next_message() is Done.DONE
 
 
 @pytest.mark.parametrize(("per_request", "most"), [(0, 4), (5, 4), (-1, -1)])
 def test_impossible_windows_are_refused(per_request: int, most: int) -> None:
     with pytest.raises(ValueError, match="1 <= first <= second"):
-        desk_of(per_request, most)
+        window_of(per_request, most)
 
 
-class DeskUnderStreams(RuleBasedStateMachine):
+class WindowUnderStreams(RuleBasedStateMachine):
     """A site that answers in any order, now and then twice or never, over streams that break at any time."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.desk = FeedDesk(per_request=3, most_in_flight=7)
+        self.window = RequestWindow(per_request=3, most_in_flight=7)
         self.wanted = 0
         self.open: dict[int, Asked] = {}
         self.closed: list[int] = []
@@ -161,12 +161,12 @@ class DeskUnderStreams(RuleBasedStateMachine):
 
     @rule(split=st.sampled_from([TRAIN, TEST]), count=st.integers(0, 9))
     def want(self, split: common_pb2.Split, count: int) -> None:
-        self.desk.want(split, range(self.wanted, self.wanted + count))
+        self.window.want(split, range(self.wanted, self.wanted + count))
         self.wanted += count
 
     @rule()
     def ask(self) -> None:
-        message = self.desk.next_message()
+        message = self.window.next_message()
         if message is None:
             return
         assert isinstance(message, Asked)
@@ -182,8 +182,8 @@ class DeskUnderStreams(RuleBasedStateMachine):
     def answer(self, data: st.DataObject) -> None:
         request_id = data.draw(st.sampled_from(sorted(self.open)))
         asked = self.open.pop(request_id)
-        assert self.desk.asked(request_id) == asked
-        self.desk.answered(request_id)
+        assert self.window.asked(request_id) == asked
+        self.window.answered(request_id)
         self.kept.update((asked.split, sample) for sample in asked.samples)
         self.closed.append(request_id)
 
@@ -200,7 +200,7 @@ class DeskUnderStreams(RuleBasedStateMachine):
 
     @rule()
     def break_stream(self) -> None:
-        self.desk.stream_broke()
+        self.window.stream_broke()
         self.closed.extend(self.open)
         self.open.clear()
         self.asked_since_break.clear()
@@ -208,32 +208,32 @@ class DeskUnderStreams(RuleBasedStateMachine):
     @invariant()
     def the_window_is_kept(self) -> None:
         due = sum(len(asked.samples) for asked in self.open.values())
-        assert self.desk.in_flight_samples == due <= 7
+        assert self.window.in_flight_samples == due <= 7
 
     def teardown(self) -> None:
         """Whatever happened: a site that answers from now on brings all, once each, and is then told so."""
-        self.desk.close()
+        self.window.close()
         for _ in range(2 * self.wanted + 2):
             for request_id in list(self.open):
                 asked = self.open.pop(request_id)
-                self.desk.answered(request_id)
+                self.window.answered(request_id)
                 self.kept.update((asked.split, sample) for sample in asked.samples)
-            message = self.desk.next_message()
+            message = self.window.next_message()
             if message is Done.DONE:
                 break
             assert isinstance(message, Asked)
             self.open[message.request_id] = message
         else:
-            raise AssertionError("the desk never came to its end")
+            raise AssertionError("the window never came to its end")
         assert sum(self.kept.values()) == len(self.kept) == self.wanted
-        assert self.desk.idle
+        assert self.window.idle
 
     def _refused(self, request_id: int) -> None:
-        before = self.desk.in_flight_samples
+        before = self.window.in_flight_samples
         with pytest.raises(FeedFault):
-            self.desk.answered(request_id)
-        assert self.desk.in_flight_samples == before
+            self.window.answered(request_id)
+        assert self.window.in_flight_samples == before
 
 
-TestDeskUnderStreams = DeskUnderStreams.TestCase
-TestDeskUnderStreams.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestWindowUnderStreams = WindowUnderStreams.TestCase
+TestWindowUnderStreams.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

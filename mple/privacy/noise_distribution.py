@@ -1,4 +1,4 @@
-"""The law of a site's noise: which variance each band gets. Nothing in it tells one picture from another.
+"""The distribution of a site's noise: which variance each band gets. Nothing in it tells one picture from another.
 
 Legend: K bands.
 """
@@ -20,7 +20,7 @@ from mple.privacy.spectrum import Spectrum
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NoiseLaw:
+class NoiseDistribution:
     """What a site measured and what the plan asks for, from which the noise follows."""
 
     spectrum: Spectrum
@@ -46,24 +46,24 @@ class NoiseLaw:
         return self.deviation() * 255 * float(np.sqrt(np.mean(np.square(self.normalisation.std))))
 
     def digest(self) -> bytes:
-        """32 bytes that are the same exactly for equal laws; whole numbers and settings, no computed ones."""
-        return hashlib.sha256(b"mple/v1/noise law\0" + self._text(pictures=0, dependent=0)).digest()
+        """32 bytes that are the same exactly for equal distributions; whole numbers and settings, no computed ones."""
+        return hashlib.sha256(b"mple/v1/noise distribution\0" + self._text(pictures=0, dependent=0)).digest()
 
     def to_json(self) -> bytes:
-        """The law as text, for the site's state folder."""
+        """The distribution as text, for the site's state folder."""
         return self._text(pictures=self.spectrum.pictures, dependent=self.spectrum.dependent)
 
     @classmethod
-    def from_json(cls, text: bytes) -> NoiseLaw:
-        """Read a law back.
+    def from_json(cls, text: bytes) -> NoiseDistribution:
+        """Read a distribution back.
 
         Raises:
             ValueError: The text is none.
         """
         try:
-            return settings_from(cls, json.loads(text), where="noise law")
+            return settings_from(cls, json.loads(text), where="noise distribution")
         except (ValueError, TypeError, AttributeError, RecursionError) as fault:
-            raise ValueError(f"this is no noise law: {fault}") from None
+            raise ValueError(f"this is no noise distribution: {fault}") from None
 
     def _text(self, *, pictures: int, dependent: int) -> bytes:
         spectrum = dataclasses.replace(self.spectrum, pictures=pictures, dependent=dependent)

@@ -13,7 +13,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from mple.node.coordinator_client import CONNECTED_S, Persistence, StoppedError, UnreachableError
+from mple.node.coordinator_client import CONNECTED_S, RetryPolicy, StoppedError, UnreachableError
 from mple.pki import create_authority
 from mple.rpc import AwayError, ErrorCode, MpleError, Role, TlsFiles, verify_remote
 from mple.rpc.settings import DIALLING_OPTIONS
@@ -72,8 +72,8 @@ def reporting(served: Served) -> Callable[[], object]:
     return lambda: stub.Report(coordinator_pb2.ReportRequest(), timeout=DEADLINE_S)
 
 
-def patient(served: Served, files: TlsFiles, budget_s: float = LONG_S) -> Persistence:
-    return Persistence(served.address, files, threading.Event(), budget_s)
+def patient(served: Served, files: TlsFiles, budget_s: float = LONG_S) -> RetryPolicy:
+    return RetryPolicy(served.address, files, threading.Event(), budget_s)
 
 
 def test_an_answer_needs_one_attempt(served: Served, north: TlsFiles) -> None:
@@ -86,11 +86,11 @@ def test_an_answer_needs_one_attempt(served: Served, north: TlsFiles) -> None:
 
 
 def test_a_refusal(served: Served, north: TlsFiles) -> None:
-    served.coordinator.fault = MpleError(ErrorCode.UNKNOWN_SITE, "no site north")
+    served.coordinator.fault = MpleError(ErrorCode.UNKNOWN_PARTY, "no site north")
     attempts = Attempts(reporting(served))
     with pytest.raises(MpleError) as caught:
         patient(served, north).call(attempts)
-    assert (caught.value.code, caught.value.detail) == (ErrorCode.UNKNOWN_SITE, "no site north")
+    assert (caught.value.code, caught.value.detail) == (ErrorCode.UNKNOWN_PARTY, "no site north")
     assert attempts.count == 1
 
 
@@ -122,7 +122,7 @@ def test_a_certificate_fault(served: Served, north: TlsFiles, tmp_path: Path, fa
 
 def test_a_certificate_fault_before_the_first_call(served: Served, north: TlsFiles) -> None:
     attempts = Attempts(lambda: verify_remote(served.address, north, Role.COMPUTE))
-    with pytest.raises(UnreachableError, match="is coordinator/office, not a compute"):
+    with pytest.raises(UnreachableError, match="is coordinator/coordinator, not a compute"):
         patient(served, north).call(attempts)
     assert attempts.count == 1
 
@@ -139,14 +139,14 @@ def test_a_fault_of_our_own(served: Served, north: TlsFiles) -> None:
 
 def test_stop_before_and_while_waiting(nowhere: str, north: TlsFiles) -> None:
     stop = threading.Event()
-    persistence = Persistence(nowhere, north, stop, LONG_S)
+    retry = RetryPolicy(nowhere, north, stop, LONG_S)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(persistence.call, Attempts(*[away] * 1000))
+        waiting = pool.submit(retry.call, Attempts(*[away] * 1000))
         stop.set()
         assert isinstance(waiting.exception(timeout=30), StoppedError)
     attempts = Attempts(away)
     with pytest.raises(StoppedError):
-        persistence.call(attempts)
+        retry.call(attempts)
     assert attempts.count == 1
 
 
@@ -181,8 +181,8 @@ def test_a_party_that_comes_up_later(
             serving(listen=nowhere)
         return verify_remote(nowhere, north, Role.COORDINATOR).label
 
-    persistence = Persistence(nowhere, north, threading.Event(), LONG_S)
-    assert persistence.call(attempt) == "coordinator/office"
+    retry = RetryPolicy(nowhere, north, threading.Event(), LONG_S)
+    assert retry.call(attempt) == "coordinator/coordinator"
     assert tries == 3
 
 
@@ -192,7 +192,7 @@ def test_a_party_that_comes_up_later(
 def test_a_party_that_stays_away_is_given_up(nowhere: str, north: TlsFiles) -> None:
     attempts = Attempts(*[away] * 1000)
     with pytest.raises(UnreachableError, match=rf"gave up on {nowhere} after 0\.5 s: .*nothing listens there"):
-        Persistence(nowhere, north, threading.Event(), 0.5).call(attempts)
+        RetryPolicy(nowhere, north, threading.Event(), 0.5).call(attempts)
     assert attempts.count > 1
 
 
@@ -222,8 +222,8 @@ def test_the_budget_runs_from_the_first_failure_not_while_a_call_works(nowhere: 
         away()
 
     attempts = Attempts(work_long_and_break, away)
-    persistence = Persistence(nowhere, north, threading.Event(), LONG_S, clock)
-    assert persistence.call(attempts) == "answer"
+    retry = RetryPolicy(nowhere, north, threading.Event(), LONG_S, clock)
+    assert retry.call(attempts) == "answer"
 
 
 def test_each_working_stream_renews_the_budget(nowhere: str, north: TlsFiles) -> None:
@@ -237,10 +237,10 @@ def test_each_working_stream_renews_the_budget(nowhere: str, north: TlsFiles) ->
         return work
 
     attempts = Attempts(*[away, work_for(CONNECTED_S + 1)] * 4)
-    persistence = Persistence(nowhere, north, threading.Event(), CONNECTED_S, clock)
-    assert persistence.call(attempts) == "answer"
+    retry = RetryPolicy(nowhere, north, threading.Event(), CONNECTED_S, clock)
+    assert retry.call(attempts) == "answer"
 
     slow_failures = Attempts(*[work_for(CONNECTED_S - 1)] * 10)
     with pytest.raises(UnreachableError):
-        persistence.call(slow_failures)
+        retry.call(slow_failures)
     assert slow_failures.count == 3

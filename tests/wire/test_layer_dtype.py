@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from mple.morph import PRESETS, ImageShape, Morpher, MorphKey, build_augmented_layer
-from mple.wire.layer_numbers import LAYER_NUMBERS, LayerNumbersError, tensors_of, weight_bytes, weight_of
+from mple.wire.layer_dtype import LAYER_DTYPES, LayerDtypeError, tensors_of, weight_bytes, weight_of
 
 WEIGHT, SCALE = "augmented.weight", "augmented.scale"
 SHAPES = [(5, 7), (4, 3, 6), (6, 2, 3, 3), (300, 4)]
@@ -42,14 +42,14 @@ def test_8_bits_by_hand() -> None:
     assert tensors[SCALE].tolist() == [1.0, float(np.float32(0.5) / np.float32(127)), 1.0]
 
 
-@pytest.mark.parametrize("numbers", LAYER_NUMBERS)
+@pytest.mark.parametrize("numbers", LAYER_DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_bytes(numbers: str, shape: tuple[int, ...]) -> None:
     tensors = tensors_of(torch.ones(shape), numbers)
     assert sum(tensor.nbytes for tensor in tensors.values()) == weight_bytes(shape, numbers)
 
 
-@pytest.mark.parametrize("numbers", LAYER_NUMBERS)
+@pytest.mark.parametrize("numbers", LAYER_DTYPES)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_what_is_not_finite_is_refused(numbers: str, value: float) -> None:
     weight = torch.ones(4, 3, 6)
@@ -75,7 +75,7 @@ def test_what_f16_can_not_hold_is_refused_with_the_way_out() -> None:
 )
 def test_tensors_that_are_no_weight_are_refused(changed: dict[str, torch.Tensor | None]) -> None:
     tensors = {**tensors_of(torch.ones(5, 7), "int8"), **changed}
-    with pytest.raises(LayerNumbersError, match=r"the plan needs|instead of"):
+    with pytest.raises(LayerDtypeError, match=r"the plan needs|instead of"):
         weight_of({name: tensor for name, tensor in tensors.items() if tensor is not None}, (5, 7), "int8")
 
 

@@ -20,14 +20,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-LAYER_NUMBERS = ("int8", "f16", "f32")
+LAYER_DTYPES = ("int8", "f16", "f32")
 _WEIGHT, _SCALE = "augmented.weight", "augmented.scale"
 _DTYPES = {"int8": torch.int8, "f16": torch.float16, "f32": torch.float32}
 _LEVELS = 127
 _ROWS_AT_ONCE = 256
 
 
-class LayerNumbersError(ValueError):
+class LayerDtypeError(ValueError):
     """Tensors that are no weight in these numbers."""
 
 
@@ -36,7 +36,7 @@ def tensors_of(weight: Tensor, numbers: str) -> dict[str, Tensor]:
 
     Args:
         weight: (Q, ...) or, for tiles with distinct cores, (K, Q, O).
-        numbers: One of `LAYER_NUMBERS`.
+        numbers: One of `LAYER_DTYPES`.
 
     Raises:
         ValueError: A weight is not finite, or beyond the range of f16.
@@ -64,26 +64,26 @@ def require_shapes(found: Mapping[str, tuple[int, ...]], shape: tuple[int, ...],
     """Check what a file says that it holds, before any of it is read.
 
     Raises:
-        LayerNumbersError: Names or shapes are others than those of a weight of this shape.
+        LayerDtypeError: Names or shapes are others than those of a weight of this shape.
     """
     due = _due(shape, numbers)
     if set(found) != set(due):
-        raise LayerNumbersError(f"holds {sorted(found)} instead of {sorted(due)}")
+        raise LayerDtypeError(f"holds {sorted(found)} instead of {sorted(due)}")
     for name, (due_shape, _) in due.items():
         if found[name] != due_shape:
-            raise LayerNumbersError(f"has shape {found[name]}, the plan needs {due_shape}")
+            raise LayerDtypeError(f"has shape {found[name]}, the plan needs {due_shape}")
 
 
 def weight_of(tensors: Mapping[str, Tensor], shape: tuple[int, ...], numbers: str) -> Tensor:
     """The float32 weight that a file's tensors mean.
 
     Raises:
-        LayerNumbersError: Names, shapes or dtypes are others.
+        LayerDtypeError: Names, shapes or dtypes are others.
     """
     require_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()}, shape, numbers)
     for name, (_, dtype) in _due(shape, numbers).items():
         if tensors[name].dtype != dtype:
-            raise LayerNumbersError(f"has dtype {tensors[name].dtype}; the plan needs {dtype}")
+            raise LayerDtypeError(f"has dtype {tensors[name].dtype}; the plan needs {dtype}")
     weight = tensors[_WEIGHT].float()
     return weight if numbers != "int8" else weight.mul_(tensors[_SCALE].unsqueeze(_input_axis(len(shape))))
 

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mple.meter import CountingRelay, Ledger
 from mple.node.coordinator_client import (
-    CoordinatorLine,
-    Persistence,
+    CoordinatorClient,
+    RetryPolicy,
     StoppedError,
     UnreachableError,
     certificate_of,
@@ -39,7 +39,7 @@ from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
 from tests.support.certificates import forge
 from tests.support.served import PartyTls, Served, Streams
 
-OFFICE, NORTH = Party("test", Role.COORDINATOR, "office"), Party("test", Role.SITE, "north")
+COORDINATOR, NORTH = Party("test", Role.COORDINATOR, "coordinator"), Party("test", Role.SITE, "north")
 Then = Callable[[grpc.ServicerContext], None]
 LONG_S = 600.0
 LAST = 9
@@ -126,7 +126,7 @@ def started(servicer: EventfulCoordinator, listen: str, tls: TlsFiles, ledger: L
     return built
 
 
-Watched = Callable[..., tuple[EventfulCoordinator, CoordinatorLine, CountingRelay]]
+Watched = Callable[..., tuple[EventfulCoordinator, CoordinatorClient, CountingRelay]]
 
 
 @pytest.fixture
@@ -138,26 +138,29 @@ def stop() -> threading.Event:
 def watched(party_tls: PartyTls, tmp_path: Path, stop: threading.Event) -> Iterator[Watched]:
     """A coordinator with events, a site's line to it, and the relay between."""
     north = party_tls(Role.SITE, "north")
-    with Ledger(tmp_path / "office.sqlite", OFFICE.label) as theirs, Ledger(tmp_path / "n.sqlite", NORTH.label) as ours:
+    with (
+        Ledger(tmp_path / "coordinator.sqlite", COORDINATOR.label) as theirs,
+        Ledger(tmp_path / "n.sqlite", NORTH.label) as ours,
+    ):
         opened: list[Callable[[], None]] = []
 
         def open_line(
             then: Then = end, at_once: int = 3, budget_s: float = LONG_S
-        ) -> tuple[EventfulCoordinator, CoordinatorLine, CountingRelay]:
+        ) -> tuple[EventfulCoordinator, CoordinatorClient, CountingRelay]:
             servicer = EventfulCoordinator(then, at_once)
-            built = started(servicer, "127.0.0.1:0", party_tls(Role.COORDINATOR, "office"), theirs)
+            built = started(servicer, "127.0.0.1:0", party_tls(Role.COORDINATOR, "coordinator"), theirs)
             host, _, port = built.address.rpartition(":")
             relay = CountingRelay(host, int(port))
-            channel = open_channel(relay.address, north, OFFICE, ours)
+            channel = open_channel(relay.address, north, COORDINATOR, ours)
             opened.extend((channel.close, relay.close, lambda: built.stop(0.2)))
-            return servicer, CoordinatorLine(channel, Persistence(relay.address, north, stop, budget_s)), relay
+            return servicer, CoordinatorClient(channel, RetryPolicy(relay.address, north, stop, budget_s)), relay
 
         yield open_line
         for close in opened:
             close()
 
 
-def numbers(line: CoordinatorLine) -> list[int]:
+def numbers(line: CoordinatorClient) -> list[int]:
     return [event.sequence for event in line.events()]
 
 
@@ -202,16 +205,19 @@ def test_events_go_on_after_a_stream_that_the_coordinator_ended(watched: Watched
 def test_events_go_on_with_a_coordinator_that_was_started_again(
     party_tls: PartyTls, tmp_path: Path, stop: threading.Event
 ) -> None:
-    north, office = party_tls(Role.SITE, "north"), party_tls(Role.COORDINATOR, "office")
-    with Ledger(tmp_path / "office.sqlite", OFFICE.label) as theirs, Ledger(tmp_path / "n.sqlite", NORTH.label) as ours:
-        first = started(EventfulCoordinator(wait_for_news, 4), "127.0.0.1:0", office, theirs)
-        with open_channel(first.address, north, OFFICE, ours) as channel:
-            line = CoordinatorLine(channel, Persistence(first.address, north, stop, LONG_S))
+    north, coordinator = party_tls(Role.SITE, "north"), party_tls(Role.COORDINATOR, "coordinator")
+    with (
+        Ledger(tmp_path / "coordinator.sqlite", COORDINATOR.label) as theirs,
+        Ledger(tmp_path / "n.sqlite", NORTH.label) as ours,
+    ):
+        first = started(EventfulCoordinator(wait_for_news, 4), "127.0.0.1:0", coordinator, theirs)
+        with open_channel(first.address, north, COORDINATOR, ours) as channel:
+            line = CoordinatorClient(channel, RetryPolicy(first.address, north, stop, LONG_S))
             events = line.events()
             got = [next(events).sequence for _ in range(4)]
             first.stop(0)
             again = EventfulCoordinator(end, 100)
-            second = started(again, first.address, office, theirs)
+            second = started(again, first.address, coordinator, theirs)
             got += [one.sequence for one in events]
         second.stop(0)
     assert got == list(range(1, LAST + 1))
@@ -222,7 +228,7 @@ def test_silence_between_events_does_not_use_up_the_budget(watched: Watched) -> 
     """An epoch may take longer than the budget; the first fault after it must not end the node."""
     _, line, relay = watched(then=wait_for_news)
     clock_s = [0.0]
-    line.persistence.clock = lambda: clock_s[0]
+    line.retry.clock = lambda: clock_s[0]
     events = line.events()
     assert [next(events).sequence for _ in range(3)] == [1, 2, 3]
     clock_s[0] += 100 * LONG_S
@@ -238,7 +244,7 @@ def test_a_coordinator_that_never_has_news_and_never_ends_is_given_up(watched: W
 
 
 def test_a_refused_watcher(watched: Watched) -> None:
-    refuse = refuse_with(MpleError(ErrorCode.UNKNOWN_SITE, "site/north has not joined; join first"))
+    refuse = refuse_with(MpleError(ErrorCode.UNKNOWN_PARTY, "site/north has not joined; join first"))
     servicer, line, _ = watched(then=refuse, at_once=2)
     events = line.events()
     assert [next(events).sequence, next(events).sequence] == [1, 2]
@@ -289,7 +295,7 @@ def test_which_events_end_a_run(phase: coordinator_pb2.Phase, over: bool) -> Non
 def test_a_report_is_repeated_until_the_coordinator_knows(served: Served, party_tls: PartyTls) -> None:
     served.coordinator.fault = MpleError(ErrorCode.WRONG_PHASE)
     north = party_tls(Role.SITE, "north")
-    line = CoordinatorLine(served.dial(), Persistence(served.address, north, threading.Event(), LONG_S))
+    line = CoordinatorClient(served.dial(), RetryPolicy(served.address, north, threading.Event(), LONG_S))
     timer = threading.Timer(0.3, lambda: setattr(served.coordinator, "fault", None))
     timer.start()
     line.report(coordinator_pb2.ReportRequest(layers_stored=coordinator_pb2.LayersStored()))
@@ -299,7 +305,7 @@ def test_a_report_is_repeated_until_the_coordinator_knows(served: Served, party_
 
 def test_a_failure_is_reported_once_with_code_and_text(served: Served, party_tls: PartyTls) -> None:
     north = party_tls(Role.SITE, "north")
-    line = CoordinatorLine(served.dial(), Persistence(served.address, north, threading.Event(), LONG_S))
+    line = CoordinatorClient(served.dial(), RetryPolicy(served.address, north, threading.Event(), LONG_S))
     line.report_failure(MpleError(ErrorCode.STEM_REJECTED, "x" * 10_000))
     line.report_failure(OSError("disk full"))
     first, second = [report.failure for report in served.coordinator.reports]
@@ -313,7 +319,7 @@ def test_a_failure_that_nobody_takes_is_not_a_second_failure(
     served: Served, party_tls: PartyTls, caplog: pytest.LogCaptureFixture
 ) -> None:
     north = party_tls(Role.SITE, "north")
-    line = CoordinatorLine(served.dial(), Persistence(served.address, north, threading.Event(), LONG_S))
+    line = CoordinatorClient(served.dial(), RetryPolicy(served.address, north, threading.Event(), LONG_S))
     served.rpc.stop(0)
     line.report_failure(OSError("disk full"))
     assert "did not take the failure report" in caplog.text

@@ -16,14 +16,14 @@ from mple.plan import PlanError, RunPlan
 
 
 @dataclass(frozen=True, slots=True)
-class KeptRun:
+class RestoredRun:
     """A finished run that can answer."""
 
     plan: RunPlan
     predictor: Predictor
 
 
-def kept_run(state: Path) -> KeptRun | None:
+def restored_run(state: Path) -> RestoredRun | None:
     """The finished run of a state folder, or None when its last run has not finished.
 
     Raises:
@@ -48,7 +48,7 @@ def kept_run(state: Path) -> KeptRun | None:
         raise ValueError(f"the network of run {plan.run_id} can't be read: {fault}") from None
     if state_sha256(trunk) != outcome.model_sha256:
         raise ValueError(f"{model_path} differs from the network that run {plan.run_id} trained; restore it")
-    return KeptRun(plan, Predictor(plan, trunk, bank))
+    return RestoredRun(plan, Predictor(plan, trunk, bank))
 
 
 def model_config(plan: RunPlan) -> Vgg16Config:

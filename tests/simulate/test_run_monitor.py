@@ -1,4 +1,4 @@
-"""Reading a run while it is written: whole lines only, books of live nodes, a plan once it is there."""
+"""Reading a run while it is written: whole lines only, ledgers of live nodes, a plan once it is there."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from mple.meter import Ledger, MessageFacts, MessageKind
 from mple.simulate import RunFolder
-from mple.simulate.gauges import Gauges, LineTail
 from mple.simulate.progress import Progress
+from mple.simulate.run_monitor import LineTail, RunMonitor
 from mple.simulate.settings import COMPUTE, COORDINATOR
 from tests.support.ledger_entries import RECEIVED, SENT, entry
 from tests.support.small_plan import small_plan
@@ -64,7 +64,7 @@ def test_a_file_that_was_cut_and_has_grown_again_is_read_anew(tmp_path: Path) ->
 
 def test_before_anything_is_written_all_sites_are_there_and_at_nought(folder: RunFolder) -> None:
     progress = Progress()
-    Gauges(folder).read(progress)
+    RunMonitor(folder).read(progress)
     assert tuple(progress.sites) == SITES
     assert all(site.samples_sent == site.images == 0 for site in progress.sites.values())
     assert progress.phase == "starting"
@@ -72,13 +72,13 @@ def test_before_anything_is_written_all_sites_are_there_and_at_nought(folder: Ru
 
 
 def test_a_plan_says_how_much_is_to_come(folder: RunFolder) -> None:
-    gauges, progress = Gauges(folder), Progress()
+    monitor, progress = RunMonitor(folder), Progress()
     path = folder.state(COMPUTE) / "plan.json"
     path.write_bytes(PLAN.to_json()[:40])
-    gauges.read(progress)
+    monitor.read(progress)
     assert progress.plan == ""
     path.write_bytes(PLAN.to_json())
-    gauges.read(progress)
+    monitor.read(progress)
     assert PLAN.sha256().hex().startswith(progress.plan)
     assert len(progress.plan) == 16
     assert progress.training.epochs == PLAN.training.epochs
@@ -87,16 +87,16 @@ def test_a_plan_says_how_much_is_to_come(folder: RunFolder) -> None:
 
 
 def test_logs_and_metrics_are_followed(folder: RunFolder) -> None:
-    gauges, progress = Gauges(folder), Progress()
+    monitor, progress = RunMonitor(folder), Progress()
     say(folder.state(COORDINATOR) / "log.jsonl", {"event": "phase", "level": "info", "text": "x", "phase": "training"})
     say(folder.state(SITES[0]) / "log.jsonl", {"event": "retry", "level": "info", "text": "away"})
-    gauges.read(progress)
+    monitor.read(progress)
     assert (progress.phase, progress.sites[SITES[0]].retries) == ("training", 1)
     assert progress.training_began_s is None
     step = {"kind": "step", "epoch": 1, "step": 3, "steps": 9, "loss": 0.5, "samples_per_second": 8}
     shares = {"idle_share": 0.25, "idle_shares": {"samples": 0.25}, "first_layer_share": 0.5}
     say(folder.state(COMPUTE) / "metrics.jsonl", step | shares)
-    gauges.read(progress)
+    monitor.read(progress)
     assert (progress.training.step, progress.training.loss) == (3, 0.5)
     assert progress.training_began_s is not None
 
@@ -105,23 +105,23 @@ def test_who_failed_is_the_coordinators_word(folder: RunFolder) -> None:
     progress = Progress()
     fault = {"event": "party_failed", "level": "error", "text": "site/south: no disk", "party": "site/south"}
     say(folder.state(COORDINATOR) / "log.jsonl", fault)
-    Gauges(folder).read(progress)
+    RunMonitor(folder).read(progress)
     assert progress.failed_party == "south"
-    assert progress.news == ["office: site/south: no disk"]
+    assert progress.news == ["coordinator: site/south: no disk"]
 
 
-def test_books_are_read_while_their_node_writes_them(folder: RunFolder) -> None:
-    gauges, progress = Gauges(folder, ledger_every_s=0.0), Progress()
+def test_ledgers_are_read_while_their_node_writes_them(folder: RunFolder) -> None:
+    monitor, progress = RunMonitor(folder, ledger_every_s=0.0), Progress()
     (folder.state(SITES[1]) / "ledger.sqlite").touch()  # made, but without a table yet
     with Ledger(folder.state(SITES[0]) / "ledger.sqlite", f"site/{SITES[0]}") as ledger:
         ledger.record(entry(SENT, "feed", 0, 100, DATA))
         ledger.record(entry(SENT, "feed", 1, 100, TEST_DATA))
         ledger.record(entry(RECEIVED, "feed", 0, 20, REQUEST))
-        gauges.read(progress)
+        monitor.read(progress)
         first = progress.sites[SITES[0]]
         assert (first.samples_sent, first.bytes_up, first.bytes_down) == (9, 210, 25)
         ledger.record(entry(SENT, "feed", 2, 100, DATA))
-        gauges.read(progress)
+        monitor.read(progress)
     assert (first.samples_sent, first.bytes_up) == (16, 315)
     assert first.rate > 0
     assert progress.sites[SITES[1]].bytes_up == 0

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from coordinator.layers.escrow import EscrowOffice
+from coordinator.layers.escrow import EscrowWorker
 from coordinator.service import CoordinatorService
 from mple.meter import Ledger
 from mple.plan import RunPlan
@@ -20,7 +20,7 @@ from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
 from tests.support.served import PartyTls
 from tests.support.small_run import (
     COMPUTE,
-    OFFICE,
+    COORDINATOR,
     SITES,
     SmallRun,
     begin_of,
@@ -36,26 +36,26 @@ DEADLINE_S = 30.0
 Stub = coordinator_pb2_grpc.CoordinatorServiceStub
 
 
-class OpenOffice:
+class OpenCoordinator:
     """Serves a small run as the coordinator's process does, without being one."""
 
     def __init__(self, run: SmallRun, party_tls: PartyTls, folder: Path, streams: int = 12, **limits: Any) -> None:
         self.run, self.party_tls, self._folder, self._streams = run, party_tls, folder, streams
         self._limits: dict[str, Any] = {"per_caller": streams + 8, "idle_s": MESSAGE_IDLE_S, **limits}
         self._dialled = contextlib.ExitStack()
-        self._ledger = Ledger(folder / "office.sqlite", OFFICE.label)
+        self._ledger = Ledger(folder / "coordinator.sqlite", COORDINATOR.label)
         self._listen = "127.0.0.1:0"
         self.open()
 
     def open(self) -> None:
         """Serve from now on, at the same address as before."""
-        tls = self.party_tls(OFFICE.role, OFFICE.name)
-        self.service = CoordinatorService(self.run.run, self.run.desk, idle_s=self._limits["idle_s"])
+        tls = self.party_tls(COORDINATOR.role, COORDINATOR.name)
+        self.service = CoordinatorService(self.run.run, self.run.releases, idle_s=self._limits["idle_s"])
         self.rpc: RpcServer = build_server(self._listen, tls, self._ledger, streams=self._streams, **self._limits)
         self._listen = self.rpc.address
         coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(self.service, self.rpc.server)
         self.rpc.start()
-        self.escrow = EscrowOffice(self.run.run, self.run.desk, tls.key)
+        self.escrow = EscrowWorker(self.run.run, self.run.releases, tls.key)
         self.escrow.resume()
 
     def stop(self, grace_s: float = 2.0) -> None:
@@ -74,7 +74,7 @@ class OpenOffice:
         """A new channel of a party."""
         ledger = self._dialled.enter_context(Ledger(self._folder / f"{party.role}-{party.name}.sqlite", party.label))
         tls = self.party_tls(party.role, party.name)
-        return self._dialled.enter_context(open_channel(self.rpc.address, tls, OFFICE, ledger))
+        return self._dialled.enter_context(open_channel(self.rpc.address, tls, COORDINATOR, ledger))
 
     def stub(self, party: Party) -> Stub:
         """The calls of a party."""
@@ -97,12 +97,12 @@ def refused_call(code: ErrorCode, text: str | None = None) -> Iterator[None]:
     assert answered.code is code
 
 
-def join_all(office: OpenOffice) -> RunPlan:
+def join_all(coordinator: OpenCoordinator) -> RunPlan:
     """Everybody joins over the wire; the plan that follows."""
     for site in SITES:
-        office.stub(site_party(site)).Join(site_join(site), timeout=DEADLINE_S)
-    office.stub(COMPUTE).Join(compute_join(), timeout=DEADLINE_S)
-    return office.run.run.plan
+        coordinator.stub(site_party(site)).Join(site_join(site), timeout=DEADLINE_S)
+    coordinator.stub(COMPUTE).Join(compute_join(), timeout=DEADLINE_S)
+    return coordinator.run.run.plan
 
 
 def report(stub: Stub, **content: object) -> None:
