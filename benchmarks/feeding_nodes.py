@@ -26,6 +26,7 @@ from mple.data import DataSource, SourceKind, open_source
 from mple.meter import Ledger
 from mple.model import Stem
 from mple.morph import MorphKey
+from mple.node.stop import Stop
 from mple.pki import throwaway
 from mple.plan import (
     Custody,
@@ -67,7 +68,7 @@ def lay_out(folder: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64], 
     throwaway(folder / "authority", parties, ["127.0.0.1"], [folder / "tls-compute", folder / "tls-site"])
 
 
-def take_in(folder: Path, stop: threading.Event) -> None:
+def take_in(folder: Path, stop: Stop) -> None:
     """Be the compute node; `samples` in the folder counts what whole rounds have brought."""
     plan = _plan(folder)
     codec, bank = codec_named(plan.wire.codec), LayerBank(plan)
@@ -110,13 +111,13 @@ def take_in(folder: Path, stop: threading.Event) -> None:
         built.stop(1.0)
 
 
-def _fail_on_stop(stop: threading.Event, current: list[Intake]) -> None:
+def _fail_on_stop(stop: Stop, current: list[Intake]) -> None:
     stop.wait()
     for intake in current:
         intake.fail(MpleError(ErrorCode.RUN_FAILED, "stopped"))
 
 
-def feed(folder: Path, stop: threading.Event) -> None:
+def feed(folder: Path, stop: Stop) -> None:
     """Be the site."""
     plan, secret = _plan(folder), bytes(32)
     dataset = open_source(DataSource(kind=SourceKind.NPZ, path=folder / "set.npz"))
@@ -176,7 +177,7 @@ def _count(path: Path, samples: int) -> None:
 def _main() -> None:
     role, folder = sys.argv[1:]
     torch.set_num_threads(1)
-    stop = threading.Event()
+    stop = Stop()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     (feed if role == SITE else take_in)(Path(folder), stop)
 

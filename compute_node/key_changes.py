@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from compute_node.layers.restore import RevokedKey, layer_path, read_list, write
 from mple.audit import audit
 from mple.node.coordinator_client import CoordinatorClient, StoppedError, UnreachableError
 from mple.node.logs import log
+from mple.node.stop import Stop
 from mple.plan import RunPlan
 from mple.rpc import MpleError
 from mple.v1 import common_pb2, coordinator_pb2
@@ -54,7 +54,7 @@ class KeyChanges:
         elif event.WhichOneof("event") == "key_revoked":
             self._revoke(event.key_revoked.key_ref)
 
-    def follow_after_end(self, sequence: int, stop: threading.Event) -> None:
+    def follow_after_end(self, sequence: int, stop: Stop) -> None:
         """Carry out revocations that come behind the run's end, while the coordinator serves; returns at `stop`."""
         client = CoordinatorClient(self.client.channel, self.client.retry.within(_ROUND_S))
         while not stop.is_set():

@@ -46,6 +46,7 @@ from mple.node.coordinator_client import (
 )
 from mple.node.logs import log, open_log
 from mple.node.monitoring import monitored
+from mple.node.stop import Stop
 from mple.plan import ComputeSettings, GlobalSampler, RunPlan
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import (
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_node("mple-compute", "serve", ComputeSettings, serve, argv)
 
 
-def serve(settings: ComputeSettings, stop: threading.Event) -> ExitCode:
+def serve(settings: ComputeSettings, stop: Stop) -> ExitCode:
     """Serve sites and train one run, alone in its state folder.
 
     Raises:
@@ -84,7 +85,7 @@ def serve(settings: ComputeSettings, stop: threading.Event) -> ExitCode:
         return _serve(settings, stop)
 
 
-def _serve(settings: ComputeSettings, stop: threading.Event) -> ExitCode:
+def _serve(settings: ComputeSettings, stop: Stop) -> ExitCode:
     torch.set_num_threads(1)  # only the trainer has more: see `_train`
     tls = TlsFiles.in_directory(settings.tls)
     me = own_party(tls, Role.COMPUTE)
@@ -147,7 +148,7 @@ class _Compute:
         client: CoordinatorClient,
         service: ComputeService,
         registry: CollectorRegistry,
-        stop: threading.Event,
+        stop: Stop,
     ) -> None:
         self._settings, self._ledger, self._client, self._service = settings, ledger, client, service
         self._registry, self._stop = registry, stop

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import ssl
-import threading
 import time
 from collections.abc import Sequence
 
@@ -24,6 +23,7 @@ from mple.node import run_node
 from mple.node.certificate_age import watch_certificate
 from mple.node.logs import log, open_log
 from mple.node.monitoring import monitored
+from mple.node.stop import Stop
 from mple.plan import CoordinatorSettings
 from mple.rpc import Role, TlsFiles, build_server, own_party
 from mple.rpc.node_service import add_node_service
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_node("mple-coordinator", "serve", CoordinatorSettings, serve, argv)
 
 
-def serve(settings: CoordinatorSettings, stop: threading.Event) -> ExitCode:
+def serve(settings: CoordinatorSettings, stop: Stop) -> ExitCode:
     """Serve a run until it has ended and its parties know, or until `stop`.
 
     Started again on the same state folder, it goes on where it was.
@@ -90,7 +90,7 @@ def _follow(
     escrow: EscrowWorker,
     service: CoordinatorService,
     settings: CoordinatorSettings,
-    stop: threading.Event,
+    stop: Stop,
 ) -> ExitCode:
     while not run.state().ended:
         escrow.raise_fault()
@@ -109,7 +109,7 @@ def _follow(
     return ExitCode.RUN_FAILED if failed else ExitCode.DONE
 
 
-def _let_all_know(run: Run, service: CoordinatorService, settings: CoordinatorSettings, stop: threading.Event) -> None:
+def _let_all_know(run: Run, service: CoordinatorService, settings: CoordinatorSettings, stop: Stop) -> None:
     """Wait a while for every party to have the last event, and after a finished run for its ledger totals.
 
     Totals are kept and say the same as an event sent; so a coordinator that was killed meanwhile waits for nobody in

@@ -21,6 +21,7 @@ from mple.node.certificate_age import watch_certificate
 from mple.node.coordinator_client import CoordinatorClient, RetryPolicy, StoppedError, ended, phase_name, read_plan
 from mple.node.logs import log, open_log
 from mple.node.monitoring import monitored
+from mple.node.stop import Stop
 from mple.pki import Vault
 from mple.plan import RunPlan, SiteSettings
 from mple.plan.run_plan import PROTOCOL_VERSION
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_verbs("mple-provider", [node_verb("run", SiteSettings, run), prediction], argv)
 
 
-def run(settings: SiteSettings, stop: threading.Event) -> ExitCode:
+def run(settings: SiteSettings, stop: Stop) -> ExitCode:
     """Take part in one run until it has ended, alone in the state folder.
 
     Raises:
@@ -62,7 +63,7 @@ def run(settings: SiteSettings, stop: threading.Event) -> ExitCode:
         return _run(settings, stop)
 
 
-def _run(settings: SiteSettings, stop: threading.Event) -> ExitCode:
+def _run(settings: SiteSettings, stop: Stop) -> ExitCode:
     torch.set_num_threads(settings.threads)
     tls = TlsFiles.in_directory(settings.tls)
     me = own_party(tls, Role.SITE)
@@ -101,7 +102,7 @@ class _Site:
         dataset: Dataset,
         ledger: Ledger,
         client: CoordinatorClient,
-        stop: threading.Event,
+        stop: Stop,
     ) -> None:
         self._settings, self._tls, self._me, self._coordinator = settings, tls, me, coordinator
         self._vault, self._dataset, self._ledger, self._client, self._stop = vault, dataset, ledger, client, stop
@@ -261,7 +262,7 @@ class _Site:
         )
         self._feeder = threading.Thread(target=self._feed, name="feed", daemon=True)
         self._feeder.start()
-        over = threading.Event()
+        over = Stop()
         retry = RetryPolicy(self._settings.coordinator, self._tls, over, self._settings.idle_timeout_s)
         rotation = KeyRotation(
             client=CoordinatorClient(self._client.channel, retry),

@@ -23,6 +23,7 @@ from mple.exit_codes import ExitCode
 from mple.meter import Ledger
 from mple.node.entry import run_node
 from mple.node.logs import log, open_log
+from mple.node.stop import Stop
 from mple.rpc import Role, TlsFiles, open_channel, own_party, verify_remote
 
 PROGRAM = "mple-two-party-client"
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_node(PROGRAM, "run", ClientSettings, infer, argv)
 
 
-def infer(settings: ClientSettings, stop: threading.Event) -> ExitCode:
+def infer(settings: ClientSettings, stop: Stop) -> ExitCode:
     """Have every picture inferred and leave ledgers and outcome in the state folder.
 
     Raises:
@@ -107,7 +108,7 @@ def _half(settings: ClientSettings, link: Link, network: PublicNetwork, spool: S
     return PlainClient(link, network)
 
 
-def _end_on(stop: threading.Event, link: Link) -> None:
+def _end_on(stop: Stop, link: Link) -> None:
     stop.wait()
     link.break_off()
 

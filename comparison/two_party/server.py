@@ -26,6 +26,7 @@ from mple.exit_codes import ExitCode
 from mple.meter import Ledger
 from mple.node.entry import run_node
 from mple.node.logs import log, open_log
+from mple.node.stop import Stop
 from mple.rpc import ErrorCode, MpleError, Role, TlsFiles, build_server, error_for, own_party
 from mple.v1 import two_party_pb2_grpc
 
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_node(PROGRAM, "serve", ServerSettings, serve, argv)
 
 
-def serve(settings: ServerSettings, stop: threading.Event) -> ExitCode:
+def serve(settings: ServerSettings, stop: Stop) -> ExitCode:
     """Serve one client's inferences and leave ledgers and outcome in the state folder.
 
     Raises:
@@ -111,7 +112,7 @@ def _told(fault: Exception) -> MpleError:
     return error_for(fault)
 
 
-def _end_on(stop: threading.Event, link: Link) -> None:
+def _end_on(stop: Stop, link: Link) -> None:
     stop.wait()
     link.break_off()
 

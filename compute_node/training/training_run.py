@@ -8,7 +8,6 @@ sites' scores, is counted as idle.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -31,6 +30,7 @@ from compute_node.training.trainer_time import IDLE, TrainerTime, Use, idle_shar
 from mple.model import TrunkTrainer
 from mple.node.coordinator_client import StoppedError
 from mple.node.logs import log
+from mple.node.stop import Stop
 from mple.plan import GlobalSampler, RunPlan
 from mple.v1 import common_pb2
 from mple.wire import codec_named
@@ -81,7 +81,7 @@ class TrainingRun:
         metrics: MetricsFile,
         checkpoints: CheckpointFolder,
         rule: CheckpointRule,
-        stop: threading.Event,
+        stop: Stop,
         ledger_messages: Callable[[], int] = lambda: 0,
     ) -> None:
         self._plan, self._sampler, self._trainer = plan, sampler, trainer

@@ -10,6 +10,7 @@ from pathlib import Path
 from cryptography import x509
 
 from mple.node.logs import log
+from mple.node.stop import Stop
 from mple.rpc import TlsFiles
 
 _LOGGER = logging.getLogger("mple.node")
@@ -33,13 +34,13 @@ def seconds_left(certificate: Path, now: datetime) -> float:
     return (end - now).total_seconds()
 
 
-def watch_certificate(files: TlsFiles, stop: threading.Event) -> None:
+def watch_certificate(files: TlsFiles, stop: Stop) -> None:
     """Look now, and in a thread of its own once a day until `stop`."""
     _look(files)
     threading.Thread(target=_watch, args=(files, stop), name="certificate", daemon=True).start()
 
 
-def _watch(files: TlsFiles, stop: threading.Event) -> None:
+def _watch(files: TlsFiles, stop: Stop) -> None:
     while not stop.wait(_DAY_S):
         try:
             _look(files)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from mple.audit import audit, audit_head
 from mple.disk.storage_faults import noted_storage_fault, raise_storage_fault, storage_fault_of
 from mple.meter import LedgerTotals
 from mple.node.logs import log
+from mple.node.stop import Stop
 from mple.pki import verify_certificate
 from mple.plan import RunPlan
 from mple.plan.run_plan import PlanError
@@ -82,7 +82,7 @@ class RetryPolicy:
         self,
         address: str,
         tls: TlsFiles,
-        stop: threading.Event,
+        stop: Stop,
         budget_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

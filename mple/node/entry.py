@@ -6,7 +6,6 @@ import argparse
 import logging
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from mple.disk.storage_faults import noted_storage_fault, storage_fault_of, stor
 from mple.exit_codes import ExitCode
 from mple.node.coordinator_client import UnreachableError
 from mple.node.logs import log_to_file
+from mple.node.stop import Stop
 from mple.plan import read_settings
 from mple.rpc import ErrorCode, MpleError
 
@@ -34,7 +34,7 @@ class Verb(Generic[S]):
     """One line for the command's help."""
     settings_type: type[S]
     """Dataclass of the configuration file, the verb's first argument."""
-    body: Callable[[S, argparse.Namespace, threading.Event], ExitCode]
+    body: Callable[[S, argparse.Namespace, Stop], ExitCode]
     """Gets the configuration, all parsed arguments, and an event that SIGTERM or Ctrl-C sets; returns soon after it."""
     add_arguments: Callable[[argparse.ArgumentParser], None] | None = None
     """Declares arguments of the verb's own."""
@@ -44,7 +44,7 @@ def run_node(
     program: str,
     verb: str,
     settings_type: type[S],
-    body: Callable[[S, threading.Event], ExitCode],
+    body: Callable[[S, Stop], ExitCode],
     argv: Sequence[str] | None = None,
 ) -> int:
     """Run the body of a node whose command has one verb; see `run_verbs`.
@@ -59,7 +59,7 @@ def run_node(
     return run_verbs(program, [node_verb(verb, settings_type, body)], argv)
 
 
-def node_verb(name: str, settings_type: type[S], body: Callable[[S, threading.Event], ExitCode]) -> Verb[S]:
+def node_verb(name: str, settings_type: type[S], body: Callable[[S, Stop], ExitCode]) -> Verb[S]:
     """The verb that runs a node: it has no arguments but its configuration."""
     return Verb(
         name=name,
@@ -81,7 +81,7 @@ def run_verbs(program: str, verbs: Sequence[Verb[Any]], argv: Sequence[str] | No
     """
     arguments = _parser(program, verbs).parse_args(argv)
     chosen = next(verb for verb in verbs if verb.name == arguments.verb)
-    stop = threading.Event()
+    stop = Stop()
 
     def stopped(_number: int, _frame: FrameType | None) -> None:
         stop.set()

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 
 from rich.console import Console
 
 from mple.meter import CountingRelay
+from mple.node.stop import Stop
 from mple.report import Summary
 from mple.rpc.tls import split_address
 from mple.simulate.chaos_schedule import ChaosSettings, Fault, FaultKind, Moment, Stage, draw_faults, position
@@ -78,7 +78,7 @@ def simulate_chaos(
         injected: list[InjectedFault] = []
 
         def driver(
-            children: Children, monitor: RunMonitor, progress: Progress, screen: Screen, interrupted: Event
+            children: Children, monitor: RunMonitor, progress: Progress, screen: Screen, interrupted: Stop
         ) -> Ended | None:
             disturbed = _Disturbed(folder, settings, children, relays, faults, injected)
             return disturbed.follow(monitor, progress, screen, interrupted)
@@ -129,7 +129,7 @@ class _Disturbed:
         self._late = _latecomer(folder.sites, faults)
         self._leave_by_s: float | None = None
 
-    def follow(self, monitor: RunMonitor, progress: Progress, screen: Screen, interrupted: Event) -> Ended | None:
+    def follow(self, monitor: RunMonitor, progress: Progress, screen: Screen, interrupted: Stop) -> Ended | None:
         for name in self._folder.nodes:
             if name != self._late:
                 self._start(name)

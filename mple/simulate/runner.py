@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from types import FrameType
 from rich.console import Console
 
 from mple.exit_codes import ExitCode
+from mple.node.stop import Stop
 from mple.report import Summary, print_summary, summarise
 from mple.simulate.children import Children, Ended, command, root_cause
 from mple.simulate.progress import Progress
@@ -25,7 +25,7 @@ from mple.simulate.settings import COMPUTE, COORDINATOR, SimulationSettings
 _LOOK_EVERY_S = 0.2
 _OTHERS_GRACE_S = 5.0
 _LAST_WORDS = 3
-RunDriver = Callable[[Children, RunMonitor, Progress, Screen, threading.Event], Ended | None]
+RunDriver = Callable[[Children, RunMonitor, Progress, Screen, Stop], Ended | None]
 """Starts a run's nodes and follows them: None when all have ended well or the event is set, else the failed one."""
 
 
@@ -140,7 +140,7 @@ def first_failure(children: Children, ended: list[Ended], monitor: RunMonitor, p
 
 def _undisturbed(folder: RunFolder, settings: SimulationSettings) -> RunDriver:
     def driver(
-        children: Children, monitor: RunMonitor, progress: Progress, screen: Screen, interrupted: threading.Event
+        children: Children, monitor: RunMonitor, progress: Progress, screen: Screen, interrupted: Stop
     ) -> Ended | None:
         for name in folder.nodes:
             start_node(children, folder, settings, name)
@@ -169,9 +169,9 @@ def _note(folder: RunFolder, state: str, text: str) -> None:
 
 
 @contextmanager
-def _interruptible() -> Iterator[threading.Event]:
+def _interruptible() -> Iterator[Stop]:
     """An event that Ctrl-C, SIGTERM and a terminal that goes away set, instead of raising anywhere."""
-    event = threading.Event()
+    event = Stop()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         event.set()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.audit import audit
+from mple.node.stop import Stop
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
@@ -58,7 +59,7 @@ class SiteFeed:
         """Whether the newest stream has carried answers under another key than the present one."""
         return bool(self._epochs_used - {self._morphing[0].epoch})
 
-    def run(self, stub: compute_pb2_grpc.ComputeServiceStub, stop: threading.Event) -> bool:
+    def run(self, stub: compute_pb2_grpc.ComputeServiceStub, stop: Stop) -> bool:
         """Feed over one stream; True when the compute node said that it is done, False when told to stop.
 
         Raises:
@@ -164,7 +165,7 @@ def _until_none(
         yield message
 
 
-def _cancel_on_stop(stop: threading.Event, stream: grpc.Call) -> None:
+def _cancel_on_stop(stop: Stop, stream: grpc.Call) -> None:
     while stream.is_active():
         if stop.wait(0.2):
             stream.cancel()

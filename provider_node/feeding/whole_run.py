@@ -16,6 +16,7 @@ from mple.data import Dataset
 from mple.meter import Ledger
 from mple.node.coordinator_client import RetryPolicy, StoppedError
 from mple.node.logs import log
+from mple.node.stop import Stop
 from mple.pki import Vault
 from mple.plan import Custody, RunPlan, SiteSettings
 from mple.plan.orders import label_order
@@ -45,7 +46,7 @@ class Feeding:
     ledger: Ledger
     plan: RunPlan
     keys: RunKeys
-    stop: threading.Event
+    stop: Stop
     _feed: SiteFeed | None = None
     _noise: PictureNoise | None = None
     _over: bool = False

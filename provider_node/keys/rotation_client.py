@@ -17,6 +17,7 @@ import grpc
 from mple.audit import audit
 from mple.node.coordinator_client import CoordinatorClient, StoppedError, UnreachableError
 from mple.node.logs import log
+from mple.node.stop import Stop
 from mple.pki import KeyRecord, Vault, VaultError
 from mple.plan import RunPlan
 from mple.rpc import MpleError
@@ -121,7 +122,7 @@ class KeyWatch:
     What the coordinator refuses is logged and audited, and the run goes on.
     """
 
-    def __init__(self, rotation: KeyRotation, stop: threading.Event, on_fault: Callable[[Exception], None]) -> None:
+    def __init__(self, rotation: KeyRotation, stop: Stop, on_fault: Callable[[Exception], None]) -> None:
         """Begin to look.
 
         Args:

@@ -8,13 +8,13 @@ to every site. The coordinator relays envelopes that it can't open, its own exce
 from __future__ import annotations
 
 import secrets
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 from mple.audit import audit
 from mple.morph import MorphKey
 from mple.node.coordinator_client import CoordinatorClient, StoppedError, certificate_of
+from mple.node.stop import Stop
 from mple.pki import Vault, open_sealed, seal
 from mple.plan import Custody, RunPlan
 from mple.plan.key_refs import key_ref
@@ -40,7 +40,7 @@ class SiteSetup:
     """Key file of the node's certificate."""
     ca_pem: bytes
     state: Path
-    stop: threading.Event
+    stop: Stop
 
     def run(self, client: CoordinatorClient, made: coordinator_pb2.PlanMade, plan: RunPlan) -> None:
         """Take part until the site has the secret and, in `site` custody, its layer is released.

@@ -14,7 +14,6 @@ import itertools
 import logging
 import os
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from mple.meter import Ledger
 from mple.morph import MorphKey
 from mple.node.coordinator_client import RetryPolicy, StoppedError, UnreachableError
 from mple.node.logs import log, open_log
+from mple.node.stop import Stop
 from mple.pki import Vault, VaultError
 from mple.plan import PlanError, RunPlan, SiteSettings
 from mple.plan.key_refs import key_ref as planned_key_ref
@@ -101,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def predict(settings: SiteSettings, arguments: argparse.Namespace, stop: threading.Event) -> ExitCode:
+def predict(settings: SiteSettings, arguments: argparse.Namespace, stop: Stop) -> ExitCode:
     """Print class probabilities of pictures, all of them or none.
 
     Raises:
@@ -246,7 +246,7 @@ def _ask_compute(
     me: Party,
     questions: _Questions,
     pictures: Pictures,
-    stop: threading.Event,
+    stop: Stop,
 ) -> NDArray[np.float64]:
     plan = questions.plan
     retry = RetryPolicy(settings.compute, tls, stop, min(_PATIENCE_S, settings.idle_timeout_s))
@@ -283,7 +283,7 @@ def _answers(
     question: compute_pb2.PredictRequest,
     plan: RunPlan,
     reading: ThreadPoolExecutor,
-    stop: threading.Event,
+    stop: Stop,
 ) -> list[compute_pb2.PredictResponse]:
     """All answers to one question, but not more than two: a call for each, so that each has a deadline of its own."""
     call = stub.Predict(iter((question,)), timeout=_ANSWER_S)

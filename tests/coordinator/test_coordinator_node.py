@@ -24,6 +24,7 @@ from coordinator.node import main, serve
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger
 from mple.node.coordinator_client import read_plan
+from mple.node.stop import Stop
 from mple.pki import seal
 from mple.plan import CoordinatorSettings, Custody, ModelSettings, MorphSettings, RunPlan, write_settings
 from mple.plan.orders import seal_info
@@ -144,12 +145,12 @@ def parties(party_tls: PartyTls, tmp_path: Path) -> Iterator[Callable[[str], Par
 
 
 @pytest.fixture
-def serving(settings: CoordinatorSettings) -> Iterator[Callable[..., tuple[threading.Event, list[ExitCode]]]]:
+def serving(settings: CoordinatorSettings) -> Iterator[Callable[..., tuple[Stop, list[ExitCode]]]]:
     """Runs `serve` in threads; their exit codes arrive in the list."""
-    started: list[tuple[threading.Thread, threading.Event]] = []
+    started: list[tuple[threading.Thread, Stop]] = []
 
-    def start(settings: CoordinatorSettings) -> tuple[threading.Event, list[ExitCode]]:
-        stop, codes = threading.Event(), list[ExitCode]()
+    def start(settings: CoordinatorSettings) -> tuple[Stop, list[ExitCode]]:
+        stop, codes = Stop(), list[ExitCode]()
         thread = threading.Thread(target=lambda: codes.append(serve(settings, stop)))
         started.append((thread, stop))
         thread.start()
@@ -222,7 +223,7 @@ def test_certificate_of_another_role_is_refused(
 
 def test_configuration_of_another_run_is_refused(
     settings: CoordinatorSettings,
-    serving: Callable[..., tuple[threading.Event, list[ExitCode]]],
+    serving: Callable[..., tuple[Stop, list[ExitCode]]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     stop, codes = serving(settings)
@@ -238,7 +239,7 @@ def test_configuration_of_another_run_is_refused(
 
 def test_second_coordinator_on_one_state_folder_is_refused(
     settings: CoordinatorSettings,
-    serving: Callable[..., tuple[threading.Event, list[ExitCode]]],
+    serving: Callable[..., tuple[Stop, list[ExitCode]]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     serving(settings)
@@ -249,7 +250,7 @@ def test_second_coordinator_on_one_state_folder_is_refused(
 
 def test_failed_run_ends_the_process_once_all_know(
     settings: CoordinatorSettings,
-    serving: Callable[..., tuple[threading.Event, list[ExitCode]]],
+    serving: Callable[..., tuple[Stop, list[ExitCode]]],
     parties: Callable[[str], Parties],
 ) -> None:
     _, codes = serving(settings)
@@ -266,7 +267,7 @@ def test_failed_run_ends_the_process_once_all_know(
 
 def test_coordinator_that_stays_serves_until_stopped(
     settings: CoordinatorSettings,
-    serving: Callable[..., tuple[threading.Event, list[ExitCode]]],
+    serving: Callable[..., tuple[Stop, list[ExitCode]]],
     parties: Callable[[str], Parties],
 ) -> None:
     settings = dataclasses.replace(settings, stay=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mple.data import Dataset, LabelledImages
 from mple.meter import Ledger
 from mple.node.coordinator_client import CoordinatorClient, RetryPolicy, StoppedError, UnreachableError, read_plan
+from mple.node.stop import Stop
 from mple.rpc import MpleError, Party, Role, open_channel
 from mple.rpc.settings import SERVING_OPTIONS
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc, coordinator_pb2
@@ -58,7 +59,7 @@ class SiteTarget:
         self._ledger = Ledger(folder / "ledger.sqlite", "site/north")
         self._channel = open_channel(address, tls, Party("test", Role.COMPUTE, "compute"), self._ledger)
         self.stub = compute_pb2_grpc.ComputeServiceStub(self._channel)
-        retry = RetryPolicy(address, tls, threading.Event(), 0.0)
+        retry = RetryPolicy(address, tls, Stop(), 0.0)
         self._line = CoordinatorClient(self._channel, retry)
         train, test = SIZES["north"]
         dataset = Dataset(name="north", classes=CLASSES, train=_pictures(train), test=_pictures(test))
@@ -82,7 +83,7 @@ class SiteTarget:
     def replay(self, shot: Shot) -> Outcome:
         """Answer the site with these messages."""
         self._answers, self._held, self._said = shot.messages, None, 0
-        stop, ended = threading.Event(), "OK"
+        stop, ended = Stop(), "OK"
         timer = threading.Timer(DEADLINE_S, stop.set)
         timer.start()
         try:

@@ -12,6 +12,7 @@ import grpc
 import numpy as np
 import pytest
 
+from mple.node.stop import Stop
 from mple.rpc import ErrorCode
 from mple.v1 import compute_pb2, coordinator_pb2
 from mple.wire import samples_per_message
@@ -138,7 +139,7 @@ def test_a_compute_node_that_does_not_read_stops_the_morphing(site: SiteTarget) 
     most = samples_per_message(site.plan.wire.message_bytes, sample_bytes)
     groups = [list(range(low, min(low + most, TRAINS))) for low in range(0, TRAINS, most)]
     site.hold_after(tuple(ask(group).SerializeToString() for group in groups * RELEASES), over)
-    stop, ended = threading.Event(), threading.Event()
+    stop, ended = Stop(), threading.Event()
 
     def feed() -> None:
         try:

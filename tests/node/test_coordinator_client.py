@@ -23,6 +23,7 @@ from mple.node.coordinator_client import (
     ended,
     read_plan,
 )
+from mple.node.stop import Stop
 from mple.pki import Authority, create_authority
 from mple.plan import (
     Custody,
@@ -130,12 +131,12 @@ Watched = Callable[..., tuple[EventfulCoordinator, CoordinatorClient, CountingRe
 
 
 @pytest.fixture
-def stop() -> threading.Event:
-    return threading.Event()
+def stop() -> Stop:
+    return Stop()
 
 
 @pytest.fixture
-def watched(party_tls: PartyTls, tmp_path: Path, stop: threading.Event) -> Iterator[Watched]:
+def watched(party_tls: PartyTls, tmp_path: Path, stop: Stop) -> Iterator[Watched]:
     """A coordinator with events, a site's line to it, and the relay between."""
     north = party_tls(Role.SITE, "north")
     with (
@@ -203,7 +204,7 @@ def test_events_go_on_after_a_stream_that_the_coordinator_ended(watched: Watched
 
 
 def test_events_go_on_with_a_coordinator_that_was_started_again(
-    party_tls: PartyTls, tmp_path: Path, stop: threading.Event
+    party_tls: PartyTls, tmp_path: Path, stop: Stop
 ) -> None:
     north, coordinator = party_tls(Role.SITE, "north"), party_tls(Role.COORDINATOR, "coordinator")
     with (
@@ -253,7 +254,7 @@ def test_a_refused_watcher(watched: Watched) -> None:
     assert servicer.asked_after == [0]
 
 
-def test_stop_ends_events(watched: Watched, stop: threading.Event) -> None:
+def test_stop_ends_events(watched: Watched, stop: Stop) -> None:
     _, line, relay = watched(then=wait_for_news)
     events = line.events()
     assert next(events).sequence == 1
@@ -295,7 +296,7 @@ def test_which_events_end_a_run(phase: coordinator_pb2.Phase, over: bool) -> Non
 def test_a_report_is_repeated_until_the_coordinator_knows(served: Served, party_tls: PartyTls) -> None:
     served.coordinator.fault = MpleError(ErrorCode.WRONG_PHASE)
     north = party_tls(Role.SITE, "north")
-    line = CoordinatorClient(served.dial(), RetryPolicy(served.address, north, threading.Event(), LONG_S))
+    line = CoordinatorClient(served.dial(), RetryPolicy(served.address, north, Stop(), LONG_S))
     timer = threading.Timer(0.3, lambda: setattr(served.coordinator, "fault", None))
     timer.start()
     line.report(coordinator_pb2.ReportRequest(layers_stored=coordinator_pb2.LayersStored()))
@@ -305,7 +306,7 @@ def test_a_report_is_repeated_until_the_coordinator_knows(served: Served, party_
 
 def test_a_failure_is_reported_once_with_code_and_text(served: Served, party_tls: PartyTls) -> None:
     north = party_tls(Role.SITE, "north")
-    line = CoordinatorClient(served.dial(), RetryPolicy(served.address, north, threading.Event(), LONG_S))
+    line = CoordinatorClient(served.dial(), RetryPolicy(served.address, north, Stop(), LONG_S))
     line.report_failure(MpleError(ErrorCode.STEM_REJECTED, "x" * 10_000))
     line.report_failure(OSError("disk full"))
     first, second = [report.failure for report in served.coordinator.reports]
@@ -319,7 +320,7 @@ def test_a_failure_that_nobody_takes_is_not_a_second_failure(
     served: Served, party_tls: PartyTls, caplog: pytest.LogCaptureFixture
 ) -> None:
     north = party_tls(Role.SITE, "north")
-    line = CoordinatorClient(served.dial(), RetryPolicy(served.address, north, threading.Event(), LONG_S))
+    line = CoordinatorClient(served.dial(), RetryPolicy(served.address, north, Stop(), LONG_S))
     served.rpc.stop(0)
     line.report_failure(OSError("disk full"))
     assert "did not take the failure report" in caplog.text

@@ -7,7 +7,6 @@ import logging
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,10 @@ from mple.exit_codes import ExitCode
 from mple.node import run_node
 from mple.node.coordinator_client import UnreachableError
 from mple.node.logs import log, open_log
+from mple.node.stop import Stop
 from mple.rpc import ErrorCode, MpleError, PortError, TlsError
 
-Body = Callable[["Settings", threading.Event], ExitCode]
+Body = Callable[["Settings", Stop], ExitCode]
 WAITING = """
 import sys, threading
 from mple.exit_codes import ExitCode
@@ -77,13 +77,13 @@ def run(body: Body, *arguments: str | Path) -> int:
 
 
 def ending_with(fault: Exception) -> Body:
-    def body(_settings: Settings, _stop: threading.Event) -> ExitCode:
+    def body(_settings: Settings, _stop: Stop) -> ExitCode:
         raise fault
 
     return body
 
 
-def done(_settings: Settings, _stop: threading.Event) -> ExitCode:
+def done(_settings: Settings, _stop: Stop) -> ExitCode:
     return ExitCode.DONE
 
 
@@ -153,7 +153,7 @@ def test_a_configuration_that_is_wrong(config: Path, text: str, words: str, caps
 def test_overrides_come_after_the_file(config: Path) -> None:
     seen: list[Settings] = []
 
-    def body(settings: Settings, _stop: threading.Event) -> ExitCode:
+    def body(settings: Settings, _stop: Stop) -> ExitCode:
         seen.append(settings)
         return ExitCode.DONE
 
@@ -193,7 +193,7 @@ def test_a_signal_lets_the_body_end(config: Path, number: signal.Signals) -> Non
 def test_the_log_has_lines_for_machines_and_for_people(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def body(_settings: Settings, _stop: threading.Event) -> ExitCode:
+    def body(_settings: Settings, _stop: Stop) -> ExitCode:
         open_log(tmp_path, "north")
         log(logging.getLogger("mple.test"), logging.INFO, "joined", "joined run é7", run_id="é7", images=3)
         logging.getLogger("another.library").warning("of %s", "theirs")

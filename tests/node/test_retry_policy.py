@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -14,6 +13,7 @@ import grpc
 import pytest
 
 from mple.node.coordinator_client import CONNECTED_S, RetryPolicy, StoppedError, UnreachableError
+from mple.node.stop import Stop
 from mple.pki import create_authority
 from mple.rpc import AwayError, ErrorCode, MpleError, Role, TlsFiles, verify_remote
 from mple.rpc.settings import DIALLING_OPTIONS
@@ -73,7 +73,7 @@ def reporting(served: Served) -> Callable[[], object]:
 
 
 def patient(served: Served, files: TlsFiles, budget_s: float = LONG_S) -> RetryPolicy:
-    return RetryPolicy(served.address, files, threading.Event(), budget_s)
+    return RetryPolicy(served.address, files, Stop(), budget_s)
 
 
 def test_an_answer_needs_one_attempt(served: Served, north: TlsFiles) -> None:
@@ -138,7 +138,7 @@ def test_a_fault_of_our_own(served: Served, north: TlsFiles) -> None:
 
 
 def test_stop_before_and_while_waiting(nowhere: str, north: TlsFiles) -> None:
-    stop = threading.Event()
+    stop = Stop()
     retry = RetryPolicy(nowhere, north, stop, LONG_S)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(retry.call, Attempts(*[away] * 1000))
@@ -181,7 +181,7 @@ def test_a_party_that_comes_up_later(
             serving(listen=nowhere)
         return verify_remote(nowhere, north, Role.COORDINATOR).label
 
-    retry = RetryPolicy(nowhere, north, threading.Event(), LONG_S)
+    retry = RetryPolicy(nowhere, north, Stop(), LONG_S)
     assert retry.call(attempt) == "coordinator/coordinator"
     assert tries == 3
 
@@ -192,7 +192,7 @@ def test_a_party_that_comes_up_later(
 def test_a_party_that_stays_away_is_given_up(nowhere: str, north: TlsFiles) -> None:
     attempts = Attempts(*[away] * 1000)
     with pytest.raises(UnreachableError, match=rf"gave up on {nowhere} after 0\.5 s: .*nothing listens there"):
-        RetryPolicy(nowhere, north, threading.Event(), 0.5).call(attempts)
+        RetryPolicy(nowhere, north, Stop(), 0.5).call(attempts)
     assert attempts.count > 1
 
 
@@ -222,7 +222,7 @@ def test_the_budget_runs_from_the_first_failure_not_while_a_call_works(nowhere: 
         away()
 
     attempts = Attempts(work_long_and_break, away)
-    retry = RetryPolicy(nowhere, north, threading.Event(), LONG_S, clock)
+    retry = RetryPolicy(nowhere, north, Stop(), LONG_S, clock)
     assert retry.call(attempts) == "answer"
 
 
@@ -237,7 +237,7 @@ def test_each_working_stream_renews_the_budget(nowhere: str, north: TlsFiles) ->
         return work
 
     attempts = Attempts(*[away, work_for(CONNECTED_S + 1)] * 4)
-    retry = RetryPolicy(nowhere, north, threading.Event(), CONNECTED_S, clock)
+    retry = RetryPolicy(nowhere, north, Stop(), CONNECTED_S, clock)
     assert retry.call(attempts) == "answer"
 
     slow_failures = Attempts(*[work_for(CONNECTED_S - 1)] * 10)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import signal
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from mple.exit_codes import ExitCode
 from mple.node import Verb, node_verb, run_verbs
+from mple.node.stop import Stop
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,11 +31,11 @@ class Heard:
         self.words: list[str] = []
         self.loud = False
 
-    def run(self, settings: Settings, _stop: threading.Event) -> ExitCode:
+    def run(self, settings: Settings, _stop: Stop) -> ExitCode:
         self.verb, self.settings = "run", settings
         return ExitCode.DONE
 
-    def say(self, settings: Settings, arguments: argparse.Namespace, _stop: threading.Event) -> ExitCode:
+    def say(self, settings: Settings, arguments: argparse.Namespace, _stop: Stop) -> ExitCode:
         self.verb, self.settings, self.words, self.loud = "say", settings, arguments.words, arguments.loud
         if not self.words:
             raise ValueError("nothing to say")

@@ -12,6 +12,7 @@ import pytest
 from mple.data import DataSource, SourceKind
 from mple.meter import Ledger
 from mple.node.coordinator_client import RetryPolicy, StoppedError
+from mple.node.stop import Stop
 from mple.pki import Vault, VaultError
 from mple.plan import Custody, SiteSettings
 from mple.rpc import ErrorCode, MpleError, TlsFiles
@@ -54,7 +55,7 @@ def feeding(tmp_path: Path) -> Iterator[Feeding]:
             ledger=ledger,
             plan=plan,
             keys=keys,
-            stop=threading.Event(),
+            stop=Stop(),
         )
 
 

@@ -15,6 +15,7 @@ import torch
 
 from mple.exit_codes import ExitCode
 from mple.node.coordinator_client import UnreachableError
+from mple.node.stop import Stop
 from mple.pki import Authority, create_authority
 from mple.plan import SiteSettings, read_settings
 from mple.rpc import ErrorCode, MpleError
@@ -71,11 +72,11 @@ def ask(tmp_path: Path, site: Site) -> Callable[..., ExitCode]:
     """Predicts one picture as the command would, errors and all."""
     path = save(tmp_path / "a.png", picture(1))
 
-    def run(stop: threading.Event | None = None) -> ExitCode:
+    def run(stop: Stop | None = None) -> ExitCode:
         parser = argparse.ArgumentParser()
         add_arguments(parser)
         settings = read_settings(SiteSettings, site.config)
-        return predict(settings, parser.parse_args([str(path)]), stop or threading.Event())
+        return predict(settings, parser.parse_args([str(path)]), stop or Stop())
 
     return run
 
@@ -158,7 +159,7 @@ def test_a_compute_node_that_never_answers(
 def test_being_stopped_while_it_waits(
     lie: Callable[[Answers], Liar], ask: Callable[..., ExitCode], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    over, stop = threading.Event(), threading.Event()
+    over, stop = threading.Event(), Stop()
 
     def hang(_request: compute_pb2.PredictRequest, _context: grpc.ServicerContext) -> Iterator[None]:
         stop.set()
