@@ -53,7 +53,7 @@ bench-%: setup
 
 # Mutated messages over every call, to all three parties: about ten minutes for 100,000.
 fuzz: setup
-	$(TEST_ENV) $(BIN)/python -m tests.fuzz --messages $(MESSAGES) --seed $(SEED) --out fuzz.json
+	$(TEST_ENV) $(BIN)/python -m tests.fuzz --messages $(MESSAGES) --seed $(SEED) --out results/fuzz.json
 
 # Half an hour of feeding at full rate: memory, descriptors and threads of both processes.
 soak: setup

@@ -1,6 +1,6 @@
 """Training by morphed pictures beside federated averaging: bytes and seconds to the accuracy of one epoch of mple.
 
-    python -m benchmarks.federated [--rounds 4] [--images N] [--width 1.0] [--runs DIR] [--out docs/benchmarks]
+    python -m benchmarks.federated [--rounds 4] [--images N] [--width 1.0] [--runs DIR] [--out results/benchmarks]
 
 One epoch of `examples/cifar10.toml` by mple's five processes, then Flower's federated averaging (in an environment of
 its own) with the same three sites, pictures, network and optimiser, one local epoch a round, until its averaged network
@@ -19,7 +19,7 @@ from typing import Any
 
 import matplotlib as mpl
 
-from benchmarks.machine import machine
+from benchmarks.machine import RESULTS, machine
 from benchmarks.whole_runs import measured_run, scratch
 from comparison.elsewhere.flower import FlowerSettings, cost_of_accuracy, measure_flower
 from comparison.elsewhere.outcome import Unavailable
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="training pictures in all, by default 50,000")
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--runs", type=Path, help="folder to keep the runs in")
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     with scratch(options.runs, "federated") as folder:
         ours = _ours(options, folder / "mple")

@@ -1,7 +1,7 @@
 """What hardening costs and what it buys: test accuracy beside the best attack's SSIM, budget by budget.
 
     python -m benchmarks.frontier [--brain brain_mri_64.npz] [--budgets 30 100 ...] [--seeds 1 2 3] [--workers 2]
-        [--work runs/frontier] [--out docs/benchmarks]
+        [--work runs/frontier] [--out results/benchmarks]
 
 CIFAR-10, and grey pictures of an .npz file where one is named.
 
@@ -31,7 +31,7 @@ import numpy as np
 
 from benchmarks.coded_training import CodedTraining
 from benchmarks.frontier_attack import Attacked, attack_noise
-from benchmarks.machine import machine
+from benchmarks.machine import RESULTS, machine
 from mple.data import Dataset, DataSource, SourceKind, open_source
 from mple.plan import NormalisationSettings, PrivacySettings
 from mple.plan.settings import NoiseShape, PrivacyMode
@@ -110,7 +110,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--width", type=float, default=0.25)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--work", type=Path, default=Path("runs/frontier"))
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--only", default="", help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -1,6 +1,6 @@
 """One step for all pictures, or steps fitted to each picture or block: bits a value at equal squared error.
 
-    python -m benchmarks.granularity [--images 2000] [--out docs/benchmarks]
+    python -m benchmarks.granularity [--images 2000] [--out results/benchmarks]
 
 Real pictures of CIFAR-10, `compact` cores. For each N the squared error is that of `qN`; the other choices get steps
 that make the same error, found by bisection. All are coded block by block under the same Gaussian models;
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.machine import machine
+from benchmarks.machine import RESULTS, machine
 from mple.data import DataSource, Normalisation, SourceKind, open_source
 from mple.morph import PRESETS, Morpher, MorphKey
 
@@ -34,7 +34,7 @@ def main() -> None:
     """Run the benchmark and write `granularity.json` and `granularity.png`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     train = open_source(DataSource(kind=SourceKind.CIFAR10, most_train=options.images, most_test=1)).train

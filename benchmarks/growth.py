@@ -1,6 +1,6 @@
 """How a whole run grows: with the pictures' side, with the number of sites, with the number of images.
 
-    python -m benchmarks.growth [side|sites|images ...] [--quick] [--out docs/benchmarks]
+    python -m benchmarks.growth [side|sites|images ...] [--quick] [--out results/benchmarks]
 
 Each point is a real run over mutual TLS, one epoch: `side` with 28 to 224 pixels and a narrow network, `sites` with 1
 to 32 site processes and VGG-16 at full width (so that layers are of full size), `images` with 1,000 to 60,000 and a
@@ -22,7 +22,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 
-from benchmarks.machine import machine
+from benchmarks.machine import RESULTS, machine
 from benchmarks.pictures import cifar, upscaled_cifar
 from benchmarks.whole_runs import MeasuredRun, measured_run, scratch
 from mple.data import DataSource
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("series", nargs="*", help=f"which of {', '.join(_SERIES)}; all by default")
     parser.add_argument("--quick", action="store_true", help="two small points of each, to see that it works")
     parser.add_argument("--runs", type=Path, help="folder to keep the runs in")
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     unknown = set(options.series) - set(_SERIES)
     if unknown:
@@ -108,7 +108,7 @@ def growth_a_site(points: Sequence[Grown]) -> float | None:
 
 
 def markdown(series: Mapping[str, Sequence[Grown]]) -> str:
-    """The tables for docs/benchmarks.md."""
+    """The tables for docs/science/benchmarks.md."""
     lines = []
     for name, points in series.items():
         lines += [

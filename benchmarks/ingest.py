@@ -1,6 +1,6 @@
 """How many pictures a second come in, without training: morph, code, pack, mutual TLS, unpack, cache, read, decode.
 
-    python -m benchmarks.ingest [--codecs q8 ...] [--rounds 3] [--seconds 10] [--out docs/benchmarks]
+    python -m benchmarks.ingest [--codecs q8 ...] [--rounds 3] [--seconds 10] [--out results/benchmarks]
 
 A site and a compute node, each a process of its own with one thread for arithmetic, on real pictures of CIFAR-10; all
 that a run does with a picture is done but the training. Within a round the codecs take turns. Processor time is that of
@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.feeding_nodes import COMPUTE, ROUND_SAMPLES, SITE, lay_out
-from benchmarks.machine import machine
+from benchmarks.machine import RESULTS, machine
 from mple.data import DataSource, Normalisation, SourceKind, open_source
 from mple.morph import PRESETS, ImageShape, Morpher, MorphKey
 from mple.plan import WireSettings
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--codecs", nargs="*", default=list(dict.fromkeys(["q8", default])), choices=CODECS)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     train = open_source(DataSource(kind=SourceKind.CIFAR10, most_train=ROUND_SAMPLES, most_test=1)).train

@@ -1,7 +1,7 @@
 """What each kind of augmented layer costs beside the plain network: a training step, setting it up, memory.
 
     python -m benchmarks.layers [--preset NAME ...] [--rounds 16] [--batch 128] [--sites 1 3 32] [--processor-time]
-                                [--out docs/benchmarks]
+                                [--out results/benchmarks]
 
 Within a round steps alternate (plain, one site, three sites, ..., plain, one site, ...), so that a machine that speeds
 up or slows down does so for all; the ratio to the round's plain step is taken round by round and its median is what
@@ -37,7 +37,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.machine import machine
+from benchmarks.machine import RESULTS, machine
 from compute_node.training.features import features
 from mple.data import Normalisation
 from mple.model import Stem, TrunkTrainer, Vgg16Config, build_trunk
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--sites", type=int, nargs="*", default=[1, 3, 32])
     parser.add_argument("--processor-time", action="store_true")
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--measure", choices=list(_CASES), help=argparse.SUPPRESS)
     options = parser.parse_args()
     threads = 1 if options.processor_time else os.cpu_count() or 1

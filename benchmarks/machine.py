@@ -1,4 +1,4 @@
-"""The machine that a benchmark ran on, in a line."""
+"""The machine that a benchmark ran on, in a line; and where the figures that it gave are kept."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import platform
 from pathlib import Path
 
 import torch
+
+RESULTS = Path("results/benchmarks")
+"""Where a benchmark writes without `--out`: the recorded figures, which the pages in docs/science show."""
 
 
 def machine() -> str:

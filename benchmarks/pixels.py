@@ -1,6 +1,6 @@
 """Does a pixel of a large picture cost what a pixel of a small one does? Morphing and first layer, `compact`.
 
-    python -m benchmarks.pixels [--sides 32 64 128 224] [--rounds 15] [--out docs/benchmarks]
+    python -m benchmarks.pixels [--sides 32 64 128 224] [--rounds 15] [--out results/benchmarks]
 
 Each side gets as many pictures as make about the same number of pixels, 128 of 32 x 32. Within a round the sides take
 turns; a side's time a pixel is divided by that of the first side in the same round, and the median over rounds counts.
@@ -22,7 +22,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 
-from benchmarks.machine import machine
+from benchmarks.machine import RESULTS, machine
 from mple.model import Stem
 from mple.morph import PRESETS, ImageShape, Morpher, MorphKey, build_augmented_layer
 from mple.morph.arithmetic import Arithmetic
@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sides", nargs="*", type=int, default=[32, 64, 128, 224])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
     works = {side: _works(side) for side in options.sides}

@@ -1,7 +1,7 @@
 """What a codec costs in bits and in accuracy: whole trainings on coded pictures, codec by codec and seed by seed.
 
     python -m benchmarks.rate_accuracy [--codecs f32 q8 ...] [--seeds 1 2 3] [--layer int8] [--epochs 4]
-        [--width 0.5] [--workers 2] [--work runs/rate_accuracy] [--out docs/benchmarks]
+        [--width 0.5] [--workers 2] [--work runs/rate_accuracy] [--out results/benchmarks]
 
 A training is that of `examples/cifar10.toml`, all 50,000 pictures of CIFAR-10, in one process: pictures are morphed,
 coded and decoded again, go through the augmented layer (as it travels, f32 for the codec f32) and train the trunk; the
@@ -25,7 +25,7 @@ from pathlib import Path
 import matplotlib as mpl
 
 from benchmarks.coded_training import CodedTraining
-from benchmarks.machine import machine
+from benchmarks.machine import RESULTS, machine
 from mple.data import DataSource, SourceKind, open_source
 from mple.plan import WireSettings
 from mple.plan.settings import CODECS, LAYER_DTYPES
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=0.5)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--work", type=Path, default=Path("runs/rate_accuracy"))
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     if len(options.codecs) == len(options.seeds) == options.workers == 1:

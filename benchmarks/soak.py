@@ -1,6 +1,6 @@
 """Feeding without a pause: do memory, descriptors and threads stay where they are?
 
-    python -m benchmarks.soak [--minutes 30] [--out docs/benchmarks]
+    python -m benchmarks.soak [--minutes 30] [--out results/benchmarks]
 
 One process feeds as a site, one takes in as a compute node, over mutual TLS: morphing, codec, stream, intake, cache
 and both ledgers are those of a run, only training is left out. A round is one run's worth of samples; a new round has
@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.feeding_nodes import COMPUTE, ROUND_SAMPLES, SITE, lay_out
+from benchmarks.machine import RESULTS
 from mple.plan import WireSettings
 
 mpl.use("Agg")
@@ -69,7 +70,7 @@ def main() -> None:
     """Run the benchmark and write `soak.json` and `soak.png`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         looks, samples, elapsed_s = _watch(Path(folder), 60 * arguments.minutes)

@@ -1,6 +1,6 @@
 """The whole system against one process that trains the same plan on the plain pictures, on the same cores.
 
-    python -m benchmarks.system [--rounds 4] [--images 3000] [--epochs 2] [--quick] [--out docs/benchmarks]
+    python -m benchmarks.system [--rounds 4] [--images 3000] [--epochs 2] [--quick] [--out results/benchmarks]
 
 A: `mple plain`, one process with all cores to itself. B: `mple simulate`, a coordinator, a compute node and three sites
 over mutual TLS, everything included: morphing, coding, transport, decoding, ledgers, checkpoints. A B A in each round,
@@ -27,7 +27,7 @@ from typing import Any
 
 import matplotlib as mpl
 
-from benchmarks.machine import machine
+from benchmarks.machine import RESULTS, machine
 from benchmarks.pictures import cifar
 from benchmarks.process_watch import ProcessUse, ProcessWatch
 from benchmarks.whole_runs import scratch
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--quick", action="store_true", help="one small round, to see that it works")
     parser.add_argument("--runs", type=Path, help="folder to keep the runs in")
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.images, options.epochs, options.width = 1, 600, 1, 0.125
@@ -133,7 +133,7 @@ def main() -> None:
 
 
 def markdown(rounds: Sequence[Round]) -> str:
-    """The table for docs/benchmarks.md: medians over the rounds and, of ratios, the extremes."""
+    """The table for docs/science/benchmarks.md: medians over the rounds and, of ratios, the extremes."""
     rows = [
         ("training", [one.plain.train_s for one in rounds], [one.whole.train_s for one in rounds]),
         ("whole command", [one.plain.wall_s for one in rounds], [one.whole.wall_s for one in rounds]),

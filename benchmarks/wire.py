@@ -1,6 +1,6 @@
 """What crosses the hospitals' links in whole runs, byte by byte, beside raw pixels, PNG files, theory and the papers.
 
-    python -m benchmarks.wire [--images 2000] [--most-images 20000] [--width 1.0] [--quick] [--out docs/benchmarks]
+    python -m benchmarks.wire [--images 2000] [--most-images 20000] [--width 1.0] [--quick] [--out results/benchmarks]
 
 Each row is a real run: a coordinator, a compute node and the sites as processes over mutual TLS, one epoch on CIFAR-10,
 each site behind relays that count what crosses its ports. Around the default (three sites, `compact`, the default
@@ -21,7 +21,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 
-from benchmarks.machine import machine
+from benchmarks.machine import RESULTS, machine
 from benchmarks.pictures import all_pixels, cifar, png_bytes, predicted_bits, site_data
 from benchmarks.whole_runs import measured_run, scratch
 from mple.meter.paper import count_elements
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=1.0, help="of the network; its filters make the layer's size")
     parser.add_argument("--quick", action="store_true", help="a few small runs, to see that it works")
     parser.add_argument("--runs", type=Path, help="folder to keep the runs in")
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     if options.quick:
         options.images, options.most_images, options.width = 120, 600, 0.0625
@@ -166,7 +166,7 @@ def design(images: int, most_images: int, *, quick: bool = False) -> list[Point]
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table for docs/benchmarks.md: parts in percent of raw pixels."""
+    """The table for docs/science/benchmarks.md: parts in percent of raw pixels."""
     head = (
         "| preset | codec | custody | sites | images a site | codes | layer | labels, logits | set-up, control, framing"
         " | HTTP/2, TLS | **all** | of PNG | bits a value (predicted) | measured over predicted | papers' formula |"

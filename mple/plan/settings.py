@@ -119,7 +119,7 @@ class WireSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrivacySettings:
-    """The hardened mode: noise calibrated to a bound on what a picture gives away, see docs/privacy.md."""
+    """The hardened mode: noise calibrated to a bound on what a picture gives away, see docs/science/privacy.md."""
 
     mode: PrivacyMode = PrivacyMode.NONE
     shape: NoiseShape = NoiseShape.COVARIANCE

@@ -2,7 +2,7 @@
 
 A site measures its pictures (`measure_spectrum`), which with the plan's `PrivacySettings` makes a `NoiseDistribution`;
 from it and a secret of the site `PictureNoise` draws. `most_success` says what the bound means for an adversary,
-`protection` what a run's settings mean for its pictures. docs/privacy.md proves it step by step.
+`protection` what a run's settings mean for its pictures. docs/science/privacy.md proves it step by step.
 
 Pure: nothing here opens a file, looks at a clock or draws from the operating system.
 """

@@ -2,7 +2,7 @@
 
 Everything is diagonal here: a picture is written in an orthonormal basis that is fixed beforehand, values of equal
 variance form a band, and the noise of a band has one variance. The bound needs no more than the second moments of x
-(docs/privacy.md, steps 1 to 3): for every distribution of x with mean square λ about any fixed point,
+(docs/science/privacy.md, steps 1 to 3): for every distribution of x with mean square λ about any fixed point,
 
     I(x; x + n) <= 1/2 Σ log2(1 + λ/n)   bits, equal for a Gaussian x with independent values.
 

@@ -27,7 +27,7 @@ def protection(plan: RunPlan) -> str:
 
 
 def _from_statistics(plan: RunPlan) -> str:
-    """What an outsider with public pictures of the same kind makes of morphed data: docs/attacks.md."""
+    """What an outsider with public pictures of the same kind makes of morphed data: docs/science/attacks.md."""
     scheme = plan.morph.scheme()
     if scheme.ensemble is Ensemble.UNIFORM:
         return "and no attack of the lab opens them without more"

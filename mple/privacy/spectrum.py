@@ -2,8 +2,8 @@
 
 Of each band, the mean square about the mean picture, raised by five standard errors and then rounded up to a coarse
 grid. Coarse, because the noise must not tell what it hides: noise that follows all of the covariance of a site gives
-away more about single pictures than the budget (docs/privacy.md, step 6); these numbers are the same with and without
-any picture, but for few, and `Spectrum.dependent` counts those.
+away more about single pictures than the budget (docs/science/privacy.md, step 6); these numbers are the same with and
+without any picture, but for few, and `Spectrum.dependent` counts those.
 
 Legend: N pictures, C channels, H W size, K bands.
 """

@@ -2,7 +2,7 @@
 
 `most_success` holds for every adversary and every distribution (PAC privacy: Xiao & Devadas, Crypto 2023).
 `gaussian_least_error` holds for Gaussian pictures; `least_error` for any, given how far from Gaussian they are. The
-proofs are in docs/privacy.md.
+proofs are in docs/science/privacy.md.
 """
 
 from __future__ import annotations
