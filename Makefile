@@ -9,7 +9,7 @@ BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
 # The tests share two cores with the processes that they start: torch must not spin on both in each of them.
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: setup browser demo test test-all check bench soak fuzz protos clean
+.PHONY: setup browser demo test test-all check bench soak fuzz layers protos clean
 
 setup: $(VENV)/.ready
 
@@ -58,6 +58,10 @@ fuzz: setup
 # Half an hour of feeding at full rate: memory, descriptors and threads of both processes.
 soak: setup
 	$(BIN)/python -m benchmarks.soak
+
+# The table of layers in the page on architecture, from the one that the tests use.
+layers: setup
+	$(BIN)/python -m tests.support.levels
 
 protos: setup
 	$(BIN)/python protos/generate.py

@@ -9,23 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-NODES = ("coordinator", "compute_node", "provider_node")
-OTHERS = (*NODES, "comparison")
-"""Packages beside mple: they import it, it imports none of them, and they do not import each other."""
-LEVELS = (
-    ("exit_codes", "disk", "v1"),
-    ("morph",),
-    ("wire",),
-    ("plan", "data", "model", "privacy"),
-    ("audit",),
-    ("rpc", "pki", "meter"),
-    ("node",),
-    ("attacks",),
-    ("simulate", "report", "doctor"),
-    ("cli",),
-)
-"""Packages of mple from the bottom up; a module imports its own level and those below."""
+from tests.support.levels import LEVELS, OTHERS, PAGE, ROOT, page_with, table
+
 DOING_IO = {"socket", "ssl", "grpc", "threading", "concurrent", "asyncio", "multiprocessing", "subprocess", "time"}
 """What pure code does not import; neither does it import `os`, open a file, or draw from a clock."""
 PURE = (
@@ -101,7 +86,7 @@ def level_of(package: str) -> int:
     for level, packages in enumerate(LEVELS):
         if package in packages:
             return level
-    raise AssertionError(f"mple.{package} has no level; enter it in LEVELS")
+    raise AssertionError(f"mple.{package} has no level; enter it in LEVELS of tests/support/levels.py")
 
 
 def pure_files() -> list[Path]:
@@ -112,6 +97,13 @@ def pure_files() -> list[Path]:
 def test_the_rules_see_all_packages() -> None:
     assert {path.relative_to(ROOT).parts[0] for path in FILES} == {"mple", *OTHERS}
     assert len(FILES) > 60
+
+
+def test_the_page_on_architecture_shows_the_levels() -> None:
+    """`make layers` writes them there."""
+    text = PAGE.read_text(encoding="utf-8")
+    assert table() in text
+    assert page_with(text, "") != text
 
 
 @pytest.mark.parametrize("top", ["mple", *OTHERS])
