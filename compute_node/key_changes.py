@@ -16,8 +16,9 @@ from compute_node.layers.layer_bank import LayerBank
 from compute_node.layers.layer_fetch import fetch_layer
 from compute_node.layers.restore import RevokedKey, layer_path, read_list, write_list
 from mple.audit import audit
-from mple.node.coordinator_client import CoordinatorClient, StoppedError, UnreachableError
+from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log
+from mple.node.retry import StoppedError, UnreachableError
 from mple.node.stop import Stop
 from mple.plan import RunPlan
 from mple.rpc import MpleError

@@ -35,17 +35,11 @@ from mple.meter import Ledger
 from mple.model import Stem, TrunkTrainer, Vgg16Trunk, build_trunk, load_trunk, save_trunk, state_sha256
 from mple.node import run_node
 from mple.node.certificate_age import watch_certificate
-from mple.node.coordinator_client import (
-    CoordinatorClient,
-    RetryPolicy,
-    StoppedError,
-    UnreachableError,
-    ended,
-    phase_name,
-    read_plan,
-)
+from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log, open_log
 from mple.node.monitoring import monitored
+from mple.node.retry import RetryPolicy, StoppedError, UnreachableError
+from mple.node.run_events import ended, phase_name, read_plan
 from mple.node.stop import Stop
 from mple.plan import ComputeSettings, GlobalSampler, RunPlan
 from mple.plan.run_plan import PROTOCOL_VERSION
@@ -104,7 +98,7 @@ def _serve(settings: ComputeSettings, stop: Stop) -> ExitCode:
         kept = _answer_for_restored_run(settings, ledger, service) if settings.stay else None
         built.start()
         log(_LOGGER, logging.INFO, "listening", f"listening on {built.address}")
-        retry = RetryPolicy(settings.coordinator, tls, stop, settings.idle_timeout_s)
+        retry = RetryPolicy.to(settings.coordinator, tls, stop, settings.idle_timeout_s)
         try:
             try:
                 coordinator = retry.call(lambda: verify_remote(settings.coordinator, tls, Role.COORDINATOR))

@@ -13,7 +13,8 @@ from coordinator.key_requests import report_key_erased, report_key_stored, revok
 from coordinator.layers.layer_releases import LayerReleases
 from coordinator.run import Run
 from mple.audit import audit
-from mple.node.coordinator_client import AUDIT_HEAD_KEY, ended
+from mple.node.coordinator_client import AUDIT_HEAD_KEY
+from mple.node.run_events import ended
 from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
 from mple.rpc.read_deadline import MESSAGE_IDLE_S, DeadlineIterator
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc

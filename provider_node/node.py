@@ -18,9 +18,11 @@ from mple.exit_codes import ExitCode
 from mple.meter import Ledger
 from mple.node import Verb, node_verb, run_verbs
 from mple.node.certificate_age import watch_certificate
-from mple.node.coordinator_client import CoordinatorClient, RetryPolicy, StoppedError, ended, phase_name, read_plan
+from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log, open_log
 from mple.node.monitoring import monitored
+from mple.node.retry import RetryPolicy, StoppedError
+from mple.node.run_events import ended, phase_name, read_plan
 from mple.node.stop import Stop
 from mple.pki import Vault
 from mple.plan import RunPlan, SiteSettings
@@ -77,7 +79,7 @@ def _run(settings: SiteSettings, stop: Stop) -> ExitCode:
         Ledger(settings.state / "ledger.sqlite", me.label) as ledger,
         monitored(settings.monitoring, me, tls, ledger),
     ):
-        retry = RetryPolicy(settings.coordinator, tls, stop, settings.idle_timeout_s)
+        retry = RetryPolicy.to(settings.coordinator, tls, stop, settings.idle_timeout_s)
         try:
             coordinator = retry.call(lambda: verify_remote(settings.coordinator, tls, Role.COORDINATOR))
             with open_channel(settings.coordinator, tls, coordinator, ledger) as channel:
@@ -263,7 +265,7 @@ class _Site:
         self._feeder = threading.Thread(target=self._feed, name="feed", daemon=True)
         self._feeder.start()
         over = Stop()
-        retry = RetryPolicy(self._settings.coordinator, self._tls, over, self._settings.idle_timeout_s)
+        retry = RetryPolicy.to(self._settings.coordinator, self._tls, over, self._settings.idle_timeout_s)
         rotation = KeyRotation(
             client=CoordinatorClient(self._client.channel, retry),
             plan=plan,

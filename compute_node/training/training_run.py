@@ -28,8 +28,8 @@ from compute_node.training.metrics_file import EpochMetrics, MetricsFile, Outcom
 from compute_node.training.read_ahead import ReadAhead, ReadySamples, Wanted
 from compute_node.training.trainer_time import IDLE, TrainerTime, Use, idle_shares
 from mple.model import TrunkTrainer
-from mple.node.coordinator_client import StoppedError
 from mple.node.logs import log
+from mple.node.retry import StoppedError
 from mple.node.stop import Stop
 from mple.plan import GlobalSampler, RunPlan
 from mple.v1 import common_pb2

@@ -16,8 +16,8 @@ from mple import __version__
 from mple.audit import audit, tell_refusals
 from mple.disk.storage_faults import noted_storage_fault, storage_fault_of, storage_sentence, watch_storage
 from mple.exit_codes import ExitCode
-from mple.node.coordinator_client import UnreachableError
 from mple.node.logs import log_to_file
+from mple.node.retry import UnreachableError
 from mple.node.stop import Stop
 from mple.plan import read_settings
 from mple.rpc import ErrorCode, MpleError

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from mple.audit import audit
 from mple.data import Dataset
 from mple.meter import Ledger
-from mple.node.coordinator_client import RetryPolicy, StoppedError
 from mple.node.logs import log
+from mple.node.retry import RetryPolicy, StoppedError
 from mple.node.stop import Stop
 from mple.pki import Vault
 from mple.plan import Custody, RunPlan, SiteSettings
@@ -64,7 +64,7 @@ class Feeding:
         with self._lock:
             self._noise = begin_noise(self.plan, settings.state, self.vault, self.dataset.train)
         feed = self._begin()
-        retry = RetryPolicy(settings.compute, self.tls, self.stop, settings.idle_timeout_s)
+        retry = RetryPolicy.to(settings.compute, self.tls, self.stop, settings.idle_timeout_s)
         compute = retry.call(lambda: verify_remote(settings.compute, self.tls, Role.COMPUTE))
         with open_channel(settings.compute, self.tls, compute, self.ledger) as channel:
             stub = compute_pb2_grpc.ComputeServiceStub(channel)

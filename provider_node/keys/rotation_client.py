@@ -15,8 +15,9 @@ from pathlib import Path
 import grpc
 
 from mple.audit import audit
-from mple.node.coordinator_client import CoordinatorClient, StoppedError, UnreachableError
+from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log
+from mple.node.retry import StoppedError, UnreachableError
 from mple.node.stop import Stop
 from mple.pki import KeyRecord, Vault, VaultError
 from mple.plan import RunPlan
@@ -48,7 +49,7 @@ class KeyRotation:
         Raises:
             MpleError: The coordinator refused the key or the layer.
             VaultError: The key is not in the vault.
-            StoppedError, UnreachableError: As `mple.node.coordinator_client.RetryPolicy.call`.
+            StoppedError, UnreachableError: As `mple.node.retry.RetryPolicy.call`.
         """
         if epoch in self.keys.notes.released:
             return
@@ -79,7 +80,7 @@ class KeyRotation:
 
         Raises:
             MpleError: The coordinator refused.
-            StoppedError, UnreachableError: As `mple.node.coordinator_client.RetryPolicy.call`.
+            StoppedError, UnreachableError: As `mple.node.retry.RetryPolicy.call`.
         """
         reference = self.keys.notes.key_ref(self.site, epoch)
         request = coordinator_pb2.RevokeKeyRequest(key_ref=reference, plan_sha256=self.plan.sha256())

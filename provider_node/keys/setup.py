@@ -13,7 +13,9 @@ from pathlib import Path
 
 from mple.audit import audit
 from mple.morph import MorphKey
-from mple.node.coordinator_client import CoordinatorClient, StoppedError, certificate_of
+from mple.node.coordinator_client import CoordinatorClient
+from mple.node.retry import StoppedError
+from mple.node.run_events import certificate_of
 from mple.node.stop import Stop
 from mple.pki import Vault, open_sealed, seal
 from mple.plan import Custody, RunPlan

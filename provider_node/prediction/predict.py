@@ -28,8 +28,8 @@ from mple.audit import audit, open_audit
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger
 from mple.morph import MorphKey
-from mple.node.coordinator_client import RetryPolicy, StoppedError, UnreachableError
 from mple.node.logs import log, open_log
+from mple.node.retry import RetryPolicy, StoppedError, UnreachableError
 from mple.node.stop import Stop
 from mple.pki import Vault, VaultError
 from mple.plan import PlanError, RunPlan, SiteSettings
@@ -249,7 +249,7 @@ def _ask_compute(
     stop: Stop,
 ) -> NDArray[np.float64]:
     plan = questions.plan
-    retry = RetryPolicy(settings.compute, tls, stop, min(_PATIENCE_S, settings.idle_timeout_s))
+    retry = RetryPolicy.to(settings.compute, tls, stop, min(_PATIENCE_S, settings.idle_timeout_s))
     try:
         compute = retry.call(lambda: verify_remote(settings.compute, tls, Role.COMPUTE))
     except UnreachableError as fault:

@@ -23,7 +23,7 @@ import pytest
 from coordinator.node import main, serve
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger
-from mple.node.coordinator_client import read_plan
+from mple.node.run_events import read_plan
 from mple.node.stop import Stop
 from mple.pki import seal
 from mple.plan import CoordinatorSettings, Custody, ModelSettings, MorphSettings, RunPlan, write_settings

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.phases import Phase
-from mple.node.coordinator_client import certificate_of, ended, read_plan
+from mple.node.run_events import certificate_of, ended, read_plan
 from mple.pki import open_sealed, seal
 from mple.plan import Custody, RunPlan
 from mple.plan.orders import seal_info

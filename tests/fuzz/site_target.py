@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from mple.data import Dataset, LabelledImages
 from mple.meter import Ledger
-from mple.node.coordinator_client import CoordinatorClient, RetryPolicy, StoppedError, UnreachableError, read_plan
+from mple.node.coordinator_client import CoordinatorClient
+from mple.node.retry import RetryPolicy, StoppedError, UnreachableError
+from mple.node.run_events import read_plan
 from mple.node.stop import Stop
 from mple.rpc import MpleError, Party, Role, open_channel
 from mple.rpc.settings import SERVING_OPTIONS
@@ -59,7 +61,7 @@ class SiteTarget:
         self._ledger = Ledger(folder / "ledger.sqlite", "site/north")
         self._channel = open_channel(address, tls, Party("test", Role.COMPUTE, "compute"), self._ledger)
         self.stub = compute_pb2_grpc.ComputeServiceStub(self._channel)
-        retry = RetryPolicy(address, tls, Stop(), 0.0)
+        retry = RetryPolicy.to(address, tls, Stop(), 0.0)
         self._line = CoordinatorClient(self._channel, retry)
         train, test = SIZES["north"]
         dataset = Dataset(name="north", classes=CLASSES, train=_pictures(train), test=_pictures(test))

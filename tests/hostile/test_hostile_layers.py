@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mple.node.coordinator_client import CoordinatorClient, RetryPolicy
+from mple.node.coordinator_client import CoordinatorClient
+from mple.node.retry import RetryPolicy
 from mple.node.stop import Stop
 from mple.plan.key_refs import key_ref
 from mple.rpc import ErrorCode, Role
@@ -158,7 +159,7 @@ def test_a_torn_part_is_uploaded_anew_by_the_site(coordinator: Coordinator, tmp_
     stub.BeginLayer(begin_of(plan, "north", layer), timeout=DEADLINE_S)
     here.run.run.layers.path(hashlib.sha256(layer).digest()).with_suffix(".part").write_bytes(bytes(100_000))
     tls = here.party_tls(Role.SITE, "north")
-    line = CoordinatorClient(here.channel(NORTH), RetryPolicy(here.rpc.address, tls, Stop(), 10.0))
+    line = CoordinatorClient(here.channel(NORTH), RetryPolicy.to(here.rpc.address, tls, Stop(), 10.0))
     state = tmp_path / "north-state"
     state.mkdir()
     (state / f"layer-{plan.run_id}.safetensors").write_bytes(layer)

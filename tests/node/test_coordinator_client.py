@@ -14,15 +14,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mple.meter import CountingRelay, Ledger
-from mple.node.coordinator_client import (
-    CoordinatorClient,
-    RetryPolicy,
-    StoppedError,
-    UnreachableError,
-    certificate_of,
-    ended,
-    read_plan,
-)
+from mple.node.coordinator_client import CoordinatorClient
+from mple.node.retry import RetryPolicy, StoppedError, UnreachableError
+from mple.node.run_events import certificate_of, ended, read_plan
 from mple.node.stop import Stop
 from mple.pki import Authority, create_authority
 from mple.plan import (
@@ -154,7 +148,7 @@ def watched(party_tls: PartyTls, tmp_path: Path, stop: Stop) -> Iterator[Watched
             relay = CountingRelay(host, int(port))
             channel = open_channel(relay.address, north, COORDINATOR, ours)
             opened.extend((channel.close, relay.close, lambda: built.stop(0.2)))
-            return servicer, CoordinatorClient(channel, RetryPolicy(relay.address, north, stop, budget_s)), relay
+            return servicer, CoordinatorClient(channel, RetryPolicy.to(relay.address, north, stop, budget_s)), relay
 
         yield open_line
         for close in opened:
@@ -213,7 +207,7 @@ def test_events_go_on_with_a_coordinator_that_was_started_again(
     ):
         first = started(EventfulCoordinator(wait_for_news, 4), "127.0.0.1:0", coordinator, theirs)
         with open_channel(first.address, north, COORDINATOR, ours) as channel:
-            line = CoordinatorClient(channel, RetryPolicy(first.address, north, stop, LONG_S))
+            line = CoordinatorClient(channel, RetryPolicy.to(first.address, north, stop, LONG_S))
             events = line.events()
             got = [next(events).sequence for _ in range(4)]
             first.stop(0)
@@ -229,7 +223,7 @@ def test_silence_between_events_does_not_use_up_the_budget(watched: Watched) -> 
     """An epoch may take longer than the budget; the first fault after it must not end the node."""
     _, line, relay = watched(then=wait_for_news)
     clock_s = [0.0]
-    line.retry.clock = lambda: clock_s[0]
+    line.retry = replace(line.retry, clock=lambda: clock_s[0])
     events = line.events()
     assert [next(events).sequence for _ in range(3)] == [1, 2, 3]
     clock_s[0] += 100 * LONG_S
@@ -296,7 +290,7 @@ def test_which_events_end_a_run(phase: coordinator_pb2.Phase, over: bool) -> Non
 def test_a_report_is_repeated_until_the_coordinator_knows(served: Served, party_tls: PartyTls) -> None:
     served.coordinator.fault = MpleError(ErrorCode.WRONG_PHASE)
     north = party_tls(Role.SITE, "north")
-    line = CoordinatorClient(served.dial(), RetryPolicy(served.address, north, Stop(), LONG_S))
+    line = CoordinatorClient(served.dial(), RetryPolicy.to(served.address, north, Stop(), LONG_S))
     timer = threading.Timer(0.3, lambda: setattr(served.coordinator, "fault", None))
     timer.start()
     line.report(coordinator_pb2.ReportRequest(layers_stored=coordinator_pb2.LayersStored()))
@@ -306,7 +300,7 @@ def test_a_report_is_repeated_until_the_coordinator_knows(served: Served, party_
 
 def test_a_failure_is_reported_once_with_code_and_text(served: Served, party_tls: PartyTls) -> None:
     north = party_tls(Role.SITE, "north")
-    line = CoordinatorClient(served.dial(), RetryPolicy(served.address, north, Stop(), LONG_S))
+    line = CoordinatorClient(served.dial(), RetryPolicy.to(served.address, north, Stop(), LONG_S))
     line.report_failure(MpleError(ErrorCode.STEM_REJECTED, "x" * 10_000))
     line.report_failure(OSError("disk full"))
     first, second = [report.failure for report in served.coordinator.reports]
@@ -320,7 +314,7 @@ def test_a_failure_that_nobody_takes_is_not_a_second_failure(
     served: Served, party_tls: PartyTls, caplog: pytest.LogCaptureFixture
 ) -> None:
     north = party_tls(Role.SITE, "north")
-    line = CoordinatorClient(served.dial(), RetryPolicy(served.address, north, Stop(), LONG_S))
+    line = CoordinatorClient(served.dial(), RetryPolicy.to(served.address, north, Stop(), LONG_S))
     served.rpc.stop(0)
     line.report_failure(OSError("disk full"))
     assert "did not take the failure report" in caplog.text

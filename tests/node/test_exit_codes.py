@@ -17,8 +17,8 @@ import pytest
 from mple import __version__
 from mple.exit_codes import ExitCode
 from mple.node import run_node
-from mple.node.coordinator_client import UnreachableError
 from mple.node.logs import log, open_log
+from mple.node.retry import UnreachableError
 from mple.node.stop import Stop
 from mple.rpc import ErrorCode, MpleError, PortError, TlsError
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from mple.node.coordinator_client import CONNECTED_S, RetryPolicy, StoppedError, UnreachableError
+from mple.node.retry import RetryPolicy, StoppedError, UnreachableError
 from mple.node.stop import Stop
 from mple.pki import create_authority
 from mple.rpc import AwayError, ErrorCode, MpleError, Role, TlsFiles, verify_remote
@@ -24,16 +24,6 @@ from tests.support.served import PartyTls, Served
 Stub = coordinator_pb2_grpc.CoordinatorServiceStub
 LONG_S = 600.0
 DEADLINE_S = 20.0
-
-
-class Clock:
-    """Time that passes only when told."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 class Attempts:
@@ -73,7 +63,7 @@ def reporting(served: Served) -> Callable[[], object]:
 
 
 def patient(served: Served, files: TlsFiles, budget_s: float = LONG_S) -> RetryPolicy:
-    return RetryPolicy(served.address, files, Stop(), budget_s)
+    return RetryPolicy.to(served.address, files, Stop(), budget_s)
 
 
 def test_an_answer_needs_one_attempt(served: Served, north: TlsFiles) -> None:
@@ -139,7 +129,7 @@ def test_a_fault_of_our_own(served: Served, north: TlsFiles) -> None:
 
 def test_stop_before_and_while_waiting(nowhere: str, north: TlsFiles) -> None:
     stop = Stop()
-    retry = RetryPolicy(nowhere, north, stop, LONG_S)
+    retry = RetryPolicy.to(nowhere, north, stop, LONG_S)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(retry.call, Attempts(*[away] * 1000))
         stop.set()
@@ -181,7 +171,7 @@ def test_a_party_that_comes_up_later(
             serving(listen=nowhere)
         return verify_remote(nowhere, north, Role.COORDINATOR).label
 
-    retry = RetryPolicy(nowhere, north, Stop(), LONG_S)
+    retry = RetryPolicy.to(nowhere, north, Stop(), LONG_S)
     assert retry.call(attempt) == "coordinator/coordinator"
     assert tries == 3
 
@@ -192,7 +182,7 @@ def test_a_party_that_comes_up_later(
 def test_a_party_that_stays_away_is_given_up(nowhere: str, north: TlsFiles) -> None:
     attempts = Attempts(*[away] * 1000)
     with pytest.raises(UnreachableError, match=rf"gave up on {nowhere} after 0\.5 s: .*nothing listens there"):
-        RetryPolicy(nowhere, north, Stop(), 0.5).call(attempts)
+        RetryPolicy.to(nowhere, north, Stop(), 0.5).call(attempts)
     assert attempts.count > 1
 
 
@@ -211,36 +201,3 @@ def test_a_party_that_answers_the_probe_but_no_call_is_given_up_with_gprcs_words
         attempts = Attempts(*[lambda: call(coordinator_pb2.JoinRequest(), timeout=DEADLINE_S)] * 1000)
         with pytest.raises(UnreachableError, match="breaks off calls: UNAVAILABLE"):
             patient(served, north, 0.3).call(attempts)
-
-
-def test_the_budget_runs_from_the_first_failure_not_while_a_call_works(nowhere: str, north: TlsFiles) -> None:
-    """A stream may work for hours before its link breaks."""
-    clock = Clock()
-
-    def work_long_and_break() -> None:
-        clock.now_s += 100 * LONG_S
-        away()
-
-    attempts = Attempts(work_long_and_break, away)
-    retry = RetryPolicy(nowhere, north, Stop(), LONG_S, clock)
-    assert retry.call(attempts) == "answer"
-
-
-def test_each_working_stream_renews_the_budget(nowhere: str, north: TlsFiles) -> None:
-    clock = Clock()
-
-    def work_for(seconds: float) -> Callable[[], None]:
-        def work() -> None:
-            clock.now_s += seconds
-            away()
-
-        return work
-
-    attempts = Attempts(*[away, work_for(CONNECTED_S + 1)] * 4)
-    retry = RetryPolicy(nowhere, north, Stop(), CONNECTED_S, clock)
-    assert retry.call(attempts) == "answer"
-
-    slow_failures = Attempts(*[work_for(CONNECTED_S - 1)] * 10)
-    with pytest.raises(UnreachableError):
-        retry.call(slow_failures)
-    assert slow_failures.count == 3

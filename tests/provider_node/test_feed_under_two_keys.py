@@ -11,7 +11,7 @@ import pytest
 
 from mple.data import DataSource, SourceKind
 from mple.meter import Ledger
-from mple.node.coordinator_client import RetryPolicy, StoppedError
+from mple.node.retry import RetryPolicy, StoppedError
 from mple.node.stop import Stop
 from mple.pki import Vault, VaultError
 from mple.plan import Custody, SiteSettings
@@ -84,7 +84,7 @@ def test_answers_go_by_the_key_in_use(feeding: Feeding) -> None:
 
 def test_only_a_refusal_of_what_went_out_under_an_older_key_is_passed_over(feeding: Feeding) -> None:
     feed = feeding._begin()
-    retry = RetryPolicy("compute:2", feeding.tls, feeding.stop, 1.0)
+    retry = RetryPolicy.to("compute:2", feeding.tls, feeding.stop, 1.0)
     refusals = [MpleError(ErrorCode.UNKNOWN_KEY_REF, "revoked")]
 
     def stream() -> bool:

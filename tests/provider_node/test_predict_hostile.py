@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from mple.exit_codes import ExitCode
-from mple.node.coordinator_client import UnreachableError
+from mple.node.retry import UnreachableError
 from mple.node.stop import Stop
 from mple.pki import Authority, create_authority
 from mple.plan import SiteSettings, read_settings

@@ -15,7 +15,7 @@ from cryptography import x509
 
 from mple.audit import close_audit, open_audit, read_entries
 from mple.meter import CountingRelay
-from mple.node.coordinator_client import RetryPolicy, UnreachableError
+from mple.node.retry import RetryPolicy, UnreachableError
 from mple.node.stop import Stop
 from mple.pki import Authority, approve, install, install_list, renew, revoke
 from mple.rpc import ErrorCode, Role, TlsFiles, error_of
@@ -143,7 +143,7 @@ def test_a_server_that_is_revoked_is_left(
     with pytest.raises(RevokedServerError, match="was revoked on"):
         stub.Join(coordinator_pb2.JoinRequest(), timeout=DEADLINE_S)
     with pytest.raises(UnreachableError, match="was revoked on"):
-        RetryPolicy(served.address, site, Stop(), DEADLINE_S).call(
+        RetryPolicy.to(served.address, site, Stop(), DEADLINE_S).call(
             lambda: stub.Join(coordinator_pb2.JoinRequest(), timeout=DEADLINE_S)
         )
 

@@ -1,0 +1,163 @@
+"""Calls that are repeated while their party is away, within a budget of time without success.
+
+The budget runs from the first failure on, not while a call or a stream works, and time in which this process itself
+stood still does not count. A refusal ends the waiting at once, and so does a certificate fault: trying again can't
+mend it. Clock, jitter, and whoever explains a failure are handed in.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import grpc
+
+from mple.disk.storage_faults import raise_storage_fault
+from mple.node.logs import log
+from mple.node.stop import Stop
+from mple.rpc import AwayError, ErrorCode, MpleError, TlsError, TlsFiles, error_of, probe
+from mple.rpc.settings import PING_EVERY_MS, PING_TIMEOUT_MS
+from mple.rpc.tls import Probed
+
+T = TypeVar("T")
+_LOGGER = logging.getLogger("mple.node")
+CONNECTED_S = (PING_EVERY_MS + PING_TIMEOUT_MS) / 1000 + 20.0
+"""Longer than connecting (20 s at most) and noticing a dead link by its pings together can take."""
+LONGEST_ROUND_S = 60.0
+"""More than a pause and an attempt together take; if longer has gone by, this process was stopped meanwhile."""
+EXPLAIN_EVERY = 8
+"""Failed attempts from one explanation to the next."""
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 20.0
+# Without a code of ours: INTERNAL is not among them, for gRPC says it of streams that break, too.
+_FATAL = {
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.OUT_OF_RANGE,
+    grpc.StatusCode.UNIMPLEMENTED,
+}
+
+
+class UnreachableError(ConnectionError):
+    """A party did not answer in time, or the TLS connection to it can't work; the text says why."""
+
+
+class StoppedError(Exception):
+    """The node was told to stop while it waited."""
+
+
+@dataclass(slots=True)
+class RetryState:
+    """A party's absence as one repeated call sees it."""
+
+    tries: int = 0
+    """Failed attempts since the last success."""
+    seen_s: float = 0.0
+    """When the last of them failed."""
+    spent_s: float = 0.0
+    """Time since the first of them failed, leaps in which this process stood still left out."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetryPolicy:
+    """Repeats calls to one address while its party is away."""
+
+    address: str
+    """For the texts."""
+    stop: Stop
+    """Ends every wait."""
+    budget_s: float
+    """Longest time without success, in seconds."""
+    explain: Callable[[], Probed]
+    """Looks why calls fail. What no repetition can mend (`fault` without `away`) ends the waiting."""
+    require_disk: Callable[[], None]
+    """Raises this node's own fault of the disk: a ledger that can't be written looks like a broken call."""
+    clock: Callable[[], float] = time.monotonic
+    """Seconds."""
+    jitter: Callable[[float, float], float] = random.uniform
+    """Draws a pause between two bounds in seconds."""
+
+    @classmethod
+    def to(cls, address: str, tls: TlsFiles, stop: Stop, budget_s: float) -> RetryPolicy:
+        """For calls over TLS: a handshake of its own explains why they fail."""
+        explain = functools.partial(probe, address, tls)
+        return cls(address=address, stop=stop, budget_s=budget_s, explain=explain, require_disk=raise_storage_fault)
+
+    def within(self, budget_s: float) -> RetryPolicy:
+        """The same with a budget of `budget_s` seconds, if that is less."""
+        return replace(self, budget_s=min(budget_s, self.budget_s))
+
+    def call(self, attempt: Callable[[], T]) -> T:
+        """The result of the first attempt that the party answers.
+
+        An attempt that failed after more than `CONNECTED_S` seconds had a connection; the budget starts anew then.
+
+        Raises:
+            MpleError: The party refused.
+            UnreachableError: It stayed away for the budget, or TLS can't work.
+            StoppedError: The node is to stop.
+            OSError: This node's disk refuses.
+        """
+        outage = RetryState()
+        while True:
+            began_s = self.clock()
+            try:
+                return attempt()
+            except TlsError as fault:
+                raise UnreachableError(str(fault)) from None
+            except (grpc.RpcError, AwayError) as fault:
+                self.pause(fault, outage, began_s)
+
+    def pause(self, fault: grpc.RpcError | AwayError, outage: RetryState, began_s: float) -> None:
+        """Wait by full jitter after an attempt that began at `began_s` on `clock` failed, or raise as `call` does."""
+        self.require_disk()
+        refusal = None
+        if isinstance(fault, grpc.RpcError):
+            refusal = error_of(fault)
+            self._raise_if_final(fault, refusal)
+        if self.stop.is_set():
+            raise StoppedError from None
+        left_s = self.budget_s - _spent_s(outage, began_s, self.clock())
+        why = str(refusal or f"{self.address} is away")
+        if refusal is None and (outage.tries % EXPLAIN_EVERY == 0 or left_s <= 0):
+            seen = self.explain()
+            if seen.fault is not None and not seen.away:
+                raise UnreachableError(seen.fault) from None
+            why = seen.fault or f"{self.address} breaks off calls: {_brief(fault)}"
+        if left_s <= 0:
+            raise UnreachableError(f"gave up on {self.address} after {self.budget_s:g} s: {why}") from None
+        delay_s = self.jitter(0, min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** min(outage.tries, 10)))
+        outage.tries += 1
+        log(_LOGGER, logging.INFO, "retry", f"{why}; next try in {delay_s:.1f} s", tries=outage.tries)
+        if self.stop.wait(min(delay_s, left_s)):
+            raise StoppedError from None
+
+    def _raise_if_final(self, fault: grpc.RpcError, refusal: MpleError | None) -> None:
+        if refusal is not None and not refusal.retryable:
+            raise refusal from None
+        if refusal is None and isinstance(fault, grpc.Call) and fault.code() in _FATAL:
+            raise MpleError(ErrorCode.INTERNAL, f"{self.address} answered {_brief(fault)}") from fault
+
+
+def _spent_s(outage: RetryState, began_s: float, now_s: float) -> float:
+    """Enter a failure in the outage, and return the time without success so far."""
+    if now_s - began_s > CONNECTED_S:
+        outage.tries = 0
+    if outage.tries == 0:
+        outage.spent_s = 0.0
+    else:
+        outage.spent_s += min(now_s - outage.seen_s, LONGEST_ROUND_S)
+    outage.seen_s = now_s
+    return outage.spent_s
+
+
+def _brief(fault: grpc.RpcError | AwayError) -> str:
+    return f"{fault.code().name} {fault.details()}" if isinstance(fault, grpc.Call) else str(fault)
