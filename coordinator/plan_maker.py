@@ -53,13 +53,7 @@ def make_plan(
                 sites=sites,
                 custody=settings.run.custody,
                 stem_digest=digest.hex(),
-                morph=settings.morph,
-                wire=settings.wire,
-                model=settings.model,
-                training=settings.training,
-                normalisation=settings.normalisation,
-                absence=settings.absence,
-                privacy=settings.privacy,
+                **settings.sections(),
             )
         except PlanError:
             raise

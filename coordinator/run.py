@@ -46,7 +46,7 @@ from mple.audit import audit
 from mple.model import Stem, StemError
 from mple.model.stem import MOST_BYTES
 from mple.node.logs import log
-from mple.plan import AbsencePolicy, CoordinatorSettings, Custody, PlanError, RunPlan
+from mple.plan import AbsencePolicy, CoordinatorSettings, Custody, PlanError, RunPlan, changed_sections
 from mple.rpc import ErrorCode, MpleError, Party, Role
 from mple.v1 import coordinator_pb2
 
@@ -316,8 +316,7 @@ class Run:
         if text is not None:
             plan = RunPlan.from_json(text)
             same["run.compute"] = plan.compute == settings.run.compute
-            for name in ("morph", "wire", "model", "training", "normalisation", "absence", "privacy"):
-                same[name] = getattr(plan, name) == getattr(settings, name)
+            same |= dict.fromkeys(changed_sections(plan, settings), False)
         changed = [name for name, equal in same.items() if not equal]
         if changed:
             raise ValueError(

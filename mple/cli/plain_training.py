@@ -13,10 +13,13 @@ import typer
 from mple.data import Dataset, open_source
 from mple.model import Stem, save_trunk
 from mple.pki import Vault
-from mple.plan import RunPlan, SettingsError
+from mple.plan import RunPlan, SettingsError, changed_sections, choices_of
 from mple.plan.orders import channel_order, label_order
 from mple.simulate import SimulationSettings, new_folder
 from mple.simulate.plain_training import PlainEpoch, PlainSettings, train_plain
+
+_NOT_OF_PLAIN_TRAINING = ("morph", "wire", "absence", "privacy")
+"""Sections of a run that change nothing in a plain training; any other must be the same."""
 
 
 def train_as_plain(settings: SimulationSettings, out: Path, like: Path | None) -> None:
@@ -32,9 +35,7 @@ def train_as_plain(settings: SimulationSettings, out: Path, like: Path | None) -
     """
     sites = [open_source(settings.site_source(place)) for place in range(len(settings.sites))]
     plain = PlainSettings(
-        model=settings.model,
-        training=settings.training,
-        normalisation=settings.normalisation,
+        choices=choices_of(settings),
         stem=None if settings.stem_file is None else Stem.from_safetensors(settings.stem_file),
     )
     if like is not None:
@@ -63,13 +64,9 @@ def _as_in(folder: Path, plain: PlainSettings, names: Sequence[str], sites: Sequ
     except FileNotFoundError:
         raise SettingsError(f"{folder} holds no plan.json: is it the folder of a finished simulation?") from None
     planned = [(site.name, site.train_images, site.test_images) for site in plan.sites]
-    same = {
-        "model": plan.model == plain.model,
-        "training": plan.training == plain.training,
-        "normalisation": plan.normalisation == plain.normalisation,
-        "sites": planned == [(name, len(site.train), len(site.test)) for name, site in zip(names, sites, strict=True)],
-    }
-    changed = [name for name, equal in same.items() if not equal]
+    changed = [name for name in changed_sections(plan, plain.choices) if name not in _NOT_OF_PLAIN_TRAINING]
+    if planned != [(name, len(site.train), len(site.test)) for name, site in zip(names, sites, strict=True)]:
+        changed.append("sites")
     if changed:
         raise SettingsError(f"the run in {folder} had another {', '.join(changed)}; give it the same settings")
     secret = Vault(folder / "nodes" / plan.sites[0].name / "vault").consortium_secret(plan.run_id)

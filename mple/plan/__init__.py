@@ -11,7 +11,7 @@ from mple.plan.node_settings import (
     SiteSettings,
 )
 from mple.plan.reader import SettingsError, read_settings, settings_from, write_settings
-from mple.plan.run_plan import NormalisationSettings, PlanError, RunPlan, SitePlan
+from mple.plan.run_plan import PlanError, RunPlan, SitePlan
 from mple.plan.sampler import GlobalSampler
 from mple.plan.settings import (
     AbsencePolicy,
@@ -21,11 +21,15 @@ from mple.plan.settings import (
     ModelSettings,
     MorphSettings,
     NoiseShape,
+    NormalisationSettings,
     Precision,
     PrivacyMode,
     PrivacySettings,
+    RunChoices,
     TrainingSettings,
     WireSettings,
+    changed_sections,
+    choices_of,
 )
 
 __all__ = [
@@ -45,6 +49,7 @@ __all__ = [
     "Precision",
     "PrivacyMode",
     "PrivacySettings",
+    "RunChoices",
     "RunPlan",
     "RunSettings",
     "SettingsError",
@@ -52,6 +57,8 @@ __all__ = [
     "SiteSettings",
     "TrainingSettings",
     "WireSettings",
+    "changed_sections",
+    "choices_of",
     "read_settings",
     "settings_from",
     "write_settings",

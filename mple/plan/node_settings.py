@@ -12,16 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mple.data import DataSource
-from mple.plan.run_plan import NormalisationSettings
-from mple.plan.settings import (
-    AbsenceSettings,
-    Custody,
-    ModelSettings,
-    MorphSettings,
-    PrivacySettings,
-    TrainingSettings,
-    WireSettings,
-)
+from mple.plan.settings import Custody, RunChoices
 
 _LONGEST_S = 1e9
 """Thirty years; the operating system can't wait for much longer."""
@@ -57,7 +48,7 @@ class MonitoringSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CoordinatorSettings:
+class CoordinatorSettings(RunChoices):
     """File of `mple-coordinator serve`."""
 
     listen: str
@@ -65,13 +56,6 @@ class CoordinatorSettings:
     state: Path
     tls: Path
     run: RunSettings
-    morph: MorphSettings = field(default_factory=MorphSettings)
-    wire: WireSettings = field(default_factory=WireSettings)
-    model: ModelSettings = field(default_factory=ModelSettings)
-    training: TrainingSettings = field(default_factory=TrainingSettings)
-    normalisation: NormalisationSettings = field(default_factory=NormalisationSettings)
-    absence: AbsenceSettings = field(default_factory=AbsenceSettings)
-    privacy: PrivacySettings = field(default_factory=PrivacySettings)
     threads: int = 2
     """Threads for building and checking layers."""
     stay: bool = False

@@ -9,40 +9,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mple.morph import Ensemble, ImageShape, MorphGeometry
 from mple.plan.reader import settings_from
-from mple.plan.settings import (
-    AbsenceSettings,
-    Custody,
-    ModelSettings,
-    MorphSettings,
-    PrivacyMode,
-    PrivacySettings,
-    TrainingSettings,
-    WireSettings,
-)
+from mple.plan.settings import Custody, RunChoices
 
 PROTOCOL_VERSION = 3
 
 
 class PlanError(ValueError):
     """A plan contradicts itself or can't be read."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NormalisationSettings:
-    """Pixels to network inputs: (pixel / 255 - mean) / std, one value for all channels or one each."""
-
-    mean: tuple[float, ...] = (0.5,)
-    std: tuple[float, ...] = (0.25,)
-
-    def __post_init__(self) -> None:
-        finite = all(map(math.isfinite, (*self.mean, *self.std)))
-        if not self.mean or len(self.mean) != len(self.std) or not finite or min(self.std) <= 0:
-            raise ValueError(f"mean = {self.mean}, std = {self.std}; need equal counts, finite, std above 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +41,7 @@ class SitePlan:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunPlan:
+class RunPlan(RunChoices):
     """Everything that decides what a run computes and what each site releases."""
 
     run_id: str
@@ -79,13 +56,6 @@ class RunPlan:
     custody: Custody
     stem_digest: str
     """Hexadecimal SHA-256 of the first convolution."""
-    morph: MorphSettings
-    wire: WireSettings
-    model: ModelSettings
-    training: TrainingSettings
-    normalisation: NormalisationSettings
-    absence: AbsenceSettings = field(default_factory=AbsenceSettings)
-    privacy: PrivacySettings = field(default_factory=PrivacySettings)
     protocol: int = PROTOCOL_VERSION
 
     def __post_init__(self) -> None:
@@ -137,15 +107,8 @@ class RunPlan:
         raise PlanError(f"the plan has no site {name!r}; it has {', '.join(site.name for site in self.sites)}")
 
     def to_json(self) -> bytes:
-        """Canonical JSON: sorted keys, no white space, UTF-8. Equal plans give equal bytes.
-
-        A plan without noise has no section `privacy`, as plans had none before there was noise. A program of that time
-        refuses a plan that has one, rather than release pictures without noise.
-        """
-        raw = dataclasses.asdict(self)
-        if self.privacy.mode is PrivacyMode.NONE:
-            del raw["privacy"]
-        return json.dumps(raw, sort_keys=True, separators=(",", ":"), default=str).encode()
+        """Canonical JSON: sorted keys, no white space, UTF-8. Equal plans give equal bytes."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"), default=str).encode()
 
     def sha256(self) -> bytes:
         """SHA-256 of `to_json`, 32 bytes."""
@@ -156,9 +119,14 @@ class RunPlan:
         """Read a plan back.
 
         Raises:
-            PlanError: The text is no plan, has unknown fields, or contradicts itself.
+            PlanError: The text is no plan, lacks a field, has unknown ones, or contradicts itself.
         """
         try:
-            return settings_from(cls, json.loads(text), where="plan")
+            raw = json.loads(text)
+            plan = settings_from(cls, raw, where="plan")
+            missing = [section.name for section in dataclasses.fields(cls) if section.name not in raw]
         except (ValueError, TypeError, AttributeError, RecursionError) as fault:
             raise PlanError(f"this is no run plan: {fault}") from None
+        if missing:
+            raise PlanError(f"this is no run plan: {missing[0]} is missing")
+        return plan

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from typing import Any
 
 from mple.morph import PRESETS, Arithmetic, Cores, Ensemble, Layout, MorphScheme
 
@@ -176,6 +178,19 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NormalisationSettings:
+    """Pixels to network inputs: (pixel / 255 - mean) / std, one value for all channels or one each."""
+
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.25,)
+
+    def __post_init__(self) -> None:
+        finite = all(map(math.isfinite, (*self.mean, *self.std)))
+        if not self.mean or len(self.mean) != len(self.std) or not finite or min(self.std) <= 0:
+            raise ValueError(f"mean = {self.mean}, std = {self.std}; need equal counts, finite, std above 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSettings:
     """Stochastic gradient descent with momentum and a one-cycle learning rate."""
 
@@ -224,3 +239,35 @@ class TrainingSettings:
     def first_layer(self) -> Arithmetic:
         """Of augmented layers, also where it was left out."""
         return self.layer_arithmetic or (Arithmetic.F32 if self.precision is Precision.F32 else Arithmetic.INT8)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunChoices:
+    """All that a consortium decides about a run, a section for each.
+
+    The files of a coordinator and of a simulation have these sections, and so has the plan. Whoever compares choices or
+    hands them on takes them as a whole, so that a new section needs no line but its own here.
+    """
+
+    morph: MorphSettings = field(default_factory=MorphSettings)
+    wire: WireSettings = field(default_factory=WireSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    normalisation: NormalisationSettings = field(default_factory=NormalisationSettings)
+    absence: AbsenceSettings = field(default_factory=AbsenceSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
+
+    def sections(self) -> dict[str, Any]:
+        """Every section by its name, as keyword arguments of whatever else has all of them."""
+        return {section.name: getattr(self, section.name) for section in fields(RunChoices)}
+
+
+def choices_of(made: RunChoices) -> RunChoices:
+    """The choices of a configuration or a plan, without what else it says."""
+    return RunChoices(**made.sections())
+
+
+def changed_sections(one: RunChoices, other: RunChoices) -> list[str]:
+    """Names of the sections in which two configurations or plans differ."""
+    theirs = other.sections()
+    return [name for name, section in one.sections().items() if section != theirs[name]]

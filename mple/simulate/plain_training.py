@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mple.data import Dataset, Normalisation
 from mple.model import Stem, TrunkTrainer, Vgg16Config, Vgg16Trunk, build_trunk, state_sha256
-from mple.plan import GlobalSampler, ModelSettings, NormalisationSettings, TrainingSettings
+from mple.plan import GlobalSampler, RunChoices
 
 _SCORED_AT_ONCE = 250
 
@@ -28,9 +28,8 @@ _SCORED_AT_ONCE = 250
 class PlainSettings:
     """What decides a plain training."""
 
-    model: ModelSettings
-    training: TrainingSettings
-    normalisation: NormalisationSettings
+    choices: RunChoices
+    """As of the morphed run; what concerns keys, wire and absence changes nothing here."""
     stem: Stem | None = None
     """The one that was offered; by default drawn from `model.stem_seed`."""
     channel_order: NDArray[np.int64] | None = None
@@ -81,7 +80,7 @@ def train_plain(
     run = _PlainRun(sites, settings)
     began = time.monotonic()
     epochs = []
-    for epoch in range(settings.training.epochs):
+    for epoch in range(settings.choices.training.epochs):
         epochs.append(run.epoch(epoch))
         on_epoch(epochs[-1])
     return PlainOutcome(
@@ -94,7 +93,8 @@ def train_plain(
 
 class _PlainRun:
     def __init__(self, sites: Sequence[Dataset], settings: PlainSettings) -> None:
-        model, training = settings.model, settings.training
+        choices = settings.choices
+        model, training, normalisation = choices.model, choices.training, choices.normalisation
         classes = len(sites[0].classes)
         label_order = np.arange(classes) if settings.label_order is None else settings.label_order
         place_of_class = np.argsort(label_order)
@@ -102,7 +102,7 @@ class _PlainRun:
         self._test_NCHW = np.concatenate([site.test.pixels_NCHW for site in sites])
         self._train_N = torch.from_numpy(place_of_class[np.concatenate([site.train.labels for site in sites])])
         self._test_N = torch.from_numpy(place_of_class[np.concatenate([site.test.labels for site in sites])])
-        self._normalisation = Normalisation(mean=settings.normalisation.mean, std=settings.normalisation.std)
+        self._normalisation = Normalisation(mean=normalisation.mean, std=normalisation.std)
         self._sampler = GlobalSampler([len(site.train.labels) for site in sites], training.batch, training.seed)
         trunk = build_trunk(Vgg16Config(classes=classes, width=model.width, dropout=model.dropout), training.seed)
         channels, filters = sites[0].train.shape.channels, trunk.config.filters

@@ -119,15 +119,9 @@ def _coordinator(settings: SimulationSettings, listen: str, run_id: str) -> Coor
         state=Path("state"),
         tls=Path("tls"),
         run=RunSettings(sites=settings.sites, compute=COMPUTE, custody=settings.custody, run_id=run_id),
-        morph=settings.morph,
-        wire=settings.wire,
-        model=settings.model,
-        training=settings.training,
-        normalisation=settings.normalisation,
-        absence=settings.absence,
-        privacy=settings.privacy,
         threads=settings.machine.site_threads,
         monitoring=MonitoringSettings(listen=settings.monitoring.coordinator),
+        **settings.sections(),
     )
 
 

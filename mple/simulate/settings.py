@@ -9,17 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mple.data import DataSource, PartitionKind
-from mple.plan import (
-    AbsenceSettings,
-    Custody,
-    ModelSettings,
-    MorphSettings,
-    NormalisationSettings,
-    PrivacySettings,
-    TrainingSettings,
-    WireSettings,
-    settings_from,
-)
+from mple.plan import Custody, RunChoices, settings_from
 from mple.rpc import Party, Role
 
 COORDINATOR, COMPUTE = "coordinator", "compute"
@@ -74,7 +64,7 @@ class EndpointSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SimulationSettings:
+class SimulationSettings(RunChoices):
     """File of `mple simulate`; every field has a default."""
 
     consortium: str = "simulation"
@@ -83,13 +73,6 @@ class SimulationSettings:
     custody: Custody = Custody.SITE
     data: DataSource = field(default_factory=lambda: settings_from(DataSource, DEFAULT_DATA))
     """The common set. `partition.kind = "all"` means "iid" where there are several sites; limits are per site."""
-    morph: MorphSettings = field(default_factory=MorphSettings)
-    wire: WireSettings = field(default_factory=WireSettings)
-    model: ModelSettings = field(default_factory=ModelSettings)
-    training: TrainingSettings = field(default_factory=TrainingSettings)
-    normalisation: NormalisationSettings = field(default_factory=NormalisationSettings)
-    absence: AbsenceSettings = field(default_factory=AbsenceSettings)
-    privacy: PrivacySettings = field(default_factory=PrivacySettings)
     stem_file: Path | None = None
     """Safetensors file that the compute node offers, for `model.stem = "offered"`."""
     machine: MachineSettings = field(default_factory=MachineSettings)

@@ -27,14 +27,14 @@ def key_ref(**changes: Any) -> common_pb2.KeyRef:
     return common_pb2.KeyRef(**fields)
 
 
-@pytest.mark.parametrize("version", [2, 3, 99])
+@pytest.mark.parametrize("version", [3, 4, 99])
 def test_newer_parties_are_let_in(version: int) -> None:
     check_version(version)
 
 
 def test_older_protocol_is_refused() -> None:
-    with refused(ErrorCode.PROTOCOL_VERSION, "speaks 1, the coordinator 2; upgrade it"):
-        check_version(1)
+    with refused(ErrorCode.PROTOCOL_VERSION, "speaks 2, the coordinator 3; upgrade it"):
+        check_version(2)
 
 
 def test_unknown_parties_are_refused_by_name() -> None:

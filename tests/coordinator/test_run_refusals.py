@@ -18,6 +18,7 @@ from mple.plan import (
     NormalisationSettings,
     PrivacyMode,
     PrivacySettings,
+    RunChoices,
     TrainingSettings,
     WireSettings,
 )
@@ -225,6 +226,7 @@ def test_run_goes_on_only_under_its_own_configuration(small_run: SmallRun, tmp_p
         "absence": dataclasses.replace(settings, absence=AbsenceSettings(patience_s=7.0)),
         "privacy": dataclasses.replace(settings, privacy=PrivacySettings(mode=PrivacyMode.NOISE)),
     }
+    assert {section.name for section in dataclasses.fields(RunChoices)} <= set(others)
     for name, other in others.items():
         with pytest.raises(ValueError, match=f"begun with another {name}; restore the configuration"):
             Run(other, COORDINATOR, b"certificate", small_run.file)

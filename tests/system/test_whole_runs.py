@@ -11,7 +11,7 @@ from rich.console import Console
 from mple.data import open_source
 from mple.model import Vgg16Config, build_trunk, load_trunk, state_sha256
 from mple.pki import Vault
-from mple.plan import Custody, RunPlan
+from mple.plan import Custody, RunPlan, choices_of
 from mple.plan.orders import channel_order, label_order
 from mple.report import read_summary
 from mple.simulate import SimulationSettings, simulate
@@ -27,9 +27,7 @@ def plain_losses(settings: SimulationSettings, folder: Path) -> list[float]:
     outcome = train_plain(
         [open_source(settings.site_source(place)) for place in range(len(settings.sites))],
         PlainSettings(
-            model=settings.model,
-            training=settings.training,
-            normalisation=settings.normalisation,
+            choices=choices_of(settings),
             channel_order=channel_order(secret, plan.filters),
             label_order=label_order(secret, len(plan.classes)),
         ),
