@@ -17,8 +17,7 @@ from compute_node.key_changes import KEY_EVENTS, KeyChanges
 from compute_node.layers.layer_bank import LayerBank
 from compute_node.layers.layer_fetch import fetch_layer
 from compute_node.layers.restore import list_layers, restored_bank
-from compute_node.predictor import Predictor
-from compute_node.restored_run import RestoredRun, model_config, restored_run
+from compute_node.predictor import Predictor, RestoredRun, model_config, restored_run
 from compute_node.service import ComputeService
 from compute_node.training.checkpoint import CheckpointFolder
 from compute_node.training.metrics_file import EpochMetrics, MetricsFile, read_outcome, write_outcome

@@ -1,4 +1,5 @@
-"""The trained network's answers to morphed images, for sites after training.
+"""The trained network's answers to morphed images, for sites after training; and again after a restart, from what the
+state folder keeps of the last finished run: plan, outcome, layers and network. No coordinator is needed for that.
 
 Legend: B samples, K blocks, Q core side, C classes.
 """
@@ -6,14 +7,18 @@ Legend: B samples, K blocks, Q core side, C classes.
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from compute_node.layers.layer_bank import ErasedKeyError, LayerBank, UnknownKeyError
+from compute_node.layers.restore import listed_layers
 from compute_node.training.features import features
-from mple.model import Vgg16Trunk
-from mple.plan import RunPlan
+from compute_node.training.metrics_file import read_outcome
+from mple.model import Vgg16Config, Vgg16Trunk, build_trunk, load_trunk, state_sha256
+from mple.plan import PlanError, RunPlan
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2
 from mple.wire import BatchError, batch_from_message, codec_named, samples_per_message
@@ -68,3 +73,44 @@ class Predictor:
         return compute_pb2.PredictResponse(
             request_id=message.request_id, classes=logits_BC.shape[1], values=logits_BC.astype("<f4").tobytes()
         )
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredRun:
+    """A finished run that can answer."""
+
+    plan: RunPlan
+    predictor: Predictor
+
+
+def restored_run(state: Path) -> RestoredRun | None:
+    """The finished run of a state folder, or None when its last run has not finished.
+
+    Raises:
+        ValueError: The run has finished, but a file of it is missing, damaged or another run's.
+    """
+    plan_path, outcome_path = state / "plan.json", state / "outcome.json"
+    if not plan_path.exists() or not outcome_path.exists():
+        return None
+    try:
+        plan = RunPlan.from_json(plan_path.read_bytes())
+    except PlanError as fault:
+        raise PlanError(f"{plan_path}: {fault}") from None
+    outcome = read_outcome(outcome_path)
+    if outcome.plan_sha256 != plan.sha256().hex():
+        return None
+    bank = listed_layers(state / "layers", plan)
+    trunk = build_trunk(model_config(plan), plan.training.seed)
+    model_path = state / "model.safetensors"
+    try:
+        load_trunk(trunk, model_path)
+    except (OSError, ValueError) as fault:
+        raise ValueError(f"the network of run {plan.run_id} can't be read: {fault}") from None
+    if state_sha256(trunk) != outcome.model_sha256:
+        raise ValueError(f"{model_path} differs from the network that run {plan.run_id} trained; restore it")
+    return RestoredRun(plan, Predictor(plan, trunk, bank))
+
+
+def model_config(plan: RunPlan) -> Vgg16Config:
+    """The size of a plan's trunk."""
+    return Vgg16Config(classes=len(plan.classes), width=plan.model.width, dropout=plan.model.dropout)

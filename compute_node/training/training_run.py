@@ -17,11 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compute_node.checkpoint_writer import CheckpointWriter
 from compute_node.feeding.intake import Intake
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import ErasedKeyError, LayerBank
-from compute_node.training.checkpoint import Checkpoint, CheckpointFolder, Position
+from compute_node.training.checkpoint import Checkpoint, CheckpointFolder, CheckpointWriter, Position
 from compute_node.training.epoch_record import EpochRecord
 from compute_node.training.features import features
 from compute_node.training.metrics_file import EpochMetrics, MetricsFile, Outcome, StepMetrics

@@ -22,9 +22,8 @@ from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, F
 from mple.attacks.lab.ground_truth import GroundTruth
 from mple.attacks.means.block_moments import BlockMoments, Links, links_of, measure_moments
 from mple.attacks.means.opening import rounding_deviation
-from mple.attacks.means.pixel_values import to_pixels
+from mple.attacks.means.pixel_values import to_pixels, with_planned_noise
 from mple.attacks.means.rotation_fit import agreement, fit_rotations, orthogonal, refined
-from mple.attacks.public_noise import with_planned_noise
 from mple.morph import Ensemble, Layout
 from mple.morph.morpher import from_blocks, to_blocks
 from mple.plan import RunPlan

@@ -20,8 +20,7 @@ from mple.attacks.lab.adversary import ComputeNodeWithStem
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
 from mple.attacks.means.denoising_network import NetworkSettings, trained_network
 from mple.attacks.means.opening import open_pictures
-from mple.attacks.means.pixel_values import to_pixels
-from mple.attacks.public_noise import estimated_distribution
+from mple.attacks.means.pixel_values import estimated_distribution, to_pixels
 from mple.data import Normalisation
 from mple.plan import PrivacyMode
 from mple.privacy import NoiseDistribution

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from mple.attacks.adversary_names import in_words
+from mple.attacks.lab.adversary import in_words
 from mple.attacks.lab.attack import AttackSettings
 from mple.attacks.lab.gallery import gallery
 from mple.attacks.lab.lab import Outcome, attack_run

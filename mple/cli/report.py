@@ -37,9 +37,7 @@ def report_run(
         print_summary(summary, console)
         page = write_page(summary, out, pictures=not no_pictures)
     else:
-        from mple.report.comparison import compare
-        from mple.report.comparison_page import write_comparison_page
-        from mple.report.comparison_tables import print_comparison
+        from mple.report.comparison import compare, print_comparison, write_comparison_page
 
         comparison = compare(summary, read_summary(other))
         print_comparison(comparison, console)

@@ -17,7 +17,7 @@ from mple.doctor.findings import Finding, fault, ok, warn
 from mple.rpc import Party, Role, TlsError
 from mple.rpc.revoked import RevokedList
 from mple.rpc.tls import party_of_certificate
-from mple.rpc.tls_errors import UNSOUND
+from mple.rpc.tls_files import UNSOUND
 
 EXPIRES_SOON = timedelta(days=14)
 _SPKI = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

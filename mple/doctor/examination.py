@@ -20,7 +20,7 @@ from mple.plan import ComputeSettings, CoordinatorSettings, SettingsError, SiteS
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import AwayError, Party, Role, TlsError, probe
 from mple.rpc.tls import split_address
-from mple.rpc.tls_errors import UNSOUND
+from mple.rpc.tls_files import UNSOUND
 
 TIMEOUT_S = 5.0
 SERVING = (Role.COORDINATOR, Role.COMPUTE)

@@ -24,7 +24,7 @@ from mple.plan import SiteSettings
 from mple.rpc import Party, Role, TlsError, TlsFiles
 from mple.rpc.revoked import REVOKED_LIST, RevokedList, read_revoked
 from mple.rpc.tls import split_address
-from mple.rpc.tls_errors import UNSOUND
+from mple.rpc.tls_files import UNSOUND
 
 _FREE_FAULT_BYTES = 100 * 1024**2
 _FREE_WARN_BYTES = 1024**3

@@ -30,7 +30,7 @@ from mple.pki.issued import REASONS, IssuedCertificate, IssuedIndex
 from mple.rpc import Party, Role
 from mple.rpc.revoked import REVOKED_LIST
 from mple.rpc.tls import party_of_certificate
-from mple.rpc.tls_errors import UNSOUND
+from mple.rpc.tls_files import UNSOUND
 
 _BACKDATED = timedelta(minutes=5)
 CA_CERTIFICATE, CA_KEY = "ca.crt", "ca.key"

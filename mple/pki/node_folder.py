@@ -31,7 +31,7 @@ from mple.pki.authority import (
 from mple.rpc import Party, TlsError, TlsFiles
 from mple.rpc.revoked import REVOKED_LIST, RevokedList, read_revoked
 from mple.rpc.tls import checked_party, is_key_of
-from mple.rpc.tls_errors import UNSOUND
+from mple.rpc.tls_files import UNSOUND
 
 _WAITING_KEY = f"{NODE_KEY}.new"
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from mple.rpc import Party
 from mple.rpc.tls import party_of_certificate
-from mple.rpc.tls_errors import UNSOUND
+from mple.rpc.tls_files import UNSOUND
 
 
 class SealError(ValueError):

@@ -1,13 +1,13 @@
-"""Loss and accuracy as curves, of one run or of two over each other, from the lines of `metrics.jsonl`."""
+"""Loss and accuracy as curves, of one run or of two over each other, from the lines of `metrics.jsonl`; axes with round
+numbers, for other charts too."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from mple.report.axes import Axis, Tick, linear_axis
 
 _MOST_POINTS = 300
 _MOST_MARKED = 40
@@ -168,3 +168,74 @@ def _idle(steps: Sequence[dict[str, float]]) -> float:
     weights = [len(step["losses"]) / max(1e-9, step["samples_per_second"]) for step in steps]  # type: ignore[arg-type]
     total = sum(weights)
     return sum(step["idle_share"] * weight for step, weight in zip(steps, weights, strict=True)) / total if total else 0
+
+
+_SLACK = 1e-9
+"""Of a step: so far from a tick a value lies on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A label on an axis."""
+
+    percent: float
+    """Its place, from 0 at the beginning of the axis to 100 at its end."""
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Axis:
+    """A linear axis."""
+
+    title: str
+    low: float
+    high: float
+    ticks: tuple[Tick, ...]
+
+    def percent(self, value: float) -> float:
+        """Where a value lies, from 0 to 100; what is outside lies at the nearer end."""
+        share = (value - self.low) / (self.high - self.low)
+        return round(100 * min(1.0, max(0.0, share)), 3)
+
+
+def linear_axis(
+    title: str,
+    low: float,
+    high: float,
+    *,
+    most: int = 5,
+    fixed: bool = False,
+    text: Callable[[float], str] | None = None,
+) -> Axis:
+    """An axis over a range with ticks at round numbers.
+
+    Args:
+        title: What it measures, with its unit.
+        low: Least value.
+        high: Greatest value; where it equals `low` the axis gets some length all the same.
+        most: Most ticks.
+        fixed: The axis ends where the range does, instead of at round numbers.
+        text: Makes the labels.
+    """
+    if high <= low:
+        high = low + max(1e-9, abs(low) * 0.1, 1.0 if low == 0 else 0)
+    step = _round_step((high - low) / max(1, most - 1))
+    if fixed:
+        numbers = range(math.ceil(low / step - _SLACK), math.floor(high / step + _SLACK) + 1)
+    else:
+        numbers = range(math.floor(low / step + _SLACK), math.ceil(high / step - _SLACK) + 1)
+        low, high = numbers[0] * step, numbers[-1] * step
+    digits = max(0, -math.floor(math.log10(step) + _SLACK))
+    label = text or (lambda value: f"{value:,.{digits}f}")
+    axis = Axis(title=title, low=low, high=high, ticks=())
+    ticks = tuple(Tick(axis.percent(number * step), label(number * step)) for number in numbers)
+    return Axis(title=title, low=low, high=high, ticks=ticks)
+
+
+def _round_step(least: float) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten that is not below `least`."""
+    power = 10.0 ** math.floor(math.log10(least))
+    for factor in (1, 2, 5, 10):
+        if factor * power >= least * (1 - 1e-9):
+            return factor * power
+    raise AssertionError(least)

@@ -6,7 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mple.report.charts import History, read_history
+from rich.console import Console
+from rich.table import Table
+
+from mple.disk.whole_files import write_whole
+from mple.report.charts import History, accuracy_chart, loss_chart, read_history
+from mple.report.page import environment
 from mple.report.plan_facts import differing
 from mple.report.quantities import change_text, duration_text, share_text, signed_text, size_text
 from mple.report.summary import Summary
@@ -113,6 +118,41 @@ def compare(first: Summary, second: Summary) -> Comparison:
             )
         ),
     )
+
+
+def write_comparison_page(comparison: Comparison, out: Path) -> None:
+    """Write the comparison as one page, made like a run's own.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    histories = list(zip(comparison.names, comparison.histories, strict=True))
+    longest = max(fall.total_bytes / max(1, fall.raw_pixel_bytes) for fall in comparison.falls)
+    charts = [chart for chart in (loss_chart(histories), accuracy_chart(histories)) if chart is not None]
+    text = (
+        environment()
+        .get_template("comparison.html.j2")
+        .render(comparison=comparison, charts=charts, longest=max(1.0, longest))
+    )
+    write_whole(out, text.encode())
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """Print a table for each group of quantities, the settings that differ, and the comparison in a sentence.
+
+    Readable without colours.
+    """
+    first, second = comparison.names
+    for title, rows in comparison.groups:
+        table = _table(title, first, second, "difference")
+        for row in rows:
+            table.add_row(row.name, *row.values, row.difference)
+        console.print(table)
+    settings = _table("Settings that differ", first, second)
+    for line in (*comparison.settings, *comparison.identities):
+        settings.add_row(*line)
+    console.print(settings)
+    console.print(comparison.verdict, markup=False, highlight=False, soft_wrap=True)
 
 
 def _names(first: Path, second: Path) -> tuple[str, str]:
@@ -225,3 +265,12 @@ def _more_seconds(number: float) -> str:
 
 def _points(number: float) -> str:
     return f"{signed_text(100 * number, '.2f')} points"
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_style="bold", box=None, pad_edge=False)
+    table.title_justify = "left"
+    table.add_column("")
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table

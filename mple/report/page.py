@@ -17,13 +17,11 @@ from mple.privacy import protection
 from mple.report import quantities
 from mple.report.attack_results import attack_results
 from mple.report.charts import accuracy_chart, loss_chart, read_history
-from mple.report.message_sizes import size_histogram
-from mple.report.methods import methods
 from mple.report.noise_levels import noise_levels, noise_sentence
 from mple.report.plan_facts import plan_facts
 from mple.report.sample_pictures import sample_pictures
 from mple.report.summary import Summary
-from mple.report.traffic import traffic
+from mple.report.traffic import methods, size_histogram, traffic
 from mple.report.verdict import facts, verdict
 from mple.report.waterfall import waterfalls
 

@@ -1,15 +1,16 @@
-"""Bytes over time: one lane for each kind of message and direction, from the sites' own ledgers."""
+"""What crossed the sites' links, from their own ledgers: over time by kind and direction, by size, and by method."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from mple.meter import MessageKind
-from mple.report.axes import Axis, linear_axis
-from mple.report.quantities import SPACE, duration_text
+from mple.report.charts import Axis, Tick, linear_axis
+from mple.report.quantities import SPACE, binary_size_text, duration_text, size_text
 
 _BINS = 120
 _MOST = 0.9
@@ -139,3 +140,132 @@ def _lane(kind: str, direction: str, spans: list[tuple[int, int, int, int, int]]
             Bar(100 * place / _BINS, max(_LEAST_HEIGHT, 100 * size / highest)) for place, size, _, _, _ in spans
         ),
     )
+
+
+_LABEL_EVERY = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SizeClass:
+    """Messages from one power of two to below the next, prefix included."""
+
+    low_bytes: int
+    messages: tuple[int, int]
+    """That the sites sent, and received."""
+    total_bytes: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        """Its bounds."""
+        return f"{binary_size_text(self.low_bytes)} to {binary_size_text(2 * self.low_bytes)}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Panel:
+    """One histogram over the classes: heights in percent."""
+
+    title: str
+    axis: Axis
+    heights: tuple[tuple[float, float], ...]
+    """Of what was sent, and received."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SizeHistogram:
+    """All classes between the smallest and the largest message."""
+
+    classes: tuple[SizeClass, ...]
+    ticks: tuple[Tick, ...]
+    """Lower bounds of some classes."""
+    messages: Panel
+    total_bytes: Panel
+
+    @property
+    def class_percent(self) -> float:
+        """Width of each class."""
+        return 100 / len(self.classes)
+
+
+def size_histogram(merged: Path) -> SizeHistogram:
+    """The histogram over all sites; their ledgers must not be empty."""
+    with closing(sqlite3.connect(merged)) as ledgers:
+        rows = ledgers.execute(
+            "SELECT framed_bytes, direction, COUNT(*), SUM(framed_bytes) FROM messages "
+            "WHERE node LIKE 'site/%' GROUP BY framed_bytes, direction"
+        ).fetchall()
+    counts: dict[int, list[int]] = {}
+    for framed, direction, count, size in rows:
+        found = counts.setdefault(framed.bit_length() - 1, [0, 0, 0, 0])
+        way = direction != "sent"
+        found[way] += count
+        found[2 + way] += size
+    classes = []
+    for power in range(min(counts), max(counts) + 1):
+        sent, received, sent_bytes, received_bytes = counts.get(power, (0, 0, 0, 0))
+        classes.append(
+            SizeClass(low_bytes=1 << power, messages=(sent, received), total_bytes=(sent_bytes, received_bytes))
+        )
+    ticks = [
+        Tick(100 * place / len(classes), binary_size_text(one.low_bytes))
+        for place, one in enumerate(classes)
+        if one.low_bytes.bit_length() % _LABEL_EVERY == 1 and place < len(classes) - 1
+    ]
+    return SizeHistogram(
+        classes=tuple(classes),
+        ticks=tuple(ticks),
+        messages=_panel("messages", [one.messages for one in classes], text=lambda value: f"{value:,.0f}"),
+        total_bytes=_panel("bytes", [one.total_bytes for one in classes], text=size_text),
+    )
+
+
+def _panel(title: str, pairs: list[tuple[int, int]], text: Callable[[float], str]) -> Panel:
+    axis = linear_axis(title, 0, max(max(pair) for pair in pairs), most=4, text=text)
+    heights = tuple((axis.percent(sent), axis.percent(received)) for sent, received in pairs)
+    return Panel(title=title, axis=axis, heights=heights)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MethodRow:
+    """All calls of one method by all sites."""
+
+    method: str
+    role: str
+    """Of the party that was called: `coordinator` or `compute`."""
+    calls: int
+    sent_messages: int
+    sent_bytes: int
+    """With gRPC's prefixes."""
+    received_messages: int
+    received_bytes: int
+    largest_bytes: int
+    """The largest message of either direction."""
+    longest_s: float
+    """The longest time between the first and the last message of a call."""
+
+
+def methods(merged: Path) -> list[MethodRow]:
+    """The most expensive method first."""
+    with closing(sqlite3.connect(merged)) as ledgers:
+        rows = ledgers.execute(
+            "SELECT method, peer, COUNT(*), SUM(sent), SUM(sent_bytes), SUM(received), SUM(received_bytes), "
+            "MAX(largest), MAX(ns) FROM (SELECT method, SUBSTR(peer, 1, INSTR(peer, '/') - 1) AS peer, "
+            "SUM(direction = 'sent') AS sent, SUM(framed_bytes * (direction = 'sent')) AS sent_bytes, "
+            "SUM(direction = 'received') AS received, SUM(framed_bytes * (direction = 'received')) AS received_bytes, "
+            "MAX(framed_bytes) AS largest, MAX(time_unix_ns) - MIN(time_unix_ns) AS ns FROM messages "
+            "WHERE node LIKE 'site/%' GROUP BY node, call_id) GROUP BY method, peer ORDER BY SUM(sent_bytes) + "
+            "SUM(received_bytes) DESC"
+        ).fetchall()
+    return [
+        MethodRow(
+            method=method,
+            role=role,
+            calls=calls,
+            sent_messages=sent,
+            sent_bytes=sent_bytes,
+            received_messages=received,
+            received_bytes=received_bytes,
+            largest_bytes=largest,
+            longest_s=ns / 1e9,
+        )
+        for method, role, calls, sent, sent_bytes, received, received_bytes, largest, ns in rows
+    ]

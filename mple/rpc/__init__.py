@@ -11,8 +11,7 @@ from mple.rpc.guard import guarded
 from mple.rpc.identity import Party, Role
 from mple.rpc.server import PortError, RpcServer, build_server
 from mple.rpc.tls import own_party, probe, verify_remote
-from mple.rpc.tls_errors import AwayError, TlsError
-from mple.rpc.tls_files import TlsFiles
+from mple.rpc.tls_files import AwayError, TlsError, TlsFiles
 
 __all__ = [
     "AwayError",

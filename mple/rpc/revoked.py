@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mple.audit import audit
 from mple.rpc.errors import ErrorCode
-from mple.rpc.tls_errors import UNSOUND, TlsError
+from mple.rpc.tls_files import UNSOUND, TlsError
 
 REVOKED_LIST = "ca.crl"
 _LOGGER = logging.getLogger("mple.rpc")

@@ -21,8 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from mple.rpc.identity import Party, Role
 from mple.rpc.revoked import RevokedList, revoked_beside
-from mple.rpc.tls_errors import UNSOUND, AwayError, TlsError
-from mple.rpc.tls_files import TlsFiles
+from mple.rpc.tls_files import UNSOUND, AwayError, TlsError, TlsFiles
 
 _READ_AHEAD_S = 2.0
 _SECOND_LOOK_S = 0.3

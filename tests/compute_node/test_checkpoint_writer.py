@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from compute_node.checkpoint_writer import CheckpointWriter
-from compute_node.training.checkpoint import Checkpoint, CheckpointFolder
+from compute_node.training.checkpoint import Checkpoint, CheckpointFolder, CheckpointWriter
 from tests.compute_node.test_checkpoint import PLAN, POSITION
 
 

@@ -13,8 +13,7 @@ import torch
 
 from compute_node.layers.layer_bank import LayerBank
 from compute_node.layers.restore import layer_path, list_layers, read_listed
-from compute_node.predictor import Predictor
-from compute_node.restored_run import model_config, restored_run
+from compute_node.predictor import Predictor, model_config, restored_run
 from compute_node.training.metrics_file import Outcome, write_outcome
 from mple.model import Stem, build_trunk, save_trunk, state_sha256
 from mple.morph import Morpher, build_augmented_layer

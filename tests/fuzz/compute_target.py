@@ -13,8 +13,7 @@ from google.protobuf.message import Message
 from compute_node.feeding.intake import Intake
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import LayerBank
-from compute_node.predictor import Predictor
-from compute_node.restored_run import model_config
+from compute_node.predictor import Predictor, model_config
 from compute_node.service import ComputeService
 from mple.meter import Ledger
 from mple.model import Stem, build_trunk

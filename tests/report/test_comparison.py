@@ -10,9 +10,7 @@ import pytest
 from rich.console import Console
 
 from mple.plan import TrainingSettings, WireSettings
-from mple.report.comparison import Comparison, compare
-from mple.report.comparison_page import write_comparison_page
-from mple.report.comparison_tables import print_comparison
+from mple.report.comparison import Comparison, compare, print_comparison, write_comparison_page
 from mple.report.plan_facts import differing
 from tests.support.finished_run import finished_run
 from tests.support.small_plan import small_plan

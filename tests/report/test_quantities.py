@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mple.report.axes import linear_axis
+from mple.report.charts import linear_axis
 from mple.report.quantities import (
     binary_size_text,
     change_text,

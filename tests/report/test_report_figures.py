@@ -15,11 +15,9 @@ from PIL import Image
 
 from mple.report import Summary, read_summary
 from mple.report.charts import accuracy_chart, loss_chart, read_history
-from mple.report.message_sizes import size_histogram
-from mple.report.methods import methods
 from mple.report.page import page, write_page
 from mple.report.sample_pictures import sample_pictures
-from mple.report.traffic import traffic
+from mple.report.traffic import methods, size_histogram, traffic
 from mple.report.verdict import verdict
 from mple.report.waterfall import StepKind, waterfalls
 from tests.support.finished_run import EPOCHS, STEPS, finished_run, pictures_of

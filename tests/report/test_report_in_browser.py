@@ -9,8 +9,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from mple.plan import TrainingSettings
-from mple.report.comparison import compare
-from mple.report.comparison_page import write_comparison_page
+from mple.report.comparison import compare, write_comparison_page
 from mple.report.page import write_page
 from tests.support.browser import faults_of, found_browser, opened_browser
 from tests.support.finished_run import finished_run

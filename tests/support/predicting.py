@@ -17,8 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from compute_node.layers.layer_bank import LayerBank
-from compute_node.predictor import Predictor
-from compute_node.restored_run import model_config
+from compute_node.predictor import Predictor, model_config
 from compute_node.service import ComputeService
 from mple.meter import Ledger
 from mple.model import Stem, Vgg16Config, Vgg16Trunk, build_trunk

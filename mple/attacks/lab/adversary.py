@@ -132,3 +132,18 @@ def without_stem(plan: RunPlan) -> RunPlan:
     """The plan for whoever is said not to know the stem: its seed and digest are blanked."""
     model = replace(plan.model, stem="offered", stem_seed="")
     return replace(plan, model=model, stem_digest="")
+
+
+_WORDS: dict[type, str] = {
+    WireObserver: "observer of sizes and times",
+    Outsider: "outsider with morphed pictures",
+    OutsiderWithPairs: "outsider with known pairs",
+    ComputeNode: "compute node, stem unknown",
+    ComputeNodeWithStem: "compute node, stem known",
+    ColludingCompute: "compute node and one site",
+}
+
+
+def in_words(kind: type) -> str:
+    """An adversary's name for people."""
+    return _WORDS[kind]

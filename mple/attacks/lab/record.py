@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mple.attacks.adversary_names import in_words
+from mple.attacks.lab.adversary import in_words
 from mple.attacks.lab.attack import AttackSettings
 from mple.attacks.lab.lab import Outcome
 from mple.attacks.lab.scoring import PictureScore
