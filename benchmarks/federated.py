@@ -26,7 +26,7 @@ from comparison.elsewhere.outcome import Unavailable
 from mple.data import DataSource, Partition, PartitionKind, SourceKind
 from mple.plan import ModelSettings, Precision, TrainingSettings
 from mple.plan.settings import Augment
-from mple.simulate import SimulationSettings
+from mple.simulate.settings import SimulationSettings
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

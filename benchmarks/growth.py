@@ -27,8 +27,7 @@ from benchmarks.pictures import cifar, upscaled_cifar
 from benchmarks.whole_runs import MeasuredRun, measured_run, scratch
 from mple.data import DataSource
 from mple.plan import ModelSettings, Precision, TrainingSettings
-from mple.simulate import SimulationSettings
-from mple.simulate.settings import COMPUTE, COORDINATOR
+from mple.simulate.settings import COMPUTE, COORDINATOR, SimulationSettings
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -17,7 +17,7 @@ from mple.meter.theory import fixed_bits, gaussian_bits
 from mple.morph import Ensemble
 from mple.morph.morpher import to_blocks
 from mple.plan import RunPlan
-from mple.simulate import SimulationSettings
+from mple.simulate.settings import SimulationSettings
 
 _AT_ONCE = 512
 _TEST_SHARE = 1 / 6

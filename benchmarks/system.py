@@ -32,8 +32,7 @@ from benchmarks.pictures import cifar
 from benchmarks.process_watch import ProcessUse, ProcessWatch
 from benchmarks.whole_runs import scratch
 from mple.plan import Augment, ModelSettings, Precision, TrainingSettings, write_settings
-from mple.simulate import SimulationSettings
-from mple.simulate.settings import COMPUTE, COORDINATOR
+from mple.simulate.settings import COMPUTE, COORDINATOR, SimulationSettings
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -24,8 +24,9 @@ from mple.meter import CountingRelay
 from mple.plan import SiteSettings, read_settings, write_settings
 from mple.report import Summary
 from mple.rpc.tls import split_address
-from mple.simulate import RunFolder, SimulationSettings, lay_out
+from mple.simulate.run_folder import RunFolder, lay_out
 from mple.simulate.runner import run_nodes
+from mple.simulate.settings import SimulationSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -29,7 +29,7 @@ from mple.meter.theory import predict_bytes
 from mple.morph import PRESETS
 from mple.plan import Custody, ModelSettings, MorphSettings, Precision, RunPlan, TrainingSettings, WireSettings
 from mple.report.waterfall import computed_framing
-from mple.simulate import SimulationSettings
+from mple.simulate.settings import SimulationSettings
 from mple.v1 import common_pb2
 
 mpl.use("Agg")

@@ -43,7 +43,7 @@ def compare_methods(
     """Run plain upload, MpLe, GAZELLE, MiniONN and CHEETAH on one network: bytes, seconds, memory, accuracy."""
     from comparison.compare import ROWS, compare
     from comparison.two_processes import ComparisonError
-    from mple.simulate import new_folder
+    from mple.simulate.run_folder import new_folder
 
     chosen = tuple(name.strip() for name in rows.split(",") if name.strip()) or ROWS
     quantised = quantised_network(network, run)

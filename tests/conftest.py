@@ -42,6 +42,7 @@ def party_tls(authority: Authority, tmp_path_factory: pytest.TempPathFactory) ->
 def own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a node notes for its whole process, a fault of its disk or an open audit trail, ends with the test."""
     monkeypatch.setattr(storage_faults, "_noted", None)
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it, and tables would be cut to it
     yield
     close_audit()
 

@@ -12,7 +12,7 @@ from typer.exceptions import TyperException
 from mple import __version__
 from mple.cli import attack, audit, bench, data, doctor, keys, pki, predict, privacy, report, run
 from mple.exit_codes import ExitCode
-from mple.simulate import SimulationError
+from mple.simulate.runner import SimulationError
 
 app = typer.Typer(
     no_args_is_help=True,

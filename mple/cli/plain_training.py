@@ -15,8 +15,9 @@ from mple.model import Stem, save_trunk
 from mple.pki import Vault
 from mple.plan import RunPlan, SettingsError, changed_sections, choices_of
 from mple.plan.orders import channel_order, label_order
-from mple.simulate import SimulationSettings, new_folder
 from mple.simulate.plain_training import PlainEpoch, PlainSettings, train_plain
+from mple.simulate.run_folder import new_folder
+from mple.simulate.settings import SimulationSettings
 
 _NOT_OF_PLAIN_TRAINING = ("morph", "wire", "absence", "privacy")
 """Sections of a run that change nothing in a plain training; any other must be the same."""

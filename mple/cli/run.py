@@ -10,12 +10,12 @@ import typer
 from mple.cli.report import wide_console
 from mple.exit_codes import ExitCode
 from mple.plan import SettingsError, read_settings, settings_from, write_settings
-from mple.simulate import SimulationSettings, simulate
 from mple.simulate.chaos import simulate_chaos
 from mple.simulate.chaos_proof import REPORT, claims, print_proof, write_report
 from mple.simulate.chaos_schedule import ChaosSettings
 from mple.simulate.repeat import repeat, require_repeatable
-from mple.simulate.settings import DEFAULT_DATA
+from mple.simulate.runner import simulate
+from mple.simulate.settings import DEFAULT_DATA, SimulationSettings
 
 _Config = Annotated[
     Path | None, typer.Argument(help="TOML file; without it, three hospitals share 10,000 pictures of CIFAR-10.")

@@ -12,7 +12,7 @@ from mple import __version__
 from mple.exit_codes import ExitCode
 from mple.model import Vgg16Config, build_trunk, load_trunk, state_sha256
 from mple.plan import read_settings
-from mple.simulate import SimulationSettings
+from mple.simulate.settings import SimulationSettings
 from tests.support.typed_command import Said, small_simulation
 
 

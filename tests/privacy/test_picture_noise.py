@@ -116,7 +116,7 @@ def test_the_distribution_meets_its_budget_and_reads_back() -> None:
 def test_equal_distributions_have_equal_digests_however_many_pictures_they_were_measured_on() -> None:
     grown = dataclasses.replace(DISTRIBUTION, spectrum=dataclasses.replace(SPECTRUM, pictures=501, dependent=3))
     assert grown.digest() == DISTRIBUTION.digest()
-    assert DISTRIBUTION.digest().hex() == "ec8f77175b684848d35af64776716bcc2480b44e803337e04fcba90a32388b25"
+    assert DISTRIBUTION.digest().hex() == "68de4c90420a72d6ceabd499e9d7bb315fac86b7f921e0677e0d621cae362691"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_what_is_no_distribution_is_refused(text: bytes) -> None:
 def test_the_first_draw_is_golden() -> None:
     """Another draw for the same secret would show every site's pictures a second time, under other noise."""
     found = PictureNoise(SECRET, DISTRIBUTION).add(X[:1] * 0, PIXELS[:1]).reshape(-1)[:4]
-    assert (found * 2**12).astype(int).tolist() == [9041, -9468, -2778, 3992]
+    assert (found * 2**12).astype(int).tolist() == [7366, 7610, 4247, 4811]
 
 
 def test_other_shapes_and_secrets_are_refused_and_no_secret_is_shown() -> None:

@@ -12,8 +12,8 @@ import pytest
 from mple.data import DataSource, Partition, PartitionKind, SourceKind
 from mple.plan import ComputeSettings, CoordinatorSettings, Custody, SiteSettings, read_settings
 from mple.rpc import Party, Role, TlsFiles, own_party
-from mple.simulate import MachineSettings, RunFolder, SimulationSettings, lay_out, new_folder
-from mple.simulate.settings import COMPUTE, COORDINATOR, EndpointSettings
+from mple.simulate.run_folder import RunFolder, lay_out, new_folder
+from mple.simulate.settings import COMPUTE, COORDINATOR, EndpointSettings, MachineSettings, SimulationSettings
 
 SETTINGS = SimulationSettings(
     consortium="trial",

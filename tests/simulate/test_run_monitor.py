@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mple.meter import Ledger, MessageFacts, MessageKind
-from mple.simulate import RunFolder
 from mple.simulate.progress import Progress
+from mple.simulate.run_folder import RunFolder
 from mple.simulate.run_monitor import LineTail, RunMonitor
 from mple.simulate.settings import COMPUTE, COORDINATOR
 from tests.support.ledger_entries import RECEIVED, SENT, entry

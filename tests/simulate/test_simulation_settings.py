@@ -9,8 +9,7 @@ import pytest
 
 from mple.data import PartitionKind, SourceKind, open_source
 from mple.plan import SettingsError, read_settings, settings_from, write_settings
-from mple.simulate import MachineSettings, SimulationSettings
-from mple.simulate.settings import usable_cores
+from mple.simulate.settings import MachineSettings, SimulationSettings, usable_cores
 
 
 def refused(*overrides: str) -> str:

@@ -9,9 +9,9 @@ import numpy as np
 
 from mple.data import DataSource, Partition, PartitionKind, SourceKind
 from mple.plan import Custody, ModelSettings, MorphSettings, TrainingSettings, WireSettings
-from mple.simulate import MachineSettings, RunFolder, SimulationSettings
 from mple.simulate.children import Children, command
-from mple.simulate.settings import COMPUTE, COORDINATOR
+from mple.simulate.run_folder import RunFolder
+from mple.simulate.settings import COMPUTE, COORDINATOR, MachineSettings, SimulationSettings
 
 CLASSES = 4
 

@@ -10,8 +10,8 @@ from mple.audit import FILE_NAME, AuditEntry, read_entries
 from mple.cli import main
 from mple.exit_codes import ExitCode
 from mple.pki import Authority
-from mple.simulate import RunFolder, lay_out
 from mple.simulate.children import Children
+from mple.simulate.run_folder import RunFolder, lay_out
 from mple.simulate.settings import COMPUTE, COORDINATOR
 from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
 

@@ -19,9 +19,10 @@ from rich.console import Console
 
 from mple.exit_codes import ExitCode
 from mple.report import Summary, summarise
-from mple.simulate import RunFolder, simulate
 from mple.simulate.children import Children, command
 from mple.simulate.repeat import lay_out_again
+from mple.simulate.run_folder import RunFolder
+from mple.simulate.runner import simulate
 from mple.simulate.settings import COMPUTE, COORDINATOR
 from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
 

@@ -16,8 +16,8 @@ from mple.audit import FILE_NAME, read_entries, verify
 from mple.cli import main
 from mple.exit_codes import ExitCode
 from mple.plan import RunPlan
-from mple.simulate import RunFolder, lay_out
 from mple.simulate.children import Children, command
+from mple.simulate.run_folder import RunFolder, lay_out
 from mple.simulate.settings import COMPUTE, COORDINATOR
 from mple.v1 import common_pb2
 from mple.wire import codec_named

@@ -14,8 +14,8 @@ from mple.exit_codes import ExitCode
 from mple.plan import PrivacyMode, PrivacySettings, RunPlan
 from mple.report import summarise
 from mple.report.page import page
-from mple.simulate import lay_out
 from mple.simulate.children import Children, command
+from mple.simulate.run_folder import lay_out
 from mple.simulate.settings import COMPUTE, COORDINATOR
 from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
 from tests.system.test_predictions import predicted, start_staying

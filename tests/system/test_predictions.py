@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from mple.exit_codes import ExitCode
-from mple.simulate import RunFolder, lay_out
 from mple.simulate.children import Children, command
+from mple.simulate.run_folder import RunFolder, lay_out
 from mple.simulate.settings import COMPUTE, COORDINATOR
 from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
 

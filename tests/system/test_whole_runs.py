@@ -14,8 +14,9 @@ from mple.pki import Vault
 from mple.plan import Custody, RunPlan, choices_of
 from mple.plan.orders import channel_order, label_order
 from mple.report import read_summary
-from mple.simulate import SimulationSettings, simulate
 from mple.simulate.plain_training import PlainSettings, train_plain
+from mple.simulate.runner import simulate
+from mple.simulate.settings import SimulationSettings
 from tests.support.small_consortium import small_settings, write_pictures
 
 COMPARED_STEPS = 30

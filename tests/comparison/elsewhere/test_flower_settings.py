@@ -13,7 +13,7 @@ from comparison.elsewhere import flower
 from comparison.elsewhere.flower import AccuracyCost, FlowerRound, FlowerSettings, cost_of_accuracy
 from mple.plan import ModelSettings
 from mple.plan.reader import read_settings
-from mple.simulate import SimulationSettings
+from mple.simulate.settings import SimulationSettings
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "cifar10.toml"
 
