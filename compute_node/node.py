@@ -20,7 +20,7 @@ from compute_node.layers.restore import list_layers, restored_bank
 from compute_node.predictor import Predictor, RestoredRun, model_config, restored_run
 from compute_node.service import ComputeService
 from compute_node.training.checkpoint import CheckpointFolder
-from compute_node.training.metrics_file import EpochMetrics, MetricsFile, read_outcome, write_outcome
+from compute_node.training.metrics_file import MetricsFile
 from compute_node.training.tensorboard_events import FOLDER as TENSORBOARD
 from compute_node.training.training_metrics import SampleMetrics, TrainingMetrics
 from compute_node.training.training_run import CheckpointRule, TrainingRun
@@ -42,6 +42,7 @@ from mple.node.run_events import ended, phase_name, read_plan
 from mple.node.stop import Stop
 from mple.plan import ComputeSettings, GlobalSampler, RunPlan
 from mple.plan.run_plan import PROTOCOL_VERSION
+from mple.records.training import EpochMetrics, read_outcome, write_outcome
 from mple.rpc import (
     ErrorCode,
     MpleError,

@@ -16,9 +16,9 @@ import torch
 from compute_node.layers.layer_bank import ErasedKeyError, LayerBank, UnknownKeyError
 from compute_node.layers.restore import listed_layers
 from compute_node.training.features import features
-from compute_node.training.metrics_file import read_outcome
 from mple.model import Vgg16Config, Vgg16Trunk, build_trunk, load_trunk, state_sha256
 from mple.plan import PlanError, RunPlan
+from mple.records.training import read_outcome
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2
 from mple.wire import BatchError, batch_from_message, codec_named, samples_per_message

@@ -23,7 +23,7 @@ from compute_node.layers.layer_bank import ErasedKeyError, LayerBank
 from compute_node.training.checkpoint import Checkpoint, CheckpointFolder, CheckpointWriter, Position
 from compute_node.training.epoch_record import EpochRecord
 from compute_node.training.features import features
-from compute_node.training.metrics_file import EpochMetrics, MetricsFile, Outcome, StepMetrics
+from compute_node.training.metrics_file import MetricsFile
 from compute_node.training.read_ahead import ReadAhead, ReadySamples, Wanted
 from compute_node.training.trainer_time import IDLE, TrainerTime, Use, idle_shares
 from mple.model import TrunkTrainer
@@ -31,6 +31,7 @@ from mple.node.logs import log
 from mple.node.retry import StoppedError
 from mple.node.stop import Stop
 from mple.plan import GlobalSampler, RunPlan
+from mple.records.training import EpochMetrics, Outcome, StepMetrics
 from mple.v1 import common_pb2
 from mple.wire import codec_named
 

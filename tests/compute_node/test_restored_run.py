@@ -14,10 +14,11 @@ import torch
 from compute_node.layers.layer_bank import LayerBank
 from compute_node.layers.restore import layer_path, list_layers, read_listed
 from compute_node.predictor import Predictor, model_config, restored_run
-from compute_node.training.metrics_file import Outcome, write_outcome
 from mple.model import Stem, build_trunk, save_trunk, state_sha256
 from mple.morph import Morpher, build_augmented_layer
 from mple.plan import RunPlan
+from mple.records.training import Outcome, write_outcome
+from mple.records.training import Outcome, write_outcome
 from mple.v1 import common_pb2
 from mple.wire import Batch, batch_to_message, codec_named, write_layer
 from mple.wire.layer_file import file_sha256
@@ -142,7 +143,7 @@ def damaged_plan(state: Path) -> None:
         (no_layer, "the layer of site north in .* is missing or damaged"),
         (flipped_layer, "the layer of site north in .* is missing or damaged"),
         (list_of_another_plan, "lists the layers of plan"),
-        (damaged_outcome, "is no outcome of a run"),
+        (damaged_outcome, "outcome.json: run_id is missing"),
         (damaged_plan, "plan.json: this is no run plan"),
     ],
 )

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from compute_node.training.metrics_file import (
+from compute_node.training.metrics_file import MetricsFile
+from mple.records.training import (
     EpochMetrics,
-    MetricsFile,
     Outcome,
     StepMetrics,
+    epochs_of,
+    metrics_line,
+    read_metrics,
     read_outcome,
     write_outcome,
 )
@@ -69,9 +72,17 @@ def test_metrics_are_lines_that_can_be_read_while_they_are_written(tmp_path: Pat
     again = MetricsFile(path)
     again.write(dataclasses.replace(EPOCH, epoch=2, test_accuracy=0.5, test_loss=1.0))
     again.close()
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [(line["kind"], line["epoch"]) for line in lines] == [("step", 1), ("epoch", 1), ("epoch", 2)]
-    assert lines[1]["test_accuracy"] is None
+    lines = read_metrics(path)
+    assert lines[:2] == (STEP, EPOCH)
+    assert [epoch.epoch for epoch in epochs_of(lines)] == [1, 2]
+
+
+@pytest.mark.parametrize("line", ["", "{", "[]", "3", "{}", '{"kind": "day"}', '{"kind": "step", "epoch": 1}'])
+def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(metrics_line(STEP) + line + "\n" + metrics_line(EPOCH))
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2"):
+        read_metrics(path)
 
 
 def test_an_outcome_comes_back(tmp_path: Path) -> None:
@@ -85,5 +96,5 @@ def test_an_outcome_comes_back(tmp_path: Path) -> None:
 )
 def test_a_damaged_outcome_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "outcome.json").write_text(text)
-    with pytest.raises(ValueError, match=r"outcome\.json is no outcome of a run"):
+    with pytest.raises(ValueError, match=r"outcome\.json"):
         read_outcome(tmp_path / "outcome.json")

@@ -12,7 +12,8 @@ import google_crc32c
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from compute_node.training.metrics_file import EpochMetrics, MetricsFile, StepMetrics
+from compute_node.training.metrics_file import MetricsFile
+from mple.records.training import EpochMetrics, StepMetrics
 
 STEP = StepMetrics(
     epoch=1,

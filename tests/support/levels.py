@@ -22,6 +22,7 @@ LEVELS = (
     ("morph",),
     ("wire",),
     ("plan", "data", "model", "privacy"),
+    ("records",),
     ("audit",),
     ("rpc", "pki", "meter"),
     ("node",),

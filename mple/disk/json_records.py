@@ -1,0 +1,220 @@
+"""Frozen dataclasses as JSON and back: the one way in which records are written to files and read from them.
+
+Reading is strict. A field of another type, an unknown one or a missing one is an error, of which the first is told in
+one sentence that names the file and the field. Supported field types: str, int, float, bool, Path, datetime, enums
+of texts, tuple[X, ...], frozenset[X], Mapping[str | int, X], X | None, unions of plain values, nested dataclasses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cattrs import BaseValidationError, Converter, ForbiddenExtraKeysError
+from cattrs.cols import homogenous_tuple_structure_factory, is_frozenset, is_mapping, mapping_structure_factory
+from cattrs.gen import make_dict_structure_fn
+from cattrs.strategies import configure_union_passthrough
+
+from mple.disk.whole_files import write_whole
+
+R = TypeVar("R")
+_WORDS: dict[object, str] = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+_MOST_SHOWN = 200
+_PLAIN = str | bool | int | float | None
+
+
+class ValueFaultError(ValueError):
+    """A single value does not fit its field; the text goes on behind the field's name: "= 3 is not a text"."""
+
+
+def record_from_json(kind: type[R], text: str | bytes, where: str) -> R:
+    """Read a record.
+
+    Args:
+        kind: A frozen dataclass.
+        text: JSON.
+        where: What the text is, for errors: a file's path.
+
+    Raises:
+        ValueError: The text is no JSON, or no such record; one sentence that names `where` and the field.
+    """
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError) as fault:
+        raise ValueError(f"{where} is not valid JSON: {fault}") from None
+    return structured(kind, raw, where)
+
+
+def record_to_json(record: object, *, indent: int | None = None) -> str:
+    """The JSON of a record, its fields in their order; `record_from_json` reads it back as an equal record."""
+    return json.dumps(CONVERTER.unstructure(record), indent=indent)
+
+
+def read_record(kind: type[R], path: Path) -> R:
+    """Read a file that holds one record.
+
+    Raises:
+        OSError: The file can't be read.
+        ValueError: As `record_from_json`.
+    """
+    return record_from_json(kind, path.read_bytes(), str(path))
+
+
+def write_record(path: Path, record: object, *, mode: int = 0o644) -> None:
+    """Write a record as a whole file, indented for people; it is on the disk when this returns."""
+    write_whole(path, record_to_json(record, indent=2).encode() + b"\n", mode=mode)
+
+
+def structured(kind: type[R], raw: object, where: str, converter: Converter | None = None) -> R:
+    """A record from what a JSON or TOML reader has made of its text.
+
+    Args:
+        kind: A frozen dataclass.
+        raw: Nested mappings, lists and plain values.
+        where: What it was read from, for errors.
+        converter: One of `strict_converter`; that of this module by default.
+
+    Raises:
+        ValueError: See `record_from_json`.
+    """
+    try:
+        return (converter or CONVERTER).structure(raw, kind)
+    except (BaseValidationError, ForbiddenExtraKeysError, ValueError) as fault:
+        raise ValueError(f"{where}: {_sentence(fault, '')}") from None
+
+
+def strict_converter() -> Converter:
+    """A converter that takes no value for another: no "3" for 3, no text for a list, no true for 1."""
+    made = Converter(forbid_extra_keys=True, unstruct_collection_overrides={frozenset: sorted})
+    configure_union_passthrough(_PLAIN, made)
+    made.register_structure_hook(str, _text)
+    made.register_structure_hook(int, _plain)
+    made.register_structure_hook(bool, _plain)
+    made.register_structure_hook(float, _number)
+    made.register_structure_hook(datetime, _time)
+    made.register_structure_hook(Path, lambda value, _: Path(_plain(value, str)))
+    made.register_unstructure_hook(datetime, datetime.isoformat)
+    made.register_unstructure_hook(Path, str)
+    made.register_structure_hook_factory(dataclasses.is_dataclass, _strict(Mapping, "a section", _record_hook))
+    made.register_structure_hook_factory(_is_tuple, _strict(list | tuple, "a list", homogenous_tuple_structure_factory))
+    made.register_structure_hook_factory(is_frozenset, _strict(list, "a list", _frozenset_hook))
+    made.register_structure_hook_factory(is_mapping, _strict(Mapping, "a section", _mapping_hook))
+    return made
+
+
+def _sentence(fault: BaseException, path: str) -> str:
+    """Of the first thing that is wrong; `path` leads to the record or value that it is about."""
+    while isinstance(fault, BaseValidationError):
+        fault = fault.exceptions[0]
+        for note in getattr(fault, "__notes__", ()):
+            if hasattr(note, "name"):
+                path = f"{path}.{note.name}" if path else note.name
+            elif hasattr(note, "index"):
+                path += f"[{note.index!r}]"
+    if isinstance(fault, ForbiddenExtraKeysError):
+        return _unknown_key(fault, f"{path}." if path else "")
+    if isinstance(fault, KeyError):
+        return f"{path} is missing"
+    if isinstance(fault, ValueFaultError):
+        return f"{path or 'the whole'} {fault}"
+    if isinstance(fault, TypeError):
+        return f"{path} is none of the plain values"
+    return f"[{path or 'top level'}] {fault}"
+
+
+def _unknown_key(fault: ForbiddenExtraKeysError, prefix: str) -> str:
+    key = min(fault.extra_fields)
+    known = list(typing.get_type_hints(fault.cl))
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"unknown key {prefix}{key}; " + (
+        f"did you mean {prefix}{near[0]}?" if near else f"known keys: {', '.join(known)}"
+    )
+
+
+def _is_tuple(kind: Any) -> bool:
+    return typing.get_origin(kind) is tuple and typing.get_args(kind)[-1] is Ellipsis
+
+
+def _plain(value: object, kind: type[R]) -> R:
+    if type(value) is not kind:
+        raise ValueFaultError(f"= {_shown(value)} is not {_WORDS[kind]}")
+    return value
+
+
+def _number(value: object, _: object) -> float:
+    if type(value) not in (int, float):
+        raise ValueFaultError(f"= {_shown(value)} is not a number")
+    return float(typing.cast(float, value))
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
+def _text(value: object, kind: type[str]) -> str:
+    if not issubclass(kind, StrEnum):
+        return _plain(value, kind)
+    try:
+        return kind(str(value))
+    except ValueError:
+        raise ValueFaultError(f"= {_shown(value)}; choose one of {', '.join(kind)}") from None
+
+
+def _time(value: object, _: object) -> datetime:
+    try:
+        return datetime.fromisoformat(_plain(value, str))
+    except ValueError:
+        raise ValueFaultError(f"= {_shown(value)} is not a time as ISO 8601 writes it") from None
+
+
+def _strict(
+    expected: type | types.UnionType, words: str, factory: Callable[[Any, Converter], Callable[[Any, Any], Any]]
+) -> Callable[[Any, Converter], Callable[[Any, Any], Any]]:
+    """A factory of hooks as another one makes them, that take only values of the expected type."""
+
+    def strict_factory(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
+        inner = factory(kind, converter)
+
+        def structure(value: object, _: object) -> object:
+            if not isinstance(value, expected):
+                raise ValueFaultError(f"= {_shown(value)} is not {words}")
+            return inner(value, kind)
+
+        return structure
+
+    return strict_factory
+
+
+def _record_hook(kind: Any, converter: Converter) -> Callable[[Mapping[str, object], object], object]:
+    return make_dict_structure_fn(kind, converter)
+
+
+def _frozenset_hook(kind: Any, converter: Converter) -> Callable[[Iterable[object], object], frozenset[object]]:
+    elements: Any = types.GenericAlias(tuple, (*typing.get_args(kind), ...))
+    return lambda value, _: frozenset(converter.structure(value, elements))
+
+
+def _mapping_hook(kind: Any, converter: Converter) -> Callable[[Mapping[str, object], object], object]:
+    """JSON has texts for keys; where the field has whole numbers, they are read as such."""
+    inner = mapping_structure_factory(kind, converter)
+    if typing.get_args(kind)[0] is not int:
+        return inner
+
+    def structure(value: Mapping[str, object], _: object) -> object:
+        if not all(key.isdecimal() for key in value):
+            raise ValueFaultError(f"has the keys {', '.join(value)}, not all of which are whole numbers")
+        return inner({int(key): one for key, one in value.items()}, kind)
+
+    return structure
+
+
+CONVERTER = strict_converter()

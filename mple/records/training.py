@@ -1,0 +1,140 @@
+"""How a training went: the lines of `metrics.jsonl`, and `outcome.json` once it is over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mple.disk.json_records import read_record, record_to_json, structured, write_record
+
+METRICS = "metrics.jsonl"
+OUTCOME = "outcome.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepMetrics:
+    """Training as it goes, about once a second."""
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    losses: tuple[float, ...]
+    """Of every step since the last line, this one included, in their order."""
+    lr: float
+    samples_per_second: float
+    idle_share: float
+    """Part of the time since the last line in which the trainer did not train, 0 to 1; the sum of `idle_shares`."""
+    idle_shares: dict[str, float]
+    """By cause: waiting for `samples` that were not here or not decoded, for the sites' `scores`, for `checkpoints` to
+    be copied, for `reports` to reach the coordinator. The time between an epoch's last step and the next one's first
+    is in no line of steps."""
+    first_layer_share: float
+    """Part in applying augmented layers."""
+    read_ahead_share: float
+    """Time of the thread that reads and decodes the next samples meanwhile, against the same time."""
+    time_unix_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpochMetrics:
+    """One epoch with the sites' scores."""
+
+    epoch: int
+    loss: float
+    test_accuracy: float | None
+    test_loss: float | None
+    seconds: float
+    """Time of the epoch, scoring included, that of steps which a restart did again left out."""
+    samples: int = 0
+    """Training samples that were used, each exactly once."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """Sites whose training samples were not all here, and the numbers of those that weren't: "0-12,40"."""
+    unscored: tuple[str, ...] = ()
+    """Sites with test samples that did not score the epoch."""
+    scoring_seconds: float = 0.0
+    """Part of `seconds` behind the last step: test samples through the network, and the sites' scores."""
+    scores_waited_seconds: float = 0.0
+    """Part of it in waiting for the scores."""
+    time_unix_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How a run ended on the compute node."""
+
+    run_id: str
+    plan_sha256: str
+    model_sha256: str
+    train_seconds: float
+    """Wall time of all epochs, scoring included."""
+    augconv_seconds: float
+    """Time in applying augmented layers."""
+    idle_seconds: float
+    """Time in which the trainer did not train; the sum of `idle_seconds_by_cause`."""
+    samples_trained: int
+    idle_seconds_by_cause: dict[str, float] = field(default_factory=dict)
+    """As in the lines of steps, but of the whole run: from before the first sample was here to the last report."""
+    read_ahead_seconds: float = 0.0
+    """Time of the thread that reads and decodes samples while the trainer trains."""
+
+
+TrainingMetrics = StepMetrics | EpochMetrics
+_KINDS: dict[str, type[TrainingMetrics]] = {"step": StepMetrics, "epoch": EpochMetrics}
+
+
+def metrics_line(metrics: TrainingMetrics) -> str:
+    """A line of `metrics.jsonl`, with its end: a record and the `kind` that it is of, `step` or `epoch`."""
+    kind = next(name for name, of in _KINDS.items() if isinstance(metrics, of))
+    return f'{{"kind": "{kind}", {record_to_json(metrics)[1:]}\n'
+
+
+def metrics_from_line(line: str | bytes, where: str = METRICS) -> TrainingMetrics:
+    """Read a line back.
+
+    Args:
+        line: The line, with or without its end.
+        where: What the line is, for errors.
+
+    Raises:
+        ValueError: It is no line of metrics.
+    """
+    try:
+        fields = json.loads(line)
+        kind = _KINDS[fields.pop("kind")]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ValueError(f"{where} is no line of metrics: {line[:200]!r}") from None
+    return structured(kind, fields, where)
+
+
+def read_metrics(path: Path) -> tuple[TrainingMetrics, ...]:
+    """All lines of a `metrics.jsonl`, in their order.
+
+    Raises:
+        OSError: The file can't be read.
+        ValueError: A line is damaged; the text says which.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return tuple(metrics_from_line(line, f"{path}, line {number}") for number, line in enumerate(lines, 1))
+
+
+def epochs_of(metrics: Iterable[TrainingMetrics]) -> tuple[EpochMetrics, ...]:
+    """The epochs among them."""
+    return tuple(one for one in metrics if isinstance(one, EpochMetrics))
+
+
+def write_outcome(outcome: Outcome, path: Path) -> None:
+    """Write the outcome; it is on the disk when this returns."""
+    write_record(path, outcome)
+
+
+def read_outcome(path: Path) -> Outcome:
+    """Read an outcome back.
+
+    Raises:
+        OSError: The file can't be read.
+        ValueError: The file is damaged.
+    """
+    return read_record(Outcome, path)
