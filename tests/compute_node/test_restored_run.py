@@ -18,7 +18,6 @@ from mple.model import Stem, build_trunk, save_trunk, state_sha256
 from mple.morph import Morpher, build_augmented_layer
 from mple.plan import RunPlan
 from mple.records.training import Outcome, write_outcome
-from mple.records.training import Outcome, write_outcome
 from mple.v1 import common_pb2
 from mple.wire import Batch, batch_to_message, codec_named, write_layer
 from mple.wire.layer_file import file_sha256

@@ -95,7 +95,10 @@ def test_a_file_comes_back_whole_and_with_its_mode(tmp_path: Path) -> None:
             r"parts\[1\].number = 1.5 is not a",
         ),
         ('{"size": 1, "colour": "red", "parts": [{"number": -1}]}', r"here: \[parts\[0\]\] number = -1; needs 0"),
-        ('{"size": 1, "colour": "red", "parts": [{"number": 1, "numbr": 1}]}', r"here: unknown key parts\[0\].numbr; did"),
+        (
+            '{"size": 1, "colour": "red", "parts": [{"number": 1, "numbr": 1}]}',
+            r"here: unknown key parts\[0\].numbr; did",
+        ),
         ('{"size": 1, "colour": "red", "one": 3}', "here: one = 3 is not a section"),
         ('{"size": 1, "colour": "red", "one": {"number": true}}', "here: one.number = True is not a whole number"),
         ('{"size": 1, "colour": "red", "names": "abc"}', "here: names = 'abc' is not a list"),
