@@ -24,7 +24,7 @@ from comparison.published import PUBLISHED, REASONS
 from comparison.ratios import Ratio, ratios
 from comparison.row import MeasuredRow, measured_row
 from comparison.traffic import read_traffic
-from comparison.two_party.link import Phase
+from comparison.two_party.contents import Phase
 from comparison.two_party.network_form import form_of
 from comparison.two_party.public_network import PublicNetwork
 from comparison.two_party.session import Method

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from comparison.garbled import ANSWER_BYTES, OFFER_BYTES
 from comparison.lattice import LatticeParameters
 from comparison.two_party.activations import circuit_of, slices_of
+from comparison.two_party.contents import Kind, Phase
 from comparison.two_party.gazelle import key_steps, packed_layer
-from comparison.two_party.link import FRAME_BYTES, Kind, Phase, frames_of
+from comparison.two_party.link import FRAME_BYTES, frames_of
 from comparison.two_party.minionn import triplet_layer
 from comparison.two_party.public_network import PublicNetwork
 from comparison.two_party.residues import RESIDUE_BYTES

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from comparison.traffic import TrafficRow, framed
-from comparison.two_party.link import Phase
+from comparison.two_party.contents import Phase
 from comparison.two_party.session import Method
 from comparison.two_party.stopwatch import PartyOutcome
 

@@ -13,7 +13,7 @@ from comparison.elsewhere_row import ElsewhereRow
 from comparison.learned import LEARNED
 from comparison.published import PUBLISHED, REASONS
 from comparison.row import MeasuredRow, PhaseFigures
-from comparison.two_party.link import Phase
+from comparison.two_party.contents import Phase
 
 _NONE = "-"
 

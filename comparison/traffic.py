@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from comparison.two_party.link import Phase
+from comparison.two_party.contents import Phase
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

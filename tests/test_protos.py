@@ -7,20 +7,29 @@ import runpy
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FileDescriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto
 
+from comparison.two_party.contents import Exchanged
+from comparison.v1 import two_party_pb2
 from mple.meter.facts import covered_types
-from mple.v1 import common_pb2, compute_pb2, coordinator_pb2, node_pb2, two_party_pb2
+from mple.v1 import common_pb2, compute_pb2, coordinator_pb2, node_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTRACTS: tuple[FileDescriptor, ...] = tuple(
     contract.DESCRIPTOR for contract in (common_pb2, compute_pb2, coordinator_pb2, node_pb2, two_party_pb2)
 )
+PACKAGES = {"mple": ROOT / "protos", "comparison": ROOT / "comparison" / "protos"}
+"""Packages with a contract of their own, and the root of each contract's files."""
 PASCAL = re.compile(r"([A-Z][a-z0-9]*)+")
 LOWER_SNAKE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+
+
+def contracts_on_disk() -> set[str]:
+    return {path.relative_to(root).as_posix() for root in PACKAGES.values() for path in root.rglob("*.proto")}
 
 
 def messages() -> Iterator[Descriptor]:
@@ -47,17 +56,16 @@ def test_checked_in_code_is_generated_from_the_contract(tmp_path: Path) -> None:
     assert version("grpcio-tools") == "1.74.0", "generate with the oldest supported tool"
     generate: Callable[[Path], list[Path]] = runpy.run_path(str(ROOT / "protos" / "generate.py"))["generate"]
 
-    fresh = {path.name: path.read_bytes() for path in generate(tmp_path)}
+    fresh = {path.relative_to(tmp_path): path.read_bytes() for path in generate(tmp_path)}
 
-    kept = {path.name: path.read_bytes() for path in (ROOT / "mple" / "v1").glob("*_pb2*.py*")}
+    kept = {path.relative_to(ROOT): path.read_bytes() for top in PACKAGES for path in ROOT.glob(f"{top}/v1/*_pb2*.py*")}
     assert sorted(kept) == sorted(fresh)
     assert [name for name in fresh if kept[name] != fresh[name]] == [], "run 'make protos'"
-    assert len(fresh) == 3 * len(list(ROOT.glob("protos/mple/v1/*.proto")))
+    assert len(fresh) == 3 * len(contracts_on_disk())
 
 
 def test_every_contract_is_looked_at_here() -> None:
-    on_disk = {path.relative_to(ROOT / "protos").as_posix() for path in ROOT.glob("protos/**/*.proto")}
-    assert on_disk == {contract.name for contract in CONTRACTS}
+    assert contracts_on_disk() == {contract.name for contract in CONTRACTS}
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
@@ -107,7 +115,9 @@ def test_no_two_rpcs_share_a_message() -> None:
 
 def test_every_rpc_message_is_metered_and_nothing_else() -> None:
     carried = {kind.full_name for method in methods() for kind in (method.input_type, method.output_type)}
-    assert covered_types() == carried
+    theirs = {kind.DESCRIPTOR.full_name for kind in get_args(Exchanged)}
+    assert covered_types() | theirs == carried
+    assert not covered_types() & theirs
 
 
 def test_no_field_number_of_a_message_is_skipped_unless_reserved() -> None:

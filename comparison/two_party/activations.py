@@ -37,7 +37,8 @@ from comparison.garbled import (
     pooled_relu_circuit,
     relu_circuit,
 )
-from comparison.two_party.link import Kind, Link, Phase
+from comparison.two_party.contents import Kind, Phase
+from comparison.two_party.link import Link
 from comparison.two_party.public_network import PublicNetwork, StageForm, windows_of
 from comparison.two_party.spool import Spool
 

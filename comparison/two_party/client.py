@@ -11,6 +11,7 @@ from contextlib import ExitStack
 import numpy as np
 from numpy.typing import NDArray
 
+from comparison.two_party.contents import measure
 from comparison.two_party.link import Link
 from comparison.two_party.public_network import PublicNetwork
 from comparison.two_party.service import dial
@@ -51,7 +52,7 @@ def infer(settings: ClientSettings, stop: Stop) -> ExitCode:
         remote = verify_remote(settings.server, tls, Role.COMPUTE)
         ledger = open_things.enter_context(Ledger(settings.state / LEDGER, me.label))
         spool = open_things.enter_context(Spool(settings.state / "spool"))
-        channel = open_things.enter_context(open_channel(settings.server, tls, remote, ledger))
+        channel = open_things.enter_context(open_channel(settings.server, tls, remote, ledger, measure=measure))
         link = dial(channel, settings.idle_timeout_s)
         open_things.callback(link.break_off)
         threading.Thread(target=_end_on, args=(stop, link), daemon=True).start()

@@ -37,7 +37,8 @@ from comparison.lattice import (
     ServerLattice,
 )
 from comparison.two_party.activations import ActivationEvaluator, ActivationGarbler
-from comparison.two_party.link import Kind, Link, Phase, Sending
+from comparison.two_party.contents import Kind, Phase
+from comparison.two_party.link import Link, Sending
 from comparison.two_party.public_network import PublicNetwork, StageForm, as_input, pooled_shares
 from comparison.two_party.residues import centred, draw_residues
 from comparison.two_party.spool import Spool

@@ -15,69 +15,20 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from enum import StrEnum
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import grpc
 
+from comparison.two_party.contents import KIND_NUMBERS, PHASE_NUMBERS, Exchanged, Kind, Phase, named
+from comparison.v1 import two_party_pb2
 from mple.rpc import ErrorCode, MpleError, error_of
-from mple.v1 import two_party_pb2
 
 FRAME_BYTES = 1024 * 1024 - 128
 """Most bytes of content in one frame, whose message then has at most 1 MiB."""
 _AHEAD = 8
-_SHOWN_CHARACTERS = 63
 _MOST_CONTENT_BYTES = 256 * 1024 * 1024
-Message: TypeAlias = two_party_pb2.ExchangeRequest | two_party_pb2.ExchangeResponse
 Buffer: TypeAlias = bytes | bytearray | memoryview
 M = TypeVar("M", two_party_pb2.ExchangeRequest, two_party_pb2.ExchangeResponse)
-
-
-class Phase(StrEnum):
-    """When in a protocol something is sent."""
-
-    SETUP = "setup"
-    """Once, however many inferences follow."""
-    OFFLINE = "offline"
-    """For each inference, before its picture is known."""
-    ONLINE = "online"
-    """From the picture on."""
-
-
-class Kind(StrEnum):
-    """What a content is, as in `mple.meter.MessageKind`."""
-
-    KEYS = "keys"
-    CIPHERTEXT = "ciphertext"
-    GARBLED = "garbled"
-    LABELS = "labels"
-    TRANSFER = "transfer"
-    SHARE = "share"
-    PICTURE = "picture"
-    LAYER = "layer"
-    LOGITS = "logits"
-    CONTROL = "control"
-
-
-_PHASE_NUMBERS: dict[Phase, two_party_pb2.TwoPartyPhase] = {
-    Phase.SETUP: two_party_pb2.TWO_PARTY_PHASE_SETUP,
-    Phase.OFFLINE: two_party_pb2.TWO_PARTY_PHASE_OFFLINE,
-    Phase.ONLINE: two_party_pb2.TWO_PARTY_PHASE_ONLINE,
-}
-_KIND_NUMBERS: dict[Kind, two_party_pb2.TwoPartyKind] = {
-    Kind.KEYS: two_party_pb2.TWO_PARTY_KIND_KEYS,
-    Kind.CIPHERTEXT: two_party_pb2.TWO_PARTY_KIND_CIPHERTEXT,
-    Kind.GARBLED: two_party_pb2.TWO_PARTY_KIND_GARBLED,
-    Kind.LABELS: two_party_pb2.TWO_PARTY_KIND_LABELS,
-    Kind.TRANSFER: two_party_pb2.TWO_PARTY_KIND_TRANSFER,
-    Kind.SHARE: two_party_pb2.TWO_PARTY_KIND_SHARE,
-    Kind.PICTURE: two_party_pb2.TWO_PARTY_KIND_PICTURE,
-    Kind.LAYER: two_party_pb2.TWO_PARTY_KIND_LAYER,
-    Kind.LOGITS: two_party_pb2.TWO_PARTY_KIND_LOGITS,
-    Kind.CONTROL: two_party_pb2.TWO_PARTY_KIND_CONTROL,
-}
-_PHASE_NAMES = {number: phase.value for phase, number in _PHASE_NUMBERS.items()}
-_KIND_NAMES = {number: kind.value for kind, number in _KIND_NUMBERS.items()}
 
 
 class Outbox(Generic[M]):
@@ -133,7 +84,7 @@ class Link:
     def __init__(
         self,
         outbox: Outbox[Any],
-        incoming: Iterator[Message],
+        incoming: Iterator[Exchanged],
         wrapped: type[two_party_pb2.ExchangeRequest] | type[two_party_pb2.ExchangeResponse],
         break_off: Callable[[], object],
     ) -> None:
@@ -166,7 +117,7 @@ class Link:
             piece, following = following, next(pieces, None)
             message = self._wrapped()
             frame = message.frame
-            frame.phase, frame.part, frame.kind = _PHASE_NUMBERS[phase], part, _KIND_NUMBERS[kind]
+            frame.phase, frame.part, frame.kind = PHASE_NUMBERS[phase], part, KIND_NUMBERS[kind]
             frame.data, frame.inferences, frame.more = piece, inferences, following is not None
             self._outbox.put(message)
             inferences = 0
@@ -187,8 +138,8 @@ class Link:
         total, more = 0, True
         while more:
             frame = self._next_frame(f"{phase}/{part or '-'}/{kind}").frame
-            if (frame.phase, frame.part, frame.kind) != (_PHASE_NUMBERS[phase], part, _KIND_NUMBERS[kind]):
-                text = f"{_named(frame)} came where {phase}/{part or '-'}/{kind} was due"
+            if (frame.phase, frame.part, frame.kind) != (PHASE_NUMBERS[phase], part, KIND_NUMBERS[kind]):
+                text = f"{named(frame)} came where {phase}/{part or '-'}/{kind} was due"
                 raise MpleError(ErrorCode.MESSAGE_MALFORMED, text)
             total += len(frame.data)
             if total > most_bytes:
@@ -213,7 +164,7 @@ class Link:
             return
         except grpc.RpcError as fault:
             raise _error_behind(fault, "the end of the call") from None
-        text = f"{_named(message.frame)} came where the end of the call was due"
+        text = f"{named(message.frame)} came where the end of the call was due"
         raise MpleError(ErrorCode.MESSAGE_MALFORMED, text)
 
     def break_off(self) -> None:
@@ -221,7 +172,7 @@ class Link:
         self._outbox.break_off()
         self._break_off()
 
-    def _next_frame(self, due: str) -> Message:
+    def _next_frame(self, due: str) -> Exchanged:
         try:
             return next(self._incoming)
         except StopIteration:
@@ -298,11 +249,6 @@ def _pieces(buffers: Iterable[Buffer]) -> Iterator[bytes]:
             whole += 1
     if held or not whole:
         yield b"".join(held)
-
-
-def _named(frame: two_party_pb2.TwoPartyFrame) -> str:
-    phase, kind = _PHASE_NAMES.get(frame.phase, "?"), _KIND_NAMES.get(frame.kind, "?")
-    return f"{phase}/{frame.part[:_SHOWN_CHARACTERS] or '-'}/{kind}"
 
 
 def _error_behind(fault: grpc.RpcError, due: str) -> MpleError:

@@ -36,7 +36,8 @@ from comparison.lattice import (
     TripletConvolution,
 )
 from comparison.two_party.activations import ActivationEvaluator, ActivationGarbler
-from comparison.two_party.link import Kind, Link, Phase, Sending
+from comparison.two_party.contents import Kind, Phase
+from comparison.two_party.link import Link, Sending
 from comparison.two_party.plain_stages import linear_part
 from comparison.two_party.public_network import PublicNetwork, StageForm, as_input, pooled_shares
 from comparison.two_party.residues import centred, draw_residues, from_bytes, to_bytes

@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from comparison.two_party.link import Kind, Link, Phase
+from comparison.two_party.contents import Kind, Phase
+from comparison.two_party.link import Link
 from comparison.two_party.plain_stages import activation, run_stages
 from comparison.two_party.plain_upload import receive_logits, send_logits
 from comparison.two_party.public_network import PublicNetwork

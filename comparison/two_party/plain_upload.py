@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from comparison.two_party.link import Kind, Link, Phase
+from comparison.two_party.contents import Kind, Phase
+from comparison.two_party.link import Link
 from comparison.two_party.plain_stages import run_stages
 from comparison.two_party.public_network import PublicNetwork
 

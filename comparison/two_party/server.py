@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from comparison.networks.quantised import QuantisedNetwork
+from comparison.two_party.contents import measure
 from comparison.two_party.link import Link
 from comparison.two_party.network_form import form_of
 from comparison.two_party.public_network import PublicNetwork
@@ -20,6 +21,7 @@ from comparison.two_party.session import Method, ServerHalf, answer_greeting, ru
 from comparison.two_party.settings import ADDRESS, LEDGER, OUTCOME, ServerSettings
 from comparison.two_party.spool import Spool
 from comparison.two_party.stopwatch import PartyOutcome, Stopwatch, peak_memory_bytes
+from comparison.v1 import two_party_pb2_grpc
 from mple.disk.locks import claim
 from mple.disk.whole_files import write_whole
 from mple.exit_codes import ExitCode
@@ -28,7 +30,6 @@ from mple.node.entry import run_node
 from mple.node.logs import log, open_log
 from mple.node.stop import Stop
 from mple.rpc import ErrorCode, MpleError, Role, TlsFiles, build_server, error_for, own_party
-from mple.v1 import two_party_pb2_grpc
 
 PROGRAM = "mple-two-party-server"
 _LOGGER = logging.getLogger(PROGRAM)
@@ -57,7 +58,7 @@ def serve(settings: ServerSettings, stop: Stop) -> ExitCode:
         open_log(settings.state, me.label)
         ledger = open_things.enter_context(Ledger(settings.state / LEDGER, me.label))
         spool = open_things.enter_context(Spool(settings.state / "spool"))
-        built = build_server(settings.listen, tls, ledger, streams=1)
+        built = build_server(settings.listen, tls, ledger, streams=1, measure=measure)
         open_things.callback(built.stop, _GRACE_S)
         service = TwoPartyService(me.consortium, settings.idle_timeout_s)
         two_party_pb2_grpc.add_TwoPartyServiceServicer_to_server(service, built.server)

@@ -10,10 +10,10 @@ from typing import cast
 import grpc
 
 from comparison.two_party.link import Link, Outbox
+from comparison.v1 import two_party_pb2, two_party_pb2_grpc
 from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
 from mple.rpc.metering import MeteredChannel
 from mple.rpc.read_deadline import DeadlineIterator
-from mple.v1 import two_party_pb2, two_party_pb2_grpc
 
 
 class TwoPartyService(two_party_pb2_grpc.TwoPartyServiceServicer):

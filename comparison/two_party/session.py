@@ -13,7 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from comparison.two_party.link import Kind, Link, Phase
+from comparison.two_party.contents import Kind, Phase
+from comparison.two_party.link import Link
 from comparison.two_party.public_network import PublicNetwork
 from comparison.two_party.stopwatch import Stopwatch
 from mple.rpc import ErrorCode, MpleError

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from comparison.two_party.link import Phase
+from comparison.two_party.contents import Phase
 from mple.disk.whole_files import write_whole
 
 _STATUS = Path("/proc/self/status")

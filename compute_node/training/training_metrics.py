@@ -34,7 +34,7 @@ class SampleMetrics(Collector):
         cached = GaugeMetricFamily("mple_cached_samples", "Different samples in the cache.", labels=["split"])
         tallies = self._ledger.tallies().items()
         for name, (kind, split) in _SPLITS.items():
-            came = (tally for of, tally in tallies if of.kind is kind and of.direction is Direction.RECEIVED)
+            came = (tally for of, tally in tallies if of.kind == kind and of.direction is Direction.RECEIVED)
             received.add_metric([name], sum(tally.samples for tally in came))
             cached.add_metric([name], float(self._cache.held(split).sum()))
         yield received

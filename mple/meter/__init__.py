@@ -1,6 +1,6 @@
 """Metering: what each message was, how large, and whether the parties' ledgers agree."""
 
-from mple.meter.facts import MessageFacts, MessageKind, measure
+from mple.meter.facts import Measure, MessageFacts, MessageKind, measure
 from mple.meter.ledger import Direction, Ledger, LedgerEntry, LedgerTotals, MessageClass, Tally
 from mple.meter.reconciliation import Balance, Overhead, SiteImages, SiteOverhead, balance, export_csv, merge, overhead
 from mple.meter.relay import CountingRelay
@@ -12,6 +12,7 @@ __all__ = [
     "Ledger",
     "LedgerEntry",
     "LedgerTotals",
+    "Measure",
     "MessageClass",
     "MessageFacts",
     "MessageKind",

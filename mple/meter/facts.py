@@ -1,22 +1,26 @@
-"""What a message is and how much of it is payload. Reads fields only; never serialises anything again."""
+"""What a message is and how much of it is payload. Reads fields only; never serialises anything again.
+
+`measure` knows the product's messages. Whoever has messages of its own hands channels and servers another `Measure`,
+which names kinds of its own; ledgers take any word for a kind.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 from google.protobuf.message import Message
 
-from mple.v1 import common_pb2, compute_pb2, coordinator_pb2, node_pb2, two_party_pb2
+from mple.v1 import common_pb2, compute_pb2, coordinator_pb2, node_pb2
 
 _MOST_NAME = 63
 """Characters of a site's or layer's name; what a message says beyond them does not go into anybody's ledgers."""
 
 
 class MessageKind(StrEnum):
-    """What a message is for."""
+    """What a message of the product is for."""
 
     DATA = "data"
     """Morphed training samples."""
@@ -32,20 +36,7 @@ class MessageKind(StrEnum):
     REPORT = "report"
     PREDICT = "predict"
     CONTROL = "control"
-    """Diagnoses of the link; what two parties tell each other around a protocol."""
-    KEYS = "keys"
-    """Public keys of a lattice encryption; this and the kinds below are of two-party inference."""
-    CIPHERTEXT = "ciphertext"
-    GARBLED = "garbled"
-    """Tables of garbled circuits."""
-    LABELS = "labels"
-    """Labels of garbled circuits' inputs."""
-    TRANSFER = "transfer"
-    """Oblivious transfer."""
-    SHARE = "share"
-    """Additive shares."""
-    PICTURE = "picture"
-    """Pictures, plain or morphed."""
+    """Diagnoses of the link."""
     OTHER = "other"
     """Health checks and whatever is not ours."""
 
@@ -54,7 +45,8 @@ class MessageKind(StrEnum):
 class MessageFacts:
     """Of one message; the rest of its bytes are fields around the payload."""
 
-    kind: MessageKind
+    kind: str
+    """A `MessageKind`, or a word of whoever measures other messages."""
     payload_bytes: int = 0
     """Codes, layer bytes, or logits."""
     label_bytes: int = 0
@@ -65,6 +57,9 @@ class MessageFacts:
     """Those of `samples` that the site had sent before."""
     phase: str = ""
     """Where the message itself says it; empty where it is the node's phase."""
+
+
+Measure: TypeAlias = Callable[[Message], MessageFacts]
 
 
 def measure(message: Message) -> MessageFacts:
@@ -121,39 +116,11 @@ def _predict_response(message: compute_pb2.PredictResponse) -> MessageFacts:
     return MessageFacts(MessageKind.PREDICT, len(message.values))
 
 
-def _exchanged(message: two_party_pb2.ExchangeRequest | two_party_pb2.ExchangeResponse) -> MessageFacts:
-    frame = message.frame
-    phase = _PHASES.get(frame.phase, "")
-    return MessageFacts(
-        _TWO_PARTY_KINDS.get(frame.kind, MessageKind.OTHER),
-        len(frame.data),
-        samples=frame.inferences,
-        phase=f"{phase}/{frame.part[:_MOST_NAME]}" if phase and frame.part else phase,
-    )
-
-
 def _always(kind: MessageKind) -> Callable[[Any], MessageFacts]:
     facts = MessageFacts(kind)
     return lambda _message: facts
 
 
-_PHASES: dict[int, str] = {
-    two_party_pb2.TWO_PARTY_PHASE_SETUP: "setup",
-    two_party_pb2.TWO_PARTY_PHASE_OFFLINE: "offline",
-    two_party_pb2.TWO_PARTY_PHASE_ONLINE: "online",
-}
-_TWO_PARTY_KINDS: dict[int, MessageKind] = {
-    two_party_pb2.TWO_PARTY_KIND_KEYS: MessageKind.KEYS,
-    two_party_pb2.TWO_PARTY_KIND_CIPHERTEXT: MessageKind.CIPHERTEXT,
-    two_party_pb2.TWO_PARTY_KIND_GARBLED: MessageKind.GARBLED,
-    two_party_pb2.TWO_PARTY_KIND_LABELS: MessageKind.LABELS,
-    two_party_pb2.TWO_PARTY_KIND_TRANSFER: MessageKind.TRANSFER,
-    two_party_pb2.TWO_PARTY_KIND_SHARE: MessageKind.SHARE,
-    two_party_pb2.TWO_PARTY_KIND_PICTURE: MessageKind.PICTURE,
-    two_party_pb2.TWO_PARTY_KIND_LAYER: MessageKind.LAYER,
-    two_party_pb2.TWO_PARTY_KIND_LOGITS: MessageKind.LOGITS,
-    two_party_pb2.TWO_PARTY_KIND_CONTROL: MessageKind.CONTROL,
-}
 _READERS: dict[str, Callable[[Any], MessageFacts]] = {
     compute_pb2.FeedRequest.DESCRIPTOR.full_name: _feed_request,
     compute_pb2.FeedResponse.DESCRIPTOR.full_name: _feed_response,
@@ -161,8 +128,6 @@ _READERS: dict[str, Callable[[Any], MessageFacts]] = {
     compute_pb2.PredictResponse.DESCRIPTOR.full_name: _predict_response,
     coordinator_pb2.UploadLayerRequest.DESCRIPTOR.full_name: _layer_chunk,
     coordinator_pb2.DownloadLayerResponse.DESCRIPTOR.full_name: _layer_chunk,
-    two_party_pb2.ExchangeRequest.DESCRIPTOR.full_name: _exchanged,
-    two_party_pb2.ExchangeResponse.DESCRIPTOR.full_name: _exchanged,
     **{
         message.DESCRIPTOR.full_name: _always(kind)
         for kind, messages in {

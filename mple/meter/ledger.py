@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from mple.meter.facts import MessageFacts, MessageKind
+from mple.meter.facts import MessageFacts
 
 GRPC_PREFIX_BYTES = 5
 """Length prefix that gRPC puts before each message (gRPC over HTTP/2, section "Length-Prefixed-Message")."""
@@ -72,7 +72,7 @@ class MessageClass:
     """Which messages a tally is of."""
 
     method: str
-    kind: MessageKind
+    kind: str
     direction: Direction
     peer: str
 
@@ -163,7 +163,7 @@ class Ledger:
                 entry.peer,
                 entry.direction.value,
                 entry.method,
-                facts.kind.value,
+                str(facts.kind),
                 entry.call_id,
                 entry.index,
                 facts.payload_bytes,
@@ -179,7 +179,7 @@ class Ledger:
             except sqlite3.Error as fault:
                 self._fault = self._unwritable(fault)
                 raise self._fault from fault
-            of = MessageClass(entry.method, facts.kind, entry.direction, entry.peer)
+            of = MessageClass(entry.method, str(facts.kind), entry.direction, entry.peer)
             so_far = self._tallies.get(of, _NOTHING)
             self._tallies[of] = Tally(
                 so_far.messages + 1,
@@ -222,7 +222,7 @@ class Ledger:
             "FROM messages GROUP BY method, kind, direction, peer"
         )
         return {
-            MessageClass(method, MessageKind(kind), Direction(direction), peer): Tally(*numbers)
+            MessageClass(method, kind, Direction(direction), peer): Tally(*numbers)
             for method, kind, direction, peer, *numbers in sums
         }
 

@@ -108,7 +108,7 @@ class Overhead:
 class KindRow:
     """Sums over one kind of message in one direction, as the sites see it."""
 
-    kind: MessageKind
+    kind: str
     direction: str
     messages: int
     payload_bytes: int
@@ -206,7 +206,7 @@ def bytes_by_kind(merged: Path) -> list[KindRow]:
             "WHERE node LIKE 'site/%' GROUP BY kind, direction ORDER BY SUM(framed_bytes) DESC"
         ).fetchall()
     return [
-        KindRow(kind=MessageKind(kind), direction=way, messages=count, payload_bytes=payload, framed_bytes=framed)
+        KindRow(kind=kind, direction=way, messages=count, payload_bytes=payload, framed_bytes=framed)
         for kind, way, count, payload, framed in rows
     ]
 

@@ -54,7 +54,7 @@ class NodeMetrics(Collector):
         )
         samples = CounterMetricFamily("mple_message_samples", "Samples that these messages were of.", labels=_CLASS)
         for of, tally in self._ledger.tallies().items():
-            labels = [of.method, of.kind.value, of.direction.value, of.peer]
+            labels = [of.method, of.kind, of.direction.value, of.peer]
             messages.add_metric(labels, tally.messages)
             framed.add_metric(labels, tally.framed_bytes)
             payload.add_metric(labels, tally.payload_bytes)

@@ -18,7 +18,7 @@ _EARLY_SHARE = 0.25
 _OF_SITES = "FROM messages WHERE node LIKE 'site/%'"
 _LEAST_HEIGHT = 8.0
 """Of a bar that stands for any message at all, in percent of its lane, so that it can be seen."""
-KIND_NAMES = {
+KIND_NAMES: dict[str, str] = {
     MessageKind.DATA: "training pictures",
     MessageKind.TEST_DATA: "test pictures",
     MessageKind.LAYER: "augmented layers",
@@ -129,7 +129,7 @@ def _traffic(ledgers: sqlite3.Connection, begin: int, end: int, title: str) -> T
 def _lane(kind: str, direction: str, spans: list[tuple[int, int, int, int, int]], bin_s: float) -> Lane:
     highest = max(size for _, size, _, _, _ in spans)
     return Lane(
-        name=KIND_NAMES[MessageKind(kind)],
+        name=KIND_NAMES.get(kind, kind),
         sent=direction == "sent",
         messages=sum(count for _, _, count, _, _ in spans),
         total_bytes=sum(size for _, size, _, _, _ in spans),

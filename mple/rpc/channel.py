@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 
-from mple.meter import Ledger
+from mple.meter import Ledger, Measure, measure
 from mple.rpc.identity import Party
 from mple.rpc.metering import MeteredChannel
 from mple.rpc.renewal import RenewedChannel
@@ -12,12 +12,14 @@ from mple.rpc.settings import DIALLING_OPTIONS
 from mple.rpc.tls_files import TlsFiles
 
 
-def open_channel(address: str, tls: TlsFiles, remote: Party, ledger: Ledger) -> MeteredChannel:
+def open_channel(
+    address: str, tls: TlsFiles, remote: Party, ledger: Ledger, *, measure: Measure = measure
+) -> MeteredChannel:
     """A channel to a party whose certificate `verify_remote` has checked.
 
     gRPC verifies chain and host name at each connection; the caller's ledger gets every message under the remote's
     label. A renewed certificate is used for new calls without a restart, and calls to a party whose certificate is
-    revoked are broken off.
+    revoked are broken off. `measure` says what messages are; the default knows the product's.
     """
 
     def dial(files: TlsFiles) -> grpc.Channel:
@@ -28,7 +30,7 @@ def open_channel(address: str, tls: TlsFiles, remote: Party, ledger: Ledger) -> 
         )
         return grpc.secure_channel(address, credentials, options=_options())
 
-    return MeteredChannel(RenewedChannel(address, tls, remote, dial), ledger, remote.label)
+    return MeteredChannel(RenewedChannel(address, tls, remote, dial), ledger, remote.label, measure=measure)
 
 
 def _options() -> tuple[tuple[str, int], ...]:

@@ -20,7 +20,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from mple.disk.storage_faults import note_storage_fault
-from mple.meter import Direction, Ledger, LedgerEntry, measure
+from mple.meter import Direction, Ledger, LedgerEntry, Measure, measure
 from mple.rpc.errors import ErrorCode, MpleError
 from mple.rpc.guard import abort_call
 from mple.rpc.identity import peer_of
@@ -36,8 +36,9 @@ Deserializer = Callable[[bytes], Any]
 class CallMeter:
     """The messages of one call."""
 
-    def __init__(self, ledger: Ledger, method: str, call_id: str, peer: str) -> None:
+    def __init__(self, ledger: Ledger, method: str, call_id: str, peer: str, measure: Measure) -> None:
         self._ledger, self._method, self._call_id, self._peer = ledger, method.rpartition("/")[2], call_id, peer
+        self._measure = measure
         self._counts = {Direction.SENT: 0, Direction.RECEIVED: 0}
         self._lock = threading.Lock()
 
@@ -78,7 +79,7 @@ class CallMeter:
             method=self._method,
             call_id=self._call_id,
             index=index,
-            facts=measure(message),
+            facts=self._measure(message),
             serialized_bytes=size,
         )
         try:
@@ -91,8 +92,8 @@ class CallMeter:
 class MeteredChannel(grpc.Channel):
     """A channel whose every message is entered in a ledger; made by `open_channel`."""
 
-    def __init__(self, channel: RenewedChannel, ledger: Ledger, peer: str) -> None:
-        self._channel, self._ledger, self._peer = channel, ledger, peer
+    def __init__(self, channel: RenewedChannel, ledger: Ledger, peer: str, *, measure: Measure = measure) -> None:
+        self._channel, self._ledger, self._peer, self._measure = channel, ledger, peer, measure
 
     def unary_unary(self, method: str, *a: Any, **k: Any) -> Any:
         """As gRPC's, metered."""
@@ -121,7 +122,7 @@ class MeteredChannel(grpc.Channel):
     def new_call(self, method: str) -> tuple[str, CallMeter]:
         """An id and a meter for one call."""
         call_id = secrets.token_hex(8)
-        return call_id, CallMeter(self._ledger, method, call_id, self._peer)
+        return call_id, CallMeter(self._ledger, method, call_id, self._peer, self._measure)
 
     def subscribe(self, callback: Any, try_to_connect: bool = False) -> None:
         """Have the channel's states told to a callback."""
@@ -181,8 +182,8 @@ class _Metered:
 class MeteringInterceptor(grpc.ServerInterceptor):
     """Enters every message that a server receives and sends in a ledger."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, *, measure: Measure = measure) -> None:
+        self._ledger, self._measure = ledger, measure
 
     def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
         """Put a meter of its own around one call."""
@@ -200,7 +201,7 @@ class MeteringInterceptor(grpc.ServerInterceptor):
         behaviour = getattr(handler, name)
 
         def begin(received: Any, context: grpc.ServicerContext) -> tuple[Any, Serializer]:
-            meter = CallMeter(self._ledger, details.method, call_id, _label(context))
+            meter = CallMeter(self._ledger, details.method, call_id, _label(context), self._measure)
             read = meter.deserializer(handler.request_deserializer)
             requests = map(read, received) if handler.request_streaming else read(received)
             return requests, meter.serializer(handler.response_serializer)

@@ -10,7 +10,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from mple.disk.storage_faults import note_storage_fault
-from mple.meter import Ledger
+from mple.meter import Ledger, Measure, measure
 from mple.rpc.admission import CALLS_PER_CALLER, AdmissionInterceptor
 from mple.rpc.metering import MeteringInterceptor
 from mple.rpc.read_deadline import MESSAGE_IDLE_S
@@ -69,6 +69,7 @@ def build_server(
     streams: int,
     per_caller: int = CALLS_PER_CALLER,
     idle_s: float = MESSAGE_IDLE_S,
+    measure: Measure = measure,
 ) -> RpcServer:
     """A server that knows its callers by their certificates; add services, then `start`.
 
@@ -83,6 +84,7 @@ def build_server(
         streams: Streams that may be open at once.
         per_caller: Calls that one party may have open at once.
         idle_s: Longest wait for the request of a call that has one, in seconds.
+        measure: Says what messages are; the default knows the product's.
 
     Raises:
         PortError: The port is taken or the address is not this machine's.
@@ -92,7 +94,7 @@ def build_server(
     threads = ThreadPoolExecutor(calls, thread_name_prefix="rpc")
     server = grpc.server(
         threads,
-        interceptors=[admission, MeteringInterceptor(ledger)],
+        interceptors=[admission, MeteringInterceptor(ledger, measure=measure)],
         options=SERVING_OPTIONS,
         maximum_concurrent_rpcs=calls,
     )

@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
 from mple.meter import MessageFacts, MessageKind, measure
-from mple.v1 import common_pb2, compute_pb2, coordinator_pb2, two_party_pb2
+from mple.v1 import common_pb2, compute_pb2, coordinator_pb2
 
 KEY_REF = common_pb2.KeyRef(site="north", epoch=2, fingerprint=bytes.fromhex("00ff10aa") + bytes(28))
 
@@ -50,30 +50,9 @@ def batch(split: common_pb2.Split) -> common_pb2.MorphedBatch:
         (coordinator_pb2.PutSealedRequest(envelope=bytes(113)), MessageFacts(MessageKind.SETUP)),
         (coordinator_pb2.WatchResponse(sequence=1), MessageFacts(MessageKind.EVENT)),
         (coordinator_pb2.ReportRequest(), MessageFacts(MessageKind.REPORT)),
-        (
-            two_party_pb2.ExchangeRequest(
-                frame=two_party_pb2.TwoPartyFrame(
-                    phase=two_party_pb2.TWO_PARTY_PHASE_ONLINE,
-                    part="conv3",
-                    kind=two_party_pb2.TWO_PARTY_KIND_CIPHERTEXT,
-                    data=bytes(700),
-                    inferences=1,
-                )
-            ),
-            MessageFacts(MessageKind.CIPHERTEXT, 700, samples=1, phase="online/conv3"),
-        ),
-        (
-            two_party_pb2.ExchangeResponse(
-                frame=two_party_pb2.TwoPartyFrame(
-                    phase=two_party_pb2.TWO_PARTY_PHASE_SETUP, kind=two_party_pb2.TWO_PARTY_KIND_KEYS, data=bytes(9)
-                )
-            ),
-            MessageFacts(MessageKind.KEYS, 9, phase="setup"),
-        ),
-        (two_party_pb2.ExchangeRequest(), MessageFacts(MessageKind.OTHER)),
         (health_pb2.HealthCheckRequest(), MessageFacts(MessageKind.OTHER)),
     ],
-    ids=lambda value: value.DESCRIPTOR.name if isinstance(value, Message) else str(value.kind),
+    ids=lambda value: value.DESCRIPTOR.name if isinstance(value, Message) else value.kind,
 )
 def test_facts_of_a_message(message: Message, facts: MessageFacts) -> None:
     assert measure(message) == facts

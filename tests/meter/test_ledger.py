@@ -139,7 +139,7 @@ def test_a_message_that_names_its_phase_is_entered_under_it(tmp_path: Path) -> N
     path = tmp_path / "ledger.sqlite"
     with Ledger(path, "site/client") as ledger:
         ledger.set_phase("training")
-        ledger.record(entry(SENT, "a", facts=MessageFacts(MessageKind.LABELS, phase="online/conv3")))
+        ledger.record(entry(SENT, "a", facts=MessageFacts("labels", phase="online/conv3")))
         ledger.record(entry(SENT, "a", 1))
     assert rows(path, "SELECT phase FROM messages ORDER BY idx") == [("online/conv3",), ("training",)]
 

@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from comparison.two_party.contents import measure
 from comparison.two_party.link import Link
 from comparison.two_party.service import TwoPartyService, dial
+from comparison.v1 import two_party_pb2_grpc
 from mple.meter import Ledger
 from mple.rpc import MpleError, Party, Role, RpcServer, build_server, open_channel
-from mple.v1 import two_party_pb2_grpc
 from tests.support.served import PartyTls
 
 
@@ -21,12 +22,13 @@ class Pair:
         tls = party_tls(Role.COMPUTE, "server")
         ledgers = {"compute/server": folder / "server.sqlite", "site/client": folder / "client.sqlite"}
         self._ledgers = [Ledger(path, node) for node, path in ledgers.items()]
-        self._rpc: RpcServer = build_server("127.0.0.1:0", tls, self._ledgers[0], streams=2)
+        self._rpc: RpcServer = build_server("127.0.0.1:0", tls, self._ledgers[0], streams=2, measure=measure)
         self.service = TwoPartyService("test", idle_s)
         two_party_pb2_grpc.add_TwoPartyServiceServicer_to_server(self.service, self._rpc.server)
         self._rpc.start()
         remote = Party("test", Role.COMPUTE, "server")
-        self._channel = open_channel(self._rpc.address, party_tls(Role.SITE, "client"), remote, self._ledgers[1])
+        client_tls = party_tls(Role.SITE, "client")
+        self._channel = open_channel(self._rpc.address, client_tls, remote, self._ledgers[1], measure=measure)
         self.client = dial(self._channel, idle_s)
         self.server = self.service.accept(10.0)
         self._thread: threading.Thread | None = None

@@ -17,7 +17,7 @@ from comparison.networks import small_network
 from comparison.plot import plot
 from comparison.published import MIB, PAPERS_DATA_RATIO, PUBLISHED, RAW_PICTURE_BYTES
 from comparison.tables import markdown
-from comparison.two_party.link import Phase
+from comparison.two_party.contents import Phase
 from comparison.two_party.session import Method
 from comparison.two_processes import CLIENT, SERVER, ComparisonError, RunFolder
 

@@ -13,10 +13,11 @@ from comparison.expected_bytes import (
 )
 from comparison.garbled import relu_circuit
 from comparison.networks import small_network
-from comparison.two_party.link import FRAME_BYTES, Kind, Link, Outbox, Phase
+from comparison.two_party.contents import Kind, Phase
+from comparison.two_party.link import FRAME_BYTES, Link, Outbox
 from comparison.two_party.network_form import form_of
+from comparison.v1 import two_party_pb2
 from mple.meter.ledger import GRPC_PREFIX_BYTES
-from mple.v1 import two_party_pb2
 
 FORM = form_of(small_network())
 MODULUS = small_network().modulus

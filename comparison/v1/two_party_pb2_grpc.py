@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from mple.v1 import two_party_pb2 as mple_dot_v1_dot_two__party__pb2
+from comparison.v1 import two_party_pb2 as comparison_dot_v1_dot_two__party__pb2
 
 GRPC_GENERATED_VERSION = '1.74.0'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + f' but the generated code in mple/v1/two_party_pb2_grpc.py depends on'
+        + f' but the generated code in comparison/v1/two_party_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -35,9 +35,9 @@ class TwoPartyServiceStub(object):
             channel: A grpc.Channel.
         """
         self.Exchange = channel.stream_stream(
-                '/mple.v1.TwoPartyService/Exchange',
-                request_serializer=mple_dot_v1_dot_two__party__pb2.ExchangeRequest.SerializeToString,
-                response_deserializer=mple_dot_v1_dot_two__party__pb2.ExchangeResponse.FromString,
+                '/comparison.v1.TwoPartyService/Exchange',
+                request_serializer=comparison_dot_v1_dot_two__party__pb2.ExchangeRequest.SerializeToString,
+                response_deserializer=comparison_dot_v1_dot_two__party__pb2.ExchangeResponse.FromString,
                 _registered_method=True)
 
 
@@ -56,14 +56,14 @@ def add_TwoPartyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Exchange': grpc.stream_stream_rpc_method_handler(
                     servicer.Exchange,
-                    request_deserializer=mple_dot_v1_dot_two__party__pb2.ExchangeRequest.FromString,
-                    response_serializer=mple_dot_v1_dot_two__party__pb2.ExchangeResponse.SerializeToString,
+                    request_deserializer=comparison_dot_v1_dot_two__party__pb2.ExchangeRequest.FromString,
+                    response_serializer=comparison_dot_v1_dot_two__party__pb2.ExchangeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'mple.v1.TwoPartyService', rpc_method_handlers)
+            'comparison.v1.TwoPartyService', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('mple.v1.TwoPartyService', rpc_method_handlers)
+    server.add_registered_method_handlers('comparison.v1.TwoPartyService', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
@@ -84,9 +84,9 @@ class TwoPartyService(object):
         return grpc.experimental.stream_stream(
             request_iterator,
             target,
-            '/mple.v1.TwoPartyService/Exchange',
-            mple_dot_v1_dot_two__party__pb2.ExchangeRequest.SerializeToString,
-            mple_dot_v1_dot_two__party__pb2.ExchangeResponse.FromString,
+            '/comparison.v1.TwoPartyService/Exchange',
+            comparison_dot_v1_dot_two__party__pb2.ExchangeRequest.SerializeToString,
+            comparison_dot_v1_dot_two__party__pb2.ExchangeResponse.FromString,
             options,
             channel_credentials,
             insecure,
