@@ -16,13 +16,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mple.data import Dataset, Normalisation
+from mple.data import Dataset
+from mple.data.normalise import Normalisation
 from mple.model import Stem, TrunkTrainer, Vgg16Config, build_trunk
-from mple.morph import PRESETS, Morpher, MorphKey, build_augmented_layer, draw_order
+from mple.morph import PRESETS, MorphKey, draw_order
+from mple.morph.augmented import build_augmented_layer
+from mple.morph.morpher import Morpher
 from mple.plan import GlobalSampler, Precision, TrainingSettings
 from mple.plan.settings import Augment
 from mple.privacy import PictureNoise
-from mple.wire import codec_named
+from mple.wire.codecs import codec_named
 from mple.wire.layer_dtype import tensors_of, weight_of
 
 _SESSION = b"coded training"

@@ -43,7 +43,7 @@ from mple.plan.key_refs import key_ref
 from mple.plan.orders import label_order
 from mple.rpc import ErrorCode, MpleError, Party, Role, TlsFiles, build_server, open_channel
 from mple.v1 import common_pb2, compute_pb2_grpc
-from mple.wire import codec_named
+from mple.wire.codecs import codec_named
 from provider_node.feeding.feed import SiteFeed
 from provider_node.feeding.morphing import MorphedImages
 from provider_node.feeding.release_book import ReleaseBook

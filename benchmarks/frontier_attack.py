@@ -16,7 +16,8 @@ from torch import Tensor
 
 from mple.attacks.means.denoising_network import NetworkSettings
 from mple.attacks.noise_removal import denoise, linear_estimate
-from mple.data import Dataset, Normalisation
+from mple.data import Dataset
+from mple.data.normalise import Normalisation
 from mple.privacy import PictureNoise
 from mple.privacy.picture_scores import psnr, ssim
 

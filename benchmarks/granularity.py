@@ -20,8 +20,10 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.machine import RESULTS, machine
-from mple.data import DataSource, Normalisation, SourceKind, open_source
-from mple.morph import PRESETS, Morpher, MorphKey
+from mple.data import DataSource, SourceKind, open_source
+from mple.data.normalise import Normalisation
+from mple.morph import PRESETS, MorphKey
+from mple.morph.morpher import Morpher
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

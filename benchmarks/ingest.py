@@ -30,12 +30,16 @@ from numpy.typing import NDArray
 
 from benchmarks.feeding_nodes import COMPUTE, ROUND_SAMPLES, SITE, lay_out
 from benchmarks.machine import RESULTS, machine
-from mple.data import DataSource, Normalisation, SourceKind, open_source
-from mple.morph import PRESETS, ImageShape, Morpher, MorphKey
+from mple.data import DataSource, SourceKind, open_source
+from mple.data.normalise import Normalisation
+from mple.morph import PRESETS, ImageShape, MorphKey
+from mple.morph.morpher import Morpher
 from mple.plan import WireSettings
-from mple.plan.settings import CODECS
 from mple.v1 import common_pb2
-from mple.wire import Batch, EncodedSamples, batch_from_message, batch_to_message, codec_named
+from mple.wire.batch import Batch, batch_from_message, batch_to_message
+from mple.wire.codec import EncodedSamples
+from mple.wire.codecs import codec_named
+from mple.wire.names import CODECS
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -39,22 +39,14 @@ from torch import Tensor
 
 from benchmarks.machine import RESULTS, machine
 from compute_node.training.features import features
-from mple.data import Normalisation
+from mple.data.normalise import Normalisation
 from mple.model import Stem, TrunkTrainer, Vgg16Config, build_trunk
-from mple.morph import (
-    PRESETS,
-    Arithmetic,
-    AugmentedLayer,
-    ImageShape,
-    Morpher,
-    MorphKey,
-    PreparedLayer,
-    build_augmented_layer,
-    draw_order,
-    prepare_layer,
-)
+from mple.morph import PRESETS, Arithmetic, ImageShape, MorphKey, draw_order
+from mple.morph.augmented import AugmentedLayer, build_augmented_layer
+from mple.morph.morpher import Morpher
+from mple.morph.prepared import PreparedLayer, prepare_layer
 from mple.plan import Precision, TrainingSettings, WireSettings
-from mple.wire import codec_named
+from mple.wire.codecs import codec_named
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

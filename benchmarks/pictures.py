@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from mple.data import Dataset, DataSource, Normalisation, Partition, PartitionKind, SourceKind, open_source
+from mple.data import Dataset, DataSource, Partition, PartitionKind, SourceKind, open_source
+from mple.data.normalise import Normalisation
 from mple.meter.theory import fixed_bits, gaussian_bits
 from mple.morph import Ensemble
 from mple.morph.morpher import to_blocks

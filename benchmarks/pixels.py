@@ -24,8 +24,10 @@ import torch
 
 from benchmarks.machine import RESULTS, machine
 from mple.model import Stem
-from mple.morph import PRESETS, ImageShape, Morpher, MorphKey, build_augmented_layer
+from mple.morph import PRESETS, ImageShape, MorphKey
 from mple.morph.arithmetic import Arithmetic
+from mple.morph.augmented import build_augmented_layer
+from mple.morph.morpher import Morpher
 from mple.morph.prepared import prepare_layer
 
 mpl.use("Agg")

@@ -28,7 +28,7 @@ from benchmarks.coded_training import CodedTraining
 from benchmarks.machine import RESULTS, machine
 from mple.data import DataSource, SourceKind, open_source
 from mple.plan import WireSettings
-from mple.plan.settings import CODECS, LAYER_DTYPES
+from mple.wire.names import CODECS, LAYER_DTYPES
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

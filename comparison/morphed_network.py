@@ -20,16 +20,9 @@ from comparison.networks.quantised import ExactStage, QuantisedNetwork
 from comparison.two_party.morphed_upload import WIRE, image_of, unit_of
 from comparison.two_party.public_network import PublicNetwork
 from mple.meter.theory import gaussian_bits
-from mple.morph import (
-    PRESETS,
-    Morpher,
-    MorphGeometry,
-    MorphKey,
-    draw_order,
-    expected_weight_shape,
-)
-from mple.morph.morpher import to_blocks
-from mple.wire import codec_named
+from mple.morph import PRESETS, MorphGeometry, MorphKey, draw_order, expected_weight_shape
+from mple.morph.morpher import Morpher, to_blocks
+from mple.wire.codecs import codec_named
 from mple.wire.layer_dtype import weight_bytes
 
 _AT_ONCE = 100

@@ -55,7 +55,7 @@ from mple.rpc import (
 )
 from mple.rpc.node_service import add_node_service
 from mple.v1 import compute_pb2_grpc, coordinator_pb2
-from mple.wire import codec_named
+from mple.wire.codecs import codec_named
 
 _LOGGER = logging.getLogger("mple.compute")
 _GRACE_S = 10.0

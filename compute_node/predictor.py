@@ -21,7 +21,8 @@ from mple.plan import PlanError, RunPlan
 from mple.records.training import read_outcome
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2
-from mple.wire import BatchError, batch_from_message, codec_named, samples_per_message
+from mple.wire.batch import BatchError, batch_from_message, samples_per_message
+from mple.wire.codecs import codec_named
 
 
 class Predictor:

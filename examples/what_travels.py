@@ -13,9 +13,12 @@ import matplotlib as mpl
 import torch
 from torch import Tensor
 
-from mple.data import DataSource, Normalisation, SourceKind, open_source
+from mple.data import DataSource, SourceKind, open_source
+from mple.data.normalise import Normalisation
 from mple.model import Stem
-from mple.morph import PRESETS, Morpher, MorphKey, build_augmented_layer, draw_order
+from mple.morph import PRESETS, MorphKey, draw_order
+from mple.morph.augmented import build_augmented_layer
+from mple.morph.morpher import Morpher
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

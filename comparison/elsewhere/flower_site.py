@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mple.data import Normalisation
+from mple.data.normalise import Normalisation
 from mple.model import Stem, TrunkTrainer, Vgg16Config, Vgg16Trunk, build_trunk
 from mple.plan import GlobalSampler, TrainingSettings, settings_from
 

@@ -23,7 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mple.data import Dataset, LabelledImages, Normalisation
+from mple.data import Dataset, LabelledImages
+from mple.data.normalise import Normalisation
 from mple.disk.whole_files import put_in_place
 
 SIDE_PX, CHANNELS = 32, 3

@@ -25,7 +25,8 @@ from mple.node.logs import log
 from mple.plan import AbsencePolicy, GlobalSampler, RunPlan
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2
-from mple.wire import BatchError, Codec, batch_from_message, samples_per_message
+from mple.wire.batch import BatchError, batch_from_message, samples_per_message
+from mple.wire.codec import Codec
 
 _LOGGER = logging.getLogger("mple.compute")
 _SCORE_GROUP = 1000

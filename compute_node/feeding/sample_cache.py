@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from compute_node.cache_file import CacheFile, Replacement
 from compute_node.layers.layer_bank import ErasedKeyError
 from mple.v1 import common_pb2
-from mple.wire import Batch, Codec, EncodedSamples
+from mple.wire.batch import Batch
+from mple.wire.codec import Codec, EncodedSamples
 
 _FIELDS = struct.Struct("<4sBBHII")  # magic, split, codec, key, samples, body bytes
 _CRC = struct.Struct("<I")

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mple.morph import AugmentedLayer, PreparedLayer, prepare_layer
+from mple.morph.augmented import AugmentedLayer
+from mple.morph.prepared import PreparedLayer, prepare_layer
 from mple.plan import RunPlan
 from mple.v1 import common_pb2
 

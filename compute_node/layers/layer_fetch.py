@@ -18,8 +18,7 @@ from mple.node.logs import log
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
-from mple.wire import LayerFileError
-from mple.wire.layer_file import file_sha256
+from mple.wire.layer_file import LayerFileError, file_sha256
 
 _LOGGER = logging.getLogger("mple.compute")
 _STREAM_TIMEOUT_S = 3600.0

@@ -14,12 +14,11 @@ from pathlib import Path
 
 from compute_node.layers.layer_bank import LayerBank
 from mple.disk.whole_files import write_whole
-from mple.morph import AugmentedLayer
+from mple.morph.augmented import AugmentedLayer
 from mple.plan import RunPlan
 from mple.plan.key_refs import key_ref
 from mple.v1 import common_pb2, coordinator_pb2
-from mple.wire import read_layer
-from mple.wire.layer_file import file_sha256
+from mple.wire.layer_file import file_sha256, read_layer
 
 _LIST = "run.json"
 

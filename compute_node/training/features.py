@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compute_node.layers.layer_bank import ErasedKeyError
-from mple.morph import PreparedLayer
+from mple.morph.prepared import PreparedLayer
 
 
 def features(t_BKQ: Tensor, keys_B: NDArray[np.int64], layers: Mapping[int, PreparedLayer]) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from compute_node.feeding.intake import Intake
 from compute_node.feeding.sample_cache import SampleCache
 from mple.v1 import common_pb2
-from mple.wire import Codec
+from mple.wire.codec import Codec
 
 
 @dataclass(frozen=True, slots=True)

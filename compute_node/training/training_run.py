@@ -33,7 +33,7 @@ from mple.node.stop import Stop
 from mple.plan import GlobalSampler, RunPlan
 from mple.records.training import EpochMetrics, Outcome, StepMetrics
 from mple.v1 import common_pb2
-from mple.wire import codec_named
+from mple.wire.codecs import codec_named
 
 _LOGGER = logging.getLogger("mple.compute")
 _SCORED_AT_ONCE = 250

@@ -16,10 +16,10 @@ from pathlib import Path
 from torch import Tensor
 
 from mple.model import Stem
-from mple.morph import (
+from mple.morph import Ensemble
+from mple.morph.augmented import AugmentedLayer
+from mple.morph.verify import (
     CONSISTENCY_TOLERANCE,
-    AugmentedLayer,
-    Ensemble,
     consistency_response,
     layer_faults,
     response_deviation,
@@ -28,7 +28,7 @@ from mple.morph import (
 from mple.node.logs import log
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError
-from mple.wire import LayerFileError, read_layer
+from mple.wire.layer_file import LayerFileError, read_layer
 
 _LOGGER = logging.getLogger("mple.coordinator")
 

@@ -21,7 +21,7 @@ from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, F
 from mple.attacks.means.denoising_network import NetworkSettings, trained_network
 from mple.attacks.means.opening import open_pictures
 from mple.attacks.means.pixel_values import estimated_distribution, to_pixels
-from mple.data import Normalisation
+from mple.data.normalise import Normalisation
 from mple.plan import PrivacyMode
 from mple.privacy import NoiseDistribution
 from mple.privacy.bands import band_numbers, from_cosines, to_cosines

@@ -19,7 +19,8 @@ from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, F
 from mple.attacks.lab.ground_truth import GroundTruth
 from mple.attacks.means.layer_blocks import LayerBlock, layer_blocks
 from mple.attacks.means.pixel_values import to_inputs
-from mple.morph import AugmentedLayer, Ensemble
+from mple.morph import Ensemble
+from mple.morph.augmented import AugmentedLayer
 
 _COLUMNS_A_PIXEL = 2
 _MOST_COLUMNS = 20_000

@@ -21,9 +21,10 @@ from mple.attacks.means.pixel_values import to_inputs
 from mple.morph import PRESETS, expected_weight_shape
 from mple.morph.morpher import to_blocks
 from mple.plan import GlobalSampler, RunPlan
-from mple.wire import codec_named
 from mple.wire.batch import samples_per_message
-from mple.wire.layer_dtype import LAYER_DTYPES, weight_bytes
+from mple.wire.codecs import codec_named
+from mple.wire.layer_dtype import weight_bytes
+from mple.wire.names import LAYER_DTYPES
 
 PADDINGS = (4096, 65_536, 524_288)
 """Multiples of bytes that padding is reckoned for."""

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from mple.morph import expected_weight_shape
 from mple.plan import Custody, RunPlan
-from mple.wire import codec_named
 from mple.wire.block_codec import BlockCodec
+from mple.wire.codecs import codec_named
 from mple.wire.gaussian_models import LARGEST_CODE, code_masses
 from mple.wire.layer_dtype import weight_bytes
 

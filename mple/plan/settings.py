@@ -8,10 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from mple.morph import PRESETS, Arithmetic, Cores, Ensemble, Layout, MorphScheme
-
-CODECS = ("f32", "f16", "q8", "q7", "q6", "q5", "q4")
-"""Names in `mple.wire`, which this module does not import: it would load torch."""
-LAYER_DTYPES = ("int8", "f16", "f32")
+from mple.wire.names import CODECS, LAYER_DTYPES
 
 
 class Custody(StrEnum):

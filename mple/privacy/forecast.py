@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mple.data import Normalisation
-from mple.morph import Morpher, MorphKey
+from mple.data.normalise import Normalisation
+from mple.morph import MorphKey
+from mple.morph.morpher import Morpher
 from mple.plan import MorphSettings, WireSettings
 from mple.privacy.noise import PictureNoise
 from mple.privacy.noise_distribution import NoiseDistribution
-from mple.wire import codec_named
+from mple.wire.codecs import codec_named
 
 _FIXED = hashlib.sha256(b"mple forecast, no secret").digest()
 MOST_VALUES = 4096

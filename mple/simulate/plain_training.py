@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mple.data import Dataset, Normalisation
+from mple.data import Dataset
+from mple.data.normalise import Normalisation
 from mple.model import Stem, TrunkTrainer, Vgg16Config, Vgg16Trunk, build_trunk, state_sha256
 from mple.plan import GlobalSampler, RunChoices
 

@@ -20,7 +20,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-LAYER_DTYPES = ("int8", "f16", "f32")
 _WEIGHT, _SCALE = "augmented.weight", "augmented.scale"
 _DTYPES = {"int8": torch.int8, "f16": torch.float16, "f32": torch.float32}
 _LEVELS = 127
@@ -36,7 +35,7 @@ def tensors_of(weight: Tensor, numbers: str) -> dict[str, Tensor]:
 
     Args:
         weight: (Q, ...) or, for tiles with distinct cores, (K, Q, O).
-        numbers: One of `LAYER_DTYPES`.
+        numbers: One of `mple.wire.names.LAYER_DTYPES`.
 
     Raises:
         ValueError: A weight is not finite, or beyond the range of f16.

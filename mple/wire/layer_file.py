@@ -10,7 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mple.disk.whole_files import put_in_place
-from mple.morph import AugmentedLayer, ImageShape, MorphScheme, expected_weight_shape
+from mple.morph import ImageShape, MorphScheme, expected_weight_shape
+from mple.morph.augmented import AugmentedLayer
 from mple.wire.layer_dtype import LayerDtypeError, require_shapes, tensors_of, weight_of
 
 

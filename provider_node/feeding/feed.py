@@ -19,7 +19,8 @@ from mple.node.stop import Stop
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
-from mple.wire import batch_to_message, codec_named, samples_per_message
+from mple.wire.batch import batch_to_message, samples_per_message
+from mple.wire.codecs import codec_named
 from provider_node.feeding.morphing import MorphedImages
 from provider_node.feeding.release_book import ReleaseBook, ReleaseError
 from provider_node.feeding.scoring import LogitsError, score

@@ -11,12 +11,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mple.data import Dataset, LabelledImages, Normalisation
-from mple.morph import Morpher, MorphKey
+from mple.data import Dataset, LabelledImages
+from mple.data.normalise import Normalisation
+from mple.morph import MorphKey
+from mple.morph.morpher import Morpher
 from mple.plan import PrivacyMode, RunPlan
 from mple.privacy import PictureNoise
 from mple.v1 import common_pb2
-from mple.wire import Batch, EncodedSamples, codec_named
+from mple.wire.batch import Batch
+from mple.wire.codec import EncodedSamples
+from mple.wire.codecs import codec_named
 
 
 class MorphedImages:

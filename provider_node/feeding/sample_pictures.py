@@ -16,7 +16,7 @@ from mple.disk.whole_files import write_whole
 from mple.morph.morpher import from_blocks
 from mple.plan import RunPlan
 from mple.v1 import common_pb2
-from mple.wire import codec_named
+from mple.wire.codecs import codec_named
 from provider_node.feeding.morphing import MorphedImages
 
 _MOST = 8

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from mple.audit import audit
 from mple.model import Stem, StemError
-from mple.morph import MorphKey, build_augmented_layer
+from mple.morph import MorphKey
+from mple.morph.augmented import build_augmented_layer
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log
 from mple.plan import RunPlan
 from mple.plan.orders import channel_order
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, coordinator_pb2
-from mple.wire import write_layer
-from mple.wire.layer_file import file_sha256
+from mple.wire.layer_file import file_sha256, write_layer
 
 _LOGGER = logging.getLogger("mple.provider")
 _DEADLINE_S = 30.0

@@ -49,7 +49,8 @@ from mple.rpc import (
     verify_remote,
 )
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
-from mple.wire import Batch, batch_to_message, codec_named, samples_per_message
+from mple.wire.batch import Batch, batch_to_message, samples_per_message
+from mple.wire.codecs import codec_named
 from provider_node.feeding.morphing import PictureMorpher
 from provider_node.feeding.noising import kept_noise
 from provider_node.feeding.scoring import LogitsError, plain_logits, probabilities

@@ -16,7 +16,8 @@ from mple.data import LabelledImages
 from mple.morph import MorphKey
 from mple.plan import MorphSettings
 from mple.v1 import common_pb2
-from mple.wire import Batch, codec_named
+from mple.wire.batch import Batch
+from mple.wire.codecs import codec_named
 from tests.support.morphed_world import morphed_world, natural_pixels
 
 COMMON = {"plan", "public_PCHW"}

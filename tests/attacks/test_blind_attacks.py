@@ -16,7 +16,7 @@ from mple.attacks.means.pixel_values import to_inputs, to_pixels
 from mple.plan import MorphSettings, NormalisationSettings, PrivacyMode, PrivacySettings
 from mple.privacy import NoiseDistribution, PictureNoise, measure_spectrum
 from mple.privacy.picture_scores import psnr, ssim
-from mple.wire import codec_named
+from mple.wire.codecs import codec_named
 from tests.support.lopsided_pictures import lopsided_pixels
 from tests.support.morphed_world import MorphedWorld, morphed_world, natural_pixels
 

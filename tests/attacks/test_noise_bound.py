@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mple.data import Normalisation
+from mple.data.normalise import Normalisation
 from mple.plan import NoiseShape, NormalisationSettings, PrivacyMode, PrivacySettings
 from mple.privacy import NoiseDistribution, PictureNoise, measure_spectrum, most_success
 from mple.privacy.bands import band_numbers, to_cosines

@@ -10,7 +10,8 @@ import torch
 
 from mple.attacks import collusion, translation
 from mple.attacks.lab.attack import AttackSettings, DoesNotApplyError, Finding
-from mple.morph import Cores, MorphKey, build_augmented_layer
+from mple.morph import Cores, MorphKey
+from mple.morph.augmented import build_augmented_layer
 from mple.plan import MorphSettings
 from mple.privacy.picture_scores import ssim
 from tests.support.morphed_world import MorphedWorld, morphed_world

@@ -12,7 +12,7 @@ import pytest
 from compute_node.feeding.request_window import SiteScore
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2
-from mple.wire import codec_named
+from mple.wire.codecs import codec_named
 from tests.support.open_intake import OpenIntake, answer
 from tests.support.small_plan import TEST, TRAIN, key_ref
 

@@ -16,7 +16,8 @@ from compute_node.layers.layer_bank import ErasedKeyError, LayerBank
 from compute_node.predictor import Predictor
 from compute_node.training.features import features
 from mple.model import Stem, Vgg16Config, build_trunk
-from mple.morph import AugmentedLayer, MorphKey, build_augmented_layer
+from mple.morph import MorphKey
+from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.plan import GlobalSampler, WireSettings
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from compute_node.feeding.sample_cache import CacheError, SampleCache
 from mple.v1 import common_pb2
-from mple.wire import Batch, EncodedSamples, codec_named
+from mple.wire.batch import Batch
+from mple.wire.codec import EncodedSamples
+from mple.wire.codecs import codec_named
 
 TRAIN, TEST = common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_TEST
 BLOCKS, VALUES = 3, 12

@@ -20,11 +20,12 @@ from torch import Tensor
 
 from coordinator.layers.layer_review import LayerReview, ReferenceLayer
 from mple.model import Stem
-from mple.morph import CONSISTENCY_TOLERANCE, AugmentedLayer
+from mple.morph.augmented import AugmentedLayer
+from mple.morph.verify import CONSISTENCY_TOLERANCE
 from mple.plan import MorphSettings, RunPlan, WireSettings
-from mple.plan.settings import LAYER_DTYPES
 from mple.rpc import ErrorCode, MpleError
 from mple.wire.layer_dtype import tensors_of
+from mple.wire.names import LAYER_DTYPES
 from tests.support.small_run import SECRET, layer_for, plan_for, refused, stem_for
 
 PLAN = plan_for(wire=WireSettings(layer="f16"))

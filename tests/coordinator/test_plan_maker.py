@@ -22,9 +22,9 @@ from mple.plan import (
     RunPlan,
     WireSettings,
 )
-from mple.plan.settings import LAYER_DTYPES
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
+from mple.wire.names import LAYER_DTYPES
 from tests.support.small_run import (
     SITES,
     begin_of,

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from mple.data import DataError, Dataset, LabelledImages, Normalisation
+from mple.data import DataError, Dataset, LabelledImages
 from mple.data.images import numbered_classes
+from mple.data.normalise import Normalisation
 from mple.morph import ImageShape
 
 

@@ -17,14 +17,16 @@ from compute_node.predictor import Predictor, model_config
 from compute_node.service import ComputeService
 from mple.meter import Ledger
 from mple.model import Stem, build_trunk
-from mple.morph import build_augmented_layer
+from mple.morph.augmented import build_augmented_layer
 from mple.plan import GlobalSampler, RunPlan, WireSettings
 from mple.plan.orders import channel_order
 from mple.rpc import ErrorCode, MpleError, Party, Role, build_server
 from mple.rpc.node_service import add_node_service
 from mple.rpc.read_deadline import MESSAGE_IDLE_S
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
-from mple.wire import Batch, EncodedSamples, batch_to_message, codec_named
+from mple.wire.batch import Batch, batch_to_message
+from mple.wire.codec import EncodedSamples
+from mple.wire.codecs import codec_named
 from tests.fuzz.mutation import Mutator
 from tests.fuzz.shots import Outcome, Shot, dial, fire
 from tests.support.served import PartyTls

@@ -15,7 +15,7 @@ import pytest
 from mple.node.stop import Stop
 from mple.rpc import ErrorCode
 from mple.v1 import compute_pb2, coordinator_pb2
-from mple.wire import samples_per_message
+from mple.wire.batch import samples_per_message
 from tests.fuzz.campaign import rss_mib
 from tests.fuzz.compute_target import CODEC, FEED, SIZES
 from tests.fuzz.shots import Shot

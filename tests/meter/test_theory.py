@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from mple.meter.theory import fixed_bits, gaussian_bits, predict_bytes
-from mple.morph import Morpher, MorphKey
+from mple.morph import MorphKey
+from mple.morph.morpher import Morpher
 from mple.plan import Custody, MorphSettings, TrainingSettings, WireSettings
-from mple.wire import codec_named
+from mple.wire.codecs import codec_named
 from tests.support.small_plan import small_plan
 
 WEIGHTS, OUTPUTS = 16 * 8 * 6 * 6, 8 * 6 * 6

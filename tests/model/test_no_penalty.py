@@ -28,17 +28,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from compute_node.training.features import features
-from mple.data import Dataset, LabelledImages, Normalisation
+from mple.data import Dataset, LabelledImages
+from mple.data.normalise import Normalisation
 from mple.model import Stem, TrunkTrainer, Vgg16Config, build_trunk
-from mple.morph import (
-    Arithmetic,
-    AugmentedLayer,
-    Morpher,
-    MorphKey,
-    PreparedLayer,
-    build_augmented_layer,
-    prepare_layer,
-)
+from mple.morph import Arithmetic, MorphKey
+from mple.morph.augmented import AugmentedLayer, build_augmented_layer
+from mple.morph.morpher import Morpher
+from mple.morph.prepared import PreparedLayer, prepare_layer
 from mple.plan import (
     Custody,
     GlobalSampler,
@@ -52,7 +48,8 @@ from mple.plan import (
 )
 from mple.plan.orders import channel_order, label_order
 from mple.v1 import common_pb2
-from mple.wire import EncodedSamples, codec_named
+from mple.wire.codec import EncodedSamples
+from mple.wire.codecs import codec_named
 from mple.wire.layer_dtype import tensors_of, weight_of
 from provider_node.feeding.morphing import MorphedImages
 

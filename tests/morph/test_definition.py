@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mple.morph import Cores, Ensemble, ImageShape, Layout, MorphScheme, expected_frobenius
+from mple.morph import Cores, Ensemble, ImageShape, Layout, MorphScheme
+from mple.morph.verify import expected_frobenius
 from tests.support.morph_cases import KEY, SESSION, channel_order, images, layer, morpher, stem, tiled, unrolled
 from tests.support.naive import convolution_matrix, morph_matrix, order_matrix, unroll
 

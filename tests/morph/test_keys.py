@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from mple.morph import PRESETS, Cores, Ensemble, ImageShape, Morpher, MorphKey, MorphScheme, draw_core
+from mple.morph import PRESETS, Cores, Ensemble, ImageShape, MorphKey, MorphScheme
+from mple.morph.cores import draw_core
 from mple.morph.keys import draw_order, gaussians, uniforms, words
+from mple.morph.morpher import Morpher
 from tests.support.morph_cases import KEY, OTHER_KEY, images, layer, morpher, stem, tiled, unrolled
 
 SEED = bytes(range(32))

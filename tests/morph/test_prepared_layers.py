@@ -6,17 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mple.morph import (
-    PRESETS,
-    Arithmetic,
-    AugmentedLayer,
-    Cores,
-    Ensemble,
-    ImageShape,
-    MorphScheme,
-    PreparedLayer,
-    prepare_layer,
-)
+from mple.morph import PRESETS, Arithmetic, Cores, Ensemble, ImageShape, MorphScheme
+from mple.morph.augmented import AugmentedLayer
+from mple.morph.prepared import PreparedLayer, prepare_layer
 from tests.support.morph_cases import images, layer, morpher, stem, tiled, unrolled
 
 BOUNDS = {Arithmetic.F32: 1e-6, Arithmetic.BF16: 4e-3, Arithmetic.INT8: 2e-2}

@@ -9,17 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from mple.morph import (
+from mple.morph import PRESETS, Cores, Ensemble, ImageShape, MorphScheme, draw_order
+from mple.morph.augmented import AugmentedLayer
+from mple.morph.verify import (
     CONSISTENCY_TOLERANCE,
     NORM_TOLERANCE,
-    PRESETS,
-    AugmentedLayer,
-    Cores,
-    Ensemble,
-    ImageShape,
-    MorphScheme,
     consistency_response,
-    draw_order,
     expected_frobenius,
     layer_faults,
     response_deviation,

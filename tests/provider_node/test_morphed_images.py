@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mple.data import DataError, Dataset, LabelledImages
-from mple.morph import Morpher
+from mple.morph.morpher import Morpher
 from mple.plan import MorphSettings, NormalisationSettings, RunPlan, WireSettings
-from mple.wire import codec_named
+from mple.wire.codecs import codec_named
 from provider_node.feeding.morphing import MorphedImages
 from tests.support.small_plan import CLASSES, TEST, TRAIN, key_of, small_plan
 

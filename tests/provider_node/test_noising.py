@@ -13,11 +13,12 @@ import torch
 from mple.audit import close_audit, open_audit, read_entries
 from mple.audit import verify as verify_trail
 from mple.data import Dataset, LabelledImages
-from mple.morph import Morpher, MorphKey
+from mple.morph import MorphKey
+from mple.morph.morpher import Morpher
 from mple.pki import Vault
 from mple.plan import NoiseShape, PrivacyMode, PrivacySettings, RunPlan, WireSettings
 from mple.v1 import common_pb2
-from mple.wire import codec_named
+from mple.wire.codecs import codec_named
 from provider_node.feeding.morphing import MorphedImages, PictureMorpher
 from provider_node.feeding.noising import begin_noise, kept_noise, refuse_weaker, runs_without_noise
 from provider_node.feeding.sample_pictures import keep_sample_pictures

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from mple.data import Dataset, LabelledImages
-from mple.morph import Morpher
+from mple.morph.morpher import Morpher
 from mple.plan import RunPlan, WireSettings
 from mple.v1 import common_pb2
-from mple.wire import codec_named
+from mple.wire.codecs import codec_named
 from provider_node.feeding.morphing import MorphedImages
 from provider_node.feeding.sample_pictures import keep_sample_pictures
 from tests.support.small_plan import key_of, small_plan

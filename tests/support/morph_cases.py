@@ -7,18 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mple.morph import (
-    AugmentedLayer,
-    Cores,
-    Ensemble,
-    ImageShape,
-    Layout,
-    Morpher,
-    MorphKey,
-    MorphScheme,
-    build_augmented_layer,
-    draw_order,
-)
+from mple.morph import Cores, Ensemble, ImageShape, Layout, MorphKey, MorphScheme, draw_order
+from mple.morph.augmented import AugmentedLayer, build_augmented_layer
+from mple.morph.morpher import Morpher
 
 KEY = MorphKey(bytes(range(32)))
 OTHER_KEY = MorphKey(bytes(range(32, 64)))

@@ -26,7 +26,8 @@ from mple.attacks.lab.ground_truth import GroundTruth, SiteTruth
 from mple.attacks.means.pixel_values import to_inputs
 from mple.data import LabelledImages
 from mple.model import Stem
-from mple.morph import AugmentedLayer, MorphKey, build_augmented_layer, draw_order
+from mple.morph import MorphKey, draw_order
+from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.plan import (
     Custody,
     ModelSettings,
@@ -37,7 +38,7 @@ from mple.plan import (
     TrainingSettings,
     WireSettings,
 )
-from mple.wire import codec_named
+from mple.wire.codecs import codec_named
 from mple.wire.layer_dtype import tensors_of, weight_of
 
 NAMES = ("north", "south")

@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mple.morph import ImageShape, Layout, MorphKey, MorphScheme, draw_core
+from mple.morph import ImageShape, Layout, MorphKey, MorphScheme
+from mple.morph.cores import draw_core
 
 Matrix = NDArray[np.float64]
 

@@ -12,7 +12,9 @@ from compute_node.feeding.intake import Intake
 from compute_node.feeding.sample_cache import SampleCache
 from mple.plan import GlobalSampler, RunPlan
 from mple.v1 import common_pb2, compute_pb2
-from mple.wire import Batch, EncodedSamples, batch_to_message, codec_named
+from mple.wire.batch import Batch, batch_to_message
+from mple.wire.codec import EncodedSamples
+from mple.wire.codecs import codec_named
 from tests.support.small_plan import TRAIN, key_ref
 
 BLOCKS, VALUES = 4, 64

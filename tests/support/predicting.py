@@ -21,7 +21,7 @@ from compute_node.predictor import Predictor, model_config
 from compute_node.service import ComputeService
 from mple.meter import Ledger
 from mple.model import Stem, Vgg16Config, Vgg16Trunk, build_trunk
-from mple.morph import build_augmented_layer
+from mple.morph.augmented import build_augmented_layer
 from mple.pki import Vault
 from mple.plan import RunPlan, WireSettings
 from mple.plan.orders import channel_order, label_order

@@ -20,7 +20,8 @@ from coordinator.layers.layer_releases import LayerReleases
 from coordinator.memory.state_file import StateFile
 from coordinator.run import Run
 from mple.model import Stem
-from mple.morph import AugmentedLayer, MorphKey, build_augmented_layer
+from mple.morph import MorphKey
+from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.plan import (
     CoordinatorSettings,
     Custody,
@@ -38,7 +39,7 @@ from mple.plan.orders import channel_order
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import ErrorCode, MpleError, Party, Role
 from mple.v1 import common_pb2, coordinator_pb2
-from mple.wire import write_layer
+from mple.wire.layer_file import write_layer
 
 SITES = ("north", "south", "west")
 CLASSES = ("benign", "malignant")

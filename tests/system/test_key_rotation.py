@@ -20,7 +20,7 @@ from mple.simulate.children import Children, command
 from mple.simulate.run_folder import RunFolder, lay_out
 from mple.simulate.settings import COMPUTE, COORDINATOR
 from mple.v1 import common_pb2
-from mple.wire import codec_named
+from mple.wire.codecs import codec_named
 from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
 SITE = "north"

@@ -9,17 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mple.plan.settings import CODECS
 from mple.v1 import common_pb2
-from mple.wire import (
-    Batch,
-    BatchError,
-    Codec,
-    batch_from_message,
-    batch_to_message,
-    codec_named,
-    samples_per_message,
-)
+from mple.wire.batch import Batch, BatchError, batch_from_message, batch_to_message, samples_per_message
+from mple.wire.codec import Codec
+from mple.wire.codecs import codec_named
+from mple.wire.names import CODECS
 
 ALL = [codec_named(name) for name in CODECS]
 PACKING = [codec for codec in ALL if codec.block_exponents]

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from mple.wire import Codec, CodeError, EncodedSamples, codec_named
+from mple.wire.codec import Codec, CodeError, EncodedSamples
+from mple.wire.codecs import codec_named
 from mple.wire.gaussian_models import LARGEST_CODE, LARGEST_EXPONENT
 
 STEPS = {"q8": 2.0**-5, "q7": 2.0**-4, "q6": 2.0**-3, "q5": 2.0**-2, "q4": 2.0**-1}

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from mple.plan.settings import CODECS
 from mple.v1 import common_pb2
-from mple.wire import CodeError, EncodedSamples, codec_named
+from mple.wire.codec import CodeError, EncodedSamples
+from mple.wire.codecs import codec_named
+from mple.wire.names import CODECS
 
 each_codec = pytest.mark.parametrize("name", CODECS)
 T_BKQ = torch.tensor([[[0.0, 1.0], [-2.5, 0.3]], [[0.0, 0.0], [0.0, 0.0]], [[-6e-8, 1e-3], [65504.0, 8.0]]])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mple.wire import codec_named, gaussian_models
+from mple.wire import gaussian_models
+from mple.wire.codecs import codec_named
 from mple.wire.gaussian_models import CLASSES, LARGEST_CODE, ModelsDifferError, classes_of, entropy_models
 
 CODES = np.arange(-LARGEST_CODE, LARGEST_CODE + 1)

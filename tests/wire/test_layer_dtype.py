@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from mple.morph import PRESETS, ImageShape, Morpher, MorphKey, build_augmented_layer
-from mple.wire.layer_dtype import LAYER_DTYPES, LayerDtypeError, tensors_of, weight_bytes, weight_of
+from mple.morph import PRESETS, ImageShape, MorphKey
+from mple.morph.augmented import build_augmented_layer
+from mple.morph.morpher import Morpher
+from mple.wire.layer_dtype import LayerDtypeError, tensors_of, weight_bytes, weight_of
+from mple.wire.names import LAYER_DTYPES
 
 WEIGHT, SCALE = "augmented.weight", "augmented.scale"
 SHAPES = [(5, 7), (4, 3, 6), (6, 2, 3, 3), (300, 4)]

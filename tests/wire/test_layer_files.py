@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from mple.morph import PRESETS, AugmentedLayer, ImageShape, Morpher, MorphKey, build_augmented_layer
-from mple.plan.settings import LAYER_DTYPES
-from mple.wire import LayerFileError, layer_dtype, read_layer, write_layer
-from mple.wire.layer_file import file_sha256
+from mple.morph import PRESETS, ImageShape, MorphKey
+from mple.morph.augmented import AugmentedLayer, build_augmented_layer
+from mple.morph.morpher import Morpher
+from mple.wire.layer_file import LayerFileError, file_sha256, read_layer, write_layer
+from mple.wire.names import LAYER_DTYPES
 
 IMAGE = ImageShape(channels=1, height=8, width=8)
 FILTERS, KERNEL = 2, 3
@@ -35,11 +36,6 @@ def layer_of(preset: str, kernel: int = KERNEL) -> AugmentedLayer:
 def read(path: Path, preset: str = "compact", **changed: Any) -> AugmentedLayer:
     known: dict[str, Any] = {"scheme": PRESETS[preset], "image": IMAGE, "filters": FILTERS, "kernel": KERNEL}
     return read_layer(path, **(known | {"numbers": "f16"} | changed))
-
-
-def test_plans_name_the_numbers_that_there_are() -> None:
-    """`mple.plan` does not import `mple.wire`, so that reading a configuration does not load torch."""
-    assert LAYER_DTYPES == layer_dtype.LAYER_DTYPES
 
 
 @each_numbers

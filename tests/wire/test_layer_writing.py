@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from mple.morph import PRESETS, AugmentedLayer, ImageShape, MorphScheme, expected_weight_shape
-from mple.wire import LayerFileError, read_layer, write_layer
+from mple.morph import PRESETS, ImageShape, MorphScheme, expected_weight_shape
+from mple.morph.augmented import AugmentedLayer
+from mple.wire.layer_file import LayerFileError, read_layer, write_layer
 
 SHAPE = ImageShape(channels=1, height=12, width=9)
 FILTERS, KERNEL = 2, 3

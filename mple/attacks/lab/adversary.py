@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mple.model import Stem
-from mple.morph import AugmentedLayer, MorphKey
+from mple.morph import MorphKey
+from mple.morph.augmented import AugmentedLayer
 from mple.plan import RunPlan
 
 

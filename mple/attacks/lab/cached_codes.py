@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from mple.plan import RunPlan
 from mple.v1 import common_pb2
-from mple.wire import EncodedSamples, codec_named
+from mple.wire.codec import EncodedSamples
+from mple.wire.codecs import codec_named
 
 _FIELDS = struct.Struct("<4sBBHIII")  # magic, split, codec, key, samples, body bytes, checksum
 _MAGIC = b"MPC2"

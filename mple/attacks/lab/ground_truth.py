@@ -15,7 +15,9 @@ from torch import Tensor
 
 from mple.data import LabelledImages
 from mple.model import Stem
-from mple.morph import Cores, Morpher, MorphKey, draw_core
+from mple.morph import Cores, MorphKey
+from mple.morph.cores import draw_core
+from mple.morph.morpher import Morpher
 from mple.plan import RunPlan
 
 

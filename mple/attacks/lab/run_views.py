@@ -27,12 +27,13 @@ from mple.attacks.lab.cached_codes import CachedTraining, read_cache
 from mple.attacks.lab.ground_truth import GroundTruth, SiteTruth
 from mple.data import Dataset, DataSource, LabelledImages, Partition, SourceKind, open_source
 from mple.model import Stem
-from mple.morph import AugmentedLayer
+from mple.morph.augmented import AugmentedLayer
 from mple.pki import Vault
 from mple.plan import ComputeSettings, PlanError, RunPlan, SiteSettings, read_settings
 from mple.plan.orders import channel_order, label_order
 from mple.privacy.protection import pairs_that_open
-from mple.wire import codec_named, read_layer
+from mple.wire.codecs import codec_named
+from mple.wire.layer_file import read_layer
 
 _COMPUTE = "compute"
 _MOST_PUBLIC = 10_000

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mple.morph import AugmentedLayer, Cores, Layout, MorphGeometry
+from mple.morph import Cores, Layout, MorphGeometry
+from mple.morph.augmented import AugmentedLayer
 
 _IMAGES_AT_ONCE = 32
 

@@ -20,8 +20,8 @@ from mple.attacks.means.pixel_values import to_inputs
 from mple.morph import Ensemble
 from mple.morph.morpher import from_blocks, to_blocks
 from mple.plan import RunPlan
-from mple.wire import codec_named
 from mple.wire.block_codec import BlockCodec
+from mple.wire.codecs import codec_named
 from mple.wire.gaussian_models import LARGEST_CODE
 
 AS_OPENED = "as opened"

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mple.data import Normalisation
+from mple.data.normalise import Normalisation
 from mple.plan import PrivacyMode, RunPlan
 from mple.privacy import NoiseDistribution, PictureNoise, measure_spectrum
 

@@ -13,7 +13,7 @@ from torch import nn
 from comparison.networks import Minionn, folded_minionn, folded_vgg16, vgg16_of_run
 from comparison.networks.folding import folded
 from comparison.networks.minionn import NORMALISATION
-from mple.data import Normalisation
+from mple.data.normalise import Normalisation
 from mple.model import Stem, Vgg16Config, Vgg16Trunk, build_trunk, save_trunk
 from mple.pki import Vault
 from mple.plan import NormalisationSettings
