@@ -106,7 +106,6 @@ def take_in(folder: Path, stop: Stop) -> None:
                 codec.decode(cache.read(common_pb2.SPLIT_TRAIN, numbers).coded, blocks)
             taken += ROUND_SAMPLES
             _count(folder / "samples", taken)
-            cache.close()
             before = intake
         built.stop(1.0)
 

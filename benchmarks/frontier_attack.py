@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mple.attacks.means.denoising_network import NetworkSettings
+from mple.attacks.means.pixel_values import to_pixels
 from mple.attacks.noise_removal import denoise, linear_estimate
 from mple.data import Dataset
 from mple.data.normalise import Normalisation
@@ -52,15 +52,10 @@ def attack_noise(dataset: Dataset, noise: PictureNoise | None, *, steps: int) ->
             NETWORK: learned,
         }
     real_NCHW = pixels_NCHW.astype(np.float32)
-    shown = {way: _pixels(one, normalisation) for way, one in found.items()}
+    shown = {way: to_pixels(one, normalisation) for way, one in found.items()}
     return Attacked(
         ssim_by_way={way: float(np.mean(ssim(real_NCHW, one))) for way, one in shown.items()},
         psnr_by_way={way: float(np.mean(np.minimum(psnr(real_NCHW, one), 100.0))) for way, one in shown.items()},
         pictures=len(pixels_NCHW),
         public_pictures=len(public_NCHW),
     )
-
-
-def _pixels(x_NCHW: Tensor, normalisation: Normalisation) -> np.ndarray:
-    std, mean = normalisation.std[0], normalisation.mean[0]
-    return (255 * (x_NCHW * std + mean)).clamp(0, 255).numpy()

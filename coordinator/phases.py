@@ -165,11 +165,6 @@ class MakePlan:
     """Everybody is here: make the plan, publish it, then step with `PlanAgreed` or `PartyFailed`."""
 
 
-@dataclass(frozen=True, slots=True)
-class BuildLayers:
-    """In escrow custody, all keys are here: build the layers."""
-
-
 Consequence = (
     AnnounceParty
     | AnnouncePhase
@@ -177,7 +172,6 @@ Consequence = (
     | AnnounceEpoch
     | AnnounceFault
     | MakePlan
-    | BuildLayers
     | AnnounceKey
     | AnnounceErasure
 )
@@ -330,8 +324,7 @@ def _gathering(state: RunState, event: Event) -> Step:
 def _setup(state: RunState, event: Event) -> Step:
     match event:
         case KeySealed(site) if state.escrow:
-            state = replace(state, keys_sealed=state.keys_sealed | {site})
-            return state, (BuildLayers(),) if state.layers_due else ()
+            return replace(state, keys_sealed=state.keys_sealed | {site}), ()
         case LayerAccepted(site):
             return replace(state, released=state.released | {site}), (AnnounceLayer(site),)
         case LayersStored() if state.all_released:

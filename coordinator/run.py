@@ -23,7 +23,6 @@ from coordinator.phases import (
     AnnounceLayer,
     AnnounceParty,
     AnnouncePhase,
-    BuildLayers,
     ComputeJoined,
     Consequence,
     EpochReported,
@@ -363,8 +362,6 @@ class Run:
                 tell_of_key(consequence, self.log, self.layers, f"compute/{self.settings.run.compute}")
             case MakePlan():
                 self._make_plan()
-            case BuildLayers():
-                pass  # the escrow worker looks at the state whenever it has changed
 
     def _make_plan(self) -> None:
         offered = self.file.fact("offered_stem")

@@ -79,11 +79,6 @@ class RequestWindow:
         self._next_id = 1
 
     @property
-    def in_flight_samples(self) -> int:
-        """Samples asked and not answered."""
-        return self._in_flight
-
-    @property
     def idle(self) -> bool:
         """Nothing is wanted, asked or to be scored."""
         return not (self._wanted or self._asked or self._to_send or self._unscored)

@@ -113,11 +113,6 @@ class SampleCache:
             raise
         os.ftruncate(self._file.number, self._end)
 
-    def close(self) -> None:
-        """Flush to the disk and close."""
-        os.fsync(self._file.number)
-        self._file.close()
-
     @property
     def changed(self) -> threading.Condition:
         """Notified after each append."""

@@ -56,7 +56,7 @@ def run(view: Outsider, settings: AttackSettings) -> Finding:
     if mirrored is not None:
         turn_GRR = max((mirrored, turn_GRR), key=lambda one: agreement(one, public, morphed, links))
     first_BKQ = t_BKQ[: settings.pictures]
-    pixels_NCHW = to_pixels(_recovered(first_BKQ, turn_GRR, public, morphed, links, plan), plan)
+    pixels_NCHW = to_pixels(_recovered(first_BKQ, turn_GRR, public, morphed, links, plan), plan.normalisation)
     recovered = RecoveredPictures(
         site=view.morphed.site, numbers_N=view.morphed.numbers_N[: settings.pictures], pixels_NCHW=pixels_NCHW
     )

@@ -14,11 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from mple.attacks.lab.adversary import ComputeNodeWithStem
-from mple.attacks.lab.attack import Attack, AttackSettings, Figure, Finding, RecoveredPictures
+from mple.attacks.lab.attack import Attack, AttackSettings, Figure, Finding
 from mple.attacks.means.channel_leverage import order_by_leverage
 from mple.attacks.means.layer_blocks import LayerBlock
-from mple.attacks.means.opening import AS_OPENED, ROUNDING_OFF, rounding_deviation, without_rounding
-from mple.attacks.means.pixel_values import to_pixels
+from mple.attacks.means.opening import AS_OPENED, ROUNDING_OFF, recovered_pictures, rounding_deviation, without_rounding
 from mple.morph import Ensemble
 
 _LEAST_WATCHED = 256
@@ -50,15 +49,7 @@ def run(view: ComputeNodeWithStem, settings: AttackSettings) -> Finding:
     if deviation and white and len(view.public_PCHW):
         guesses.append((ROUNDING_OFF, without_rounding(x_NCHW, view.public_PCHW, plan, deviation)))
     return Finding(
-        recovered=tuple(
-            RecoveredPictures(
-                site=settings.site,
-                numbers_N=morphed.numbers_N[: settings.pictures],
-                pixels_NCHW=to_pixels(pictures_NCHW, plan),
-                way=way,
-            )
-            for way, pictures_NCHW in guesses
-        ),
+        recovered=recovered_pictures(morphed, guesses, plan),
         channel_order_F=guess.order_F,
         figures=(
             Figure("contested channels", guess.contested),

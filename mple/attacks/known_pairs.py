@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mple.attacks.lab.adversary import KnownPairs, OutsiderWithPairs
-from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
+from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
 from mple.attacks.lab.ground_truth import GroundTruth
-from mple.attacks.means.opening import open_pictures, rounding_deviation
-from mple.attacks.means.pixel_values import to_pixels
+from mple.attacks.means.opening import open_pictures, recovered_pictures, rounding_deviation
 from mple.morph import Cores, Ensemble
 from mple.morph.morpher import to_blocks
 from mple.plan import RunPlan
@@ -46,22 +45,16 @@ def run(view: OutsiderWithPairs, settings: AttackSettings) -> Finding:
     x_KNRQ, t_KNRQ = (_by_core(blocks, plan) for blocks in (exact_blocks(pairs, plan), pairs.t_NKQ.double()))
     choice = choose_pairs(x_KNRQ)
     found, theory = choice.determining, pairs_that_open(plan)
-    recovered, claims = [], {}
+    ways, claims = [], {}
     for count in _counts(found or theory, len(pairs)):
         some = choice.order_N[:count]
         inverse_KQQ = fitted_cores(x_KNRQ[:, some], t_KNRQ[:, some], plan)
-        recovered.append(
-            RecoveredPictures(
-                site=view.morphed.site,
-                numbers_N=view.morphed.numbers_N[: settings.pictures],
-                pixels_NCHW=to_pixels(open_pictures(view.morphed.t_NKQ[: settings.pictures], inverse_KQQ, plan), plan),
-                way=f"with {count:,} pairs",
-            )
-        )
+        x_NCHW = open_pictures(view.morphed.t_NKQ[: settings.pictures], inverse_KQQ, plan)
+        ways.append((f"with {count:,} pairs", x_NCHW))
         if found is not None and count in (found - 1, found):
             claims[f"{count:,}"] = inverse_KQQ.numpy()
     return Finding(
-        recovered=tuple(recovered),
+        recovered=recovered_pictures(view.morphed, ways, plan),
         claims={"site": np.array(view.morphed.site), **claims},
         figures=(
             Figure("pairs by theory", theory),

@@ -11,12 +11,11 @@ from __future__ import annotations
 import torch
 
 from mple.attacks.lab.adversary import ColludingCompute, ComputeNodeWithStem
-from mple.attacks.lab.attack import Attack, AttackSettings, Figure, Finding, RecoveredPictures
+from mple.attacks.lab.attack import Attack, AttackSettings, Figure, Finding
 from mple.attacks.means.channel_leverage import order_by_leverage
 from mple.attacks.means.core_solving import solve_cores
 from mple.attacks.means.layer_blocks import layer_blocks
-from mple.attacks.means.opening import opened_ways
-from mple.attacks.means.pixel_values import to_pixels
+from mple.attacks.means.opening import opened_ways, recovered_pictures
 from mple.model import Stem
 
 
@@ -36,15 +35,7 @@ def open_by_stem(view: ComputeNodeWithStem | ColludingCompute, stem: Stem, setti
     morphed, plan = view.sites[settings.site], view.plan
     ways = opened_ways(morphed.t_NKQ[: settings.pictures], solved.inverse_KQQ, view.public_PCHW, plan)
     return Finding(
-        recovered=tuple(
-            RecoveredPictures(
-                site=settings.site,
-                numbers_N=morphed.numbers_N[: settings.pictures],
-                pixels_NCHW=to_pixels(pictures_NCHW, plan),
-                way=way,
-            )
-            for way, pictures_NCHW in ways
-        ),
+        recovered=recovered_pictures(morphed, ways, plan),
         inverse_cores={settings.site: solved.inverse_KQQ},
         channel_order_F=guess.order_F,
         figures=(

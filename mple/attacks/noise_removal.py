@@ -17,10 +17,10 @@ from torch import Tensor
 
 from mple.attacks import layer_key
 from mple.attacks.lab.adversary import ComputeNodeWithStem
-from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
+from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
 from mple.attacks.means.denoising_network import NetworkSettings, trained_network
-from mple.attacks.means.opening import open_pictures
-from mple.attacks.means.pixel_values import estimated_distribution, to_pixels
+from mple.attacks.means.opening import open_pictures, recovered_pictures
+from mple.attacks.means.pixel_values import estimated_distribution
 from mple.data.normalise import Normalisation
 from mple.plan import PrivacyMode
 from mple.privacy import NoiseDistribution
@@ -47,15 +47,7 @@ def run(view: ComputeNodeWithStem, settings: AttackSettings) -> Finding:
     learned_BCHW = denoise(noisy_BCHW, distribution, view.public_PCHW, NetworkSettings(seed=settings.seed))
     ways = (("as opened", noisy_BCHW), ("best linear estimate", linear_BCHW), ("learned denoiser", learned_BCHW))
     return Finding(
-        recovered=tuple(
-            RecoveredPictures(
-                site=settings.site,
-                numbers_N=morphed.numbers_N[: settings.pictures],
-                pixels_NCHW=to_pixels(x_BCHW, view.plan),
-                way=way,
-            )
-            for way, x_BCHW in ways
-        ),
+        recovered=recovered_pictures(morphed, ways, view.plan),
         figures=(
             Figure("budget", distribution.privacy.budget_bits, "bits a picture"),
             Figure("noise, root mean square", round(distribution.deviation_px(), 1), "grey levels"),

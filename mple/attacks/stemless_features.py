@@ -61,9 +61,9 @@ def run(view: ComputeNode, settings: AttackSettings) -> Finding:
     ways = (
         ("smoothest single feature map", _as_grey(smooth_BHW, view.public_PCHW)),
         ("first principal component", _as_grey(first_component(f_BFHW), view.public_PCHW)),
-        ("shared pixels", to_pixels(first_BCHW, plan)),
-        ("with a fitted stem", to_pixels(refined_BCHW, plan)),
-        ("rounding taken off", to_pixels(clean_BCHW, plan)),
+        ("shared pixels", to_pixels(first_BCHW, plan.normalisation)),
+        ("with a fitted stem", to_pixels(refined_BCHW, plan.normalisation)),
+        ("rounding taken off", to_pixels(clean_BCHW, plan.normalisation)),
     )
     return Finding(
         recovered=tuple(

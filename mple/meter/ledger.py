@@ -19,7 +19,7 @@ from mple.meter.facts import MessageFacts
 GRPC_PREFIX_BYTES = 5
 """Length prefix that gRPC puts before each message (gRPC over HTTP/2, section "Length-Prefixed-Message")."""
 _VERSION = 2
-_SCHEMA = """
+SCHEMA = """
 CREATE TABLE IF NOT EXISTS messages (
     time_unix_ns INTEGER NOT NULL, node TEXT NOT NULL, run TEXT NOT NULL, phase TEXT NOT NULL, peer TEXT NOT NULL,
     direction TEXT NOT NULL, method TEXT NOT NULL, kind TEXT NOT NULL, call_id TEXT NOT NULL, idx INTEGER NOT NULL,
@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS messages (
     framed_bytes INTEGER NOT NULL, samples INTEGER NOT NULL, resent_samples INTEGER NOT NULL, key_ref TEXT NOT NULL
 )
 """
+"""Of a node's ledger, and of several merged."""
 _INSERT = f"INSERT INTO messages VALUES ({','.join('?' * 17)})"  # noqa: S608
 
 
@@ -117,11 +118,6 @@ class Ledger:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def fault(self) -> OSError | None:
-        """Why the ledger can't be written any more. gRPC swallows what is raised within it: nodes look here, too."""
-        return self._fault
 
     @property
     def run(self) -> str:
@@ -235,6 +231,6 @@ def _open(path: Path) -> sqlite3.Connection:
     if version not in (0, _VERSION):
         connection.close()
         raise ValueError(f"ledger {path} has version {version}, this program writes {_VERSION}; use a new state folder")
-    connection.execute(_SCHEMA)
+    connection.execute(SCHEMA)
     connection.execute(f"PRAGMA user_version={_VERSION}")
     return connection

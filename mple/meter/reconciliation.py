@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mple.meter.facts import MessageKind
-from mple.meter.ledger import _SCHEMA, GRPC_PREFIX_BYTES
+from mple.meter.ledger import GRPC_PREFIX_BYTES, SCHEMA
 
 _SHOWN = 5
 
@@ -128,7 +128,7 @@ def merge(ledgers: Sequence[Path], merged: Path) -> None:
         if not path.is_file():  # SQLite would make an empty one
             raise FileNotFoundError(f"no ledger at {path}")
     with _opened(merged) as database:
-        database.execute(_SCHEMA)
+        database.execute(SCHEMA)
         for number, path in enumerate(ledgers):
             database.execute(f"ATTACH DATABASE ? AS part{number}", (str(path),))
             database.execute(f"INSERT INTO messages SELECT * FROM part{number}.messages")  # noqa: S608

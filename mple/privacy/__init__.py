@@ -12,7 +12,7 @@ from mple.privacy.noise import PictureNoise
 from mple.privacy.noise_distribution import NoiseDistribution
 from mple.privacy.protection import pairs_that_open, protection
 from mple.privacy.spectrum import Spectrum, measure_spectrum
-from mple.privacy.success import gaussian_least_error, least_error, most_success
+from mple.privacy.success import gaussian_least_error, most_success
 
 __all__ = [
     "NoiseDistribution",
@@ -21,7 +21,6 @@ __all__ = [
     "gaussian_least_error",
     "information_bits",
     "isotropic_noise",
-    "least_error",
     "least_power_noise",
     "measure_spectrum",
     "most_success",

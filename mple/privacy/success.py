@@ -1,8 +1,7 @@
 """What a bound on mutual information means for an adversary: how often it can be right, and how near it can come.
 
 `most_success` holds for every adversary and every distribution (PAC privacy: Xiao & Devadas, Crypto 2023).
-`gaussian_least_error` holds for Gaussian pictures; `least_error` for any, given how far from Gaussian they are. The
-proofs are in docs/science/privacy.md.
+`gaussian_least_error` holds for Gaussian pictures. The proofs are in docs/science/privacy.md.
 """
 
 from __future__ import annotations
@@ -68,26 +67,6 @@ def gaussian_least_error(variance_N: NDArray[np.float64], information_bits: floa
             return float(np.minimum(variance_N, 2.0**low).sum())
         rate = float(np.maximum(logs_N - middle, 0.0).sum()) / 2
         low, high = (low, middle) if rate < information_bits else (middle, high)
-
-
-def least_error(variance_N: NDArray[np.float64], information_bits: float, negentropy_bits: float) -> float:
-    """Least mean squared error of any estimate of a picture of any distribution with a density.
-
-    Shannon's lower bound on the best subspace of leading directions: with k of them, entropy power gives
-    D >= k·(λ1···λk)^(1/k)·2^(-2 (I + J)/k).
-
-    Args:
-        variance_N: Eigenvalues of the covariance.
-        information_bits: I, bound on what the estimator knows.
-        negentropy_bits: J, how much less entropy pictures have than Gaussian ones of the same covariance. Natural
-            pictures have thousands of bits less, and nobody can measure how many: state what you assume.
-    """
-    falling_N = np.sort(variance_N[variance_N > 0])[::-1]
-    if not len(falling_N):
-        return 0.0
-    k_N = np.arange(1, len(falling_N) + 1)
-    log_means_N = np.cumsum(np.log2(falling_N)) / k_N
-    return float(np.max(k_N * 2.0 ** (log_means_N - 2 * (information_bits + negentropy_bits) / k_N)))
 
 
 def _divergence_bits(p: float, q: float) -> float:

@@ -92,7 +92,6 @@ def test_the_cache_is_read_as_the_compute_node_wrote_it(codec: str, tmp_path: Pa
             cache.append(common_pb2.SPLIT_TRAIN, 12 * number + morphed.numbers_N[places], batch, key=number)
         untold = Batch(how.encode(morphed.t_NKQ[:2]), np.empty(0, np.uint16))
         cache.append(common_pb2.SPLIT_TEST, np.array([2 * number, 2 * number + 1]), untold, key=number)
-    cache.close()
     with path.open("ab") as file:
         file.write(path.read_bytes()[:100])
     found = read_cache(path, plan, {"rotated": []})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,14 +16,12 @@ from tests.support.small_plan import small_plan
 
 
 @pytest.fixture
-def window(tmp_path: Path) -> Iterator[Callable[..., OpenIntake]]:
+def window(tmp_path: Path) -> Callable[..., OpenIntake]:
     """Opens intakes on one cache file."""
-    opened: list[SampleCache] = []
 
     def start(in_flight_samples: int = 100, policy: AbsencePolicy = AbsencePolicy.WAIT) -> OpenIntake:
         plan, clock = small_plan(wire=WireSettings(codec=CODEC.name, message_bytes=16 * 1024)), Clock()
         cache = SampleCache(tmp_path / "cache.bin", codec=CODEC, blocks=BLOCKS, values=VALUES, train=9, test=5)
-        opened.append(cache)
         bank = LayerBank(plan)
         intake = Intake(
             plan,
@@ -37,6 +35,4 @@ def window(tmp_path: Path) -> Iterator[Callable[..., OpenIntake]]:
         )
         return OpenIntake(intake, cache, plan, clock)
 
-    yield start
-    for cache in opened:
-        cache.close()
+    return start

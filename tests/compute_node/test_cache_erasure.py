@@ -84,9 +84,7 @@ def test_a_keys_samples_go_and_all_others_stay(tmp_path: Path) -> None:
         check(cache, TRAIN, NEW, 3)
         check(cache, TEST, OTHER, 6)
         assert [cache.count(key) for key in (OLD, OTHER, NEW)] == [0, 3, 1]
-        cache.close()
         cache = open_cache(path)
-    cache.close()
     assert path.stat().st_size < size
     codes = path.read_bytes()
     assert not any(bytes([mark(number, OLD)] * VALUES) in codes for number in (0, 1, 2, 3, 5))
@@ -98,7 +96,6 @@ def test_erasing_again_changes_nothing(tmp_path: Path) -> None:
     cache.erase(OLD)
     again = cache.erase(OLD)
     assert (again.samples, [numbers.size for numbers in again.lost.values()]) == (0, [0, 0])
-    cache.close()
 
 
 def test_nothing_more_is_taken_under_an_erased_key_and_others_are(tmp_path: Path) -> None:
@@ -107,10 +104,8 @@ def test_nothing_more_is_taken_under_an_erased_key_and_others_are(tmp_path: Path
     with pytest.raises(ErasedKeyError, match="key number 0 is revoked"):
         append(cache, TRAIN, OLD, 0)
     append(cache, TRAIN, NEW, 0, 1, 2)
-    cache.close()
     cache = open_cache(tmp_path / "cache")
     check(cache, TRAIN, NEW, 0, 1, 2)
-    cache.close()
 
 
 def test_readers_and_writers_go_on_while_a_key_is_erased(tmp_path: Path) -> None:
@@ -156,7 +151,6 @@ def test_readers_and_writers_go_on_while_a_key_is_erased(tmp_path: Path) -> None
     check(cache, TRAIN, NEW, *range(100))
     check(cache, TRAIN, OTHER, *range(100, 200))
     check(cache, TEST, NEW, *range(50))
-    cache.close()
 
 
 def test_no_file_stays_open_behind_an_erasure(tmp_path: Path) -> None:
@@ -165,7 +159,7 @@ def test_no_file_stays_open_behind_an_erasure(tmp_path: Path) -> None:
     cache.erase(OLD)
     cache.erase(OTHER)
     assert len(os.listdir("/proc/self/fd")) == before + 1
-    cache.close()
+    del cache
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -175,7 +169,6 @@ def test_a_process_that_is_killed_while_erasing_leaves_a_whole_cache(tmp_path: P
     for low in range(0, 100, 5):
         append(cache, TRAIN, OLD, *range(low, low + 5))
         append(cache, TRAIN, OTHER, *range(100 + low, 105 + low))
-    cache.close()
     child = os.fork()
     if child == 0:
         doomed = open_cache(path)
@@ -189,5 +182,4 @@ def test_a_process_that_is_killed_while_erasing_leaves_a_whole_cache(tmp_path: P
     assert cache.count(OLD) in (0, 100)
     cache.erase(OLD)
     assert held(cache, TRAIN) == list(range(100, 200))
-    cache.close()
     assert os.listdir(tmp_path) == ["cache"]

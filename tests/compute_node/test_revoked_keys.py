@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -68,10 +67,8 @@ def layer(key: MorphKey, epoch: int) -> AugmentedLayer:
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    node = Node(tmp_path)
-    yield node
-    node.cache.close()
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
 
 
 def rotate(node: Node) -> None:

@@ -70,9 +70,7 @@ def test_samples_come_back_in_any_order_before_and_after_reopening(codec: str, t
         assert np.flatnonzero(cache.held(TRAIN)).tolist() == [0, 3, 7, 19]
         assert np.flatnonzero(cache.held(TEST)).tolist() == [0, 3]
         assert cache.read(TRAIN, np.array([7, 0])).keys_B.tolist() == [3, 1]
-        cache.close()
         cache = open_cache(path, codec)
-    cache.close()
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
@@ -89,7 +87,6 @@ def test_the_newer_of_two_wins_after_reopening_too(tmp_path: Path) -> None:
     append(cache, TRAIN, 1, 2)
     append(cache, TRAIN, 2, version=1)
     check(cache, TRAIN, 2, version=1)
-    cache.close()
     cache = open_cache(tmp_path / "cache")
     check(cache, TRAIN, 2, version=1)
     check(cache, TRAIN, 1)
@@ -102,7 +99,6 @@ def test_a_torn_tail_is_cut_off_at_every_byte(tmp_path: Path) -> None:
     append(cache, TRAIN, 1, 2)
     whole = path.stat().st_size
     append(cache, TRAIN, 3)
-    cache.close()
     content = path.read_bytes()
     for size in range(whole, len(content)):
         path.write_bytes(content[:size])
@@ -110,10 +106,8 @@ def test_a_torn_tail_is_cut_off_at_every_byte(tmp_path: Path) -> None:
         assert np.flatnonzero(cache.held(TRAIN)).tolist() == [1, 2]
         assert path.stat().st_size == whole
         append(cache, TRAIN, 4)
-        cache.close()
         cache = open_cache(path)
         check(cache, TRAIN, 1, 2, 4)
-        cache.close()
 
 
 def test_a_flipped_bit_is_never_read_as_a_sample(tmp_path: Path) -> None:
@@ -122,7 +116,6 @@ def test_a_flipped_bit_is_never_read_as_a_sample(tmp_path: Path) -> None:
     cache = open_cache(path)
     append(cache, TRAIN, 1, 2)
     append(cache, TRAIN, 3)
-    cache.close()
     content = path.read_bytes()
     for bit in range(8 * len(content)):
         damaged = bytearray(content)
@@ -137,7 +130,6 @@ def test_a_flipped_bit_is_never_read_as_a_sample(tmp_path: Path) -> None:
         assert set(held.tolist()) <= {1, 2, 3}
         check(cache, TRAIN, *held.tolist())
         assert cache.read(TRAIN, held).keys_B.tolist() == [{1: 2, 2: 2, 3: 1}[number] for number in held.tolist()]
-        cache.close()
 
 
 @pytest.mark.parametrize(
@@ -155,7 +147,6 @@ def test_another_plans_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None
     path = tmp_path / "cache"
     cache = open_cache(path)
     append(cache, TRAIN, 15)
-    cache.close()
     content = path.read_bytes()
     for changes, reason in [
         ({"codec": "f16"}, "another codec or image shape"),
@@ -183,7 +174,6 @@ def test_the_bytes_of_a_record(tmp_path: Path) -> None:
     """Golden: a newer program must go on with the file of an older one."""
     cache = open_cache(tmp_path / "cache")
     append(cache, TRAIN, 2)
-    cache.close()
     fields = b"MPC2" + bytes([TRAIN, common_pb2.CODEC_Q8]) + struct.pack("<HII", 1, 1, 4 + 2 + BLOCKS + VALUES)
     body = struct.pack("<IH", 2, 2) + bytes(range(2, 2 + BLOCKS)) + bytes(range(2, 2 + VALUES))
     crc = struct.pack("<I", google_crc32c.value(fields + body))
@@ -239,7 +229,7 @@ def test_a_sample_is_read_whole_while_it_is_replaced(tmp_path: Path) -> None:
 
 
 def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
-    open_cache(tmp_path / "cache").close()
+    open_cache(tmp_path / "cache")
     assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o600
 
 
@@ -265,6 +255,5 @@ def test_threads_append_and_read_at_once(tmp_path: Path) -> None:
             cache.changed.wait(0.01)
     for thread in threads:
         thread.join()
-    cache.close()
     cache = open_cache(path, "f32", train=count)
     check(cache, TRAIN, *range(count), codec="f32")

@@ -14,7 +14,6 @@ from coordinator.phases import (
     AnnounceLayer,
     AnnounceParty,
     AnnouncePhase,
-    BuildLayers,
     ComputeJoined,
     Consequence,
     EpochReported,
@@ -155,7 +154,7 @@ TABLE: dict[str, tuple[RunState, tuple[Expected, ...]]] = {
         (
             *[same(ONE_KEY)] * 3,
             *[WRONG] * 2,
-            (KEYS, (BuildLayers(),)),
+            (KEYS, ()),
             (replace(ONE_KEY, released=frozenset({"b"})), B_IS_OUT),
             *[WRONG] * 3,
             fails(ONE_KEY),

@@ -150,7 +150,6 @@ class ComputeTarget:
         self._built.stop(0.2)
         if self._trainer.is_alive():
             self._trainer.join(timeout=10)
-        self.cache.close()
         self._ledger.close()
         shutil.rmtree(self._folder)
 

@@ -30,7 +30,7 @@ try:
     ledger.record(entry(SENT, "call", number))
 except OSError as fault:
     print(fault.strerror, number)
-print(ledger.fault.filename)
+    print(fault.filename)
 ledger.close()
 """
 KILLED = """
@@ -148,12 +148,10 @@ def test_a_failed_write_stays_to_be_seen(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     ledger = Ledger(path, "site/north")
     ledger.record(entry(SENT, "a"))
-    assert ledger.fault is None
     rows(path, "DROP TABLE messages")
     for _ in range(2):
         with pytest.raises(OSError, match="the ledger can't be written: no such table"):
             ledger.record(entry(SENT, "b"))
-    assert ledger.fault is not None
     ledger.close()
 
 

@@ -96,7 +96,6 @@ def test_after_the_run_its_keys_answer_until_they_are_revoked(tmp_path: Path) ->
         children.stop()
     cache = open_cache(folder)
     assert (cache.count(0), cache.count(3)) == (0, 0)
-    cache.close()
     the_trails_tell_of_it(folder)
 
 
@@ -156,7 +155,6 @@ def nothing_is_left_of_the_old_key(folder: RunFolder, old_layer: str) -> None:
     assert cache.count(old) == 0
     keys = cache.read(common_pb2.SPLIT_TRAIN, np.arange(train)).keys_B
     assert np.count_nonzero(keys == new) == plan.site(SITE).train_images
-    cache.close()
     for name in NODES:
         assert not list(folder.state(name).rglob(old_layer)), f"{name} still has the layer"
     assert not (folder.config(SITE).parent / "vault" / "morph.key").exists()

@@ -10,13 +10,17 @@ Legend: N pictures, C channels, H W size, K blocks, Q core side, L patches, D va
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from mple.attacks.means.pixel_values import to_inputs
+from mple.attacks.lab.adversary import MorphedPictures
+from mple.attacks.lab.attack import RecoveredPictures
+from mple.attacks.means.pixel_values import to_inputs, to_pixels
 from mple.morph import Ensemble
 from mple.morph.morpher import from_blocks, to_blocks
 from mple.plan import RunPlan
@@ -77,6 +81,21 @@ def _by_covariance(t_NKQ: Tensor, inverse_KQQ: Tensor, public_PCHW: NDArray[np.u
         beyond_NQ = t_NKQ[:, block].double() - mean_KQ[block] @ core_QQ
         kept[:, block] = (beyond_NQ @ torch.linalg.solve(seen_QQ, through_QQ) + mean_KQ[block]).float()
     return from_blocks(kept, plan.morph.scheme(), plan.geometry, plan.image).contiguous()
+
+
+def recovered_pictures(
+    morphed: MorphedPictures, ways: Iterable[tuple[str, Tensor]], plan: RunPlan
+) -> tuple[RecoveredPictures, ...]:
+    """The first pictures of a site as pixels, once for each way: its name, and the network inputs x_NCHW it gave."""
+    return tuple(
+        RecoveredPictures(
+            site=morphed.site,
+            numbers_N=morphed.numbers_N[: len(x_NCHW)],
+            pixels_NCHW=to_pixels(x_NCHW, plan.normalisation),
+            way=way,
+        )
+        for way, x_NCHW in ways
+    )
 
 
 def rounding_deviation(plan: RunPlan) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mple.data.normalise import Normalisation
 from mple.plan import PrivacyMode, RunPlan
+from mple.plan.settings import NormalisationSettings
 from mple.privacy import NoiseDistribution, PictureNoise, measure_spectrum
 
 
@@ -20,11 +21,10 @@ def to_inputs(pixels_NCHW: NDArray[np.uint8], plan: RunPlan) -> Tensor:
     return Normalisation(mean=plan.normalisation.mean, std=plan.normalisation.std).apply(pixels_NCHW)
 
 
-def to_pixels(x_NCHW: Tensor, plan: RunPlan) -> NDArray[np.float32]:
+def to_pixels(x_NCHW: Tensor, normalisation: Normalisation | NormalisationSettings) -> NDArray[np.float32]:
     """Grey levels of network inputs: 0 to 255, not rounded; what lies outside is clipped."""
     mean, std = (
-        torch.tensor(values, dtype=x_NCHW.dtype).view(1, -1, 1, 1)
-        for values in (plan.normalisation.mean, plan.normalisation.std)
+        torch.tensor(values, dtype=x_NCHW.dtype).view(1, -1, 1, 1) for values in (normalisation.mean, normalisation.std)
     )
     grey: NDArray[np.float32] = (255 * (x_NCHW * std + mean)).clamp_(0, 255).float().numpy()
     return grey
