@@ -14,6 +14,7 @@ import typer
 from mple.cli.report import wide_console
 from mple.data import DataSource, SourceKind, default_data_folder, open_source
 from mple.exit_codes import ExitCode
+from mple.extras import missing_extra
 
 if TYPE_CHECKING:
     from comparison.compare import Comparison, Pictures
@@ -41,6 +42,7 @@ def compare_methods(
     ] = 10_000,
 ) -> int:
     """Run plain upload, MpLe, GAZELLE, MiniONN and CHEETAH on one network: bytes, seconds, memory, accuracy."""
+    _require_lattices()
     from comparison.compare import ROWS, compare
     from comparison.two_processes import ComparisonError
     from mple.simulate.run_folder import new_folder
@@ -65,6 +67,13 @@ def compare_methods(
         return int(ExitCode.RUN_FAILED)
     _leave(comparison, out)
     return int(ExitCode.DONE)
+
+
+def _require_lattices() -> None:
+    try:
+        import seal  # noqa: F401
+    except ImportError:
+        raise ValueError(missing_extra("mple compare", "seal-python", "compare")) from None
 
 
 def quantised_network(name: str, run: Path | None) -> QuantisedNetwork:

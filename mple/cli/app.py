@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 
 import typer
 from typer.exceptions import TyperException
 
 from mple import __version__
 from mple.cli import attack, audit, bench, data, doctor, keys, pki, predict, privacy, report, run
+from mple.cli.plugins import add_plugins
 from mple.exit_codes import ExitCode
 from mple.simulate.runner import SimulationError
 
@@ -33,8 +33,7 @@ app.command("plain")(run.train_plain_run)
 app.command("attack")(attack.attack)
 app.command("bench", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench.bench)
 app.add_typer(predict.app)
-for entry in sorted(entry_points(group="mple.commands"), key=lambda entry: entry.name):
-    app.command(entry.name)(entry.load())
+add_plugins(app)
 
 
 @app.callback(invoke_without_command=True)

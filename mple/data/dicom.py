@@ -23,6 +23,7 @@ from PIL import Image
 from mple.data.images import Catalogue, DataError
 from mple.data.picture_files import LabelledFile, PictureHeader, file_catalogue
 from mple.data.settings import DataSource, Validation
+from mple.extras import missing_extra
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -69,7 +70,7 @@ class DicomFiles:
             self._pydicom = importlib.import_module("pydicom")
             self._pixels = importlib.import_module("pydicom.pixels")
         except ImportError:
-            raise DataError("reading DICOM files needs pydicom; run: pip install 'mple[dicom]'") from None
+            raise DataError(missing_extra("reading DICOM files", "pydicom", "dicom")) from None
         self._window, self._most_bytes = window, most_bytes
 
     def header(self, path: Path) -> PictureHeader:

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from mple.extras import missing_extra
 from mple.meter import export_csv
 from mple.report.summary import Summary
 
@@ -55,9 +56,7 @@ def _write_parquet(merged: Path, out: Path, facts: dict[str, str]) -> None:
         import pyarrow as arrow
         from pyarrow import parquet
     except ImportError:
-        raise MissingLibraryError(
-            "Parquet needs pyarrow, which is not installed: pip install 'mple[parquet]'"
-        ) from None
+        raise MissingLibraryError(missing_extra("writing Parquet", "pyarrow", "parquet")) from None
     with closing(sqlite3.connect(merged)) as ledgers:
         rows = ledgers.execute("SELECT * FROM messages ORDER BY time_unix_ns")
         names = [column[0] for column in rows.description]
