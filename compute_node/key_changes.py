@@ -6,7 +6,6 @@ Events come in the order of the run's log and come again after a restart; what w
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from compute_node.layers.layer_bank import LayerBank
 from compute_node.layers.layer_fetch import fetch_layer
 from compute_node.layers.restore import RevokedKey, layer_path, read_list, write_list
 from mple.audit import audit
+from mple.disk.whole_files import fsync_folder
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log
 from mple.node.retry import StoppedError, UnreachableError
@@ -129,11 +129,7 @@ class KeyChanges:
             return
         for one in (path, path.with_suffix(".part")):
             one.unlink(missing_ok=True)
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        fsync_folder(self.folder)
 
     def _layer_path(self, key: common_pb2.KeyRef) -> Path | None:
         digest = read_list(self.folder, self.plan).digest(self.plan, key)

@@ -5,19 +5,18 @@ A system that can't be installed is no error of a comparison: its row is left ou
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from comparison.elsewhere.outcome import Reason, Unavailable
+from mple.disk.locks import locked
+from mple.disk.whole_files import write_whole
 
 _READY = "installed.json"
 _TOLD_CHARACTERS = 600
@@ -96,7 +95,9 @@ def ensure_environment(wanted: Requirements, cache: Path | None = None, *, patie
     cache = cache or default_cache()
     cache.mkdir(parents=True, exist_ok=True)
     folder = cache / wanted.folder
-    with _only_one(cache / f"{wanted.folder}.lock"):
+    lock = cache / f"{wanted.folder}.lock"
+    lock.touch()
+    with locked(lock):
         if not (folder / _READY).exists():
             _make(wanted, folder, patience_s)
         packages = json.loads((folder / _READY).read_text(encoding="utf-8"))
@@ -141,7 +142,7 @@ def _make(wanted: Requirements, folder: Path, patience_s: float) -> None:
     for step in wanted.steps:
         _called([python, "-m", "pip", "install", "--only-binary=:all:", *plainly, *step], patience_s)
     listed = _called([python, "-m", "pip", "--disable-pip-version-check", "freeze"], patience_s)
-    (folder / _READY).write_text(json.dumps(sorted(listed.split())), encoding="utf-8")
+    write_whole(folder / _READY, json.dumps(sorted(listed.split())).encode())
 
 
 def _called(command: list[str], patience_s: float) -> str:
@@ -156,10 +157,3 @@ def _called(command: list[str], patience_s: float) -> str:
         errors = [line for line in printed.splitlines() if line.startswith("ERROR")]
         raise Unavailable(reason_in(printed), "\n".join(errors or [printed])[-_TOLD_CHARACTERS:])
     return ended.stdout
-
-
-@contextmanager
-def _only_one(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -7,16 +7,15 @@ that is really there, so commands that run beside the node (a prediction, a revo
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mple.audit.entry import FIRST_PREVIOUS, AuditEntry, EntryError, Fact, line_sha256, tidy
+from mple.disk.locks import turn
+from mple.disk.whole_files import fsync_folder, write_private
 
 FILE_NAME = "audit.jsonl"
 _TAIL_BYTES = 1 << 16
@@ -92,8 +91,8 @@ class AuditTrail:
         self._head, self._end_bytes = AuditHead(0, FIRST_PREVIOUS), 0
         try:
             os.fchmod(self._file, 0o600)
-            _sync_folder(path.parent)
-            with self._locked():
+            fsync_folder(path.parent)
+            with turn(self._file):
                 self._catch_up()
         except BaseException:
             os.close(self._file)
@@ -110,7 +109,7 @@ class AuditTrail:
         with self._turn:
             if self._file < 0:
                 raise OSError(errno.EBADF, "the audit trail is closed; an event came after it", str(self._path))
-            with self._locked():
+            with turn(self._file):
                 self._catch_up()
                 self._write(who, what, result, facts)
 
@@ -120,14 +119,6 @@ class AuditTrail:
             if self._file >= 0:
                 os.close(self._file)
                 self._file = -1
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def _catch_up(self) -> None:
         """Take in what other processes have written, and mend a line that one of them left torn."""
@@ -167,13 +158,7 @@ class AuditTrail:
 
     def _move_aside(self, aside: Path, size: int) -> None:
         torn = os.pread(self._file, size - self._end_bytes, self._end_bytes)
-        copy = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            _write_whole(copy, torn, aside)
-            os.fsync(copy)
-        finally:
-            os.close(copy)
-        _sync_folder(aside.parent)
+        write_private(aside, (aside.read_bytes() if aside.exists() else b"") + torn)
         os.ftruncate(self._file, self._end_bytes)
 
     def _write(self, who: str, what: str, result: str, facts: dict[str, Fact]) -> None:
@@ -190,7 +175,7 @@ class AuditTrail:
         line = entry.to_line()
         os.lseek(self._file, self._end_bytes, os.SEEK_SET)
         try:
-            _write_whole(self._file, line + b"\n", self._path)
+            self._write_at_once(line + b"\n")
             os.fsync(self._file)
         except OSError as fault:
             os.ftruncate(self._file, self._end_bytes)
@@ -199,17 +184,7 @@ class AuditTrail:
         self._head = AuditHead(entry.sequence, line_sha256(line))
         self._end_bytes += len(line) + 1
 
-
-def _write_whole(file: int, content: bytes, path: Path) -> None:
-    """One write; what the system takes of it only in part has failed, as no room was left for the rest."""
-    written = os.write(file, content)
-    if written != len(content):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-
-def _sync_folder(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+    def _write_at_once(self, content: bytes) -> None:
+        """One write; what the system takes of it only in part has failed, as no room was left for the rest."""
+        if os.write(self._file, content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))

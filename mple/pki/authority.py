@@ -8,7 +8,6 @@ names and addresses for TLS and, as a URI, the identity that the protocol goes b
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from mple.disk.whole_files import write_whole
+from mple.disk.whole_files import write_private, write_whole
 from mple.pki.issued import REASONS, IssuedCertificate, IssuedIndex
 from mple.rpc import Party, Role
 from mple.rpc.revoked import REVOKED_LIST
@@ -114,7 +113,7 @@ def create_authority(directory: Path, consortium: str, days: int = 3650) -> Auth
         .sign(key, SHA256())
     )
     write_key(directory / CA_KEY, key)
-    (directory / CA_CERTIFICATE).write_bytes(certificate.public_bytes(Encoding.PEM))
+    write_whole(directory / CA_CERTIFICATE, certificate.public_bytes(Encoding.PEM))
     return Authority(directory)
 
 
@@ -136,7 +135,7 @@ def request(directory: Path, party: Party, hosts: Sequence[str]) -> bytes:
     key = ec.generate_private_key(ec.SECP256R1())
     signing_request = signed_request(key, subject_of(party), names)
     write_key(directory / NODE_KEY, key)
-    (directory / NODE_REQUEST).write_bytes(signing_request)
+    write_whole(directory / NODE_REQUEST, signing_request)
     return signing_request
 
 
@@ -311,10 +310,13 @@ def _usage(*, authority: bool) -> x509.KeyUsage:
 
 
 def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
-    """Write a new key that only its owner can read."""
+    """Write a new key that only its owner can read.
+
+    Raises:
+        FileExistsError: There is one.
+    """
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(pem)
+    write_private(path, pem, new=True)
 
 
 def read_file(path: Path, what: str, way_out: str = "make an authority with 'mple pki init'") -> bytes:

@@ -12,10 +12,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from mple.disk.whole_files import write_private
 from mple.pki.key_records import KeyRecord
 from mple.pki.vault import Vault
 from mple.pki.vault_cipher import PassphraseCipher, VaultError
-from mple.pki.vault_files import write_private
 
 _MAGIC = b"mple vault backup 1\n"
 _NAME = "backup"

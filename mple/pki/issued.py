@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from mple.disk.locks import locked
 from mple.disk.whole_files import write_whole
-from mple.pki.vault_files import locked
 
 _INDEX = "issued.json"
 REASONS = {

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mple.disk.whole_files import write_private
 from mple.pki.vault_cipher import VaultError, refuse_open
-from mple.pki.vault_files import write_private
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ def renew(directory: Path, *, new_key: bool = False) -> bytes:
         write_key(waiting, key)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     made = signed_request(key, certificate.subject, names)
-    (directory / NODE_REQUEST).write_bytes(made)
+    write_whole(directory / NODE_REQUEST, made)
     return made
 
 

@@ -12,11 +12,11 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from mple.disk.whole_files import fsync_folder
+from mple.disk.locks import locked
+from mple.disk.whole_files import fsync_folder, overwrite, write_private
 from mple.morph import MorphKey
 from mple.pki.key_records import KeyRecord, KeyRecords
 from mple.pki.vault_cipher import PassphraseCipher, VaultError, read_passphrase, refuse_open
-from mple.pki.vault_files import locked, overwrite, write_private
 from mple.plan import SiteSettings
 
 PASSPHRASE_VARIABLE = "MPLE_VAULT_PASSPHRASE"  # noqa: S105

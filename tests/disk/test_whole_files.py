@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mple.disk.whole_files import put_in_place, write_whole
+from mple.disk.whole_files import overwrite, put_in_place, write_private, write_whole
 
 FULL_DISK = """
 import resource, sys
@@ -49,3 +49,22 @@ def test_a_file_written_beside_gets_its_name(tmp_path: Path) -> None:
     put_in_place(part, path)
     assert path.read_bytes() == b"content"
     assert not part.exists()
+
+
+def test_a_new_file_takes_nobodys_place(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    write_private(path, b"first", new=True)
+    with pytest.raises(FileExistsError):
+        write_private(path, b"second", new=True)
+    assert path.read_bytes() == b"first"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_overwritten_file_is_gone_and_so_is_its_content(tmp_path: Path) -> None:
+    path, other_name = tmp_path / "secret", tmp_path / "linked"
+    path.write_bytes(b"secret" * 100)
+    other_name.hardlink_to(path)
+    overwrite(path)
+    assert not path.exists()
+    assert len(other_name.read_bytes()) == 600 and b"secret" not in other_name.read_bytes()
