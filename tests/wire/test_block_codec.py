@@ -272,7 +272,7 @@ def test_a_few_bytes_that_stand_for_many_values_take_memory_for_those_only() -> 
     """Packed zeros: no more than 16 bytes a value while they are read."""
     program = """
 import resource, sys
-from mple.wire import codec_named
+from mple.wire.codecs import codec_named
 codec, packed = codec_named("q6"), sys.stdin.buffer.read()
 codec.unpack(codec.pack(codec.unpack(b"", samples=0, blocks=16, values=3072)), samples=0, blocks=16, values=3072)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
