@@ -145,21 +145,21 @@ def _input_sizes(network: QuantisedNetwork) -> tuple[int, int, int]:
 
 
 def _leave(comparison: Comparison, out: Path) -> None:
-    """Figures, tables and picture in the folder, the tables on the screen."""
+    """Figures, tables and page in the folder, the tables on the screen."""
     from rich.markdown import Markdown
 
-    from comparison.plot import plot
+    from comparison.page import page
     from comparison.tables import markdown
     from mple.disk.whole_files import write_whole
 
     comparison.write(out / "comparison.json")
     text = markdown(comparison)
     write_whole(out / "comparison.md", text.encode())
-    write_whole(out / "comparison.svg", plot(comparison).encode())
+    write_whole(out / "comparison.html", page(comparison).encode())
     console = wide_console()
     console.print(Markdown(text))
     console.print(
-        f"figures, tables and a picture are comparison.json, .md and .svg in {out}",
+        f"figures, tables and a page are comparison.json, .md and .html in {out}",
         markup=False,
         highlight=False,
         soft_wrap=True,

@@ -1,4 +1,4 @@
-"""A comparison as tables, for a terminal and as Markdown.
+"""A comparison as tables, for a terminal, a page and as Markdown.
 
 Bytes are decimal (1 MB = 1,000,000 bytes), but for published figures, which are printed as they are quoted.
 """
@@ -14,6 +14,7 @@ from comparison.learned import LEARNED
 from comparison.published import PUBLISHED, REASONS
 from comparison.row import MeasuredRow, PhaseFigures
 from comparison.two_party.contents import Phase
+from mple.report.quantities import duration_text, size_text
 
 _NONE = "-"
 
@@ -43,20 +44,38 @@ def tables(comparison: Comparison) -> tuple[FigureTable, ...]:
     )
 
 
+def title(comparison: Comparison) -> str:
+    """What was compared."""
+    return (
+        f"Inference on the network {comparison.network.name}, pictures inferred by each method: {comparison.inferences}"
+    )
+
+
+def about(comparison: Comparison) -> str:
+    """On what it was compared."""
+    return (
+        f"{comparison.dataset}; quantised network's accuracy {_percent(comparison.accuracy)} on "
+        f"{comparison.accuracy_pictures:,} test pictures, {comparison.network.modulus_bits}-bit modulus; "
+        f"{comparison.machine}."
+    )
+
+
+def reasons(comparison: Comparison) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Why methods of the comparison differ from their papers: a title and the reasons of each."""
+    return tuple(
+        (f"Why {LEARNED[method].title} differs from its paper", listed)
+        for method, listed in REASONS.items()
+        if any(row.method == method for row in comparison.rows)
+    )
+
+
 def markdown(comparison: Comparison) -> str:
     """All tables as Markdown, with a heading for the comparison."""
-    network = comparison.network
-    parts = [
-        f"# Inference on the network {network.name}, pictures inferred by each method: {comparison.inferences}",
-        f"{comparison.dataset}; quantised network's accuracy {_percent(comparison.accuracy)} on "
-        f"{comparison.accuracy_pictures:,} test pictures, {network.modulus_bits}-bit modulus; {comparison.machine}.",
-    ]
+    parts = [f"# {title(comparison)}", about(comparison)]
     for table in tables(comparison):
         parts += [f"## {table.title}", table.note, _markdown_table(table)]
-    for method, reasons in REASONS.items():
-        if any(row.method == method for row in comparison.rows):
-            listed = "\n".join(f"- {one}" for one in reasons)
-            parts += [f"## Why {LEARNED[method].title} differs from its paper", listed]
+    for why, listed in reasons(comparison):
+        parts += [f"## {why}", "\n".join(f"- {one}" for one in listed)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -248,20 +267,11 @@ def _named_phases(row: MeasuredRow) -> tuple[tuple[str, PhaseFigures], ...]:
 
 
 def _size(size: float | None) -> str:
-    if size is None:
-        return _NONE
-    unit = "B"
-    for larger in ("kB", "MB", "GB"):
-        if size < 999.5:
-            break
-        size, unit = size / 1000, larger
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.3g} {unit}" if size < 99.95 else f"{size:.0f} {unit}"
+    return _NONE if size is None else size_text(size)
 
 
 def _seconds(seconds: float | None) -> str:
-    if seconds is None:
-        return _NONE
-    return f"{1000 * seconds:.1f} ms" if seconds < 0.9995 else f"{seconds:.2f} s"
+    return _NONE if seconds is None else duration_text(seconds)
 
 
 def _percent(share: float) -> str:

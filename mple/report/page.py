@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from mple.disk.whole_files import write_whole
 from mple.privacy import protection
@@ -78,10 +78,14 @@ def page(summary: Summary, *, pictures: bool = True) -> str:
     )
 
 
-def environment() -> Environment:
-    """The templates with the filters that they use; everything is escaped, and a name that is missing is an error."""
+def environment(*others: str) -> Environment:
+    """The templates with the filters that they use; everything is escaped, and a name that is missing is an error.
+
+    Args:
+        others: Packages whose pages are drawn with the report's templates, each with templates of its own.
+    """
     templates = Environment(
-        loader=PackageLoader("mple.report"),
+        loader=ChoiceLoader([PackageLoader(package) for package in ("mple.report", *others)]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

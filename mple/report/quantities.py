@@ -46,11 +46,10 @@ def share_text(share: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """Seconds as 12 ms, 8.4 s, 3 min 15 s or 2 h 5 min."""
-    if seconds < 0.9995:
-        return f"{1000 * seconds:.0f}{SPACE}ms"
+    """Seconds as 12.3 ms, 8.41 s, 3 min 15 s or 2 h 5 min."""
     if seconds < 60:
-        return f"{seconds:.1f}{SPACE}s"
+        value, unit = (1000 * seconds, "ms") if seconds < 0.9995 else (seconds, "s")
+        return f"{format(value, _three_digits(value))}{SPACE}{unit}"
     whole = round(seconds)
     if whole < 3600:
         return f"{whole // 60}{SPACE}min {whole % 60}{SPACE}s"

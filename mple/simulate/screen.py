@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mple.report.quantities import duration_text, size_text
 from mple.simulate.progress import Progress, TrainingProgress
 
 _LINE_EVERY_S = 10.0
@@ -71,7 +72,7 @@ def line(progress: Progress, now_s: float) -> str:
             f"loss {training.loss:.3f}, {training.samples_per_second:.0f} samples/s, {_waiting(training)}"
         )
         left_s = progress.time_left_s(now_s)
-        text += "" if left_s is None else f", {time_text(left_s)} left"
+        text += "" if left_s is None else f", {duration_text(left_s)} left"
     return text
 
 
@@ -103,7 +104,7 @@ def view(progress: Progress, now_s: float) -> Group:
             ),
             Text(
                 f"{training.samples_per_second:.0f} samples/s, {_waiting(training)}, first layer "
-                f"{training.first_layer_share:.0%}, {'?' if left_s is None else time_text(left_s)} left"
+                f"{training.first_layer_share:.0%}, {'?' if left_s is None else duration_text(left_s)} left"
             ),
             ProgressBar(total=1.0, completed=training.share_done, width=60),
         ]
@@ -114,23 +115,3 @@ def _waiting(training: TrainingProgress) -> str:
     """How idle the trainer is, and why when it shows."""
     shown = training.idle_share >= 0.005 and training.idle_for
     return f"waiting {training.idle_share:.0%}" + (f" for {training.idle_for}" if shown else "")
-
-
-def size_text(size: int) -> str:
-    """Bytes for people, with decimal prefixes."""
-    value = float(size)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.2f} GB"
-
-
-def time_text(seconds: float) -> str:
-    """Seconds for people."""
-    whole = round(seconds)
-    if whole < 90:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from comparison.compare import ROWS, Comparison, Pictures, _required, compare
 from comparison.elsewhere_row import read_elsewhere
+from comparison.learned import LEARNED
 from comparison.morphed_network import in_order, secret_order
 from comparison.networks import small_network
-from comparison.plot import plot
+from comparison.page import charts, page
 from comparison.published import MIB, PAPERS_DATA_RATIO, PUBLISHED, RAW_PICTURE_BYTES
-from comparison.tables import markdown
+from comparison.tables import markdown, tables
 from comparison.two_party.contents import Phase
 from comparison.two_party.session import Method
 from comparison.two_processes import CLIENT, SERVER, ComparisonError, RunFolder
@@ -103,13 +103,25 @@ def test_protocols_cost_more_and_say_what_for(comparison: Comparison) -> None:
         assert words in text
 
 
-def test_figures_and_picture_can_be_read_back(comparison: Comparison, tmp_path: Path) -> None:
+def test_figures_can_be_read_back(comparison: Comparison, tmp_path: Path) -> None:
     comparison.write(tmp_path / "c.json")
     told = json.loads((tmp_path / "c.json").read_bytes())
     assert [row["method"] for row in told["rows"]] == OURS
     assert told["rows"][0]["amortised_bytes"] == comparison.rows[0].amortised_bytes
-    root = ElementTree.fromstring(plot(comparison))
-    assert root.tag.endswith("svg")
+
+
+def test_the_page_draws_every_method_and_has_every_table(comparison: Comparison) -> None:
+    for chart in charts(comparison):
+        assert [row.name for row in chart.rows] == [LEARNED[row.method].title for row in comparison.rows]
+        assert chart.ticks[0].percent == 0 and 2 <= len(chart.ticks) <= 6
+        for drawn in chart.rows:
+            assert all(0 <= bar.percent <= 100 for bar in drawn.bars)
+            assert any(bar.percent > 0 for bar in drawn.bars), drawn.name
+    text = page(comparison)
+    assert "default-src 'none'" in text and "<script" not in text
+    for table in tables(comparison):
+        assert f"{table.title}</h2>" in text
+    assert text.count('role="img"') == 2 * len(comparison.rows)
 
 
 def test_wrong_logits_fail_the_comparison(comparison: Comparison) -> None:
