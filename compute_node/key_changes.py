@@ -22,6 +22,7 @@ from mple.node.retry import StoppedError, UnreachableError
 from mple.node.stop import Stop
 from mple.plan import RunPlan
 from mple.rpc import MpleError
+from mple.rpc.file_transfer import remove_file
 from mple.v1 import common_pb2, coordinator_pb2
 
 _LOGGER = logging.getLogger("mple.compute")
@@ -125,11 +126,9 @@ class KeyChanges:
 
     def _delete_layer(self, key: common_pb2.KeyRef) -> None:
         path = self._layer_path(key)
-        if path is None:
-            return
-        for one in (path, path.with_suffix(".part")):
-            one.unlink(missing_ok=True)
-        fsync_folder(self.folder)
+        if path is not None:
+            remove_file(path)
+            fsync_folder(self.folder)
 
     def _layer_path(self, key: common_pb2.KeyRef) -> Path | None:
         digest = read_list(self.folder, self.plan).digest(self.plan, key)

@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from compute_node.layers.layer_bank import LayerBank
-from mple.disk.whole_files import write_whole
+from mple.disk.whole_files import file_sha256, write_whole
 from mple.morph.augmented import AugmentedLayer
 from mple.plan import RunPlan
 from mple.plan.key_refs import key_ref
 from mple.v1 import common_pb2, coordinator_pb2
-from mple.wire.layer_file import file_sha256, read_layer
+from mple.wire.layer_file import read_layer
 
 _LIST = "run.json"
 

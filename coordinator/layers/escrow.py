@@ -15,6 +15,7 @@ from pathlib import Path
 from coordinator.layers.layer_releases import LayerReleases
 from coordinator.run import Run
 from mple.disk.storage_faults import note_storage_fault, storage_fault_of
+from mple.disk.whole_files import file_sha256
 from mple.model import Stem
 from mple.morph import MorphKey
 from mple.morph.augmented import build_augmented_layer
@@ -25,7 +26,7 @@ from mple.plan.key_refs import key_ref
 from mple.plan.orders import channel_order, seal_info
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
-from mple.wire.layer_file import file_sha256, write_layer
+from mple.wire.layer_file import write_layer
 
 _LOGGER = logging.getLogger("mple.coordinator")
 _LOOK_EVERY_S = 1.0

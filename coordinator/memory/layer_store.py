@@ -1,13 +1,13 @@
 """Layer files: resumable uploads by content, downloads from any offset.
 
-A layer grows as `<sha256>.part` and gets its name only when all bytes are there and have the announced digest. Nothing
-is allocated by a declared size, and a site can have one unfinished file at most.
+A layer's file comes as `mple.rpc.file_transfer` says; a site can have one unfinished file at most.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +17,9 @@ from mple.disk.whole_files import put_in_place
 from mple.plan import Custody, RunPlan
 from mple.plan.key_refs import key_ref
 from mple.rpc import ErrorCode, MpleError
+from mple.rpc.file_transfer import ChunkFile, chunks_of, remove_file
 from mple.v1 import common_pb2, coordinator_pb2
-from mple.wire.layer_file import file_sha256
 
-CHUNK_BYTES = 512 * 1024
 MOST_HEADER_BYTES = 4096
 
 
@@ -125,7 +124,7 @@ class LayerStore:
                     "INSERT INTO key_layers VALUES (?, ?, ?, ?, 0)",
                     (site, epoch, header.sha256, header.SerializeToString(deterministic=True)),
                 )
-            return self._present(header)
+            return self._chunked(header).present
 
     def open_upload(self, site: str, sha256: bytes) -> Upload:
         """A writer for an announced layer; an older writer of the same layer can write no more.
@@ -139,53 +138,21 @@ class LayerStore:
                 raise MpleError(ErrorCode.LAYER_OFFSET, "this layer has not been announced; begin it first")
             if stored.header.key_ref.site != site:
                 raise MpleError(ErrorCode.UNKNOWN_KEY_REF, f"the layer is not one of site {site}")
-            upload = Upload(self, stored.header)
+            upload = Upload(self, stored.header, self._chunked(stored.header))
             self._writer[sha256] = upload
             return upload
 
-    def append(self, upload: Upload, offset: int, data: bytes) -> int:
-        """Write one chunk and return how many bytes are here; see `Upload.take`."""
-        header = upload.header
-        with self._lock:
-            self._require_newest(upload)
-            present = self._present(header)
-            if offset != present:
-                raise MpleError(ErrorCode.LAYER_OFFSET, f"chunk at byte {offset}, expected {present}")
-            if present + len(data) > header.total_bytes:
-                raise MpleError(
-                    ErrorCode.LAYER_REJECTED, f"bytes beyond the announced {header.total_bytes} of the layer file"
-                )
-            if data:
-                with self._part(header.sha256).open("ab") as file:
-                    file.write(data)
-            return present + len(data)
-
-    def complete(self, upload: Upload) -> Path:
-        """Check the digest of a whole layer and give the file its name; other uploads go on meanwhile.
+    @contextmanager
+    def newest(self, upload: Upload) -> Iterator[None]:
+        """Hold what is written of layers, for an upload that no newer one has taken the place of.
 
         Raises:
-            MpleError: LAYER_DIGEST_MISMATCH; the bytes are gone then. LAYER_OFFSET when the layer gave way meanwhile.
+            MpleError: LAYER_OFFSET when one has, or when the layer gave way.
         """
-        header = upload.header
-        path, part = self.path(header.sha256), self._part(header.sha256)
-        if path.exists():
-            return path
-        # A whole file grows no more; only if it is removed can it differ from what is hashed, and then `upload` is
-        # no longer the newest.
-        try:
-            found = file_sha256(part)
-        except FileNotFoundError:
-            found = b""
         with self._lock:
-            self._require_newest(upload)
-            if found != header.sha256:
-                part.unlink(missing_ok=True)
-                raise MpleError(
-                    ErrorCode.LAYER_DIGEST_MISMATCH,
-                    f"the bytes have {found.hex()[:16]}, announced was {header.sha256.hex()[:16]}",
-                )
-            put_in_place(part, path)
-            return path
+            if self._writer.get(upload.header.sha256) is not upload:
+                raise MpleError(ErrorCode.LAYER_OFFSET, "another upload of this site's layer has begun")
+            yield
 
     def adopt(self, header: coordinator_pb2.LayerHeader, path: Path) -> None:
         """Take in a layer file that the coordinator has built, in the layers' folder under any name."""
@@ -239,87 +206,47 @@ class LayerStore:
         """A released layer's bytes from an offset, the last message marked.
 
         Raises:
-            MpleError: UNKNOWN_KEY_REF for a layer that is not released, LAYER_OFFSET beyond its end.
+            MpleError: UNKNOWN_KEY_REF for a layer that is not released, or as `chunks_of`.
         """
         stored = self.with_digest(sha256)
         if stored is None or not stored.released:
             text = f"no released layer has the digest {sha256.hex()[:16]}; its key may be revoked"
             raise MpleError(ErrorCode.UNKNOWN_KEY_REF, text)
-        total = stored.header.total_bytes
-        if offset > total:
-            raise MpleError(ErrorCode.LAYER_OFFSET, f"offset {offset} of a layer file of {total} bytes")
-        with self.path(sha256).open("rb") as file:
-            file.seek(offset)
-            while True:
-                data = file.read(CHUNK_BYTES)
-                final = offset + len(data) == total
-                yield coordinator_pb2.DownloadLayerResponse(offset=offset, data=data, final=final)
-                offset += len(data)
-                if final:
-                    return
-                if not data:
-                    raise MpleError(ErrorCode.STREAM_TRUNCATED, f"the layer file ends at byte {offset} of {total}")
+        for chunk in chunks_of(self.path(sha256), offset, stored.header.total_bytes):
+            yield coordinator_pb2.DownloadLayerResponse(offset=chunk.offset, data=chunk.data, final=chunk.final)
 
-    def _require_newest(self, upload: Upload) -> None:
-        if self._writer.get(upload.header.sha256) is not upload:
-            raise MpleError(ErrorCode.LAYER_OFFSET, "another upload of this site's layer has begun")
-
-    def _present(self, header: coordinator_pb2.LayerHeader) -> int:
-        if self.path(header.sha256).exists():
-            return int(header.total_bytes)
-        part = self._part(header.sha256)
-        return part.stat().st_size if part.exists() else 0
-
-    def _part(self, sha256: bytes) -> Path:
-        return self._folder / f"{sha256.hex()}.part"
+    def _chunked(self, header: coordinator_pb2.LayerHeader) -> ChunkFile:
+        return ChunkFile(self.path(header.sha256), header.total_bytes, header.sha256)
 
     def _remove(self, sha256: bytes) -> None:
         self._writer.pop(sha256, None)
-        self._part(sha256).unlink(missing_ok=True)
-        self.path(sha256).unlink(missing_ok=True)
+        remove_file(self.path(sha256))
 
 
 class Upload:
-    """One stream of a layer's bytes: chunks in order, then the mark of the last, then nothing."""
+    """One stream of a layer's bytes, which may be overtaken by a newer one of the same layer."""
 
-    def __init__(self, store: LayerStore, header: coordinator_pb2.LayerHeader) -> None:
+    def __init__(self, store: LayerStore, header: coordinator_pb2.LayerHeader, file: ChunkFile) -> None:
         self.header = header
-        self._store = store
-        self._final = False
+        self._store, self._file = store, file
 
     def take(self, message: coordinator_pb2.UploadLayerRequest) -> None:
         """Keep one message's bytes.
 
         Raises:
-            MpleError: MESSAGE_MALFORMED for a chunk that is empty, too long or behind the last, LAYER_OFFSET for one
-                that does not go on where the file ends, LAYER_REJECTED beyond the announced size, STREAM_TRUNCATED when
-                the last comes early.
+            MpleError: As `ChunkFile.take`, or `LayerStore.newest`.
         """
-        if self._final:
-            raise MpleError(ErrorCode.MESSAGE_MALFORMED, "a message follows the one that was marked as the last")
-        if len(message.data) > CHUNK_BYTES:
-            raise MpleError(
-                ErrorCode.MESSAGE_MALFORMED, f"chunk of {len(message.data)} bytes; allowed are {CHUNK_BYTES}"
-            )
-        if not message.data and not message.final:
-            raise MpleError(ErrorCode.MESSAGE_MALFORMED, "an empty chunk that is not the last")
-        present = self._store.append(self, message.offset, message.data)
-        if message.final and present != self.header.total_bytes:
-            raise MpleError(
-                ErrorCode.STREAM_TRUNCATED, f"marked as the last at byte {present} of {self.header.total_bytes}"
-            )
-        self._final = message.final
+        with self._store.newest(self):
+            self._file.take(message.offset, message.data, message.final)
 
     def finish(self) -> Path:
-        """The whole file, its digest checked.
+        """The whole file, its digest checked; other uploads go on meanwhile.
 
         Raises:
-            MpleError: STREAM_TRUNCATED when the last message never came (what came is kept), or as
-                `LayerStore.complete`.
+            MpleError: As `ChunkFile.finish`, or `LayerStore.newest`.
         """
-        if not self._final:
-            raise MpleError(ErrorCode.STREAM_TRUNCATED, "the stream ended before its last chunk; begin again to go on")
-        return self._store.complete(self)
+        # A whole file grows no more, and if it is removed before it gets its name, this upload is not the newest.
+        return self._file.finish(self._store.newest(self))
 
 
 def gave_way() -> MpleError:

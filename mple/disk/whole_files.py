@@ -5,6 +5,7 @@ What is written lies beside first, as NAME.part, is on the disk before it gets i
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -73,3 +74,9 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def file_sha256(path: Path) -> bytes:
+    """SHA-256 of a file, 32 bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -70,9 +69,3 @@ def read_layer(
 def _about(filters: int, kernel: int) -> str:
     """What a layer was built for, as its file's metadata."""
     return json.dumps({"filters": filters, "kernel": kernel})
-
-
-def file_sha256(path: Path) -> bytes:
-    """SHA-256 of a file, 32 bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from mple.audit import audit
+from mple.disk.whole_files import file_sha256
 from mple.model import Stem, StemError
 from mple.morph import MorphKey
 from mple.morph.augmented import build_augmented_layer
@@ -16,14 +17,13 @@ from mple.node.logs import log
 from mple.plan import RunPlan
 from mple.plan.orders import channel_order
 from mple.rpc import ErrorCode, MpleError
+from mple.rpc.file_transfer import chunks_of, while_torn
 from mple.v1 import common_pb2, coordinator_pb2
-from mple.wire.layer_file import file_sha256, write_layer
+from mple.wire.layer_file import write_layer
 
 _LOGGER = logging.getLogger("mple.provider")
 _DEADLINE_S = 30.0
 _UPLOAD_S = 3600.0
-_CHUNK_BYTES = 512 * 1024
-_ATTEMPTS = 3
 
 
 def bring_layer(
@@ -63,9 +63,9 @@ def bring_layer(
         at = client.stub.BeginLayer(begin, timeout=_DEADLINE_S).resume_offset
         if at:
             log(_LOGGER, logging.INFO, "layer_resumed", f"the layer upload goes on at byte {at}")
-        return bool(client.stub.UploadLayer(_chunks(path, header, at), timeout=_UPLOAD_S).released)
+        return bool(client.stub.UploadLayer(_messages(path, header, at), timeout=_UPLOAD_S).released)
 
-    if not _while_torn(lambda: client.retry.call(attempt)):
+    if not while_torn(lambda: client.retry.call(attempt)):
         raise MpleError(ErrorCode.LAYER_REJECTED, "the coordinator kept the layer but did not release it")
     audit("local", "layer_uploaded", "ok", epoch=key_ref.epoch, sha256=header.sha256.hex())
     return path
@@ -99,28 +99,8 @@ def fetch_stem(client: CoordinatorClient, plan: RunPlan) -> Stem:
     return stem
 
 
-def _while_torn(upload: Callable[[], bool]) -> bool:
-    """Upload once more, a few times, while the coordinator's part of the file proves torn: it has deleted that then."""
-    for _ in range(_ATTEMPTS - 1):
-        try:
-            return upload()
-        except MpleError as fault:
-            if fault.code is not ErrorCode.LAYER_DIGEST_MISMATCH:
-                raise
-            log(_LOGGER, logging.WARNING, "layer_torn", f"{fault}; uploading the layer anew")
-    return upload()
-
-
-def _chunks(path: Path, header: coordinator_pb2.LayerHeader, at: int) -> Iterator[coordinator_pb2.UploadLayerRequest]:
-    with path.open("rb") as file:
-        file.seek(at)
-        first = True
-        while True:
-            data = file.read(_CHUNK_BYTES)
-            final = at + len(data) == header.total_bytes
-            yield coordinator_pb2.UploadLayerRequest(
-                sha256=header.sha256 if first else b"", offset=at, data=data, final=final
-            )
-            if final or not data:
-                return
-            at, first = at + len(data), False
+def _messages(path: Path, header: coordinator_pb2.LayerHeader, at: int) -> Iterator[coordinator_pb2.UploadLayerRequest]:
+    sha256 = header.sha256  # in the first message only
+    for chunk in chunks_of(path, at, header.total_bytes):
+        yield coordinator_pb2.UploadLayerRequest(sha256=sha256, offset=chunk.offset, data=chunk.data, final=chunk.final)
+        sha256 = b""

@@ -20,11 +20,12 @@ from compute_node.layers.restore import (
     restored_bank,
     write_list,
 )
+from mple.disk.whole_files import file_sha256
 from mple.model import Stem
 from mple.morph import MorphKey
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.v1 import common_pb2, coordinator_pb2
-from mple.wire.layer_file import file_sha256, write_layer
+from mple.wire.layer_file import write_layer
 from tests.support.small_plan import SIZES, key_of, key_ref, small_plan
 
 PLAN = small_plan()

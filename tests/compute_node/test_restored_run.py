@@ -14,6 +14,7 @@ import torch
 from compute_node.layers.layer_bank import LayerBank
 from compute_node.layers.restore import layer_path, list_layers, read_listed
 from compute_node.predictor import Predictor, model_config, restored_run
+from mple.disk.whole_files import file_sha256
 from mple.model import Stem, build_trunk, save_trunk, state_sha256
 from mple.morph.augmented import build_augmented_layer
 from mple.morph.morpher import Morpher
@@ -22,7 +23,7 @@ from mple.records.training import Outcome, write_outcome
 from mple.v1 import common_pb2
 from mple.wire.batch import Batch, batch_to_message
 from mple.wire.codecs import codec_named
-from mple.wire.layer_file import file_sha256, write_layer
+from mple.wire.layer_file import write_layer
 from tests.support.small_plan import SIZES, key_of, key_ref, small_plan
 
 PLAN = small_plan(side_px=28)

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from mple.disk.whole_files import file_sha256
 from mple.morph import PRESETS, ImageShape, MorphKey
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.morph.morpher import Morpher
-from mple.wire.layer_file import LayerFileError, file_sha256, read_layer, write_layer
+from mple.wire.layer_file import LayerFileError, read_layer, write_layer
 from mple.wire.names import LAYER_DTYPES
 
 IMAGE = ImageShape(channels=1, height=8, width=8)
