@@ -164,6 +164,7 @@ def probe(address: str, files: TlsFiles, timeout_s: float = 5.0) -> Probed:
         # With a file given, the system's authorities are not loaded.
         context = ssl.create_default_context(cafile=str(files.ca))
         context.load_cert_chain(str(files.certificate), str(files.key))
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # Python's default since 3.13; gRPC is not as strict
     except OSError as fault:  # ssl.SSLError is one
         return Probed(None, f"this node's own files beside {files.certificate} can't be used: {fault}", False)
     context.set_alpn_protocols(["h2"])
