@@ -1,6 +1,9 @@
 # Everything sets itself up: a virtual environment in .venv, then what is asked for.
-PYTHON ?= python3.11
 VENV ?= .venv
+RANGE := (3, 11) <= sys.version_info[:2] <= (3, 13)
+# The first that runs (a version manager's stand-in may not), is in range and can make environments.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell \
+	$(name) -c 'import sys, venv, ensurepip; sys.exit(not $(RANGE))' >/dev/null 2>&1 && command -v $(name))))
 BIN := $(VENV)/bin
 DEMO ?= runs/demo
 MESSAGES ?= 100000
@@ -9,12 +12,20 @@ BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
 # The tests share two cores with the processes that they start: torch must not spin on both in each of them.
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: setup browser demo test test-all check bench soak fuzz layers protos clean
+.PHONY: setup browser demo test test-all test-light check bench soak fuzz layers protos clean
 
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
+	@python="$(PYTHON)"; \
+	if [ -e $(BIN) ]; then \
+		python=$(BIN)/python; \
+		$$python -c 'import sys; sys.exit(not $(RANGE))' 2>/dev/null || { \
+			echo "the Python of $(VENV) is gone, or not one from 3.11 to 3.13; 'make clean' removes $(VENV)" >&2; exit 1; }; \
+	fi; \
+	[ -n "$$python" ] || { echo "no Python from 3.11 to 3.13 with venv was found; install one (on Debian python3 and" \
+		"python3-venv), or name one: make setup PYTHON=/opt/python3.12/bin/python3" >&2; exit 1; }; \
+	$$python -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
@@ -38,6 +49,10 @@ test: setup browser
 
 test-all: setup browser
 	$(TEST_ENV) $(BIN)/python -m pytest
+
+# Those that need no torch, on each other supported Python that is found.
+test-light: setup
+	VENV=$(VENV) .ci/light
 
 check: setup
 	$(BIN)/ruff check .
@@ -67,4 +82,4 @@ protos: setup
 	$(BIN)/python protos/generate.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-3.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
