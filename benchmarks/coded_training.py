@@ -18,7 +18,9 @@ from torch import Tensor
 
 from mple.data import Dataset
 from mple.data.normalise import Normalisation
-from mple.model import Stem, TrunkTrainer, Vgg16Config, build_trunk
+from mple.model.stem import Stem
+from mple.model.training import TrunkTrainer
+from mple.model.vgg16 import Vgg16Config, build_trunk
 from mple.morph import PRESETS, MorphKey, draw_order
 from mple.morph.augmented import build_augmented_layer
 from mple.morph.morpher import Morpher

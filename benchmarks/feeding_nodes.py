@@ -24,7 +24,7 @@ from compute_node.layers.layer_bank import LayerBank
 from compute_node.service import ComputeService
 from mple.data import DataSource, SourceKind, open_source
 from mple.meter import Ledger
-from mple.model import Stem
+from mple.model.stem import Stem
 from mple.morph import MorphKey
 from mple.node.stop import Stop
 from mple.pki import throwaway

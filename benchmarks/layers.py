@@ -40,7 +40,9 @@ from torch import Tensor
 from benchmarks.machine import RESULTS, machine
 from compute_node.training.features import features
 from mple.data.normalise import Normalisation
-from mple.model import Stem, TrunkTrainer, Vgg16Config, build_trunk
+from mple.model.stem import Stem
+from mple.model.training import TrunkTrainer
+from mple.model.vgg16 import Vgg16Config, build_trunk
 from mple.morph import PRESETS, Arithmetic, ImageShape, MorphKey, draw_order
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.morph.morpher import Morpher

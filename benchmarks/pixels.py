@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks.machine import RESULTS, machine
-from mple.model import Stem
+from mple.model.stem import Stem
 from mple.morph import PRESETS, ImageShape, MorphKey
 from mple.morph.arithmetic import Arithmetic
 from mple.morph.augmented import build_augmented_layer

@@ -31,7 +31,10 @@ from mple.disk.storage_faults import noted_storage_fault, storage_fault_of
 from mple.disk.whole_files import write_whole
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger
-from mple.model import Stem, TrunkTrainer, Vgg16Trunk, build_trunk, load_trunk, save_trunk, state_sha256
+from mple.model.metrics import scores_text
+from mple.model.stem import Stem
+from mple.model.training import TrunkTrainer
+from mple.model.vgg16 import Vgg16Trunk, build_trunk, load_trunk, save_trunk, state_sha256
 from mple.node import run_node
 from mple.node.certificate_age import watch_certificate
 from mple.node.coordinator_client import CoordinatorClient
@@ -329,20 +332,10 @@ class _Compute:
         return totals.messages_sent + totals.messages_received
 
     def _report_epoch(self, metrics: EpochMetrics) -> None:
-        accuracy = metrics.test_accuracy
-        log(
-            _LOGGER,
-            logging.INFO,
-            "epoch",
-            f"epoch {metrics.epoch}: loss {metrics.loss:.4f}, test accuracy "
-            + ("not scored" if accuracy is None else f"{accuracy:.4f}"),
-            epoch=metrics.epoch,
-        )
+        text = f"epoch {metrics.epoch}: loss {metrics.loss:.4f}, {scores_text(metrics.scores)}"
+        log(_LOGGER, logging.INFO, "epoch", text, epoch=metrics.epoch)
         done = coordinator_pb2.EpochDone(
-            epoch=metrics.epoch,
-            loss=metrics.loss,
-            test_accuracy=-1.0 if accuracy is None else accuracy,
-            seconds=metrics.seconds,
+            epoch=metrics.epoch, loss=metrics.loss, scores=metrics.scores, seconds=metrics.seconds
         )
         self._client.report(coordinator_pb2.ReportRequest(epoch_done=done))
 

@@ -16,7 +16,7 @@ import torch
 from compute_node.layers.layer_bank import ErasedKeyError, LayerBank, UnknownKeyError
 from compute_node.layers.restore import listed_layers
 from compute_node.training.features import features
-from mple.model import Vgg16Config, Vgg16Trunk, build_trunk, load_trunk, state_sha256
+from mple.model.vgg16 import Vgg16Config, Vgg16Trunk, build_trunk, load_trunk, state_sha256
 from mple.plan import PlanError, RunPlan
 from mple.records.training import read_outcome
 from mple.rpc import ErrorCode, MpleError

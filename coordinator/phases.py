@@ -7,6 +7,7 @@ No clock, socket, thread or file: `coordinator.run` keeps the state and carries 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
 from enum import StrEnum
 
@@ -89,8 +90,8 @@ class EpochReported:
 
     epoch: int
     loss: float
-    test_accuracy: float
-    """Negative when none was scored."""
+    scores: Mapping[str, float]
+    """Of all sites' test images, by metric."""
     seconds: float
 
 

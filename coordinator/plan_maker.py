@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mple.model import Stem
+from mple.model.stem import Stem
 from mple.morph import expected_weight_shape
 from mple.plan import CoordinatorSettings, PlanError, RunPlan, SitePlan
 from mple.rpc import ErrorCode, MpleError

@@ -42,8 +42,8 @@ from coordinator.phases import (
 from coordinator.plan_maker import make_plan
 from coordinator.site_keys import AnnounceErasure, AnnounceKey, SiteKey
 from mple.audit import audit
-from mple.model import Stem, StemError
-from mple.model.stem import MOST_BYTES
+from mple.model.metrics import require_scores
+from mple.model.stem import MOST_BYTES, Stem, StemError
 from mple.node.logs import log
 from mple.plan import AbsencePolicy, CoordinatorSettings, Custody, PlanError, RunPlan, changed_sections
 from mple.rpc import ErrorCode, MpleError, Party, Role
@@ -257,14 +257,16 @@ class Run:
         Raises:
             MpleError: MESSAGE_MALFORMED for figures that can't be, WRONG_PHASE.
         """
-        figures = (done.loss, done.test_accuracy, done.seconds)
-        epochs = self.plan.training.epochs
-        can_be = all(map(math.isfinite, figures)) and done.test_accuracy <= 1 and min(done.loss, done.seconds) >= 0
-        if not 1 <= done.epoch <= epochs or not can_be:
+        figures, epochs = (done.loss, done.seconds), self.plan.training.epochs
+        if not 1 <= done.epoch <= epochs or not all(0 <= figure < math.inf for figure in figures):
             raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"epoch {done.epoch} of {epochs} with figures {figures}")
+        try:
+            require_scores(done.scores)
+        except ValueError as fault:
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"epoch {done.epoch} with {fault}") from None
         with self.file.transaction():
             if done.epoch > int(self.file.fact("epochs_done") or b"0"):
-                self.advance(EpochReported(done.epoch, done.loss, done.test_accuracy, done.seconds))
+                self.advance(EpochReported(done.epoch, done.loss, dict(done.scores), done.seconds))
                 self.file.keep_fact("epochs_done", str(done.epoch).encode())
 
     def report_training_done(self, done: coordinator_pb2.TrainingDone) -> None:
@@ -352,7 +354,7 @@ class Run:
                 log(_LOGGER, logging.INFO, "layer_released", f"released the layer of site {site}", site=site)
             case AnnounceEpoch(report):
                 done = coordinator_pb2.EpochDone(
-                    epoch=report.epoch, loss=report.loss, test_accuracy=report.test_accuracy, seconds=report.seconds
+                    epoch=report.epoch, loss=report.loss, scores=report.scores, seconds=report.seconds
                 )
                 self.log.append(coordinator_pb2.WatchResponse(epoch_done=done))
             case AnnounceFault(party, text):

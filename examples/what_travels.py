@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mple.data import DataSource, SourceKind, open_source
 from mple.data.normalise import Normalisation
-from mple.model import Stem
+from mple.model.stem import Stem
 from mple.morph import PRESETS, MorphKey, draw_order
 from mple.morph.augmented import build_augmented_layer
 from mple.morph.morpher import Morpher

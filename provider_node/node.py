@@ -16,6 +16,7 @@ from mple.disk.locks import claim
 from mple.disk.whole_files import write_whole
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger
+from mple.model.metrics import scores_text
 from mple.node import Verb, node_verb, run_verbs
 from mple.node.certificate_age import watch_certificate
 from mple.node.coordinator_client import CoordinatorClient
@@ -202,8 +203,9 @@ class _Site:
                 self._begin_feeding()
         elif kind == "epoch_done":
             done = event.epoch_done
-            text = f"epoch {done.epoch}: loss {done.loss:.4f}, test accuracy {done.test_accuracy:.4f}"
-            log(_LOGGER, logging.INFO, "epoch", text, epoch=done.epoch, test_accuracy=done.test_accuracy)
+            text = f"epoch {done.epoch}: loss {done.loss:.4f}, {scores_text(done.scores)}"
+            scores = {f"test_{name}": value for name, value in done.scores.items()}
+            log(_LOGGER, logging.INFO, "epoch", text, epoch=done.epoch, **scores)
         elif kind == "key_ready" and event.key_ready.key_ref.site == self._me.name:
             self._known_feeding().switch(event.key_ready.key_ref)
         elif kind == "key_erased" and self._watch is not None:

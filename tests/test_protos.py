@@ -91,7 +91,8 @@ def test_enum_names() -> None:
 def test_message_and_field_names() -> None:
     for message in messages():
         assert PASCAL.fullmatch(message.name)
-        assert not message.nested_types, f"{message.name} nests a type"
+        nested = [inner.name for inner in message.nested_types if not inner.GetOptions().map_entry]
+        assert not nested, f"{message.name} nests {nested}"
         for field in message.fields:
             assert LOWER_SNAKE.fullmatch(field.name), f"{message.name}.{field.name}"
         for oneof in message.oneofs:

@@ -27,7 +27,7 @@ from comparison.elsewhere.stepped import SteppedChildren, free_port
 from mple.data import Dataset, DataSource, Partition, PartitionKind, SourceKind, open_source
 from mple.exit_codes import ExitCode
 from mple.meter.relay import CountingRelay
-from mple.model import Vgg16Config, build_trunk
+from mple.model.vgg16 import Vgg16Config, build_trunk
 from mple.plan import ModelSettings, TrainingSettings
 from mple.plan.settings import Augment, Precision
 

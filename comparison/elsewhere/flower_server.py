@@ -23,7 +23,7 @@ from flwr.common import ndarrays_to_parameters  # type: ignore[import-not-found]
 from flwr.server.strategy import FedAvg  # type: ignore[import-not-found]
 
 from comparison.elsewhere.flower_site import Run, exchanged, put, step_teller
-from mple.model import TrunkTrainer
+from mple.model.training import TrunkTrainer
 
 _SCORED_AT_ONCE = 250
 

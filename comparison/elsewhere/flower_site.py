@@ -23,7 +23,9 @@ import torch
 from numpy.typing import NDArray
 
 from mple.data.normalise import Normalisation
-from mple.model import Stem, TrunkTrainer, Vgg16Config, Vgg16Trunk, build_trunk
+from mple.model.stem import Stem
+from mple.model.training import TrunkTrainer
+from mple.model.vgg16 import Vgg16Config, Vgg16Trunk, build_trunk
 from mple.plan import GlobalSampler, TrainingSettings, settings_from
 
 _CHANNELS, _KERNEL = 3, 3

@@ -21,7 +21,8 @@ from comparison.networks.float_network import FloatNetwork, FloatStage
 from comparison.networks.minionn import CONVOLUTIONS, NORMALISATION, SIDE_PX, Minionn
 from comparison.networks.quantised import Pool
 from mple.data.normalise import Normalisation
-from mple.model import Stem, Vgg16Config, Vgg16Trunk, build_trunk, load_trunk
+from mple.model.stem import Stem
+from mple.model.vgg16 import Vgg16Config, Vgg16Trunk, build_trunk, load_trunk
 from mple.morph import ImageShape
 from mple.pki import Vault
 from mple.plan import RunPlan

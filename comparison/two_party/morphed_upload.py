@@ -28,7 +28,7 @@ from comparison.two_party.link import Link
 from comparison.two_party.plain_stages import activation, run_stages
 from comparison.two_party.plain_upload import receive_logits, send_logits
 from comparison.two_party.public_network import PublicNetwork
-from mple.model import Stem
+from mple.model.stem import Stem
 from mple.morph import PRESETS, Arithmetic, ImageShape, MorphGeometry, MorphKey
 from mple.morph.augmented import build_augmented_layer
 from mple.morph.morpher import Morpher

@@ -17,9 +17,10 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from compute_node.feeding.request_window import Asked, Done, FeedFault, RequestWindow, SiteScore, ToScore
+from compute_node.feeding.request_window import Asked, Done, FeedFault, RequestWindow, ToScore
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import ErasedKeyError, LayerBank, UnknownKeyError
+from mple.model.metrics import Tally
 from mple.node.idle_timer import LOOK_EVERY_S, IdleTimer
 from mple.node.logs import log
 from mple.plan import AbsencePolicy, GlobalSampler, RunPlan
@@ -69,7 +70,10 @@ class Intake:
         sample_bytes = codec.sample_bytes(blocks=self._blocks, values=self._values)
         per_request = min(samples_per_message(plan.wire.message_bytes, sample_bytes), max(1, in_flight_samples))
         most = max(per_request, min(in_flight_samples, _MOST_IN_FLIGHT_BYTES // sample_bytes))
-        self._windows = {site.name: RequestWindow(per_request=per_request, most_in_flight=most) for site in plan.sites}
+        self._windows = {
+            site.name: RequestWindow(per_request=per_request, most_in_flight=most, classes=len(plan.classes))
+            for site in plan.sites
+        }
 
     def want_missing(self, sampler: GlobalSampler, epoch: int) -> None:
         """Ask the sites for what the cache lacks, in the order in which an epoch needs it, test samples last."""
@@ -172,13 +176,9 @@ class Intake:
         """
         with self._changed:
             try:
-                self._windows[site].scored(
-                    score.request_id,
-                    epoch=score.epoch,
-                    samples=score.samples,
-                    correct=score.correct,
-                    loss_sum=score.loss_sum,
-                )
+                tallies = {name: Tally(tuple(one.counts), tuple(one.sums)) for name, one in score.tallies.items()}
+                window = self._windows[site]
+                window.scored(score.request_id, epoch=score.epoch, samples=score.samples, tallies=tallies)
             except FeedFault as fault:
                 raise MpleError(ErrorCode.UNKNOWN_REQUEST, str(fault)) from None
             self._progressed()
@@ -205,8 +205,8 @@ class Intake:
 
     def scores(
         self, epoch: int, logits_TC: NDArray[np.float32], scored_T: NDArray[np.bool_] | None = None
-    ) -> dict[str, SiteScore]:
-        """Have the sites score an epoch's logits and return their sums.
+    ) -> dict[str, dict[str, Tally]]:
+        """Have the sites score an epoch's logits and return their tallies.
 
         Args:
             epoch: Counted from 1.
@@ -214,7 +214,7 @@ class Intake:
             scored_T: Which rows hold logits, all by default; a site is asked when all of its rows do.
 
         Returns:
-            By site; under the policy `proceed` those of absent sites are left out.
+            By site and metric; under the policy `proceed` those of absent sites are left out.
 
         Raises:
             MpleError: As `wait_for`.
@@ -234,7 +234,7 @@ class Intake:
                     self._windows[name].score(epoch, groups)
             self._changed.notify_all()
             while True:
-                scores = {name: self._windows[name].score_of(epoch) for name in asked}
+                scores = {name: self._windows[name].tallies_of(epoch) for name in asked}
                 whole = {name: score for name, score in scores.items() if score is not None}
                 due = asked - set(whole) - self._absent
                 if not due:

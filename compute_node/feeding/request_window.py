@@ -7,14 +7,12 @@ Callers serialise access.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from mple.model.metrics import Tally, merged, require_tallies
 from mple.v1 import common_pb2
-
-_MOST_LOSS = 7e38
-"""Cross-entropy of one sample, in nats, that finite binary32 logits can't exceed; sums of it stay finite."""
 
 
 class FeedFault(ValueError):
@@ -45,15 +43,6 @@ class Done(Enum):
     DONE = "done"
 
 
-@dataclass(frozen=True, slots=True)
-class SiteScore:
-    """Sums over a site's test samples for one epoch."""
-
-    samples: int
-    correct: int
-    loss_sum: float
-
-
 class RequestWindow:
     """Requests, logits and their answers for one site.
 
@@ -62,17 +51,18 @@ class RequestWindow:
     nothing.
     """
 
-    def __init__(self, *, per_request: int, most_in_flight: int) -> None:
+    def __init__(self, *, per_request: int, most_in_flight: int, classes: int) -> None:
         if per_request < 1 or most_in_flight < per_request:
             raise ValueError(f"per_request = {per_request}, most_in_flight = {most_in_flight}; 1 <= first <= second")
         self._per_request = per_request
         self._most_in_flight = most_in_flight
+        self._classes = classes
         self._wanted: deque[tuple[common_pb2.Split, int]] = deque()
         self._asked: dict[int, Asked] = {}
         self._in_flight = 0
         self._to_send: deque[ToScore] = deque()
         self._unscored: dict[int, ToScore] = {}
-        self._scores: dict[int, SiteScore] = {}
+        self._tallies: dict[int, dict[str, Tally]] = {}
         self._withdrawn: set[int] = set()
         self._closing = False
         self._done_sent = False
@@ -92,7 +82,7 @@ class RequestWindow:
         self._withdrawn |= set(self._unscored)
         self._to_send.clear()
         self._unscored.clear()
-        self._scores[epoch] = SiteScore(0, 0, 0.0)
+        self._tallies[epoch] = {}
         for group in samples:
             self._to_send.append(ToScore(self._take_id(), epoch, group))
 
@@ -136,11 +126,11 @@ class RequestWindow:
         self._in_flight -= len(self.asked(request_id).samples)
         del self._asked[request_id]
 
-    def scored(self, request_id: int, *, epoch: int, samples: int, correct: int, loss_sum: float) -> None:
-        """Take in a site's score for one group.
+    def scored(self, request_id: int, *, epoch: int, samples: int, tallies: Mapping[str, Tally]) -> None:
+        """Take in a site's tallies of one group, by metric.
 
         Raises:
-            FeedFault: No such group is open, or the numbers can't be.
+            FeedFault: No such group is open, or the tallies can't be.
         """
         item = self._unscored.get(request_id)
         if item is None:
@@ -148,20 +138,22 @@ class RequestWindow:
                 self._withdrawn.remove(request_id)
                 return
             raise FeedFault(f"score for request {request_id}, which was never made or is already scored")
-        can_be = 0 <= correct <= samples and 0 <= loss_sum <= samples * _MOST_LOSS
-        if (epoch, samples) != (item.epoch, len(item.samples)) or not can_be:
+        if (epoch, samples) != (item.epoch, len(item.samples)):
             raise FeedFault(
-                f"score of request {request_id}: epoch {epoch}, {correct} right of {samples}, loss {loss_sum}; "
-                f"{len(item.samples)} samples of epoch {item.epoch} were sent"
+                f"score of request {request_id}: {samples} samples of epoch {epoch}; "
+                f"{len(item.samples)} of epoch {item.epoch} were sent"
             )
+        try:
+            require_tallies(tallies, samples=samples, classes=self._classes)
+        except ValueError as fault:
+            raise FeedFault(f"score of request {request_id}: {fault}") from None
         del self._unscored[request_id]
-        sums = self._scores[item.epoch]
-        self._scores[item.epoch] = SiteScore(sums.samples + samples, sums.correct + correct, sums.loss_sum + loss_sum)
+        self._tallies[item.epoch] = merged((self._tallies[item.epoch], tallies))
 
-    def score_of(self, epoch: int) -> SiteScore | None:
-        """The site's sums for an epoch, or None while a group of it is unscored."""
+    def tallies_of(self, epoch: int) -> dict[str, Tally] | None:
+        """The site's tallies of an epoch, by metric, or None while a group of it is unscored."""
         due = any(item.epoch == epoch for item in [*self._unscored.values(), *self._to_send])
-        return None if due else self._scores.get(epoch)
+        return None if due else self._tallies.get(epoch)
 
     def stream_broke(self) -> None:
         """Put everything unanswered back to the front, in its order."""

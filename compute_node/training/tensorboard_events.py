@@ -29,8 +29,6 @@ _PER_STEP = {
 }
 _PER_EPOCH = {
     "loss": "epoch/train_loss",
-    "test_accuracy": "epoch/test_accuracy",
-    "test_loss": "epoch/test_loss",
     "seconds": "epoch/seconds",
 }
 
@@ -55,7 +53,8 @@ def scalars(line: Mapping[str, Any]) -> Iterator[Scalar]:
         names, at = _PER_STEP, step
     else:
         names, at = _PER_EPOCH, line["epoch"]
-    yield from (Scalar(tag, at, line[name], now_s) for name, tag in names.items() if line[name] is not None)
+        yield from (Scalar(f"epoch/test_{name}", at, value, now_s) for name, value in line["scores"].items())
+    yield from (Scalar(tag, at, line[name], now_s) for name, tag in names.items())
 
 
 class TensorboardEvents:

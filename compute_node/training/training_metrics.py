@@ -56,9 +56,11 @@ class TrainingMetrics(Collector):
         yield GaugeMetricFamily("mple_training_learning_rate", "Of the next step.", value=state.learning_rate)
         if state.loss is not None:
             yield GaugeMetricFamily("mple_training_step_loss", "Mean loss of the last step in nats.", value=state.loss)
-        if state.test_accuracy is not None:
-            text = "Of the last whole epoch, by the sites' scores, 0 to 1."
-            yield GaugeMetricFamily("mple_test_accuracy_ratio", text, value=state.test_accuracy)
+        text = "Of the last whole epoch, by the sites' tallies."
+        scores = GaugeMetricFamily("mple_test_score", text, labels=["metric"])
+        for name, value in state.scores.items():
+            scores.add_metric([name], value)
+        yield scores
         yield from self._time()
 
     def _time(self) -> Iterator[Metric]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -26,7 +26,8 @@ from compute_node.training.features import features
 from compute_node.training.metrics_file import MetricsFile
 from compute_node.training.read_ahead import ReadAhead, ReadySamples, Wanted
 from compute_node.training.trainer_time import IDLE, TrainerTime, Use, idle_shares
-from mple.model import TrunkTrainer
+from mple.model.metrics import merged, values
+from mple.model.training import TrunkTrainer
 from mple.node.logs import log
 from mple.node.retry import StoppedError
 from mple.node.stop import Stop
@@ -63,8 +64,8 @@ class TrainingState:
     """Of the last step."""
     learning_rate: float = 0.0
     samples_per_second: float = 0.0
-    test_accuracy: float | None = None
-    """After the last whole epoch."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """After the last whole epoch, by metric."""
 
 
 class TrainingRun:
@@ -205,12 +206,11 @@ class TrainingRun:
                 self._keep(record)
         record.require_once()
         scored = self._score(epoch, coming) if self._tests else _Scored()
-        self.state.test_accuracy = scored.accuracy
+        self.state.scores = scored.scores
         return EpochMetrics(
             epoch=epoch + 1,
             loss=record.mean_loss(),
-            test_accuracy=scored.accuracy,
-            test_loss=scored.loss,
+            scores=scored.scores,
             seconds=time.monotonic() - began,
             samples=record.samples,
             missing=record.missing(self._plan),
@@ -275,15 +275,11 @@ class TrainingRun:
             scored_T[numbers] = True
         waited = time.monotonic()
         with self.time.spent(Use.SCORES):
-            scores = self._intake.scores(epoch + 1, logits_TC, scored_T)
-        silent = tuple(site.name for site in self._plan.sites if site.test_images and site.name not in scores)
+            tallies = self._intake.scores(epoch + 1, logits_TC, scored_T)
         ended = time.monotonic()
-        samples = sum(score.samples for score in scores.values())
-        correct, loss_sum = sum(s.correct for s in scores.values()), sum(s.loss_sum for s in scores.values())
         return _Scored(
-            accuracy=correct / samples if samples else None,
-            loss=loss_sum / samples if samples else None,
-            silent=silent,
+            scores=values(merged(tallies.values())),
+            silent=tuple(site.name for site in self._plan.sites if site.test_images and site.name not in tallies),
             seconds=ended - began,
             waited_seconds=ended - waited,
         )
@@ -328,8 +324,7 @@ class TrainingRun:
 class _Scored:
     """What the sites make of an epoch's logits."""
 
-    accuracy: float | None = None
-    loss: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
     silent: tuple[str, ...] = ()
     """Sites that did not score."""
     seconds: float = 0.0

@@ -16,7 +16,7 @@ from coordinator.layers.layer_releases import LayerReleases
 from coordinator.run import Run
 from mple.disk.storage_faults import note_storage_fault, storage_fault_of
 from mple.disk.whole_files import file_sha256
-from mple.model import Stem
+from mple.model.stem import Stem
 from mple.morph import MorphKey
 from mple.morph.augmented import build_augmented_layer
 from mple.node.logs import log

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mple.model import Stem
+from mple.model.stem import Stem
 from mple.morph import Ensemble
 from mple.morph.augmented import AugmentedLayer
 from mple.morph.verify import (

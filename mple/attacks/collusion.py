@@ -18,7 +18,7 @@ from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, F
 from mple.attacks.lab.ground_truth import GroundTruth
 from mple.attacks.layer_key import open_by_stem
 from mple.attacks.means.layer_blocks import LayerBlock, layer_blocks
-from mple.model import Stem
+from mple.model.stem import Stem
 from mple.morph.cores import draw_core
 
 _PIXELS = 64

@@ -16,7 +16,7 @@ from mple.attacks.means.channel_leverage import order_by_leverage
 from mple.attacks.means.core_solving import solve_cores
 from mple.attacks.means.layer_blocks import layer_blocks
 from mple.attacks.means.opening import opened_ways, recovered_pictures
-from mple.model import Stem
+from mple.model.stem import Stem
 
 
 def run(view: ComputeNodeWithStem, settings: AttackSettings) -> Finding:

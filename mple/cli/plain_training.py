@@ -11,7 +11,9 @@ import torch
 import typer
 
 from mple.data import Dataset, open_source
-from mple.model import Stem, save_trunk
+from mple.model.metrics import scores_text, summary_scores
+from mple.model.stem import Stem
+from mple.model.vgg16 import save_trunk
 from mple.pki import Vault
 from mple.plan import RunPlan, SettingsError, changed_sections, choices_of
 from mple.plan.orders import channel_order, label_order
@@ -48,10 +50,10 @@ def train_as_plain(settings: SimulationSettings, out: Path, like: Path | None) -
     summary = {
         "state": "finished",
         "epochs": [
-            {"loss": e.loss, "test_accuracy": e.test_accuracy, "seconds": e.seconds, "losses": e.losses}
+            {"loss": e.loss, **summary_scores(e.scores), "seconds": e.seconds, "losses": e.losses}
             for e in outcome.epochs
         ],
-        "test_accuracy": outcome.epochs[-1].test_accuracy,
+        **summary_scores(outcome.epochs[-1].scores),
         "train_seconds": outcome.train_seconds,
         "model_sha256": outcome.model_sha256,
     }
@@ -79,5 +81,4 @@ def _as_in(folder: Path, plain: PlainSettings, names: Sequence[str], sites: Sequ
 
 
 def _say_epoch(epoch: PlainEpoch) -> None:
-    scored = "not scored" if epoch.test_accuracy is None else f"{epoch.test_accuracy:.4f}"
-    typer.echo(f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, test accuracy {scored}, {epoch.seconds:.1f} s")
+    typer.echo(f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, {scores_text(epoch.scores)}, {epoch.seconds:.1f} s")

@@ -44,8 +44,8 @@ class EpochMetrics:
 
     epoch: int
     loss: float
-    test_accuracy: float | None
-    test_loss: float | None
+    scores: dict[str, float]
+    """Over the test samples of all sites that scored, by metric; empty when none did."""
     seconds: float
     """Time of the epoch, scoring included, that of steps which a restart did again left out."""
     samples: int = 0

@@ -1,13 +1,15 @@
-"""Loss and accuracy as curves, of one run or of two over each other, from the lines of `metrics.jsonl`; axes with round
+"""Losses and scores as curves, of one run or of two over each other, from the lines of `metrics.jsonl`; axes with round
 numbers, for other charts too."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from mple.model.metrics import METRICS
 
 _MOST_POINTS = 300
 _MOST_MARKED = 40
@@ -59,8 +61,8 @@ class History:
     losses: tuple[tuple[float, float], ...]
     """Of every step: epochs done, loss."""
     epoch_losses: tuple[tuple[float, float], ...]
-    accuracies: tuple[tuple[float, float], ...]
-    """Of scored epochs only."""
+    scores: Mapping[str, tuple[tuple[float, float], ...]]
+    """By metric, of epochs that have it only."""
     idle_shares: tuple[float, ...]
     """Part of each epoch in which the trainer waited for samples."""
 
@@ -83,19 +85,26 @@ def read_history(metrics: Path) -> History:
     return History(
         losses=tuple(losses),
         epoch_losses=tuple((line["epoch"], line["loss"]) for line in epochs),
-        accuracies=tuple(
-            (line["epoch"], line["test_accuracy"]) for line in epochs if line["test_accuracy"] is not None
-        ),
+        scores={
+            name: tuple((line["epoch"], line["scores"][name]) for line in epochs if name in line["scores"])
+            for name in METRICS
+        },
         idle_shares=tuple(_idle([step for step in steps if step["epoch"] == line["epoch"]]) for line in epochs),
     )
 
 
-def loss_chart(histories: Sequence[tuple[str, History]]) -> LineChart | None:
-    """Losses of one run with every step, or of several runs by epoch; None when there are none.
+def charts(histories: Sequence[tuple[str, History]]) -> list[LineChart]:
+    """The charts that there are points for: training loss, then each metric.
 
     Args:
         histories: Names of the runs, empty for a single one, and their histories.
     """
+    made = [loss_chart(histories), *(score_chart(metric, histories) for metric in METRICS)]
+    return [chart for chart in made if chart is not None]
+
+
+def loss_chart(histories: Sequence[tuple[str, History]]) -> LineChart | None:
+    """Losses of one run with every step, or of several runs by epoch; None when there are none."""
     alone = len(histories) == 1
     values = [
         loss for _, history in histories for _, loss in (*history.epoch_losses, *(history.losses if alone else ()))
@@ -116,19 +125,19 @@ def loss_chart(histories: Sequence[tuple[str, History]]) -> LineChart | None:
     return LineChart(title="Training loss", x=x, y=y, lines=tuple(lines))
 
 
-def accuracy_chart(histories: Sequence[tuple[str, History]]) -> LineChart | None:
-    """Test accuracy after each epoch; None when no epoch was scored."""
-    values = [value for _, history in histories for _, value in history.accuracies]
+def score_chart(metric: str, histories: Sequence[tuple[str, History]]) -> LineChart | None:
+    """A metric after each epoch; None when no epoch was scored by it."""
+    values = [value for _, history in histories for _, value in history.scores[metric]]
     if not values:
         return None
-    x = _epoch_axis(histories)
-    y = linear_axis("test accuracy", 0.0, 1.0, most=6)
+    x, high = _epoch_axis(histories), METRICS[metric].most
+    y = linear_axis(f"test {metric}", METRICS[metric].least, high if math.isfinite(high) else max(values), most=6)
     lines = [
-        _epoch_line(name or "after an epoch", history.accuracies, place, x, y)
+        _epoch_line(name or "after an epoch", history.scores[metric], place, x, y)
         for place, (name, history) in enumerate(histories)
-        if history.accuracies
+        if history.scores[metric]
     ]
-    return LineChart(title="Test accuracy", x=x, y=y, lines=tuple(lines))
+    return LineChart(title=f"Test {metric}", x=x, y=y, lines=tuple(lines))
 
 
 def _epoch_axis(histories: Sequence[tuple[str, History]]) -> Axis:

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mple.disk.whole_files import write_whole
-from mple.report.charts import History, accuracy_chart, loss_chart, read_history
+from mple.model.metrics import METRICS
+from mple.report.charts import History, charts, read_history
 from mple.report.page import environment
 from mple.report.plan_facts import differing
 from mple.report.quantities import change_text, duration_text, share_text, signed_text, size_text
@@ -80,10 +81,7 @@ class Comparison:
         bytes_words = f"{change_text(other.total_bytes / max(1, one.total_bytes))} bytes over the links"
         if one.raw_pixel_bytes != other.raw_pixel_bytes:
             bytes_words += f" (raw pixels {change_text(other.raw_pixel_bytes / max(1, one.raw_pixel_bytes))})"
-        accuracies = (first.test_accuracy, second.test_accuracy)
-        scores = "accuracy not scored in both"
-        if accuracies[0] is not None and accuracies[1] is not None:
-            scores = f"test accuracy {signed_text(100 * (accuracies[1] - accuracies[0]), '.2f')} points"
+        scores = "; ".join(_score_words(name, first, second) for name, metric in METRICS.items() if metric.brief)
         seconds = float(second.outcome["train_seconds"]) / float(first.outcome["train_seconds"])
         return (
             f"{self.names[1]} against {self.names[0]}: {bytes_words}; {scores}; training time {change_text(seconds)}; "
@@ -128,11 +126,10 @@ def write_comparison_page(comparison: Comparison, out: Path) -> None:
     """
     histories = list(zip(comparison.names, comparison.histories, strict=True))
     longest = max(fall.total_bytes / max(1, fall.raw_pixel_bytes) for fall in comparison.falls)
-    charts = [chart for chart in (loss_chart(histories), accuracy_chart(histories)) if chart is not None]
     text = (
         environment()
         .get_template("comparison.html.j2")
-        .render(comparison=comparison, charts=charts, longest=max(1.0, longest))
+        .render(comparison=comparison, charts=charts(histories), longest=max(1.0, longest))
     )
     write_whole(out, text.encode())
 
@@ -153,6 +150,14 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         settings.add_row(*line)
     console.print(settings)
     console.print(comparison.verdict, markup=False, highlight=False, soft_wrap=True)
+
+
+def _score_words(metric: str, first: Summary, second: Summary) -> str:
+    """What the second run has more of one score, in points where it is a share."""
+    if metric not in first.scores or metric not in second.scores:
+        return f"test {metric} not scored in both"
+    more = second.scores[metric] - first.scores[metric]
+    return f"test {metric} {_points(more) if METRICS[metric].most == 1 else _more_fine(more)}"
 
 
 def _names(first: Path, second: Path) -> tuple[str, str]:
@@ -187,11 +192,21 @@ def _share(whole: Waterfall, kind: StepKind) -> float:
 
 
 def _results(first: Summary, second: Summary) -> tuple[Row, ...]:
-    scores = first.test_accuracy, second.test_accuracy
+    scores = (
+        Row(
+            name=f"test {name}",
+            first=first.scores.get(name),
+            second=second.scores.get(name),
+            text=_fine,
+            step=_more_fine,
+            relative=False,
+        )
+        for name in METRICS
+    )
     losses = [float(summary.epochs[-1]["loss"]) if summary.epochs else None for summary in (first, second)]
     return (
         Row(name="epochs", first=len(first.epochs), second=len(second.epochs), text=_count, step=_more, relative=False),
-        Row(name="test accuracy", first=scores[0], second=scores[1], text=_fine, step=_more_fine, relative=False),
+        *scores,
         Row(name="loss of the last epoch", first=losses[0], second=losses[1], text=_fine, step=_more_fine),
     )
 

@@ -13,10 +13,11 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from mple.disk.whole_files import write_whole
+from mple.model.metrics import METRICS, score_text
 from mple.privacy import protection
 from mple.report import quantities
 from mple.report.attack_results import attack_results
-from mple.report.charts import accuracy_chart, loss_chart, read_history
+from mple.report.charts import charts, read_history
 from mple.report.noise_levels import noise_levels, noise_sentence
 from mple.report.plan_facts import plan_facts
 from mple.report.sample_pictures import sample_pictures
@@ -51,7 +52,6 @@ def page(summary: Summary, *, pictures: bool = True) -> str:
     whole, sites = waterfalls(merged, summary.overhead)
     history = read_history(summary.folder / "metrics.jsonl")
     noise = noise_levels(summary.folder, summary.plan)
-    charts = [chart for chart in (loss_chart([("", history)]), accuracy_chart([("", history)])) if chart is not None]
     return (
         environment()
         .get_template("report.html.j2")
@@ -68,7 +68,8 @@ def page(summary: Summary, *, pictures: bool = True) -> str:
             sizes=size_histogram(merged),
             methods=methods(merged),
             history=history,
-            charts=charts,
+            charts=charts([("", history)]),
+            metrics=METRICS,
             pictures=sample_pictures(summary.folder, summary.plan) if pictures else [],
             attacked=attack_results(summary.folder, summary.plan, pictures=pictures),
             settings=plan_facts(summary.plan),
@@ -97,6 +98,7 @@ def environment(*others: str) -> Environment:
         "change": quantities.change_text,
         "duration": quantities.duration_text,
         "count": lambda number: f"{number:,}",
+        "score": score_text,
     }
     return templates
 

@@ -21,6 +21,7 @@ from mple import __version__
 from mple.meter import Balance, Overhead, SiteImages, balance, merge, overhead
 from mple.meter.paper import ElementCount, count_elements
 from mple.meter.reconciliation import KindRow, bytes_by_kind
+from mple.model.metrics import summary_scores
 from mple.plan import Custody, PlanError, RunPlan
 from mple.privacy import protection
 from mple.report.noise_levels import noise_levels
@@ -48,9 +49,9 @@ class Summary:
     balance: Balance
 
     @property
-    def test_accuracy(self) -> float | None:
-        """After the last epoch, over all sites' test images."""
-        return self.epochs[-1]["test_accuracy"] if self.epochs else None
+    def scores(self) -> dict[str, float]:
+        """After the last epoch, over all sites' test images, by metric."""
+        return dict(self.epochs[-1]["scores"]) if self.epochs else {}
 
     @property
     def absences(self) -> list[dict[str, object]]:
@@ -98,8 +99,11 @@ class Summary:
                 }
                 for site in whole.sites
             ],
-            "epochs": [{name: epoch[name] for name in ("loss", "test_accuracy", "seconds")} for epoch in self.epochs],
-            "test_accuracy": self.test_accuracy,
+            "epochs": [
+                {"loss": epoch["loss"], **summary_scores(epoch["scores"]), "seconds": epoch["seconds"]}
+                for epoch in self.epochs
+            ],
+            **summary_scores(self.scores),
             "absences": self.absences,
             "wire": {
                 "raw_pixel_bytes": whole.sum("raw_pixel_bytes"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from mple.model.metrics import scores_text
 from mple.privacy import protection
 from mple.report.noise_levels import noise_levels, noise_sentence
 from mple.report.summary import Summary
@@ -44,7 +45,6 @@ def _sites(summary: Summary) -> Table:
 def _sentences(summary: Summary) -> list[str]:
     elements, whole, outcome = summary.elements, summary.overhead, summary.outcome
     ledgers = summary.balance
-    accuracy = "not scored" if summary.test_accuracy is None else f"{summary.test_accuracy:.4f}"
     train_s = float(outcome["train_seconds"])
     return [
         f"all sites: {whole.sum('total_bytes'):,} bytes for {whole.sum('raw_pixel_bytes'):,} bytes of raw pixels, "
@@ -66,7 +66,7 @@ def _sentences(summary: Summary) -> list[str]:
         f"training: {train_s:.1f} s, {float(outcome['samples_trained']) / train_s:.0f} samples/s, first layer "
         f"{100 * float(outcome['augconv_seconds']) / train_s:.1f} %, "
         f"waiting {100 * float(outcome['idle_seconds']) / train_s:.1f} %{_causes(summary)}",
-        f"test accuracy {accuracy} after {len(summary.epochs)} epochs; model {str(outcome['model_sha256'])[:16]}",
+        f"{scores_text(summary.scores)} after {len(summary.epochs)} epochs; model {str(outcome['model_sha256'])[:16]}",
         f"summary.json, ledger.sqlite, model.safetensors, metrics.jsonl in {summary.folder}",
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mple.meter import Balance
+from mple.model.metrics import METRICS, score_text, scores_text
 from mple.report.quantities import SPACE, change_text, duration_text, number_word, share_text, size_text
 from mple.report.summary import Summary
 from mple.report.waterfall import Waterfall
@@ -23,12 +24,9 @@ def verdict(summary: Summary, whole: Waterfall) -> str:
     """What the run came to; HTTP/2 and TLS are in it as computed."""
     sites = summary.plan.sites
     links = "the site's link" if len(sites) == 1 else f"the {number_word(len(sites))} sites' links"
-    accuracy = summary.test_accuracy
     return (
         f"Everything that crossed {links}, TLS as computed included: {change_text(whole.ratio)} "
-        "against the raw pixels' bytes; "
-        + ("test accuracy not scored" if accuracy is None else f"test accuracy {accuracy:.4f}")
-        + f"; {balance_words(summary.balance)}"
+        f"against the raw pixels' bytes; {scores_text(summary.scores)}; {balance_words(summary.balance)}"
     )
 
 
@@ -44,7 +42,6 @@ def facts(summary: Summary, whole: Waterfall) -> list[Fact]:
     """The numbers beside the sentence."""
     outcome, plan, elements, ledgers = summary.outcome, summary.plan, summary.elements, summary.balance
     train_s = float(outcome["train_seconds"])
-    accuracy = summary.test_accuracy
     tests = sum(site.test_images for site in plan.sites)
     return [
         Fact(
@@ -52,10 +49,14 @@ def facts(summary: Summary, whole: Waterfall) -> list[Fact]:
             value=size_text(whole.total_bytes),
             note=f"for {size_text(whole.raw_pixel_bytes)} of raw pixels, {whole.images:,} pictures",
         ),
-        Fact(
-            name="test accuracy",
-            value="not scored" if accuracy is None else f"{accuracy:.4f}",
-            note=f"after {len(summary.epochs)} epochs, over {tests:,} pictures",
+        *(
+            Fact(
+                name=f"test {name}",
+                value=score_text(name, summary.scores),
+                note=f"after {len(summary.epochs)} epochs, over {tests:,} pictures",
+            )
+            for name, metric in METRICS.items()
+            if metric.brief
         ),
         Fact(
             name="training",

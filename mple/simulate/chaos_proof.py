@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from mple.model.metrics import summary_scores
 from mple.report import Summary
 from mple.simulate.chaos import InjectedFault
 from mple.simulate.chaos_schedule import ChaosSettings, FaultKind, Stage
@@ -64,7 +65,7 @@ def claims(
         found += [
             _same("plan", disturbed.plan.sha256().hex(), undisturbed.plan.sha256().hex()),
             _same("network", str(disturbed.outcome["model_sha256"]), str(undisturbed.outcome["model_sha256"])),
-            _same("losses and accuracies", _figures(disturbed), _figures(undisturbed), shown=False),
+            _same("losses and scores", _figures(disturbed), _figures(undisturbed), shown=False),
         ]
     return tuple(found)
 
@@ -150,14 +151,14 @@ def _same(what: str, ours: str, theirs: str, *, shown: bool = True) -> Claim:
 
 
 def _figures(summary: Summary) -> str:
-    return json.dumps([[epoch["loss"], epoch["test_accuracy"]] for epoch in summary.epochs])
+    return json.dumps([[epoch["loss"], epoch["scores"]] for epoch in summary.epochs])
 
 
 def _figures_of(summary: Summary) -> dict[str, object]:
     return {
         "model_sha256": summary.outcome["model_sha256"],
         "plan_sha256": summary.plan.sha256().hex(),
-        "test_accuracy": summary.test_accuracy,
+        **summary_scores(summary.scores),
         "messages_matched": summary.balance.matched,
         "messages_lost": summary.balance.lost,
         "samples_resent": summary.overhead.sum("resent_samples"),

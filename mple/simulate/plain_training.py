@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 
 from mple.data import Dataset
 from mple.data.normalise import Normalisation
-from mple.model import Stem, TrunkTrainer, Vgg16Config, Vgg16Trunk, build_trunk, state_sha256
+from mple.model.metrics import merged, tallies, values
+from mple.model.stem import Stem
+from mple.model.training import TrunkTrainer
+from mple.model.vgg16 import Vgg16Config, Vgg16Trunk, build_trunk, state_sha256
 from mple.plan import GlobalSampler, RunChoices
 
 _SCORED_AT_ONCE = 250
@@ -45,7 +48,8 @@ class PlainEpoch:
     epoch: int
     """Counted from 1."""
     loss: float
-    test_accuracy: float | None
+    scores: dict[str, float]
+    """By metric; empty without test images."""
     seconds: float
     losses: tuple[float, ...]
     """Of every step."""
@@ -125,20 +129,18 @@ class _PlainRun:
         return PlainEpoch(
             epoch=epoch + 1,
             loss=float(np.average(losses, weights=weights)),
-            test_accuracy=self._accuracy(),
+            scores=self._scores(),
             seconds=time.monotonic() - began,
             losses=tuple(losses),
         )
 
-    def _accuracy(self) -> float | None:
-        if not len(self._test_N):
-            return None
-        correct = 0
+    def _scores(self) -> dict[str, float]:
+        made = []
         for low in range(0, len(self._test_N), _SCORED_AT_ONCE):
             rows = slice(low, low + _SCORED_AT_ONCE)
             logits_BC = self.trainer.logits(self._features(self._test_NCHW[rows]))
-            correct += int((logits_BC.argmax(1) == self._test_N[rows]).sum())
-        return correct / len(self._test_N)
+            made.append(tallies(logits_BC.numpy().astype(np.float64), self._test_N[rows].numpy()))
+        return values(merged(made))
 
     def _features(self, pixels_BCHW: NDArray[np.uint8]) -> torch.Tensor:
         with torch.no_grad(), self.trainer.autocast():

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mple.model.metrics import scores_text
+
 _TOLD = ("party_joined", "plan", "layer_released")
 """Events of the coordinator and the compute node that are news; warnings and errors of any node are, too."""
 
@@ -37,8 +39,8 @@ class TrainingProgress:
     step: int = 0
     steps: int = 0
     loss: float | None = None
-    test_accuracy: float | None = None
-    """After the last whole epoch."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """After the last whole epoch, by metric."""
     samples_per_second: float = 0.0
     idle_share: float = 0.0
     """Part of the time in which the trainer waited, 0 to 1."""
@@ -111,14 +113,14 @@ class Progress:
                 training.idle_for = max(causes, key=lambda cause: _real(causes[cause])) if training.idle_share else ""
             training.first_layer_share = _real(line["first_layer_share"])
         elif line.get("kind") == "epoch":
-            accuracy, epoch = line.get("test_accuracy"), _whole(line["epoch"])
-            training.test_accuracy = None if accuracy is None else _real(accuracy)
+            scores, epoch = line["scores"], _whole(line["epoch"])
+            if isinstance(scores, Mapping):
+                training.scores = {str(name): _real(value) for name, value in scores.items()}
             if epoch <= training.epochs_scored:
                 return  # once more, after a restart
             training.epochs_scored = epoch
-            scored = "not scored" if training.test_accuracy is None else f"{training.test_accuracy:.4f}"
             self.news.append(
-                f"epoch {epoch} of {training.epochs}: loss {_real(line['loss']):.4f}, test accuracy {scored}, "
+                f"epoch {epoch} of {training.epochs}: loss {_real(line['loss']):.4f}, {scores_text(training.scores)}, "
                 f"{_real(line['seconds']):.1f} s"
             )
 

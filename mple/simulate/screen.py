@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mple.model.metrics import scores_text
 from mple.report.quantities import duration_text, size_text
 from mple.simulate.progress import Progress, TrainingProgress
 
@@ -95,12 +96,11 @@ def view(progress: Progress, now_s: float) -> Group:
     phase = Text(f"phase {progress.phase}, plan {progress.plan or 'not made'}")
     parts: list[Table | Text | ProgressBar] = [table, phase]
     if training.epoch:
-        accuracy = "not scored yet" if training.test_accuracy is None else f"{training.test_accuracy:.4f}"
         left_s = progress.time_left_s(now_s)
         parts += [
             Text(
                 f"epoch {training.epoch} of {training.epochs}, step {training.step} of {training.steps}, "
-                f"loss {training.loss:.4f}, test accuracy {accuracy}"
+                f"loss {training.loss:.4f}, {scores_text(training.scores)}"
             ),
             Text(
                 f"{training.samples_per_second:.0f} samples/s, {_waiting(training)}, first layer "

@@ -58,18 +58,31 @@ class Logits(_message.Message):
     def __init__(self, request_id: _Optional[int] = ..., epoch: _Optional[int] = ..., sample_ids: _Optional[_Iterable[int]] = ..., classes: _Optional[int] = ..., values: _Optional[bytes] = ...) -> None: ...
 
 class Score(_message.Message):
-    __slots__ = ("request_id", "epoch", "samples", "correct", "loss_sum")
+    __slots__ = ("request_id", "epoch", "samples", "tallies")
+    class TalliesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Tally
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Tally, _Mapping]] = ...) -> None: ...
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
-    CORRECT_FIELD_NUMBER: _ClassVar[int]
-    LOSS_SUM_FIELD_NUMBER: _ClassVar[int]
+    TALLIES_FIELD_NUMBER: _ClassVar[int]
     request_id: int
     epoch: int
     samples: int
-    correct: int
-    loss_sum: float
-    def __init__(self, request_id: _Optional[int] = ..., epoch: _Optional[int] = ..., samples: _Optional[int] = ..., correct: _Optional[int] = ..., loss_sum: _Optional[float] = ...) -> None: ...
+    tallies: _containers.MessageMap[str, Tally]
+    def __init__(self, request_id: _Optional[int] = ..., epoch: _Optional[int] = ..., samples: _Optional[int] = ..., tallies: _Optional[_Mapping[str, Tally]] = ...) -> None: ...
+
+class Tally(_message.Message):
+    __slots__ = ("counts", "sums")
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    SUMS_FIELD_NUMBER: _ClassVar[int]
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    sums: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, counts: _Optional[_Iterable[int]] = ..., sums: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class FeedDone(_message.Message):
     __slots__ = ()

@@ -139,16 +139,23 @@ class LayerReleased(_message.Message):
     def __init__(self, header: _Optional[_Union[LayerHeader, _Mapping]] = ...) -> None: ...
 
 class EpochDone(_message.Message):
-    __slots__ = ("epoch", "loss", "test_accuracy", "seconds")
+    __slots__ = ("epoch", "loss", "scores", "seconds")
+    class ScoresEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
-    TEST_ACCURACY_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     loss: float
-    test_accuracy: float
+    scores: _containers.ScalarMap[str, float]
     seconds: float
-    def __init__(self, epoch: _Optional[int] = ..., loss: _Optional[float] = ..., test_accuracy: _Optional[float] = ..., seconds: _Optional[float] = ...) -> None: ...
+    def __init__(self, epoch: _Optional[int] = ..., loss: _Optional[float] = ..., scores: _Optional[_Mapping[str, float]] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class Fault(_message.Message):
     __slots__ = ("party", "text")

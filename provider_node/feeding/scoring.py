@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mple.model.metrics import tallies
 from mple.v1 import compute_pb2
 
 
@@ -44,7 +45,7 @@ def probabilities(logits_BC: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def score(logits: compute_pb2.Logits, labels: NDArray[np.int64], label_order: NDArray[np.int64]) -> compute_pb2.Score:
-    """Count right answers and sum cross-entropies over the samples of a message.
+    """The tally of each metric over the samples of a message.
 
     Args:
         logits: The message; its sample numbers lie within the test split.
@@ -62,13 +63,10 @@ def score(logits: compute_pb2.Logits, labels: NDArray[np.int64], label_order: ND
     if logits.classes != len(label_order):
         raise LogitsError(f"logits for {logits.classes} classes; the run has {len(label_order)}")
     plain_BC = plain_logits(logits.values, len(samples), label_order)
-    own = labels[samples]
-    below_BC = plain_BC - plain_BC.max(axis=1, keepdims=True)
-    losses_B = np.log(np.exp(below_BC).sum(axis=1)) - below_BC[np.arange(len(samples)), own]
+    made = tallies(plain_BC, labels[samples]).items()
     return compute_pb2.Score(
         request_id=logits.request_id,
         epoch=logits.epoch,
         samples=len(samples),
-        correct=int((plain_BC.argmax(axis=1) == own).sum()),
-        loss_sum=float(losses_B.sum()),
+        tallies={name: compute_pb2.Tally(counts=tally.counts, sums=tally.sums) for name, tally in made},
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mple.audit import audit
 from mple.disk.whole_files import file_sha256
-from mple.model import Stem, StemError
+from mple.model.stem import Stem, StemError
 from mple.morph import MorphKey
 from mple.morph.augmented import build_augmented_layer
 from mple.node.coordinator_client import CoordinatorClient

@@ -53,7 +53,7 @@ from mple.wire.batch import Batch, batch_to_message, samples_per_message
 from mple.wire.codecs import codec_named
 from provider_node.feeding.morphing import PictureMorpher
 from provider_node.feeding.noising import kept_noise
-from provider_node.feeding.scoring import LogitsError, plain_logits, probabilities
+from provider_node.feeding.scoring import LogitsError, plain_logits
 from provider_node.keys.run_keys import RunKeys
 from provider_node.prediction.pictures import Pictures, picture_files, test_images
 from provider_node.prediction.prediction_text import Predictions, as_json, as_text
@@ -132,7 +132,7 @@ def predict(settings: SiteSettings, arguments: argparse.Namespace, stop: Stop) -
     audit("local", "node_start", "ok", verb="predict", version=__version__)
     questions = _Questions(plan, key, key_ref, label_order(secret, len(plan.classes)), noise)
     try:
-        probabilities_NC = _ask_compute(settings, tls, me, questions, pictures, stop)
+        logits_NC = _ask_compute(settings, tls, me, questions, pictures, stop)
     except StoppedError:
         return ExitCode.INTERRUPTED
     predictions = Predictions(
@@ -140,7 +140,7 @@ def predict(settings: SiteSettings, arguments: argparse.Namespace, stop: Stop) -
         plan_sha256=plan.sha256().hex(),
         classes=plan.classes,
         names=pictures.names,
-        probabilities_NC=probabilities_NC,
+        logits_NC=logits_NC,
         labels=pictures.labels,
     )
     _print(as_json(predictions, options.top) if options.json else as_text(predictions, options.top))
@@ -221,7 +221,7 @@ class _Questions:
     def read(
         self, question: compute_pb2.PredictRequest, answers: list[compute_pb2.PredictResponse]
     ) -> NDArray[np.float64]:
-        """Probabilities (B, C) from the answer to a question.
+        """Class scores (B, C) from the answer to a question.
 
         Raises:
             MpleError: MESSAGE_MALFORMED when it is no answer to it, or holds NaN or infinity.
@@ -236,7 +236,7 @@ class _Questions:
                 f"asked was {asked.request_id} with {classes}",
             )
         try:
-            return probabilities(plain_logits(answers[0].values, asked.samples, self._order))
+            return plain_logits(answers[0].values, asked.samples, self._order)
         except LogitsError as fault:
             raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"the compute node's answer is none: {fault}") from None
 
@@ -259,7 +259,7 @@ def _ask_compute(
         raise UnreachableError(f"{fault} After its run a compute node answers only with stay = true.") from None
     if compute.name != plan.compute:
         raise ValueError(f"{settings.compute} is {compute.label}, run {plan.run_id} trained on compute/{plan.compute}")
-    probabilities_NC = np.empty((len(pictures), len(plan.classes)))
+    logits_NC = np.empty((len(pictures), len(plan.classes)))
     with (
         Ledger(settings.state / "ledger.sqlite", me.label) as ledger,
         open_channel(settings.compute, tls, compute, ledger) as channel,
@@ -273,10 +273,10 @@ def _ask_compute(
             part = slice(low, min(low + size, len(pictures)))
             question = questions.question(number, pictures.read(part))
             answers = retry.call(functools.partial(_answers, stub, question, plan, reading, stop))
-            probabilities_NC[part] = questions.read(question, answers)
+            logits_NC[part] = questions.read(question, answers)
     text = f"pictures predicted by {compute.label}: {len(pictures)}"
     log(_LOGGER, logging.INFO, "predicted", text, images=len(pictures))
-    return probabilities_NC
+    return logits_NC
 
 
 def _answers(

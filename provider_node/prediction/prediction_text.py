@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mple.model.metrics import tallies, values
+from provider_node.feeding.scoring import probabilities
+
 _SHOWN_CLASSES = 3
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Predictions:
     """What a run's network says of pictures."""
 
@@ -23,14 +27,19 @@ class Predictions:
     """Hexadecimal."""
     classes: tuple[str, ...]
     names: tuple[str, ...]
-    probabilities_NC: NDArray[np.float64]
+    logits_NC: NDArray[np.float64]
     labels: NDArray[np.int64] | None
     """True class numbers (N), where they are known."""
 
     @property
-    def correct(self) -> int | None:
-        """Pictures whose likeliest class is the true one."""
-        return None if self.labels is None else int((self.probabilities_NC.argmax(axis=1) == self.labels).sum())
+    def scores(self) -> dict[str, float]:
+        """By metric; empty where the true classes are not known."""
+        return {} if self.labels is None else values(tallies(self.logits_NC, self.labels))
+
+    @cached_property
+    def probabilities_NC(self) -> NDArray[np.float64]:
+        """Of each class for each picture."""
+        return probabilities(self.logits_NC)
 
     def likeliest(self, number: int, count: int) -> list[int]:
         """The `count` likeliest classes of a picture, the likeliest first."""
@@ -39,7 +48,7 @@ class Predictions:
 
 
 def as_text(predictions: Predictions, top: int | None) -> str:
-    """A line for each picture with its `top` likeliest classes, three by default; then the accuracy, if known."""
+    """A line for each picture with its `top` likeliest classes, three by default; then the scores, if known."""
     count = min(top or _SHOWN_CLASSES, len(predictions.classes))
     classes = [_printable(name) for name in predictions.classes]
     names = [_printable(name) for name in predictions.names]
@@ -52,9 +61,9 @@ def as_text(predictions: Predictions, top: int | None) -> str:
         for place in predictions.likeliest(number, count):
             cells.append(f"{classes[place]:{class_width}} {predictions.probabilities_NC[number, place]:.4f}")
         lines.append("  ".join(cells))
-    if predictions.correct is not None:
-        share = predictions.correct / len(names)
-        lines.append(f"accuracy {share:.4f} ({predictions.correct} of {len(names)} right)")
+    if scores := predictions.scores:
+        words = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        lines.append(f"{words}, over {len(names)} pictures")
     return "\n".join(lines) + "\n"
 
 
@@ -62,7 +71,7 @@ def as_json(predictions: Predictions, top: int | None) -> str:
     """One object: `run_id, plan_sha256, classes, predictions[{image, class, probabilities{class: p}}]`.
 
     `probabilities` holds the `top` likeliest classes, all by default, in descending order. Where labels are known each
-    prediction has `label` too, and the object `correct` and `accuracy`.
+    prediction has `label` too, and the object `scores`, by metric.
     """
     classes, count = predictions.classes, top or len(predictions.classes)
     rows: list[dict[str, object]] = []
@@ -79,8 +88,8 @@ def as_json(predictions: Predictions, top: int | None) -> str:
         "classes": classes,
         "predictions": rows,
     }
-    if predictions.correct is not None:
-        whole |= {"correct": predictions.correct, "accuracy": predictions.correct / len(predictions.names)}
+    if scores := predictions.scores:
+        whole["scores"] = scores
     return json.dumps(whole, indent=2) + "\n"
 
 

@@ -10,7 +10,7 @@ import torch
 
 from mple.attacks import feature_maps, layer_key
 from mple.attacks.lab.attack import AttackSettings, Finding
-from mple.model import Stem
+from mple.model.stem import Stem
 from mple.morph import Cores
 from mple.plan import MorphSettings
 from mple.privacy.picture_scores import ssim

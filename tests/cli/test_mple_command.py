@@ -10,7 +10,7 @@ import pytest
 
 from mple import __version__
 from mple.exit_codes import ExitCode
-from mple.model import Vgg16Config, build_trunk, load_trunk, state_sha256
+from mple.model.vgg16 import Vgg16Config, build_trunk, load_trunk, state_sha256
 from mple.plan import read_settings
 from mple.simulate.settings import SimulationSettings
 from tests.support.typed_command import Said, small_simulation

@@ -10,7 +10,7 @@ import torch
 
 from compute_node.layers.layer_bank import LayerBank, UnknownKeyError
 from compute_node.training.features import features
-from mple.model import Stem
+from mple.model.stem import Stem
 from mple.morph import Arithmetic
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.morph.morpher import Morpher

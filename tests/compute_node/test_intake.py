@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compute_node.feeding.request_window import SiteScore
+from mple.model.metrics import Tally
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2
 from mple.wire.codecs import codec_named
 from tests.support.open_intake import OpenIntake, answer
 from tests.support.small_plan import TEST, TRAIN, key_ref
+from tests.support.tallies import score_of, tallies_of
 
 
 def refused(code: ErrorCode, call: Callable[[], object], text: str | None = None) -> None:
@@ -140,19 +141,17 @@ def test_a_failure_ends_every_wait(window: Callable[..., OpenIntake]) -> None:
     refused(ErrorCode.RUN_FAILED, lambda: one.intake.scores(1, np.zeros((5, 3), np.float32)), "enough")
 
 
-def scored(one: OpenIntake, site: str, samples: int, correct: int) -> compute_pb2.Score:
+def scored(one: OpenIntake, site: str, samples: int, right: int) -> compute_pb2.Score:
     message = one.intake.next_message(site, 30)
     assert message is not None
     assert len(message.logits.sample_ids) == samples
-    return compute_pb2.Score(
-        request_id=message.logits.request_id, epoch=1, samples=samples, correct=correct, loss_sum=1.5
-    )
+    return score_of(message.logits.request_id, samples=samples, right=right, loss_sum=1.5)
 
 
 def test_every_site_scores_its_own_logits(window: Callable[..., OpenIntake]) -> None:
     one = window()
     rows = np.arange(15, dtype=np.float32).reshape(5, 3)
-    found: dict[str, SiteScore] = {}
+    found: dict[str, dict[str, Tally]] = {}
     scoring = threading.Thread(target=lambda: found.update(one.intake.scores(1, rows)), daemon=True)
     scoring.start()
     message = one.intake.next_message("south", 30)
@@ -160,28 +159,28 @@ def test_every_site_scores_its_own_logits(window: Callable[..., OpenIntake]) -> 
     logits = message.logits
     assert (logits.epoch, list(logits.sample_ids), logits.classes) == (1, [0, 1], 3)
     np.testing.assert_array_equal(np.frombuffer(logits.values, "<f4").reshape(2, 3), rows[3:])
-    wrong = compute_pb2.Score(request_id=logits.request_id, epoch=1, samples=2, correct=3, loss_sum=1.0)
-    refused(ErrorCode.UNKNOWN_REQUEST, lambda: one.intake.take_score("south", wrong), "3 right of 2")
-    right = compute_pb2.Score(request_id=logits.request_id, epoch=1, samples=2, correct=1, loss_sum=2.5)
+    wrong = score_of(logits.request_id, samples=2, right=3)
+    refused(ErrorCode.UNKNOWN_REQUEST, lambda: one.intake.take_score("south", wrong), "tally of accuracy over 2")
+    right = score_of(logits.request_id, samples=2, right=1, loss_sum=2.5)
     one.intake.take_score("south", right)
     refused(ErrorCode.UNKNOWN_REQUEST, lambda: one.intake.take_score("south", right), "already scored")
-    one.intake.take_score("north", scored(one, "north", samples=3, correct=3))
+    one.intake.take_score("north", scored(one, "north", samples=3, right=3))
     scoring.join(timeout=30)
-    assert found == {"north": SiteScore(3, 3, 1.5), "south": SiteScore(2, 1, 2.5)}
+    assert found == {"north": tallies_of(3, 3, 1.5), "south": tallies_of(2, 1, 2.5)}
 
 
 def test_logits_of_a_broken_stream_are_sent_again(window: Callable[..., OpenIntake]) -> None:
     one = window()
-    found: dict[str, SiteScore] = {}
+    found: dict[str, dict[str, Tally]] = {}
     rows = np.zeros((5, 3), np.float32)
     scoring = threading.Thread(target=lambda: found.update(one.intake.scores(1, rows)), daemon=True)
     scoring.start()
     with one.intake.stream("north"):
-        scored(one, "north", samples=3, correct=0)
+        scored(one, "north", samples=3, right=0)
     for site, samples in (("north", 3), ("south", 2)):
-        one.intake.take_score(site, scored(one, site, samples=samples, correct=1))
+        one.intake.take_score(site, scored(one, site, samples=samples, right=1))
     scoring.join(timeout=30)
-    assert found["north"].samples == 3
+    assert found["north"] == tallies_of(3, 1, 1.5)
 
 
 def test_a_closed_intake_says_done_after_the_last_answer(window: Callable[..., OpenIntake]) -> None:

@@ -21,7 +21,7 @@ from compute_node.layers.restore import (
     write_list,
 )
 from mple.disk.whole_files import file_sha256
-from mple.model import Stem
+from mple.model.stem import Stem
 from mple.morph import MorphKey
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.v1 import common_pb2, coordinator_pb2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import pytest
@@ -9,14 +10,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from compute_node.feeding.request_window import Asked, Done, FeedFault, RequestWindow, SiteScore, ToScore
+from compute_node.feeding.request_window import Asked, Done, FeedFault, RequestWindow, ToScore
+from mple.model.metrics import Tally
 from mple.v1 import common_pb2
+from tests.support.tallies import tallies_of
 
 TRAIN, TEST = common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_TEST
 
 
 def window_of(per_request: int = 2, most: int = 4) -> RequestWindow:
-    return RequestWindow(per_request=per_request, most_in_flight=most)
+    return RequestWindow(per_request=per_request, most_in_flight=most, classes=3)
 
 
 def asked_by(window: RequestWindow) -> Asked:
@@ -76,19 +79,19 @@ def test_logits_go_out_before_requests_and_scores_add_up() -> None:
     window.want(TRAIN, [1])
     window.score(1, [(0, 1, 2), (3,)])
     first, second = to_score_by(window), to_score_by(window)
-    assert window.score_of(1) is None
-    window.scored(second.request_id, epoch=1, samples=1, correct=0, loss_sum=2.5)
-    assert window.score_of(1) is None
-    window.scored(first.request_id, epoch=1, samples=3, correct=2, loss_sum=1.25)
-    assert window.score_of(1) == SiteScore(samples=4, correct=2, loss_sum=3.75)
-    assert window.score_of(2) is None
+    assert window.tallies_of(1) is None
+    window.scored(second.request_id, epoch=1, samples=1, tallies=tallies_of(1, 0, 2.5))
+    assert window.tallies_of(1) is None
+    window.scored(first.request_id, epoch=1, samples=3, tallies=tallies_of(3, 2, 1.25))
+    assert window.tallies_of(1) == tallies_of(4, 2, 3.75)
+    assert window.tallies_of(2) is None
 
 
 def test_unscored_groups_go_out_again_after_a_break() -> None:
     window = window_of()
     window.score(1, [(0,), (1,), (2,)])
     first, second = to_score_by(window), to_score_by(window)
-    window.scored(first.request_id, epoch=1, samples=1, correct=1, loss_sum=0.0)
+    window.scored(first.request_id, epoch=1, samples=1, tallies=tallies_of(1, 1, 0.0))
     window.stream_broke()
     assert [to_score_by(window).samples for _ in range(2)] == [second.samples, (2,)]
 
@@ -96,35 +99,41 @@ def test_unscored_groups_go_out_again_after_a_break() -> None:
 def test_a_site_without_test_images_has_scored_at_once() -> None:
     window = window_of()
     window.score(1, [])
-    assert window.score_of(1) == SiteScore(0, 0, 0.0)
+    assert window.tallies_of(1) == {}
 
 
 @pytest.mark.parametrize(
-    ("epoch", "samples", "correct", "loss_sum"),
+    ("epoch", "samples", "tallies", "named"),
     [
-        (0, 3, 1, 1.0),
-        (2, 3, 1, 1.0),
-        (1, 2, 1, 1.0),
-        (1, 3, 4, 1.0),
-        (1, 3, -1, 1.0),
-        (1, 3, 1, -0.1),
-        (1, 3, 1, float("nan")),
-        (1, 3, 1, float("inf")),
-        (1, 3, 1, 1e300),
+        (0, 3, tallies_of(3), "3 samples of epoch 0"),
+        (2, 3, tallies_of(3), "3 samples of epoch 2"),
+        (1, 2, tallies_of(2), "2 samples of epoch 1"),
+        (1, 3, tallies_of(2), "tally of accuracy over 3 samples"),
+        (1, 3, tallies_of(3, 4), "tally of accuracy"),
+        (1, 3, tallies_of(3, -1), "tally of accuracy"),
+        (1, 3, tallies_of(3, 1, -0.1), "tally of loss"),
+        (1, 3, tallies_of(3, 1, math.nan), "tally of loss"),
+        (1, 3, tallies_of(3, 1, math.inf), "tally of loss"),
+        (1, 3, tallies_of(3, 1, 1e300), "tally of loss"),
+        (1, 3, {**tallies_of(3), "loss": Tally((3,))}, "loss has 1 counts and 0 sums"),
+        (1, 3, {**tallies_of(3), "accuracy": Tally((3, 1, 0))}, "accuracy has 3 counts"),
+        (1, 3, {**tallies_of(3), "sharpness": Tally()}, "sharpness"),
+        (1, 3, {"loss": Tally((3,), (1.0,))}, "tallies of loss; due are accuracy, loss"),
+        (1, 3, {}, "tallies of nothing"),
     ],
 )
 def test_scores_that_cannot_be_are_refused_and_change_nothing(
-    epoch: int, samples: int, correct: int, loss_sum: float
+    epoch: int, samples: int, tallies: dict[str, Tally], named: str
 ) -> None:
     window = window_of()
     window.score(1, [(0, 1, 2)])
     item = to_score_by(window)
-    with pytest.raises(FeedFault):
-        window.scored(item.request_id, epoch=epoch, samples=samples, correct=correct, loss_sum=loss_sum)
-    window.scored(item.request_id, epoch=1, samples=3, correct=3, loss_sum=0.5)
+    with pytest.raises(FeedFault, match=named):
+        window.scored(item.request_id, epoch=epoch, samples=samples, tallies=tallies)
+    window.scored(item.request_id, epoch=1, samples=3, tallies=tallies_of(3, 3, 0.5))
     with pytest.raises(FeedFault, match="already scored"):
-        window.scored(item.request_id, epoch=1, samples=3, correct=3, loss_sum=0.5)
-    assert window.score_of(1) == SiteScore(3, 3, 0.5)
+        window.scored(item.request_id, epoch=1, samples=3, tallies=tallies_of(3, 3, 0.5))
+    assert window.tallies_of(1) == tallies_of(3, 3, 0.5)
 
 
 def test_done_is_said_once_a_stream_and_only_when_nothing_is_due() -> None:
@@ -151,7 +160,7 @@ class WindowUnderStreams(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.window = RequestWindow(per_request=3, most_in_flight=7)
+        self.window = RequestWindow(per_request=3, most_in_flight=7, classes=3)
         self.wanted = 0
         self.open: dict[int, Asked] = {}
         self.closed: list[int] = []

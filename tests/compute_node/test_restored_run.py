@@ -15,7 +15,8 @@ from compute_node.layers.layer_bank import LayerBank
 from compute_node.layers.restore import layer_path, list_layers, read_listed
 from compute_node.predictor import Predictor, model_config, restored_run
 from mple.disk.whole_files import file_sha256
-from mple.model import Stem, build_trunk, save_trunk, state_sha256
+from mple.model.stem import Stem
+from mple.model.vgg16 import build_trunk, save_trunk, state_sha256
 from mple.morph.augmented import build_augmented_layer
 from mple.morph.morpher import Morpher
 from mple.plan import RunPlan

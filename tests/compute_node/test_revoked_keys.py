@@ -14,7 +14,8 @@ from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import ErasedKeyError, LayerBank
 from compute_node.predictor import Predictor
 from compute_node.training.features import features
-from mple.model import Stem, Vgg16Config, build_trunk
+from mple.model.stem import Stem
+from mple.model.vgg16 import Vgg16Config, build_trunk
 from mple.morph import MorphKey
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.plan import GlobalSampler, WireSettings

@@ -45,7 +45,7 @@ STEP = StepMetrics(
     read_ahead_share=0.0625,
     time_unix_s=1.5,
 )
-EPOCH = EpochMetrics(epoch=1, loss=0.5, test_accuracy=None, test_loss=None, seconds=3.0, time_unix_s=2.5)
+EPOCH = EpochMetrics(epoch=1, loss=0.5, scores={}, seconds=3.0, time_unix_s=2.5)
 
 
 def test_metrics_are_lines_that_can_be_read_while_they_are_written(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_metrics_are_lines_that_can_be_read_while_they_are_written(tmp_path: Pat
     metrics.write(EPOCH)
     metrics.close()
     again = MetricsFile(path)
-    again.write(dataclasses.replace(EPOCH, epoch=2, test_accuracy=0.5, test_loss=1.0))
+    again.write(dataclasses.replace(EPOCH, epoch=2, scores={"accuracy": 0.5, "loss": 1.0}))
     again.close()
     lines = read_metrics(path)
     assert lines[:2] == (STEP, EPOCH)

@@ -30,7 +30,7 @@ STEP = StepMetrics(
     time_unix_s=1000.5,
 )
 LAST = dataclasses.replace(STEP, step=3, loss=0.25, losses=(0.25,), time_unix_s=1001.5)
-EPOCH = EpochMetrics(epoch=1, loss=0.5, test_accuracy=0.75, test_loss=1.5, seconds=3.0, time_unix_s=1002.5)
+EPOCH = EpochMetrics(epoch=1, loss=0.5, scores={"accuracy": 0.75, "loss": 1.5}, seconds=3.0, time_unix_s=1002.5)
 NEXT = dataclasses.replace(STEP, epoch=2, step=1, loss=0.125, losses=(0.125,))
 
 Point = tuple[int, float]
@@ -88,7 +88,7 @@ def test_every_line_is_there_while_the_run_goes_on(metrics: MetricsFile, tmp_pat
 
 
 def test_an_epoch_that_nobody_scored_has_no_accuracy(metrics: MetricsFile, tmp_path: Path) -> None:
-    metrics.write(dataclasses.replace(EPOCH, test_accuracy=None, test_loss=None))
+    metrics.write(dataclasses.replace(EPOCH, scores={}))
     assert set(points_in(tmp_path / "tensorboard")) == {"epoch/train_loss", "epoch/seconds"}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from coordinator.layers.escrow import EscrowWorker
 from coordinator.phases import Phase
-from mple.model import Stem
+from mple.model.stem import Stem
 from mple.pki import seal
 from mple.plan import Custody, MorphSettings
 from mple.plan.orders import seal_info
@@ -70,7 +70,7 @@ def test_run_in_site_custody(small_run: SmallRun) -> None:
     assert small_run.run.totals_from() == {f"site/{site}" for site in SITES}
     assert small_run.file.fact("model_sha256") == MODEL
     done = small_run.events()[-2].epoch_done
-    assert (done.loss, done.test_accuracy, done.seconds) == (0.5, 0.75, 1.5)
+    assert (done.loss, dict(done.scores), done.seconds) == (0.5, {"accuracy": 0.75}, 1.5)
     made = small_run.events()[4].plan_made
     assert made.plan_json == small_run.run.plan.to_json()
     assert made.plan_sha256 == small_run.run.plan.sha256()

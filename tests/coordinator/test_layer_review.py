@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from coordinator.layers.layer_review import LayerReview, ReferenceLayer
-from mple.model import Stem
+from mple.model.stem import Stem
 from mple.morph.augmented import AugmentedLayer
 from mple.morph.verify import CONSISTENCY_TOLERANCE
 from mple.plan import MorphSettings, RunPlan, WireSettings

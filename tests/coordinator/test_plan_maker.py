@@ -11,7 +11,7 @@ import pytest
 
 from coordinator.memory.layer_store import check_begin
 from coordinator.plan_maker import layer_weight_bytes, make_plan
-from mple.model import Stem
+from mple.model.stem import Stem
 from mple.morph import Cores
 from mple.plan import (
     CoordinatorSettings,

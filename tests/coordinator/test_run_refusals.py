@@ -170,12 +170,15 @@ def test_step_whose_consequences_fail_did_not_happen(small_run: SmallRun) -> Non
         (0, {}),
         (5, {}),
         (1, {"loss": math.nan}),
-        (1, {"test_accuracy": math.inf}),
+        (1, {"scores": {"loss": math.inf}}),
+        (1, {"scores": {"accuracy": math.nan}}),
         (1, {"seconds": math.nan}),
-        (1, {"test_accuracy": 1.5}),
+        (1, {"scores": {"accuracy": 1.5}}),
+        (1, {"scores": {"accuracy": -1.0}}),
+        (1, {"scores": {"sharpness": 0.5}}),
     ],
 )
-def test_epoch_that_can_not_be_is_refused(small_run: SmallRun, number: int, figures: dict[str, float]) -> None:
+def test_epoch_that_can_not_be_is_refused(small_run: SmallRun, number: int, figures: dict[str, object]) -> None:
     small_run.join_all()
     small_run.upload_all()
     small_run.stored()

@@ -122,7 +122,10 @@ class ComputeNode:
                 if len(self.layers) == len(plan.sites):
                     report(self.stub, layers_stored=coordinator_pb2.LayersStored(plan_sha256=plan.sha256()))
             elif story[-1] == "training":
-                report(self.stub, epoch_done=coordinator_pb2.EpochDone(epoch=1, loss=0.5, test_accuracy=0.5, seconds=1))
+                report(
+                    self.stub,
+                    epoch_done=coordinator_pb2.EpochDone(epoch=1, loss=0.5, scores={"accuracy": 0.5}, seconds=1),
+                )
                 report(self.stub, training_done=coordinator_pb2.TrainingDone(model_sha256=bytes(32)))
             if ended(event):
                 break

@@ -16,7 +16,8 @@ from compute_node.layers.layer_bank import LayerBank
 from compute_node.predictor import Predictor, model_config
 from compute_node.service import ComputeService
 from mple.meter import Ledger
-from mple.model import Stem, build_trunk
+from mple.model.stem import Stem
+from mple.model.vgg16 import build_trunk
 from mple.morph.augmented import build_augmented_layer
 from mple.plan import GlobalSampler, RunPlan, WireSettings
 from mple.plan.orders import channel_order
@@ -31,6 +32,7 @@ from tests.fuzz.mutation import Mutator
 from tests.fuzz.shots import Outcome, Shot, dial, fire
 from tests.support.served import PartyTls
 from tests.support.small_plan import TEST, TRAIN, key_of, key_ref, small_plan
+from tests.support.tallies import score_of
 
 SIZES = {"north": (60, 12), "south": (50, 10)}
 SIDE_PX = 28
@@ -161,9 +163,7 @@ class ComputeTarget:
             return compute_pb2.FeedRequest(batch=batch)
         if asked.HasField("logits"):
             logits = asked.logits
-            score = compute_pb2.Score(
-                request_id=logits.request_id, epoch=logits.epoch, samples=len(logits.sample_ids), loss_sum=1.0
-            )
+            score = score_of(logits.request_id, epoch=logits.epoch, samples=len(logits.sample_ids))
             return compute_pb2.FeedRequest(score=score)
         return None
 
@@ -184,7 +184,7 @@ class ComputeTarget:
 
     def _samples(self, site: str) -> list[Message]:
         """Messages of every kind that a site sends."""
-        score = compute_pb2.Score(request_id=1, epoch=1, samples=3, correct=1, loss_sum=1.0)
+        score = score_of(1, samples=3, right=1)
         return [
             compute_pb2.FeedRequest(batch=self.batch(site, [0, 1], TRAIN, 1)),
             compute_pb2.FeedRequest(score=score),

@@ -38,7 +38,7 @@ def coordinator_seeds(plan: RunPlan, layer: bytes) -> list[Seed]:
     next_key = common_pb2.KeyRef(site="north", epoch=2, fingerprint=hashlib.sha256(b"next").digest())
     sha256, digest = plan.sha256(), stem_for().digest()
     begin = pb.BeginLayerRequest(header=header_of(plan, "north", layer), plan_sha256=sha256)
-    epoch = pb.EpochDone(epoch=1, loss=0.5, test_accuracy=0.75, seconds=1.5)
+    epoch = pb.EpochDone(epoch=1, loss=0.5, scores={"accuracy": 0.75}, seconds=1.5)
     reports: list[tuple[str, Message, tuple[str, ...]]] = [
         ("layers_stored", pb.LayersStored(plan_sha256=sha256), ("compute/compute",)),
         ("epoch_done", epoch, ("compute/compute",)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import google_crc32c
 import grpc
@@ -138,14 +138,17 @@ def test_a_batch_that_lies_ends_the_stream_and_nothing_else(node: Node, audited:
     assert within(lambda: feeds(here, "north") and bool(here.cache.held(TRAIN).any())), "what was asked is asked again"
 
 
-def score(**changes: float) -> Lie:
-    """An honest score, single fields changed."""
+def score(changes: Mapping[str, int | pb.Tally]) -> Lie:
+    """An honest score, single fields or tallies changed."""
 
     def lie(node: ComputeTarget, asked: pb.FeedResponse) -> pb.FeedRequest:
         answer = node.honest("north", asked)
         assert answer is not None
         for name, value in changes.items():
-            setattr(answer.score, name, value)
+            if isinstance(value, pb.Tally):
+                answer.score.tallies[name].CopyFrom(value)
+            else:
+                setattr(answer.score, name, value)
         return answer
 
     return lie
@@ -160,16 +163,21 @@ def score(**changes: float) -> Lie:
         {"request_id": HUGE},
         {"samples": 2**32 - 1},
         {"samples": 0},
-        {"correct": 1000},
-        {"loss_sum": NAN},
-        {"loss_sum": INF},
-        {"loss_sum": -1.0},
-        {"loss_sum": 1e308},
+        {"accuracy": pb.Tally(counts=[3, 1000])},
+        {"accuracy": pb.Tally(counts=[3] * 100_000)},
+        {"accuracy": pb.Tally(counts=[3, 1], sums=[1.0])},
+        {"sensitivity": pb.Tally(counts=[3, 1])},
+        {"n" * 1_000_000: pb.Tally()},
+        {"loss": pb.Tally(counts=[3], sums=[NAN])},
+        {"loss": pb.Tally(counts=[3], sums=[INF])},
+        {"loss": pb.Tally(counts=[3], sums=[-1.0])},
+        {"loss": pb.Tally(counts=[3], sums=[1e308])},
+        {"loss": pb.Tally(counts=[2], sums=[1.0])},
     ],
-    ids=str,
+    ids=lambda changes: str(changes)[:60],
 )
 def test_a_score_that_cannot_be_is_refused_and_asked_again(
-    node: Node, audited: Refusals, changes: dict[str, float]
+    node: Node, audited: Refusals, changes: dict[str, int | pb.Tally]
 ) -> None:
     here = node()
     lied: list[int] = []
@@ -178,7 +186,7 @@ def test_a_score_that_cannot_be_is_refused_and_asked_again(
         message = pb.FeedResponse.FromString(data)
         if message.HasField("logits"):
             lied.append(message.logits.request_id)
-            return [bytes_of(score(**changes)(here, message))]
+            return [bytes_of(score(changes)(here, message))]
         return []
 
     outcome = call(here.channels["site/north"], FEED, hello(here), reply=reply)

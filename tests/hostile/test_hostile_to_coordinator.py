@@ -70,8 +70,8 @@ def key(**changes: object) -> common_pb2.KeyRef:
     return common_pb2.KeyRef(**(known | changes))  # type: ignore[arg-type]
 
 
-def epoch(**changes: float) -> Callable[[RunPlan], pb.ReportRequest]:
-    figures = {"epoch": 1, "loss": 0.5, "test_accuracy": 0.5, "seconds": 1.0} | changes
+def epoch(**changes: object) -> Callable[[RunPlan], pb.ReportRequest]:
+    figures: dict[str, object] = {"epoch": 1, "loss": 0.5, "scores": {"accuracy": 0.5}, "seconds": 1.0} | changes
     return lambda _plan: pb.ReportRequest(epoch_done=pb.EpochDone(**figures))  # type: ignore[arg-type]
 
 
@@ -163,7 +163,8 @@ ACTS: dict[str, tuple[Party, str, Callable[[RunPlan], object], ErrorCode]] = {
     "a loss that is no number": (COMPUTE, "Report", epoch(loss=NAN), E.MESSAGE_MALFORMED),
     "an infinite loss": (COMPUTE, "Report", epoch(loss=INF), E.MESSAGE_MALFORMED),
     "a negative loss": (COMPUTE, "Report", epoch(loss=-1), E.MESSAGE_MALFORMED),
-    "an accuracy above one": (COMPUTE, "Report", epoch(test_accuracy=1.5), E.MESSAGE_MALFORMED),
+    "an accuracy above one": (COMPUTE, "Report", epoch(scores={"accuracy": 1.5}), E.MESSAGE_MALFORMED),
+    "a score that nobody knows": (COMPUTE, "Report", epoch(scores={"n" * 100_000: 0.5}), E.MESSAGE_MALFORMED),
     "seconds that are no number": (COMPUTE, "Report", epoch(seconds=NAN), E.MESSAGE_MALFORMED),
     "an epoch that the plan does not have": (COMPUTE, "Report", epoch(epoch=2**32 - 1), E.MESSAGE_MALFORMED),
     "a model digest of 1 MB": (

@@ -7,7 +7,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mple.model import TrunkTrainer, Vgg16Config, build_trunk
+from mple.model.training import TrunkTrainer
+from mple.model.vgg16 import Vgg16Config, build_trunk
 from mple.plan import TrainingSettings
 
 TRUNK = build_trunk(Vgg16Config(classes=2, width=0.0625), 1)

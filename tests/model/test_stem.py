@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save, save_file
 from torch.nn import functional
 
-from mple.model import Stem, StemError, Vgg16Config, build_trunk
+from mple.model.stem import Stem, StemError
+from mple.model.vgg16 import Vgg16Config, build_trunk
 
 
 def test_the_published_seed_gives_the_published_kernels() -> None:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from mple.model import TrunkTrainer, Vgg16Config, build_trunk, state_sha256
+from mple.model.training import TrunkTrainer
+from mple.model.vgg16 import Vgg16Config, build_trunk, state_sha256
 from mple.plan import Augment, Precision, TrainingSettings
 
 STEPS, BATCH = 7, 6

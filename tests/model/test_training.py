@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mple.model import Stem, TrunkTrainer, Vgg16Config, build_trunk, state_sha256
-from mple.model.training import shifted
+from mple.model.stem import Stem
+from mple.model.training import TrunkTrainer, shifted
+from mple.model.vgg16 import Vgg16Config, build_trunk, state_sha256
 from mple.plan import Augment, Precision, TrainingSettings
 
 CONFIG = Vgg16Config(classes=3, width=0.0625, dropout=0.2)

@@ -9,7 +9,8 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from mple.model import Stem, Vgg16, Vgg16Config, build_trunk, load_trunk, save_trunk, state_sha256
+from mple.model.stem import Stem
+from mple.model.vgg16 import Vgg16, Vgg16Config, build_trunk, load_trunk, save_trunk, state_sha256
 
 NARROW = Vgg16Config(classes=3, width=0.0625)
 

@@ -18,7 +18,7 @@ from PIL import Image
 from compute_node.service import ComputeService
 from mple.cli import main as mple
 from mple.exit_codes import ExitCode
-from mple.model import Vgg16Config, Vgg16Trunk
+from mple.model.vgg16 import Vgg16Config, Vgg16Trunk
 from mple.plan import RunPlan
 from mple.plan.orders import channel_order, label_order
 from provider_node.node import main as mple_provider
@@ -138,7 +138,7 @@ def test_probabilities_are_those_of_the_plain_pictures(
     np.testing.assert_allclose(probabilities_of(whole), plain_NC, rtol=0, atol=1e-4)
     labels = np.repeat(np.arange(len(CLASSES)), TESTS_PER_CLASS)
     correct = int((plain_NC.argmax(axis=1) == labels).sum())
-    assert (whole["correct"], whole["accuracy"]) == (correct, correct / TESTS)
+    assert whole["scores"]["accuracy"] == correct / TESTS
     assert whole["run_id"] == "run1"
     assert whole["plan_sha256"] == PLAN.sha256().hex()
 
@@ -168,7 +168,7 @@ def test_files_and_folders(
     plain_NC = plain_probabilities(PLAN, trunk, pixels_NHW)
     np.testing.assert_allclose(probabilities_of(whole), plain_NC, rtol=0, atol=1e-4)
     assert [row["class"] for row in rows] == [CLASSES[place] for place in plain_NC.argmax(axis=1)]
-    assert "accuracy" not in whole
+    assert "scores" not in whole
 
 
 def test_a_message_holds_what_the_plan_allows_and_is_metered(

@@ -44,7 +44,7 @@ def test_differences_are_the_second_less_the_first(comparison: Comparison) -> No
 
 def test_what_one_run_lacks_has_no_difference(tmp_path: Path) -> None:
     first, second = finished_run(tmp_path / "a"), finished_run(tmp_path / "b")
-    unscored = tuple({**epoch, "test_accuracy": None} for epoch in second.epochs)
+    unscored = tuple({**epoch, "scores": {}} for epoch in second.epochs)
     rows = {
         row.name: row
         for _, group in compare(first, dataclasses.replace(second, epochs=unscored)).groups

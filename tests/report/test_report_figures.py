@@ -14,7 +14,7 @@ from markupsafe import escape
 from PIL import Image
 
 from mple.report import Summary, read_summary
-from mple.report.charts import accuracy_chart, loss_chart, read_history
+from mple.report.charts import loss_chart, read_history, score_chart
 from mple.report.page import page, write_page
 from mple.report.sample_pictures import sample_pictures
 from mple.report.traffic import methods, size_histogram, traffic
@@ -109,7 +109,7 @@ def test_curves_pass_through_the_metrics(run: Summary) -> None:
     assert len(history.losses) == EPOCHS * STEPS
     assert history.losses[-1] == pytest.approx((EPOCHS, 2 / 3 - 0.15))
     assert history.idle_shares == pytest.approx((0.01, 0.02, 0.03))
-    chart = accuracy_chart([("", history)])
+    chart = score_chart("accuracy", [("", history)])
     assert chart is not None
     assert [marker.text for marker in chart.lines[0].markers] == [
         "epoch 1: 0.2500",

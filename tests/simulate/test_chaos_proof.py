@@ -24,7 +24,7 @@ CHAOS = ChaosSettings(seed=1, kills=5, stops=1, cuts=0)
 
 def summary(**changed: Any) -> Summary:
     lines: list[dict[str, Any]] = [
-        {"epoch": number, "loss": 1.0 / number, "test_accuracy": 0.5, "samples": SAMPLES, "missing": {}}
+        {"epoch": number, "loss": 1.0 / number, "scores": {"accuracy": 0.5}, "samples": SAMPLES, "missing": {}}
         for number in (1, 2)
     ]
     ledgers = Balance(matched=90, lost=4, only_sent=0, only_received=0, size_differs=0, offenders=())

@@ -108,7 +108,7 @@ def test_where_a_run_is_follows_from_what_its_nodes_wrote() -> None:
     where.append(position(progress, 4))
     progress.read_metrics(step | {"epoch": 2, "step": 5})
     where.append(position(progress, 4))
-    progress.read_metrics({"kind": "epoch", "epoch": 2, "loss": 1.0, "test_accuracy": None, "seconds": 1.0})
+    progress.read_metrics({"kind": "epoch", "epoch": 2, "loss": 1.0, "scores": {}, "seconds": 1.0})
     where.append(position(progress, 4))
     progress.read_log(COORDINATOR, {"event": "phase", "level": "info", "text": "", "phase": "finished"})
     where.append(position(progress, 4))

@@ -42,7 +42,7 @@ def test_warnings_of_sites_are_news_and_their_chatter_is_not() -> None:
 
 def test_an_epoch_without_test_images_is_told_as_such() -> None:
     progress = begun()
-    progress.read_metrics({"kind": "epoch", "epoch": 1, "loss": 0.5, "test_accuracy": None, "seconds": 3.0})
+    progress.read_metrics({"kind": "epoch", "epoch": 1, "loss": 0.5, "scores": {}, "seconds": 3.0})
     assert "not scored" in progress.news[0]
 
 

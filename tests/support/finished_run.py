@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -23,7 +25,13 @@ EPOCHS, STEPS = 3, 4
 
 
 def finished_run(
-    folder: Path, *, accuracy: float = 0.75, absent: bool = False, data_bytes: int = 200, plan: RunPlan | None = None
+    folder: Path,
+    *,
+    accuracy: float = 0.75,
+    absent: bool = False,
+    data_bytes: int = 200,
+    plan: RunPlan | None = None,
+    more_scores: Mapping[str, float] = MappingProxyType({}),
 ) -> Summary:
     """Write the folder and sum it up.
 
@@ -33,13 +41,16 @@ def finished_run(
         absent: The second epoch went on without a site, and a batch was sent twice.
         data_bytes: Codes of the training samples of a site.
         plan: By default a small one.
+        more_scores: Of every epoch, by other metrics than accuracy and loss.
     """
     plan = plan or small_plan(training=TrainingSettings(epochs=EPOCHS))
     compute = folder / "nodes" / "compute" / "state"
     compute.mkdir(parents=True)
     (compute / "plan.json").write_bytes(plan.to_json())
     (compute / "model.safetensors").write_bytes(b"a network")
-    (compute / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in _metrics(accuracy, absent)))
+    (compute / "metrics.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in _metrics(accuracy, absent, more_scores))
+    )
     outcome = {
         "run_id": plan.run_id,
         "plan_sha256": plan.sha256().hex(),
@@ -111,7 +122,7 @@ def _facts(kind: MessageKind) -> MessageFacts:
     return MessageFacts(kind)
 
 
-def _metrics(accuracy: float, absent: bool) -> list[dict[str, object]]:
+def _metrics(accuracy: float, absent: bool, more_scores: Mapping[str, float]) -> list[dict[str, object]]:
     lines: list[dict[str, object]] = []
     for epoch in range(1, EPOCHS + 1):
         losses = [2.0 / epoch - 0.05 * step for step in range(STEPS)]
@@ -123,8 +134,7 @@ def _metrics(accuracy: float, absent: bool) -> list[dict[str, object]]:
                 "kind": "epoch",
                 "epoch": epoch,
                 "loss": sum(losses) / STEPS,
-                "test_accuracy": accuracy * epoch / EPOCHS,
-                "test_loss": 1.5 / epoch,
+                "scores": {"accuracy": accuracy * epoch / EPOCHS, "loss": 1.5 / epoch, **more_scores},
                 "seconds": 13.0,
                 "samples": 9,
                 "missing": {"south": "0-3"} if gone else {},

@@ -25,7 +25,7 @@ from mple.attacks.lab.adversary import (
 from mple.attacks.lab.ground_truth import GroundTruth, SiteTruth
 from mple.attacks.means.pixel_values import to_inputs
 from mple.data import LabelledImages
-from mple.model import Stem
+from mple.model.stem import Stem
 from mple.morph import MorphKey, draw_order
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.plan import (

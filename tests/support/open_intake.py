@@ -16,6 +16,7 @@ from mple.wire.batch import Batch, batch_to_message
 from mple.wire.codec import EncodedSamples
 from mple.wire.codecs import codec_named
 from tests.support.small_plan import TRAIN, key_ref
+from tests.support.tallies import score_of
 
 BLOCKS, VALUES = 4, 64
 IDLE_S = 30.0
@@ -101,6 +102,4 @@ def answer(site: str, request: compute_pb2.SampleRequest, **changed: Any) -> com
 
 def score(logits: compute_pb2.Logits) -> compute_pb2.Score:
     """A score of all samples of a message, none of them right."""
-    return compute_pb2.Score(
-        request_id=logits.request_id, epoch=logits.epoch, samples=len(logits.sample_ids), correct=0, loss_sum=1.0
-    )
+    return score_of(logits.request_id, epoch=logits.epoch, samples=len(logits.sample_ids))

@@ -20,7 +20,8 @@ from compute_node.layers.layer_bank import LayerBank
 from compute_node.predictor import Predictor, model_config
 from compute_node.service import ComputeService
 from mple.meter import Ledger
-from mple.model import Stem, Vgg16Config, Vgg16Trunk, build_trunk
+from mple.model.stem import Stem
+from mple.model.vgg16 import Vgg16Config, Vgg16Trunk, build_trunk
 from mple.morph.augmented import build_augmented_layer
 from mple.pki import Vault
 from mple.plan import RunPlan, WireSettings

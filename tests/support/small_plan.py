@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from mple.model import Stem
+from mple.model.stem import Stem
 from mple.morph import MorphKey
 from mple.plan import (
     Custody,

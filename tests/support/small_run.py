@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from coordinator.layers.layer_releases import LayerReleases
 from coordinator.memory.state_file import StateFile
 from coordinator.run import Run
-from mple.model import Stem
+from mple.model.stem import Stem
 from mple.morph import MorphKey
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.plan import (
@@ -287,7 +287,7 @@ class SmallRun:
 
     def epoch(self, number: int, **figures: float) -> None:
         """The compute node has finished an epoch."""
-        done = {"loss": 0.5, "test_accuracy": 0.75, "seconds": 1.5, **figures}
+        done = {"loss": 0.5, "scores": {"accuracy": 0.75}, "seconds": 1.5, **figures}
         self.run.report_epoch(coordinator_pb2.EpochDone(epoch=number, **done))
 
     def trained(self, digest: bytes = MODEL) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mple.exit_codes import ExitCode
-from mple.model import Stem
+from mple.model.stem import Stem
 from mple.plan import write_settings
 from tests.support.small_consortium import small_settings, write_pictures
 

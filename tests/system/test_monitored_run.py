@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from mple.exit_codes import ExitCode
+from mple.model.metrics import METRICS
 from mple.report import summarise
 from mple.simulate.children import Children, command
 from mple.simulate.run_folder import RunFolder, lay_out
@@ -105,10 +106,10 @@ def test_tensorboard_reads_the_run_at_the_top_of_its_folder(tmp_path: Path, kill
     assert found["train/loss"] == list(enumerate(losses, start=1))
     assert len(losses) == 10 * epochs
     scored = [line for line in lines if line["kind"] == "epoch"]
-    for tag, name in [("epoch/test_accuracy", "test_accuracy"), ("epoch/test_loss", "test_loss")]:
-        epochs_told, told = zip(*found[tag], strict=True)
+    for name in METRICS:
+        epochs_told, told = zip(*found[f"epoch/test_{name}"], strict=True)
         assert epochs_told == tuple(range(1, epochs + 1))
-        assert told == pytest.approx([line[name] for line in scored], rel=1e-6)
+        assert told == pytest.approx([line["scores"][name] for line in scored], rel=1e-6)
 
 
 def wait_for_checkpoint(folder: RunFolder) -> None:

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from mple.data import open_source
-from mple.model import Vgg16Config, build_trunk, load_trunk, state_sha256
+from mple.model.vgg16 import Vgg16Config, build_trunk, load_trunk, state_sha256
 from mple.pki import Vault
 from mple.plan import Custody, RunPlan, choices_of
 from mple.plan.orders import channel_order, label_order

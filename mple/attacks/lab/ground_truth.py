@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mple.data import LabelledImages
-from mple.model import Stem
+from mple.model.stem import Stem
 from mple.morph import Cores, MorphKey
 from mple.morph.cores import draw_core
 from mple.morph.morpher import Morpher

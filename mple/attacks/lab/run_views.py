@@ -26,7 +26,7 @@ from mple.attacks.lab.attack import AttackSettings
 from mple.attacks.lab.cached_codes import CachedTraining, read_cache
 from mple.attacks.lab.ground_truth import GroundTruth, SiteTruth
 from mple.data import Dataset, DataSource, LabelledImages, Partition, SourceKind, open_source
-from mple.model import Stem
+from mple.model.stem import Stem
 from mple.morph.augmented import AugmentedLayer
 from mple.pki import Vault
 from mple.plan import ComputeSettings, PlanError, RunPlan, SiteSettings, read_settings

@@ -14,7 +14,8 @@ from comparison.networks import Minionn, folded_minionn, folded_vgg16, vgg16_of_
 from comparison.networks.folding import folded
 from comparison.networks.minionn import NORMALISATION
 from mple.data.normalise import Normalisation
-from mple.model import Stem, Vgg16Config, Vgg16Trunk, build_trunk, save_trunk
+from mple.model.stem import Stem
+from mple.model.vgg16 import Vgg16Config, Vgg16Trunk, build_trunk, save_trunk
 from mple.pki import Vault
 from mple.plan import NormalisationSettings
 from mple.plan.orders import channel_order, label_order

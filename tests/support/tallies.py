@@ -1,0 +1,22 @@
+"""Scores of test samples with numbers of one's choice."""
+
+from __future__ import annotations
+
+from mple.model.metrics import Tally
+from mple.v1 import compute_pb2
+
+
+def tallies_of(samples: int, right: int = 0, loss_sum: float = 1.0) -> dict[str, Tally]:
+    """The tallies of so many samples, by metric."""
+    return {"accuracy": Tally((samples, right)), "loss": Tally((samples,), (loss_sum,))}
+
+
+def score_of(
+    request_id: int, *, epoch: int = 1, samples: int, right: int = 0, loss_sum: float = 1.0
+) -> compute_pb2.Score:
+    """A site's message with these tallies."""
+    tallies = {
+        name: compute_pb2.Tally(counts=tally.counts, sums=tally.sums)
+        for name, tally in tallies_of(samples, right, loss_sum).items()
+    }
+    return compute_pb2.Score(request_id=request_id, epoch=epoch, samples=samples, tallies=tallies)
