@@ -263,7 +263,7 @@ class Run:
         try:
             require_scores(done.scores)
         except ValueError as fault:
-            raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"epoch {done.epoch} with {fault}") from None
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"epoch {done.epoch} of {epochs} with {fault}") from None
         with self.file.transaction():
             if done.epoch > int(self.file.fact("epochs_done") or b"0"):
                 self.advance(EpochReported(done.epoch, done.loss, dict(done.scores), done.seconds))

@@ -75,6 +75,8 @@ class Mutator:
         name = field.name
         if draw.random() < 0.1:
             message.ClearField(name)
+        elif _map_value(field) is not None:
+            self._change_map(message, field, others)
         elif _repeated(field):
             self._change_repeated(message, field)
         elif field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
@@ -110,6 +112,23 @@ class Mutator:
             values.insert(draw.randrange(len(values) + 1), self._scalar(field, blank))
         message.ClearField(field.name)
         getattr(message, field.name).extend(values)
+
+    def _change_map(self, message: Message, field: FieldDescriptor, others: list[Message]) -> None:
+        draw, entries = self._draw, getattr(message, field.name)
+        parts = field.message_type.fields_by_name
+        key = draw.choice(sorted(entries)) if entries else ""
+        is_message = parts["value"].cpp_type == FieldDescriptor.CPPTYPE_MESSAGE
+        how = draw.randrange(3)
+        if how == 0:
+            entries.pop(key, None)
+        elif how == 1 and is_message:
+            self._change(entries[key], others)
+        elif how == 1:
+            entries[key] = self._scalar(parts["value"], entries[key])
+        elif is_message:
+            entries[self._scalar(parts["key"], key)].CopyFrom(entries[key])
+        else:
+            entries[self._scalar(parts["key"], key)] = entries[key]
 
     def _scalar(self, field: FieldDescriptor, value: object) -> object:
         draw = self._draw
@@ -190,11 +209,20 @@ def _repeated(field: FieldDescriptor) -> bool:
     return bool(field.is_repeated)
 
 
+def _map_value(field: FieldDescriptor) -> FieldDescriptor | None:
+    """The values' field where a field is a map."""
+    kind = field.message_type
+    return kind.fields_by_name["value"] if kind is not None and kind.GetOptions().map_entry else None
+
+
 def _all_within(messages: list[Message]) -> list[Message]:
     found = list(messages)
     for message in messages:
         for field, value in message.ListFields():
-            if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
+            of_map = _map_value(field)
+            if of_map is not None:
+                found.extend(_all_within(list(value.values())) if of_map.message_type is not None else [])
+            elif field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
                 found.extend(_all_within(list(value) if _repeated(field) else [value]))
     return found
 

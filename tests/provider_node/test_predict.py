@@ -203,7 +203,7 @@ def test_text_shows_the_likeliest_classes(
     assert len(lines) == 4
     assert lines[0].startswith("test/0  is cyst")
     assert lines[3].startswith("accuracy ")
-    assert lines[3].endswith(" of 3 right)")
+    assert lines[3].endswith(", over 3 pictures")
 
 
 def test_resize(
