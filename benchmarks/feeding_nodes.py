@@ -41,6 +41,7 @@ from mple.plan import (
 )
 from mple.plan.key_refs import key_ref
 from mple.plan.orders import label_order
+from mple.records.cache_records import CacheShape
 from mple.rpc import ErrorCode, MpleError, Party, Role, TlsFiles, build_server, open_channel
 from mple.v1 import common_pb2, compute_pb2_grpc
 from mple.wire.codecs import codec_named
@@ -87,7 +88,9 @@ def take_in(folder: Path, stop: Stop) -> None:
             path = folder / "cache.bin"
             path.unlink(missing_ok=True)
             blocks, values = plan.geometry.blocks, plan.geometry.morphed_elements
-            cache = SampleCache(path, codec=codec, blocks=blocks, values=values, train=ROUND_SAMPLES, test=0)
+            cache = SampleCache(
+                path, CacheShape(codec=codec, blocks=blocks, values=values, train=ROUND_SAMPLES, test=0)
+            )
             intake = Intake(plan, codec, cache, bank, in_flight_samples=_IN_FLIGHT, idle_timeout_s=_IDLE_S)
             sampler = GlobalSampler([ROUND_SAMPLES], _STEP, plan.training.seed)
             intake.want_missing(sampler, 0)

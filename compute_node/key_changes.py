@@ -13,7 +13,6 @@ from compute_node.feeding.intake import Intake
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import LayerBank
 from compute_node.layers.layer_fetch import fetch_layer
-from compute_node.layers.restore import RevokedKey, layer_path, read_list, write_list
 from mple.audit import audit
 from mple.disk.whole_files import fsync_folder
 from mple.node.coordinator_client import CoordinatorClient
@@ -21,6 +20,7 @@ from mple.node.logs import log
 from mple.node.retry import StoppedError, UnreachableError
 from mple.node.stop import Stop
 from mple.plan import RunPlan
+from mple.records.layer_list import RevokedKey, layer_path, read_list, write_list
 from mple.rpc import MpleError
 from mple.rpc.file_transfer import remove_file
 from mple.v1 import common_pb2, coordinator_pb2

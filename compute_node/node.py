@@ -16,7 +16,7 @@ from compute_node.feeding.sample_cache import SampleCache
 from compute_node.key_changes import KEY_EVENTS, KeyChanges
 from compute_node.layers.layer_bank import LayerBank
 from compute_node.layers.layer_fetch import fetch_layer
-from compute_node.layers.restore import list_layers, restored_bank
+from compute_node.layers.restore import restored_bank
 from compute_node.predictor import Predictor, RestoredRun, model_config, restored_run
 from compute_node.service import ComputeService
 from compute_node.training.checkpoint import CheckpointFolder
@@ -45,6 +45,8 @@ from mple.node.run_events import ended, phase_name, read_plan
 from mple.node.stop import Stop
 from mple.plan import ComputeSettings, GlobalSampler, RunPlan
 from mple.plan.run_plan import PROTOCOL_VERSION
+from mple.records.cache_records import CacheShape
+from mple.records.layer_list import list_layers
 from mple.records.training import EpochMetrics, read_outcome, write_outcome
 from mple.rpc import (
     ErrorCode,
@@ -243,14 +245,7 @@ class _Compute:
 
     def _open_feed(self, plan: RunPlan, bank: LayerBank) -> None:
         codec = codec_named(plan.wire.codec)
-        self._cache = SampleCache(
-            self._settings.state / f"cache-{plan.run_id}.bin",
-            codec=codec,
-            blocks=plan.geometry.blocks,
-            values=plan.geometry.morphed_elements,
-            train=sum(site.train_images for site in plan.sites),
-            test=sum(site.test_images for site in plan.sites),
-        )
+        self._cache = SampleCache(self._settings.state / f"cache-{plan.run_id}.bin", CacheShape.of(plan))
         self._intake = Intake(
             plan,
             codec,

@@ -1,41 +1,30 @@
 """The received codes of a run, in one append-only file, so that no sample crosses the wire twice.
 
-A record holds one batch: fields, CRC-32C of all the rest, sample numbers, labels, then each sample's exponents and
-codes, all little-endian. A torn tail, as a killed process leaves it, is cut off when the file is opened again; what it
-held is asked for anew. What was made under a revoked key is erased by writing the file anew without it.
+The file is made of the records of `mple.records.cache_records`. A torn tail, as a killed process leaves it, is cut
+off when the file is opened again; what it held is asked for anew. What was made under a revoked key is erased by
+writing the file anew without it.
 
-Legend: B samples, K blocks, V morphed values of one sample. A *number* counts a split's samples over all sites of the
-plan.
+Legend: B samples. A *number* counts a split's samples over all sites of the plan.
 """
 
 from __future__ import annotations
 
 import os
-import struct
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from compute_node.cache_file import CacheFile, Replacement
 from compute_node.layers.layer_bank import ErasedKeyError
+from mple.disk.whole_files import put_in_place
+from mple.records.cache_records import CacheError, CacheRecord, CacheShape, pack_record, records
 from mple.v1 import common_pb2
 from mple.wire.batch import Batch
-from mple.wire.codec import Codec, EncodedSamples
-
-_FIELDS = struct.Struct("<4sBBHII")  # magic, split, codec, key, samples, body bytes
-_CRC = struct.Struct("<I")
-_HEADER_BYTES = _FIELDS.size + _CRC.size
-_MAGIC = b"MPC2"
-
-
-class CacheError(ValueError):
-    """The cache file belongs to another plan or can't be used."""
+from mple.wire.codec import EncodedSamples
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +46,6 @@ class Erased:
     """Numbers that the cache held before and holds no more, by split."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
-    split: common_pb2.Split
-    key: int
-    numbers: NDArray[np.int64]
-    labels_B: NDArray[np.uint16]
-    """Empty for the test split."""
-    content: bytes
-    """The whole record."""
-
-
 class _Index:
     def __init__(self, samples: int) -> None:
         self.offset = np.full(samples, -1, np.int64)
@@ -78,36 +56,29 @@ class _Index:
 class SampleCache:
     """Codes on disk, an index of fixed size in memory. Threads may append and read at the same time."""
 
-    def __init__(self, path: Path, *, codec: Codec, blocks: int, values: int, train: int, test: int) -> None:
+    def __init__(self, path: Path, shape: CacheShape) -> None:
         """Open or make the file; a torn last record is cut off.
 
         Args:
             path: The file.
-            codec: The plan's codec.
-            blocks: Blocks of one sample.
-            values: Morphed values of one sample.
-            train: Training samples of all sites.
-            test: Test samples of all sites.
+            shape: The plan's.
 
         Raises:
             CacheError: A whole record contradicts codec, sizes or numbers: the file is another plan's.
         """
-        self._path, self._codec = path, codec
-        self._exponents = blocks if codec.block_exponents else 0
-        self._sample_bytes = codec.sample_bytes(blocks=blocks, values=values)
-        self._sizes = {common_pb2.SPLIT_TRAIN: train, common_pb2.SPLIT_TEST: test}
+        self._path, self._shape, self._sample_bytes = path, shape, shape.sample_bytes
         self._index = self._empty_index()
         self._samples_under: Counter[int] = Counter()
         self._erased: set[int] = set()
         self._changed = threading.Condition()
-        Replacement.remove_left(path)
-        self._file = CacheFile(path)
+        _Replacement.remove_left(path)
+        self._file = _CacheFile(path)
         self._end = 0
         try:
-            for record in self._records(self._file, 0, self._file.size):
+            for record in records(shape, path, self._file.number, 0, self._file.size):
                 self._end += len(record.content)
                 self._enter(self._index, record, self._end)
-                self._samples_under[record.key] += len(record.numbers)
+                self._samples_under[record.key] += len(record.numbers_B)
         except CacheError:
             self._file.close()
             raise
@@ -133,15 +104,7 @@ class SampleCache:
             ErasedKeyError: The key has been erased.
             OSError: The disk refused; the file ends as before.
         """
-        body = b"".join(
-            (
-                numbers.astype("<u4").tobytes(),
-                batch.labels_B.astype("<u2").tobytes(),
-                np.hstack([batch.coded.exponents_BK, _as_bytes(batch.coded.codes_BV)]).tobytes(),
-            )
-        )
-        fields = _FIELDS.pack(_MAGIC, split, self._codec.wire_id, key, len(numbers), len(body))
-        record = _Record(split, key, numbers, batch.labels_B, fields + _CRC.pack(_crc32c(fields, body)) + body)
+        record = pack_record(self._shape, split, numbers, batch, key)
         with self._changed:
             if key in self._erased:
                 raise ErasedKeyError(f"key number {key} is revoked")
@@ -170,9 +133,7 @@ class SampleCache:
         for i, offset in enumerate(offsets.tolist()):
             if os.preadv(file.number, [memoryview(rows[i])], offset) != self._sample_bytes:
                 raise CacheError(f"the cache file ends within sample {int(numbers[i])}")
-        exponents_BK, codes = np.split(rows, [self._exponents], axis=1)
-        coded = EncodedSamples(np.ascontiguousarray(codes).view(self._codec.code_dtype), exponents_BK)
-        return CachedSamples(coded, labels_B, keys_B)
+        return CachedSamples(self._shape.coded(rows), labels_B, keys_B)
 
     def count(self, key: int) -> int:
         """Samples in all records under a key, one that is stored twice counted twice."""
@@ -193,8 +154,8 @@ class SampleCache:
             self._erased.add(key)
             copied_to = self._end
             if not self._samples_under[key]:
-                return Erased(0, {split: np.empty(0, np.int64) for split in self._sizes})
-        new = Replacement(self._path)
+                return Erased(0, {split: np.empty(0, np.int64) for split in self._shape.sizes})
+        new = _Replacement(self._path)
         index = self._empty_index()
         try:
             written, samples = self._copy_without(key, new, 0, index, 0, copied_to)
@@ -215,13 +176,13 @@ class SampleCache:
         return Erased(samples + more, lost)
 
     def _copy_without(
-        self, key: int, new: CacheFile, written: int, index: dict[common_pb2.Split, _Index], start: int, end: int
+        self, key: int, new: _CacheFile, written: int, index: dict[common_pb2.Split, _Index], start: int, end: int
     ) -> tuple[int, int]:
         """Where the new file ends, and how many samples were left out."""
         left_out = 0
-        for record in self._records(self._file, start, end):
+        for record in records(self._shape, self._path, self._file.number, start, end):
             if record.key == key:
-                left_out += len(record.numbers)
+                left_out += len(record.numbers_B)
                 continue
             _write(new, written, record.content)
             written += len(record.content)
@@ -229,49 +190,66 @@ class SampleCache:
         return written, left_out
 
     def _empty_index(self) -> dict[common_pb2.Split, _Index]:
-        return {split: _Index(samples) for split, samples in self._sizes.items()}
+        return {split: _Index(samples) for split, samples in self._shape.sizes.items()}
 
-    def _enter(self, indexes: dict[common_pb2.Split, _Index], record: _Record, record_end: int) -> None:
-        index, numbers = indexes[record.split], record.numbers
+    def _enter(self, indexes: dict[common_pb2.Split, _Index], record: CacheRecord, record_end: int) -> None:
+        index, numbers = indexes[record.split], record.numbers_B
         samples_start = record_end - len(numbers) * self._sample_bytes
         if record.labels_B.size:
             index.label[numbers] = record.labels_B
         index.key[numbers] = record.key
         index.offset[numbers] = samples_start + np.arange(len(numbers)) * self._sample_bytes
 
-    def _records(self, file: CacheFile, at: int, end: int) -> Iterator[_Record]:
-        """The whole records between two places, up to the first that is torn or damaged."""
-        path = self._path
-        while at + _HEADER_BYTES <= end:
-            header = os.pread(file.number, _HEADER_BYTES, at)
-            fields = header[: _FIELDS.size]
-            magic, split, codec_id, key, samples, body_bytes = _FIELDS.unpack(fields)
-            if magic != _MAGIC or split not in self._sizes:
-                raise CacheError(f"{path} is damaged at byte {at}; remove it and the samples are asked anew")
-            labelled = split == common_pb2.SPLIT_TRAIN
-            if codec_id != self._codec.wire_id or body_bytes != samples * (4 + 2 * labelled + self._sample_bytes):
-                raise CacheError(f"{path} was written under another codec or image shape; remove it")
-            body = os.pread(file.number, body_bytes, at + _HEADER_BYTES)
-            if len(body) < body_bytes or _CRC.pack(_crc32c(fields, body)) != header[_FIELDS.size :]:
-                return
-            numbers = np.frombuffer(body, "<u4", samples).astype(np.int64)
-            if numbers.size and numbers.max() >= self._sizes[split]:
-                raise CacheError(f"{path} holds samples that the plan does not have; remove it")
-            labels_B = np.frombuffer(body, "<u2", samples * labelled, 4 * samples)
-            yield _Record(split, key, numbers, labels_B, header + body)
-            at += _HEADER_BYTES + body_bytes
+
+class _CacheFile:
+    """A file that stays open until the last of its readers is through, replaced or not."""
+
+    def __init__(self, path: Path, *, new: bool = False) -> None:
+        self.number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if new else 0), 0o600)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close now; a second call does nothing."""
+        number, self.number = getattr(self, "number", -1), -1
+        if number >= 0:
+            os.close(number)
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        return os.fstat(self.number).st_size
 
 
-def _as_bytes(codes_BV: NDArray[np.generic]) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(codes_BV).view(np.uint8)
+class _Replacement(_CacheFile):
+    """A new file beside a path that can take its place, name and content on the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._beside = path, _beside(path)
+        super().__init__(self._beside, new=True)
+
+    @staticmethod
+    def remove_left(path: Path) -> None:
+        """Remove what a process left that died before `take_place`."""
+        _beside(path).unlink(missing_ok=True)
+
+    def take_place(self) -> None:
+        """Put the file where the old one is."""
+        put_in_place(self._beside, self._path)
+
+    def discard(self) -> None:
+        """Close and remove the file instead."""
+        self.close()
+        self._beside.unlink(missing_ok=True)
 
 
-def _write(file: CacheFile, position: int, content: bytes) -> None:
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+def _write(file: _CacheFile, position: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
         written = os.pwrite(file.number, view, position)
         view, position = view[written:], position + written
-
-
-def _crc32c(fields: bytes, body: bytes) -> int:
-    return int(google_crc32c.extend(google_crc32c.value(fields), body))

@@ -1,7 +1,7 @@
 """Fetching released layers from the coordinator: resumable, checked by digest, read into the bank.
 
 A list beside the layers says which of them belong to the run, so that they can be used again without a coordinator;
-see `compute_node.layers.restore`.
+see `mple.records.layer_list`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import logging
 from pathlib import Path
 
 from compute_node.layers.layer_bank import LayerBank
-from compute_node.layers.restore import layer_path, read_listed
 from mple.audit import audit
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log
 from mple.plan import RunPlan
+from mple.records.layer_list import layer_path, read_listed
 from mple.rpc import ErrorCode, MpleError
 from mple.rpc.file_transfer import ChunkFile, remove_file, while_torn
 from mple.v1 import coordinator_pb2

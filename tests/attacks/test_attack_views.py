@@ -15,6 +15,8 @@ from mple.attacks.registry import attacks, attacks_named
 from mple.data import LabelledImages
 from mple.morph import MorphKey
 from mple.plan import MorphSettings
+from mple.records.cache_records import CacheShape
+from mple.records.layer_list import LayerList
 from mple.v1 import common_pb2
 from mple.wire.batch import Batch
 from mple.wire.codecs import codec_named
@@ -80,10 +82,11 @@ def test_known_pairs_are_not_among_the_pictures_to_recover() -> None:
 def test_the_cache_is_read_as_the_compute_node_wrote_it(codec: str, tmp_path: Path) -> None:
     """Two sites, the test split between them, a sample that came twice, and a torn end."""
     world = morphed_world(natural_pixels(24), morph=MorphSettings(tile=8), codec=codec)
-    plan, how = world.plan, codec_named(codec)
+    sites = tuple(dataclasses.replace(site, test_images=2) for site in world.plan.sites)
+    plan, how = dataclasses.replace(world.plan, sites=sites), codec_named(codec)
     geometry = plan.geometry
     path = tmp_path / "cache.bin"
-    cache = SampleCache(path, codec=how, blocks=geometry.blocks, values=geometry.morphed_elements, train=24, test=4)
+    cache = SampleCache(path, CacheShape.of(plan))
     for number, site in enumerate(("north", "south")):
         morphed = world.sites[site]
         for places in (slice(5, 12), slice(0, 6)):
@@ -94,7 +97,7 @@ def test_the_cache_is_read_as_the_compute_node_wrote_it(codec: str, tmp_path: Pa
         cache.append(common_pb2.SPLIT_TEST, np.array([2 * number, 2 * number + 1]), untold, key=number)
     with path.open("ab") as file:
         file.write(path.read_bytes()[:100])
-    found = read_cache(path, plan, {"rotated": []})
+    found = read_cache(path, plan, LayerList("00" * 32))
     for site in ("north", "south"):
         t_NKQ = how.decode(found[site].coded, geometry.blocks)
         assert found[site].numbers_N.tolist() == list(range(12))
@@ -106,7 +109,7 @@ def test_the_cache_is_read_as_the_compute_node_wrote_it(codec: str, tmp_path: Pa
 def test_another_plans_cache_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cache.bin").write_bytes(b"something else entirely, long enough for a header")
     with pytest.raises(ValueError, match="damaged"):
-        read_cache(tmp_path / "cache.bin", morphed_world(natural_pixels(24)).plan, {"rotated": []})
+        read_cache(tmp_path / "cache.bin", morphed_world(natural_pixels(24)).plan, LayerList("00" * 32))
 
 
 def reachable(one: object) -> list[object]:

@@ -11,6 +11,7 @@ from compute_node.feeding.intake import Intake
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import LayerBank
 from mple.plan import AbsencePolicy, WireSettings
+from mple.records.cache_records import CacheShape
 from tests.support.open_intake import BLOCKS, CODEC, IDLE_S, VALUES, Clock, OpenIntake
 from tests.support.small_plan import small_plan
 
@@ -21,7 +22,9 @@ def window(tmp_path: Path) -> Callable[..., OpenIntake]:
 
     def start(in_flight_samples: int = 100, policy: AbsencePolicy = AbsencePolicy.WAIT) -> OpenIntake:
         plan, clock = small_plan(wire=WireSettings(codec=CODEC.name, message_bytes=16 * 1024)), Clock()
-        cache = SampleCache(tmp_path / "cache.bin", codec=CODEC, blocks=BLOCKS, values=VALUES, train=9, test=5)
+        cache = SampleCache(
+            tmp_path / "cache.bin", CacheShape(codec=CODEC, blocks=BLOCKS, values=VALUES, train=9, test=5)
+        )
         bank = LayerBank(plan)
         intake = Intake(
             plan,

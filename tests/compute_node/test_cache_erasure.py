@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import ErasedKeyError
+from mple.records.cache_records import CacheShape
 from mple.v1 import common_pb2
 from mple.wire.batch import Batch
 from mple.wire.codec import EncodedSamples
@@ -25,7 +26,7 @@ OLD, OTHER, NEW = 0, 1, 2
 
 
 def open_cache(path: Path) -> SampleCache:
-    return SampleCache(path, codec=CODEC, blocks=BLOCKS, values=VALUES, train=200, test=50)
+    return SampleCache(path, CacheShape(codec=CODEC, blocks=BLOCKS, values=VALUES, train=200, test=50))
 
 
 def mark(number: int, key: int) -> int:

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from compute_node.layers.layer_bank import LayerBank
-from compute_node.layers.restore import layer_path, list_layers, read_listed
 from compute_node.predictor import Predictor, model_config, restored_run
 from mple.disk.whole_files import file_sha256
 from mple.model.stem import Stem
@@ -20,6 +19,7 @@ from mple.model.vgg16 import build_trunk, save_trunk, state_sha256
 from mple.morph.augmented import build_augmented_layer
 from mple.morph.morpher import Morpher
 from mple.plan import RunPlan
+from mple.records.layer_list import layer_path, list_layers, read_listed
 from mple.records.training import Outcome, write_outcome
 from mple.v1 import common_pb2
 from mple.wire.batch import Batch, batch_to_message

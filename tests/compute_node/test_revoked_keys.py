@@ -19,6 +19,7 @@ from mple.model.vgg16 import Vgg16Config, build_trunk
 from mple.morph import MorphKey
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.plan import GlobalSampler, WireSettings
+from mple.records.cache_records import CacheShape
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2
 from tests.support.open_intake import BLOCKS, CODEC, VALUES, answer
@@ -35,7 +36,9 @@ class Node:
 
     def __init__(self, folder: Path) -> None:
         train, test = (sum(sizes[split] for sizes in SIZES.values()) for split in (0, 1))
-        self.cache = SampleCache(folder / "cache", codec=CODEC, blocks=BLOCKS, values=VALUES, train=train, test=test)
+        self.cache = SampleCache(
+            folder / "cache", CacheShape(codec=CODEC, blocks=BLOCKS, values=VALUES, train=train, test=test)
+        )
         self.bank = LayerBank(PLAN)
         for site in SIZES:
             self.bank.store(key_ref(site), layer(key_of(site), 1))

@@ -15,10 +15,17 @@ from mple.disk.locks import claim, locked
 HOLDING = """
 import sys, time
 from pathlib import Path
-from mple.disk.locks import claim, locked
+from mple.disk.locks import claim
 with claim(Path(sys.argv[1]), "mple-provider"):
     print("ready", flush=True)
     time.sleep(60)
+"""
+WAITING = """
+import sys
+from pathlib import Path
+from mple.disk.locks import locked
+with locked(Path(sys.argv[1])):
+    print("in")
 """
 
 
@@ -55,13 +62,10 @@ def test_a_file_in_its_place_is_named(tmp_path: Path) -> None:
 
 
 def test_turns_are_taken_between_processes(tmp_path: Path) -> None:
-    program = (
-        "import sys; from pathlib import Path; from mple.disk.locks import locked\nwith locked(Path(sys.argv[1])): "
-    )
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "file"):
         with locked(path):
-            second = subprocess.Popen([sys.executable, "-c", f"{program}print('in')", path], stdout=subprocess.PIPE)
+            second = subprocess.Popen([sys.executable, "-c", WAITING, path], stdout=subprocess.PIPE)
             with pytest.raises(subprocess.TimeoutExpired):
                 second.communicate(timeout=1.0)
         assert second.communicate(timeout=20)[0] == b"in\n"

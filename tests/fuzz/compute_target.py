@@ -21,6 +21,7 @@ from mple.model.vgg16 import build_trunk
 from mple.morph.augmented import build_augmented_layer
 from mple.plan import GlobalSampler, RunPlan, WireSettings
 from mple.plan.orders import channel_order
+from mple.records.cache_records import CacheShape
 from mple.rpc import ErrorCode, MpleError, Party, Role, build_server
 from mple.rpc.node_service import add_node_service
 from mple.rpc.read_deadline import MESSAGE_IDLE_S
@@ -72,14 +73,7 @@ class ComputeTarget:
         self._built = build_server(
             "127.0.0.1:0", party_tls(Role.COMPUTE, "compute"), self._ledger, streams=16, idle_s=idle_s
         )
-        self.cache = SampleCache(
-            folder / "cache.bin",
-            codec=CODEC,
-            blocks=self._blocks,
-            values=self._values,
-            train=sum(train for train, _ in SIZES.values()),
-            test=sum(test for _, test in SIZES.values()),
-        )
+        self.cache = SampleCache(folder / "cache.bin", CacheShape.of(self.plan))
         bank = _bank(self.plan)
         self.intake = Intake(self.plan, CODEC, self.cache, bank, in_flight_samples=24, idle_timeout_s=1e6)
         sampler = GlobalSampler([train for train, _ in SIZES.values()], 4, seed=1)

@@ -16,11 +16,11 @@ from mple.audit import FILE_NAME, read_entries, verify
 from mple.cli import main
 from mple.exit_codes import ExitCode
 from mple.plan import RunPlan
+from mple.records.cache_records import CacheShape
 from mple.simulate.children import Children, command
 from mple.simulate.run_folder import RunFolder, lay_out
 from mple.simulate.settings import COMPUTE, COORDINATOR
 from mple.v1 import common_pb2
-from mple.wire.codecs import codec_named
 from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
 SITE = "north"
@@ -138,14 +138,7 @@ def run_plan(folder: RunFolder) -> RunPlan:
 
 def open_cache(folder: RunFolder) -> SampleCache:
     plan = run_plan(folder)
-    return SampleCache(
-        folder.state(COMPUTE) / f"cache-{plan.run_id}.bin",
-        codec=codec_named(plan.wire.codec),
-        blocks=plan.geometry.blocks,
-        values=plan.geometry.morphed_elements,
-        train=sum(site.train_images for site in plan.sites),
-        test=sum(site.test_images for site in plan.sites),
-    )
+    return SampleCache(folder.state(COMPUTE) / f"cache-{plan.run_id}.bin", CacheShape.of(plan))
 
 
 def nothing_is_left_of_the_old_key(folder: RunFolder, old_layer: str) -> None:

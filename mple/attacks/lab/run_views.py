@@ -7,7 +7,6 @@ computes with. Both are read as anyone reads them who has taken the folder. The 
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -32,8 +31,8 @@ from mple.pki import Vault
 from mple.plan import ComputeSettings, PlanError, RunPlan, SiteSettings, read_settings
 from mple.plan.orders import channel_order, label_order
 from mple.privacy.protection import pairs_that_open
+from mple.records.layer_list import layer_path, list_of_finished, read_listed
 from mple.wire.codecs import codec_named
-from mple.wire.layer_file import read_layer
 
 _COMPUTE = "compute"
 _MOST_PUBLIC = 10_000
@@ -68,6 +67,7 @@ class RunViews:
             RunViewError: It holds no plan, or the plan has no such site.
         """
         self._folder, self._settings, self._public_file = folder, settings, public
+        self._layers = folder / "nodes" / _COMPUTE / "state" / "layers"
         self.plan = read_plan(folder)
         if settings.site not in {site.name for site in self.plan.sites}:
             names = ", ".join(site.name for site in self.plan.sites)
@@ -176,7 +176,7 @@ class RunViews:
         names = [site.name for site in self.plan.sites if len(self._travelled[site.name].numbers_N)]
         return {
             "sites": {name: self._morphed(name) for name in names},
-            "layers": LayerFiles(self._folder, self.plan, {name: self._travelled[name].epoch for name in names}),
+            "layers": LayerFiles(self._layers, self.plan, {name: self._travelled[name].epoch for name in names}),
             "public_PCHW": self.public.pixels_PCHW,
         }
 
@@ -215,7 +215,7 @@ class RunViews:
         path = self._folder / "nodes" / _COMPUTE / "state" / f"cache-{self.plan.run_id}.bin"
         if not path.is_file():
             raise RunViewError(f"{path} is not there: attacks need the run's folder as the simulation left it")
-        return read_cache(path, self.plan, _layer_list(self._folder))
+        return read_cache(path, self.plan, list_of_finished(self._layers, self.plan))
 
     @cached_property
     def _sources(self) -> dict[str, DataSource]:
@@ -256,24 +256,13 @@ class RunViews:
 class LayerFiles(Mapping[str, AugmentedLayer]):
     """The compute node's layers by site, each read when it is asked for and not kept: one may be as large as 805 MB."""
 
-    def __init__(self, folder: Path, plan: RunPlan, epochs: Mapping[str, int]) -> None:
-        self._layers, self._plan, self._epochs = folder / "nodes" / _COMPUTE / "state" / "layers", plan, epochs
-        self._list = _layer_list(folder)
+    def __init__(self, layers: Path, plan: RunPlan, epochs: Mapping[str, int]) -> None:
+        self._layers, self._plan, self._epochs = layers, plan, epochs
+        self._list = list_of_finished(layers, plan)
 
     def __getitem__(self, site: str) -> AugmentedLayer:
-        plan, epoch = self._plan, self._epochs[site]
-        digest = self._list["layers"][site]
-        for rotated in self._list["rotated"]:
-            if (rotated["site"], rotated["epoch"]) == (site, epoch):
-                digest = rotated["sha256"]
-        return read_layer(
-            self._layers / f"{digest}.safetensors",
-            scheme=plan.morph.scheme(),
-            image=plan.image,
-            filters=plan.filters,
-            kernel=plan.model.kernel,
-            numbers=plan.layer_dtype,
-        )
+        digest = self._list.layer_of(site, self._epochs[site])
+        return read_listed(layer_path(self._layers, digest), self._plan)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._epochs)
@@ -303,15 +292,6 @@ def _part(morphed: MorphedPictures, places: slice) -> MorphedPictures:
         t_NKQ=morphed.t_NKQ[places],
         labels_N=morphed.labels_N[places],
     )
-
-
-def _layer_list(folder: Path) -> dict[str, Any]:
-    path = folder / "nodes" / _COMPUTE / "state" / "layers" / "run.json"
-    try:
-        listed: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
-        raise RunViewError(f"{path} can't be read: {fault}") from None
-    return listed
 
 
 def _seen_messages(ledger: Path) -> Iterator[SeenMessage]:

@@ -1,0 +1,104 @@
+"""Records of the cache: their bytes are a contract, what was packed comes back, what is damaged never does."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mple.records.cache_records import CacheError, CacheRecord, CacheShape, file_records, pack_record
+from mple.v1 import common_pb2
+from mple.wire.batch import Batch
+from mple.wire.codec import EncodedSamples
+from mple.wire.codecs import codec_named
+from tests.support.small_plan import small_plan
+
+TRAIN, TEST = common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_TEST
+SHAPE = CacheShape(codec=codec_named("q8"), blocks=3, values=12, train=20, test=10)
+
+
+def record_of(shape: CacheShape, split: common_pb2.Split, *numbers: int, key: int = 1) -> CacheRecord:
+    """Of samples whose exponents and codes count up from their number."""
+    numbers_B = np.array(numbers, np.int64)
+    codes_BV = (numbers_B[:, None] + np.arange(shape.values)).astype(shape.codec.code_dtype)
+    exponents_BK = (numbers_B[:, None] + np.arange(shape.blocks * shape.codec.block_exponents)).astype(np.uint8)
+    labels_B = (numbers_B % 3 if split == TRAIN else numbers_B[:0]).astype(np.uint16)
+    return pack_record(shape, split, numbers_B, Batch(EncodedSamples(codes_BV, exponents_BK), labels_B), key)
+
+
+def test_the_bytes_of_a_record() -> None:
+    """Golden: a newer program must go on with the file of an older one."""
+    record = record_of(SHAPE, TRAIN, 2, key=7)
+    fields = b"MPC2" + bytes([1, 3]) + struct.pack("<HII", 7, 1, 4 + 2 + 3 + 12)
+    body = struct.pack("<IH", 2, 2) + bytes(range(2, 2 + 3)) + bytes(range(2, 2 + 12))
+    assert (TRAIN, common_pb2.CODEC_Q8) == (1, 3)
+    assert record.content == fields + struct.pack("<I", google_crc32c.value(fields + body)) + body
+
+
+@given(
+    codec=st.sampled_from(["f32", "f16", "q6", "q8"]),
+    batches=st.lists(
+        st.tuples(
+            st.sampled_from([TRAIN, TEST]),
+            st.lists(st.integers(0, 9), min_size=1, unique=True),
+            st.integers(0, 65535),
+        ),
+        max_size=4,
+    ),
+)
+def test_what_was_packed_comes_back(
+    tmp_path_factory: pytest.TempPathFactory,
+    codec: str,
+    batches: list[tuple[common_pb2.Split, list[int], int]],
+) -> None:
+    path, shape = tmp_path_factory.mktemp("cache") / "cache", replace(SHAPE, codec=codec_named(codec))
+    packed = [record_of(shape, split, *numbers, key=key) for split, numbers, key in batches]
+    path.write_bytes(b"".join(record.content for record in packed))
+    for record, found in zip(packed, file_records(shape, path), strict=True):
+        assert (found.split, found.key, found.content) == (record.split, record.key, record.content)
+        assert found.numbers_B.tolist() == record.numbers_B.tolist()
+        assert found.labels_B.tolist() == record.labels_B.tolist()
+        coded = shape.coded(found.rows_BS)
+        assert coded.codes_BV[:, 0].tolist() == record.numbers_B.tolist()
+        assert coded.exponents_BK.shape == (len(found.numbers_B), 3 * shape.codec.block_exponents)
+
+
+def test_reading_ends_before_what_is_torn_or_damaged(tmp_path: Path) -> None:
+    path, first, second = tmp_path / "cache", record_of(SHAPE, TRAIN, 1, 2), record_of(SHAPE, TEST, 3)
+    whole = first.content + second.content
+    for size in range(len(first.content), len(whole)):
+        path.write_bytes(whole[:size])
+        assert [record.split for record in file_records(SHAPE, path)] == [TRAIN]
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert [record.split for record in file_records(SHAPE, path)] == [TRAIN]
+
+
+@pytest.mark.parametrize(
+    ("shape", "reason"),
+    [
+        (replace(SHAPE, codec=codec_named("f16")), "another codec or image shape"),
+        (replace(SHAPE, values=13), "another codec or image shape"),
+        (replace(SHAPE, train=2), "samples that the plan does not have"),
+    ],
+)
+def test_another_plans_records_are_refused(tmp_path: Path, shape: CacheShape, reason: str) -> None:
+    path = tmp_path / "cache"
+    path.write_bytes(record_of(SHAPE, TRAIN, 1, 2).content)
+    with pytest.raises(CacheError, match=reason):
+        list(file_records(shape, path))
+
+
+def test_a_plan_gives_the_shape() -> None:
+    plan = small_plan()
+    shape = CacheShape.of(plan)
+    assert (shape.codec.name, shape.blocks, shape.values) == (plan.wire.codec, plan.geometry.blocks, 64)
+    assert shape.sizes == {
+        TRAIN: sum(site.train_images for site in plan.sites),
+        TEST: sum(site.test_images for site in plan.sites),
+    }
