@@ -74,7 +74,7 @@ def _run(settings: SiteSettings, stop: Stop) -> ExitCode:
     watch_certificate(tls, stop)
     open_audit(settings.state, me.label)
     audit("local", "node_start", "ok", verb="run", version=__version__)
-    vault = Vault.of(settings)
+    vault = Vault.of(settings.vault, settings.vault_passphrase_file)
     dataset = open_source(settings.data)
     with (
         Ledger(settings.state / "ledger.sqlite", me.label) as ledger,
@@ -222,7 +222,7 @@ class _Site:
         if offered != planned or shape != (plan.channels, plan.height, plan.width, plan.classes):
             text = f"the plan says {planned} for this site, offered was {offered}"
             raise MpleError(ErrorCode.PLAN_HASH_MISMATCH, text)
-        refuse_weaker(plan, self._settings.most_budget_bits)
+        refuse_weaker(plan, self._settings.privacy.most_budget_bits)
         kept = self._settings.state / "plan.json"
         if kept.exists():
             before = RunPlan.from_json(kept.read_bytes())

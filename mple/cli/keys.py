@@ -27,7 +27,7 @@ Config = Annotated[Path, typer.Argument(help="The site's configuration, such as 
 def new(config: Config) -> None:
     """Make the site's first key, which its first run would make as well."""
     settings = _settings(config)
-    vault = Vault.of(settings)
+    vault = _vault(settings)
     if vault.has_morph_key():
         raise VaultError(f"there is a key of epoch {vault.current_epoch()}; to make the next one: mple keys rotate")
     vault.morph_key()
@@ -41,14 +41,14 @@ def show(config: Config) -> None:
     settings = _settings(config)
     if not settings.vault.is_dir():
         raise VaultError(f"no vault at {settings.vault}; make the site's first key: mple keys new {config}")
-    _show(Vault.of(settings))
+    _show(_vault(settings))
 
 
 @app.command()
 def rotate(config: Config) -> None:
     """Make the next key. A running provider takes it up within its run, the older ones stay until they are revoked."""
     settings = _settings(config)
-    vault = Vault.of(settings)
+    vault = _vault(settings)
     _note(settings, "key_made", epoch=vault.new_epoch())
     _show(vault)
     if _last_custody(settings) is Custody.ESCROW:
@@ -66,7 +66,7 @@ def revoke(
     if (epoch is None) == (not every):
         raise typer.BadParameter("name an epoch, or --all for every key but the current one")
     settings = _settings(config)
-    vault = Vault.of(settings)
+    vault = _vault(settings)
     kept = [record.epoch for record in vault.epochs() if record.revoked is None]
     chosen = [one for one in kept if one != vault.current_epoch()] if epoch is None else [epoch]
     if chosen and not yes:
@@ -85,7 +85,7 @@ def backup(
     settings = _settings(config)
     if not settings.vault.is_dir():
         raise VaultError(f"no vault at {settings.vault}")
-    count = back_up(Vault.of(settings), out, _backup_passphrase(confirm=True))
+    count = back_up(_vault(settings), out, _backup_passphrase(confirm=True))
     _note(settings, "keys_backed_up", secrets=count)
     typer.echo(f"{count} secrets in {out}; who has the file and its passphrase has the keys")
 
@@ -94,7 +94,7 @@ def backup(
 def restore(config: Config, file: Annotated[Path, typer.Argument(help="The backup.")]) -> None:
     """Put a backup's keys into the vault; other keys are not overwritten, revoked ones stay revoked."""
     settings = _settings(config)
-    done = restore_backup(Vault.of(settings), file, _backup_passphrase(confirm=False))
+    done = restore_backup(_vault(settings), file, _backup_passphrase(confirm=False))
     _note(settings, "keys_restored", secrets=len(done.taken))
     typer.echo(f"{len(done.taken)} secrets are in the vault")
     for name in done.revoked:
@@ -103,6 +103,10 @@ def restore(config: Config, file: Annotated[Path, typer.Argument(help="The backu
 
 def _settings(config: Path) -> SiteSettings:
     return read_settings(SiteSettings, config, ())
+
+
+def _vault(settings: SiteSettings) -> Vault:
+    return Vault.of(settings.vault, settings.vault_passphrase_file)
 
 
 def _note(settings: SiteSettings, what: str, **facts: int) -> None:

@@ -17,7 +17,6 @@ from mple.disk.whole_files import fsync_folder, overwrite, write_private
 from mple.morph import MorphKey
 from mple.pki.key_records import KeyRecord, KeyRecords
 from mple.pki.vault_cipher import PassphraseCipher, VaultError, read_passphrase, refuse_open
-from mple.plan import SiteSettings
 
 PASSPHRASE_VARIABLE = "MPLE_VAULT_PASSPHRASE"  # noqa: S105
 _SECRET_BYTES = 32
@@ -57,9 +56,13 @@ class Vault:
                         overwrite(self._key_path(record.epoch))
 
     @classmethod
-    def of(cls, settings: SiteSettings) -> Vault:
-        """The vault of a site's configuration, its passphrase from the environment or the file that is named there."""
-        return cls(settings.vault, read_passphrase(PASSPHRASE_VARIABLE, settings.vault_passphrase_file))
+    def of(cls, directory: Path, passphrase_file: Path | None) -> Vault:
+        """The vault in a folder, its passphrase from the environment, or else from a file, or else there is none.
+
+        Raises:
+            VaultError: As the vault itself, and when the file can't be read or is open to others.
+        """
+        return cls(directory, read_passphrase(PASSPHRASE_VARIABLE, passphrase_file))
 
     @property
     def encrypted(self) -> bool:

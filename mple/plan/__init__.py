@@ -8,6 +8,7 @@ from mple.plan.node_settings import (
     CoordinatorSettings,
     MonitoringSettings,
     RunSettings,
+    SitePrivacySettings,
     SiteSettings,
 )
 from mple.plan.reader import SettingsError, read_settings, settings_from, write_settings
@@ -54,6 +55,7 @@ __all__ = [
     "RunSettings",
     "SettingsError",
     "SitePlan",
+    "SitePrivacySettings",
     "SiteSettings",
     "TrainingSettings",
     "WireSettings",

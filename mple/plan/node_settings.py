@@ -104,6 +104,18 @@ class ComputeSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SitePrivacySettings:
+    """What a site asks of a run's section `[privacy]` before it takes part."""
+
+    most_budget_bits: float | None = None
+    """The run must bound what leaves of a picture to so many bits at most; left out, any run will do."""
+
+    def __post_init__(self) -> None:
+        if self.most_budget_bits is not None and not self.most_budget_bits > 0:
+            raise ValueError(f"most_budget_bits = {self.most_budget_bits}; needs more than 0, or leave it out")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SiteSettings:
     """File of `mple-provider run` and of `mple predict`."""
 
@@ -119,16 +131,13 @@ class SiteSettings:
     vault_passphrase_file: Path | None = None
     """File with the vault's passphrase in its first line, open to its owner only; without one, and without the
     environment variable MPLE_VAULT_PASSPHRASE, file permission alone protects the vault."""
-    most_budget_bits: float | None = None
-    """The site takes part only in a run whose plan bounds what leaves of a picture to so many bits; else: in any."""
     threads: int = 1
     """Threads for morphing."""
     idle_timeout_s: float = 600.0
     """How long the site tries to reach a silent party before it gives up."""
+    privacy: SitePrivacySettings = field(default_factory=SitePrivacySettings)
     monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
 
     def __post_init__(self) -> None:
-        if self.most_budget_bits is not None and not self.most_budget_bits > 0:
-            raise ValueError(f"most_budget_bits = {self.most_budget_bits}; needs more than 0, or leave it out")
         if self.threads < 1 or not 0 < self.idle_timeout_s <= _LONGEST_S:
             raise ValueError("threads and idle_timeout_s must be above 0 and finite, at most 1e9 s")

@@ -29,7 +29,9 @@ def refuse_weaker(plan: RunPlan, most_bits: float | None) -> None:
     planned = plan.privacy.budget_bits if plan.privacy.mode is PrivacyMode.NOISE else float("inf")
     if most_bits is not None and planned > most_bits:
         bound = "without noise" if planned == float("inf") else f"of privacy.budget_bits = {planned:g}"
-        raise ValueError(f"this site's most_budget_bits is {most_bits:g}, the run is one {bound}; it takes no part")
+        raise ValueError(
+            f"this site's privacy.most_budget_bits is {most_bits:g}, the run is one {bound}; it takes no part"
+        )
 
 
 def begin_noise(plan: RunPlan, state: Path, vault: Vault, train: LabelledImages) -> PictureNoise | None:

@@ -122,7 +122,7 @@ def predict(settings: SiteSettings, arguments: argparse.Namespace, stop: Stop) -
     me = own_party(tls, Role.SITE)
     plan = _kept_plan(settings.state / "plan.json", me)
     key, key_ref, secret = _kept_secrets(settings, plan, me)
-    noise = kept_noise(plan, settings.state, Vault.of(settings))
+    noise = kept_noise(plan, settings.state, Vault.of(settings.vault, settings.vault_passphrase_file))
     if options.test is not None:
         pictures = test_images(settings.data, options.test, plan)
     else:
@@ -167,7 +167,7 @@ def _kept_secrets(settings: SiteSettings, plan: RunPlan, me: Party) -> tuple[Mor
     folder = settings.vault
     if not folder.is_dir():
         raise VaultError(f"no vault at {folder}; name the one that run {plan.run_id} was made with")
-    vault = Vault.of(settings)
+    vault = Vault.of(settings.vault, settings.vault_passphrase_file)
     secret = vault.consortium_secret(plan.run_id)
     if not vault.has_morph_key():
         raise VaultError(f"no morph key in {folder}; restore the one that run {plan.run_id} was made with")

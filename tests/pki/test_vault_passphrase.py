@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mple.data import DataSource, SourceKind
 from mple.pki import PASSPHRASE_VARIABLE, Vault, VaultError, read_passphrase
-from mple.plan import SiteSettings
 
 WORDS = "correct horse battery staple"
 
@@ -118,18 +116,6 @@ def test_encrypting_goes_on_after_the_power_failed(folder: Path, tmp_path: Path)
     assert not (folder / "morph.key.sealed").exists()
 
 
-def settings(folder: Path, passphrase_file: Path | None) -> SiteSettings:
-    return SiteSettings(
-        state=folder,
-        tls=folder,
-        vault=folder,
-        coordinator="coordinator:1",
-        compute="compute:1",
-        data=DataSource(kind=SourceKind.NPZ, path=folder / "set.npz"),
-        vault_passphrase_file=passphrase_file,
-    )
-
-
 def test_the_passphrase_comes_from_the_environment_or_a_private_file(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,14 +123,14 @@ def test_the_passphrase_comes_from_the_environment_or_a_private_file(
     file = tmp_path / "words"
     file.write_text(f"{WORDS}\nnot this\n")
     file.chmod(0o600)
-    assert Vault.of(settings(folder, file)).encrypted
+    assert Vault.of(folder, file).encrypted
     with pytest.raises(VaultError, match="is encrypted"):
-        Vault.of(settings(folder, None))
+        Vault.of(folder, None)
     monkeypatch.setenv(PASSPHRASE_VARIABLE, WORDS)
-    assert Vault.of(settings(folder, None)).encrypted
+    assert Vault.of(folder, None).encrypted
     monkeypatch.setenv(PASSPHRASE_VARIABLE, "another")
     with pytest.raises(VaultError, match="is not the one"):
-        Vault.of(settings(folder, file))
+        Vault.of(folder, file)
 
 
 def test_a_passphrase_file_that_others_can_read_is_refused(tmp_path: Path) -> None:

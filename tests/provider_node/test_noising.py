@@ -157,7 +157,9 @@ def test_earlier_runs_without_noise_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("most", "refused"), [(None, False), (30.0, False), (29.9, True)])
 def test_a_site_refuses_a_plan_that_lets_more_leave_than_it_allows(most: float | None, refused: bool) -> None:
     if refused:
-        with pytest.raises(ValueError, match=r"most_budget_bits is 29\.9, the run is one of privacy\.budget_bits = 30"):
+        with pytest.raises(
+            ValueError, match=r"privacy\.most_budget_bits is 29\.9, the run is one of privacy\.budget_bits = 30"
+        ):
             refuse_weaker(PLAN, most)
     else:
         refuse_weaker(PLAN, most)

@@ -56,11 +56,17 @@ def test_a_site_that_wants_noise_stops_a_run_without_it(tmp_path: Path) -> None:
     with Children(10.0) as children:
         for name in (COORDINATOR, COMPUTE, *others):
             start_node(children, folder, name)
-        arguments = [*command("mple-provider"), "run", str(folder.config(wary)), "--set", "most_budget_bits=64.0"]
+        arguments = [
+            *command("mple-provider"),
+            "run",
+            str(folder.config(wary)),
+            "--set",
+            "privacy.most_budget_bits=64.0",
+        ]
         children.start(wary, arguments, log_text=folder.log_text(wary), threads=1)
         codes = wait_for_end(children, {COORDINATOR, wary})
     assert codes[COORDINATOR] == ExitCode.RUN_FAILED
     assert codes[wary] == ExitCode.BAD_USAGE
-    reason = "most_budget_bits is 64, the run is one without noise"
+    reason = "privacy.most_budget_bits is 64, the run is one without noise"
     assert all(reason in folder.log_text(name).read_text() for name in (wary, COORDINATOR))
     assert not list(folder.state(wary).glob("releases-*"))

@@ -250,7 +250,7 @@ class RunViews:
 
     def _vault(self, site: str) -> Vault:
         settings = read_settings(SiteSettings, self._folder / "nodes" / site / "node.toml")
-        return Vault.of(settings)
+        return Vault.of(settings.vault, settings.vault_passphrase_file)
 
 
 class LayerFiles(Mapping[str, AugmentedLayer]):
