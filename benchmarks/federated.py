@@ -22,7 +22,7 @@ import matplotlib as mpl
 from benchmarks.machine import RESULTS, machine
 from benchmarks.whole_runs import measured_run, scratch
 from comparison.elsewhere.flower import FlowerSettings, cost_of_accuracy, measure_flower
-from comparison.elsewhere.outcome import Unavailable
+from comparison.elsewhere.unavailable import Unavailable
 from mple.data import DataSource, Partition, PartitionKind, SourceKind
 from mple.plan import ModelSettings, Precision, TrainingSettings
 from mple.plan.settings import Augment

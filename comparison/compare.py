@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from comparison.elsewhere_row import ElsewhereRow, run_elsewhere
+from comparison.elsewhere_row import CHEETAH, ElsewhereRow, run_cheetah
 from comparison.expected_bytes import EXPECTED, morphed_contents, phase_bytes
 from comparison.learned import LEARNED
 from comparison.networks.quantised import QuantisedNetwork
@@ -31,7 +31,6 @@ from comparison.two_party.session import Method
 from comparison.two_processes import CLIENT, SERVER, ComparisonError, RunFolder, run_two_processes
 from mple.disk.whole_files import write_whole
 
-CHEETAH = "cheetah"
 ROWS = (*Method, CHEETAH)
 COUNT_TOLERANCE = 0.02
 """How far measured bytes of a phase may be from the count on paper."""
@@ -158,9 +157,7 @@ class _Comparing:
 
     def elsewhere(self) -> ElsewhereRow:
         self._say(f"{LEARNED[CHEETAH].title}: {len(self._inferred_NCHW)} inferences")
-        path = self._out / "network.safetensors"
-        self._network.save(path)
-        return run_elsewhere(CHEETAH, path, self._out / f"{CHEETAH}.json", len(self._inferred_NCHW))
+        return run_cheetah(self._network, self._inferred_NCHW, self._out / CHEETAH)
 
     def _run(self, method: Method) -> RunFolder:
         folder = self._out / method.value

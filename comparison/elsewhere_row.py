@@ -1,16 +1,19 @@
-"""Rows that others' software makes, in an environment of its own: started as a command, read back from its JSON."""
+"""Rows that others' software makes in an environment of its own; what can't be measured is left out with a reason."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-_MODULES = {"cheetah": "comparison.elsewhere.cheetah"}
-_TOLD_CHARACTERS = 300
+import numpy as np
+from numpy.typing import NDArray
+
+from comparison.elsewhere.cheetah import CheetahSettings, measure_cheetah
+from comparison.elsewhere.unavailable import Unavailable
+from comparison.networks.quantised import QuantisedNetwork
+from mple.disk.json_records import write_record
+
+CHEETAH = "cheetah"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,7 +21,7 @@ class ElsewhereRow:
     """What a system from elsewhere left: figures, or the reason why there are none."""
 
     method: str
-    skipped: str
+    skipped: str = ""
     """Why it was left out; empty where it was measured."""
     inferences: int = 0
     first_bytes: float | None = None
@@ -36,42 +39,31 @@ class ElsewhereRow:
     """Share of the pictures that get the quantised network's class."""
 
 
-def run_elsewhere(method: str, network: Path, out: Path, inferences: int) -> ElsewhereRow:
-    """Measure a system from elsewhere on a network.
+def run_cheetah(network: QuantisedNetwork, pictures_NCHW: NDArray[np.uint8], folder: Path) -> ElsewhereRow:
+    """Measure CHEETAH on some pictures.
 
     Args:
-        method: Its name.
-        network: The quantised network's file.
-        out: Where its results go.
-        inferences: Pictures.
+        network: The server's.
+        pictures_NCHW: The client's; all are inferred.
+        folder: A new folder, for what the parties are given and print, and for all figures in `outcome.json`.
     """
-    command = [
-        *(sys.executable, "-m", _MODULES[method], "--network", str(network)),
-        *("--out", str(out), "--inferences", str(inferences)),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    if not out.exists():
-        last = (done.stderr.strip() or done.stdout.strip())[-_TOLD_CHARACTERS:]
-        return ElsewhereRow(method=method, skipped=f"ended with code {done.returncode}: {last}")
-    return read_elsewhere(method, json.loads(out.read_bytes()))
-
-
-def read_elsewhere(method: str, raw: dict[str, Any]) -> ElsewhereRow:
-    """The row in what a system's measuring has written."""
-    if raw.get("state") != "measured":
-        return ElsewhereRow(method=method, skipped=f"{raw.get('reason', 'no reason')}: {raw.get('detail', '')}")
-    last = raw["inferences"][-1]
+    folder.mkdir()
+    try:
+        found = measure_cheetah(network, pictures_NCHW, CheetahSettings(), folder)
+    except (Unavailable, OSError) as fault:
+        return ElsewhereRow(method=CHEETAH, skipped=str(fault))
+    write_record(folder / "outcome.json", found)
+    last = found.inferences[-1]
     return ElsewhereRow(
-        method=method,
-        skipped="",
-        inferences=len(raw["inferences"]),
-        first_bytes=raw["first_wire_bytes"],
-        steady_bytes=raw["steady_wire_bytes"],
-        up_bytes=last["wire_up_bytes"],
-        down_bytes=last["wire_down_bytes"],
-        first_s=raw["first_seconds"],
-        steady_s=raw["steady_seconds"],
-        client_peak_bytes=raw["client_peak_bytes"],
-        server_peak_bytes=raw["server_peak_bytes"],
-        same_class=raw["same_class_as_quantised"],
+        method=CHEETAH,
+        inferences=len(found.inferences),
+        first_bytes=found.first_wire_bytes,
+        steady_bytes=found.steady_wire_bytes,
+        up_bytes=last.wire_up_bytes,
+        down_bytes=last.wire_down_bytes,
+        first_s=found.first_seconds,
+        steady_s=found.steady_seconds,
+        client_peak_bytes=found.client_peak_bytes,
+        server_peak_bytes=found.server_peak_bytes,
+        same_class=found.same_class_as_quantised,
     )

@@ -1,7 +1,5 @@
 """CHEETAH (Huang et al., USENIX Security 2022) as SecretFlow's SPU has it: private inference between two processes.
 
-    python -m comparison.elsewhere.cheetah --network FILE --out FILE
-
 The client holds pictures, the server a network; they talk over loopback TCP through counting relays. SPU computes in
 fixed point where the quantised network rounds down (see `real_stages`), so logits are compared, not demanded equal.
 
@@ -10,10 +8,7 @@ Legend: N pictures, C channels, H W size, O classes.
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,30 +19,26 @@ from safetensors.numpy import save_file
 
 from comparison.elsewhere.environment import Requirements, ensure_environment
 from comparison.elsewhere.link_details import LinkDetails, link_details
-from comparison.elsewhere.outcome import Reason, Skipped, Unavailable, write_row
 from comparison.elsewhere.real_stages import RealStage, real_stages, run_real
-from comparison.elsewhere.stepped import Said, SteppedChildren, free_port
+from comparison.elsewhere.stepped import Said, SteppedChildren
+from comparison.elsewhere.unavailable import Reason, Unavailable
 from comparison.networks.quantised import QuantisedNetwork
-from mple.data import DataSource, SourceKind, open_source
-from mple.exit_codes import ExitCode
 from mple.meter.relay import CountingRelay
+from mple.rpc.tls import split_address
+from mple.simulate.run_folder import free_addresses
 
-SYSTEM = "cheetah"
 REQUIREMENTS = Requirements(
     name="spu",
     steps=(("spu==0.9.5", "jax==0.4.34", "jaxlib==0.4.34", "numpy==1.26.4", "safetensors==0.8.0"),),
 )
-_PARTY = Path(__file__).with_name("cheetah_party.py")
+_PARTY = "comparison.elsewhere.cheetah_party"
 _CLIENT, _SERVER = "client", "server"
-_COMPARED = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheetahSettings:
     """How to measure."""
 
-    inferences: int = 3
-    """Pictures, one after the other, 1 and more. The first one pays for keys and base transfers, too."""
     fraction_bits: int = 18
     """Of fixed-point numbers in the ring of 64 bits, 8 to 24."""
     time_limit_s: float = 3600.0
@@ -58,8 +49,8 @@ class CheetahSettings:
     """Of each process's numeric libraries."""
 
     def __post_init__(self) -> None:
-        if self.inferences < 1 or self.threads < 1:
-            raise ValueError(f"inferences = {self.inferences}, threads = {self.threads}; needs 1 or more of each")
+        if self.threads < 1:
+            raise ValueError(f"threads = {self.threads}; needs 1 or more")
         if not 8 <= self.fraction_bits <= 24:
             raise ValueError(f"fraction_bits = {self.fraction_bits}; allowed are 8 to 24")
         if self.time_limit_s <= 0 or self.memory_limit_bytes <= 0:
@@ -107,41 +98,33 @@ class CheetahResult:
     """Magnitude, for comparison."""
     largest_fixed_point_error: float
     """Against the very numbers that the protocol works on, in float64: what the protocol's arithmetic costs."""
-    compared_pictures: int
-    """Of the next field, which needs no protocol and so takes more pictures than were inferred."""
-    same_class_in_float64: float
-    """Share of them for which those numbers and the quantised network agree: what not rounding down costs."""
     packages: tuple[str, ...]
-    system: str = SYSTEM
-    state: str = "measured"
 
 
 def measure_cheetah(
     network: QuantisedNetwork, pixels_NCHW: NDArray[np.uint8], settings: CheetahSettings, folder: Path
 ) -> CheetahResult:
-    """Infer these pictures, one after the other.
+    """Infer these pictures, one after the other. The first one pays for keys and base transfers, too.
 
     Args:
         network: The server's.
-        pixels_NCHW: The client's, at least `settings.inferences`; the first ones are inferred, all are compared.
+        pixels_NCHW: The client's, one or more.
         settings: How.
         folder: For what the parties are given and what they print.
 
     Raises:
         Unavailable: SPU can't be installed, failed, or passed a limit.
-        ValueError: There are fewer pictures than inferences.
+        ValueError: There is no picture.
     """
-    if len(pixels_NCHW) < settings.inferences:
-        raise ValueError(f"{len(pixels_NCHW)} pictures for {settings.inferences} inferences; give one for each")
+    if not len(pixels_NCHW):
+        raise ValueError("no pictures; needs one or more")
     environment = ensure_environment(REQUIREMENTS)
     stages = real_stages(network.stages)
     x_NCHW = network.quantise(pixels_NCHW)
     quantised_NO, real_NO = network.run(pixels_NCHW), run_real(stages, x_NCHW)
-    _hand_over(folder, stages, x_NCHW[: settings.inferences], settings)
-    raw = _run_parties(environment.python, folder, settings)
+    _hand_over(folder, stages, x_NCHW, settings)
+    raw = _run_parties(environment.python, folder, len(x_NCHW), settings)
     logits_NO = np.array([inference.logits for inference in raw.inferences])
-    same_in_float64 = float(np.mean(real_NO.argmax(1) == quantised_NO.argmax(1)))
-    quantised_NO, real_NO = quantised_NO[: settings.inferences], real_NO[: settings.inferences]
     later = raw.inferences[1:]
     bytes_of = [item.wire_up_bytes + item.wire_down_bytes for item in raw.inferences]
     return CheetahResult(
@@ -159,8 +142,6 @@ def measure_cheetah(
         largest_logit_error=float(np.abs(logits_NO - quantised_NO).max()),
         largest_quantised_logit=int(np.abs(quantised_NO).max()),
         largest_fixed_point_error=float(np.abs(logits_NO - real_NO).max()),
-        compared_pictures=len(pixels_NCHW),
-        same_class_in_float64=same_in_float64,
         packages=environment.packages,
     )
 
@@ -201,9 +182,9 @@ def _hand_over(folder: Path, stages: Sequence[RealStage], x_NCHW: NDArray[np.int
     (folder / "program.json").write_text(json.dumps(program, indent=1), encoding="utf-8")
 
 
-def _run_parties(python: Path, folder: Path, settings: CheetahSettings) -> _Raw:
-    ports = {party: free_port() for party in (_CLIENT, _SERVER)}
-    relays = {party: CountingRelay("127.0.0.1", port) for party, port in ports.items()}
+def _run_parties(python: Path, folder: Path, inferences: int, settings: CheetahSettings) -> _Raw:
+    addresses = dict(zip((_CLIENT, _SERVER), free_addresses(2), strict=True))
+    relays = {party: CountingRelay(*split_address(address)) for party, address in addresses.items()}
     try:
         with SteppedChildren(
             folder,
@@ -212,13 +193,12 @@ def _run_parties(python: Path, folder: Path, settings: CheetahSettings) -> _Raw:
             threads=settings.threads,
         ) as parties:
             for party, other in ((_CLIENT, _SERVER), (_SERVER, _CLIENT)):
-                address, patience = relays[other].address, str(settings.time_limit_s)
-                command = [str(python), "-P", str(_PARTY), str(folder), party, str(ports[party]), address, patience]
-                parties.start(party, command)
+                arguments = (folder, party, addresses[party], relays[other].address, settings.time_limit_s)
+                parties.start_module(party, python, _PARTY, *arguments)
             parties.step_ends()
             setup = before = _carried(relays)
             steps = []
-            for _ in range(settings.inferences):
+            for _ in range(inferences):
                 parties.go_on()
                 said = parties.step_ends()
                 after = _carried(relays)
@@ -260,58 +240,3 @@ def _carried(relays: dict[str, CountingRelay]) -> tuple[int, int]:
     """Bytes from client to server and back; either may have dialled the other."""
     to_client, to_server = relays[_CLIENT], relays[_SERVER]
     return to_server.bytes_up + to_client.bytes_down, to_server.bytes_down + to_client.bytes_up
-
-
-def cifar10_pictures(count: int, side_px: int) -> NDArray[np.uint8]:
-    """Pictures of CIFAR-10's test set (N, 3, H, W), squares of 32 / `side_px` pixels averaged.
-
-    Raises:
-        ValueError: The side does not divide 32; or CIFAR-10 is not there.
-    """
-    if 32 % side_px:
-        raise ValueError(f"a network for pictures of {side_px} pixels a side; needs a divisor of 32")
-    pixels = open_source(DataSource(kind=SourceKind.CIFAR10, most_train=1, most_test=count)).test.pixels_NCHW
-    step = 32 // side_px
-    squares = pixels.reshape(len(pixels), 3, side_px, step, side_px, step)
-    averaged: NDArray[np.uint8] = squares.mean((3, 5)).round().astype(np.uint8)
-    return averaged
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; where the system can't be measured, the JSON says why, and that is no failure."""
-    parser = argparse.ArgumentParser(prog="python -m comparison.elsewhere.cheetah", description=__doc__)
-    defaults = CheetahSettings()
-    parser.add_argument("--network", type=Path, required=True, help="quantised network, a safetensors file")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    parser.add_argument("--inferences", type=int, default=defaults.inferences)
-    parser.add_argument("--time-limit", type=float, default=defaults.time_limit_s, help="seconds")
-    parser.add_argument("--memory-limit", type=float, default=defaults.memory_limit_bytes / 2**30, help="GiB")
-    parser.add_argument("--threads", type=int, default=defaults.threads)
-    chosen = parser.parse_args(arguments)
-    try:
-        row = _row(chosen)
-    except ValueError as fault:
-        parser.error(str(fault))
-    write_row(row, chosen.out)
-    print(f"{row.system}: {row.state}, {chosen.out}")
-    return int(ExitCode.DONE)
-
-
-def _row(chosen: argparse.Namespace) -> CheetahResult | Skipped:
-    settings = CheetahSettings(
-        inferences=chosen.inferences,
-        time_limit_s=chosen.time_limit,
-        memory_limit_bytes=int(chosen.memory_limit * 2**30),
-        threads=chosen.threads,
-    )
-    network = QuantisedNetwork.load(chosen.network)
-    pixels = cifar10_pictures(max(_COMPARED, settings.inferences), network.input_shape.height)
-    with tempfile.TemporaryDirectory(prefix="mple-cheetah-") as folder:
-        try:
-            return measure_cheetah(network, pixels, settings, Path(folder))
-        except Unavailable as fault:
-            return Skipped(system=SYSTEM, reason=fault.reason, detail=f"{network.name}: {fault.detail}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
-"""One of the two parties of a CHEETAH inference. Runs in SPU's own environment and imports nothing of mple.
+"""One of the two parties of a CHEETAH inference. Runs in SPU's own environment, which has nothing that mple needs.
 
-    python cheetah_party.py FOLDER PARTY PORT OTHER_ADDRESS PATIENCE_S
+    python -m comparison.elsewhere.cheetah_party FOLDER PARTY ADDRESS OTHER_ADDRESS PATIENCE_S
 
 FOLDER holds `program.json`, known to both, and a folder of each party's own: `client/pictures.npy` or
 `server/weights.safetensors`. A party's values enter as *private* ones of their owner: weights never cross the wire,
@@ -12,25 +12,26 @@ Legend: N pictures, H W size, C I O channels, p kernel side.
 from __future__ import annotations
 
 import json
-import os
-import resource
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from comparison.elsewhere.steps import step_teller
+from comparison.peak_memory import peak_memory_bytes
+
 CLIENT, SERVER = 0, 1
 _PARTIES = ("client", "server")
 _PICTURE, _LOGITS = "picture", "logits"
 
 
-def main(folder: Path, party: str, port: int, other: str, patience_s: float) -> None:
+def main(folder: Path, party: str, address: str, other: str, patience_s: float) -> None:
     """Take part in as many inferences as there are pictures, then tell the use of this process."""
-    tell = _teller()
+    tell = step_teller()
     rank = _PARTIES.index(party)
     program = json.loads((folder / "program.json").read_text(encoding="utf-8"))
-    link = _linked(rank, port, other, patience_s)
+    link = _linked(rank, address, other, patience_s)
     run = _Run(program, rank, folder, link)
     tell({"step": "linked"})
     for number in range(program["pictures"]):
@@ -44,7 +45,7 @@ def main(folder: Path, party: str, port: int, other: str, patience_s: float) -> 
                 "logits": logits,
             }
         )
-    tell({"step": "done", "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024})
+    tell({"step": "done", "peak_bytes": peak_memory_bytes()})
     link.stop_link()
 
 
@@ -130,13 +131,12 @@ class _Run:
         self._runtime.set_var(name, self._io.make_shares(values, self._secret, owner)[self._rank])
 
 
-def _linked(rank: int, port: int, other: str, patience_s: float) -> Any:
+def _linked(rank: int, address: str, other: str, patience_s: float) -> Any:
     from spu import libspu
 
-    addresses = [f"127.0.0.1:{port}", other]
     about = libspu.link.Desc()
-    for name, address in zip(_PARTIES, addresses if rank == CLIENT else addresses[::-1], strict=True):
-        about.add_party(name, address)
+    for name, at in zip(_PARTIES, (address, other) if rank == CLIENT else (other, address), strict=True):
+        about.add_party(name, at)
     about.recv_timeout_ms = int(patience_s * 1000)
     return libspu.link.create_brpc(about, rank)
 
@@ -147,18 +147,5 @@ def _weights(path: Path) -> dict[str, Any]:
     return dict(load_file(path))
 
 
-def _teller() -> Callable[[dict[str, Any]], None]:
-    """Say a step's end on the standard output and wait for leave to go on; all else that is printed goes to stderr."""
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-
-    def tell(said: dict[str, Any]) -> None:
-        out.write(json.dumps(said) + "\n")
-        out.flush()
-        sys.stdin.readline()
-
-    return tell
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4], float(sys.argv[5]))
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4], float(sys.argv[5]))

@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from comparison.elsewhere.outcome import Reason, Unavailable
+from comparison.elsewhere.unavailable import Reason, Unavailable
 from mple.disk.locks import locked
 from mple.disk.whole_files import write_whole
 

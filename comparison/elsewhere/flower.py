@@ -1,7 +1,5 @@
 """Federated averaging with Flower: a server and three sites as processes over gRPC, each behind a counting relay.
 
-    python -m comparison.elsewhere.flower --width W --rounds N --images M --out FILE
-
 The network, its first weights, the frozen stem, the training step and the split over the sites are mple's own. What
 crosses the wire are weights and batch norm's statistics, down and up in every round, instead of samples once an epoch.
 Channels are plain gRPC without TLS, through Flower's `start_server` and `start_client`.
@@ -9,37 +7,32 @@ Channels are plain gRPC without TLS, through Flower's `start_server` and `start_
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
-import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-import mple
 from comparison.elsewhere.environment import Requirements, ensure_environment
-from comparison.elsewhere.outcome import Skipped, Unavailable, write_row
-from comparison.elsewhere.stepped import SteppedChildren, free_port
+from comparison.elsewhere.stepped import SteppedChildren
 from mple.data import Dataset, DataSource, Partition, PartitionKind, SourceKind, open_source
-from mple.exit_codes import ExitCode
 from mple.meter.relay import CountingRelay
 from mple.model.vgg16 import Vgg16Config, build_trunk
 from mple.plan import ModelSettings, TrainingSettings
 from mple.plan.settings import Augment, Precision
+from mple.rpc.tls import split_address
+from mple.simulate.run_folder import free_addresses
 
 SYSTEM = "flower"
 REQUIREMENTS = Requirements(
     name="flower",
     steps=(
         ("torch==2.13.0",),
-        ("flwr==1.41.0", "numpy==2.4.6", "safetensors==0.8.0", "pillow<14"),
+        ("flwr==1.41.0", "numpy==2.4.6", "safetensors==0.8.0", "pillow<14", "cattrs<27"),
     ),
 )
-_HERE = Path(__file__).parent
 _SERVER = "server"
 
 
@@ -177,8 +170,8 @@ def measure_flower(settings: FlowerSettings, folder: Path) -> FlowerResult:
     environment = ensure_environment(REQUIREMENTS)
     sites = [open_source(settings.source(place)) for place in range(len(settings.sites))]
     _hand_over(folder, settings, sites)
-    port = free_port()
-    relays = {name: CountingRelay("127.0.0.1", port) for name in settings.sites}
+    (address,) = free_addresses(1)
+    relays = {name: CountingRelay(*split_address(address)) for name in settings.sites}
     try:
         with SteppedChildren(
             folder,
@@ -186,7 +179,7 @@ def measure_flower(settings: FlowerSettings, folder: Path) -> FlowerResult:
             memory_limit_bytes=settings.memory_limit_bytes,
             threads=settings.threads,
         ) as children:
-            rounds, setup, done = _follow(children, environment.python, folder, settings, relays, port)
+            rounds, setup, done = _follow(children, environment.python, folder, settings, relays, address)
         up, down = zip(*((relay.bytes_up, relay.bytes_down) for relay in relays.values()), strict=True)
     finally:
         for relay in relays.values():
@@ -233,19 +226,14 @@ def _follow(
     folder: Path,
     settings: FlowerSettings,
     relays: dict[str, CountingRelay],
-    port: int,
+    address: str,
 ) -> tuple[tuple[FlowerRound, ...], int, dict[str, int]]:
     """Start all, follow the rounds; the rounds, the bytes before them and the processes' peaks of memory."""
-    environment = {
-        "PYTHONPATH": str(Path(mple.__file__).parents[1]),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_HOME": str(folder / "flower_home"),
-    }
-    command = [str(python), "-P"]
-    children.start(_SERVER, [*command, str(_HERE / "flower_server.py"), str(folder), str(port)], environment)
+    environment = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_HOME": str(folder / "flower_home")}
+    children.start_module(_SERVER, python, f"{__package__}.flower_server", folder, address, environment=environment)
     for name, relay in relays.items():
-        site = [*command, str(_HERE / "flower_site.py"), str(folder), name, relay.address]
-        children.start(name, site, environment)
+        arguments = (folder, name, relay.address)
+        children.start_module(name, python, f"{__package__}.flower_site", *arguments, environment=environment)
     children.step_ends()
     children.go_on()
     children.step_ends([_SERVER])
@@ -281,48 +269,3 @@ def _carried(relays: dict[str, CountingRelay]) -> tuple[int, int]:
 def _exchanged_bytes(settings: FlowerSettings, classes: int) -> int:
     trunk = build_trunk(Vgg16Config(classes=classes, width=settings.width), settings.training().seed)
     return sum(4 * tensor.numel() for tensor in trunk.state_dict().values() if tensor.is_floating_point())
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; where the system can't be measured, the JSON says why, and that is no failure."""
-    parser = argparse.ArgumentParser(prog="python -m comparison.elsewhere.flower", description=__doc__)
-    defaults = FlowerSettings()
-    parser.add_argument("--width", type=float, default=defaults.width)
-    parser.add_argument("--rounds", type=int, default=defaults.rounds)
-    parser.add_argument("--images", type=int, help="training pictures of all sites together; all without it")
-    parser.add_argument("--batch", type=int, default=defaults.batch, help="samples of a local step")
-    parser.add_argument("--peak-lr", type=float, default=defaults.peak_lr)
-    parser.add_argument("--precision", choices=list(Precision), type=Precision, default=defaults.precision)
-    parser.add_argument("--threads", type=int, default=defaults.threads, help="of each process")
-    parser.add_argument("--time-limit", type=float, default=defaults.time_limit_s, help="seconds")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    chosen = parser.parse_args(arguments)
-    try:
-        row = _row(chosen)
-    except ValueError as fault:
-        parser.error(str(fault))
-    write_row(row, chosen.out)
-    print(f"{row.system}: {row.state}, {chosen.out}")
-    return int(ExitCode.DONE)
-
-
-def _row(chosen: argparse.Namespace) -> FlowerResult | Skipped:
-    settings = FlowerSettings(
-        width=chosen.width,
-        rounds=chosen.rounds,
-        images=chosen.images,
-        batch=chosen.batch,
-        peak_lr=chosen.peak_lr,
-        precision=chosen.precision,
-        threads=chosen.threads,
-        time_limit_s=chosen.time_limit,
-    )
-    with tempfile.TemporaryDirectory(prefix="mple-flower-") as folder:
-        try:
-            return measure_flower(settings, Path(folder))
-        except Unavailable as fault:
-            return Skipped(system=SYSTEM, reason=fault.reason, detail=fault.detail)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """The server of a Flower federation: federated averaging (McMahan et al., 2017) over gRPC, in Flower's own environment.
 
-    python flower_server.py FOLDER PORT
+    python -m comparison.elsewhere.flower_server FOLDER ADDRESS
 
 After each round it scores the averaged network on the test pictures that it was given; these do not cross the wire, and
 the time for them is not the round's.
@@ -10,7 +10,6 @@ Legend: N pictures.
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from pathlib import Path
@@ -22,13 +21,15 @@ import torch
 from flwr.common import ndarrays_to_parameters  # type: ignore[import-not-found]
 from flwr.server.strategy import FedAvg  # type: ignore[import-not-found]
 
-from comparison.elsewhere.flower_site import Run, exchanged, put, step_teller
+from comparison.elsewhere.flower_site import Run, exchanged, put
+from comparison.elsewhere.steps import step_teller
+from comparison.peak_memory import peak_memory_bytes
 from mple.model.training import TrunkTrainer
 
 _SCORED_AT_ONCE = 250
 
 
-def main(folder: Path, port: int) -> None:
+def main(folder: Path, address: str) -> None:
     """Serve all rounds; tell each round's end, and at last the use of this process."""
     tell = step_teller()
     run, manager = Run(folder), flwr.server.SimpleClientManager()
@@ -72,12 +73,12 @@ def main(folder: Path, port: int) -> None:
     )
     tell({"step": "loaded"})
     flwr.server.start_server(
-        server_address=f"127.0.0.1:{port}",
+        server_address=address,
         config=flwr.server.ServerConfig(num_rounds=run.rounds),
         client_manager=manager,
         strategy=strategy,
     )
-    tell({"step": "done", "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024})
+    tell({"step": "done", "peak_bytes": peak_memory_bytes()})
 
 
 class _AllOrNothing(FedAvg):  # type: ignore[misc]
@@ -96,4 +97,4 @@ class _AllOrNothing(FedAvg):  # type: ignore[misc]
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), sys.argv[2])

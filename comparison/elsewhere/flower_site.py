@@ -1,6 +1,6 @@
-"""A site of a Flower federation. Runs in Flower's own environment, with mple's network and training step on its path.
+"""A site of a Flower federation. Runs in Flower's own environment, with mple's network and training step.
 
-    python flower_site.py FOLDER SITE ADDRESS
+    python -m comparison.elsewhere.flower_site FOLDER SITE ADDRESS
 
 FOLDER holds `run.json`, known to all, and a folder for the site with its pictures and labels as .npy files.
 
@@ -10,10 +10,8 @@ Legend: N pictures, B samples of a step.
 from __future__ import annotations
 
 import json
-import os
-import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from comparison.elsewhere.steps import step_teller
+from comparison.peak_memory import peak_memory_bytes
 from mple.data.normalise import Normalisation
 from mple.model.stem import Stem
 from mple.model.training import TrunkTrainer
@@ -38,7 +38,7 @@ def main(folder: Path, name: str, address: str) -> None:
     site = Site(run, np.load(folder / name / "pixels.npy"), np.load(folder / name / "labels.npy"), run.place(name))
     tell({"step": "loaded"})
     flwr.client.start_client(server_address=address, client=site.to_client(), insecure=True)
-    tell({"step": "done", "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024})
+    tell({"step": "done", "peak_bytes": peak_memory_bytes()})
 
 
 class Run:
@@ -112,19 +112,6 @@ def put(trunk: Vgg16Trunk, arrays: Sequence[NDArray[np.float32]]) -> None:
     with torch.no_grad():
         for tensor, array in zip(_floating(trunk).values(), arrays, strict=True):
             tensor.copy_(torch.from_numpy(np.ascontiguousarray(array)))
-
-
-def step_teller() -> Callable[[dict[str, Any]], None]:
-    """Say a step's end on the standard output and wait for leave to go on; all else that is printed goes to stderr."""
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-
-    def tell(said: dict[str, Any]) -> None:
-        out.write(json.dumps(said) + "\n")
-        out.flush()
-        sys.stdin.readline()
-
-    return tell
 
 
 def _floating(trunk: Vgg16Trunk) -> dict[str, torch.Tensor]:

@@ -11,14 +11,15 @@ import json
 import os
 import selectors
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from comparison.elsewhere.outcome import Reason, Unavailable
+import comparison
+import mple
+from comparison.elsewhere.unavailable import Reason, Unavailable
 
 _LOOK_S = 0.5
 _GRACE_S = 20.0
@@ -83,6 +84,22 @@ class SteppedChildren:
             for end in (child.stdin, child.stdout):
                 if end is not None:
                     end.close()
+
+    def start_module(
+        self, name: str, python: Path, module: str, *arguments: object, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start a module of ours as a child in another environment, whose other packages it then has.
+
+        It finds `comparison` and `mple` in a folder of their own: nothing of what is installed beside them here.
+        """
+        packages = self._folder / "packages"
+        packages.mkdir(exist_ok=True)
+        for package in (comparison, mple):
+            link, target = packages / package.__name__, Path(str(package.__file__)).resolve().parent
+            if not link.is_symlink():
+                link.symlink_to(target, target_is_directory=True)
+        command = [str(python), "-P", "-m", module, *map(str, arguments)]
+        self.start(name, command, {"PYTHONPATH": str(packages), **(environment or {})})
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         """Start a child in a process group of its own."""
@@ -198,12 +215,6 @@ def _real(name: str, key: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Unavailable(Reason.RUN_FAILED, f"{name} said {key} = {value!r}; needs a number")
     return float(value)
-
-
-def free_port() -> int:
-    """Of 127.0.0.1, for a program that can't choose one itself; another one may take it before."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def _said(name: str, line: bytes) -> Said:

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 import numpy as np
 from numpy.typing import NDArray
 
+from comparison.peak_memory import peak_memory_bytes
 from comparison.two_party.contents import measure
 from comparison.two_party.link import Link
 from comparison.two_party.public_network import PublicNetwork
@@ -18,7 +19,7 @@ from comparison.two_party.service import dial
 from comparison.two_party.session import ClientHalf, Method, greet, run_client
 from comparison.two_party.settings import LEDGER, OUTCOME, ClientSettings
 from comparison.two_party.spool import Spool
-from comparison.two_party.stopwatch import PartyOutcome, Stopwatch, peak_memory_bytes
+from comparison.two_party.stopwatch import PartyOutcome, Stopwatch
 from mple.disk.locks import claim
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from comparison.networks.quantised import QuantisedNetwork
+from comparison.peak_memory import peak_memory_bytes
 from comparison.two_party.contents import measure
 from comparison.two_party.link import Link
 from comparison.two_party.network_form import form_of
@@ -20,7 +21,7 @@ from comparison.two_party.service import TwoPartyService
 from comparison.two_party.session import Method, ServerHalf, answer_greeting, run_server
 from comparison.two_party.settings import ADDRESS, LEDGER, OUTCOME, ServerSettings
 from comparison.two_party.spool import Spool
-from comparison.two_party.stopwatch import PartyOutcome, Stopwatch, peak_memory_bytes
+from comparison.two_party.stopwatch import PartyOutcome, Stopwatch
 from comparison.v1 import two_party_pb2_grpc
 from mple.disk.locks import claim
 from mple.disk.whole_files import write_whole

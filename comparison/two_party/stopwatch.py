@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +11,6 @@ from pathlib import Path
 
 from comparison.two_party.contents import Phase
 from mple.disk.whole_files import write_whole
-
-_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,12 +69,3 @@ class Stopwatch:
             cpu_s=time.process_time() - cpu,
         )
         self.laps.append(lap)
-
-
-def peak_memory_bytes() -> int:
-    """The most that this process has had in memory, since it was started."""
-    if _STATUS.exists():  # what `getrusage` gives there begins with the size of the process that started this one
-        for line in _STATUS.read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

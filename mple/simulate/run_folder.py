@@ -87,7 +87,7 @@ def lay_out(
     tls = [folder.node(party.name) / "tls" for party in parties]
     throwaway(folder.path / "authority", parties, [_LOOPBACK, "localhost"], tls)
     (folder.path / "simulation.toml").write_text(write_settings(settings), encoding="utf-8")
-    coordinator, compute = _free_addresses(2)
+    coordinator, compute = free_addresses(2)
     to_coordinator, to_compute = dialled(coordinator), dialled(compute)
     configurations = {
         COORDINATOR: _coordinator(settings, coordinator, run_id),
@@ -174,7 +174,7 @@ def _resolved(path: Path | None) -> Path | None:
     return None if path is None else path.resolve()
 
 
-def _free_addresses(count: int) -> list[str]:
+def free_addresses(count: int) -> list[str]:
     """Loopback addresses with ports that are free now.
 
     Taken from below the range that outgoing connections are given, so that none of those takes one before its node

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from comparison.elsewhere.environment import Requirements, ensure_environment, interpreter, reason_in
-from comparison.elsewhere.outcome import Reason, Unavailable
+from comparison.elsewhere.unavailable import Reason, Unavailable
 
 GREETING = Requirements(name="greeting", steps=(("mple-greeting==1.2",),))
 

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from comparison.elsewhere.cheetah import CheetahSettings, measure_cheetah
+from comparison.elsewhere.cheetah import CheetahResult
 from comparison.elsewhere.flower import FlowerSettings, measure_flower
-from comparison.elsewhere.outcome import Reason, Unavailable, write_row
+from comparison.elsewhere.unavailable import Reason, Unavailable
+from comparison.elsewhere_row import run_cheetah
 from comparison.networks.small import small_network
 from mple.data import default_data_folder
+from mple.disk.json_records import read_record
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 MISSING = (Reason.NO_NETWORK, Reason.NO_WHEEL, Reason.WRONG_PYTHON)
@@ -26,7 +28,6 @@ def test_flower_averages_and_every_byte_is_one_of_a_network(tmp_path: Path) -> N
         if fault.reason in MISSING:
             pytest.skip(str(fault))
         raise
-    write_row(result, tmp_path / "flower.json")
     assert len(result.rounds) == 2 and result.train_images == (200, 200, 200)
     for each in result.rounds:
         for carried in (each.up_bytes, each.down_bytes):
@@ -39,13 +40,11 @@ def test_flower_averages_and_every_byte_is_one_of_a_network(tmp_path: Path) -> N
 def test_cheetah_gives_the_networks_logits_and_no_weight_crosses(tmp_path: Path) -> None:
     network = small_network()
     pixels = np.random.default_rng(2).integers(0, 256, (2, 3, 8, 8)).astype(np.uint8)
-    try:
-        result = measure_cheetah(network, pixels, CheetahSettings(inferences=2), tmp_path)
-    except Unavailable as fault:
-        if fault.reason in MISSING:
-            pytest.skip(str(fault))
-        raise
-    write_row(result, tmp_path / "cheetah.json")
+    row = run_cheetah(network, pixels, tmp_path / "cheetah")
+    if row.skipped.startswith(MISSING):
+        pytest.skip(row.skipped)
+    assert not row.skipped
+    result = read_record(CheetahResult, tmp_path / "cheetah" / "outcome.json")
     assert result.largest_fixed_point_error < 0.05
     assert result.setup_wire_bytes < 10_000 < result.first_wire_bytes
     first, second = result.inferences

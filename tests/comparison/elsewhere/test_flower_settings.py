@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from comparison.elsewhere import flower
-from comparison.elsewhere.flower import AccuracyCost, FlowerRound, FlowerSettings, cost_of_accuracy
+from comparison.elsewhere.flower import AccuracyCost, FlowerRound, FlowerSettings, cost_of_accuracy, measure_flower
+from comparison.elsewhere.unavailable import Reason, Unavailable
 from mple.plan import ModelSettings
 from mple.plan.reader import read_settings
 from mple.simulate.settings import SimulationSettings
@@ -72,20 +71,29 @@ def test_an_accuracy_costs_all_rounds_until_it_is_first_reached() -> None:
     assert cost_of_accuracy(rounds, 0.61) is None
 
 
-def test_without_a_network_the_row_is_skipped_with_its_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_network_it_is_not_available(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MPLE_ENVIRONMENTS", str(tmp_path / "environments"))
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
     monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
-    assert flower.main(["--width", "0.25", "--rounds", "1", "--out", str(tmp_path / "rows" / "flower.json")]) == 0
-    row = json.loads((tmp_path / "rows" / "flower.json").read_text())
-    assert (row["system"], row["state"], row["reason"]) == ("flower", "skipped", "no network")
+    with pytest.raises(Unavailable) as fault:
+        measure_flower(FlowerSettings(width=0.25, rounds=1), tmp_path)
+    assert fault.value.reason is Reason.NO_NETWORK
 
 
-def test_what_a_site_imports_of_mple_needs_only_what_its_environment_has() -> None:
-    text = (
-        "import sys, mple.simulate.plain_training, mple.model, mple.data, mple.plan; "
-        "print(sorted({'grpc', 'seal', 'google_crc32c', 'constriction', 'rich', 'typer'} & set(sys.modules)))"
-    )
-    ended = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
-    assert ended.stdout.strip() == "[]"
+IMPORTED = """
+import sys, types
+flower = {name: types.ModuleType(name) for name in ("flwr", "flwr.client")}
+flower["flwr"].client, flower["flwr.client"].NumPyClient = flower["flwr.client"], object
+sys.modules |= flower
+import comparison.elsewhere.flower_site
+files = {name.partition(".")[0]: getattr(module, "__file__", None) for name, module in sys.modules.items()}
+print(" ".join(name for name, path in files.items() if path and "site-packages" in path))
+"""
+THERE = {"PIL", "_cffi_backend", "attr", "attrs", "cattrs", "cryptography", "numpy", "safetensors", "torch", "torchgen"}
+"""Packages of Flower's environment that a site's program may need."""
+
+
+def test_what_a_site_imports_of_ours_needs_only_what_its_environment_has() -> None:
+    ended = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True)
+    assert set(ended.stdout.split()) <= THERE | {"_distutils_hack", "typing_extensions"}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from comparison.elsewhere.outcome import Reason, Unavailable
 from comparison.elsewhere.stepped import Said, SteppedChildren
+from comparison.elsewhere.unavailable import Reason, Unavailable
 
 COUNTING = """
 import json, sys
@@ -45,6 +46,13 @@ def test_children_wait_between_their_steps(children: SteppedChildren) -> None:
     children.go_on()
     children.end()
     assert children.log("a").read_text() == "over\n"
+
+
+def test_a_module_of_ours_needs_nothing_that_is_installed_here(children: SteppedChildren, tmp_path: Path) -> None:
+    venv.create(tmp_path / "environment", with_pip=False)
+    children.start_module("a", tmp_path / "environment" / "bin" / "python", "comparison.elsewhere.steps")
+    children.end()
+    assert sorted(path.name for path in (tmp_path / "packages").iterdir()) == ["comparison", "mple"]
 
 
 def test_a_failed_child_is_named_with_its_last_words(children: SteppedChildren) -> None:
