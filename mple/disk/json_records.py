@@ -111,9 +111,12 @@ def strict_converter() -> Converter:
 
 
 def _sentence(fault: BaseException, path: str) -> str:
-    """Of the first thing that is wrong; `path` leads to the record or value that it is about."""
+    """Of the first thing that is wrong; `path` leads to the record or value that it is about.
+
+    An unknown key comes first: where one is missing as well, it may be that key, misspelt.
+    """
     while isinstance(fault, BaseValidationError):
-        fault = fault.exceptions[0]
+        fault = min(fault.exceptions, key=lambda one: not isinstance(one, ForbiddenExtraKeysError))
         for note in getattr(fault, "__notes__", ()):
             if hasattr(note, "name"):
                 path = f"{path}.{note.name}" if path else note.name

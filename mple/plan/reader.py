@@ -1,21 +1,21 @@
 """TOML files to frozen dataclasses and back: one reader for every party's configuration.
 
 A file's tables mirror nested dataclasses; a key that no field bears is an error that names the nearest known one.
-Supported field types: str, int, float, bool, Path, StrEnum, tuple[X, ...], X | None and nested dataclasses.
+Values are read as strictly as those of records, see `mple.disk.json_records`; X | None is what may be left out.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import json
 import tomllib
-import types
-import typing
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
+
+from cattrs import Converter
+
+from mple.disk.json_records import strict_converter, structured
 
 S = TypeVar("S")
 
@@ -55,124 +55,69 @@ def settings_from(
     where: str = "configuration",
 ) -> S:
     """Build `kind` from nested mappings; see `read_settings`."""
-    merged: dict[str, object] = _copied(raw)
     for text in overrides:
-        _override(merged, text)
-    return _build(kind, merged, where, "", base)
+        raw = _overridden(raw, text)
+    try:
+        return structured(kind, raw, where, _converter(base))
+    except ValueError as fault:
+        raise SettingsError(str(fault)) from None
 
 
 def write_settings(settings: object) -> str:
     """The TOML text that `read_settings` reads back as an equal object. Fields that are None are left out."""
     lines: list[str] = []
-    _write_table(settings, "", lines)
+    _write_table(_converter(None).unstructure(settings), "", lines)
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
-def _copied(raw: Mapping[str, object]) -> dict[str, object]:
-    return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in raw.items()}
+@cache
+def _converter(base: Path | None) -> Converter:
+    made = strict_converter()
+
+    def path(value: object, _: object) -> Path:
+        return (base or Path()) / Path(made.structure(value, str)).expanduser()
+
+    made.register_structure_hook(Path, path)
+    return made
 
 
-def _override(raw: dict[str, object], text: str) -> None:
+def _overridden(raw: Mapping[str, object], text: str) -> Mapping[str, object]:
     path, sign, value = (part.strip() for part in text.partition("="))
     if not sign:
         raise SettingsError(f"override {text!r} has no '='; write section.key=value")
-    *tables, key = path.split(".")
-    for name in tables:
-        inner = raw.setdefault(name, {})
-        if not isinstance(inner, dict):
-            raise SettingsError(f"override {text!r}: {name!r} is a value, not a section")
-        raw = inner
     try:
-        raw[key] = tomllib.loads(f"v = {value}")["v"]
+        meant = tomllib.loads(f"v = {value}")["v"]
     except tomllib.TOMLDecodeError:
-        raw[key] = value
+        meant = value
+
+    return _with(raw, path.split("."), meant, text)
 
 
-def _build(kind: type[S], raw: Mapping[str, object], where: str, prefix: str, base: Path | None) -> S:
-    if not dataclasses.is_dataclass(kind):
-        raise TypeError(f"{kind} is not a dataclass")
-    hints = typing.get_type_hints(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    for key in raw:
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
-            hint = f"did you mean {prefix}{near[0]!s}?" if near else f"known keys: {', '.join(fields)}"
-            raise SettingsError(f"{where}: unknown key {prefix}{key}; {hint}")
-    values = {}
-    for name, field in fields.items():
-        if name in raw:
-            values[name] = _convert(hints[name], raw[name], where, prefix + name, base)
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            if not dataclasses.is_dataclass(hints[name]):
-                raise SettingsError(f"{where}: {prefix}{name} is missing")
-            values[name] = _build(typing.cast(type, hints[name]), {}, where, f"{prefix}{name}.", base)
-    try:
-        return kind(**values)
-    except SettingsError:
-        raise
-    except ValueError as fault:
-        raise SettingsError(f"{where}: [{prefix.rstrip('.') or 'top level'}] {fault}") from None
+def _with(raw: Mapping[str, object], keys: Sequence[str], meant: object, text: str) -> Mapping[str, object]:
+    key, *more = keys
+    inner = raw.get(key, {})
+    if not more:
+        return {**raw, key: meant}
+    if not isinstance(inner, Mapping):
+        raise SettingsError(f"override {text!r}: {key!r} is a value, not a section")
+    return {**raw, key: _with(inner, more, meant, text)}
 
 
-def _convert(hint: object, value: object, where: str, name: str, base: Path | None) -> object:
-    wrong = SettingsError(f"{where}: {name} = {value!r} is not {_named(hint)}")
-    if isinstance(hint, types.UnionType):
-        inner = [arm for arm in typing.get_args(hint) if arm is not type(None)]
-        return None if value is None else _convert(inner[0], value, where, name, base)
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list | tuple):
-            raise wrong
-        element = typing.get_args(hint)[0]
-        return tuple(_convert(element, item, where, f"{name}[{i}]", base) for i, item in enumerate(value))
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        if not isinstance(value, Mapping):
-            raise SettingsError(f"{where}: {name} = {value!r} must be a section [{name}]")
-        return _build(hint, value, where, f"{name}.", base)
-    if not isinstance(hint, type):
-        raise TypeError(f"{name}: fields of type {hint} are not supported")
-    if issubclass(hint, StrEnum):
-        try:
-            return hint(str(value))
-        except ValueError:
-            raise SettingsError(f"{where}: {name} = {value!r}; choose one of {', '.join(hint)}") from None
-    if hint is Path and isinstance(value, str):
-        path = Path(value).expanduser()
-        return path if path.is_absolute() or base is None else base / path
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is int and isinstance(value, bool):
-        raise wrong
-    if not isinstance(value, hint):
-        raise wrong
-    return value
-
-
-def _named(hint: object) -> str:
-    if typing.get_origin(hint) is tuple:
-        return f"a list of {_named(typing.get_args(hint)[0])}"
-    names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
-    return names.get(typing.cast(type, hint), str(hint))
-
-
-def _write_table(settings: object, prefix: str, lines: list[str]) -> None:
-    tables: list[tuple[str, object]] = []
-    for field in dataclasses.fields(typing.cast(typing.Any, settings)):
-        value = getattr(settings, field.name)
-        if dataclasses.is_dataclass(value):
-            tables.append((field.name, value))
-        elif value is not None:
-            lines.append(f"{field.name} = {_literal(value)}")
-    for name, table in tables:
-        lines.extend(["", f"[{prefix}{name}]"])
-        _write_table(table, f"{prefix}{name}.", lines)
+def _write_table(table: Mapping[str, object], prefix: str, lines: list[str]) -> None:
+    lines.extend(
+        f"{key} = {_literal(value)}"
+        for key, value in table.items()
+        if value is not None and not isinstance(value, Mapping)
+    )
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            lines.extend(["", f"[{prefix}{key}]"])
+            _write_table(value, f"{prefix}{key}.", lines)
 
 
 def _literal(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_literal(item) for item in value) + "]"
-    if isinstance(value, int | float):
-        return repr(value)
-    # JSON's escapes are TOML's too, except that TOML wants DEL escaped.
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    # JSON writes plain values as TOML does, but for infinity and NaN; its escapes are TOML's, except that of DEL.
+    text = repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+    return text.replace("\x7f", "\\u007f")
