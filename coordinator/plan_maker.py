@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mple.model.stem import Stem
+from mple.model.stem import Stem, StemError, planned_stem
 from mple.morph import expected_weight_shape
 from mple.plan import CoordinatorSettings, PlanError, RunPlan, SitePlan
 from mple.rpc import ErrorCode, MpleError
@@ -64,7 +64,10 @@ def make_plan(
     if border > kernel // 2:
         raise PlanError(f"morph.border = {border} is wider than half of model.kernel = {kernel}; lower it")
     draft = plan_with(bytes(32))
-    stem = _stem(draft, offered)
+    try:
+        stem = planned_stem(draft.model, filters=draft.filters, channels=draft.channels, offered=offered)
+    except StemError as fault:
+        raise MpleError(ErrorCode.STEM_REJECTED, str(fault)) from None
     shape = expected_weight_shape(draft.morph.scheme(), draft.image, draft.filters, draft.model.kernel)
     needed = weight_bytes(shape, "f32")  # as whoever builds or reads it holds it in memory
     if needed > _MOST_LAYER_BYTES:
@@ -94,20 +97,3 @@ def _site(name: str, profile: coordinator_pb2.SiteProfile) -> SitePlan:
         key_epoch=profile.key_ref.epoch,
         key_fingerprint=profile.key_ref.fingerprint.hex(),
     )
-
-
-def _stem(plan: RunPlan, offered: Stem | None) -> Stem:
-    if plan.model.stem == "seed":
-        return Stem.from_seed(
-            plan.model.stem_seed, filters=plan.filters, channels=plan.channels, kernel=plan.model.kernel
-        )
-    if offered is None:
-        raise MpleError(ErrorCode.STEM_REJECTED, 'model.stem = "offered", but the compute node has offered none')
-    wanted = (plan.filters, plan.channels, plan.model.kernel)
-    found = (offered.filters, offered.channels, offered.kernel)
-    if found != wanted:
-        raise MpleError(
-            ErrorCode.STEM_REJECTED,
-            f"the offered stem has (filters, channels, kernel) {found}, the run's images need {wanted}",
-        )
-    return offered

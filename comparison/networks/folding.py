@@ -21,7 +21,7 @@ from comparison.networks.float_network import FloatNetwork, FloatStage
 from comparison.networks.minionn import CONVOLUTIONS, NORMALISATION, SIDE_PX, Minionn
 from comparison.networks.quantised import Pool
 from mple.data.normalise import Normalisation
-from mple.model.stem import Stem
+from mple.model.stem import Stem, planned_stem
 from mple.model.vgg16 import Vgg16Config, Vgg16Trunk, build_trunk, load_trunk
 from mple.morph import ImageShape
 from mple.pki import Vault
@@ -63,7 +63,7 @@ def vgg16_of_run(folder: Path, stem: Stem | None = None) -> FloatNetwork:
     except FileNotFoundError:
         raise ValueError(f"{folder} holds no plan.json: is it the folder of a finished simulation?") from None
     model = plan.model
-    stem = stem or Stem.from_seed(model.stem_seed, filters=plan.filters, channels=plan.channels, kernel=model.kernel)
+    stem = planned_stem(model, filters=plan.filters, channels=plan.channels, offered=stem)
     if stem.digest().hex() != plan.stem_digest:
         raise ValueError(f"the run in {folder} had another stem; pass the one that was offered to it")
     trunk = build_trunk(Vgg16Config(classes=len(plan.classes), width=model.width), plan.training.seed)

@@ -9,24 +9,20 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-import time
 from pathlib import Path
 
 from coordinator.layers.layer_releases import LayerReleases
 from coordinator.run import Run
 from mple.disk.storage_faults import note_storage_fault, storage_fault_of
-from mple.disk.whole_files import file_sha256
 from mple.model.stem import Stem
 from mple.morph import MorphKey
-from mple.morph.augmented import build_augmented_layer
-from mple.node.logs import log
+from mple.node.layer_building import build_layer_file
 from mple.pki import SealError, open_sealed, seal
 from mple.plan import Custody, RunPlan
 from mple.plan.key_refs import key_ref
-from mple.plan.orders import channel_order, seal_info
+from mple.plan.orders import seal_info
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
-from mple.wire.layer_file import write_layer
 
 _LOGGER = logging.getLogger("mple.coordinator")
 _LOOK_EVERY_S = 1.0
@@ -129,23 +125,8 @@ class EscrowWorker:
         run.envelopes.put(run.me.label, label, kind, seal(run.certificate_of(label), secret, info))
 
     def _build_layer(self, plan: RunPlan, stem: Stem, site: str, secret: bytes) -> None:
-        began = time.monotonic()
-        layer = build_augmented_layer(
-            plan.morph.scheme(),
-            plan.image,
-            stem.kernels_FCpp,
-            self._open_key(plan, site),
-            channel_order(secret, plan.filters),
-            session=plan.session,
-            key_epoch=plan.site(site).key_epoch,
-        )
         layers = self._run.layers
         path = layers.building(site)
-        write_layer(layer, path, plan.layer_dtype)
-        header = coordinator_pb2.LayerHeader(
-            key_ref=key_ref(plan, site), total_bytes=path.stat().st_size, sha256=file_sha256(path)
-        )
+        header = build_layer_file(plan, self._open_key(plan, site), key_ref(plan, site), secret, stem, path)
         layers.adopt(header, path)
-        seconds = time.monotonic() - began
-        log(_LOGGER, logging.INFO, "layer_built", f"built the layer of site {site} in {seconds:.2f} s", site=site)
         self._releases.release(header, layers.path(header.sha256))

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mple.morph import gaussians
+from mple.plan.settings import ModelSettings
 
 _NAMES = ("stem.weight", "features.0.weight")
 MOST_BYTES = 1024 * 1024
@@ -106,3 +107,19 @@ class Stem:
         kernels = self.kernels_FCpp.to(x_BCHW.dtype, memory_format=torch.channels_last)
         f_BFHW = functional.conv2d(x_BCHW, kernels, padding=self.kernel // 2)
         return f_BFHW.contiguous(memory_format=torch.channels_last)
+
+
+def planned_stem(model: ModelSettings, *, filters: int, channels: int, offered: Stem | None = None) -> Stem:
+    """The stem of a run: the one that was offered, else drawn from the published seed.
+
+    Raises:
+        StemError: None was offered, though the settings say so; or it has another shape than the run needs.
+    """
+    if offered is None:
+        if model.stem != "seed":
+            raise StemError(f'model.stem = "{model.stem}", but none has been offered')
+        return Stem.from_seed(model.stem_seed, filters=filters, channels=channels, kernel=model.kernel)
+    found, needed = (offered.filters, offered.channels, offered.kernel), (filters, channels, model.kernel)
+    if found != needed:
+        raise StemError(f"the stem has (filters, channels, kernel) {found}, the run needs {needed}")
+    return offered

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mple.data import Dataset
 from mple.data.normalise import Normalisation
 from mple.model.metrics import merged, tallies, values
-from mple.model.stem import Stem
+from mple.model.stem import Stem, planned_stem
 from mple.model.training import TrunkTrainer
 from mple.model.vgg16 import Vgg16Config, Vgg16Trunk, build_trunk, state_sha256
 from mple.plan import GlobalSampler, RunChoices
@@ -111,10 +111,7 @@ class _PlainRun:
         self._sampler = GlobalSampler([len(site.train.labels) for site in sites], training.batch, training.seed)
         trunk = build_trunk(Vgg16Config(classes=classes, width=model.width, dropout=model.dropout), training.seed)
         channels, filters = sites[0].train.shape.channels, trunk.config.filters
-        stem = settings.stem or Stem.from_seed(model.stem_seed, filters=filters, channels=channels, kernel=model.kernel)
-        found, needed = (stem.filters, stem.channels, stem.kernel), (filters, channels, model.kernel)
-        if found != needed:
-            raise ValueError(f"the stem has (filters, channels, kernel) {found}, the images and model need {needed}")
+        stem = planned_stem(model, filters=filters, channels=channels, offered=settings.stem)
         order = settings.channel_order
         self._stem = stem if order is None else Stem(stem.kernels_FCpp[torch.from_numpy(order)])
         self.trainer = TrunkTrainer(trunk, training, self._sampler.steps_per_epoch * training.epochs)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from mple.audit import audit
-from mple.disk.whole_files import file_sha256
-from mple.model.stem import Stem, StemError
+from mple.model.stem import Stem, StemError, planned_stem
 from mple.morph import MorphKey
-from mple.morph.augmented import build_augmented_layer
 from mple.node.coordinator_client import CoordinatorClient
+from mple.node.layer_building import build_layer_file, layer_header
 from mple.node.logs import log
 from mple.plan import RunPlan
-from mple.plan.orders import channel_order
 from mple.rpc import ErrorCode, MpleError
 from mple.rpc.file_transfer import chunks_of, while_torn
 from mple.v1 import common_pb2, coordinator_pb2
-from mple.wire.layer_file import write_layer
 
 _LOGGER = logging.getLogger("mple.provider")
 _DEADLINE_S = 30.0
@@ -43,20 +39,10 @@ def bring_layer(
         StoppedError: The node is to stop.
     """
     path = layer_file(state, plan, key_ref)
-    if not path.exists():
-        began = time.monotonic()
-        layer = build_augmented_layer(
-            plan.morph.scheme(),
-            plan.image,
-            fetch_stem(client, plan).kernels_FCpp,
-            key,
-            channel_order(consortium_secret, plan.filters),
-            session=plan.session,
-            key_epoch=key_ref.epoch,
-        )
-        write_layer(layer, path, plan.layer_dtype)
-        log(_LOGGER, logging.INFO, "layer_built", f"built the layer in {time.monotonic() - began:.2f} s")
-    header = coordinator_pb2.LayerHeader(key_ref=key_ref, total_bytes=path.stat().st_size, sha256=file_sha256(path))
+    if path.exists():
+        header = layer_header(key_ref, path)
+    else:
+        header = build_layer_file(plan, key, key_ref, consortium_secret, fetch_stem(client, plan), path)
     begin = coordinator_pb2.BeginLayerRequest(header=header, plan_sha256=plan.sha256())
 
     def attempt() -> bool:
@@ -83,17 +69,15 @@ def fetch_stem(client: CoordinatorClient, plan: RunPlan) -> Stem:
     Raises:
         MpleError: STEM_REJECTED when what was drawn or fetched has another digest than the plan says.
     """
-    if plan.model.stem == "seed":
-        stem = Stem.from_seed(
-            plan.model.stem_seed, filters=plan.filters, channels=plan.channels, kernel=plan.model.kernel
-        )
-    else:
-        request = coordinator_pb2.GetStemRequest(digest=bytes.fromhex(plan.stem_digest))
-        response = client.retry.call(lambda: client.stub.GetStem(request, timeout=_DEADLINE_S))
-        try:
-            stem = Stem.from_safetensors(bytes(response.safetensors))
-        except StemError as fault:
-            raise MpleError(ErrorCode.STEM_REJECTED, str(fault)) from None
+    offered = None
+    try:
+        if plan.model.stem == "offered":
+            request = coordinator_pb2.GetStemRequest(digest=bytes.fromhex(plan.stem_digest))
+            response = client.retry.call(lambda: client.stub.GetStem(request, timeout=_DEADLINE_S))
+            offered = Stem.from_safetensors(bytes(response.safetensors))
+        stem = planned_stem(plan.model, filters=plan.filters, channels=plan.channels, offered=offered)
+    except StemError as fault:
+        raise MpleError(ErrorCode.STEM_REJECTED, str(fault)) from None
     if stem.digest().hex() != plan.stem_digest:
         raise MpleError(ErrorCode.STEM_REJECTED, f"the stem has digest {stem.digest().hex()[:16]}, the plan another")
     return stem

@@ -166,10 +166,10 @@ def test_offered_stem_is_planned(tmp_path: Path) -> None:
 )
 def test_offered_stem_that_does_not_fit_is_refused(tmp_path: Path, filters: int, channels: int, kernel: int) -> None:
     offered = Stem.from_seed("another", filters=filters, channels=channels, kernel=kernel)
-    with refused(ErrorCode.STEM_REJECTED, r"has \(filters, channels, kernel\) .*need \(8, 1, 3\)"):
+    with refused(ErrorCode.STEM_REJECTED, r"has \(filters, channels, kernel\) .*needs \(8, 1, 3\)"):
         made(settings_in(tmp_path, stem="offered"), offered=offered)
 
 
 def test_missing_offer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MpleError, match="offered none"):
+    with pytest.raises(MpleError, match="none has been offered"):
         made(settings_in(tmp_path, stem="offered"))

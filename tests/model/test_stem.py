@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import save, save_file
 from torch.nn import functional
 
-from mple.model.stem import Stem, StemError
+from mple.model.stem import Stem, StemError, planned_stem
 from mple.model.vgg16 import Vgg16Config, build_trunk
+from mple.plan import ModelSettings
 
 
 def test_the_published_seed_gives_the_published_kernels() -> None:
@@ -117,3 +118,14 @@ def test_convolves_with_stride_one_and_same_size(kernel: int) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     assert found.shape == (2, 8, 9, 11)
     assert found.is_contiguous(memory_format=torch.channels_last), "the trunk trains fastest in this order"
+
+
+def test_a_runs_stem_is_the_seeds_or_the_offered_one() -> None:
+    offered = Stem.from_seed("another", filters=8, channels=1, kernel=3)
+    seeded = planned_stem(ModelSettings(stem_seed="one"), filters=8, channels=1)
+    assert seeded.digest() == Stem.from_seed("one", filters=8, channels=1, kernel=3).digest()
+    assert planned_stem(ModelSettings(stem="offered"), filters=8, channels=1, offered=offered) is offered
+    with pytest.raises(StemError, match="none has been offered"):
+        planned_stem(ModelSettings(stem="offered"), filters=8, channels=1)
+    with pytest.raises(StemError, match=r"\(8, 1, 3\), the run needs \(8, 3, 3\)"):
+        planned_stem(ModelSettings(stem="offered"), filters=8, channels=3, offered=offered)

@@ -25,7 +25,7 @@ from mple.attacks.lab.attack import AttackSettings
 from mple.attacks.lab.cached_codes import CachedTraining, read_cache
 from mple.attacks.lab.ground_truth import GroundTruth, SiteTruth
 from mple.data import Dataset, DataSource, LabelledImages, Partition, SourceKind, open_source
-from mple.model.stem import Stem
+from mple.model.stem import Stem, planned_stem
 from mple.morph.augmented import AugmentedLayer
 from mple.pki import Vault
 from mple.plan import ComputeSettings, PlanError, RunPlan, SiteSettings, read_settings
@@ -237,16 +237,9 @@ class RunViews:
 
     @cached_property
     def _stem(self) -> Stem:
-        plan = self.plan
-        if plan.model.stem == "seed":
-            return Stem.from_seed(
-                plan.model.stem_seed, filters=plan.filters, channels=plan.channels, kernel=plan.model.kernel
-            )
-        settings = self._folder / "nodes" / _COMPUTE / "node.toml"
-        file = read_settings(ComputeSettings, settings).stem_file
-        if file is None:
-            raise RunViewError(f"{settings} names no stem_file, though the plan's stem is offered")
-        return Stem.from_safetensors(file)
+        file = read_settings(ComputeSettings, self._folder / "nodes" / _COMPUTE / "node.toml").stem_file
+        offered = None if file is None else Stem.from_safetensors(file)
+        return planned_stem(self.plan.model, filters=self.plan.filters, channels=self.plan.channels, offered=offered)
 
     def _vault(self, site: str) -> Vault:
         settings = read_settings(SiteSettings, self._folder / "nodes" / site / "node.toml")

@@ -1,0 +1,59 @@
+"""A layer as a file: built once, by the site that it is of or, in escrow custody, by the coordinator for it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from mple.disk.whole_files import file_sha256
+from mple.model.stem import Stem
+from mple.morph import MorphKey
+from mple.morph.augmented import build_augmented_layer
+from mple.node.logs import log
+from mple.plan import RunPlan
+from mple.plan.orders import channel_order
+from mple.v1 import common_pb2, coordinator_pb2
+from mple.wire.layer_file import write_layer
+
+_LOGGER = logging.getLogger("mple.node")
+
+
+def build_layer_file(
+    plan: RunPlan, key: MorphKey, key_ref: common_pb2.KeyRef, consortium_secret: bytes, stem: Stem, path: Path
+) -> coordinator_pb2.LayerHeader:
+    """Build a key's augmented layer and write its file, whole or not at all.
+
+    Args:
+        plan: The run's plan.
+        key: The morph key.
+        key_ref: Its name: it may be one that the plan doesn't know yet.
+        consortium_secret: From which the channels' order is drawn.
+        stem: The plan's.
+        path: Of the file.
+
+    Returns:
+        What is said of the layer before its bytes.
+
+    Raises:
+        OSError: The disk refused.
+    """
+    began = time.monotonic()
+    layer = build_augmented_layer(
+        plan.morph.scheme(),
+        plan.image,
+        stem.kernels_FCpp,
+        key,
+        channel_order(consortium_secret, plan.filters),
+        session=plan.session,
+        key_epoch=key_ref.epoch,
+    )
+    write_layer(layer, path, plan.layer_dtype)
+    text = f"built the layer of site {key_ref.site} in {time.monotonic() - began:.2f} s"
+    log(_LOGGER, logging.INFO, "layer_built", text, site=key_ref.site)
+    return layer_header(key_ref, path)
+
+
+def layer_header(key_ref: common_pb2.KeyRef, path: Path) -> coordinator_pb2.LayerHeader:
+    """What is said of a layer whose file is there already."""
+    return coordinator_pb2.LayerHeader(key_ref=key_ref, total_bytes=path.stat().st_size, sha256=file_sha256(path))
