@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MIB = 1024 * 1024
-RAW_PICTURE_BYTES = 3072
-"""A picture of CIFAR-10, one byte a value."""
 PAPERS_DATA_RATIO = 421_000
 """GAZELLE's bytes over a raw picture, as the papers on morphing state it."""
 PAPERS_COMPUTE_RATIO = 10_000
@@ -33,11 +31,6 @@ class Published:
     def total_bytes(self) -> float:
         """Of one inference."""
         return (self.offline_mib + self.online_mib) * MIB
-
-    @property
-    def total_s(self) -> float:
-        """Of one inference."""
-        return self.offline_s + self.online_s
 
 
 PUBLISHED = (

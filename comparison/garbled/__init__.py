@@ -22,7 +22,6 @@ from comparison.garbled.transfer_extension import (
     SentTransfers,
     TransferReceiver,
     TransferSender,
-    answer_bytes,
     corrections_bytes,
     request_bytes,
 )
@@ -41,7 +40,6 @@ __all__ = [
     "SentTransfers",
     "TransferReceiver",
     "TransferSender",
-    "answer_bytes",
     "corrections_bytes",
     "delta_bits",
     "draw_delta",

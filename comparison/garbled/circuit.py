@@ -56,11 +56,6 @@ class Circuit:
         """AND gates, which alone cost bytes."""
         return sum(gate.is_and for gate in self.gates)
 
-    @property
-    def xors(self) -> int:
-        """XOR gates."""
-        return len(self.gates) - self.ands
-
     def run(self, garbler_bits: Bits, evaluator_bits: Bits) -> Bits:
         """Output bits (outputs, I) of input bits (inputs, I), in the clear."""
         slots = np.zeros((self.slots, garbler_bits.shape[1]), np.uint8)

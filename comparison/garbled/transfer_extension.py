@@ -25,7 +25,7 @@ import numpy as np
 
 from comparison.garbled.base_transfer import BASE_TRANSFERS
 from comparison.garbled.bits import Bits, blocks_in, check_length, columns_of, pack, packed_bytes, unpack
-from comparison.garbled.cipher import BLOCK_BYTES, Blocks, Buffer, Keystream, bytes_of
+from comparison.garbled.cipher import Blocks, Buffer, Keystream, bytes_of
 from comparison.garbled.half_gates import delta_bits, multiples
 
 
@@ -37,11 +37,6 @@ def request_bytes(count: int) -> int:
 def corrections_bytes(count: int) -> int:
     """Length of the corrections of so many transfers."""
     return packed_bytes(count)
-
-
-def answer_bytes(count: int) -> int:
-    """Length of the answer of so many transfers."""
-    return BLOCK_BYTES * count
 
 
 class TransferReceiver:

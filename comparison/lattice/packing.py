@@ -56,11 +56,6 @@ class ConvolutionShape:
         """Of one channel's map."""
         return self.side**2
 
-    @property
-    def macs(self) -> int:
-        """Multiply-adds, padding included, as they are usually counted."""
-        return self.inputs * self.outputs * self.kernel**2 * self.pixels
-
     def reaching(self, weights_OIpp: NDArray[np.integer]) -> NDArray[np.int64]:
         """The weights of the taps that reach a pixel of the map.
 

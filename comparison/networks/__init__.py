@@ -10,8 +10,6 @@ from comparison.networks.minionn import (
     Minionn,
     MinionnEpoch,
     MinionnOutcome,
-    load_minionn,
-    save_minionn,
     train_minionn,
 )
 from comparison.networks.quantisation import QuantisationSettings, quantise
@@ -31,9 +29,7 @@ __all__ = [
     "StageRange",
     "folded_minionn",
     "folded_vgg16",
-    "load_minionn",
     "quantise",
-    "save_minionn",
     "small_network",
     "train_minionn",
     "vgg16_of_run",

@@ -13,19 +13,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mple.data import Dataset, LabelledImages
 from mple.data.normalise import Normalisation
-from mple.disk.whole_files import put_in_place
 
 SIDE_PX, CHANNELS = 32, 3
 CONVOLUTIONS = (
@@ -132,31 +128,6 @@ def train_minionn(
         figures.append(run.epoch(epoch))
         on_epoch(figures[-1])
     return MinionnOutcome(epochs=tuple(figures), seconds=time.monotonic() - began, network=run.network)
-
-
-def save_minionn(network: Minionn, path: Path) -> None:
-    """Write weights and statistics as safetensors, whole and on the disk."""
-    part = path.with_name(path.name + ".part")
-    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    save_file(tensors, part, metadata={"network": "minionn"})
-    put_in_place(part, path)
-
-
-def load_minionn(path: Path) -> Minionn:
-    """Read what `save_minionn` wrote.
-
-    Raises:
-        ValueError: The file is missing, damaged or of another network.
-    """
-    try:
-        tensors = load_file(path)
-        network = Minionn(classes=len(tensors["dense.bias"]))
-        network.load_state_dict(tensors)
-    except FileNotFoundError:
-        raise ValueError(f"no file at {path}; `train_minionn` makes the network") from None
-    except (KeyError, RuntimeError, SafetensorError) as fault:
-        raise ValueError(f"{path} does not hold MiniONN's network: {fault}") from None
-    return network.eval()
 
 
 class _Training:

@@ -154,19 +154,6 @@ class QuantisedNetwork:
             channels, side = outputs, side // 2 if stage.pool != "none" else side
         return tuple(sides)
 
-    @property
-    def macs(self) -> tuple[int, ...]:
-        """Multiplications of every stage for one picture, those with padding counted."""
-        return tuple(stage.weights_OIpp.size * side**2 for stage, side in zip(self.stages, self.sides, strict=True))
-
-    @property
-    def activations(self) -> tuple[int, ...]:
-        """ReLUs of every stage for one picture as papers count them: before pooling. 0 for the last stage."""
-        return tuple(
-            0 if stage.shift is None else len(stage.bias_O) * side**2
-            for stage, side in zip(self.stages, self.sides, strict=True)
-        )
-
     def quantise(self, pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
         """What the first stage takes, from pixels of any shape."""
         return (pixels.astype(np.int64) - self.pixel_offset) >> self.pixel_shift

@@ -67,11 +67,6 @@ class StageForm:
         """I, activations of one picture."""
         return 0 if self.shift is None else self.outputs * self.circuit_side**2
 
-    @property
-    def multiplications(self) -> int:
-        """Of one picture in the plain network."""
-        return self.inputs * self.outputs * self.kernel**2 * self.side**2
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublicNetwork:

@@ -6,7 +6,6 @@ A method has two halves with the same three steps: `set_up` once, `offline` befo
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -66,14 +65,6 @@ class ServerHalf(Protocol):
 
     def online(self) -> None:
         """With a picture."""
-
-
-@dataclass(frozen=True, slots=True)
-class Greeting:
-    """What the client begins with."""
-
-    method: Method
-    inferences: int
 
 
 def greet(link: Link, method: Method, inferences: int) -> PublicNetwork:

@@ -10,7 +10,6 @@ from comparison.garbled import (
     BaseSender,
     TransferReceiver,
     TransferSender,
-    answer_bytes,
     corrections_bytes,
     delta_bits,
     draw_delta,
@@ -45,7 +44,7 @@ def test_labels_of_the_chosen_bits_over_batches_of_any_size() -> None:
         corrections = received.choose(bits)
         answer = sent.answer(corrections, zeros)
         found = (request.nbytes, len(corrections), answer.nbytes)
-        assert found == (request_bytes(count), corrections_bytes(count), answer_bytes(count))
+        assert found == (request_bytes(count), corrections_bytes(count), 16 * count)
         assert (received.labels(bytes(answer)) == zeros ^ multiples(delta, bits)).all()
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from comparison.compare import ROWS, Comparison, Pictures, _required, compare
-from comparison.elsewhere_row import read_elsewhere
+from comparison.elsewhere_row import ElsewhereRow
 from comparison.learned import LEARNED
 from comparison.morphed_network import in_order, secret_order
 from comparison.networks import small_network
 from comparison.page import charts, page
-from comparison.published import MIB, PAPERS_DATA_RATIO, PUBLISHED, RAW_PICTURE_BYTES
+from comparison.published import MIB, PAPERS_DATA_RATIO, PUBLISHED
 from comparison.tables import markdown, tables
 from comparison.two_party.contents import Phase
 from comparison.two_party.session import Method
@@ -158,12 +158,20 @@ def test_what_cant_be_compared_is_refused(
         compare(small_network(), pictures, tmp_path, rows=rows, inferences=inferences)
 
 
-def test_a_row_from_elsewhere_may_be_left_out() -> None:
-    row = read_elsewhere("cheetah", {"state": "skipped", "reason": "no wheel", "detail": "spu"})
-    assert row.skipped == "no wheel: spu"
+def test_a_row_from_elsewhere_may_be_left_out(comparison: Comparison) -> None:
+    left_out = replace(comparison, elsewhere=(ElsewhereRow(method="cheetah", skipped="no wheel: spu"),))
+    assert "skipped: no wheel: spu" in markdown(left_out)
+    assert page(left_out).count('role="img"') == 2 * len(comparison.rows)
+
+
+def test_a_row_from_elsewhere_stands_beside_ours(comparison: Comparison) -> None:
+    measured = ElsewhereRow(method="cheetah", inferences=1, first_bytes=2e6, first_s=3.0, same_class=1.0)
+    both = replace(comparison, elsewhere=(measured,))
+    assert "2.00 MB (first)" in markdown(both).replace("\N{NO-BREAK SPACE}", " ")
+    assert [chart.rows[-1].bars[-1].percent > 0 for chart in charts(both)] == [True, True]
 
 
 def test_the_papers_ratio_is_gazelles_bytes_over_a_raw_picture() -> None:
     gazelle = PUBLISHED[0]
     assert gazelle.total_bytes == 1236 * MIB
-    assert gazelle.total_bytes / RAW_PICTURE_BYTES == pytest.approx(PAPERS_DATA_RATIO, rel=0.003)
+    assert gazelle.total_bytes / (3 * 32 * 32) == pytest.approx(PAPERS_DATA_RATIO, rel=0.003)
