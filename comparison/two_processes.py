@@ -19,6 +19,7 @@ from comparison.networks.quantised import QuantisedNetwork
 from comparison.two_party.session import Method
 from comparison.two_party.settings import ADDRESS, LEDGER, OUTCOME, ClientSettings, ServerSettings
 from comparison.two_party.stopwatch import PartyOutcome
+from mple.disk.json_records import read_record
 from mple.meter import balance, merge
 from mple.pki import throwaway
 from mple.plan import write_settings
@@ -58,7 +59,7 @@ class RunFolder:
 
     def outcome(self, name: str) -> PartyOutcome:
         """What a party's process took."""
-        return PartyOutcome.read(self.state(name) / OUTCOME)
+        return read_record(PartyOutcome, self.state(name) / OUTCOME)
 
 
 def run_two_processes(

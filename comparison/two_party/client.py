@@ -20,6 +20,7 @@ from comparison.two_party.session import ClientHalf, Method, greet, run_client
 from comparison.two_party.settings import LEDGER, OUTCOME, ClientSettings
 from comparison.two_party.spool import Spool
 from comparison.two_party.stopwatch import PartyOutcome, Stopwatch
+from mple.disk.json_records import write_record
 from mple.disk.locks import claim
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger
@@ -69,7 +70,7 @@ def infer(settings: ClientSettings, stop: Stop) -> ExitCode:
             spool_bytes=spool.most_bytes,
             logits_NK=tuple(tuple(map(int, row_K)) for row_K in logits),
         )
-    outcome.write(settings.state / OUTCOME)
+    write_record(settings.state / OUTCOME, outcome)
     log(_LOGGER, logging.INFO, "done", f"{len(logits)} inferences by {settings.method}")
     return ExitCode.DONE
 

@@ -8,8 +8,7 @@ Legend: N pictures, C channels, H W size, O outputs, I instances of a circuit.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,28 +104,6 @@ class PublicNetwork:
         """What the first stage takes, from pixels of any shape."""
         return (pixels.astype(np.int64) - self.pixel_offset) >> self.pixel_shift
 
-    def to_json(self) -> bytes:
-        """The text that `from_json` reads."""
-        return json.dumps(asdict(self)).encode()
-
-    @classmethod
-    def from_json(cls, text: bytes) -> PublicNetwork:
-        """Read what a peer sent.
-
-        Raises:
-            ValueError: It is no such text, or a number is out of range.
-        """
-        try:
-            raw = json.loads(text)
-            stages = tuple(_checked(StageForm, stage) for stage in raw.pop("stages"))
-            channels, height, width = raw.pop("input_shape")
-            whole = {field.name for field in fields(cls)} - {"stages", "input_shape"}
-            if set(raw) != whole or not all(isinstance(size, int) for size in (channels, height, width)):
-                raise ValueError(f"fields {sorted(raw)}; needs {sorted(whole)}")
-            return cls(**raw, input_shape=(channels, height, width), stages=stages)
-        except (TypeError, KeyError, AttributeError, UnicodeDecodeError) as fault:
-            raise ValueError(f"no description of a network: {fault}") from None
-
 
 def pooled_shares(stage: StageForm, shares_OHW: NDArray[np.int64], modulus: int) -> NDArray[np.int64]:
     """Shares of the next stage's input from those of the activation's results: sums of windows for "sum" pools."""
@@ -150,11 +127,3 @@ def windows_of(stage: StageForm, shares_OHW: NDArray[np.int64]) -> NDArray[np.in
 def as_input(stage: StageForm, shares_CHW: NDArray[np.int64]) -> NDArray[np.int64]:
     """Shares in the form that a stage takes: flattened to (inputs, 1, 1) before a dense layer."""
     return shares_CHW.reshape(stage.inputs, stage.side, stage.side)
-
-
-def _checked(kind: type[StageForm], raw: dict[str, object]) -> StageForm:
-    shift = raw.get("shift")
-    numbers = [raw[name] for name in ("inputs", "outputs", "kernel", "side")] + ([] if shift is None else [shift])
-    if not all(type(number) is int for number in numbers):
-        raise ValueError(f"stage {raw.get('name')!r} has sizes {numbers}; needs whole numbers")
-    return kind(**raw)  # type: ignore[arg-type]

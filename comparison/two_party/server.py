@@ -23,6 +23,7 @@ from comparison.two_party.settings import ADDRESS, LEDGER, OUTCOME, ServerSettin
 from comparison.two_party.spool import Spool
 from comparison.two_party.stopwatch import PartyOutcome, Stopwatch
 from comparison.v1 import two_party_pb2_grpc
+from mple.disk.json_records import write_record
 from mple.disk.locks import claim
 from mple.disk.whole_files import write_whole
 from mple.exit_codes import ExitCode
@@ -81,7 +82,7 @@ def serve(settings: ServerSettings, stop: Stop) -> ExitCode:
             spool_bytes=spool.most_bytes,
             logits_NK=(),
         )
-    outcome.write(settings.state / OUTCOME)
+    write_record(settings.state / OUTCOME, outcome)
     log(_LOGGER, logging.INFO, "done", f"{inferences} inferences by {settings.method}")
     return ExitCode.DONE
 

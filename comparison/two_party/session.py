@@ -5,7 +5,7 @@ A method has two halves with the same three steps: `set_up` once, `offline` befo
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from comparison.two_party.contents import Kind, Phase
 from comparison.two_party.link import Link
 from comparison.two_party.public_network import PublicNetwork
 from comparison.two_party.stopwatch import Stopwatch
+from mple.disk.json_records import record_from_json, record_to_json
 from mple.rpc import ErrorCode, MpleError
 
 PROTOCOL_VERSION = 1
@@ -67,16 +68,26 @@ class ServerHalf(Protocol):
         """With a picture."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Greeting:
+    """What the client begins with."""
+
+    version: int
+    method: Method
+    inferences: int
+
+
 def greet(link: Link, method: Method, inferences: int) -> PublicNetwork:
     """The client's first step: say what it wants, learn the network's form.
 
     Raises:
-        MpleError: The server has another version or method; the link broke.
-        ValueError: What the server sent describes no network.
+        MpleError: The server does something else.
+        ValueError: What it sent is no form of a network.
     """
-    text = json.dumps({"version": PROTOCOL_VERSION, "method": method, "inferences": inferences})
-    link.send(Phase.SETUP, "", Kind.CONTROL, text.encode())
-    return PublicNetwork.from_json(link.receive(Phase.SETUP, "", Kind.CONTROL, _MOST_GREETING_BYTES))
+    greeting = Greeting(version=PROTOCOL_VERSION, method=method, inferences=inferences)
+    link.send(Phase.SETUP, "", Kind.CONTROL, record_to_json(greeting).encode())
+    text = link.receive(Phase.SETUP, "", Kind.CONTROL, _MOST_GREETING_BYTES)
+    return record_from_json(PublicNetwork, text, "the server's description of its network")
 
 
 def answer_greeting(link: Link, method: Method, form: PublicNetwork) -> int:
@@ -84,21 +95,20 @@ def answer_greeting(link: Link, method: Method, form: PublicNetwork) -> int:
 
     Raises:
         MpleError: The client has another version or wants another method.
+        ValueError: What it sent is no greeting.
     """
     text = link.receive(Phase.SETUP, "", Kind.CONTROL, _MOST_GREETING_BYTES)
-    try:
-        raw = json.loads(text)
-        version, wanted, inferences = raw["version"], raw["method"], raw["inferences"]
-    except (ValueError, KeyError, TypeError):
-        raise MpleError(ErrorCode.MESSAGE_MALFORMED, "the client's greeting can't be read") from None
-    if version != PROTOCOL_VERSION:
-        raise MpleError(ErrorCode.PROTOCOL_VERSION, f"{version!r} here, {PROTOCOL_VERSION} at the server")
-    if wanted != method:
-        raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"method {wanted!r} was asked for; this server does {method}")
-    if not isinstance(inferences, int) or not 1 <= inferences <= _MOST_INFERENCES:
-        raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"{inferences!r} inferences; allowed are 1 to {_MOST_INFERENCES}")
-    link.send(Phase.SETUP, "", Kind.CONTROL, form.to_json())
-    return inferences
+    greeting = record_from_json(Greeting, text, "the client's greeting")
+    if greeting.version != PROTOCOL_VERSION:
+        raise MpleError(ErrorCode.PROTOCOL_VERSION, f"{greeting.version} here, {PROTOCOL_VERSION} at the server")
+    if greeting.method is not method:
+        why = f"method {greeting.method} was asked for; this server does {method}"
+        raise MpleError(ErrorCode.MESSAGE_MALFORMED, why)
+    if not 1 <= greeting.inferences <= _MOST_INFERENCES:
+        why = f"{greeting.inferences} inferences; allowed are 1 to {_MOST_INFERENCES}"
+        raise MpleError(ErrorCode.MESSAGE_MALFORMED, why)
+    link.send(Phase.SETUP, "", Kind.CONTROL, record_to_json(form).encode())
+    return greeting.inferences
 
 
 def run_client(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 from comparison.two_party.contents import Phase
-from mple.disk.whole_files import write_whole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,18 +34,6 @@ class PartyOutcome:
     """The largest size of its file of garbled tables; 0 where it had none."""
     logits_NK: tuple[tuple[int, ...], ...]
     """Of each picture; the client alone has them."""
-
-    def write(self, path: Path) -> None:
-        """Write as JSON, whole or not at all."""
-        write_whole(path, (json.dumps(asdict(self)) + "\n").encode())
-
-    @classmethod
-    def read(cls, path: Path) -> PartyOutcome:
-        """Read what `write` wrote."""
-        raw = json.loads(path.read_bytes())
-        laps = tuple(Lap(**{**lap, "phase": Phase(lap["phase"])}) for lap in raw.pop("laps"))
-        logits = tuple(tuple(row) for row in raw.pop("logits_NK"))
-        return cls(**raw, laps=laps, logits_NK=logits)
 
 
 class Stopwatch:

@@ -13,14 +13,19 @@ from comparison.two_party.network_form import form_of
 from comparison.two_party.plain_stages import linear_part, run_stages
 from comparison.two_party.public_network import PublicNetwork, as_input, pooled_shares, windows_of
 from comparison.two_party.residues import centred, draw_residues, from_bytes, to_bytes
+from mple.disk.json_records import record_from_json, record_to_json
 
 FORM = form_of(small_network())
 MODULUS = small_network().modulus
 
 
+def read(text: str | bytes) -> PublicNetwork:
+    return record_from_json(PublicNetwork, text, "the form")
+
+
 def test_a_form_crosses_the_wire_and_has_no_weights() -> None:
-    text = FORM.to_json()
-    assert PublicNetwork.from_json(text) == FORM
+    text = record_to_json(FORM)
+    assert read(text) == FORM
     assert len(text) < 1000
     assert [(stage.name, stage.inputs, stage.side, stage.instances) for stage in FORM.stages] == [
         ("conv1", 3, 8, 64),
@@ -35,25 +40,25 @@ def test_a_form_crosses_the_wire_and_has_no_weights() -> None:
     [
         ({"inputs": 5}, "does not take"),
         ({"side": 3000}, "out of range"),
-        ({"outputs": "4"}, "whole numbers"),
+        ({"outputs": "4"}, "not a whole number"),
         ({"shift": 99}, "shifts by 99 bits"),
         ({"pool": "mean"}, "pool 'mean'"),
-        ({"weights": [1]}, "no description"),
+        ({"weights": [1]}, "unknown key stages"),
         ({"shift": None, "pool": "none"}, "does not take|last stage alone"),
     ],
     ids=lambda value: str(value)[:24],
 )
 def test_what_is_no_form_is_refused(change: dict[str, object], words: str) -> None:
-    raw = json.loads(FORM.to_json())
+    raw = json.loads(record_to_json(FORM))
     raw["stages"][0] |= change
     with pytest.raises(ValueError, match=words):
-        PublicNetwork.from_json(json.dumps(raw).encode())
+        read(json.dumps(raw))
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"\xff", b'{"stages": []}', b'{"stages": [3], "input_shape": [3, 8, 8]}'])
 def test_rubbish_is_refused(text: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011  (json's own among them)
-        PublicNetwork.from_json(text)
+    with pytest.raises(ValueError, match="the form"):
+        read(text)
 
 
 def test_stages_in_the_clear_are_the_quantised_network() -> None:
