@@ -68,7 +68,7 @@ def _ours(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {
         "up_bytes": sum(crossed.up for crossed in run.crossed.values()),
         "down_bytes": sum(crossed.down for crossed in run.crossed.values()),
-        "train_seconds": float(run.summary.outcome["train_seconds"]),
+        "train_seconds": run.summary.outcome.train_seconds,
         "wall_seconds": run.wall_s,
         "test_accuracy": run.summary.scores["accuracy"],
     }

@@ -27,7 +27,8 @@ from benchmarks.pictures import cifar, upscaled_cifar
 from benchmarks.whole_runs import MeasuredRun, measured_run, scratch
 from mple.data import DataSource
 from mple.plan import ModelSettings, Precision, TrainingSettings
-from mple.simulate.settings import COMPUTE, COORDINATOR, SimulationSettings
+from mple.records.run_folder import COMPUTE, COORDINATOR
+from mple.simulate.settings import SimulationSettings
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -186,8 +187,8 @@ def _grown(run: MeasuredRun, width: float, wall_s: float) -> Grown:
         ratio=sum(crossed.total for crossed in run.crossed.values()) / whole.sum("raw_pixel_bytes"),
         wall_s=wall_s,
         feed_s=run.feed_s,
-        train_s=float(summary.outcome["train_seconds"]),
-        first_layer_ns=1e9 * float(summary.outcome["augconv_seconds"]) / pixels,
+        train_s=summary.outcome.train_seconds,
+        first_layer_ns=1e9 * summary.outcome.augconv_seconds / pixels,
         compute_rss_mib=uses[COMPUTE].peak_rss_mib,
         compute_pss_mib=uses[COMPUTE].peak_pss_mib,
         coordinator_rss_mib=uses[COORDINATOR].peak_rss_mib,

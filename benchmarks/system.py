@@ -32,7 +32,8 @@ from benchmarks.pictures import cifar
 from benchmarks.process_watch import ProcessUse, ProcessWatch
 from benchmarks.whole_runs import scratch
 from mple.plan import Augment, ModelSettings, Precision, TrainingSettings, write_settings
-from mple.simulate.settings import COMPUTE, COORDINATOR, SimulationSettings
+from mple.records.run_folder import RunFolder
+from mple.simulate.settings import SimulationSettings
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -173,8 +174,8 @@ def _plain(config: Path, out: Path, environment: Mapping[str, str]) -> Timed:
 
 
 def _whole(config: Path, out: Path, settings: SimulationSettings) -> Timed:
-    nodes = (COORDINATOR, COMPUTE, *settings.sites)
-    with ProcessWatch({name: out.resolve() / "nodes" / name / "node.toml" for name in nodes}, pss=False) as watch:
+    folder = RunFolder(out.resolve(), settings.sites)
+    with ProcessWatch({name: folder.config(name) for name in folder.nodes}, pss=False) as watch:
         wall_s = _command("simulate", config, out)
     summary = _summary(out)
     compute = summary["compute"]

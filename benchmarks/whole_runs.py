@@ -22,9 +22,10 @@ from rich.console import Console
 from benchmarks.process_watch import ProcessUse, ProcessWatch
 from mple.meter import CountingRelay
 from mple.plan import SiteSettings, read_settings, write_settings
+from mple.records.run_folder import RunFolder
 from mple.report import Summary
 from mple.rpc.tls import split_address
-from mple.simulate.run_folder import RunFolder, lay_out
+from mple.simulate.laying_out import lay_out
 from mple.simulate.runner import run_nodes
 from mple.simulate.settings import SimulationSettings
 

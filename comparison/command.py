@@ -45,7 +45,7 @@ def compare_methods(
     _require_lattices()
     from comparison.compare import ROWS, compare
     from comparison.two_processes import ComparisonError
-    from mple.simulate.run_folder import new_folder
+    from mple.records.run_folder import new_folder
 
     chosen = tuple(name.strip() for name in rows.split(",") if name.strip()) or ROWS
     quantised = quantised_network(network, run)

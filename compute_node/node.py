@@ -47,6 +47,7 @@ from mple.plan import ComputeSettings, GlobalSampler, RunPlan
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.records.cache_records import CacheShape
 from mple.records.layer_list import list_layers
+from mple.records.log_events import LogEvent
 from mple.records.training import EpochMetrics, read_outcome, write_outcome
 from mple.rpc import (
     ErrorCode,
@@ -207,7 +208,7 @@ class _Compute:
             write_whole(self._settings.state / "plan.json", self._plan.to_json())
             self._bank = restored_bank(self._settings.state / "layers", self._plan)
             audit("local", "plan", "ok", run=self._plan.run_id, sha256=self._plan.sha256().hex())
-            log(_LOGGER, logging.INFO, "plan", f"follows plan {self._plan.sha256().hex()[:16]}")
+            log(_LOGGER, logging.INFO, LogEvent.PLAN, f"follows plan {self._plan.sha256().hex()[:16]}")
         elif kind == "layer_released":
             self._hold_layer(event.layer_released.header)
         elif kind in KEY_EVENTS:

@@ -28,6 +28,7 @@ from mple.node.stop import Stop
 from mple.pki import Vault
 from mple.plan import RunPlan, SiteSettings
 from mple.plan.run_plan import PROTOCOL_VERSION
+from mple.records.log_events import LogEvent
 from mple.rpc import ErrorCode, MpleError, Party, Role, TlsFiles, open_channel, own_party, verify_remote
 from mple.v1 import common_pb2, coordinator_pb2
 from provider_node.feeding.noising import refuse_weaker
@@ -233,7 +234,9 @@ class _Site:
                 )
         write_whole(kept, plan.to_json())
         audit("local", "plan", "ok", run=plan.run_id, sha256=plan.sha256().hex())
-        log(_LOGGER, logging.INFO, "plan", f"agreed on plan {plan.sha256().hex()[:16]}", plan=plan.sha256().hex())
+        log(
+            _LOGGER, logging.INFO, LogEvent.PLAN, f"agreed on plan {plan.sha256().hex()[:16]}", plan=plan.sha256().hex()
+        )
         return plan
 
     def _set_up(self) -> None:

@@ -25,7 +25,7 @@ from comparison.elsewhere.unavailable import Reason, Unavailable
 from comparison.networks.quantised import QuantisedNetwork
 from mple.meter.relay import CountingRelay
 from mple.rpc.tls import split_address
-from mple.simulate.run_folder import free_addresses
+from mple.simulate.laying_out import free_addresses
 
 REQUIREMENTS = Requirements(
     name="spu",

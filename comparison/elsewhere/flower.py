@@ -23,7 +23,7 @@ from mple.model.vgg16 import Vgg16Config, build_trunk
 from mple.plan import ModelSettings, TrainingSettings
 from mple.plan.settings import Augment, Precision
 from mple.rpc.tls import split_address
-from mple.simulate.run_folder import free_addresses
+from mple.simulate.laying_out import free_addresses
 
 SYSTEM = "flower"
 REQUIREMENTS = Requirements(

@@ -24,9 +24,8 @@ from mple.data.normalise import Normalisation
 from mple.model.stem import Stem, planned_stem
 from mple.model.vgg16 import Vgg16Config, Vgg16Trunk, build_trunk, load_trunk
 from mple.morph import ImageShape
-from mple.pki import Vault
-from mple.plan import RunPlan
 from mple.plan.orders import channel_order, label_order
+from mple.records.run_folder import RunFolder
 
 VGG16_SIDE_PX = 32
 """At which five pools leave one position, so that the mean over positions is none."""
@@ -58,17 +57,15 @@ def vgg16_of_run(folder: Path, stem: Stem | None = None) -> FloatNetwork:
     Raises:
         ValueError: The folder is of no finished simulation, the stem is not the run's, or pictures are not 32 x 32.
     """
-    try:
-        plan = RunPlan.from_json((folder / "plan.json").read_bytes())
-    except FileNotFoundError:
-        raise ValueError(f"{folder} holds no plan.json: is it the folder of a finished simulation?") from None
+    run = RunFolder.finished(folder)
+    plan = run.plan()
     model = plan.model
     stem = planned_stem(model, filters=plan.filters, channels=plan.channels, offered=stem)
     if stem.digest().hex() != plan.stem_digest:
         raise ValueError(f"the run in {folder} had another stem; pass the one that was offered to it")
     trunk = build_trunk(Vgg16Config(classes=len(plan.classes), width=model.width), plan.training.seed)
-    load_trunk(trunk, folder / "model.safetensors")
-    secret = Vault(folder / "nodes" / plan.sites[0].name / "vault").consortium_secret(plan.run_id)
+    load_trunk(trunk, run.model)
+    secret = run.vault(plan.sites[0].name).consortium_secret(plan.run_id)
     return folded_vgg16(
         stem,
         trunk,

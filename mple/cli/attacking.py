@@ -14,9 +14,10 @@ from mple.attacks.lab.attack import AttackSettings
 from mple.attacks.lab.gallery import gallery
 from mple.attacks.lab.lab import Outcome, attack_run
 from mple.attacks.lab.record import NAME, write_record
-from mple.attacks.lab.run_views import RunViews, read_plan
+from mple.attacks.lab.run_views import RunViews
 from mple.attacks.registry import attacks, attacks_named
 from mple.disk.whole_files import write_whole
+from mple.records.run_folder import RunFolder
 
 _GALLERIES = "attacks"
 
@@ -49,7 +50,7 @@ def attack_folder(
     """
     torch.set_num_threads(threads)
     chosen = attacks_named(names)
-    settings = AttackSettings(site=site or read_plan(folder).sites[0].name, pictures=pictures, seed=seed)
+    settings = AttackSettings(site=site or RunFolder.finished(folder).sites[0], pictures=pictures, seed=seed)
     views = RunViews(folder, settings, public=public)
     (out / _GALLERIES).mkdir(parents=True, exist_ok=True)
     outcomes = []

@@ -11,14 +11,15 @@ import torch
 import typer
 
 from mple.data import Dataset, open_source
+from mple.disk.whole_files import write_whole
 from mple.model.metrics import scores_text, summary_scores
 from mple.model.stem import Stem
 from mple.model.vgg16 import save_trunk
-from mple.pki import Vault
-from mple.plan import RunPlan, SettingsError, changed_sections, choices_of
+from mple.plan import SettingsError, changed_sections, choices_of
 from mple.plan.orders import channel_order, label_order
+from mple.records.run_folder import SUMMARY, RunEnd, RunFolder, new_folder
+from mple.records.state_files import MODEL
 from mple.simulate.plain_training import PlainEpoch, PlainSettings, train_plain
-from mple.simulate.run_folder import new_folder
 from mple.simulate.settings import SimulationSettings
 
 _NOT_OF_PLAIN_TRAINING = ("morph", "wire", "absence", "privacy")
@@ -46,9 +47,9 @@ def train_as_plain(settings: SimulationSettings, out: Path, like: Path | None) -
     new_folder(out)
     torch.set_num_threads(settings.machine.trainer_threads)
     outcome = train_plain(sites, plain, _say_epoch)
-    save_trunk(outcome.trunk, out / "model.safetensors", {"trained": "plain"})
+    save_trunk(outcome.trunk, out / MODEL, {"trained": "plain"})
     summary = {
-        "state": "finished",
+        "state": RunEnd.FINISHED,
         "epochs": [
             {"loss": e.loss, **summary_scores(e.scores), "seconds": e.seconds, "losses": e.losses}
             for e in outcome.epochs
@@ -57,22 +58,20 @@ def train_as_plain(settings: SimulationSettings, out: Path, like: Path | None) -
         "train_seconds": outcome.train_seconds,
         "model_sha256": outcome.model_sha256,
     }
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_whole(out / SUMMARY, json.dumps(summary, indent=2).encode() + b"\n")
 
 
 def _as_in(folder: Path, plain: PlainSettings, names: Sequence[str], sites: Sequence[Dataset]) -> PlainSettings:
     """The same with the channel order and label order of a simulated run, whose plan must be the same otherwise."""
-    try:
-        plan = RunPlan.from_json((folder / "plan.json").read_bytes())
-    except FileNotFoundError:
-        raise SettingsError(f"{folder} holds no plan.json: is it the folder of a finished simulation?") from None
+    run = RunFolder.finished(folder)
+    plan = run.plan()
     planned = [(site.name, site.train_images, site.test_images) for site in plan.sites]
     changed = [name for name in changed_sections(plan, plain.choices) if name not in _NOT_OF_PLAIN_TRAINING]
     if planned != [(name, len(site.train), len(site.test)) for name, site in zip(names, sites, strict=True)]:
         changed.append("sites")
     if changed:
         raise SettingsError(f"the run in {folder} had another {', '.join(changed)}; give it the same settings")
-    secret = Vault(folder / "nodes" / plan.sites[0].name / "vault").consortium_secret(plan.run_id)
+    secret = run.vault(plan.sites[0].name).consortium_secret(plan.run_id)
     return replace(
         plain,
         channel_order=channel_order(secret, plan.filters),

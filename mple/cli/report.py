@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from mple.exit_codes import ExitCode
-from mple.report import SummaryError, print_summary, read_summary
+from mple.report import print_summary, read_summary
 
 _PAGE = ".html"
 
@@ -27,7 +27,7 @@ def report_run(
 ) -> None:
     """Print the tables of a finished run and write its page; or set two runs side by side."""
     if out is not None and out.suffix != _PAGE:
-        raise SummaryError(f"--out {out}: the page is HTML; let its name end in {_PAGE}")
+        raise ValueError(f"--out {out}: the page is HTML; let its name end in {_PAGE}")
     console = wide_console()
     summary = read_summary(folder)
     # The templates' library takes a moment to load; the other verbs don't wait for it.
@@ -57,7 +57,7 @@ def export_run(
 ) -> int:
     """Write the merged ledger of a finished run, one row for each message and end, for other programs."""
     if csv is None and parquet is None:
-        raise SummaryError("nothing to write: give --csv FILE, --parquet FILE or both")
+        raise ValueError("nothing to write: give --csv FILE, --parquet FILE or both")
     from mple.report.ledger_export import export_ledger
 
     messages = export_ledger(read_summary(folder), csv=csv, parquet=parquet)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mple.disk.storage_faults import note_storage_fault, storage_fault_of
+from mple.records.state_files import LOG
 
 _RESERVED = "mple_fields"
 _FILE_ONLY = "mple_file_only"
@@ -33,7 +34,7 @@ def open_log(state: Path, node: str) -> None:
 
     A file that can't be written raises nothing into the code that logs: the fault is noted, and ends the node.
     """
-    lines = _LogFile(state / "log.jsonl", encoding="utf-8")
+    lines = _LogFile(state / LOG, encoding="utf-8")
     lines.setFormatter(_JsonLines(node))
     people = logging.StreamHandler(sys.stderr)
     people.addFilter(lambda record: not hasattr(record, _FILE_ONLY))

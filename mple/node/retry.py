@@ -20,6 +20,7 @@ import grpc
 from mple.disk.storage_faults import raise_storage_fault
 from mple.node.logs import log
 from mple.node.stop import Stop
+from mple.records.log_events import LogEvent
 from mple.rpc import AwayError, ErrorCode, MpleError, TlsError, TlsFiles, error_of, probe
 from mple.rpc.settings import PING_EVERY_MS, PING_TIMEOUT_MS
 from mple.rpc.tls import Probed
@@ -136,7 +137,7 @@ class RetryPolicy:
             raise UnreachableError(f"gave up on {self.address} after {self.budget_s:g} s: {why}") from None
         delay_s = self.jitter(0, min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** min(outage.tries, 10)))
         outage.tries += 1
-        log(_LOGGER, logging.INFO, "retry", f"{why}; next try in {delay_s:.1f} s", tries=outage.tries)
+        log(_LOGGER, logging.INFO, LogEvent.RETRY, f"{why}; next try in {delay_s:.1f} s", tries=outage.tries)
         if self.stop.wait(min(delay_s, left_s)):
             raise StoppedError from None
 

@@ -6,7 +6,7 @@ draws. `comparison` sets two runs side by side, `ledger_export` writes CSV and P
 takes a moment to load, so what needs it is imported where it is used.
 """
 
-from mple.report.summary import Summary, SummaryError, read_summary, summarise
+from mple.report.summary import Summary, read_summary, summarise
 from mple.report.tables import print_summary
 
-__all__ = ["Summary", "SummaryError", "print_summary", "read_summary", "summarise"]
+__all__ = ["Summary", "print_summary", "read_summary", "summarise"]

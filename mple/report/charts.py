@@ -3,13 +3,12 @@ numbers, for other charts too."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from mple.model.metrics import METRICS
+from mple.records.training import StepMetrics, TrainingMetrics, epochs_of
 
 _MOST_POINTS = 300
 _MOST_MARKED = 40
@@ -72,24 +71,19 @@ class History:
         return len(self.epoch_losses)
 
 
-def read_history(metrics: Path) -> History:
-    """The history that a `metrics.jsonl` tells."""
-    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    steps = [line for line in lines if line["kind"] == "step"]
-    epochs = [line for line in lines if line["kind"] == "epoch"]
+def history_of(metrics: Sequence[TrainingMetrics]) -> History:
+    """The history that a run's metrics tell."""
+    steps = [one for one in metrics if isinstance(one, StepMetrics)]
+    epochs = epochs_of(metrics)
     losses: list[tuple[float, float]] = []
-    for line in steps:
-        first = line["step"] - len(line["losses"]) + 1
-        for step, loss in enumerate(line["losses"], first):
-            losses.append((line["epoch"] - 1 + step / line["steps"], loss))
+    for one in steps:
+        first = one.step - len(one.losses) + 1
+        losses += [(one.epoch - 1 + step / one.steps, loss) for step, loss in enumerate(one.losses, first)]
     return History(
         losses=tuple(losses),
-        epoch_losses=tuple((line["epoch"], line["loss"]) for line in epochs),
-        scores={
-            name: tuple((line["epoch"], line["scores"][name]) for line in epochs if name in line["scores"])
-            for name in METRICS
-        },
-        idle_shares=tuple(_idle([step for step in steps if step["epoch"] == line["epoch"]]) for line in epochs),
+        epoch_losses=tuple((one.epoch, one.loss) for one in epochs),
+        scores={name: tuple((one.epoch, one.scores[name]) for one in epochs if name in one.scores) for name in METRICS},
+        idle_shares=tuple(_idle([step for step in steps if step.epoch == one.epoch]) for one in epochs),
     )
 
 
@@ -172,11 +166,11 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
     return [(group[-1][0], sum(loss for _, loss in group) / len(group)) for group in groups]
 
 
-def _idle(steps: Sequence[dict[str, float]]) -> float:
+def _idle(steps: Sequence[StepMetrics]) -> float:
     """The mean of the lines' shares, each weighted by the time that its steps took."""
-    weights = [len(step["losses"]) / max(1e-9, step["samples_per_second"]) for step in steps]  # type: ignore[arg-type]
+    weights = [len(step.losses) / max(1e-9, step.samples_per_second) for step in steps]
     total = sum(weights)
-    return sum(step["idle_share"] * weight for step, weight in zip(steps, weights, strict=True)) / total if total else 0
+    return sum(step.idle_share * weight for step, weight in zip(steps, weights, strict=True)) / total if total else 0
 
 
 _SLACK = 1e-9

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from mple.disk.whole_files import write_whole
 from mple.model.metrics import METRICS
-from mple.report.charts import History, charts, read_history
+from mple.report.charts import History, charts, history_of
 from mple.report.page import environment
 from mple.report.plan_facts import differing
 from mple.report.quantities import change_text, duration_text, share_text, signed_text, size_text
@@ -19,6 +19,11 @@ from mple.report.summary import Summary
 from mple.report.waterfall import StepKind, Waterfall, waterfalls
 
 _HASH_DIGITS = 16
+_IDENTITIES: tuple[tuple[str, Callable[[Summary], str]], ...] = (
+    ("run", lambda summary: summary.plan.run_id),
+    ("plan, SHA-256", lambda summary: summary.outcome.plan_sha256),
+    ("model, SHA-256", lambda summary: summary.outcome.model_sha256),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +76,7 @@ class Comparison:
     @property
     def same_model(self) -> bool:
         """Whether the trained networks are equal, bit for bit."""
-        first, second = (str(summary.outcome["model_sha256"]) for summary in self.summaries)
+        first, second = (summary.outcome.model_sha256 for summary in self.summaries)
         return first == second
 
     @property
@@ -82,7 +87,7 @@ class Comparison:
         if one.raw_pixel_bytes != other.raw_pixel_bytes:
             bytes_words += f" (raw pixels {change_text(other.raw_pixel_bytes / max(1, one.raw_pixel_bytes))})"
         scores = "; ".join(_score_words(name, first, second) for name, metric in METRICS.items() if metric.brief)
-        seconds = float(second.outcome["train_seconds"]) / float(first.outcome["train_seconds"])
+        seconds = second.outcome.train_seconds / first.outcome.train_seconds
         return (
             f"{self.names[1]} against {self.names[0]}: {bytes_words}; {scores}; training time {change_text(seconds)}; "
             + ("the same network, bit for bit" if self.same_model else "another network")
@@ -91,10 +96,10 @@ class Comparison:
 
 def compare(first: Summary, second: Summary) -> Comparison:
     """Set two runs side by side."""
-    names = _names(first.folder, second.folder)
-    whole_1, _ = waterfalls(first.folder / "ledger.sqlite", first.overhead)
-    whole_2, _ = waterfalls(second.folder / "ledger.sqlite", second.overhead)
-    histories = read_history(first.folder / "metrics.jsonl"), read_history(second.folder / "metrics.jsonl")
+    names = _names(first.folder.path, second.folder.path)
+    whole_1, _ = waterfalls(first.folder.ledger, first.overhead)
+    whole_2, _ = waterfalls(second.folder.ledger, second.overhead)
+    histories = history_of(first.metrics), history_of(second.metrics)
     return Comparison(
         names=names,
         summaries=(first, second),
@@ -107,14 +112,7 @@ def compare(first: Summary, second: Summary) -> Comparison:
             ("Time", _times(first, second)),
         ),
         settings=tuple(differing(first.plan, second.plan)),
-        identities=tuple(
-            (name, of(first)[:_HASH_DIGITS], of(second)[:_HASH_DIGITS])
-            for name, of in (
-                ("run", lambda summary: summary.plan.run_id),
-                ("plan, SHA-256", lambda summary: str(summary.outcome["plan_sha256"])),
-                ("model, SHA-256", lambda summary: str(summary.outcome["model_sha256"])),
-            )
-        ),
+        identities=tuple((name, of(first)[:_HASH_DIGITS], of(second)[:_HASH_DIGITS]) for name, of in _IDENTITIES),
     )
 
 
@@ -203,7 +201,7 @@ def _results(first: Summary, second: Summary) -> tuple[Row, ...]:
         )
         for name in METRICS
     )
-    losses = [float(summary.epochs[-1]["loss"]) if summary.epochs else None for summary in (first, second)]
+    losses = [summary.epochs[-1].loss if summary.epochs else None for summary in (first, second)]
     return (
         Row(name="epochs", first=len(first.epochs), second=len(second.epochs), text=_count, step=_more, relative=False),
         *scores,
@@ -245,12 +243,12 @@ class _Times:
     @classmethod
     def of(cls, summary: Summary) -> _Times:
         outcome = summary.outcome
-        train_s = float(outcome["train_seconds"])
+        train_s = outcome.train_seconds
         return cls(
             train_s=train_s,
-            rate=float(outcome["samples_trained"]) / train_s,
-            layer_share=float(outcome["augconv_seconds"]) / train_s,
-            idle_share=float(outcome["idle_seconds"]) / train_s,
+            rate=outcome.samples_trained / train_s,
+            layer_share=outcome.augconv_seconds / train_s,
+            idle_share=outcome.idle_seconds / train_s,
         )
 
 

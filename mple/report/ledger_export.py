@@ -40,11 +40,9 @@ def export_ledger(summary: Summary, *, csv: Path | None = None, parquet: Path | 
         MissingLibraryError: Parquet was asked for and pyarrow is not installed.
         OSError: The disk refuses.
     """
-    merged = summary.folder / "ledger.sqlite"
+    merged = summary.folder.ledger
     if parquet is not None:
-        _write_parquet(
-            merged, parquet, {"run_id": summary.plan.run_id, "plan_sha256": str(summary.outcome["plan_sha256"])}
-        )
+        _write_parquet(merged, parquet, {"run_id": summary.plan.run_id, "plan_sha256": summary.outcome.plan_sha256})
     if csv is not None:
         export_csv(merged, csv)
     with closing(sqlite3.connect(merged)) as ledgers:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from mple.plan import PrivacyMode, RunPlan
 from mple.privacy import NoiseDistribution
+from mple.records.run_folder import RunFolder
+from mple.records.state_files import noise_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +23,7 @@ class NoiseLevel:
     """How many of them would have changed it by their absence."""
 
 
-def noise_levels(folder: Path, plan: RunPlan) -> list[NoiseLevel]:
+def noise_levels(folder: RunFolder, plan: RunPlan) -> list[NoiseLevel]:
     """Of the sites whose distribution is in the run folder, in the plan's order; none where the plan has no noise.
 
     Raises:
@@ -30,7 +31,7 @@ def noise_levels(folder: Path, plan: RunPlan) -> list[NoiseLevel]:
     """
     if plan.privacy.mode is PrivacyMode.NONE:
         return []
-    paths = {site.name: folder / "nodes" / site.name / "state" / f"noise-{plan.run_id}.json" for site in plan.sites}
+    paths = {site.name: folder.state(site.name) / noise_file(plan.run_id) for site in plan.sites}
     distributions = {
         site: NoiseDistribution.from_json(path.read_bytes()) for site, path in paths.items() if path.is_file()
     }

@@ -6,9 +6,7 @@ content security policy lets it load and run nothing.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
@@ -17,7 +15,7 @@ from mple.model.metrics import METRICS, score_text
 from mple.privacy import protection
 from mple.report import quantities
 from mple.report.attack_results import attack_results
-from mple.report.charts import charts, read_history
+from mple.report.charts import charts, history_of
 from mple.report.noise_levels import noise_levels, noise_sentence
 from mple.report.plan_facts import plan_facts
 from mple.report.sample_pictures import sample_pictures
@@ -41,16 +39,16 @@ def write_page(summary: Summary, out: Path | None = None, *, pictures: bool = Tr
     Returns:
         The file.
     """
-    path = out or summary.folder / NAME
+    path = out or summary.folder.path / NAME
     write_whole(path, page(summary, pictures=pictures).encode())
     return path
 
 
 def page(summary: Summary, *, pictures: bool = True) -> str:
     """The HTML of a run's page."""
-    merged = summary.folder / "ledger.sqlite"
+    merged = summary.folder.ledger
     whole, sites = waterfalls(merged, summary.overhead)
-    history = read_history(summary.folder / "metrics.jsonl")
+    history = history_of(summary.metrics)
     noise = noise_levels(summary.folder, summary.plan)
     return (
         environment()
@@ -71,10 +69,10 @@ def page(summary: Summary, *, pictures: bool = True) -> str:
             charts=charts([("", history)]),
             metrics=METRICS,
             pictures=sample_pictures(summary.folder, summary.plan) if pictures else [],
-            attacked=attack_results(summary.folder, summary.plan, pictures=pictures),
+            attacked=attack_results(summary.folder.path, summary.plan, pictures=pictures),
             settings=plan_facts(summary.plan),
-            plan_text=(summary.folder / "plan.json").read_text(encoding="utf-8"),
-            versions=_versions(summary.folder),
+            plan_text=summary.folder.plan_file.read_text(encoding="utf-8"),
+            versions=summary.versions,
         )
     )
 
@@ -101,9 +99,3 @@ def environment(*others: str) -> Environment:
         "score": score_text,
     }
     return templates
-
-
-def _versions(folder: Path) -> dict[str, Any]:
-    """Of the programs that summed the run up, as `summary.json` has them."""
-    written: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    return dict(written.get("versions", {}))

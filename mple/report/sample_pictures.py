@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mple.plan import RunPlan
+from mple.records.run_folder import RunFolder
+from mple.records.state_files import pictures_file
 
 _MOST_BYTES = 3_000_000
 """Of pixels in a page, so that large pictures of many sites don't make it huge."""
@@ -35,12 +37,12 @@ class SitePictures:
     """Codes of others, decoded without the key."""
 
 
-def sample_pictures(folder: Path, plan: RunPlan) -> list[SitePictures]:
+def sample_pictures(folder: RunFolder, plan: RunPlan) -> list[SitePictures]:
     """The kept pictures of a run folder's sites, as many of each as make no huge page."""
     each = max(1, min(8, _MOST_BYTES // (2 * plan.image.elements * len(plan.sites))))
     found = []
     for site in plan.sites:
-        path = folder / "nodes" / site.name / "state" / f"pictures-{plan.run_id}.npz"
+        path = folder.state(site.name) / pictures_file(plan.run_id)
         pictures = _read(path) if path.is_file() else None
         if pictures is not None:
             seen, travelling = (_uris(pixels[:each]) for pixels in pictures)

@@ -10,56 +10,60 @@ import json
 import platform
 import shutil
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import grpc
 
 from mple import __version__
+from mple.disk.whole_files import write_whole
 from mple.meter import Balance, Overhead, SiteImages, balance, merge, overhead
 from mple.meter.paper import ElementCount, count_elements
 from mple.meter.reconciliation import KindRow, bytes_by_kind
 from mple.model.metrics import summary_scores
-from mple.plan import Custody, PlanError, RunPlan
+from mple.plan import Custody, RunPlan
 from mple.privacy import protection
+from mple.records.run_folder import COMPUTE, RunEnd, RunFolder, RunFolderError
+from mple.records.state_files import LEDGER, METRICS, MODEL, OUTCOME, PLAN, TENSORBOARD
+from mple.records.training import EpochMetrics, Outcome, TrainingMetrics, epochs_of, read_metrics, read_outcome
 from mple.report.noise_levels import noise_levels
 
-_COMPUTE = "compute"
 _PARTS = ("data", "label", "layer", "logits", "setup", "control", "framing")
-
-
-class SummaryError(ValueError):
-    """The folder holds no finished run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
     """A run summed up: what tables and files are made of."""
 
-    folder: Path
+    folder: RunFolder
     plan: RunPlan
-    outcome: dict[str, Any]
-    """The compute node's `outcome.json`."""
-    epochs: tuple[dict[str, Any], ...]
-    """Epoch lines of `metrics.jsonl`."""
+    outcome: Outcome
+    metrics: tuple[TrainingMetrics, ...]
     overhead: Overhead
     kinds: tuple[KindRow, ...]
     balance: Balance
+    versions: Mapping[str, str]
+    """Of the programs that have summed the run up."""
+
+    @property
+    def epochs(self) -> tuple[EpochMetrics, ...]:
+        """All that were finished."""
+        return epochs_of(self.metrics)
 
     @property
     def scores(self) -> dict[str, float]:
         """After the last epoch, over all sites' test images, by metric."""
-        return dict(self.epochs[-1]["scores"]) if self.epochs else {}
+        return self.epochs[-1].scores if self.epochs else {}
 
     @property
     def absences(self) -> list[dict[str, object]]:
         """Epochs in which training went on without some samples or scores, with the sites and the numbers."""
         return [
-            {name: epoch[name] for name in ("epoch", "missing", "unscored")}
+            {"epoch": epoch.epoch, "missing": epoch.missing, "unscored": epoch.unscored}
             for epoch in self.epochs
-            if epoch["missing"] or epoch["unscored"]
+            if epoch.missing or epoch.unscored
         ]
 
     @property
@@ -77,11 +81,10 @@ class Summary:
 
     def to_json(self) -> dict[str, object]:
         """The content of `summary.json`."""
-        plan, whole = self.plan, self.overhead
+        plan, whole, outcome = self.plan, self.overhead, self.outcome
         elements = self.elements
-        train_s = float(self.outcome["train_seconds"])
         return {
-            "state": "finished",
+            "state": RunEnd.FINISHED,
             "run_id": plan.run_id,
             "plan_hash": plan.sha256().hex(),
             "dataset": {
@@ -100,8 +103,7 @@ class Summary:
                 for site in whole.sites
             ],
             "epochs": [
-                {"loss": epoch["loss"], **summary_scores(epoch["scores"]), "seconds": epoch["seconds"]}
-                for epoch in self.epochs
+                {"loss": epoch.loss, **summary_scores(epoch.scores), "seconds": epoch.seconds} for epoch in self.epochs
             ],
             **summary_scores(self.scores),
             "absences": self.absences,
@@ -115,14 +117,14 @@ class Summary:
             },
             "paper_overhead": {"elements_ratio": elements.sent_ratio, "quoted_ratio": elements.quoted_ratio},
             "compute": {
-                "train_seconds": train_s,
-                "augconv_seconds": self.outcome["augconv_seconds"],
-                "idle_share": float(self.outcome["idle_seconds"]) / train_s,
-                "idle_seconds_by_cause": self.outcome.get("idle_seconds_by_cause", {}),
-                "read_ahead_seconds": self.outcome.get("read_ahead_seconds", 0.0),
-                "samples_per_second": float(self.outcome["samples_trained"]) / train_s,
+                "train_seconds": outcome.train_seconds,
+                "augconv_seconds": outcome.augconv_seconds,
+                "idle_share": outcome.idle_seconds / outcome.train_seconds,
+                "idle_seconds_by_cause": outcome.idle_seconds_by_cause,
+                "read_ahead_seconds": outcome.read_ahead_seconds,
+                "samples_per_second": outcome.samples_trained / outcome.train_seconds,
             },
-            "model_sha256": self.outcome["model_sha256"],
+            "model_sha256": outcome.model_sha256,
             "codec": plan.wire.codec,
             "morph": plan.morph.preset,
             "custody": plan.custody,
@@ -132,65 +134,63 @@ class Summary:
                 "sites": [dataclasses.asdict(level) for level in noise_levels(self.folder, plan)],
             },
             "balance": dataclasses.asdict(self.balance),
-            "versions": {
-                "mple": __version__,
-                "python": platform.python_version(),
-                "torch": version("torch"),
-                "grpc": grpc.__version__,
-            },
+            "versions": dict(self.versions),
         }
 
 
-def summarise(folder: Path) -> Summary:
+def summarise(path: Path) -> Summary:
     """Merge the ledgers of a finished run and write `summary.json` and what else belongs at the top of its folder.
 
+    Args:
+        path: Of the run's folder.
+
     Raises:
-        SummaryError: A file that a finished run leaves is missing.
+        RunFolderError: A file that a finished run leaves is missing.
     """
-    state = folder / "nodes" / _COMPUTE / "state"
-    for name in ("model.safetensors", "metrics.jsonl", "plan.json"):
+    folder = RunFolder.begun(path)
+    state = folder.state(COMPUTE)
+    for name in (MODEL, METRICS, PLAN):
         if not (state / name).exists():
-            raise SummaryError(f"{state / name} is missing: the run in {folder} has not finished")
-        shutil.copyfile(state / name, folder / name)
-    if (state / "tensorboard").exists():
-        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-        shutil.copytree(state / "tensorboard", folder / "tensorboard")
-    ledgers = sorted((folder / "nodes").glob("*/state/ledger.sqlite"))
-    merged = folder / "ledger.sqlite"
-    merged.unlink(missing_ok=True)
-    merge(ledgers, merged)
-    summary = _gathered(folder)
-    text = json.dumps(summary.to_json(), indent=2) + "\n"
-    (folder / "summary.json").write_text(text, encoding="utf-8")
+            raise RunFolderError(f"{state / name} is missing: the run in {path} has not finished")
+        shutil.copyfile(state / name, path / name)
+    if (state / TENSORBOARD).exists():
+        shutil.rmtree(path / TENSORBOARD, ignore_errors=True)
+        shutil.copytree(state / TENSORBOARD, path / TENSORBOARD)
+    folder.ledger.unlink(missing_ok=True)
+    ledgers = [folder.state(name) / LEDGER for name in sorted(folder.nodes)]
+    merge([ledger for ledger in ledgers if ledger.exists()], folder.ledger)
+    versions = {
+        "mple": __version__,
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "grpc": grpc.__version__,
+    }
+    summary = _gathered(folder, versions)
+    write_whole(folder.summary, json.dumps(summary.to_json(), indent=2).encode() + b"\n")
     return summary
 
 
-def read_summary(folder: Path) -> Summary:
+def read_summary(path: Path) -> Summary:
     """The summary of a run that `summarise` has been through.
 
+    Args:
+        path: Of the run's folder.
+
     Raises:
-        SummaryError: The folder holds no finished run, or its ledger can't be read.
+        RunFolderError: The folder holds no finished run, or its ledger can't be read.
     """
-    path = folder / "summary.json"
-    if not path.exists():
-        raise SummaryError(f"{folder} holds no summary.json: is it the folder of a run?")
-    note = json.loads(path.read_text(encoding="utf-8"))
-    if note.get("state") != "finished":
-        raise SummaryError(f"the run in {folder} is {note.get('state')}: {note.get('reason', 'no reason given')}")
-    return _gathered(folder)
+    folder = RunFolder.finished(path)
+    return _gathered(folder, folder.versions())
 
 
-def _gathered(folder: Path) -> Summary:
+def _gathered(folder: RunFolder, versions: Mapping[str, str]) -> Summary:
+    plan, merged = folder.plan(), folder.ledger
     try:
-        plan = RunPlan.from_json((folder / "plan.json").read_bytes())
-        outcome = json.loads((folder / "nodes" / _COMPUTE / "state" / "outcome.json").read_text(encoding="utf-8"))
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    except (FileNotFoundError, PlanError) as fault:
-        raise SummaryError(f"the run in {folder} has not finished: {fault}") from None
-    epochs = [metrics for metrics in map(json.loads, lines) if metrics["kind"] == "epoch"]
-    merged = folder / "ledger.sqlite"
+        outcome, metrics = read_outcome(folder.state(COMPUTE) / OUTCOME), read_metrics(folder.metrics)
+    except FileNotFoundError as fault:
+        raise RunFolderError(f"{fault.filename} is missing: the run in {folder.path} has not finished") from None
     if not merged.is_file():  # SQLite would make an empty one
-        raise SummaryError(f"{merged} is missing: the run in {folder} was not summed up, or not copied whole")
+        raise RunFolderError(f"{merged} is missing: the run in {folder.path} was not summed up, or not copied whole")
     sites = [
         SiteImages(
             name=site.name,
@@ -204,10 +204,11 @@ def _gathered(folder: Path) -> Summary:
             folder=folder,
             plan=plan,
             outcome=outcome,
-            epochs=tuple(epochs),
+            metrics=metrics,
             overhead=overhead(merged, sites),
             kinds=tuple(bytes_by_kind(merged)),
             balance=balance(merged),
+            versions=versions,
         )
     except sqlite3.DatabaseError as fault:
-        raise SummaryError(f"{merged} can't be read: {fault}; is it of another version of mple?") from None
+        raise RunFolderError(f"{merged} can't be read: {fault}; is it of another version of mple?") from None

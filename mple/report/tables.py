@@ -45,7 +45,7 @@ def _sites(summary: Summary) -> Table:
 def _sentences(summary: Summary) -> list[str]:
     elements, whole, outcome = summary.elements, summary.overhead, summary.outcome
     ledgers = summary.balance
-    train_s = float(outcome["train_seconds"])
+    train_s = outcome.train_seconds
     return [
         f"all sites: {whole.sum('total_bytes'):,} bytes for {whole.sum('raw_pixel_bytes'):,} bytes of raw pixels, "
         f"{100 * (whole.ratio - 1):+.2f} %",
@@ -63,19 +63,18 @@ def _sentences(summary: Summary) -> list[str]:
         *_absent(summary),
         *_noise(summary),
         f"protection: {protection(summary.plan)}",
-        f"training: {train_s:.1f} s, {float(outcome['samples_trained']) / train_s:.0f} samples/s, first layer "
-        f"{100 * float(outcome['augconv_seconds']) / train_s:.1f} %, "
-        f"waiting {100 * float(outcome['idle_seconds']) / train_s:.1f} %{_causes(summary)}",
-        f"{scores_text(summary.scores)} after {len(summary.epochs)} epochs; model {str(outcome['model_sha256'])[:16]}",
-        f"summary.json, ledger.sqlite, model.safetensors, metrics.jsonl in {summary.folder}",
+        f"training: {train_s:.1f} s, {outcome.samples_trained / train_s:.0f} samples/s, first layer "
+        f"{100 * outcome.augconv_seconds / train_s:.1f} %, "
+        f"waiting {100 * outcome.idle_seconds / train_s:.1f} %{_causes(summary)}",
+        f"{scores_text(summary.scores)} after {len(summary.epochs)} epochs; model {outcome.model_sha256[:16]}",
+        f"summary.json, ledger.sqlite, model.safetensors, metrics.jsonl in {summary.folder.path}",
     ]
 
 
 def _causes(summary: Summary) -> str:
     """What the trainer waited for, as far as one can see it in tenths of a per cent."""
-    train_s = float(summary.outcome["train_seconds"])
-    causes: dict[str, float] = summary.outcome.get("idle_seconds_by_cause", {})
-    shares = {cause: 100 * seconds / train_s for cause, seconds in causes.items()}
+    train_s = summary.outcome.train_seconds
+    shares = {cause: 100 * seconds / train_s for cause, seconds in summary.outcome.idle_seconds_by_cause.items()}
     seen = [f"{cause} {share:.1f} %" for cause, share in shares.items() if share >= 0.05]
     return f" ({', '.join(seen)})" if seen else ""
 
@@ -96,10 +95,10 @@ def _absent(summary: Summary) -> list[str]:
     """A sentence for each epoch that went on without some site."""
     sentences = []
     for epoch in summary.epochs:
-        lacking = [f"samples {numbers} of {site}" for site, numbers in epoch["missing"].items()]
-        lacking += [f"the scores of {site}" for site in epoch["unscored"]]
+        lacking = [f"samples {numbers} of {site}" for site, numbers in epoch.missing.items()]
+        lacking += [f"the scores of {site}" for site in epoch.unscored]
         if lacking:
-            sentences.append(f"epoch {epoch['epoch']} went on without {'; '.join(lacking)}")
+            sentences.append(f"epoch {epoch.epoch} went on without {'; '.join(lacking)}")
     return sentences
 
 

@@ -41,7 +41,7 @@ def balance_words(ledgers: Balance) -> str:
 def facts(summary: Summary, whole: Waterfall) -> list[Fact]:
     """The numbers beside the sentence."""
     outcome, plan, elements, ledgers = summary.outcome, summary.plan, summary.elements, summary.balance
-    train_s = float(outcome["train_seconds"])
+    train_s = outcome.train_seconds
     tests = sum(site.test_images for site in plan.sites)
     return [
         Fact(
@@ -61,9 +61,9 @@ def facts(summary: Summary, whole: Waterfall) -> list[Fact]:
         Fact(
             name="training",
             value=duration_text(train_s),
-            note=f"{float(outcome['samples_trained']) / train_s:,.0f} samples/s; waited "
-            f"{share_text(float(outcome['idle_seconds']) / train_s)}, "
-            f"first layer {share_text(float(outcome['augconv_seconds']) / train_s)}",
+            note=f"{outcome.samples_trained / train_s:,.0f} samples/s; waited "
+            f"{share_text(outcome.idle_seconds / train_s)}, "
+            f"first layer {share_text(outcome.augconv_seconds / train_s)}",
         ),
         Fact(
             name="ledgers",

@@ -19,16 +19,18 @@ from rich.console import Console
 
 from mple.meter import CountingRelay
 from mple.node.stop import Stop
+from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
+from mple.records.state_files import LOG
 from mple.report import Summary
 from mple.rpc.tls import split_address
 from mple.simulate.chaos_schedule import ChaosSettings, Fault, FaultKind, Moment, Stage, draw_faults, position
 from mple.simulate.children import Children, Ended
+from mple.simulate.laying_out import lay_out
 from mple.simulate.progress import Progress
-from mple.simulate.run_folder import RunFolder, lay_out
 from mple.simulate.run_monitor import RunMonitor
 from mple.simulate.runner import first_failure, run_nodes, start_node
 from mple.simulate.screen import Screen
-from mple.simulate.settings import COMPUTE, COORDINATOR, SimulationSettings
+from mple.simulate.settings import SimulationSettings
 
 _LOOK_EVERY_S = 0.02
 _SHOW_EVERY_S = 0.2
@@ -241,7 +243,7 @@ class _Disturbed:
         return self._now.stage is Stage.GATHERING or self._log_bytes(name) > self._logged[name]
 
     def _log_bytes(self, name: str) -> int:
-        path = self._folder.state(name) / "log.jsonl"
+        path = self._folder.state(name) / LOG
         return path.stat().st_size if path.exists() else 0
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from mple.disk.whole_files import write_whole
 from mple.model.metrics import summary_scores
 from mple.report import Summary
 from mple.simulate.chaos import InjectedFault
@@ -64,7 +65,7 @@ def claims(
     if undisturbed is not None:
         found += [
             _same("plan", disturbed.plan.sha256().hex(), undisturbed.plan.sha256().hex()),
-            _same("network", str(disturbed.outcome["model_sha256"]), str(undisturbed.outcome["model_sha256"])),
+            _same("network", disturbed.outcome.model_sha256, undisturbed.outcome.model_sha256),
             _same("losses and scores", _figures(disturbed), _figures(undisturbed), shown=False),
         ]
     return tuple(found)
@@ -100,7 +101,7 @@ def write_report(
         "disturbed": _figures_of(disturbed),
         "undisturbed": None if undisturbed is None else _figures_of(undisturbed),
     }
-    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(report, indent=2).encode() + b"\n")
 
 
 def print_proof(
@@ -133,11 +134,11 @@ def _once(summary: Summary) -> Claim:
     """Whether each epoch trained on each sample once, as the compute node has counted it."""
     samples = sum(site.train_images for site in summary.plan.sites)
     wrong = [
-        f"epoch {epoch['epoch']}: {epoch['samples']} of {samples}"
+        f"epoch {epoch.epoch}: {epoch.samples} of {samples}"
         for epoch in summary.epochs
-        if epoch["samples"] != samples or epoch["missing"]
+        if epoch.samples != samples or epoch.missing
     ]
-    numbers = [epoch["epoch"] for epoch in summary.epochs]
+    numbers = [epoch.epoch for epoch in summary.epochs]
     if numbers != list(range(1, summary.plan.training.epochs + 1)):
         wrong.append(f"epochs {numbers} of {summary.plan.training.epochs}")
     found = ", ".join(wrong) or f"{samples:,} samples in each of {len(numbers)} epochs"
@@ -151,12 +152,12 @@ def _same(what: str, ours: str, theirs: str, *, shown: bool = True) -> Claim:
 
 
 def _figures(summary: Summary) -> str:
-    return json.dumps([[epoch["loss"], epoch["scores"]] for epoch in summary.epochs])
+    return json.dumps([[epoch.loss, epoch.scores] for epoch in summary.epochs])
 
 
 def _figures_of(summary: Summary) -> dict[str, object]:
     return {
-        "model_sha256": summary.outcome["model_sha256"],
+        "model_sha256": summary.outcome.model_sha256,
         "plan_sha256": summary.plan.sha256().hex(),
         **summary_scores(summary.scores),
         "messages_matched": summary.balance.matched,

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 
+from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.simulate.progress import Progress
-from mple.simulate.settings import COMPUTE, COORDINATOR
 
 
 class Stage(StrEnum):

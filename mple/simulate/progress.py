@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mple.model.metrics import scores_text
+from mple.records.log_events import LogEvent, LogLine
+from mple.records.training import StepMetrics, TrainingMetrics
 
-_TOLD = ("party_joined", "plan", "layer_released")
+_TOLD = (LogEvent.PARTY_JOINED, LogEvent.PLAN, LogEvent.LAYER_RELEASED)
 """Events of the coordinator and the compute node that are news; warnings and errors of any node are, too."""
 
 
@@ -80,49 +82,42 @@ class Progress:
     news: list[str] = field(default_factory=list)
     """Sentences that were not shown yet; whoever shows them empties the list."""
 
-    def read_log(self, node: str, line: Mapping[str, object]) -> None:
+    def read_log(self, node: str, line: LogLine) -> None:
         """Take in a line of a node's log."""
-        event, text = line.get("event"), str(line.get("text", ""))
-        if event == "party_joined":
-            self.joined.add(str(line.get("party", "")))
-        elif event == "layer_released":
-            self.released.add(str(line.get("site", "")))
-        elif event == "totals_reported":
-            self.goodbyes.add(str(line.get("party", "")))
-        if event == "retry" and node in self.sites:
+        match line.event:
+            case LogEvent.PARTY_JOINED:
+                self.joined.add(line.party)
+            case LogEvent.LAYER_RELEASED:
+                self.released.add(line.site)
+            case LogEvent.TOTALS_REPORTED:
+                self.goodbyes.add(line.party)
+            case LogEvent.PHASE:
+                self.phase = line.phase or line.text
+            case LogEvent.PARTY_FAILED:
+                self.failed_party = line.party.partition("/")[2]
+        if line.event == LogEvent.RETRY and node in self.sites:
             self.sites[node].retries += 1
-        elif event == "phase":
-            self.phase = str(line.get("phase", text))
-            self.news.append(f"{node}: {text}")
-        elif event == "party_failed":
-            self.failed_party = str(line.get("party", "")).partition("/")[2]
-            self.news.append(f"{node}: {text}")
-        elif line.get("level") != "info" or (event in _TOLD and node not in self.sites):
-            self.news.append(f"{node}: {text}")
+        elif line.event == LogEvent.PHASE or line.level != "info" or (line.event in _TOLD and node not in self.sites):
+            self.news.append(f"{node}: {line.text}")
 
-    def read_metrics(self, line: Mapping[str, object]) -> None:
+    def read_metrics(self, metrics: TrainingMetrics) -> None:
         """Take in a line of the compute node's metrics."""
         training = self.training
-        if line.get("kind") == "step":
-            training.epoch, training.step = _whole(line["epoch"]), _whole(line["step"])
-            training.steps, training.loss = _whole(line["steps"]), _real(line["loss"])
-            training.samples_per_second = _real(line["samples_per_second"])
-            training.idle_share = _real(line["idle_share"])
-            causes = line["idle_shares"]
-            if isinstance(causes, Mapping):
-                training.idle_for = max(causes, key=lambda cause: _real(causes[cause])) if training.idle_share else ""
-            training.first_layer_share = _real(line["first_layer_share"])
-        elif line.get("kind") == "epoch":
-            scores, epoch = line["scores"], _whole(line["epoch"])
-            if isinstance(scores, Mapping):
-                training.scores = {str(name): _real(value) for name, value in scores.items()}
-            if epoch <= training.epochs_scored:
-                return  # once more, after a restart
-            training.epochs_scored = epoch
-            self.news.append(
-                f"epoch {epoch} of {training.epochs}: loss {_real(line['loss']):.4f}, {scores_text(training.scores)}, "
-                f"{_real(line['seconds']):.1f} s"
-            )
+        if isinstance(metrics, StepMetrics):
+            training.epoch, training.step, training.steps = metrics.epoch, metrics.step, metrics.steps
+            training.loss, training.samples_per_second = metrics.loss, metrics.samples_per_second
+            training.idle_share, shares = metrics.idle_share, metrics.idle_shares
+            training.idle_for = max(shares, key=lambda cause: shares[cause]) if metrics.idle_share else ""
+            training.first_layer_share = metrics.first_layer_share
+            return
+        training.scores = dict(metrics.scores)
+        if metrics.epoch <= training.epochs_scored:
+            return  # once more, after a restart
+        training.epochs_scored = metrics.epoch
+        self.news.append(
+            f"epoch {metrics.epoch} of {training.epochs}: loss {metrics.loss:.4f}, {scores_text(training.scores)}, "
+            f"{metrics.seconds:.1f} s"
+        )
 
     def read_ledger(self, site: str, *, samples: int, up: int, down: int, elapsed_s: float) -> None:
         """Take in a site's sums; `elapsed_s` since the reading before."""
@@ -136,11 +131,3 @@ class Progress:
         if self.training_began_s is None or share <= 0:
             return None
         return (now_s - self.training_began_s) * (1 - share) / share
-
-
-def _whole(value: object) -> int:
-    return int(str(value))
-
-
-def _real(value: object) -> float:
-    return float(str(value))

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mple.plan import Custody, PlanError, RunPlan, read_settings
+from mple.plan import Custody, read_settings
+from mple.records.run_folder import RunFolder
 from mple.report import Summary
-from mple.simulate.run_folder import RunFolder, lay_out
+from mple.simulate.laying_out import lay_out
 from mple.simulate.runner import run_nodes
 from mple.simulate.settings import SimulationSettings
 
@@ -42,12 +43,13 @@ def lay_out_again(done: Path, out: Path) -> tuple[RunFolder, SimulationSettings]
     Raises:
         ValueError: `done` is no such folder, its run was of `escrow` custody, or `out` is not empty.
     """
-    plan = _plan(done)
+    before = RunFolder.begun(done)
+    plan = before.plan()
     require_repeatable(plan.custody)
-    settings = read_settings(SimulationSettings, done / "simulation.toml")
+    settings = read_settings(SimulationSettings, before.simulation)
     folder = lay_out(out, settings, run_id=plan.run_id)
     for site in folder.sites:
-        shutil.copytree(done / "nodes" / site / "vault", folder.node(site) / "vault")  # modes are copied, too
+        shutil.copytree(before.vault_folder(site), folder.vault_folder(site))  # modes are copied, too
     return folder, settings
 
 
@@ -62,13 +64,3 @@ def require_repeatable(custody: Custody) -> None:
             'a run with custody = "escrow" can\'t be repeated bit for bit: its coordinator draws a new channel order; '
             'use custody = "site", or --no-repeat'
         )
-
-
-def _plan(done: Path) -> RunPlan:
-    for path in (done / "plan.json", done / "nodes" / "compute" / "state" / "plan.json"):
-        if path.exists():
-            try:
-                return RunPlan.from_json(path.read_bytes())
-            except PlanError as fault:
-                raise ValueError(f"{path} can't be read: {fault}") from None
-    raise ValueError(f"{done} holds no plan.json: is it the folder of a simulation?")

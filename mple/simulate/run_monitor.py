@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from pathlib import Path
 
 from mple.plan import PlanError, RunPlan
+from mple.records.log_events import read_log_line
+from mple.records.run_folder import COMPUTE, RunFolder
+from mple.records.state_files import LEDGER, LOG, METRICS, PLAN
+from mple.records.training import metrics_from_line
 from mple.simulate.progress import Progress, SiteProgress
-from mple.simulate.run_folder import RunFolder
-from mple.simulate.settings import COMPUTE
 
 _SUMS = (
     "SELECT direction, SUM(framed_bytes), SUM(CASE WHEN kind IN ('data', 'test_data') THEN samples ELSE 0 END) "
@@ -19,7 +20,7 @@ _SUMS = (
 
 
 class LineTail:
-    """Follows a file of JSON lines; a line that is still being written is left for the next call.
+    """Follows a file of lines; a line that is still being written is left for the next call.
 
     A file whose end was cut off meanwhile, as a compute node does that resumes, is read from its beginning again.
     """
@@ -27,7 +28,7 @@ class LineTail:
     def __init__(self, path: Path) -> None:
         self._path, self._offset, self._last = path, 0, b""
 
-    def new_lines(self) -> list[dict[str, object]]:
+    def new_lines(self) -> list[bytes]:
         """Whole lines since the last call; none while there is no file."""
         try:
             with self._path.open("rb") as file:
@@ -42,7 +43,7 @@ class LineTail:
         lines = whole.splitlines(keepends=True)
         if lines:
             self._offset, self._last = self._offset + len(whole), lines[-1]
-        return [json.loads(line) for line in lines if line.strip()]
+        return [line for line in lines if line.strip()]
 
 
 class RunMonitor:
@@ -50,8 +51,8 @@ class RunMonitor:
 
     def __init__(self, folder: RunFolder, *, ledger_every_s: float = 1.0) -> None:
         self._folder, self._ledger_every_s = folder, ledger_every_s
-        self._logs = {name: LineTail(folder.state(name) / "log.jsonl") for name in folder.nodes}
-        self._metrics = LineTail(folder.state(COMPUTE) / "metrics.jsonl")
+        self._logs = {name: LineTail(folder.state(name) / LOG) for name in folder.nodes}
+        self._metrics = LineTail(folder.state(COMPUTE) / METRICS)
         self._ledgers_read_s = time.monotonic()
         self._planned = False
 
@@ -62,11 +63,11 @@ class RunMonitor:
         self._read_plan(progress)
         for name, tail in self._logs.items():
             for line in tail.new_lines():
-                progress.read_log(name, line)
+                progress.read_log(name, read_log_line(line))
         for line in self._metrics.new_lines():
             if progress.training_began_s is None:
                 progress.training_began_s = time.monotonic()
-            progress.read_metrics(line)
+            progress.read_metrics(metrics_from_line(line))
         elapsed_s = time.monotonic() - self._ledgers_read_s
         if elapsed_s >= self._ledger_every_s:
             self._ledgers_read_s = time.monotonic()
@@ -74,7 +75,7 @@ class RunMonitor:
                 self._read_ledger(progress, name, elapsed_s)
 
     def _read_plan(self, progress: Progress) -> None:
-        path = self._folder.state(COMPUTE) / "plan.json"
+        path = self._folder.state(COMPUTE) / PLAN
         if self._planned or not path.exists():
             return
         try:
@@ -87,7 +88,7 @@ class RunMonitor:
             progress.sites[site.name].images = site.train_images + site.test_images
 
     def _read_ledger(self, progress: Progress, site: str, elapsed_s: float) -> None:
-        path = self._folder.state(site) / "ledger.sqlite"
+        path = self._folder.state(site) / LEDGER
         if not path.exists():
             return
         database = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=1.0)

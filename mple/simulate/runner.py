@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +13,14 @@ from rich.console import Console
 
 from mple.exit_codes import ExitCode
 from mple.node.stop import Stop
+from mple.records.run_folder import COMPUTE, COORDINATOR, RunEnd, RunFolder
 from mple.report import Summary, print_summary, summarise
 from mple.simulate.children import Children, Ended, command, root_cause
+from mple.simulate.laying_out import lay_out
 from mple.simulate.progress import Progress
-from mple.simulate.run_folder import RunFolder, lay_out
 from mple.simulate.run_monitor import RunMonitor
 from mple.simulate.screen import Screen
-from mple.simulate.settings import COMPUTE, COORDINATOR, SimulationSettings
+from mple.simulate.settings import SimulationSettings
 
 _LOOK_EVERY_S = 0.2
 _OTHERS_GRACE_S = 5.0
@@ -94,11 +94,11 @@ def run_nodes(
         monitor.read(progress)
         screen.show(progress)
     if interrupted.is_set():
-        _note(folder, "interrupted", "stopped by Ctrl-C or SIGTERM")
+        folder.note_end(RunEnd.INTERRUPTED, "stopped by Ctrl-C or SIGTERM")
         return None
     if failed is not None:
         text = _failure_text(folder, failed)
-        _note(folder, "failed", text)
+        folder.note_end(RunEnd.FAILED, text)
         known = set(ExitCode)
         raise SimulationError(text, ExitCode(failed.code) if failed.code in known else ExitCode.INTERNAL)
     summary = summarise(folder.path)
@@ -161,11 +161,6 @@ def _failure_text(folder: RunFolder, failed: Ended) -> str:
     own = [line for line in lines if line.startswith("mple-")] or lines
     words = "\n  ".join(own[-_LAST_WORDS:]) or "it printed nothing"
     return f"node {failed.name} ended with code {failed.code}:\n  {words}\nits whole log is {path}"
-
-
-def _note(folder: RunFolder, state: str, text: str) -> None:
-    note = {"state": state, "reason": text}
-    (folder.path / "summary.json").write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager

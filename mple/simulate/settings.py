@@ -10,9 +10,9 @@ from types import MappingProxyType
 
 from mple.data import DataSource, PartitionKind
 from mple.plan import Custody, RunChoices, settings_from
+from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.rpc import Party, Role
 
-COORDINATOR, COMPUTE = "coordinator", "compute"
 DEFAULT_DATA: Mapping[str, object] = MappingProxyType(
     {"kind": "cifar10", "most_train": 2667, "most_test": 667, "partition": {"kind": "iid"}}
 )

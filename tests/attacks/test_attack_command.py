@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from mple.attacks.lab.attack import AttackSettings
-from mple.attacks.lab.run_views import RunViewError, RunViews
+from mple.attacks.lab.run_views import RunViews
 from mple.cli import main
 from mple.exit_codes import ExitCode
+from mple.records.run_folder import RunFolderError
 from tests.support.morphed_world import natural_pixels
 from tests.support.typed_command import Said, small_simulation
 
@@ -127,7 +128,7 @@ def test_a_folder_without_the_compute_nodes_cache_is_refused(run: Path, tmp_path
     (tmp_path / "plan.json").write_bytes((run / "plan.json").read_bytes())
     from mple.attacks.lab.adversary import Outsider
 
-    with pytest.raises(RunViewError):
+    with pytest.raises(RunFolderError):
         RunViews(tmp_path, AttackSettings(site="north")).of(Outsider)
 
 

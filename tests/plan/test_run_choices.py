@@ -25,8 +25,9 @@ from mple.plan import (
     choices_of,
     read_settings,
 )
-from mple.simulate.run_folder import lay_out
-from mple.simulate.settings import COORDINATOR, SimulationSettings
+from mple.records.run_folder import COORDINATOR
+from mple.simulate.laying_out import lay_out
+from mple.simulate.settings import SimulationSettings
 from tests.support.small_plan import small_plan
 from tests.support.small_run import SITES, site_profile
 

@@ -23,7 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Summary:
 
 
 def rows_of(summary: Summary) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(summary.folder / "ledger.sqlite")) as ledgers:
+    with closing(sqlite3.connect(summary.folder.ledger)) as ledgers:
         return ledgers.execute("SELECT * FROM messages ORDER BY time_unix_ns").fetchall()
 
 

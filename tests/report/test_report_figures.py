@@ -14,7 +14,7 @@ from markupsafe import escape
 from PIL import Image
 
 from mple.report import Summary, read_summary
-from mple.report.charts import loss_chart, read_history, score_chart
+from mple.report.charts import history_of, loss_chart, score_chart
 from mple.report.page import page, write_page
 from mple.report.sample_pictures import sample_pictures
 from mple.report.traffic import methods, size_histogram, traffic
@@ -38,7 +38,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Summary:
 
 
 def ledger(summary: Summary) -> Path:
-    return summary.folder / "ledger.sqlite"
+    return summary.folder.ledger
 
 
 def test_a_waterfall_ends_at_all_that_crossed(run: Summary) -> None:
@@ -105,7 +105,7 @@ def test_sizes_and_methods_count_every_message(run: Summary) -> None:
 
 
 def test_curves_pass_through_the_metrics(run: Summary) -> None:
-    history = read_history(run.folder / "metrics.jsonl")
+    history = history_of(run.metrics)
     assert len(history.losses) == EPOCHS * STEPS
     assert history.losses[-1] == pytest.approx((EPOCHS, 2 / 3 - 0.15))
     assert history.idle_shares == pytest.approx((0.01, 0.02, 0.03))
@@ -123,7 +123,7 @@ def test_curves_pass_through_the_metrics(run: Summary) -> None:
 
 
 def test_a_long_curve_is_thinned_and_says_so(run: Summary) -> None:
-    history = read_history(run.folder / "metrics.jsonl")
+    history = history_of(run.metrics)
     long = dataclasses.replace(history, losses=tuple((3 * step / 5000, 1.0) for step in range(1, 5001)))
     chart = loss_chart([("", long)])
     assert chart is not None
@@ -157,11 +157,11 @@ def test_the_page_tells_of_absences_and_repeats(run: Summary, faulty: Summary) -
 
 def test_the_page_names_hashes_and_versions(run: Summary) -> None:
     text = page(run)
-    for digest in (run.plan.sha256().hex(), run.outcome["model_sha256"], run.plan.stem_digest):
+    for digest in (run.plan.sha256().hex(), run.outcome.model_sha256, run.plan.stem_digest):
         assert digest in text
     for site in run.plan.sites:
         assert site.key_fingerprint in text
-    assert escape((run.folder / "plan.json").read_text(encoding="utf-8")) in text
+    assert escape(run.folder.plan_file.read_text(encoding="utf-8")) in text
     assert "2.13" in text
 
 
@@ -189,4 +189,4 @@ def test_a_page_holds_no_address_that_a_browser_would_load(run: Summary) -> None
 
 
 def test_the_page_is_the_same_when_it_is_made_again(run: Summary) -> None:
-    assert page(read_summary(run.folder)) == page(run)
+    assert page(read_summary(run.folder.path)) == page(run)

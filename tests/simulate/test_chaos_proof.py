@@ -12,30 +12,33 @@ from rich.console import Console
 
 from mple.meter import Balance, Overhead
 from mple.plan import TrainingSettings
+from mple.records.run_folder import RunFolder
+from mple.records.training import EpochMetrics
 from mple.report import Summary
 from mple.simulate.chaos import InjectedFault
 from mple.simulate.chaos_proof import claims, print_proof, write_report
 from mple.simulate.chaos_schedule import ChaosSettings, FaultKind, Stage
 from tests.support.small_plan import SIZES, small_plan
+from tests.support.training_records import epoch_metrics, outcome
 
 SAMPLES = sum(train for train, _ in SIZES.values())
 CHAOS = ChaosSettings(seed=1, kills=5, stops=1, cuts=0)
 
 
 def summary(**changed: Any) -> Summary:
-    lines: list[dict[str, Any]] = [
-        {"epoch": number, "loss": 1.0 / number, "scores": {"accuracy": 0.5}, "samples": SAMPLES, "missing": {}}
-        for number in (1, 2)
+    lines = [
+        epoch_metrics(epoch=number, loss=1.0 / number, scores={"accuracy": 0.5}, samples=SAMPLES) for number in (1, 2)
     ]
     ledgers = Balance(matched=90, lost=4, only_sent=0, only_received=0, size_differs=0, offenders=())
     known: dict[str, Any] = {
-        "folder": Path("run"),
+        "folder": RunFolder(Path("run"), tuple(SIZES)),
         "plan": small_plan(training=TrainingSettings(epochs=2)),
-        "outcome": {"model_sha256": "ab" * 32},
-        "epochs": tuple(lines),
+        "outcome": outcome(model_sha256="ab" * 32),
+        "metrics": tuple(lines),
         "overhead": Overhead(()),
         "kinds": (),
         "balance": ledgers,
+        "versions": {},
     }
     return Summary(**(known | changed))
 
@@ -63,19 +66,19 @@ def test_a_run_that_equals_the_undisturbed_one_is_proven() -> None:
     assert failing(INJECTED, summary(), summary()) == []
 
 
-def epochs(**changed: object) -> tuple[dict[str, Any], ...]:
-    return tuple(dict(epoch, **changed) for epoch in summary().epochs)
+def epochs(**changed: Any) -> tuple[EpochMetrics, ...]:
+    return tuple(replace(epoch, **changed) for epoch in summary().epochs)
 
 
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"outcome": {"model_sha256": "cd" * 32}}, "same network"),
-        ({"epochs": epochs(loss=2.0)}, "same losses"),
+        ({"outcome": outcome(model_sha256="cd" * 32)}, "same network"),
+        ({"metrics": epochs(loss=2.0)}, "same losses"),
         ({"plan": small_plan(training=TrainingSettings(epochs=2, seed=9))}, "same plan"),
-        ({"epochs": epochs(samples=SAMPLES + 1)}, "no sample was lost"),
-        ({"epochs": epochs(missing={"north": "0"})}, "no sample was lost"),
-        ({"epochs": summary().epochs[:1] * 2}, "no sample was lost"),
+        ({"metrics": epochs(samples=SAMPLES + 1)}, "no sample was lost"),
+        ({"metrics": epochs(missing={"north": "0"})}, "no sample was lost"),
+        ({"metrics": summary().epochs[:1] * 2}, "no sample was lost"),
         ({"balance": replace(summary().balance, only_received=1, offenders=("one too many",))}, "the ledgers balance"),
     ],
 )
@@ -98,7 +101,7 @@ def test_without_the_undisturbed_run_nothing_is_claimed_of_it() -> None:
 
 
 def test_the_report_and_the_screen_say_the_same(tmp_path: Path) -> None:
-    disturbed = summary(outcome={"model_sha256": "cd" * 32})
+    disturbed = summary(outcome=outcome(model_sha256="cd" * 32))
     proof = claims(CHAOS, INJECTED, disturbed, summary())
     write_report(tmp_path / "chaos.json", CHAOS, INJECTED, proof, (disturbed, summary()))
     report = json.loads((tmp_path / "chaos.json").read_text())

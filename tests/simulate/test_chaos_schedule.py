@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mple.records.log_events import LogEvent, LogLine
+from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.simulate.chaos_schedule import (
     ChaosSettings,
     Fault,
@@ -16,7 +18,7 @@ from mple.simulate.chaos_schedule import (
     position,
 )
 from mple.simulate.progress import Progress, SiteProgress
-from mple.simulate.settings import COMPUTE, COORDINATOR
+from tests.support.training_records import epoch_metrics, step_metrics
 
 SITES = ("north", "east", "south")
 NODES = {COORDINATOR, COMPUTE, *SITES}
@@ -85,32 +87,34 @@ def test_a_moment_is_reached_by_its_stage_first() -> None:
     assert not moment.reached(Moment(Stage.FEEDING, 1.0))
 
 
+def said(event: LogEvent, **about: str) -> LogLine:
+    return LogLine(event=event, level="info", text="", **about)
+
+
 def test_where_a_run_is_follows_from_what_its_nodes_wrote() -> None:
     progress = Progress(sites={name: SiteProgress(name) for name in SITES})
     where = [position(progress, 4)]
     for label in ("site/north", "compute/compute"):
-        progress.read_log(COORDINATOR, {"event": "party_joined", "level": "info", "text": "", "party": label})
+        progress.read_log(COORDINATOR, said(LogEvent.PARTY_JOINED, party=label))
     where.append(position(progress, 4))
-    progress.read_log(COORDINATOR, {"event": "phase", "level": "info", "text": "", "phase": "setup"})
-    progress.read_log(COORDINATOR, {"event": "layer_released", "level": "info", "text": "", "site": "east"})
+    progress.read_log(COORDINATOR, said(LogEvent.PHASE, phase="setup"))
+    progress.read_log(COORDINATOR, said(LogEvent.LAYER_RELEASED, site="east"))
     where.append(position(progress, 4))
-    progress.read_log(COORDINATOR, {"event": "phase", "level": "info", "text": "", "phase": "training"})
+    progress.read_log(COORDINATOR, said(LogEvent.PHASE, phase="training"))
     for name in SITES:
         progress.sites[name].images = 10
     progress.read_ledger("north", samples=6, up=1, down=1, elapsed_s=1.0)
     where.append(position(progress, 4))
     for name in SITES:
         progress.read_ledger(name, samples=10, up=1, down=1, elapsed_s=1.0)
-    shares = {"idle_share": 0.0, "idle_shares": {}, "first_layer_share": 0.0}
-    step = {"kind": "step", "loss": 1.0, "samples_per_second": 1.0, "steps": 5, **shares}
     progress.training.epochs = 2
-    progress.read_metrics(step | {"epoch": 1, "step": 5})
+    progress.read_metrics(step_metrics(epoch=1, step=5, steps=5))
     where.append(position(progress, 4))
-    progress.read_metrics(step | {"epoch": 2, "step": 5})
+    progress.read_metrics(step_metrics(epoch=2, step=5, steps=5))
     where.append(position(progress, 4))
-    progress.read_metrics({"kind": "epoch", "epoch": 2, "loss": 1.0, "scores": {}, "seconds": 1.0})
+    progress.read_metrics(epoch_metrics(epoch=2))
     where.append(position(progress, 4))
-    progress.read_log(COORDINATOR, {"event": "phase", "level": "info", "text": "", "phase": "finished"})
+    progress.read_log(COORDINATOR, said(LogEvent.PHASE, phase="finished"))
     where.append(position(progress, 4))
     assert where == [
         Moment(Stage.GATHERING, 0.0),

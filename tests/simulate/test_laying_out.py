@@ -7,8 +7,9 @@ import pytest
 
 from mple.data import DataSource, Partition, PartitionKind, SourceKind
 from mple.plan import ComputeSettings, CoordinatorSettings, SiteSettings, read_settings, settings_from
-from mple.simulate.run_folder import lay_out
-from mple.simulate.settings import COMPUTE, COORDINATOR, SimulationSettings
+from mple.records.run_folder import COMPUTE, COORDINATOR
+from mple.simulate.laying_out import lay_out
+from mple.simulate.settings import SimulationSettings
 
 
 def test_every_node_has_a_configuration_that_its_command_reads(tmp_path: Path) -> None:

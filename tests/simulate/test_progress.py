@@ -2,8 +2,10 @@
 
 from rich.console import Console
 
+from mple.records.log_events import LogLine
 from mple.simulate.progress import Progress, SiteProgress
 from mple.simulate.screen import line, view
+from tests.support.training_records import epoch_metrics, step_metrics
 
 
 def begun() -> Progress:
@@ -12,37 +14,23 @@ def begun() -> Progress:
     return progress
 
 
-def step(**changed: object) -> dict[str, object]:
-    return {
-        "kind": "step",
-        "epoch": 1,
-        "step": 5,
-        "steps": 10,
-        "loss": 1.25,
-        "samples_per_second": 80.0,
-        "idle_share": 0.5,
-        "idle_shares": {"samples": 0.125, "scores": 0.0, "checkpoints": 0.375},
-        "first_layer_share": 0.25,
-    } | changed
-
-
 def test_retries_are_counted_for_their_site_and_are_no_news() -> None:
     progress = begun()
-    progress.read_log("north", {"event": "retry", "level": "info", "text": "away"})
+    progress.read_log("north", LogLine(event="retry", level="info", text="away"))
     assert progress.sites["north"].retries == 1
     assert progress.news == []
 
 
 def test_warnings_of_sites_are_news_and_their_chatter_is_not() -> None:
     progress = begun()
-    progress.read_log("north", {"event": "plan", "level": "info", "text": "agreed on a plan"})
-    progress.read_log("north", {"event": "log", "level": "warning", "text": "the link is slow"})
+    progress.read_log("north", LogLine(event="plan", level="info", text="agreed on a plan"))
+    progress.read_log("north", LogLine(event="log", level="warning", text="the link is slow"))
     assert progress.news == ["north: the link is slow"]
 
 
 def test_an_epoch_without_test_images_is_told_as_such() -> None:
     progress = begun()
-    progress.read_metrics({"kind": "epoch", "epoch": 1, "loss": 0.5, "scores": {}, "seconds": 3.0})
+    progress.read_metrics(epoch_metrics())
     assert "not scored" in progress.news[0]
 
 
@@ -50,19 +38,19 @@ def test_time_left_follows_from_the_share_of_steps_done() -> None:
     progress = begun()
     assert progress.time_left_s(100.0) is None
     progress.training_began_s = 40.0
-    progress.read_metrics(step())
+    progress.read_metrics(step_metrics())
     assert progress.training.share_done == 0.25
     assert progress.time_left_s(100.0) == 180.0
-    progress.read_metrics(step(epoch=2, step=10))
+    progress.read_metrics(step_metrics(epoch=2, step=10))
     assert progress.time_left_s(100.0) == 0.0
 
 
 def test_what_the_trainer_waits_for_most_is_told() -> None:
     progress = begun()
-    progress.read_metrics(step())
+    progress.read_metrics(step_metrics())
     training = progress.training
     assert (training.idle_share, training.idle_for, training.first_layer_share) == (0.5, "checkpoints", 0.25)
-    progress.read_metrics(step(idle_share=0.0, idle_shares={"samples": 0.0}))
+    progress.read_metrics(step_metrics(idle_share=0.0, idle_shares={"samples": 0.0}))
     assert training.idle_for == ""
 
 
@@ -77,7 +65,7 @@ def test_the_view_and_the_line_tell_every_figure_without_colour() -> None:
     progress = begun()
     progress.read_ledger("north", samples=50, up=1_500_000, down=20, elapsed_s=1.0)
     progress.sites["north"].retries = 3
-    progress.read_metrics(step())
+    progress.read_metrics(step_metrics())
     console = Console(width=120, record=True, color_system=None, force_terminal=False)
     console.print(view(progress, 0.0))
     shown = console.export_text().replace("\N{NO-BREAK SPACE}", " ")

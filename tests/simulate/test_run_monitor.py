@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from mple.meter import Ledger, MessageFacts, MessageKind
+from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
+from mple.records.training import metrics_line
 from mple.simulate.progress import Progress
-from mple.simulate.run_folder import RunFolder
 from mple.simulate.run_monitor import LineTail, RunMonitor
-from mple.simulate.settings import COMPUTE, COORDINATOR
 from tests.support.ledger_entries import RECEIVED, SENT, entry
 from tests.support.small_plan import small_plan
+from tests.support.training_records import step_metrics
 
 PLAN = small_plan()
 SITES = tuple(site.name for site in PLAN.sites)
@@ -41,24 +42,22 @@ def test_a_line_is_read_once_and_only_when_it_is_whole(tmp_path: Path) -> None:
     tail = LineTail(path)
     assert tail.new_lines() == []
     path.write_bytes(b'{"a": 1}\n{"b": "h\xc3')
-    assert tail.new_lines() == [{"a": 1}]
+    assert tail.new_lines() == [b'{"a": 1}\n']
     assert tail.new_lines() == []
     with path.open("ab") as file:
         file.write(b'\xa9"}\n\n{"c": 3}\n')
-    assert tail.new_lines() == [{"b": "hé"}, {"c": 3}]
+    assert tail.new_lines() == ['{"b": "hé"}\n'.encode(), b'{"c": 3}\n']
 
 
 def test_a_file_that_was_cut_and_has_grown_again_is_read_anew(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     tail = LineTail(path)
-    say(path, {"step": 1}, {"step": 2})
-    assert tail.new_lines() == [{"step": 1}, {"step": 2}]
-    path.write_bytes(b"")
-    say(path, {"step": 1})
-    assert tail.new_lines() == [{"step": 1}]
-    path.write_bytes(b"")
-    say(path, {"step": 10}, {"step": 20}, {"step": 30})
-    assert tail.new_lines() == [{"step": 10}, {"step": 20}, {"step": 30}]
+    path.write_bytes(b"1\n2\n")
+    assert tail.new_lines() == [b"1\n", b"2\n"]
+    path.write_bytes(b"1\n")
+    assert tail.new_lines() == [b"1\n"]
+    path.write_bytes(b"10\n20\n30\n")
+    assert tail.new_lines() == [b"10\n", b"20\n", b"30\n"]
     assert tail.new_lines() == []
 
 
@@ -93,9 +92,8 @@ def test_logs_and_metrics_are_followed(folder: RunFolder) -> None:
     monitor.read(progress)
     assert (progress.phase, progress.sites[SITES[0]].retries) == ("training", 1)
     assert progress.training_began_s is None
-    step = {"kind": "step", "epoch": 1, "step": 3, "steps": 9, "loss": 0.5, "samples_per_second": 8}
-    shares = {"idle_share": 0.25, "idle_shares": {"samples": 0.25}, "first_layer_share": 0.5}
-    say(folder.state(COMPUTE) / "metrics.jsonl", step | shares)
+    with (folder.state(COMPUTE) / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(metrics_line(step_metrics(step=3, loss=0.5)))
     monitor.read(progress)
     assert (progress.training.step, progress.training.loss) == (3, 0.5)
     assert progress.training_began_s is not None

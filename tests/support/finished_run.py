@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,11 +12,15 @@ from mple.data import Dataset, LabelledImages
 from mple.meter import Direction, Ledger, LedgerEntry, MessageFacts, MessageKind
 from mple.pki import Vault
 from mple.plan import RunPlan, TrainingSettings
+from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
+from mple.records.state_files import LEDGER, METRICS, MODEL, OUTCOME, PLAN
+from mple.records.training import TrainingMetrics, metrics_line, write_outcome
 from mple.report import Summary, summarise
 from provider_node.feeding.morphing import MorphedImages
 from provider_node.feeding.noising import begin_noise
 from provider_node.feeding.sample_pictures import keep_sample_pictures
 from tests.support.small_plan import key_of, small_plan
+from tests.support.training_records import epoch_metrics, outcome, step_metrics
 
 SECOND = 1_000_000_000
 BEGIN = 1_790_000_000 * SECOND
@@ -44,43 +47,29 @@ def finished_run(
         more_scores: Of every epoch, by other metrics than accuracy and loss.
     """
     plan = plan or small_plan(training=TrainingSettings(epochs=EPOCHS))
-    compute = folder / "nodes" / "compute" / "state"
-    compute.mkdir(parents=True)
-    (compute / "plan.json").write_bytes(plan.to_json())
-    (compute / "model.safetensors").write_bytes(b"a network")
-    (compute / "metrics.jsonl").write_text(
-        "".join(json.dumps(line) + "\n" for line in _metrics(accuracy, absent, more_scores))
+    run = RunFolder(folder, tuple(site.name for site in plan.sites))
+    for node in run.nodes:
+        run.state(node).mkdir(parents=True)
+    compute = run.state(COMPUTE)
+    (compute / PLAN).write_bytes(plan.to_json())
+    (compute / MODEL).write_bytes(b"a network")
+    (compute / METRICS).write_text("".join(map(metrics_line, _metrics(accuracy, absent, more_scores))))
+    plan_sha256, model_sha256 = plan.sha256().hex(), f"{round(1e6 * accuracy):064x}"
+    write_outcome(
+        outcome(run_id=plan.run_id, plan_sha256=plan_sha256, model_sha256=model_sha256, read_ahead_seconds=0.0),
+        compute / OUTCOME,
     )
-    outcome = {
-        "run_id": plan.run_id,
-        "plan_sha256": plan.sha256().hex(),
-        "model_sha256": f"{round(1e6 * accuracy):064x}",
-        "train_seconds": 40.0,
-        "augconv_seconds": 2.0,
-        "idle_seconds": 1.0,
-        "samples_trained": 27,
-        "idle_seconds_by_cause": {"samples": 0.75, "scores": 0.25},
-    }
-    (compute / "outcome.json").write_text(json.dumps(outcome))
-    ledgers = {
-        site.name: Ledger(_state(folder, site.name) / "ledger.sqlite", f"site/{site.name}") for site in plan.sites
-    }
+    ledgers = {site: Ledger(run.state(site) / LEDGER, f"site/{site}") for site in run.sites}
     with (
-        Ledger(compute / "ledger.sqlite", "compute/compute") as trainer,
-        Ledger(_state(folder, "coordinator") / "ledger.sqlite", "coordinator/coordinator") as coordinator,
+        Ledger(compute / LEDGER, "compute/compute") as trainer,
+        Ledger(run.state(COORDINATOR) / LEDGER, "coordinator/coordinator") as coordinator,
     ):
         for name, ledger in ledgers.items():
             _exchange(ledger, name, {"coordinator": coordinator, "compute": trainer}, data_bytes, absent)
             ledger.close()
-    for site in plan.sites:
-        _keep_pictures(folder, plan, site.name)
+    for site in run.sites:
+        _keep_pictures(run, plan, site)
     return summarise(folder)
-
-
-def _state(folder: Path, node: str) -> Path:
-    state = folder / "nodes" / node / "state"
-    state.mkdir(parents=True, exist_ok=True)
-    return state
 
 
 def _exchange(site: Ledger, name: str, servers: dict[str, Ledger], data_bytes: int, absent: bool) -> None:
@@ -122,34 +111,36 @@ def _facts(kind: MessageKind) -> MessageFacts:
     return MessageFacts(kind)
 
 
-def _metrics(accuracy: float, absent: bool, more_scores: Mapping[str, float]) -> list[dict[str, object]]:
-    lines: list[dict[str, object]] = []
+def _metrics(accuracy: float, absent: bool, more_scores: Mapping[str, float]) -> Iterator[TrainingMetrics]:
     for epoch in range(1, EPOCHS + 1):
-        losses = [2.0 / epoch - 0.05 * step for step in range(STEPS)]
-        steps = {"kind": "step", "epoch": epoch, "step": STEPS, "steps": STEPS, "losses": losses, "loss": losses[-1]}
-        lines.append({**steps, "lr": 0.1, "samples_per_second": 20.0, "idle_share": 0.01 * epoch})
-        gone = absent and epoch == 2
-        lines.append(
-            {
-                "kind": "epoch",
-                "epoch": epoch,
-                "loss": sum(losses) / STEPS,
-                "scores": {"accuracy": accuracy * epoch / EPOCHS, "loss": 1.5 / epoch, **more_scores},
-                "seconds": 13.0,
-                "samples": 9,
-                "missing": {"south": "0-3"} if gone else {},
-                "unscored": ["south"] if gone else [],
-            }
+        losses = tuple(2.0 / epoch - 0.05 * step for step in range(STEPS))
+        yield step_metrics(
+            epoch=epoch,
+            step=STEPS,
+            steps=STEPS,
+            losses=losses,
+            loss=losses[-1],
+            samples_per_second=20.0,
+            idle_share=0.01 * epoch,
         )
-    return lines
+        gone = absent and epoch == 2
+        yield epoch_metrics(
+            epoch=epoch,
+            loss=sum(losses) / STEPS,
+            scores={"accuracy": accuracy * epoch / EPOCHS, "loss": 1.5 / epoch, **more_scores},
+            seconds=13.0,
+            samples=9,
+            missing={"south": "0-3"} if gone else {},
+            unscored=("south",) if gone else (),
+        )
 
 
-def _keep_pictures(folder: Path, plan: RunPlan, site: str) -> None:
+def _keep_pictures(run: RunFolder, plan: RunPlan, site: str) -> None:
     train = pictures_of(plan, site)
     dataset = Dataset(name="small", classes=plan.classes, train=train, test=train.take(np.arange(1)))
-    noise = begin_noise(plan, _state(folder, site), Vault(folder / "nodes" / site / "vault"), train)
+    noise = begin_noise(plan, run.state(site), Vault(run.vault_folder(site)), train)
     images = MorphedImages(dataset, plan, site, key_of(site), np.arange(len(plan.classes)), 1, noise)
-    keep_sample_pictures(_state(folder, site), train, plan, images)
+    keep_sample_pictures(run.state(site), train, plan, images)
 
 
 def pictures_of(plan: RunPlan, site: str) -> LabelledImages:

@@ -9,9 +9,9 @@ import numpy as np
 
 from mple.data import DataSource, Partition, PartitionKind, SourceKind
 from mple.plan import Custody, ModelSettings, MorphSettings, TrainingSettings, WireSettings
+from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.simulate.children import Children, command
-from mple.simulate.run_folder import RunFolder
-from mple.simulate.settings import COMPUTE, COORDINATOR, MachineSettings, SimulationSettings
+from mple.simulate.settings import MachineSettings, SimulationSettings
 
 CLASSES = 4
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from mple.exit_codes import ExitCode
 from mple.plan import AbsencePolicy, AbsenceSettings, RunPlan, SiteSettings, read_settings, write_settings
+from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.report import summarise
 from mple.simulate.children import Children
-from mple.simulate.run_folder import RunFolder, lay_out
-from mple.simulate.settings import COMPUTE, COORDINATOR
+from mple.simulate.laying_out import lay_out
 from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
 NOBODY = "127.0.0.1:9"

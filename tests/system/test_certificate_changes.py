@@ -10,9 +10,9 @@ from mple.audit import FILE_NAME, AuditEntry, read_entries
 from mple.cli import main
 from mple.exit_codes import ExitCode
 from mple.pki import Authority
+from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.simulate.children import Children
-from mple.simulate.run_folder import RunFolder, lay_out
-from mple.simulate.settings import COMPUTE, COORDINATOR
+from mple.simulate.laying_out import lay_out
 from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
 SITE = "north"

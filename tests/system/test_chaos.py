@@ -11,8 +11,9 @@ import pytest
 from mple.cli import main
 from mple.exit_codes import ExitCode
 from mple.plan import Custody, WireSettings, write_settings
+from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.simulate.chaos_schedule import ChaosSettings, FaultKind, Stage, draw_faults
-from mple.simulate.settings import COMPUTE, COORDINATOR, SimulationSettings
+from mple.simulate.settings import SimulationSettings
 from tests.support.small_consortium import small_settings, write_pictures
 
 TWO_KILLS = 4

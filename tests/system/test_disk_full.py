@@ -18,12 +18,11 @@ import pytest
 from rich.console import Console
 
 from mple.exit_codes import ExitCode
+from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.report import Summary, summarise
 from mple.simulate.children import Children, command
 from mple.simulate.repeat import lay_out_again
-from mple.simulate.run_folder import RunFolder
 from mple.simulate.runner import simulate
-from mple.simulate.settings import COMPUTE, COORDINATOR
 from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
 FEWEST_BYTES = {COMPUTE: 1_000_000, COORDINATOR: 400_000}
@@ -91,8 +90,8 @@ def check(
         start_node(children, folder, name)
         assert set(wait_for_end(children, set(folder.nodes)).values()) == {ExitCode.DONE}
     summary = summarise(folder.path)
-    assert summary.outcome["model_sha256"] == undisturbed.outcome["model_sha256"]
-    assert [epoch["loss"] for epoch in summary.epochs] == [epoch["loss"] for epoch in undisturbed.epochs]
+    assert summary.outcome.model_sha256 == undisturbed.outcome.model_sha256
+    assert [epoch.loss for epoch in summary.epochs] == [epoch.loss for epoch in undisturbed.epochs]
     assert summary.balance.balanced, summary.balance.offenders
 
 

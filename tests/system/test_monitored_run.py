@@ -16,10 +16,11 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from mple.exit_codes import ExitCode
 from mple.model.metrics import METRICS
+from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.report import summarise
 from mple.simulate.children import Children, command
-from mple.simulate.run_folder import RunFolder, lay_out
-from mple.simulate.settings import COMPUTE, COORDINATOR, EndpointSettings
+from mple.simulate.laying_out import lay_out
+from mple.simulate.settings import EndpointSettings
 from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
 LABELS = ("method", "kind", "direction", "peer")

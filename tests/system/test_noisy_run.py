@@ -12,11 +12,11 @@ from PIL import Image
 from mple.audit import FILE_NAME, read_entries
 from mple.exit_codes import ExitCode
 from mple.plan import PrivacyMode, PrivacySettings, RunPlan
+from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.report import summarise
 from mple.report.page import page
 from mple.simulate.children import Children, command
-from mple.simulate.run_folder import lay_out
-from mple.simulate.settings import COMPUTE, COORDINATOR
+from mple.simulate.laying_out import lay_out
 from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
 from tests.system.test_predictions import predicted, start_staying
 

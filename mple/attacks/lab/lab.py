@@ -28,7 +28,7 @@ def attack_run(attacks: Sequence[Attack[Any]], views: RunViews, settings: Attack
     """Run one attack after the other; each outcome comes as soon as it is there.
 
     Raises:
-        RunViewError: The folder lacks what an adversary would hold.
+        RunFolderError: The folder lacks what an adversary would hold.
     """
     for attack in attacks:
         view = views.of(attack.adversary)

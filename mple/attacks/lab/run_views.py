@@ -27,19 +27,15 @@ from mple.attacks.lab.ground_truth import GroundTruth, SiteTruth
 from mple.data import Dataset, DataSource, LabelledImages, Partition, SourceKind, open_source
 from mple.model.stem import Stem, planned_stem
 from mple.morph.augmented import AugmentedLayer
-from mple.pki import Vault
-from mple.plan import ComputeSettings, PlanError, RunPlan, SiteSettings, read_settings
+from mple.plan import RunPlan
 from mple.plan.orders import channel_order, label_order
 from mple.privacy.protection import pairs_that_open
 from mple.records.layer_list import layer_path, list_of_finished, read_listed
+from mple.records.run_folder import COMPUTE, RunFolder, RunFolderError
+from mple.records.state_files import LAYERS, cache_file
 from mple.wire.codecs import codec_named
 
-_COMPUTE = "compute"
 _MOST_PUBLIC = 10_000
-
-
-class RunViewError(ValueError):
-    """The folder is no finished run's, or lacks what an attack needs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,20 +60,20 @@ class RunViews:
             public: A .npz file with other public pictures, as `[data]` of kind `npz`.
 
         Raises:
-            RunViewError: It holds no plan, or the plan has no such site.
+            RunFolderError: It holds no plan, or the plan has no such site.
         """
-        self._folder, self._settings, self._public_file = folder, settings, public
-        self._layers = folder / "nodes" / _COMPUTE / "state" / "layers"
-        self.plan = read_plan(folder)
+        self._run, self._settings, self._public_file = RunFolder.finished(folder), settings, public
+        self._layers = self._run.state(COMPUTE) / LAYERS
+        self.plan = self._run.plan()
         if settings.site not in {site.name for site in self.plan.sites}:
             names = ", ".join(site.name for site in self.plan.sites)
-            raise RunViewError(f"site = {settings.site!r}; the run has {names}")
+            raise RunFolderError(f"site = {settings.site!r}; the run has {names}")
 
     def of(self, kind: type[Any]) -> Any:
         """The view of an adversary.
 
         Raises:
-            RunViewError: The folder lacks what it needs.
+            RunFolderError: The folder lacks what it needs.
         """
         made: dict[type[Any], Callable[[], object]] = {
             adversary.Outsider: self._outsider,
@@ -96,18 +92,18 @@ class RunViews:
         """All secrets, for scoring.
 
         Raises:
-            RunViewError: A vault is encrypted or gone, or the sites' pictures can't be read.
+            RunFolderError: A vault is encrypted or gone, or the sites' pictures can't be read.
         """
         plan = self.plan
         sites = {
             site.name: SiteTruth(
                 train=self._datasets[site.name].train,
-                key=self._vault(site.name).morph_key(self._travelled[site.name].epoch),
+                key=self._run.vault(site.name).morph_key(self._travelled[site.name].epoch),
                 key_epoch=self._travelled[site.name].epoch,
             )
             for site in plan.sites
         }
-        secret = self._vault(plan.sites[0].name).consortium_secret(plan.run_id)
+        secret = self._run.vault(plan.sites[0].name).consortium_secret(plan.run_id)
         return GroundTruth(
             plan=plan,
             sites=sites,
@@ -131,7 +127,7 @@ class RunViews:
         trained = {digest for one in self._datasets.values() for digest in _digests(one.train.pixels_NCHW)}
         foreign = np.array([digest not in trained for digest in _digests(pixels)], np.bool_)
         if pixels.shape[1:] != (self.plan.channels, self.plan.height, self.plan.width):
-            raise RunViewError(f"public pictures of shape {pixels.shape[1:]}; the run's are {self.plan.image}")
+            raise RunFolderError(f"public pictures of shape {pixels.shape[1:]}; the run's are {self.plan.image}")
         return PublicPictures(
             pixels_PCHW=pixels[foreign][:_MOST_PUBLIC], labels_P=images.labels[foreign][:_MOST_PUBLIC], source=source
         )
@@ -197,7 +193,7 @@ class RunViews:
     def _wire_observer(self) -> adversary.WireObserver:
         return adversary.WireObserver(
             plan=without_stem(self.plan),
-            messages=tuple(_seen_messages(self._folder / "ledger.sqlite")),
+            messages=tuple(_seen_messages(self._run.ledger)),
             public_PCHW=self.public.pixels_PCHW,
         )
 
@@ -212,24 +208,21 @@ class RunViews:
 
     @cached_property
     def _travelled(self) -> Mapping[str, CachedTraining]:
-        path = self._folder / "nodes" / _COMPUTE / "state" / f"cache-{self.plan.run_id}.bin"
+        path = self._run.state(COMPUTE) / cache_file(self.plan.run_id)
         if not path.is_file():
-            raise RunViewError(f"{path} is not there: attacks need the run's folder as the simulation left it")
+            raise RunFolderError(f"{path} is not there: attacks need the run's folder as the simulation left it")
         return read_cache(path, self.plan, list_of_finished(self._layers, self.plan))
 
     @cached_property
     def _sources(self) -> dict[str, DataSource]:
-        return {
-            site.name: read_settings(SiteSettings, self._folder / "nodes" / site.name / "node.toml").data
-            for site in self.plan.sites
-        }
+        return {site.name: self._run.site_settings(site.name).data for site in self.plan.sites}
 
     @cached_property
     def _datasets(self) -> dict[str, Dataset]:
         read = {name: open_source(source) for name, source in self._sources.items()}
         for site in self.plan.sites:
             if len(read[site.name].train) != site.train_images:
-                raise RunViewError(
+                raise RunFolderError(
                     f"the data of {site.name} have {len(read[site.name].train)} training pictures, the plan "
                     f"{site.train_images}: they are not those of the run any more"
                 )
@@ -237,13 +230,9 @@ class RunViews:
 
     @cached_property
     def _stem(self) -> Stem:
-        file = read_settings(ComputeSettings, self._folder / "nodes" / _COMPUTE / "node.toml").stem_file
+        file = self._run.compute_settings().stem_file
         offered = None if file is None else Stem.from_safetensors(file)
         return planned_stem(self.plan.model, filters=self.plan.filters, channels=self.plan.channels, offered=offered)
-
-    def _vault(self, site: str) -> Vault:
-        settings = read_settings(SiteSettings, self._folder / "nodes" / site / "node.toml")
-        return Vault.of(settings.vault, settings.vault_passphrase_file)
 
 
 class LayerFiles(Mapping[str, AugmentedLayer]):
@@ -262,20 +251,6 @@ class LayerFiles(Mapping[str, AugmentedLayer]):
 
     def __len__(self) -> int:
         return len(self._epochs)
-
-
-def read_plan(folder: Path) -> RunPlan:
-    """The plan of a run folder.
-
-    Raises:
-        RunViewError: There is none.
-    """
-    try:
-        return RunPlan.from_json((folder / "plan.json").read_bytes())
-    except FileNotFoundError:
-        raise RunViewError(f"{folder} holds no plan.json: is it the folder of a finished simulation?") from None
-    except PlanError as fault:
-        raise RunViewError(f"{folder / 'plan.json'}: {fault}") from None
 
 
 def _part(morphed: MorphedPictures, places: slice) -> MorphedPictures:

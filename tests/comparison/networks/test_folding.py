@@ -19,6 +19,7 @@ from mple.model.vgg16 import Vgg16Config, Vgg16Trunk, build_trunk, save_trunk
 from mple.pki import Vault
 from mple.plan import NormalisationSettings
 from mple.plan.orders import channel_order, label_order
+from mple.records.run_folder import RunFolder
 from tests.support.small_plan import small_plan
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (3, 3, 32, 32)).astype(np.uint8)
@@ -121,11 +122,16 @@ def test_a_simulations_network_takes_plain_pictures(tmp_path: Path) -> None:
     greys = NormalisationSettings(mean=GREYS.mean, std=GREYS.std)
     plan = replace(small_plan(side_px=32, channels=3, normalisation=greys), run_id="run1")
     secret = bytes(range(32))
-    Vault(tmp_path / "nodes" / plan.sites[0].name / "vault").keep_consortium_secret(plan.run_id, secret)
-    (tmp_path / "plan.json").write_bytes(plan.to_json())
+    run, site = RunFolder(tmp_path, (plan.sites[0].name,)), plan.sites[0].name
+    Vault(run.vault_folder(site)).keep_consortium_secret(plan.run_id, secret)
+    run.config(site).write_text(
+        'state = "state"\ntls = "tls"\nvault = "vault"\ncoordinator = "a:1"\ncompute = "a:2"\n'
+        '[data]\nkind = "cifar10"\n'
+    )
+    run.plan_file.write_bytes(plan.to_json())
     trunk = lived_in(build_trunk(Vgg16Config(classes=3, width=plan.model.width), seed=4))
     assert isinstance(trunk, Vgg16Trunk)
-    save_trunk(trunk, tmp_path / "model.safetensors", {})
+    save_trunk(trunk, run.model, {})
     stem = Stem.from_seed(plan.model.stem_seed, filters=8, channels=3, kernel=3)
     channels = channel_order(secret, plan.filters)
     with torch.no_grad():

@@ -11,9 +11,10 @@ import pytest
 
 from mple.data import DataSource, Partition, PartitionKind, SourceKind
 from mple.plan import ComputeSettings, CoordinatorSettings, Custody, SiteSettings, read_settings
+from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.rpc import Party, Role, TlsFiles, own_party
-from mple.simulate.run_folder import RunFolder, lay_out, new_folder
-from mple.simulate.settings import COMPUTE, COORDINATOR, EndpointSettings, MachineSettings, SimulationSettings
+from mple.simulate.laying_out import lay_out
+from mple.simulate.settings import EndpointSettings, MachineSettings, SimulationSettings
 
 SETTINGS = SimulationSettings(
     consortium="trial",
@@ -95,11 +96,3 @@ def test_ports_are_free_and_not_among_those_of_outgoing_connections(folder: RunF
         host, port = listen.split(":")
         assert 20_000 <= int(port) < 30_000
         socket.create_server((host, int(port))).close()
-
-
-def test_a_new_folder_may_be_there_already_but_not_be_a_file(tmp_path: Path) -> None:
-    new_folder(tmp_path / "a" / "b")
-    new_folder(tmp_path / "a" / "b")
-    (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="not empty"):
-        new_folder(tmp_path / "file")

@@ -1,8 +1,4 @@
-"""The folder of a simulated run: certificates, one configuration per node, and where nodes and reports keep things.
-
-`nodes/<name>/` is what a deployment has on that node's own machine and may be copied there: `node.toml`, `tls/`, for
-sites `vault/`, and, once started, `state/` and `log.txt`.
-"""
+"""Lays out the folder of a simulated run: certificates, and one configuration per node."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import contextlib
 import random
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from mple.pki import throwaway
@@ -22,40 +18,12 @@ from mple.plan import (
     SiteSettings,
     write_settings,
 )
+from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder, new_folder
 from mple.rpc import Party, Role
-from mple.simulate.settings import COMPUTE, COORDINATOR, SimulationSettings
+from mple.simulate.settings import SimulationSettings
 
 _LOOPBACK = "127.0.0.1"
 _PORTS = range(20_000, 30_000)
-
-
-@dataclass(frozen=True, slots=True)
-class RunFolder:
-    """Paths of a run."""
-
-    path: Path
-    sites: tuple[str, ...]
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """All nodes in the order in which they are started."""
-        return (COORDINATOR, COMPUTE, *self.sites)
-
-    def node(self, name: str) -> Path:
-        """A node's folder."""
-        return self.path / "nodes" / name
-
-    def state(self, name: str) -> Path:
-        """A node's state folder."""
-        return self.node(name) / "state"
-
-    def config(self, name: str) -> Path:
-        """A node's configuration file."""
-        return self.node(name) / "node.toml"
-
-    def log_text(self, name: str) -> Path:
-        """What a node printed."""
-        return self.node(name) / "log.txt"
 
 
 def lay_out(
@@ -85,8 +53,8 @@ def lay_out(
         *(Party(settings.consortium, Role.SITE, site) for site in settings.sites),
     ]
     tls = [folder.node(party.name) / "tls" for party in parties]
-    throwaway(folder.path / "authority", parties, [_LOOPBACK, "localhost"], tls)
-    (folder.path / "simulation.toml").write_text(write_settings(settings), encoding="utf-8")
+    throwaway(folder.authority, parties, [_LOOPBACK, "localhost"], tls)
+    folder.simulation.write_text(write_settings(settings), encoding="utf-8")
     coordinator, compute = free_addresses(2)
     to_coordinator, to_compute = dialled(coordinator), dialled(compute)
     configurations = {
@@ -100,17 +68,6 @@ def lay_out(
     for name, configuration in configurations.items():
         folder.config(name).write_text(write_settings(configuration), encoding="utf-8")
     return folder
-
-
-def new_folder(path: Path) -> None:
-    """Make a folder; an empty one may be there already.
-
-    Raises:
-        ValueError: It holds something.
-    """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"{path} is not empty; name a new folder with --out, or remove this one")
-    path.mkdir(parents=True, exist_ok=True)
 
 
 def _coordinator(settings: SimulationSettings, listen: str, run_id: str) -> CoordinatorSettings:

@@ -1,0 +1,39 @@
+"""What nodes log and what the live view reads are the same words."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mple.node.logs import log, open_log
+from mple.records.log_events import LogEvent, LogLine, read_log_line
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    root = logging.getLogger()
+    kept, level = root.handlers[:], root.level
+    yield logging.getLogger("mple.test")
+    for handler in root.handlers:
+        handler.close()
+    root.handlers[:] = kept
+    root.setLevel(level)
+
+
+def test_a_line_comes_back_as_it_was_logged(tmp_path: Path, logger: logging.Logger) -> None:
+    open_log(tmp_path, "north")
+    log(logger, logging.WARNING, LogEvent.PARTY_JOINED, "it is here", party="site/north", tries=3)
+    logger.info("free words")
+    first, second = map(read_log_line, (tmp_path / "log.jsonl").read_bytes().splitlines())
+    assert first == LogLine(event="party_joined", level="warning", text="it is here", party="site/north")
+    assert first.event == LogEvent.PARTY_JOINED
+    assert second == LogLine(event="log", level="info", text="free words")
+
+
+@pytest.mark.parametrize("line", [b"", b"{", b"[]", b"3", b"{}", b'{"event": 3, "level": "info", "text": ""}'])
+def test_what_is_no_line_is_refused(line: bytes) -> None:
+    with pytest.raises(ValueError, match="a node's log"):
+        read_log_line(line)
