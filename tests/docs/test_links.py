@@ -17,7 +17,9 @@ NAMED = ("tests", "benchmarks", "examples", "docs", "results")
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILE = re.compile(rf"(?<![\w/.-])(?:{'|'.join((*TOPS, *NAMED))})/[\w./-]*\w")
-TEST = re.compile(r"`(?:tests/[\w/]*)?(test_\w+\.py)::(\w+)`")
+BARE_FILE = re.compile(r"`(\w+\.(?:py|proto))\b")
+TEST_IN_FILE = re.compile(r"(test_\w+\.py)::(test_\w+)")
+TEST = re.compile(r"(?:`|::)(test_\w+_\w+_\w+)`")
 MODULE = re.compile(r"python -m (benchmarks\.\w+|tests\.\w+)")
 TARGET = re.compile(r"(?:\$ |`)make ([a-z][\w-]*)")
 FENCE = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
@@ -67,12 +69,23 @@ def test_every_file_that_a_page_names_is_there(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_every_test_that_a_page_names_is_there(page: Path) -> None:
-    def is_there(file: str, test: str) -> bool:
-        found = sorted((ROOT / "tests").rglob(file))
-        return bool(found) and any(f"def {test}(" in text_of(path) for path in found)
+def test_every_file_that_a_page_names_without_its_folder_is_there(page: Path) -> None:
+    there = {path.name for top in (*TOPS, *NAMED) for path in (ROOT / top).rglob("*.*")}
+    assert not sorted(set(BARE_FILE.findall(text_of(page))) - there)
 
-    assert not [f"{file}::{test}" for file, test in TEST.findall(text_of(page)) if not is_there(file, test)]
+
+@cache
+def names_of_tests(file: str) -> frozenset[str]:
+    """Names of the tests in all files of that name, a pattern."""
+    texts = [text_of(path) for path in (ROOT / "tests").rglob(file)]
+    return frozenset(name for text in texts for name in re.findall(r"def (test_\w+)\(", text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_test_that_a_page_names_is_there(page: Path) -> None:
+    within = TEST_IN_FILE.findall(text_of(page))
+    assert not [f"{file}::{test}" for file, test in within if test not in names_of_tests(file)]
+    assert not sorted(set(TEST.findall(text_of(page))) - names_of_tests("test_*.py"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
