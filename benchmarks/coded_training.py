@@ -18,14 +18,14 @@ from torch import Tensor
 
 from mple.data import Dataset
 from mple.data.normalise import Normalisation
+from mple.model.settings import Augment, ModelSettings
 from mple.model.stem import Stem
 from mple.model.training import TrunkTrainer
-from mple.model.vgg16 import Vgg16Config, build_trunk
+from mple.model.weights import build_trunk
 from mple.morph import PRESETS, MorphKey, draw_order
 from mple.morph.augmented import build_augmented_layer
 from mple.morph.morpher import Morpher
 from mple.plan import GlobalSampler, Precision, TrainingSettings
-from mple.plan.settings import Augment
 from mple.privacy import PictureNoise
 from mple.wire.codecs import codec_named
 from mple.wire.layer_dtype import tensors_of, weight_of
@@ -62,7 +62,7 @@ class CodedTraining:
         settings = TrainingSettings(
             epochs=epochs, peak_lr=0.1, precision=Precision.BF16, augment=Augment.FEATURES, seed=seed
         )
-        trunk = build_trunk(Vgg16Config(classes=len(dataset.classes), width=width), seed)
+        trunk = build_trunk(ModelSettings(width=width), len(dataset.classes), seed)
         self._trainer = TrunkTrainer(trunk, settings, self._sampler.steps_per_epoch * epochs)
         filters = trunk.config.filters
         stem = Stem.from_seed("mple-stem-1", filters=filters, channels=image.channels, kernel=3)

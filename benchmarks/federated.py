@@ -24,8 +24,8 @@ from benchmarks.whole_runs import measured_run, scratch
 from comparison.elsewhere.flower import FlowerSettings, cost_of_accuracy, measure_flower
 from comparison.elsewhere.unavailable import Unavailable
 from mple.data import DataSource, Partition, PartitionKind, SourceKind
+from mple.model.settings import Augment
 from mple.plan import ModelSettings, Precision, TrainingSettings
-from mple.plan.settings import Augment
 from mple.simulate.settings import SimulationSettings
 
 mpl.use("Agg")

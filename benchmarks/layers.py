@@ -40,9 +40,10 @@ from torch import Tensor
 from benchmarks.machine import RESULTS, machine
 from compute_node.training.features import features
 from mple.data.normalise import Normalisation
+from mple.model.settings import ModelSettings
 from mple.model.stem import Stem
 from mple.model.training import TrunkTrainer
-from mple.model.vgg16 import Vgg16Config, build_trunk
+from mple.model.weights import build_trunk
 from mple.morph import PRESETS, Arithmetic, ImageShape, MorphKey, draw_order
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.morph.morpher import Morpher
@@ -216,7 +217,7 @@ def _step_times(
 
 
 def _step(first: Callable[[], Tensor], labels_B: Tensor, now: Callable[[], float]) -> Callable[[], _Step]:
-    trainer = TrunkTrainer(build_trunk(Vgg16Config(classes=10), 1), _SETTINGS, 1000)
+    trainer = TrunkTrainer(build_trunk(ModelSettings(), 10, 1), _SETTINGS, 1000)
 
     def timed() -> _Step:
         began = now()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from prometheus_client import CollectorRegistry
+from torch import nn
 
 from compute_node.feeding.intake import Intake
 from compute_node.feeding.sample_cache import SampleCache
@@ -17,7 +18,7 @@ from compute_node.key_changes import KEY_EVENTS, KeyChanges
 from compute_node.layers.layer_bank import LayerBank
 from compute_node.layers.layer_fetch import fetch_layer
 from compute_node.layers.restore import restored_bank
-from compute_node.predictor import Predictor, RestoredRun, model_config, restored_run
+from compute_node.predictor import Predictor, RestoredRun, restored_run
 from compute_node.service import ComputeService
 from compute_node.training.checkpoint import CheckpointFolder
 from compute_node.training.metrics_file import MetricsFile
@@ -34,7 +35,7 @@ from mple.meter import Ledger
 from mple.model.metrics import scores_text
 from mple.model.stem import Stem
 from mple.model.training import TrunkTrainer
-from mple.model.vgg16 import Vgg16Trunk, build_trunk, load_trunk, save_trunk, state_sha256
+from mple.model.weights import build_trunk, load_trunk, save_trunk, state_sha256
 from mple.node import run_node
 from mple.node.certificate_age import watch_certificate
 from mple.node.coordinator_client import CoordinatorClient
@@ -278,7 +279,7 @@ class _Compute:
             raise MpleError(ErrorCode.WRONG_PHASE, "training began before the layers were here")
         state = self._settings.state
         outcome_path, model_path = state / "outcome.json", state / "model.safetensors"
-        trunk = build_trunk(model_config(plan), plan.training.seed)
+        trunk = build_trunk(plan.model, len(plan.classes), plan.training.seed)
         if outcome_path.exists() and read_outcome(outcome_path).plan_sha256 == plan.sha256().hex():
             load_trunk(trunk, model_path)
             digest = state_sha256(trunk)
@@ -294,7 +295,7 @@ class _Compute:
         done = coordinator_pb2.TrainingDone(model_sha256=bytes.fromhex(digest))
         self._client.report(coordinator_pb2.ReportRequest(training_done=done))
 
-    def _train_anew(self, plan: RunPlan, bank: LayerBank, trunk: Vgg16Trunk) -> TrainingRun:
+    def _train_anew(self, plan: RunPlan, bank: LayerBank, trunk: nn.Module) -> TrainingRun:
         if self._intake is None:
             raise MpleError(ErrorCode.WRONG_PHASE, "training began before the layers were here")
         trainer = TrunkTrainer(trunk, plan.training, self._sampler.steps_per_epoch * plan.training.epochs)

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from compute_node.layers.layer_bank import ErasedKeyError, LayerBank, UnknownKeyError
 from compute_node.layers.restore import listed_layers
 from compute_node.training.features import features
-from mple.model.vgg16 import Vgg16Config, Vgg16Trunk, build_trunk, load_trunk, state_sha256
+from mple.model.weights import build_trunk, load_trunk, state_sha256
 from mple.plan import PlanError, RunPlan
 from mple.records.training import read_outcome
 from mple.rpc import ErrorCode, MpleError
@@ -28,7 +29,7 @@ from mple.wire.codecs import codec_named
 class Predictor:
     """A trunk with the layers of a run; one question at a time."""
 
-    def __init__(self, plan: RunPlan, trunk: Vgg16Trunk, bank: LayerBank) -> None:
+    def __init__(self, plan: RunPlan, trunk: nn.Module, bank: LayerBank) -> None:
         self._plan, self._trunk, self._bank = plan, trunk.eval(), bank
         self._codec = codec_named(plan.wire.codec)
         geometry = plan.geometry
@@ -101,7 +102,7 @@ def restored_run(state: Path) -> RestoredRun | None:
     if outcome.plan_sha256 != plan.sha256().hex():
         return None
     bank = listed_layers(state / "layers", plan)
-    trunk = build_trunk(model_config(plan), plan.training.seed)
+    trunk = build_trunk(plan.model, len(plan.classes), plan.training.seed)
     model_path = state / "model.safetensors"
     try:
         load_trunk(trunk, model_path)
@@ -110,8 +111,3 @@ def restored_run(state: Path) -> RestoredRun | None:
     if state_sha256(trunk) != outcome.model_sha256:
         raise ValueError(f"{model_path} differs from the network that run {plan.run_id} trained; restore it")
     return RestoredRun(plan, Predictor(plan, trunk, bank))
-
-
-def model_config(plan: RunPlan) -> Vgg16Config:
-    """The size of a plan's trunk."""
-    return Vgg16Config(classes=len(plan.classes), width=plan.model.width, dropout=plan.model.dropout)

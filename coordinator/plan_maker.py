@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mple.model.stem import Stem, StemError, planned_stem
+from mple.model.trunks import TRUNKS
 from mple.morph import expected_weight_shape
 from mple.plan import CoordinatorSettings, PlanError, RunPlan, SitePlan
 from mple.rpc import ErrorCode, MpleError
@@ -60,6 +61,12 @@ def make_plan(
         except ValueError as fault:
             raise PlanError(str(fault)) from None
 
+    trunk = TRUNKS[settings.model.trunk]
+    if not all(trunk.least_px <= side <= trunk.most_px for side in (first.height, first.width)):
+        raise PlanError(
+            f"images of {first.height} x {first.width} pixels; {settings.model.trunk} takes {trunk.least_px} to "
+            f"{trunk.most_px} a side; set side_px in the sites' [data]"
+        )
     border, kernel = settings.morph.scheme().border, settings.model.kernel
     if border > kernel // 2:
         raise PlanError(f"morph.border = {border} is wider than half of model.kernel = {kernel}; lower it")

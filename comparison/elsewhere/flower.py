@@ -19,9 +19,9 @@ from comparison.elsewhere.environment import Requirements, ensure_environment
 from comparison.elsewhere.stepped import SteppedChildren
 from mple.data import Dataset, DataSource, Partition, PartitionKind, SourceKind, open_source
 from mple.meter.relay import CountingRelay
-from mple.model.vgg16 import Vgg16Config, build_trunk
+from mple.model.settings import Augment, Precision
+from mple.model.weights import build_trunk
 from mple.plan import ModelSettings, TrainingSettings
-from mple.plan.settings import Augment, Precision
 from mple.rpc.tls import split_address
 from mple.simulate.laying_out import free_addresses
 
@@ -267,5 +267,5 @@ def _carried(relays: dict[str, CountingRelay]) -> tuple[int, int]:
 
 
 def _exchanged_bytes(settings: FlowerSettings, classes: int) -> int:
-    trunk = build_trunk(Vgg16Config(classes=classes, width=settings.width), settings.training().seed)
+    trunk = build_trunk(ModelSettings(width=settings.width), classes, settings.training().seed)
     return sum(4 * tensor.numel() for tensor in trunk.state_dict().values() if tensor.is_floating_point())

@@ -19,13 +19,15 @@ import flwr.client  # type: ignore[import-not-found]
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from comparison.elsewhere.steps import step_teller
 from comparison.peak_memory import peak_memory_bytes
 from mple.data.normalise import Normalisation
+from mple.model.settings import ModelSettings
 from mple.model.stem import Stem
 from mple.model.training import TrunkTrainer
-from mple.model.vgg16 import Vgg16Config, Vgg16Trunk, build_trunk
+from mple.model.weights import build_trunk
 from mple.plan import GlobalSampler, TrainingSettings, settings_from
 
 _CHANNELS, _KERNEL = 3, 3
@@ -49,10 +51,8 @@ class Run:
         self.sites: tuple[str, ...] = tuple(about["sites"])
         self.rounds: int = about["rounds"]
         self.training = settings_from(TrainingSettings, about["training"])
-        self._config = Vgg16Config(classes=about["classes"], width=about["width"])
-        self._stem = Stem.from_seed(
-            about["stem_seed"], filters=self._config.filters, channels=_CHANNELS, kernel=_KERNEL
-        )
+        self._model, self._classes = ModelSettings(width=about["width"]), int(about["classes"])
+        self._stem = Stem.from_seed(about["stem_seed"], filters=self._model.filters, channels=_CHANNELS, kernel=_KERNEL)
         self._normalisation = Normalisation()
         torch.set_num_threads(about["threads"])
 
@@ -60,9 +60,9 @@ class Run:
         """Of a site among all."""
         return self.sites.index(name)
 
-    def trunk(self) -> Vgg16Trunk:
+    def trunk(self) -> nn.Module:
         """With its first weights, the same everywhere."""
-        return build_trunk(self._config, self.training.seed)
+        return build_trunk(self._model, self._classes, self.training.seed)
 
     def features(self, pixels_BCHW: NDArray[np.uint8], trainer: TrunkTrainer) -> torch.Tensor:
         """Of the frozen stem."""
@@ -102,19 +102,19 @@ class Site(flwr.client.NumPyClient):  # type: ignore[misc]
         return exchanged(self._trunk), len(self._labels_N), {"loss": float(np.mean(losses))}
 
 
-def exchanged(trunk: Vgg16Trunk) -> list[NDArray[np.float32]]:
+def exchanged(trunk: nn.Module) -> list[NDArray[np.float32]]:
     """Weights and statistics of batch norm in the order of their names; the counters of batches stay at home."""
     return [tensor.numpy().copy() for tensor in _floating(trunk).values()]
 
 
-def put(trunk: Vgg16Trunk, arrays: Sequence[NDArray[np.float32]]) -> None:
+def put(trunk: nn.Module, arrays: Sequence[NDArray[np.float32]]) -> None:
     """Set what `exchanged` gives."""
     with torch.no_grad():
         for tensor, array in zip(_floating(trunk).values(), arrays, strict=True):
             tensor.copy_(torch.from_numpy(np.ascontiguousarray(array)))
 
 
-def _floating(trunk: Vgg16Trunk) -> dict[str, torch.Tensor]:
+def _floating(trunk: nn.Module) -> dict[str, torch.Tensor]:
     state = trunk.state_dict()
     return {name: state[name] for name in sorted(state) if state[name].is_floating_point()}
 

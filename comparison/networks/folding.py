@@ -22,7 +22,7 @@ from comparison.networks.minionn import CONVOLUTIONS, NORMALISATION, SIDE_PX, Mi
 from comparison.networks.quantised import Pool
 from mple.data.normalise import Normalisation
 from mple.model.stem import Stem, planned_stem
-from mple.model.vgg16 import Vgg16Config, Vgg16Trunk, build_trunk, load_trunk
+from mple.model.weights import build_trunk, load_trunk
 from mple.morph import ImageShape
 from mple.plan.orders import channel_order, label_order
 from mple.records.run_folder import RunFolder
@@ -63,7 +63,7 @@ def vgg16_of_run(folder: Path, stem: Stem | None = None) -> FloatNetwork:
     stem = planned_stem(model, filters=plan.filters, channels=plan.channels, offered=stem)
     if stem.digest().hex() != plan.stem_digest:
         raise ValueError(f"the run in {folder} had another stem; pass the one that was offered to it")
-    trunk = build_trunk(Vgg16Config(classes=len(plan.classes), width=model.width), plan.training.seed)
+    trunk = build_trunk(model, len(plan.classes), plan.training.seed)
     load_trunk(trunk, run.model)
     secret = run.vault(plan.sites[0].name).consortium_secret(plan.run_id)
     return folded_vgg16(
@@ -78,7 +78,7 @@ def vgg16_of_run(folder: Path, stem: Stem | None = None) -> FloatNetwork:
 
 def folded_vgg16(
     stem: Stem,
-    trunk: Vgg16Trunk,
+    trunk: nn.Module,
     normalisation: Normalisation,
     *,
     channels: NDArray[np.int64] | None = None,
@@ -103,7 +103,7 @@ def folded_vgg16(
     kernels_FCpp = stem.kernels_FCpp if channels is None else stem.kernels_FCpp[torch.from_numpy(channels)]
     stages: list[FloatStage] = []
     weights_OIpp = kernels_FCpp
-    layers = [layer for layer in trunk.features if not isinstance(layer, nn.ReLU)]
+    layers = [layer for layer in trunk.get_submodule("features").children() if not isinstance(layer, nn.ReLU)]
     for layer, following in pairwise([*layers, None]):
         if isinstance(layer, nn.Conv2d):
             weights_OIpp = layer.weight.detach()
@@ -111,7 +111,7 @@ def folded_vgg16(
             kernels, bias_O = folded(weights_OIpp, layer)
             pool: Pool = "max" if isinstance(following, nn.MaxPool2d) else "none"
             stages.append(FloatStage(name=f"conv{len(stages) + 1}", weights_OIpp=kernels, bias_O=bias_O, pool=pool))
-    linear = trunk.classifier[-1]
+    linear = trunk.get_submodule("classifier.3")
     assert isinstance(linear, nn.Linear)
     places = torch.arange(linear.out_features) if labels is None else torch.from_numpy(np.argsort(labels))
     stages.append(_dense(linear.weight.detach()[places], linear.bias.detach()[places]))

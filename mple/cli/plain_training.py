@@ -14,7 +14,7 @@ from mple.data import Dataset, open_source
 from mple.disk.whole_files import write_whole
 from mple.model.metrics import scores_text, summary_scores
 from mple.model.stem import Stem
-from mple.model.vgg16 import save_trunk
+from mple.model.weights import save_trunk
 from mple.plan import SettingsError, changed_sections, choices_of
 from mple.plan.orders import channel_order, label_order
 from mple.records.run_folder import SUMMARY, RunEnd, RunFolder, new_folder

@@ -16,8 +16,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn import functional
 
+from mple.model.settings import ModelSettings
 from mple.morph import gaussians
-from mple.plan.settings import ModelSettings
 
 _NAMES = ("stem.weight", "features.0.weight")
 MOST_BYTES = 1024 * 1024

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mple.model.vgg16 import Vgg16Trunk
-from mple.plan.settings import Augment, Precision, TrainingSettings
+from mple.model.settings import Augment, Precision, TrainingSettings
 
 
 class TrunkTrainer:
@@ -26,7 +25,7 @@ class TrunkTrainer:
     counts. Not promised: equality across machines or thread counts (sums are ordered otherwise there).
     """
 
-    def __init__(self, trunk: Vgg16Trunk, settings: TrainingSettings, total_steps: int) -> None:
+    def __init__(self, trunk: nn.Module, settings: TrainingSettings, total_steps: int) -> None:
         self.trunk = trunk
         self._settings = settings
         decayed = [weight for weight in trunk.parameters() if weight.ndim > 1]

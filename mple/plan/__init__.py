@@ -3,6 +3,7 @@
 Pure: files are read only by `read_settings`; nothing here opens a socket or looks at a clock.
 """
 
+from mple.model.settings import Augment, ModelSettings, Precision, TrainingSettings
 from mple.plan.node_settings import (
     ComputeSettings,
     CoordinatorSettings,
@@ -17,17 +18,13 @@ from mple.plan.sampler import GlobalSampler
 from mple.plan.settings import (
     AbsencePolicy,
     AbsenceSettings,
-    Augment,
     Custody,
-    ModelSettings,
     MorphSettings,
     NoiseShape,
     NormalisationSettings,
-    Precision,
     PrivacyMode,
     PrivacySettings,
     RunChoices,
-    TrainingSettings,
     WireSettings,
     changed_sections,
     choices_of,

@@ -83,7 +83,7 @@ class RunPlan(RunChoices):
     @property
     def filters(self) -> int:
         """Output channels of the first convolution."""
-        return max(8, round(64 * self.model.width))
+        return self.model.filters
 
     @property
     def layer_dtype(self) -> str:

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from mple.data import Dataset
 from mple.data.normalise import Normalisation
 from mple.model.metrics import merged, tallies, values
 from mple.model.stem import Stem, planned_stem
 from mple.model.training import TrunkTrainer
-from mple.model.vgg16 import Vgg16Config, Vgg16Trunk, build_trunk, state_sha256
+from mple.model.weights import build_trunk, state_sha256
 from mple.plan import GlobalSampler, RunChoices
 
 _SCORED_AT_ONCE = 250
@@ -61,7 +62,7 @@ class PlainOutcome:
 
     epochs: tuple[PlainEpoch, ...]
     train_seconds: float
-    trunk: Vgg16Trunk
+    trunk: nn.Module
     model_sha256: str
 
 
@@ -109,8 +110,8 @@ class _PlainRun:
         self._test_N = torch.from_numpy(place_of_class[np.concatenate([site.test.labels for site in sites])])
         self._normalisation = Normalisation(mean=normalisation.mean, std=normalisation.std)
         self._sampler = GlobalSampler([len(site.train.labels) for site in sites], training.batch, training.seed)
-        trunk = build_trunk(Vgg16Config(classes=classes, width=model.width, dropout=model.dropout), training.seed)
-        channels, filters = sites[0].train.shape.channels, trunk.config.filters
+        trunk = build_trunk(model, classes, training.seed)
+        channels, filters = sites[0].train.shape.channels, model.filters
         stem = planned_stem(model, filters=filters, channels=channels, offered=settings.stem)
         order = settings.channel_order
         self._stem = stem if order is None else Stem(stem.kernels_FCpp[torch.from_numpy(order)])

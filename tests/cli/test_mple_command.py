@@ -10,7 +10,8 @@ import pytest
 
 from mple import __version__
 from mple.exit_codes import ExitCode
-from mple.model.vgg16 import Vgg16Config, build_trunk, load_trunk, state_sha256
+from mple.model.settings import ModelSettings
+from mple.model.weights import build_trunk, load_trunk, state_sha256
 from mple.plan import read_settings
 from mple.simulate.settings import SimulationSettings
 from tests.support.typed_command import Said, small_simulation
@@ -97,7 +98,7 @@ def test_plain_training_leaves_its_figures_and_its_network(mple: Said, config: P
     for epoch in written["epochs"]:
         assert epoch["loss"] == pytest.approx(np.average(epoch["losses"], weights=[7, 8, 7, 8]))
     assert written["test_accuracy"] == written["epochs"][-1]["test_accuracy"]
-    trunk = build_trunk(Vgg16Config(classes=2, width=0.0625), seed=1)
+    trunk = build_trunk(ModelSettings(width=0.0625), 2, 1)
     load_trunk(trunk, tmp_path / "plain" / "model.safetensors")
     assert state_sha256(trunk) == written["model_sha256"]
     again = mple("plain", config, "--out", tmp_path / "again")

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from compute_node.layers.layer_bank import LayerBank
-from compute_node.predictor import Predictor, model_config, restored_run
+from compute_node.predictor import Predictor, restored_run
 from mple.disk.whole_files import file_sha256
 from mple.model.stem import Stem
-from mple.model.vgg16 import build_trunk, save_trunk, state_sha256
+from mple.model.weights import build_trunk, save_trunk, state_sha256
 from mple.morph.augmented import build_augmented_layer
 from mple.morph.morpher import Morpher
 from mple.plan import RunPlan
@@ -56,7 +56,7 @@ def finished(tmp_path: Path) -> Finished:
         stored = written.rename(layer_path(tmp_path / "layers", digests[site]))
         bank.store(key_ref(site), read_listed(stored, PLAN))
     list_layers(tmp_path / "layers", PLAN, digests)
-    trunk = build_trunk(model_config(PLAN), seed=77)  # not the seed from which the plan's training begins
+    trunk = build_trunk(PLAN.model, len(PLAN.classes), seed=77)  # not the seed from which the plan's training begins
     save_trunk(trunk, tmp_path / "model.safetensors", {})
     outcome = Outcome(
         run_id=PLAN.run_id, plan_sha256=PLAN.sha256().hex(), model_sha256=state_sha256(trunk),
@@ -107,7 +107,7 @@ def cut_network(state: Path) -> None:
 
 
 def other_network(state: Path) -> None:
-    save_trunk(build_trunk(model_config(PLAN), seed=78), state / "model.safetensors", {})
+    save_trunk(build_trunk(PLAN.model, len(PLAN.classes), seed=78), state / "model.safetensors", {})
 
 
 def no_network(state: Path) -> None:

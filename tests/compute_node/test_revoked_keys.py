@@ -14,8 +14,9 @@ from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import ErasedKeyError, LayerBank
 from compute_node.predictor import Predictor
 from compute_node.training.features import features
+from mple.model.settings import ModelSettings
 from mple.model.stem import Stem
-from mple.model.vgg16 import Vgg16Config, build_trunk
+from mple.model.weights import build_trunk
 from mple.morph import MorphKey
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.plan import GlobalSampler, WireSettings
@@ -160,7 +161,7 @@ def test_predictions_go_by_the_new_key_and_not_by_a_revoked_one(node: Node) -> N
             session=plan.session, key_epoch=epoch,
         )  # fmt: skip
         bank.store(name, made)
-    trunk = build_trunk(Vgg16Config(classes=3, width=plan.model.width, dropout=0.0), seed=1)
+    trunk = build_trunk(ModelSettings(width=plan.model.width, dropout=0.0), 3, 1)
     predictor = Predictor(plan, trunk, bank)
     bank.refuse(key_ref("north"))
     question = common_pb2.MorphedBatch(request_id=1, key_ref=key_ref("north"), samples=1)

@@ -200,14 +200,14 @@ def test_offered_stem_that_does_not_fit_ends_the_run(start_run: Callable[..., Sm
 def test_settings_that_do_not_fit_end_the_run_with_the_reason(
     start_run: Callable[..., SmallRun], tmp_path: Path
 ) -> None:
-    run = start_run(settings_in(tmp_path, morph=MorphSettings(preset="paper", kappa=7)))
+    run = start_run(settings_in(tmp_path, morph=MorphSettings(preset="paper", kappa=9)))
     run.join_compute()
     for site in SITES:
         run.join_site(site)
     assert run.phases == ["gathering", "failed"]
-    assert "kappa = 7 does not divide" in run.run.state().reason
+    assert "kappa = 9 does not divide" in run.run.state().reason
     for call in (lambda: run.run.plan, lambda: run.run.stem):
-        with refused(ErrorCode.RUN_FAILED, "kappa = 7"):
+        with refused(ErrorCode.RUN_FAILED, "kappa = 9"):
             call()
     run.restart()
     assert run.run.state().phase is Phase.FAILED

@@ -73,7 +73,7 @@ def test_plan_holds_what_the_parties_brought(tmp_path: Path, custody: Custody) -
     plan, _ = made(settings_in(tmp_path, custody=custody), changed)
     assert (plan.custody, plan.compute, plan.consortium, plan.run_id) == (custody, "compute", "test", "abc123")
     assert [site.train_images for site in plan.sites] == [10, 77, 10]
-    assert (plan.channels, plan.height, plan.width, plan.classes) == (1, 8, 8, ("benign", "malignant"))
+    assert (plan.channels, plan.height, plan.width, plan.classes) == (1, 28, 28, ("benign", "malignant"))
     assert plan.site("south").key_fingerprint == changed["south"].key_ref.fingerprint.hex()
 
 
@@ -90,8 +90,8 @@ def test_any_change_changes_the_hash(tmp_path: Path) -> None:
 
 
 def test_kappa_that_does_not_divide_names_those_that_do(tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="kappa = 7 does not divide the unrolled length 64; near it 1, 2, 4, 8 do"):
-        made(settings_in(tmp_path, morph=MorphSettings(preset="paper", kappa=7)))
+    with pytest.raises(PlanError, match="kappa = 9 does not divide the unrolled length 784; near it 4, 7, 8, 14 do"):
+        made(settings_in(tmp_path, morph=MorphSettings(preset="paper", kappa=9)))
 
 
 def test_layer_beyond_any_machine_names_the_tiled_layout(tmp_path: Path) -> None:
@@ -130,9 +130,18 @@ def test_a_compact_layer_does_not_grow_with_the_pictures(tmp_path: Path) -> None
 
 
 def test_distinct_tiles_beyond_any_machine_are_refused_as_well(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path, morph=MorphSettings(tile=64, cores=Cores.DISTINCT))
+    settings = settings_in(tmp_path, morph=MorphSettings(tile=56, cores=Cores.DISTINCT))
+    full = dataclasses.replace(settings, model=dataclasses.replace(settings.model, width=1.0))
     with pytest.raises(PlanError, match="choose the tiled layout"):
-        made(settings, profiles(channels=3, height=2048, width=2048))
+        made(full, profiles(channels=3, height=224, width=224))
+
+
+@pytest.mark.parametrize(("height", "width"), [(27, 28), (28, 225)])
+def test_images_that_the_trunk_does_not_take_are_refused_before_anybody_builds(
+    tmp_path: Path, height: int, width: int
+) -> None:
+    with pytest.raises(PlanError, match=rf"{height} x {width} pixels; vgg16 takes 28 to 224 a side"):
+        made(settings_in(tmp_path), profiles(height=height, width=width))
 
 
 def test_border_wider_than_half_the_kernel_is_refused_before_anybody_builds(tmp_path: Path) -> None:

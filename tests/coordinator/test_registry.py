@@ -53,9 +53,9 @@ def test_unknown_parties_are_refused_by_name() -> None:
         ({"key_ref": key_ref(site="south")}, ErrorCode.UNKNOWN_KEY_REF, "names a key of site 'south'"),
         ({"key_ref": key_ref(epoch=0)}, ErrorCode.UNKNOWN_KEY_REF, "key epoch 0"),
         ({"key_ref": key_ref(fingerprint=bytes(31))}, ErrorCode.UNKNOWN_KEY_REF, "fingerprint of 31 bytes"),
-        ({"channels": 0}, ErrorCode.MESSAGE_MALFORMED, "0 x 8 x 8"),
+        ({"channels": 0}, ErrorCode.MESSAGE_MALFORMED, "0 x 28 x 28"),
         ({"channels": 65}, ErrorCode.MESSAGE_MALFORMED, "1 to 64 channels"),
-        ({"height": 0}, ErrorCode.MESSAGE_MALFORMED, "1 x 0 x 8"),
+        ({"height": 0}, ErrorCode.MESSAGE_MALFORMED, "1 x 0 x 28"),
         ({"width": 4097}, ErrorCode.MESSAGE_MALFORMED, "sides of 1 to 4096"),
         ({"classes": ("one",)}, ErrorCode.MESSAGE_MALFORMED, "1 class names"),
         ({"classes": ("same", "same")}, ErrorCode.MESSAGE_MALFORMED, "2 class names"),
@@ -76,8 +76,11 @@ def test_site_without_test_images_is_let_in() -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"height": 9}, "site north has images of 1 x 9 x 8 .channels x height x width., site south has 1 x 8 x 8"),
-        ({"channels": 3}, "3 x 8 x 8"),
+        (
+            {"height": 29},
+            "site north has images of 1 x 29 x 28 .channels x height x width., site south has 1 x 28 x 28",
+        ),
+        ({"channels": 3}, "3 x 28 x 28"),
         ({"classes": ("benign", "unclear")}, "site north against site south: class 1: 'unclear' against 'malignant'"),
         ({"classes": ("malignant", "benign")}, "class 0: 'malignant' against 'benign'"),
         ({"classes": (*CLASSES, "unclear")}, "3 classes against 2"),

@@ -13,11 +13,11 @@ from google.protobuf.message import Message
 from compute_node.feeding.intake import Intake
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import LayerBank
-from compute_node.predictor import Predictor, model_config
+from compute_node.predictor import Predictor
 from compute_node.service import ComputeService
 from mple.meter import Ledger
 from mple.model.stem import Stem
-from mple.model.vgg16 import build_trunk
+from mple.model.weights import build_trunk
 from mple.morph.augmented import build_augmented_layer
 from mple.plan import GlobalSampler, RunPlan, WireSettings
 from mple.plan.orders import channel_order
@@ -81,7 +81,9 @@ class ComputeTarget:
         service = ComputeService("test", idle_s=idle_s)
         if phase == "training":
             service.open_feed(self.plan, self.intake)
-            service.open_predictions(self.plan, Predictor(self.plan, build_trunk(model_config(self.plan), 1), bank))
+            service.open_predictions(
+                self.plan, Predictor(self.plan, build_trunk(self.plan.model, len(self.plan.classes), 1), bank)
+            )
         compute_pb2_grpc.add_ComputeServiceServicer_to_server(service, self._built.server)
         add_node_service(self._built.server, Party("test", Role.COMPUTE, "compute"))
         self._built.start()

@@ -32,7 +32,7 @@ from mple.data import Dataset, LabelledImages
 from mple.data.normalise import Normalisation
 from mple.model.stem import Stem
 from mple.model.training import TrunkTrainer
-from mple.model.vgg16 import Vgg16Config, build_trunk
+from mple.model.weights import build_trunk
 from mple.morph import Arithmetic, MorphKey
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.morph.morpher import Morpher
@@ -136,7 +136,7 @@ def losses(party: Consortium, features_of: Features, dtype: torch.dtype = torch.
     """Of the first steps of training, each on the features of the plan's samples."""
     plan, training = party.plan, party.plan.training
     sampler = GlobalSampler([site.train_images for site in plan.sites], training.batch, training.seed)
-    trunk = build_trunk(Vgg16Config(classes=len(CLASSES), width=plan.model.width), training.seed).to(dtype)
+    trunk = build_trunk(ModelSettings(width=plan.model.width), len(CLASSES), training.seed).to(dtype)
     trainer = TrunkTrainer(trunk, training, sampler.steps_per_epoch * training.epochs)
     plain = np.concatenate([images.labels for images in party.images.values()])
     permuted = torch.from_numpy(np.array([label_order(SECRET, len(CLASSES)).tolist().index(label) for label in plain]))

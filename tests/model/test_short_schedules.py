@@ -7,11 +7,12 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mple.model.settings import ModelSettings
 from mple.model.training import TrunkTrainer
-from mple.model.vgg16 import Vgg16Config, build_trunk
+from mple.model.weights import build_trunk
 from mple.plan import TrainingSettings
 
-TRUNK = build_trunk(Vgg16Config(classes=2, width=0.0625), 1)
+TRUNK = build_trunk(ModelSettings(width=0.0625), 2, 1)
 
 
 @settings(max_examples=200, deadline=None)
@@ -32,9 +33,7 @@ def test_every_length_and_warm_up_has_rates_up_to_the_peak(total: int, share: fl
 
 
 def test_four_steps_train() -> None:
-    trainer = TrunkTrainer(
-        build_trunk(Vgg16Config(classes=2, width=0.0625), 1), TrainingSettings(epochs=4), total_steps=4
-    )
+    trainer = TrunkTrainer(build_trunk(ModelSettings(width=0.0625), 2, 1), TrainingSettings(epochs=4), total_steps=4)
     f_BFHW = torch.randn((4, 8, 28, 28), generator=torch.Generator().manual_seed(1))
     losses = [trainer.step(f_BFHW, torch.tensor([0, 1, 1, 0])) for _ in range(4)]
     assert losses[0] == pytest.approx(0.693, abs=0.1)  # ln 2: first scores are near zero

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save, save_file
 from torch.nn import functional
 
+from mple.model.settings import ModelSettings
 from mple.model.stem import Stem, StemError, planned_stem
-from mple.model.vgg16 import Vgg16Config, build_trunk
-from mple.plan import ModelSettings
+from mple.model.weights import build_trunk
 
 
 def test_the_published_seed_gives_the_published_kernels() -> None:
@@ -61,12 +61,12 @@ def test_takes_the_first_layer_of_an_imagenet_vgg16(tmp_path: Path) -> None:
 
 def test_leaving_the_bias_out_changes_nothing_in_training() -> None:
     """Batch normalisation takes a constant per channel away."""
-    config = Vgg16Config(classes=3, width=0.0625)
-    trunk = build_trunk(config, seed=1).double()
-    f_BFHW = Stem.from_seed("bias", filters=config.filters, channels=1, kernel=3).convolve(
+    model = ModelSettings(width=0.0625)
+    trunk = build_trunk(model, 3, seed=1).double()
+    f_BFHW = Stem.from_seed("bias", filters=model.filters, channels=1, kernel=3).convolve(
         torch.rand(4, 1, 28, 28, dtype=torch.float64)
     )
-    bias_F11 = torch.randn(config.filters, 1, 1, dtype=torch.float64)
+    bias_F11 = torch.randn(model.filters, 1, 1, dtype=torch.float64)
     assert torch.allclose(trunk(f_BFHW), trunk(f_BFHW + bias_F11), rtol=0, atol=1e-9)
 
 

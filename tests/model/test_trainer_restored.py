@@ -6,21 +6,22 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from mple.model.settings import ModelSettings
 from mple.model.training import TrunkTrainer
-from mple.model.vgg16 import Vgg16Config, build_trunk, state_sha256
+from mple.model.weights import build_trunk, state_sha256
 from mple.plan import Augment, Precision, TrainingSettings
 
 STEPS, BATCH = 7, 6
-CONFIG = Vgg16Config(classes=4, width=0.0625, dropout=0.3)
+MODEL, CLASSES = ModelSettings(width=0.0625, dropout=0.3), 4
 
 
 def trainer(settings: TrainingSettings, seed: int = 1) -> TrunkTrainer:
-    return TrunkTrainer(build_trunk(CONFIG, seed), settings, STEPS)
+    return TrunkTrainer(build_trunk(MODEL, CLASSES, seed), settings, STEPS)
 
 
 def batch(number: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(number)
-    f_BFHW = torch.randn(BATCH, CONFIG.channels(64), 28, 28, generator=generator)
+    f_BFHW = torch.randn(BATCH, MODEL.filters, 28, 28, generator=generator)
     return f_BFHW.to(memory_format=torch.channels_last), torch.randint(0, 4, (BATCH,), generator=generator)
 
 
@@ -53,6 +54,6 @@ def test_the_steps_to_come_are_equal(settings: TrainingSettings, cut: int) -> No
 
 
 def test_another_networks_state_is_refused() -> None:
-    other = TrunkTrainer(build_trunk(Vgg16Config(classes=5, width=0.0625), 1), TrainingSettings(), STEPS)
+    other = TrunkTrainer(build_trunk(ModelSettings(width=0.0625), 5, 1), TrainingSettings(), STEPS)
     with pytest.raises(ValueError, match="not this network's weights"):
         trainer(TrainingSettings()).restore(other.state(), 0)

@@ -8,24 +8,25 @@ import pytest
 import torch
 from torch import Tensor
 
+from mple.model.settings import ModelSettings
 from mple.model.stem import Stem
 from mple.model.training import TrunkTrainer, shifted
-from mple.model.vgg16 import Vgg16Config, build_trunk, state_sha256
+from mple.model.weights import build_trunk, state_sha256
 from mple.plan import Augment, Precision, TrainingSettings
 
-CONFIG = Vgg16Config(classes=3, width=0.0625, dropout=0.2)
+MODEL, CLASSES = ModelSettings(width=0.0625, dropout=0.2), 3
 SETTINGS = TrainingSettings(peak_lr=0.02)
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
 
 
 def maps(step: int) -> Tensor:
     """Features of one step."""
-    return torch.randn(8, CONFIG.filters, 28, 28, generator=torch.Generator().manual_seed(step))
+    return torch.randn(8, MODEL.filters, 28, 28, generator=torch.Generator().manual_seed(step))
 
 
 def trained(settings: TrainingSettings, steps: int = 3) -> tuple[str, list[float]]:
     """Digest of the weights after some steps, and the losses."""
-    trainer = TrunkTrainer(build_trunk(CONFIG, settings.seed), settings, total_steps=10)
+    trainer = TrunkTrainer(build_trunk(MODEL, CLASSES, settings.seed), settings, total_steps=10)
     losses = [trainer.step(maps(step), LABELS) for step in range(steps)]
     assert trainer.steps_done == steps
     return state_sha256(trainer.trunk), losses
@@ -47,7 +48,7 @@ def test_equal_input_gives_equal_weights_bit_for_bit(changes: dict[str, object])
 
 def test_the_seed_matters() -> None:
     """Through dropout alone, with equal first weights."""
-    trunks = [build_trunk(CONFIG, 1) for _ in range(2)]
+    trunks = [build_trunk(MODEL, CLASSES, 1) for _ in range(2)]
     for trunk, seed in zip(trunks, (1, 2), strict=True):
         TrunkTrainer(trunk, dataclasses.replace(SETTINGS, seed=seed), 10).step(maps(0), LABELS)
     assert state_sha256(trunks[0]) != state_sha256(trunks[1])
@@ -60,7 +61,7 @@ def test_every_allowed_seed_works(seed: int) -> None:
 
 
 def test_loss_falls_on_one_batch() -> None:
-    trainer = TrunkTrainer(build_trunk(Vgg16Config(classes=3, width=0.0625), 1), SETTINGS, total_steps=30)
+    trainer = TrunkTrainer(build_trunk(ModelSettings(width=0.0625), 3, 1), SETTINGS, total_steps=30)
     losses = [trainer.step(maps(0), LABELS) for _ in range(30)]
     assert losses[0] == pytest.approx(1.0986, abs=0.1)  # ln 3: first scores are near zero
     assert losses[-1] < 0.5 * losses[0]
@@ -69,7 +70,7 @@ def test_loss_falls_on_one_batch() -> None:
 def test_learning_rate_runs_through_one_cycle() -> None:
     """A 25th of the peak at first, the peak after the warm-up, next to nothing at the last step."""
     settings = TrainingSettings(peak_lr=0.1, warmup_share=0.3)
-    trainer = TrunkTrainer(build_trunk(CONFIG, 1), settings, total_steps=11)
+    trainer = TrunkTrainer(build_trunk(MODEL, CLASSES, 1), settings, total_steps=11)
     rates = []
     for step in range(11):
         rates.append(trainer.learning_rate)
@@ -82,13 +83,13 @@ def test_learning_rate_runs_through_one_cycle() -> None:
 
 
 def test_a_run_of_a_single_step_works() -> None:
-    trainer = TrunkTrainer(build_trunk(CONFIG, 1), SETTINGS, total_steps=1)
+    trainer = TrunkTrainer(build_trunk(MODEL, CLASSES, 1), SETTINGS, total_steps=1)
     assert trainer.step(maps(0), LABELS) > 0
 
 
 def test_only_matrices_decay() -> None:
     """With no gradient at all, convolutions shrink and batch norms stay."""
-    trainer = TrunkTrainer(build_trunk(CONFIG, 1), TrainingSettings(weight_decay=0.5), total_steps=10)
+    trainer = TrunkTrainer(build_trunk(MODEL, CLASSES, 1), TrainingSettings(weight_decay=0.5), total_steps=10)
     before = {name: weight.detach().clone() for name, weight in trainer.trunk.named_parameters()}
     for weight in trainer.trunk.parameters():
         weight.grad = torch.zeros_like(weight)
@@ -101,17 +102,17 @@ def test_only_matrices_decay() -> None:
 
 
 def test_a_loss_that_is_no_number_stops_training_and_spares_the_weights() -> None:
-    trainer = TrunkTrainer(build_trunk(CONFIG, 1), SETTINGS, total_steps=10)
+    trainer = TrunkTrainer(build_trunk(MODEL, CLASSES, 1), SETTINGS, total_steps=10)
     before = {name: weight.detach().clone() for name, weight in trainer.trunk.named_parameters()}
     with pytest.raises(FloatingPointError, match=r"loss of step 0 is nan; lower training.peak_lr \(now 0.02\)"):
-        trainer.step(torch.full((8, CONFIG.filters, 28, 28), float("nan")), LABELS)
+        trainer.step(torch.full((8, MODEL.filters, 28, 28), float("nan")), LABELS)
     assert trainer.steps_done == 0
     for name, weight in trainer.trunk.named_parameters():
         assert torch.equal(weight, before[name])
 
 
 def test_scoring_changes_nothing_and_does_not_depend_on_the_batch() -> None:
-    trainer = TrunkTrainer(build_trunk(CONFIG, 1), SETTINGS, total_steps=10)
+    trainer = TrunkTrainer(build_trunk(MODEL, CLASSES, 1), SETTINGS, total_steps=10)
     trainer.step(maps(0), LABELS)
     before = state_sha256(trainer.trunk)
     whole = trainer.logits(maps(1))

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from compute_node.service import ComputeService
 from mple.cli import main as mple
 from mple.exit_codes import ExitCode
-from mple.model.vgg16 import Vgg16Config, Vgg16Trunk
 from mple.plan import RunPlan
 from mple.plan.orders import channel_order, label_order
 from provider_node.node import main as mple_provider
@@ -62,7 +62,7 @@ def process_state() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def trunk() -> Vgg16Trunk:
+def trunk() -> nn.Module:
     return opinionated_trunk(PLAN)
 
 
@@ -77,7 +77,7 @@ def serve(tmp_path: Path, party_tls: PartyTls, site: Site) -> Iterator[Serve]:
     """Starts the compute node, with a network or without, and points the site at it."""
     running = []
 
-    def start(trunk: Vgg16Trunk | None, plan: RunPlan = PLAN, name: str = "compute") -> None:
+    def start(trunk: nn.Module | None, plan: RunPlan = PLAN, name: str = "compute") -> None:
         service = ComputeService("test")
         if trunk is not None:
             service.open_predictions(plan, predictor_of(plan, trunk))
@@ -129,7 +129,7 @@ def test_the_orders_of_these_tests_show_a_mistake() -> None:
 
 
 def test_probabilities_are_those_of_the_plain_pictures(
-    site: Site, serve: Serve, ask: Callable[..., dict[str, object]], trunk: Vgg16Trunk
+    site: Site, serve: Serve, ask: Callable[..., dict[str, object]], trunk: nn.Module
 ) -> None:
     serve(trunk)
     whole = ask("--test", TESTS)
@@ -144,7 +144,7 @@ def test_probabilities_are_those_of_the_plain_pictures(
 
 
 def test_test_images_are_the_first_ones(
-    site: Site, serve: Serve, ask: Callable[..., dict[str, object]], trunk: Vgg16Trunk
+    site: Site, serve: Serve, ask: Callable[..., dict[str, object]], trunk: nn.Module
 ) -> None:
     serve(trunk)
     whole = ask("--test", 2)
@@ -154,7 +154,7 @@ def test_test_images_are_the_first_ones(
 
 
 def test_files_and_folders(
-    site: Site, serve: Serve, ask: Callable[..., dict[str, object]], trunk: Vgg16Trunk, tmp_path: Path
+    site: Site, serve: Serve, ask: Callable[..., dict[str, object]], trunk: nn.Module, tmp_path: Path
 ) -> None:
     serve(trunk)
     single = save(tmp_path / "single.png", picture(1))
@@ -172,7 +172,7 @@ def test_files_and_folders(
 
 
 def test_a_message_holds_what_the_plan_allows_and_is_metered(
-    site: Site, serve: Serve, ask: Callable[..., dict[str, object]], trunk: Vgg16Trunk
+    site: Site, serve: Serve, ask: Callable[..., dict[str, object]], trunk: nn.Module
 ) -> None:
     serve(trunk)
     ask("--test", TESTS)
@@ -187,7 +187,7 @@ def test_a_message_holds_what_the_plan_allows_and_is_metered(
 
 
 def test_text_shows_the_likeliest_classes(
-    site: Site, serve: Serve, trunk: Vgg16Trunk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    site: Site, serve: Serve, trunk: nn.Module, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     serve(trunk)
     path = save(tmp_path / "a.png", picture(1))
@@ -208,7 +208,7 @@ def test_text_shows_the_likeliest_classes(
 
 def test_resize(
     site: Site, serve: Serve, ask: Callable[..., dict[str, object]], refusal: Callable[..., tuple[int, str]],
-    trunk: Vgg16Trunk, tmp_path: Path,
+    trunk: nn.Module, tmp_path: Path,
 ) -> None:  # fmt: skip
     serve(trunk)
     path = save(tmp_path / "large.png", picture(1, (56, 40)))
@@ -222,7 +222,7 @@ def test_resize(
 
 
 def test_pictures_that_cannot_be_read_are_named(
-    serve: Serve, refusal: Callable[..., tuple[int, str]], trunk: Vgg16Trunk, tmp_path: Path
+    serve: Serve, refusal: Callable[..., tuple[int, str]], trunk: nn.Module, tmp_path: Path
 ) -> None:
     serve(trunk)
     good = save(tmp_path / "good.png", picture(1))
@@ -309,16 +309,14 @@ def test_a_compute_node_without_a_trained_network(serve: Serve, refusal: Callabl
     assert "start the compute node again on its state folder, with stay = true" in text
 
 
-def test_a_compute_node_of_another_run(
-    serve: Serve, refusal: Callable[..., tuple[int, str]], trunk: Vgg16Trunk
-) -> None:
+def test_a_compute_node_of_another_run(serve: Serve, refusal: Callable[..., tuple[int, str]], trunk: nn.Module) -> None:
     serve(trunk, replace(PLAN, run_id="run2"))
     code, text = refusal("--test", 1)
     assert code == ExitCode.RUN_FAILED
     assert "this site last took part in run run1, the compute node serves another" in text
 
 
-def test_another_compute_node(serve: Serve, refusal: Callable[..., tuple[int, str]], trunk: Vgg16Trunk) -> None:
+def test_another_compute_node(serve: Serve, refusal: Callable[..., tuple[int, str]], trunk: nn.Module) -> None:
     serve(trunk, name="other")
     code, text = refusal("--test", 1)
     assert code == ExitCode.BAD_USAGE
@@ -336,14 +334,14 @@ def test_logits_that_are_no_numbers(serve: Serve, refusal: Callable[..., tuple[i
 
 
 def test_logits_of_other_classes(serve: Serve, refusal: Callable[..., tuple[int, str]]) -> None:
-    serve(opinionated_trunk(PLAN, Vgg16Config(classes=4, width=PLAN.model.width)))
+    serve(opinionated_trunk(PLAN, classes=4))
     code, text = refusal("--test", 1)
     assert code == ExitCode.RUN_FAILED
     assert "answered question 1 with 4 classes; asked was 1 with 3" in text
 
 
 def test_a_network_answers_by_its_own_plan_while_the_next_run_feeds(
-    serve: Serve, ask: Callable[..., dict[str, object]], trunk: Vgg16Trunk, site: Site, party_tls: PartyTls,
+    serve: Serve, ask: Callable[..., dict[str, object]], trunk: nn.Module, site: Site, party_tls: PartyTls,
     tmp_path: Path,
 ) -> None:  # fmt: skip
     """A compute node that stays is started again for the next run: the last run's sites can still ask."""
@@ -356,7 +354,7 @@ def test_a_network_answers_by_its_own_plan_while_the_next_run_feeds(
 
 
 def test_mple_predict_hands_over(
-    site: Site, serve: Serve, trunk: Vgg16Trunk, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    site: Site, serve: Serve, trunk: nn.Module, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     serve(trunk)
     path = save(tmp_path / "a.png", picture(1))

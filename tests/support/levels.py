@@ -20,8 +20,8 @@ OTHERS = (*NODES, "comparison")
 LEVELS = (
     ("exit_codes", "extras", "disk", "v1"),
     ("morph",),
-    ("wire",),
-    ("plan", "data", "model", "privacy"),
+    ("wire", "model"),
+    ("plan", "data", "privacy"),
     ("audit",),
     ("rpc", "pki", "meter"),
     ("records",),

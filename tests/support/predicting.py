@@ -17,11 +17,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from compute_node.layers.layer_bank import LayerBank
-from compute_node.predictor import Predictor, model_config
+from compute_node.predictor import Predictor
 from compute_node.service import ComputeService
 from mple.meter import Ledger
 from mple.model.stem import Stem
-from mple.model.vgg16 import Vgg16Config, Vgg16Trunk, build_trunk
+from mple.model.weights import build_trunk
 from mple.morph.augmented import build_augmented_layer
 from mple.pki import Vault
 from mple.plan import RunPlan, WireSettings
@@ -51,9 +51,9 @@ def stem_of(plan: RunPlan) -> Stem:
     return Stem.from_seed(plan.model.stem_seed, filters=plan.filters, channels=1, kernel=plan.model.kernel)
 
 
-def opinionated_trunk(plan: RunPlan, config: Vgg16Config | None = None) -> Vgg16Trunk:
+def opinionated_trunk(plan: RunPlan, classes: int | None = None) -> nn.Module:
     """An untrained trunk whose answers nevertheless differ from picture to picture."""
-    trunk = build_trunk(config or model_config(plan), seed=3)
+    trunk = build_trunk(plan.model, classes or len(plan.classes), seed=3)
     pixels_NHW = np.stack([picture(seed) for seed in range(1000, 1032)])
     f_NFHW = stem_of(plan).convolve(normalised(pixels_NHW))[:, torch.from_numpy(channel_order(SECRET, plan.filters))]
     last = trunk.classifier[3]
@@ -68,7 +68,7 @@ def opinionated_trunk(plan: RunPlan, config: Vgg16Config | None = None) -> Vgg16
     return trunk
 
 
-def plain_probabilities(plan: RunPlan, trunk: Vgg16Trunk, pixels_NHW: NDArray[np.uint8]) -> NDArray[np.float64]:
+def plain_probabilities(plan: RunPlan, trunk: nn.Module, pixels_NHW: NDArray[np.uint8]) -> NDArray[np.float64]:
     """What the network says of plain pictures, in the site's class order: no morphing, no codec, no wire."""
     f_BFHW = stem_of(plan).convolve(normalised(pixels_NHW))[:, torch.from_numpy(channel_order(SECRET, plan.filters))]
     with torch.no_grad():
@@ -96,7 +96,7 @@ def save(path: Path, pixels: NDArray[np.uint8]) -> Path:
     return path
 
 
-def predictor_of(plan: RunPlan, trunk: Vgg16Trunk) -> Predictor:
+def predictor_of(plan: RunPlan, trunk: nn.Module) -> Predictor:
     """The compute node's answers, with a real layer of site north."""
     bank = LayerBank(plan)
     order = channel_order(SECRET, plan.filters)

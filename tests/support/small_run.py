@@ -91,8 +91,8 @@ def site_profile(name: str, **changes: object) -> coordinator_pb2.SiteProfile:
     """What a site brings, single fields replaced."""
     profile = coordinator_pb2.SiteProfile(
         channels=1,
-        height=8,
-        width=8,
+        height=28,
+        width=28,
         classes=CLASSES,
         train_images=10,
         test_images=3,
@@ -133,8 +133,8 @@ def plan_for(
         consortium="test",
         compute="compute",
         channels=1,
-        height=8,
-        width=8,
+        height=28,
+        width=28,
         classes=CLASSES,
         sites=tuple(
             SitePlan(

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from mple.data import open_source
-from mple.model.vgg16 import Vgg16Config, build_trunk, load_trunk, state_sha256
+from mple.model.settings import ModelSettings
+from mple.model.weights import build_trunk, load_trunk, state_sha256
 from mple.pki import Vault
 from mple.plan import Custody, RunPlan, choices_of
 from mple.plan.orders import channel_order, label_order
@@ -74,7 +75,7 @@ def test_a_morphed_run_learns_as_plain_training_does(
     assert wire["raw_pixel_bytes"] == 300 * 3 * 28 * 28
     assert sum(site["images"] for site in written["sites"]) == 300
     assert (wire["layer_bytes"] == 0) == (custody is Custody.ESCROW)
-    trunk = build_trunk(Vgg16Config(classes=4, width=0.0625), 1)
+    trunk = build_trunk(ModelSettings(width=0.0625), 4, 1)
     load_trunk(trunk, out / "model.safetensors")
     assert state_sha256(trunk) == written["model_sha256"]
     assert json.loads(json.dumps(read_summary(out).to_json())) == written

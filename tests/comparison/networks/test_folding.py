@@ -14,8 +14,9 @@ from comparison.networks import Minionn, folded_minionn, folded_vgg16, vgg16_of_
 from comparison.networks.folding import folded
 from comparison.networks.minionn import NORMALISATION
 from mple.data.normalise import Normalisation
+from mple.model.settings import ModelSettings
 from mple.model.stem import Stem
-from mple.model.vgg16 import Vgg16Config, Vgg16Trunk, build_trunk, save_trunk
+from mple.model.weights import build_trunk, save_trunk
 from mple.pki import Vault
 from mple.plan import NormalisationSettings
 from mple.plan.orders import channel_order, label_order
@@ -43,11 +44,11 @@ def lived_in(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def trunk_and_stem() -> tuple[Vgg16Trunk, Stem]:
-    config = Vgg16Config(classes=4, width=0.125)
-    trunk = lived_in(build_trunk(config, seed=2))
-    assert isinstance(trunk, Vgg16Trunk)
-    return trunk, Stem.from_seed("folding", filters=config.filters, channels=3, kernel=3)
+def trunk_and_stem() -> tuple[nn.Module, Stem]:
+    model = ModelSettings(width=0.125)
+    trunk = lived_in(build_trunk(model, 4, seed=2))
+    assert isinstance(trunk, nn.Module)
+    return trunk, Stem.from_seed("folding", filters=model.filters, channels=3, kernel=3)
 
 
 def test_a_norm_goes_into_a_convolution() -> None:
@@ -129,8 +130,8 @@ def test_a_simulations_network_takes_plain_pictures(tmp_path: Path) -> None:
         '[data]\nkind = "cifar10"\n'
     )
     run.plan_file.write_bytes(plan.to_json())
-    trunk = lived_in(build_trunk(Vgg16Config(classes=3, width=plan.model.width), seed=4))
-    assert isinstance(trunk, Vgg16Trunk)
+    trunk = lived_in(build_trunk(ModelSettings(width=plan.model.width), 3, 4))
+    assert isinstance(trunk, nn.Module)
     save_trunk(trunk, run.model, {})
     stem = Stem.from_seed(plan.model.stem_seed, filters=8, channels=3, kernel=3)
     channels = channel_order(secret, plan.filters)
