@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from comparison.peak_memory import peak_memory_bytes
 from comparison.two_party.contents import measure
 from comparison.two_party.link import Link
+from comparison.two_party.party import open_party
 from comparison.two_party.public_network import PublicNetwork
 from comparison.two_party.service import dial
 from comparison.two_party.session import ClientHalf, Method, greet, run_client
-from comparison.two_party.settings import LEDGER, OUTCOME, ClientSettings
+from comparison.two_party.settings import ClientSettings
 from comparison.two_party.spool import Spool
-from comparison.two_party.stopwatch import PartyOutcome, Stopwatch
-from mple.disk.json_records import write_record
-from mple.disk.locks import claim
 from mple.exit_codes import ExitCode
-from mple.meter import Ledger
 from mple.node.entry import run_node
-from mple.node.logs import log, open_log
+from mple.node.logs import log
 from mple.node.stop import Stop
-from mple.rpc import Role, TlsFiles, open_channel, own_party, verify_remote
+from mple.rpc import Role, open_channel, verify_remote
 
 PROGRAM = "mple-two-party-client"
 _LOGGER = logging.getLogger(PROGRAM)
@@ -46,32 +41,21 @@ def infer(settings: ClientSettings, stop: Stop) -> ExitCode:
         MpleError: The server refused or the link broke.
     """
     pictures_NCHW = read_pictures(settings)
-    tls = TlsFiles.in_directory(settings.tls)
-    me = own_party(tls, Role.SITE)
     with ExitStack() as open_things:
-        open_things.enter_context(claim(settings.state, PROGRAM))
-        open_log(settings.state, me.label)
-        remote = verify_remote(settings.server, tls, Role.COMPUTE)
-        ledger = open_things.enter_context(Ledger(settings.state / LEDGER, me.label))
-        spool = open_things.enter_context(Spool(settings.state / "spool"))
-        channel = open_things.enter_context(open_channel(settings.server, tls, remote, ledger, measure=measure))
+        party = open_things.enter_context(open_party(settings, Role.SITE, PROGRAM))
+        remote = verify_remote(settings.server, party.tls, Role.COMPUTE)
+        channel = open_things.enter_context(
+            open_channel(settings.server, party.tls, remote, party.ledger, measure=measure)
+        )
         link = dial(channel, settings.idle_timeout_s)
         open_things.callback(link.break_off)
-        threading.Thread(target=_end_on, args=(stop, link), daemon=True).start()
-        watch = Stopwatch()
+        open_things.callback(stop.on_set(link.break_off))
         network = greet(link, settings.method, len(pictures_NCHW))
         if pictures_NCHW.shape[1:] != network.input_shape:
             raise ValueError(f"pictures of {pictures_NCHW.shape[1:]}; the server's network takes {network.input_shape}")
-        half = _half(settings, link, network, spool)
-        logits = run_client(link, half, pictures_NCHW, watch)
-        outcome = PartyOutcome(
-            laps=tuple(watch.laps),
-            peak_memory_bytes=peak_memory_bytes(),
-            spool_bytes=spool.most_bytes,
-            logits_NK=tuple(tuple(map(int, row_K)) for row_K in logits),
-        )
-    write_record(settings.state / OUTCOME, outcome)
-    log(_LOGGER, logging.INFO, "done", f"{len(logits)} inferences by {settings.method}")
+        half = _half(settings, link, network, party.spool)
+        party.leave(run_client(link, half, pictures_NCHW, party.watch))
+    log(_LOGGER, logging.INFO, "done", f"{len(pictures_NCHW)} inferences by {settings.method}")
     return ExitCode.DONE
 
 
@@ -109,11 +93,6 @@ def _half(settings: ClientSettings, link: Link, network: PublicNetwork, spool: S
     from comparison.two_party.plain_upload import PlainClient
 
     return PlainClient(link, network)
-
-
-def _end_on(stop: Stop, link: Link) -> None:
-    stop.wait()
-    link.break_off()
 
 
 if __name__ == "__main__":
