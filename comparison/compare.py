@@ -19,6 +19,13 @@ from numpy.typing import NDArray
 from comparison.elsewhere_row import CHEETAH, ElsewhereRow, run_cheetah
 from comparison.expected_bytes import EXPECTED, morphed_contents, phase_bytes
 from comparison.learned import LEARNED
+from comparison.morphed_network import (
+    expected_code_bytes,
+    expected_layer_bytes,
+    in_order,
+    morphed_accuracy,
+    secret_order,
+)
 from comparison.networks.quantised import QuantisedNetwork
 from comparison.published import PUBLISHED, REASONS
 from comparison.ratios import Ratio, ratios
@@ -28,7 +35,7 @@ from comparison.two_party.contents import Phase
 from comparison.two_party.network_form import form_of
 from comparison.two_party.public_network import PublicNetwork
 from comparison.two_party.session import Method
-from comparison.two_processes import CLIENT, SERVER, ComparisonError, RunFolder, run_two_processes
+from comparison.two_processes import CLIENT, SERVER, ComparisonError, PartyFolders, run_two_processes
 from mple.disk.whole_files import write_whole
 
 ROWS = (*Method, CHEETAH)
@@ -159,12 +166,10 @@ class _Comparing:
         self._say(f"{LEARNED[CHEETAH].title}: {len(self._inferred_NCHW)} inferences")
         return run_cheetah(self._network, self._inferred_NCHW, self._out / CHEETAH)
 
-    def _run(self, method: Method) -> RunFolder:
+    def _run(self, method: Method) -> PartyFolders:
         folder = self._out / method.value
         if not method.morphed:
             return run_two_processes(method, self._network, self._inferred_NCHW, folder)
-        from comparison.morphed_network import in_order, secret_order
-
         order = secret_order(self.form.stages[0].outputs)
         network = in_order(self._network, order)
         return run_two_processes(method, network, self._inferred_NCHW, folder, channel_order=order.tolist())
@@ -172,14 +177,10 @@ class _Comparing:
     def _expected(self, method: Method) -> dict[Phase, int]:
         if not method.morphed:
             return phase_bytes(EXPECTED[method](self.form, len(self._inferred_NCHW)))
-        from comparison.morphed_network import expected_code_bytes, expected_layer_bytes
-
         codes = expected_code_bytes(self.form, method.value, self._inferred_NCHW)
         return phase_bytes(morphed_contents(self.form, expected_layer_bytes(self.form, method.value), codes))
 
     def _scored(self, row: MeasuredRow) -> MeasuredRow:
-        from comparison.morphed_network import morphed_accuracy
-
         some = slice(0, self._accuracy_pictures)
         pixels_NCHW, labels_N = self._pictures.pixels_NCHW[some], self._pictures.labels_N[some]
         accuracy = morphed_accuracy(self._network, self.form, row.method.value, pixels_NCHW, labels_N)

@@ -40,7 +40,7 @@ class ComparisonError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class RunFolder:
+class PartyFolders:
     """Paths of one method's run."""
 
     path: Path
@@ -70,7 +70,7 @@ def run_two_processes(
     *,
     channel_order: Sequence[int] = (),
     held_bytes: int | None = None,
-) -> RunFolder:
+) -> PartyFolders:
     """Run a method on some pictures.
 
     Args:
@@ -85,7 +85,7 @@ def run_two_processes(
         ComparisonError: A party failed, or their ledgers don't balance.
         OSError: The disk refuses.
     """
-    run = RunFolder(folder.resolve())
+    run = PartyFolders(folder.resolve())
     parties = (Party(_CONSORTIUM, Role.SITE, CLIENT), Party(_CONSORTIUM, Role.COMPUTE, SERVER))
     tls = [run.party(party.name) / "tls" for party in parties]
     throwaway(run.path / "authority", parties, _HOSTS, tls)
@@ -118,7 +118,7 @@ def run_two_processes(
     return run
 
 
-def _start(children: Children, run: RunFolder, name: str, verb: str, configuration: str) -> None:
+def _start(children: Children, run: PartyFolders, name: str, verb: str, configuration: str) -> None:
     config = run.party(name) / "party.toml"
     config.write_text(configuration, encoding="utf-8")
     module = f"comparison.two_party.{name}"
@@ -126,7 +126,7 @@ def _start(children: Children, run: RunFolder, name: str, verb: str, configurati
     children.start(name, arguments, log_text=run.party(name) / "log.txt", threads=1)
 
 
-def _listening(children: Children, run: RunFolder) -> str:
+def _listening(children: Children, run: PartyFolders) -> str:
     address = run.state(SERVER) / ADDRESS
     give_up_at = time.monotonic() + _LISTENS_WITHIN_S
     while time.monotonic() < give_up_at:
@@ -137,7 +137,7 @@ def _listening(children: Children, run: RunFolder) -> str:
     raise ComparisonError(f"the server does not listen within {_LISTENS_WITHIN_S:g} s; {_words(run, SERVER)}")
 
 
-def _require_well(run: RunFolder, ended: list[Ended], children: Children) -> None:
+def _require_well(run: PartyFolders, ended: list[Ended], children: Children) -> None:
     if root_cause(ended) is None:
         return
     failed = root_cause([*ended, *children.stop()])
@@ -145,14 +145,14 @@ def _require_well(run: RunFolder, ended: list[Ended], children: Children) -> Non
     raise ComparisonError(f"the {failed.name} ended with code {failed.code}: {_words(run, failed.name)}")
 
 
-def _words(run: RunFolder, name: str) -> str:
+def _words(run: PartyFolders, name: str) -> str:
     log = run.party(name) / "log.txt"
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     own = [line for line in lines if line.startswith("mple-")] or lines
     return "\n  ".join(own[-_LAST_LINES:] or ["it printed nothing"]) + f"\nits whole log is {log}"
 
 
-def _require_balance(run: RunFolder) -> None:
+def _require_balance(run: PartyFolders) -> None:
     """The two ends' ledgers, merged and matched message by message."""
     merged = run.path / LEDGER
     merge([run.ledger(CLIENT), run.ledger(SERVER)], merged)

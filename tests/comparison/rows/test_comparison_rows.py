@@ -19,7 +19,7 @@ from comparison.published import MIB, PAPERS_DATA_RATIO, PUBLISHED
 from comparison.tables import markdown, tables
 from comparison.two_party.contents import Phase
 from comparison.two_party.session import Method
-from comparison.two_processes import CLIENT, SERVER, ComparisonError, RunFolder
+from comparison.two_processes import CLIENT, SERVER, ComparisonError, PartyFolders
 
 OURS = [row for row in ROWS if row != "cheetah"]
 INFERENCES = 2
@@ -47,7 +47,7 @@ def comparison(pictures: Pictures, out: Path) -> Comparison:
 def test_logits_are_those_of_the_network_to_the_last_bit(
     method: Method, comparison: Comparison, out: Path, pictures: Pictures
 ) -> None:
-    run = RunFolder(out / method)
+    run = PartyFolders(out / method)
     theirs, ours = run.outcome(CLIENT), run.outcome(SERVER)
     assert np.array_equal(theirs.logits_NK, small_network().run(pictures.pixels_NCHW[:INFERENCES]))
     phases = [(Phase.SETUP, 0), (Phase.OFFLINE, 1), (Phase.ONLINE, 1), (Phase.OFFLINE, 2), (Phase.ONLINE, 2)]
@@ -59,7 +59,7 @@ def test_logits_are_those_of_the_network_to_the_last_bit(
 
 def test_neither_process_has_the_others_secrets(comparison: Comparison, out: Path) -> None:
     """The client's folder has no weights and the server's no picture, and each has its own certificate and ledgers."""
-    run = RunFolder(out / Method.MINIONN)
+    run = PartyFolders(out / Method.MINIONN)
     names = {party: {path.name for path in run.party(party).rglob("*") if path.is_file()} for party in (CLIENT, SERVER)}
     assert "network.safetensors" in names[SERVER] - names[CLIENT]
     assert "pictures.npy" in names[CLIENT] - names[SERVER]
