@@ -194,7 +194,7 @@ class Run:
         """
         check_expected(caller, self.settings.run)
         if self.settings.model.stem != "offered":
-            raise MpleError(ErrorCode.STEM_REJECTED, 'the run\'s stem is seeded; model.stem = "offered" takes one')
+            raise MpleError(ErrorCode.STEM_REJECTED, "the run's stem is seeded", fix='set model.stem = "offered"')
         if len(safetensors) > MOST_BYTES:
             raise MpleError(ErrorCode.STEM_REJECTED, f"stem file of {len(safetensors)} bytes; allowed are {MOST_BYTES}")
         try:

@@ -1,4 +1,4 @@
-"""Exit codes of every mple command; scripts rely on them."""
+"""Exit codes of every mple command, which scripts rely on, and the error that has one of its own."""
 
 from enum import IntEnum
 
@@ -18,4 +18,12 @@ class ExitCode(IntEnum):
     STORAGE = 6
     """The node can't write to its disk: make room and start it again with the same command."""
     INTERRUPTED = 130
-    """Stopped by Ctrl-C or SIGTERM."""
+    """Stopped by Ctrl-C, SIGTERM, or a terminal that went away."""
+
+
+class ExitError(Exception):
+    """Ends the command with this code; the text says what happened, `fix` the way out if that stands apart."""
+
+    def __init__(self, text: str, code: ExitCode, fix: str = "") -> None:
+        super().__init__(text)
+        self.code, self.fix = code, fix

@@ -17,7 +17,7 @@ from mple.disk.whole_files import write_whole
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger
 from mple.model.metrics import scores_text
-from mple.node import Verb, node_verb, run_verbs
+from mple.node import node_app, run_app
 from mple.node.certificate_age import watch_certificate
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log, open_log
@@ -36,7 +36,7 @@ from provider_node.feeding.whole_run import Feeding
 from provider_node.keys.rotation_client import KeyRotation, KeyWatch
 from provider_node.keys.run_keys import RunKeys
 from provider_node.keys.setup import SiteSetup
-from provider_node.prediction.predict import add_arguments, predict
+from provider_node.prediction.predict import predict_verb
 
 _LOGGER = logging.getLogger("mple.provider")
 _STOP_GRACE_S = 10.0
@@ -45,14 +45,9 @@ _SETTLE_S = 5.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `mple-provider`."""
-    prediction = Verb(
-        name="predict",
-        about="print class probabilities of pictures, by the network of the site's last run",
-        settings_type=SiteSettings,
-        body=predict,
-        add_arguments=add_arguments,
-    )
-    return run_verbs("mple-provider", [node_verb("run", SiteSettings, run), prediction], argv)
+    app = node_app("mple-provider", "run", SiteSettings, run)
+    app.command("predict")(predict_verb)
+    return run_app("mple-provider", app, argv)
 
 
 def run(settings: SiteSettings, stop: Stop) -> ExitCode:

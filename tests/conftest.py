@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from mple.audit import close_audit
 from mple.cli import main
 from mple.disk import storage_faults
+from mple.node.signals import ENDING
 from mple.pki import Authority, approve, create_authority, install, request
 from mple.rpc import Party, Role, TlsFiles
 from tests.support.served import PartyTls, Served, serve
@@ -40,10 +42,13 @@ def party_tls(authority: Authority, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(autouse=True)
 def own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a node notes for its whole process, a fault of its disk or an open audit trail, ends with the test."""
+    """What a node sets for its whole process ends with the test: a fault of its disk, its audit trail, its signals."""
     monkeypatch.setattr(storage_faults, "_noted", None)
     monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it, and tables would be cut to it
+    handlers = {number: signal.getsignal(number) for number in ENDING}
     yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     close_audit()
 
 

@@ -39,7 +39,9 @@ def check_version(version: int) -> None:
     """
     if version < PROTOCOL_VERSION:
         raise MpleError(
-            ErrorCode.PROTOCOL_VERSION, f"the party speaks {version}, the coordinator {PROTOCOL_VERSION}; upgrade it"
+            ErrorCode.PROTOCOL_VERSION,
+            f"the party speaks {version}, the coordinator {PROTOCOL_VERSION}",
+            fix="upgrade the party's programs",
         )
 
 
@@ -110,7 +112,7 @@ def check_stem_digest(profile: coordinator_pb2.ComputeProfile, model: ModelSetti
     if model.stem == "seed":
         if profile.stem_digest:
             raise MpleError(
-                ErrorCode.STEM_REJECTED, 'the run\'s stem is seeded; set model.stem = "offered" or offer none'
+                ErrorCode.STEM_REJECTED, "the run's stem is seeded", fix='set model.stem = "offered" or offer none'
             )
     elif offered is None or profile.stem_digest != offered:
         raise MpleError(
@@ -159,7 +161,9 @@ class Registry:
                 return True
             if before.profile != content:
                 raise MpleError(
-                    ErrorCode.ALREADY_JOINED, f"{party.label}; start it as it was, or begin a new run for a new profile"
+                    ErrorCode.ALREADY_JOINED,
+                    party.label,
+                    fix="start it as it was, or begin a new run for a new profile",
                 )
             connection.execute("UPDATE parties SET certificate = ? WHERE label = ?", (certificate_der, party.label))
             return False

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import typer
-from typer.exceptions import TyperException
 
 from mple import __version__
 from mple.cli import attack, audit, bench, data, doctor, keys, pki, predict, privacy, report, run
 from mple.cli.plugins import add_plugins
-from mple.exit_codes import ExitCode
-from mple.simulate.runner import SimulationError
+from mple.node import run_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,19 +43,4 @@ def about(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    try:
-        code = app(args=list(sys.argv[1:] if argv is None else argv), standalone_mode=False)
-    except typer.Abort:
-        return int(ExitCode.INTERRUPTED)
-    except TyperException as fault:
-        return _end(fault.format_message(), ExitCode.BAD_USAGE)
-    except SimulationError as fault:
-        return _end(str(fault), fault.code)
-    except (ValueError, OSError) as fault:
-        return _end(str(fault), ExitCode.BAD_USAGE)
-    return int(code or ExitCode.DONE)
-
-
-def _end(text: str, code: ExitCode) -> int:
-    typer.echo(f"mple: {text}", err=True)
-    return int(code)
+    return run_app("mple", app, argv)

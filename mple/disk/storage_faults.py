@@ -15,6 +15,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from mple.exit_codes import ExitCode, ExitError
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _BROKEN = {errno.EIO, errno.EROFS}
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
@@ -63,8 +65,8 @@ def raise_storage_fault() -> None:
         raise _noted
 
 
-def storage_sentence(fault: Exception, state: Path) -> str:
-    """What to tell the node's operator.
+def storage_end(fault: Exception, state: Path) -> ExitError:
+    """The node's end by a fault of the disk: what its operator is told, and the way out.
 
     Args:
         fault: A fault of the disk.
@@ -75,9 +77,10 @@ def storage_sentence(fault: Exception, state: Path) -> str:
     why = (fault.strerror if isinstance(fault, OSError) else None) or str(fault)
     folder = path if path.is_dir() else path.parent
     remedy = f"make room in {folder}" if _number(fault) in _FULL else f"mend the disk of {folder}"
-    return (
-        f"{path} can't be written: {why}; {remedy} and start the node again with the same command; "
-        "nothing accepted is lost"
+    return ExitError(
+        f"{path} can't be written: {why}; nothing accepted is lost",
+        ExitCode.STORAGE,
+        f"{remedy} and start the node again with the same command",
     )
 
 

@@ -1,8 +1,8 @@
 """One catalogue of what can go wrong between parties, and the one way in which it crosses the wire.
 
-A code travels as trailing metadata `mple-error`; the status text is the code's public sentence and the error's own
-detail. Errors of ours are raised with details that are fit for the peer; anything else that goes wrong is INTERNAL:
-its cause is logged here and stays here.
+A code travels as trailing metadata `mple-error`, the way out as `mple-fix-bin` (UTF-8); the status text is the code's
+public sentence and the error's own detail. Errors of ours are raised with details that are fit for the peer; anything
+else that goes wrong is INTERNAL: its cause is logged here and stays here.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import grpc
 from mple.disk.storage_faults import storage_fault_of
 
 METADATA_KEY = "mple-error"
+FIX_KEY = "mple-fix-bin"
 
 
 class ErrorCode(StrEnum):
@@ -102,11 +103,16 @@ CATALOGUE: dict[ErrorCode, CatalogueEntry] = {
 
 
 class MpleError(Exception):
-    """An error with a code of the catalogue; `detail` is fit to be shown to the peer."""
+    """An error with a code of the catalogue.
 
-    def __init__(self, code: ErrorCode, detail: str = "") -> None:
-        self.code = code
-        self.detail = detail
+    Args:
+        code: Of the catalogue.
+        detail: What happened, fit to be shown to the peer.
+        fix: The way out where it is plain, for whoever reads `detail`.
+    """
+
+    def __init__(self, code: ErrorCode, detail: str = "", fix: str = "") -> None:
+        self.code, self.detail, self.fix = code, detail, fix
         sentence = CATALOGUE[code].sentence
         super().__init__(f"{code}: {sentence}" + (f": {detail}" if detail else ""))
 
@@ -129,12 +135,12 @@ def error_of(fault: grpc.RpcError) -> MpleError | None:
     """The catalogue's error behind a failed call, or None when the peer sent none."""
     if not isinstance(fault, grpc.Call):
         return None
-    for key, value in fault.trailing_metadata() or ():
-        if key == METADATA_KEY:
-            text = value if isinstance(value, str) else value.decode("utf-8", "replace")
-            if text in set(ErrorCode):
-                code = ErrorCode(text)
-                prefix = f"{code}: {CATALOGUE[code].sentence}"
-                details = (fault.details() or "").removeprefix(prefix).removeprefix(": ")
-                return MpleError(code, details)
-    return None
+    trailing = {
+        key: value if isinstance(value, str) else value.decode("utf-8", "replace")
+        for key, value in fault.trailing_metadata() or ()
+    }
+    if trailing.get(METADATA_KEY) not in set(ErrorCode):
+        return None
+    code = ErrorCode(trailing[METADATA_KEY])
+    details = (fault.details() or "").removeprefix(f"{code}: {CATALOGUE[code].sentence}").removeprefix(": ")
+    return MpleError(code, details, trailing.get(FIX_KEY, ""))

@@ -15,7 +15,6 @@ from types import TracebackType
 
 from mple.exit_codes import ExitCode
 
-_POLL_S = 0.05
 _MODULES = {"mple-coordinator": "coordinator", "mple-compute": "compute_node", "mple-provider": "provider_node"}
 
 
@@ -119,10 +118,10 @@ class Children:
         _signal_all(self._running.values(), signal.SIGTERM)
         _signal_all(self._running.values(), signal.SIGCONT)  # a held child would hear nothing
         give_up_at = time.monotonic() + self._grace_s
+        for child in self._running.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(max(0.0, give_up_at - time.monotonic()))
         stopped = self.ended()
-        while self._running and time.monotonic() < give_up_at:
-            time.sleep(_POLL_S)
-            stopped += self.ended()
         _signal_all(self._running.values(), signal.SIGKILL)
         for child in self._running.values():
             child.wait()

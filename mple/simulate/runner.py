@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 
-from mple.exit_codes import ExitCode
+from mple.exit_codes import ExitCode, ExitError
+from mple.node.signals import stop_on_signals
 from mple.node.stop import Stop
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunEnd, RunFolder
 from mple.report import Summary, print_summary, summarise
@@ -29,12 +27,8 @@ RunDriver = Callable[[Children, RunMonitor, Progress, Screen, Stop], Ended | Non
 """Starts a run's nodes and follows them: None when all have ended well or the event is set, else the failed one."""
 
 
-class SimulationError(Exception):
+class SimulationError(ExitError):
     """A node failed; the text says which and why, `code` is the exit code that follows."""
-
-    def __init__(self, text: str, code: ExitCode) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 def simulate(settings: SimulationSettings, out: Path, console: Console, *, plain: bool = False) -> Summary | None:
@@ -83,7 +77,7 @@ def run_nodes(
     console.print(where, markup=False, highlight=False, soft_wrap=True)
     progress, monitor = Progress(), RunMonitor(folder, ledger_every_s=ledger_every_s)
     with (
-        _interruptible() as interrupted,
+        stop_on_signals() as interrupted,
         Screen(console, plain=plain) as screen,
         Children(settings.machine.stop_grace_s) as children,
     ):
@@ -94,7 +88,7 @@ def run_nodes(
         monitor.read(progress)
         screen.show(progress)
     if interrupted.is_set():
-        folder.note_end(RunEnd.INTERRUPTED, "stopped by Ctrl-C or SIGTERM")
+        folder.note_end(RunEnd.INTERRUPTED, "stopped by Ctrl-C, SIGTERM or SIGHUP")
         return None
     if failed is not None:
         text = _failure_text(folder, failed)
@@ -163,18 +157,3 @@ def _failure_text(folder: RunFolder, failed: Ended) -> str:
     return f"node {failed.name} ended with code {failed.code}:\n  {words}\nits whole log is {path}"
 
 
-@contextmanager
-def _interruptible() -> Iterator[Stop]:
-    """An event that Ctrl-C, SIGTERM and a terminal that goes away set, instead of raising anywhere."""
-    event = Stop()
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        event.set()
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -8,19 +8,19 @@ Legend: N pictures, B of one message, C classes.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import itertools
 import logging
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import grpc
 import numpy as np
 import torch
+import typer
 from numpy.typing import NDArray
 
 from mple import __version__
@@ -28,6 +28,7 @@ from mple.audit import audit, open_audit
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger
 from mple.morph import MorphKey
+from mple.node import Config, Overrides, run_body
 from mple.node.logs import log, open_log
 from mple.node.retry import RetryPolicy, StoppedError, UnreachableError
 from mple.node.stop import Stop
@@ -89,20 +90,35 @@ class PredictOptions:
             raise ValueError(f"--top {self.top}: needs 1 or more")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `PredictOptions` holds."""
-    parser.epilog = (
-        "The site must have taken part in a run. Its compute node answers after training for as long as it is up, "
-        "which needs 'stay = true' in its configuration."
-    )
-    parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="picture files, or folders of them")
-    parser.add_argument("--test", type=int, metavar="N", help="instead: the site's first N test images, and accuracy")
-    parser.add_argument("--resize", action="store_true", help="resize pictures that have not the run's size")
-    parser.add_argument("--top", type=int, metavar="K", help="likeliest classes to show (default 3, in JSON all)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+def predict_verb(
+    config: Config,
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="IMAGE", help="Picture files, or folders of them.")
+    ] = None,
+    overrides: Overrides = None,
+    test: Annotated[
+        int | None, typer.Option(metavar="N", help="Instead: the site's first N test images, and accuracy.")
+    ] = None,
+    resize: Annotated[bool, typer.Option("--resize", help="Resize pictures that have not the run's size.")] = False,
+    top: Annotated[
+        int | None, typer.Option(metavar="K", help="Likeliest classes to show (default 3, in JSON all).")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> int:
+    """Print class probabilities of pictures, by the network of the site's last run.
+
+    The site must have taken part in a run. Its compute node answers after training for as long as it is up, which needs
+    'stay = true' in its configuration.
+    """
+
+    def body(settings: SiteSettings, stop: Stop) -> ExitCode:
+        options = PredictOptions(images=tuple(images or ()), test=test, resize=resize, top=top, json=json)
+        return predict(settings, options, stop)
+
+    return run_body("mple-provider", "predict", SiteSettings, config, overrides, body)
 
 
-def predict(settings: SiteSettings, arguments: argparse.Namespace, stop: Stop) -> ExitCode:
+def predict(settings: SiteSettings, options: PredictOptions, stop: Stop) -> ExitCode:
     """Print class probabilities of pictures, all of them or none.
 
     Raises:
@@ -110,13 +126,6 @@ def predict(settings: SiteSettings, arguments: argparse.Namespace, stop: Stop) -
         MpleError: The compute node refused, has no trained network, or its answer can't be.
         UnreachableError: It could not be reached.
     """
-    options = PredictOptions(
-        images=tuple(arguments.images),
-        test=arguments.test,
-        resize=arguments.resize,
-        top=arguments.top,
-        json=arguments.json,
-    )
     torch.set_num_threads(settings.threads)
     tls = TlsFiles.in_directory(settings.tls)
     me = own_party(tls, Role.SITE)
@@ -263,7 +272,6 @@ def _ask_compute(
     with (
         Ledger(settings.state / "ledger.sqlite", me.label) as ledger,
         open_channel(settings.compute, tls, compute, ledger) as channel,
-        ThreadPoolExecutor(1, thread_name_prefix="answers") as reading,
     ):
         ledger.set_run(plan.run_id)
         ledger.set_phase("predict")
@@ -272,7 +280,7 @@ def _ask_compute(
         for number, low in enumerate(range(0, len(pictures), size), start=1):
             part = slice(low, min(low + size, len(pictures)))
             question = questions.question(number, pictures.read(part))
-            answers = retry.call(functools.partial(_answers, stub, question, plan, reading, stop))
+            answers = retry.call(functools.partial(_answers, stub, question, plan, stop))
             logits_NC[part] = questions.read(question, answers)
     text = f"pictures predicted by {compute.label}: {len(pictures)}"
     log(_LOGGER, logging.INFO, "predicted", text, images=len(pictures))
@@ -283,22 +291,20 @@ def _answers(
     stub: compute_pb2_grpc.ComputeServiceStub,
     question: compute_pb2.PredictRequest,
     plan: RunPlan,
-    reading: ThreadPoolExecutor,
     stop: Stop,
 ) -> list[compute_pb2.PredictResponse]:
     """All answers to one question, but not more than two: a call for each, so that each has a deadline of its own."""
     call = stub.Predict(iter((question,)), timeout=_ANSWER_S)
-    answers = reading.submit(lambda: list(itertools.islice(call, 2)))
-    while not wait([answers], timeout=0.2).done:
-        if stop.is_set():
-            call.cancel()
+    withdraw = stop.on_set(call.cancel)
     try:
-        return answers.result()
+        return list(itertools.islice(call, 2))
     except grpc.RpcError as fault:
         final = _final(fault, question, plan)
         if final is None:
             raise
         raise final from None
+    finally:
+        withdraw()
 
 
 def _final(fault: grpc.RpcError, question: compute_pb2.PredictRequest, plan: RunPlan) -> MpleError | None:
@@ -307,8 +313,9 @@ def _final(fault: grpc.RpcError, question: compute_pb2.PredictRequest, plan: Run
     if refusal is not None and refusal.code is ErrorCode.WRONG_PHASE:
         return MpleError(
             refusal.code,
-            f"{refusal.detail}; ask again when run {plan.run_id} has finished. If it has, start the compute node "
-            "again on its state folder, with stay = true in its configuration",
+            refusal.detail,
+            fix=f"ask again when run {plan.run_id} has finished; if it has, start the compute node again on its state "
+            "folder, with stay = true in its configuration",
         )
     if refusal is not None and refusal.code is ErrorCode.PLAN_HASH_MISMATCH:
         return MpleError(

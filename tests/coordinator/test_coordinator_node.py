@@ -61,18 +61,15 @@ def settings(tmp_path: Path, party_tls: PartyTls) -> CoordinatorSettings:
 
 @pytest.fixture(autouse=True)
 def _process_as_before() -> Iterator[None]:
-    """A node takes over its process's log and signals."""
+    """A node takes over its process's log."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     for handler in root.handlers:
         if handler not in handlers:
             handler.close()
     root.handlers[:] = handlers
     root.setLevel(level)
-    for number, action in signals.items():
-        signal.signal(number, action)
 
 
 def config(settings: CoordinatorSettings) -> str:

@@ -50,7 +50,7 @@ def test_join_answers_with_the_run_and_its_newest_event(open_coordinator: Opens)
     stub = coordinator.stub(NORTH)
     first, again = (stub.Join(site_join("north"), timeout=DEADLINE_S) for _ in range(2))
     assert first == again == coordinator_pb2.JoinResponse(run_id=coordinator.run.run.run_id, last_sequence=1)
-    with refused_call(ErrorCode.ALREADY_JOINED, "start it as it was"):
+    with refused_call(ErrorCode.ALREADY_JOINED, "site/north"):
         stub.Join(site_join("north", train_images=11), timeout=DEADLINE_S)
 
 

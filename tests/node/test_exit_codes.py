@@ -51,8 +51,7 @@ class Settings:
 
 @pytest.fixture(autouse=True)
 def process_state() -> Iterator[None]:
-    """`run_node` and `open_log` are for a process of their own: put back what they set."""
-    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    """`open_log` is for a process of its own: put back what it sets."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -61,8 +60,6 @@ def process_state() -> Iterator[None]:
             handler.close()
     root.handlers[:] = handlers
     root.setLevel(level)
-    for number, before in signals.items():
-        signal.signal(number, before)
 
 
 @pytest.fixture
@@ -115,6 +112,12 @@ def test_a_fault_has_its_exit_code_and_a_sentence(
     assert f"mple-test: {fault}\n" in capsys.readouterr().err
 
 
+def test_the_way_out_stands_in_a_line_of_its_own(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fault = MpleError(ErrorCode.PROTOCOL_VERSION, "the party speaks 1", fix="upgrade it")
+    assert run(ending_with(fault), "serve", config) == ExitCode.RUN_FAILED
+    assert capsys.readouterr().err.endswith("differ: the party speaks 1\nmple-test: fix: upgrade it\n")
+
+
 def test_exit_codes_are_what_scripts_rely_on() -> None:
     assert {code.name: code.value for code in ExitCode} == {
         "DONE": 0,
@@ -164,16 +167,14 @@ def test_overrides_come_after_the_file(config: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [[], ["serve"], ["start", "x.toml"], ["serve", "x.toml", "--nonsense"]])
 def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        run(done, *arguments)
-    assert caught.value.code == ExitCode.BAD_USAGE
-    assert "usage: mple-test" in capsys.readouterr().err
+    assert run(done, *arguments) == ExitCode.BAD_USAGE
+    sentence, fix = capsys.readouterr().err.splitlines()
+    assert sentence.startswith("mple-test: ")
+    assert fix in ("mple-test: fix: see mple-test --help", "mple-test: fix: see mple-test serve --help")
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        run(done, "--version")
-    assert caught.value.code == 0
+    assert run(done, "--version") == 0
     assert capsys.readouterr().out == f"mple-test {__version__}\n"
 
 

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mple import __version__
 from mple.meter import Ledger, MessageFacts, MessageKind
+from mple.node import monitoring
 from mple.node.monitoring import MonitoringError, monitored
 from mple.plan import MonitoringSettings
 from mple.rpc import Party, Role, TlsFiles
@@ -142,6 +143,23 @@ def test_an_address_that_can_not_be_is_refused(ledger: Ledger, tls: TlsFiles, li
         monitored(MonitoringSettings(listen=listen), ME, tls, ledger),
     ):
         pass
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_an_address_of_ipv6(ledger: Ledger, tls: TlsFiles, address: Callable[[], str]) -> None:
+    with monitored(MonitoringSettings(listen="[::1]:0"), ME, tls, ledger):
+        assert address().startswith("http://[::1]:")
+        assert "mple_messages" in asked(address())
+
+
+def test_a_client_that_says_nothing_is_hung_up_on(
+    ledger: Ledger, tls: TlsFiles, address: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitoring, "_REQUEST_S", 0.1)
+    with monitored(HERE, ME, tls, ledger):
+        host, _, port = address().removeprefix("http://").removesuffix("/metrics").rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=30) as silent:
+            assert silent.recv(1) == b""
 
 
 @pytest.mark.parametrize(("listen", "warned"), [("127.0.0.1:0", False), ("0.0.0.0:0", True)])

@@ -75,10 +75,11 @@ def run(folder: Path, what: str, most_bytes: int, writes: int = 500) -> subproce
 def test_a_full_disk_is_a_clear_stop_and_the_same_command_goes_on(tmp_path: Path, what: str) -> None:
     ended = run(tmp_path, what, 60_000)
     assert ended.returncode == ExitCode.STORAGE, ended.stderr
-    sentences = [line for line in ended.stderr.splitlines() if "start the node again with the same command" in line]
-    assert len(sentences) == 1, ended.stderr
-    assert "can't be written" in sentences[0]
-    assert str(tmp_path / "state") in sentences[0]
+    sentence, fix = [line for line in ended.stderr.splitlines() if line.startswith("mple-test: ")]
+    assert "can't be written" in sentence
+    assert str(tmp_path / "state") in sentence
+    assert fix.startswith("mple-test: fix: ")
+    assert fix.endswith(" and start the node again with the same command")
     assert "Traceback" not in ended.stderr
     assert "Logging error" not in ended.stderr
     assert run(tmp_path, what, 0, writes=5).returncode == ExitCode.DONE

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-import signal
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+import typer
 
 from mple.exit_codes import ExitCode
-from mple.node import Verb, node_verb, run_verbs
+from mple.node import Config, Overrides, node_app, run_app, run_body
 from mple.node.stop import Stop
 
 
@@ -35,20 +34,11 @@ class Heard:
         self.verb, self.settings = "run", settings
         return ExitCode.DONE
 
-    def say(self, settings: Settings, arguments: argparse.Namespace, _stop: Stop) -> ExitCode:
-        self.verb, self.settings, self.words, self.loud = "say", settings, arguments.words, arguments.loud
+    def say(self, settings: Settings, words: list[str], loud: bool) -> ExitCode:
+        self.verb, self.settings, self.words, self.loud = "say", settings, words, loud
         if not self.words:
             raise ValueError("nothing to say")
         return ExitCode.DONE
-
-
-@pytest.fixture(autouse=True)
-def signals() -> Iterator[None]:
-    """`run_verbs` is for a process of its own: put back what it sets."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -64,12 +54,21 @@ def heard() -> Heard:
 
 
 def call(heard: Heard, *arguments: str) -> int:
-    def add_arguments(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("words", nargs="*")
-        parser.add_argument("--loud", action="store_true")
+    app = node_app("mple-test", "run", Settings, heard.run)
 
-    saying = Verb(name="say", about="say", settings_type=Settings, body=heard.say, add_arguments=add_arguments)
-    return run_verbs("mple-test", [node_verb("run", Settings, heard.run), saying], arguments)
+    @app.command("say")
+    def say(
+        config: Config,
+        words: Annotated[list[str] | None, typer.Argument()] = None,
+        overrides: Overrides = None,
+        loud: Annotated[bool, typer.Option("--loud")] = False,
+    ) -> int:
+        def body(settings: Settings, _stop: Stop) -> ExitCode:
+            return heard.say(settings, words or [], loud)
+
+        return run_body("mple-test", "say", Settings, config, overrides, body)
+
+    return run_app("mple-test", app, arguments)
 
 
 def test_each_verb_has_its_body(heard: Heard, config: str) -> None:
@@ -96,8 +95,6 @@ def test_a_fault_of_the_body_is_a_sentence(heard: Heard, config: str, capsys: py
 def test_arguments_of_no_verb_or_of_another(
     heard: Heard, config: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as caught:
-        call(heard, *(argument.format(config) for argument in arguments))
-    assert caught.value.code == ExitCode.BAD_USAGE
-    assert "usage: mple-test" in capsys.readouterr().err
+    assert call(heard, *(argument.format(config) for argument in arguments)) == ExitCode.BAD_USAGE
+    assert "mple-test: fix: see mple-test" in capsys.readouterr().err
     assert heard.verb == ""

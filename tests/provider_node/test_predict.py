@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,6 @@ from PIL import Image
 from torch import nn
 
 from compute_node.service import ComputeService
-from mple.cli import main as mple
 from mple.exit_codes import ExitCode
 from mple.plan import RunPlan
 from mple.plan.orders import channel_order, label_order
@@ -47,7 +47,6 @@ Serve = Callable[..., None]
 @pytest.fixture(autouse=True)
 def process_state() -> Iterator[None]:
     """The command is a process of its own: put back what it sets."""
-    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     root, threads = logging.getLogger(), torch.get_num_threads()
     handlers, level = root.handlers[:], root.level
     yield
@@ -57,8 +56,6 @@ def process_state() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     torch.set_num_threads(threads)
-    for number, before in signals.items():
-        signal.signal(number, before)
 
 
 @pytest.fixture(scope="module")
@@ -353,14 +350,19 @@ def test_a_network_answers_by_its_own_plan_while_the_next_run_feeds(
         assert len(probabilities_of(ask("--test", 1))) == 1
 
 
-def test_mple_predict_hands_over(
-    site: Site, serve: Serve, trunk: nn.Module, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_mple_predict_hands_over(site: Site, serve: Serve, trunk: nn.Module, tmp_path: Path) -> None:
+    def typed(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "import sys; from mple.cli import main; sys.exit(main())", "predict"]
+        return subprocess.run(
+            [*command, str(site.config), *map(str, arguments)], capture_output=True, text=True, check=False
+        )
+
     serve(trunk)
-    path = save(tmp_path / "a.png", picture(1))
-    assert mple(["predict", str(site.config), str(path), "--json", "--top", "3"]) == ExitCode.DONE
-    whole = json.loads(capfd.readouterr().out)
+    ended = typed(save(tmp_path / "a.png", picture(1)), "--json", "--top", "3")
+    assert ended.returncode == ExitCode.DONE, ended.stderr
+    whole = json.loads(ended.stdout)
     plain_NC = plain_probabilities(PLAN, trunk, picture(1)[None])
     np.testing.assert_allclose(probabilities_of(whole), plain_NC, rtol=0, atol=1e-4)
-    assert mple(["predict", str(site.config), str(tmp_path / "nowhere.png")]) == ExitCode.BAD_USAGE
-    assert "no picture file or folder at" in capfd.readouterr().err
+    ended = typed(tmp_path / "nowhere.png")
+    assert ended.returncode == ExitCode.BAD_USAGE
+    assert ended.stderr.startswith("mple-provider: no picture file or folder at")

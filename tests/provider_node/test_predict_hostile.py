@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from mple.plan import SiteSettings, read_settings
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import compute_pb2, compute_pb2_grpc
 from provider_node.prediction import predict as predicting_site
-from provider_node.prediction.predict import add_arguments, predict
+from provider_node.prediction.predict import PredictOptions, predict
 from tests.support.certificates import forge
 from tests.support.predicting import Site, compute_node, finished_plan, picture, save
 from tests.support.served import PartyTls
@@ -73,10 +72,8 @@ def ask(tmp_path: Path, site: Site) -> Callable[..., ExitCode]:
     path = save(tmp_path / "a.png", picture(1))
 
     def run(stop: Stop | None = None) -> ExitCode:
-        parser = argparse.ArgumentParser()
-        add_arguments(parser)
         settings = read_settings(SiteSettings, site.config)
-        return predict(settings, parser.parse_args([str(path)]), stop or Stop())
+        return predict(settings, PredictOptions(images=(path,)), stop or Stop())
 
     return run
 

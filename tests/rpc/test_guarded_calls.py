@@ -130,6 +130,15 @@ def test_an_error_within_a_stream_comes_after_what_was_sent(served: Served) -> N
     assert (error.code, error.detail) == (ErrorCode.RUN_FAILED, "site/south: no disk")
 
 
+def test_the_way_out_crosses_the_wire_apart(served: Served) -> None:
+    served.coordinator.fault = MpleError(ErrorCode.UNKNOWN_PARTY, "site/été", fix="ask for a seat: é")
+    stub = coordinator_pb2_grpc.CoordinatorServiceStub(served.dial())
+    error = error_from(lambda: stub.Report(coordinator_pb2.ReportRequest(), timeout=DEADLINE_S))
+    assert (error.code, error.detail, error.fix) == (ErrorCode.UNKNOWN_PARTY, "site/été", "ask for a seat: é")
+    served.coordinator.fault = MpleError(ErrorCode.INTERNAL, "x", fix=SECRET)
+    assert error_from(lambda: stub.Report(coordinator_pb2.ReportRequest(), timeout=DEADLINE_S)).fix == ""
+
+
 @pytest.mark.parametrize("kind", ["unary", "stream"])
 @pytest.mark.parametrize(
     "fault",

@@ -80,9 +80,9 @@ def check(
             start_node(children, folder, other)
         assert wait_for_end(children, {name}) == {name: ExitCode.STORAGE}, folder.log_text(name).read_text()
         lines = folder.log_text(name).read_text().splitlines()
-        (words,) = [line for line in lines if line.startswith("mple-")]  # a thread may log after it
-        assert "can't be written" in words
-        assert "start the node again with the same command" in words
+        sentence, fix = [line for line in lines if line.startswith("mple-")]  # a thread may log after it
+        assert "can't be written" in sentence
+        assert "start the node again with the same command" in fix
         time.sleep(1.0)
         assert children.ended() == []
         assert set(children.running) == others

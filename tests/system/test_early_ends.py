@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -14,10 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from mple.audit import FILE_NAME, read_entries
 from mple.exit_codes import ExitCode
 from mple.model.stem import Stem
 from mple.plan import write_settings
-from tests.support.small_consortium import small_settings, write_pictures
+from mple.simulate import lay_out
+from mple.simulate.children import Children
+from mple.simulate.settings import COMPUTE
+from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
 MPLE = "import sys; from mple.cli import main; sys.exit(main())"
 
@@ -61,21 +66,21 @@ def wait_for_text(path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "number",
+    "signals",
     [
-        signal.SIGTERM,
-        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
-        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+        (signal.SIGINT, signal.SIGTERM),
+        pytest.param((signal.SIGTERM, signal.SIGTERM), marks=pytest.mark.slow),
+        pytest.param((signal.SIGHUP,), marks=pytest.mark.slow),
     ],
 )
 def test_an_interrupted_run_leaves_a_readable_folder_and_no_process(
-    config: Path, tmp_path: Path, number: signal.Signals
+    config: Path, tmp_path: Path, signals: tuple[signal.Signals, ...]
 ) -> None:
     out = tmp_path / "run"
     with mple("simulate", config, "--out", out) as process:
         wait_for_text(out / "nodes" / "compute" / "state" / "metrics.jsonl", '"step"')
         assert len(processes_of(out)) == 5
-        process.send_signal(number)
+        send(process.pid, *signals)
         told, complaints = process.communicate(timeout=60.0)
     assert process.returncode == ExitCode.INTERRUPTED, complaints
     assert complaints == ""
@@ -87,6 +92,22 @@ def test_an_interrupted_run_leaves_a_readable_folder_and_no_process(
     assert process.returncode == ExitCode.BAD_USAGE
     assert "interrupted" in complaints
     assert "Traceback" not in complaints
+
+
+def test_each_node_ends_in_order_however_signals_come(tmp_path: Path) -> None:
+    folder = lay_out(tmp_path / "run", small_settings(write_pictures(tmp_path / "set.npz"), epochs=1000))
+    pairs = itertools.cycle([(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGTERM), (signal.SIGHUP,)])
+    with Children(5.0) as children:
+        for name in folder.nodes:
+            start_node(children, folder, name)
+        wait_for_text(folder.state(COMPUTE) / "metrics.jsonl", '"step"')
+        for name in reversed(folder.nodes):
+            send(pid_of(folder.config(name)), *next(pairs))
+        codes = wait_for_end(children, set(folder.nodes))
+    assert codes == dict.fromkeys(folder.nodes, ExitCode.INTERRUPTED)
+    for name in folder.nodes:
+        last = list(read_entries(folder.state(name) / FILE_NAME))[-1]
+        assert (last.what, last.result) == ("node_stop", "INTERRUPTED"), name
 
 
 def test_a_node_that_dies_takes_the_run_with_it(config: Path, tmp_path: Path) -> None:
@@ -125,6 +146,15 @@ def test_an_offered_stem_that_does_not_fit_fails_the_run_with_the_reason(config:
     assert "STEM_REJECTED" in complaints
     assert "node coordinator" in complaints
     assert processes_of(out) == []
+
+
+def send(pid: int, *signals: signal.Signals) -> None:
+    """Signals to a process, each while it handles the one before."""
+    for number in signals:
+        os.kill(pid, number)
+        until = time.perf_counter() + 60e-6
+        while time.perf_counter() < until:
+            pass
 
 
 def pid_of(config: Path) -> int:

@@ -1,0 +1,70 @@
+"""How a command ends: the one place where an exception becomes a sentence on stderr, a way out, and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+from typer.exceptions import TyperException
+
+from mple.exit_codes import ExitCode, ExitError
+from mple.node.retry import UnreachableError
+from mple.rpc import ErrorCode, MpleError
+
+
+def run_app(program: str, app: typer.Typer, argv: Sequence[str] | None = None) -> int:
+    """Run the verb that the arguments name and return its exit code; nothing is raised.
+
+    What a user has typed can be wrong in any of its files, so an OSError counts as wrong usage here. Only a fault of
+    this program shows its traceback.
+
+    Args:
+        program: The command's name.
+        app: Its verbs; each returns its exit code or None.
+        argv: Arguments without the program, `sys.argv[1:]` by default.
+    """
+    try:
+        code = app(args=list(sys.argv[1:] if argv is None else argv), prog_name=program, standalone_mode=False)
+    except typer.Abort:
+        return int(ExitCode.INTERRUPTED)
+    except TyperException as fault:
+        text, where = fault.format_message(), getattr(fault, "ctx", None)
+        if text:  # none where help was printed instead, for want of any argument
+            fix = "" if where is None else f"see {where.command_path} --help"
+            say_fault(program, ExitError(text, ExitCode.BAD_USAGE, fix))
+        return int(ExitCode.BAD_USAGE)
+    except Exception as fault:
+        ending = exit_code_of(fault)
+        if isinstance(fault, OSError) and ending is ExitCode.INTERNAL:
+            ending = ExitCode.BAD_USAGE
+        if ending is ExitCode.INTERNAL:
+            traceback.print_exception(fault)
+        say_fault(program, fault)
+        return int(ending)
+    return int(code or ExitCode.DONE)
+
+
+def exit_code_of(fault: Exception) -> ExitCode:
+    """The exit code that tells a script what to do about this fault."""
+    if isinstance(fault, ExitError):
+        return fault.code
+    revoked = isinstance(fault, MpleError) and fault.code is ErrorCode.CERTIFICATE_REVOKED
+    if revoked or isinstance(fault, UnreachableError):
+        return ExitCode.UNREACHABLE
+    if isinstance(fault, MpleError):
+        return ExitCode.RUN_FAILED
+    return ExitCode.BAD_USAGE if isinstance(fault, ValueError) else ExitCode.INTERNAL
+
+
+def say_fault(program: str, fault: Exception) -> None:
+    """Print on stderr what went wrong and, where it stands apart, the way out in a line of its own."""
+    print(f"{program}: {fault}", file=sys.stderr)
+    if fix := fix_of(fault):
+        print(f"{program}: fix: {fix}", file=sys.stderr)
+
+
+def fix_of(fault: Exception) -> str:
+    """The way out, where it stands apart from what went wrong; empty otherwise."""
+    return fault.fix if isinstance(fault, MpleError | ExitError) else ""
