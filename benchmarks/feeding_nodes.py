@@ -7,7 +7,6 @@ python -m benchmarks.feeding_nodes site|compute FOLDER
 from __future__ import annotations
 
 import secrets
-import signal
 import socket
 import sys
 import threading
@@ -26,6 +25,7 @@ from mple.data import DataSource, SourceKind, open_source
 from mple.meter import Ledger
 from mple.model.stem import Stem
 from mple.morph import MorphKey
+from mple.node.signals import stop_on_signals
 from mple.node.stop import Stop
 from mple.pki import throwaway
 from mple.plan import (
@@ -179,9 +179,8 @@ def _count(path: Path, samples: int) -> None:
 def _main() -> None:
     role, folder = sys.argv[1:]
     torch.set_num_threads(1)
-    stop = Stop()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    (feed if role == SITE else take_in)(Path(folder), stop)
+    with stop_on_signals(last=True) as stop:
+        (feed if role == SITE else take_in)(Path(folder), stop)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from mple.audit import FILE_NAME, read_entries
 from mple.exit_codes import ExitCode
 from mple.model.stem import Stem
 from mple.plan import write_settings
-from mple.simulate import lay_out
 from mple.simulate.children import Children
+from mple.simulate.run_folder import lay_out
 from mple.simulate.settings import COMPUTE
 from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
