@@ -155,5 +155,3 @@ def _failure_text(folder: RunFolder, failed: Ended) -> str:
     own = [line for line in lines if line.startswith("mple-")] or lines
     words = "\n  ".join(own[-_LAST_WORDS:]) or "it printed nothing"
     return f"node {failed.name} ended with code {failed.code}:\n  {words}\nits whole log is {path}"
-
-

@@ -19,9 +19,9 @@ from mple.audit import FILE_NAME, read_entries
 from mple.exit_codes import ExitCode
 from mple.model.stem import Stem
 from mple.plan import write_settings
+from mple.records.run_folder import COMPUTE
 from mple.simulate.children import Children
-from mple.simulate.run_folder import lay_out
-from mple.simulate.settings import COMPUTE
+from mple.simulate.laying_out import lay_out
 from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
 
 MPLE = "import sys; from mple.cli import main; sys.exit(main())"
