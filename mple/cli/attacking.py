@@ -13,10 +13,11 @@ from mple.attacks.lab.adversary import in_words
 from mple.attacks.lab.attack import AttackSettings
 from mple.attacks.lab.gallery import gallery
 from mple.attacks.lab.lab import Outcome, attack_run
-from mple.attacks.lab.record import NAME, write_record
+from mple.attacks.lab.record import record_of
 from mple.attacks.lab.run_views import RunViews
 from mple.attacks.registry import attacks, attacks_named
 from mple.disk.whole_files import write_whole
+from mple.records.attack_results import ATTACKS, keep_attack
 from mple.records.run_folder import RunFolder
 
 _GALLERIES = "attacks"
@@ -56,13 +57,14 @@ def attack_folder(
     outcomes = []
     for outcome in attack_run(chosen, views, settings):
         picture = _write_gallery(out, outcome, views)
-        write_record(out / NAME, views.plan, settings, outcome, public=views.public.source, gallery=picture)
+        record = record_of(settings, outcome, public=views.public.source, gallery=picture)
+        keep_attack(out / ATTACKS, views.plan, record)
         outcomes.append(outcome)
         _say(console, f"{outcome.attack.name}: {outcome.seconds:.1f} s")
     console.print(_outcomes(outcomes, settings))
     console.print(_figures(outcomes))
     _say(console, f"public pictures: {views.public.source}")
-    _say(console, f"{out / NAME}, galleries in {out / _GALLERIES}: they show pictures in the clear and morphed")
+    _say(console, f"{out / ATTACKS}, galleries in {out / _GALLERIES}: they show pictures in the clear and morphed")
 
 
 def _write_gallery(out: Path, outcome: Outcome, views: RunViews) -> str | None:
