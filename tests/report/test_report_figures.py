@@ -13,6 +13,7 @@ import pytest
 from markupsafe import escape
 from PIL import Image
 
+from mple.meter import MessageFacts, MessageKind
 from mple.report import Summary, read_summary
 from mple.report.charts import history_of, loss_chart, score_chart
 from mple.report.page import page, write_page
@@ -21,6 +22,7 @@ from mple.report.traffic import methods, size_histogram, traffic
 from mple.report.verdict import verdict
 from mple.report.waterfall import StepKind, waterfalls
 from tests.support.finished_run import EPOCHS, STEPS, finished_run, pictures_of
+from tests.support.ledger_entries import SENT, book, entry
 from tests.support.small_plan import small_plan
 
 MESSAGES = [77, 25, 30_005, 45, 255, 135, 95, 23]
@@ -190,3 +192,10 @@ def test_a_page_holds_no_address_that_a_browser_would_load(run: Summary) -> None
 
 def test_the_page_is_the_same_when_it_is_made_again(run: Summary) -> None:
     assert page(read_summary(run.folder.path)) == page(run)
+
+
+def test_a_kind_that_another_package_measures_has_its_lane_under_its_own_name(tmp_path: Path) -> None:
+    ours = entry(SENT, "a", facts=MessageFacts(MessageKind.DATA, 90))
+    theirs = entry(SENT, "a", 1, facts=MessageFacts("basis", 80))
+    (whole,) = traffic(book(tmp_path, "site/north", [ours, theirs]))
+    assert {lane.name for lane in whole.lanes} == {"training pictures", "basis"}

@@ -1,4 +1,4 @@
-"""Parties as real processes that can't go on; `tests/baselines/comparison` has those that can."""
+"""Parties as real processes that can't go on; `tests/comparison/rows` has those that can."""
 
 from __future__ import annotations
 
