@@ -23,7 +23,7 @@ from benchmarks.machine import RESULTS, machine
 from benchmarks.whole_runs import measured_run, scratch
 from comparison.elsewhere.flower import FlowerSettings, cost_of_accuracy, measure_flower
 from comparison.elsewhere.unavailable import Unavailable
-from mple.data import DataSource, Partition, PartitionKind, SourceKind
+from mple.data import Cifar10Source, Partition, PartitionKind
 from mple.model.settings import Augment
 from mple.plan import ModelSettings, Precision, TrainingSettings
 from mple.simulate.settings import SimulationSettings
@@ -60,7 +60,7 @@ def _ours(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     most = None if options.images is None else options.images // len(_SITES)
     settings = SimulationSettings(
         sites=_SITES,
-        data=DataSource(kind=SourceKind.CIFAR10, partition=Partition(kind=PartitionKind.IID), most_train=most),
+        data=Cifar10Source(partition=Partition(kind=PartitionKind.IID), most_train=most),
         model=ModelSettings(width=options.width),
         training=TrainingSettings(epochs=1, batch=128, peak_lr=0.1, precision=Precision.BF16, augment=Augment.FEATURES),
     )

@@ -21,7 +21,7 @@ from compute_node.feeding.intake import Intake
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import LayerBank
 from compute_node.service import ComputeService
-from mple.data import DataSource, SourceKind, open_source
+from mple.data import NpzSource, open_source
 from mple.meter import Ledger
 from mple.model.stem import Stem
 from mple.morph import MorphKey
@@ -122,7 +122,7 @@ def _fail_on_stop(stop: Stop, current: list[Intake]) -> None:
 def feed(folder: Path, stop: Stop) -> None:
     """Be the site."""
     plan, secret = _plan(folder), bytes(32)
-    dataset = open_source(DataSource(kind=SourceKind.NPZ, path=folder / "set.npz"))
+    dataset = open_source(NpzSource(path=folder / "set.npz"))
     order = label_order(secret, _CLASSES)
     images = MorphedImages(dataset, plan, SITE, _key(folder), order)
     book = folder / "releases.bin"

@@ -32,7 +32,7 @@ import numpy as np
 from benchmarks.coded_training import CodedTraining
 from benchmarks.frontier_attack import Attacked, attack_noise
 from benchmarks.machine import RESULTS, machine
-from mple.data import Dataset, DataSource, SourceKind, open_source
+from mple.data import Cifar10Source, Dataset, NpzSource, open_source
 from mple.plan import NormalisationSettings, PrivacySettings
 from mple.plan.settings import NoiseShape, PrivacyMode
 from mple.privacy import NoiseDistribution, PictureNoise, measure_spectrum
@@ -181,8 +181,8 @@ def _noise(dataset: Dataset, point: Point) -> PictureNoise:
 
 def _dataset(name: str, options: argparse.Namespace) -> Dataset:
     if name == _GREY:
-        return open_source(DataSource(kind=SourceKind.NPZ, path=options.brain))
-    return open_source(DataSource(kind=SourceKind.CIFAR10, most_train=options.most_train))
+        return open_source(NpzSource(path=options.brain))
+    return open_source(Cifar10Source(most_train=options.most_train))
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.machine import RESULTS, machine
-from mple.data import DataSource, SourceKind, open_source
+from mple.data import Cifar10Source, open_source
 from mple.data.normalise import Normalisation
 from mple.morph import PRESETS, MorphKey
 from mple.morph.morpher import Morpher
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    train = open_source(DataSource(kind=SourceKind.CIFAR10, most_train=options.images, most_test=1)).train
+    train = open_source(Cifar10Source(most_train=options.images, most_test=1)).train
     pictures = train.take(np.arange(options.images))
     morpher = Morpher(PRESETS["compact"], train.shape, MorphKey.generate(), session=b"granularity", key_epoch=1)
     t_BKQ = morpher.morph(Normalisation().apply(pictures.pixels_NCHW)).double().numpy()

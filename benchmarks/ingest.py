@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from benchmarks.feeding_nodes import COMPUTE, ROUND_SAMPLES, SITE, lay_out
 from benchmarks.machine import RESULTS, machine
-from mple.data import DataSource, SourceKind, open_source
+from mple.data import Cifar10Source, open_source
 from mple.data.normalise import Normalisation
 from mple.morph import PRESETS, ImageShape, MorphKey
 from mple.morph.morpher import Morpher
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    train = open_source(DataSource(kind=SourceKind.CIFAR10, most_train=ROUND_SAMPLES, most_test=1)).train
+    train = open_source(Cifar10Source(most_train=ROUND_SAMPLES, most_test=1)).train
     pictures = train.take(np.arange(ROUND_SAMPLES))
     found: dict[str, list[tuple[float, float, float]]] = {codec: [] for codec in options.codecs}
     for _ in range(options.rounds):

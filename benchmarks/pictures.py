@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from mple.data import Dataset, DataSource, Partition, PartitionKind, SourceKind, open_source
+from mple.data import Cifar10Source, Dataset, DataSource, NpzSource, Partition, PartitionKind, open_source
 from mple.data.normalise import Normalisation
 from mple.meter.theory import fixed_bits, gaussian_bits
 from mple.morph import Ensemble
@@ -28,8 +28,7 @@ _TEST_SHARE = 1 / 6
 def cifar(images_a_site: int) -> DataSource:
     """A random part of CIFAR-10 for each site of a simulation, a sixth of it for testing."""
     test = round(images_a_site * _TEST_SHARE)
-    return DataSource(
-        kind=SourceKind.CIFAR10,
+    return Cifar10Source(
         partition=Partition(kind=PartitionKind.IID),
         most_train=images_a_site - test,
         most_test=test,
@@ -41,14 +40,14 @@ def upscaled_cifar(side_px: int, images: int, path: Path) -> DataSource:
 
     No detail comes in: larger pictures are smoother than photographs of that size, and cheaper to code.
     """
-    whole = open_source(DataSource(kind=SourceKind.CIFAR10))
+    whole = open_source(Cifar10Source())
     test = round(images * _TEST_SHARE)
     arrays = {}
     for name, split, count in (("train", whole.train, images - test), ("test", whole.test, test)):
         taken = split.take(np.arange(count, dtype=np.int64))
         arrays[f"x_{name}"], arrays[f"y_{name}"] = _resized(taken.pixels_NCHW, side_px), taken.labels
     np.savez(path, **arrays)
-    return DataSource(kind=SourceKind.NPZ, path=path, partition=Partition(kind=PartitionKind.IID))
+    return NpzSource(path=path, partition=Partition(kind=PartitionKind.IID))
 
 
 def site_data(settings: SimulationSettings) -> list[Dataset]:

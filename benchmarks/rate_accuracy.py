@@ -26,7 +26,7 @@ import matplotlib as mpl
 
 from benchmarks.coded_training import CodedTraining
 from benchmarks.machine import RESULTS, machine
-from mple.data import DataSource, SourceKind, open_source
+from mple.data import Cifar10Source, open_source
 from mple.plan import WireSettings
 from mple.wire.names import CODECS, LAYER_DTYPES
 
@@ -109,7 +109,7 @@ def _done(work: Path, epochs: int, width: float) -> Iterator[Training]:
 
 
 def _train_alone(point: _Point, work: Path) -> None:
-    run = CodedTraining(open_source(DataSource(kind=SourceKind.CIFAR10)), **asdict(point))
+    run = CodedTraining(open_source(Cifar10Source()), **asdict(point))
     losses = tuple(run.epoch(epoch) for epoch in range(point.epochs))
     result = Training(**asdict(point), bits_per_value=run.bits_per_value(), losses=losses, test_accuracy=run.accuracy())
     point.path(work).write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")

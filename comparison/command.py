@@ -12,7 +12,7 @@ import numpy as np
 import typer
 
 from mple.cli.report import wide_console
-from mple.data import DataSource, SourceKind, default_data_folder, open_source
+from mple.data import Cifar10Source, default_data_folder, open_source
 from mple.exit_codes import ExitCode
 from mple.extras import missing_extra
 
@@ -104,7 +104,7 @@ def _made_minionn() -> QuantisedNetwork:
     from comparison.networks import folded_minionn, quantise, train_minionn
 
     typer.echo("training MiniONN's network on CIFAR-10: about ten minutes on two cores")
-    data = open_source(DataSource(kind=SourceKind.CIFAR10))
+    data = open_source(Cifar10Source())
     outcome = train_minionn(
         data,
         on_epoch=lambda epoch: typer.echo(
@@ -119,7 +119,7 @@ def _made_vgg16(run: Path | None) -> QuantisedNetwork:
 
     if run is None:
         raise ValueError("vgg16 is not made yet; name the folder of a finished simulation on CIFAR-10 with --run")
-    data = open_source(DataSource(kind=SourceKind.CIFAR10, most_test=1))
+    data = open_source(Cifar10Source(most_test=1))
     return quantise(vgg16_of_run(run), data.train.pixels_NCHW[:_CALIBRATION_PICTURES])
 
 
@@ -132,7 +132,7 @@ def _pictures(network: QuantisedNetwork, most: int) -> Pictures:
         pixels_NCHW = np.random.Generator(np.random.PCG64(1)).integers(0, 256, shape).astype(np.uint8)
         labels_N = network.run(pixels_NCHW).argmax(1)
         return Pictures(pixels_NCHW=pixels_NCHW, labels_N=labels_N, name="random pictures and the network's own labels")
-    test = open_source(DataSource(kind=SourceKind.CIFAR10, most_train=1, most_test=most)).test
+    test = open_source(Cifar10Source(most_train=1, most_test=most)).test
     if _input_sizes(network) != (test.shape.channels, test.shape.height, test.shape.width):
         raise ValueError(f"network {network.name} takes {network.input_shape}; CIFAR-10 has {test.shape}")
     return Pictures(pixels_NCHW=test.pixels_NCHW, labels_N=test.labels, name="CIFAR-10, test pictures")

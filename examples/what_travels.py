@@ -13,7 +13,7 @@ import matplotlib as mpl
 import torch
 from torch import Tensor
 
-from mple.data import DataSource, SourceKind, open_source
+from mple.data import Cifar10Source, open_source
 from mple.data.normalise import Normalisation
 from mple.model.stem import Stem
 from mple.morph import PRESETS, MorphKey, draw_order
@@ -28,7 +28,7 @@ _SHOWN = 8
 
 def main(out: Path) -> None:
     """Morph eight CIFAR-10 test pictures under a new key and draw the three rows."""
-    images = open_source(DataSource(kind=SourceKind.CIFAR10, most_test=_SHOWN, most_train=1)).test
+    images = open_source(Cifar10Source(most_test=_SHOWN, most_train=1)).test
     scheme, key = PRESETS["compact"], MorphKey.generate()
     x_BCHW = Normalisation(mean=(0.5,), std=(0.25,)).apply(images.pixels_NCHW)
     t_BKQ = Morpher(scheme, images.shape, key, session=b"picture", key_epoch=1).morph(x_BCHW)

@@ -17,7 +17,7 @@ import numpy as np
 
 from comparison.elsewhere.environment import Requirements, ensure_environment
 from comparison.elsewhere.stepped import SteppedChildren
-from mple.data import Dataset, DataSource, Partition, PartitionKind, SourceKind, open_source
+from mple.data import Cifar10Source, Dataset, DataSource, Partition, PartitionKind, open_source
 from mple.meter.relay import CountingRelay
 from mple.model.settings import Augment, Precision
 from mple.model.weights import build_trunk
@@ -85,8 +85,7 @@ class FlowerSettings:
 
     def source(self, place: int) -> DataSource:
         """The pictures of the site at a place in `sites`, as `mple simulate` deals them out."""
-        return DataSource(
-            kind=SourceKind.CIFAR10,
+        return Cifar10Source(
             partition=Partition(kind=PartitionKind.IID, parts=len(self.sites), part=place),
             most_train=None if self.images is None else self.images // len(self.sites),
         )

@@ -11,11 +11,13 @@ import numpy as np
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from mple.data import Dataset, DataSource, SourceKind, default_data_folder, fetch_cifar10, open_source
+from mple.data import SOURCES, Dataset, DataSource, default_data_folder, fetch_cifar10, open_source
 from mple.plan import SettingsError
 from mple.plan.reader import settings_from
 
 app = typer.Typer(no_args_is_help=True, help="Data: fetch a public set, look at what a site would train on.")
+
+KindOption = Annotated[str | None, typer.Option("--kind", help=f"Without a configuration: {', '.join(SOURCES)}.")]
 
 
 class PublicSet(StrEnum):
@@ -46,7 +48,7 @@ def fetch(
 @app.command()
 def show(
     config: Annotated[Path | None, typer.Argument(help="A configuration with a [data] section.")] = None,
-    kind: Annotated[SourceKind | None, typer.Option(help="Without a configuration: what the set is kept as.")] = None,
+    kind: KindOption = None,
     path: Annotated[Path | None, typer.Option(help="File or folder.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of [data], as side_px=64; repeat.")
@@ -69,11 +71,11 @@ def describe(dataset: Dataset) -> str:
     return "\n".join(lines)
 
 
-def _source(config: Path | None, kind: SourceKind | None, path: Path | None, overrides: list[str]) -> DataSource:
+def _source(config: Path | None, kind: str | None, path: Path | None, overrides: list[str]) -> DataSource:
     if (config is None) == (kind is None):
         raise SettingsError("name a configuration file, or --kind and --path")
     if config is None:
-        raw = {"kind": str(kind)} | ({} if path is None else {"path": str(path)})
+        raw = {"kind": kind} | ({} if path is None else {"path": str(path)})
         return settings_from(DataSource, raw, overrides, where="options")
     if path is not None:
         raise SettingsError(f"--path {path} goes with --kind; with a configuration write --set path={path}")

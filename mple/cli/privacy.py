@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from mple.cli.data import KindOption
 from mple.cli.report import wide_console
-from mple.data import DataSource, SourceKind, open_source
+from mple.data import DataSource, open_source
 from mple.plan import (
     MorphSettings,
     NoiseShape,
@@ -61,7 +62,7 @@ def plan(
         list[float] | None, typer.Option("--budget-bits", metavar="BITS", help="A budget per picture; repeat.")
     ] = None,
     shape: Annotated[NoiseShape | None, typer.Option(help="Only this shape of noise.")] = None,
-    kind: Annotated[SourceKind | None, typer.Option(help="Without a configuration: what the set is kept as.")] = None,
+    kind: KindOption = None,
     path: Annotated[Path | None, typer.Option(help="File or folder.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="As data.side_px=64; repeat.")
@@ -82,11 +83,11 @@ def plan(
     _print(distributions, spectrum, pixels_NCHW, inputs, wide_console())
 
 
-def _inputs(config: Path | None, kind: SourceKind | None, path: Path | None, overrides: list[str]) -> _Inputs:
+def _inputs(config: Path | None, kind: str | None, path: Path | None, overrides: list[str]) -> _Inputs:
     if (config is None) == (kind is None) or (config is not None and path is not None):
         raise SettingsError("name a configuration file, or --kind and --path")
     if config is None:
-        data = {"kind": str(kind)} | ({} if path is None else {"path": str(path)})
+        data = {"kind": kind} | ({} if path is None else {"path": str(path)})
         return settings_from(_Inputs, {"data": data}, overrides, where="options")
     try:
         raw = tomllib.loads(config.read_text(encoding="utf-8"))

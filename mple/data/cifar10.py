@@ -10,8 +10,10 @@ import functools
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,11 +44,24 @@ def default_data_folder() -> Path:
     return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "mple"
 
 
-def cifar10_catalogue(source: DataSource, checksums: Mapping[str, str] = CIFAR10_MD5) -> Catalogue:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cifar10Source(DataSource):
+    """The official binary files, as `mple data fetch cifar10` keeps them."""
+
+    kind: Literal["cifar10"] = "cifar10"
+    path: Path | None = None
+    """Folder with the files; by default the one that `mple data fetch` fills."""
+
+    def catalogue(self) -> Catalogue:
+        """See `cifar10_catalogue`."""
+        return cifar10_catalogue(self)
+
+
+def cifar10_catalogue(source: Cifar10Source, checksums: Mapping[str, str] = CIFAR10_MD5) -> Catalogue:
     """Verify the files and read their labels.
 
     Args:
-        source: Its path is the folder with the files; by default `cifar10` in `default_data_folder`.
+        source: Without a path: `cifar10` in `default_data_folder`.
         checksums: MD5 of every file.
 
     Raises:

@@ -13,16 +13,18 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from mple.data.images import Catalogue, DataError
-from mple.data.picture_files import LabelledFile, PictureHeader, file_catalogue
-from mple.data.settings import DataSource, Validation
+from mple.data.picture_files import PictureFormat, PictureHeader
+from mple.data.picture_sets import LabelledFile, PictureSource, file_catalogue
+from mple.data.settings import Validation
 from mple.extras import missing_extra
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -30,27 +32,48 @@ _GREY = ("MONOCHROME1", "MONOCHROME2")
 _SPLITS = ("train", "val", "test")
 
 
-def dicom_catalogue(source: DataSource, path: Path) -> Catalogue:
-    """Read a folder's label table and the headers of the files that it names.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DicomSource(PictureSource):
+    """DICOM files with a CSV table of labels."""
 
-    Raises:
-        DataError: pydicom is not installed; no table, wrong columns, an unknown label or split; a file that is
-            missing, unreadable, named twice or outside the folder.
-    """
-    reader = DicomFiles(source.window, source.most_bytes)
-    table = source.label_file or path / "labels.csv"
-    rows = _table_rows(table)
-    classes = source.classes or tuple(sorted({row["label"] for row in rows}))
-    if len(classes) < 2:
-        raise DataError(f"{table} has the labels {list(classes)}; needs two, or `classes`")
-    splits: dict[str, list[LabelledFile]] = {split: [] for split in _SPLITS}
-    for row in rows:
-        if row["label"] not in classes:
-            raise DataError(f"{table}: label {row['label']!r} of {row['file']} is none of classes = {list(classes)}")
-        splits[row["split"] or "train"].append(LabelledFile(path / row["file"], classes.index(row["label"])))
-    train = splits["train"] + (splits["val"] if source.validation is Validation.TRAIN else [])
-    test = splits["test"] if any(row["split"] for row in rows) else None
-    return file_catalogue(source, path.name, classes, (train, test), reader)
+    kind: Literal["dicom"] = "dicom"
+    label_file: Path | None = None
+    """CSV table with the columns file, label and, if wanted, split; by default `labels.csv` in the folder."""
+    window: tuple[float, ...] = ()
+    """Centre and width of grey values after the modality transform, for all files alike, the width 1 or more; by
+    default each file's own."""
+
+    def __post_init__(self) -> None:
+        PictureSource.__post_init__(self)
+        if self.window and (len(self.window) != 2 or not self.window[1] >= 1):
+            raise ValueError(f"window = {list(self.window)}; needs centre and width, the width 1 or more")
+
+    def catalogue(self) -> Catalogue:
+        """Read the label table and the headers of the files that it names.
+
+        Raises:
+            DataError: pydicom is not installed; no table, wrong columns, an unknown label or split; a file that is
+                missing, unreadable, named twice or outside the folder.
+        """
+        self.picture_format()  # a library that is missing is told before a table that is
+        table = self.label_file or self.path / "labels.csv"
+        rows = _table_rows(table)
+        classes = self.classes or tuple(sorted({row["label"] for row in rows}))
+        if len(classes) < 2:
+            raise DataError(f"{table} has the labels {list(classes)}; needs two, or `classes`")
+        splits: dict[str, list[LabelledFile]] = {split: [] for split in _SPLITS}
+        for row in rows:
+            label, file = row["label"], self.path / row["file"]
+            if label not in classes:
+                raise DataError(f"{table}: label {label!r} of {row['file']} is none of classes = {list(classes)}")
+            splits[row["split"] or "train"].append(LabelledFile(file, classes.index(label)))
+        train = splits["train"] + (splits["val"] if self.validation is Validation.TRAIN else [])
+        test = splits["test"] if any(row["split"] for row in rows) else None
+        return file_catalogue(self, classes, (train, test))
+
+    def picture_format(self) -> PictureFormat:
+        """As pydicom reads them, under the window."""
+        return DicomFiles(self.window, self.most_bytes)
 
 
 class DicomFiles:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,42 +31,51 @@ _KEYS = (
 )
 
 
-def npz_catalogue(source: DataSource, path: Path) -> Catalogue:
-    """Read the labels of a file and judge its arrays.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NpzSource(DataSource):
+    """One NumPy archive with MedMNIST's keys, or x_train, y_train, x_test, y_test."""
 
-    Raises:
-        DataError: It is missing, damaged, pickled or too large, or has other keys, dtypes or shapes; a label is out of
-            range.
-    """
-    with NpzFile(path, source.most_bytes) as file:
-        keys = next((keys for keys in _KEYS if {*keys.train, *keys.test} <= file.names), None)
-        if keys is None:
-            wanted = ", or ".join(" ".join((*keys.train, *keys.test)) for keys in _KEYS)
-            raise DataError(f"{path} holds {', '.join(sorted(file.names)) or 'no array'}; needs {wanted}")
-        train_keys = [keys.train]
-        if source.validation is Validation.TRAIN and set(keys.validation) <= file.names:
-            train_keys.append(keys.validation)
-        headers = [_image_header(file, path, images) for images, _ in (*train_keys, keys.test)]
-        shape = headers[0].shape[1:]
-        for header, (images, _) in zip(headers, (*train_keys, keys.test), strict=True):
-            if header.shape[1:] != shape:
-                raise DataError(f"{path}: {images} are {header.shape[1:]}, {keys.train[0]} are {shape}")
-        if sum(header.n_bytes for header in headers) > source.most_bytes:
-            raise DataError(f"{path}: its images exceed {source.most_bytes} bytes; raise most_bytes to read them")
-        *train_labels, test_labels = (
-            _labels(file, path, labels, header.shape[0])
-            for header, (_, labels) in zip(headers, (*train_keys, keys.test), strict=True)
+    kind: Literal["npz"] = "npz"
+    path: Path
+    """The file."""
+
+    def catalogue(self) -> Catalogue:
+        """Read the labels of the file and judge its arrays.
+
+        Raises:
+            DataError: It is missing, damaged, pickled or too large, or has other keys, dtypes or shapes; a label is
+                out of range.
+        """
+        path = self.path
+        with NpzFile(path, self.most_bytes) as file:
+            keys = next((keys for keys in _KEYS if {*keys.train, *keys.test} <= file.names), None)
+            if keys is None:
+                wanted = ", or ".join(" ".join((*keys.train, *keys.test)) for keys in _KEYS)
+                raise DataError(f"{path} holds {', '.join(sorted(file.names)) or 'no array'}; needs {wanted}")
+            train_keys = [keys.train]
+            if self.validation is Validation.TRAIN and set(keys.validation) <= file.names:
+                train_keys.append(keys.validation)
+            headers = [_image_header(file, path, images) for images, _ in (*train_keys, keys.test)]
+            shape = headers[0].shape[1:]
+            for header, (images, _) in zip(headers, (*train_keys, keys.test), strict=True):
+                if header.shape[1:] != shape:
+                    raise DataError(f"{path}: {images} are {header.shape[1:]}, {keys.train[0]} are {shape}")
+            if sum(header.n_bytes for header in headers) > self.most_bytes:
+                raise DataError(f"{path}: its images exceed {self.most_bytes} bytes; raise most_bytes to read them")
+            *train_labels, test_labels = (
+                _labels(file, path, labels, header.shape[0])
+                for header, (_, labels) in zip(headers, (*train_keys, keys.test), strict=True)
+            )
+        labels = np.concatenate(train_labels)
+        classes = numbered_classes(self.classes, np.concatenate([labels, test_labels]), str(path))
+        read = functools.partial(_read_images, path, self.most_bytes, (*shape[:2], *(shape[2:] or (1,))))
+        sizes = [len(part) for part in train_labels]
+        return Catalogue(
+            name=path.stem,
+            classes=classes,
+            train=Split(labels=labels, read=functools.partial(read, [images for images, _ in train_keys], sizes)),
+            test=Split(labels=test_labels, read=functools.partial(read, [keys.test[0]], [len(test_labels)])),
         )
-    labels = np.concatenate(train_labels)
-    classes = numbered_classes(source.classes, np.concatenate([labels, test_labels]), str(path))
-    read = functools.partial(_read_images, path, source.most_bytes, (*shape[:2], *(shape[2:] or (1,))))
-    sizes = [len(part) for part in train_labels]
-    return Catalogue(
-        name=path.stem,
-        classes=classes,
-        train=Split(labels=labels, read=functools.partial(read, [images for images, _ in train_keys], sizes)),
-        test=Split(labels=test_labels, read=functools.partial(read, [keys.test[0]], [len(test_labels)])),
-    )
 
 
 def _image_header(file: NpzFile, path: Path, name: str) -> ArrayHeader:

@@ -9,16 +9,17 @@ image can be in two parts.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mple.data.images import DataError
+from mple.ranges import Between, check_ranges
 
 Indices = NDArray[np.int64]
 Owners = NDArray[np.int64]
@@ -47,34 +48,29 @@ class Partition:
     """A way to split, and which part is this site's. Train and test are split alike."""
 
     kind: PartitionKind = PartitionKind.ALL
-    parts: int = 1
+    parts: Annotated[int, Between(1)] = 1
     """Number of parts, usually of sites."""
     part: int = 0
     """This site's part, from 0."""
-    seed: int = 0
+    seed: Annotated[int, Between(0)] = 0
     """The same at all sites of a simulation, or their parts overlap."""
-    alpha: float = 0.5
-    """Of `dirichlet`: small is uneven, large is even; 0.000001 to 1000000."""
-    shares: tuple[float, ...] = ()
-    """Of `quantity`: one weight above 0 for each part; only their ratios count."""
+    alpha: Annotated[float, Between(1e-6, 1e6)] = 0.5
+    """Of `dirichlet`: small is uneven, large is even."""
+    shares: tuple[Annotated[float, Between(0, above=True)], ...] = ()
+    """Of `quantity`: one weight for each part; only their ratios count."""
     file: Path | None = None
     """Of `list`: a .json, .npz or .csv file, see `mple.data.index_lists`."""
 
     def __post_init__(self) -> None:
-        if self.parts < 1 or not 0 <= self.part < self.parts:
+        check_ranges(self)
+        if not 0 <= self.part < self.parts:
             raise ValueError(f"part = {self.part} of parts = {self.parts}; parts are counted from 0 to parts - 1")
         if self.kind is PartitionKind.ALL and self.parts > 1:
             raise ValueError(f'parts = {self.parts} with kind = "all"; choose iid, dirichlet, quantity or list')
-        if self.seed < 0:
-            raise ValueError(f"seed = {self.seed}; allowed are 0 and above")
-        if not 1e-6 <= self.alpha <= 1e6:
-            raise ValueError(f"alpha = {self.alpha}; allowed are 0.000001 to 1000000")
         if (self.kind is PartitionKind.QUANTITY) != bool(self.shares):
             raise ValueError(f'kind = "{self.kind}", shares = {list(self.shares)}; shares go with kind = "quantity"')
         if self.shares and len(self.shares) != self.parts:
             raise ValueError(f"shares = {list(self.shares)}; needs one for each of {self.parts} parts")
-        if not all(0 < share < math.inf for share in self.shares):
-            raise ValueError(f"shares = {list(self.shares)}; each must be above 0 and finite")
         if (self.kind is PartitionKind.LIST) != (self.file is not None):
             raise ValueError(f'kind = "{self.kind}", file = {self.file}; a file goes with kind = "list"')
 

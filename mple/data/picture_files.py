@@ -1,13 +1,16 @@
-"""Sets of picture files, whatever their format: headers first, pixels of the chosen part later.
+"""Picture files: how one is read, whatever its format.
 
-Legend: N images, C channels, H W size.
+Legend: C channels, H W size.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
-from dataclasses import dataclass
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -15,9 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mple.data.images import Catalogue, DataError, Split
-from mple.data.partitions import hold_out
-from mple.data.settings import Channels, DataSource
+from mple.data.images import DataError
+
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
+"""Only these are decoded, whatever a file is called: some of Pillow's formats start other programs."""
+_GREY_MODES = {"1", "L", "LA", "La"}
+_GREY_16_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
+_COLOUR_MODES = {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,55 +54,15 @@ class PictureFormat(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledFile:
-    """A file and the number of its class."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SinglePictures:
+    """How pictures that are no part of a set are read, for a prediction."""
 
-    path: Path
-    label: int
-
-
-def file_catalogue(
-    source: DataSource,
-    name: str,
-    classes: tuple[str, ...],
-    splits: tuple[Sequence[LabelledFile], Sequence[LabelledFile] | None],
-    reader: PictureFormat,
-) -> Catalogue:
-    """Look at all headers, agree on channels and size, hold out test files where there are none.
-
-    Args:
-        source: `side_px`, `channels`, `test_share`, `seed` and `most_bytes` are used.
-        name: Of the set.
-        classes: Class names.
-        splits: Train and test files; None for the second asks to hold out `test_share` of the first.
-        reader: How to read a file.
-
-    Raises:
-        DataError: There is no training file, one can't be read, sizes differ and `side_px` is missing, or all are
-            larger than `most_bytes`.
-    """
-    train, test = splits
-    if test is None:
-        held = hold_out(np.asarray([file.label for file in train], np.int64), source.test_share, source.seed)
-        train, test = ([train[int(i)] for i in np.flatnonzero(held == for_test)] for for_test in (False, True))
-    if not train:
-        raise DataError(f"{source.path} holds no training picture")
-    paths = [file.path for file in (*train, *test)]
-    headers = [reader.header(path) for path in paths]
-    channels = 1 if source.channels is Channels.GREY else 3
-    if source.channels is Channels.AUTO and all(header.is_grey for header in headers):
-        channels = 1
-    _refuse_large(source, paths, headers, channels)
-    shape_CHW = (channels, *_size(source, paths, headers))
-
-    def split(files: Sequence[LabelledFile]) -> Split:
-        return Split(
-            labels=np.asarray([file.label for file in files], np.int64),
-            read=functools.partial(_read_pictures, [file.path for file in files], shape_CHW, reader),
-        )
-
-    return Catalogue(name=name, classes=classes, train=split(train), test=split(test))
+    format: PictureFormat = field(default_factory=lambda: PictureFiles())
+    resized: bool = False
+    """Whatever their size, they are resized to what is needed."""
+    greyed: bool = False
+    """Where grey is needed, colour is dropped."""
 
 
 def read_picture(path: Path, shape_CHW: tuple[int, int, int], reader: PictureFormat) -> NDArray[np.uint8]:
@@ -112,33 +79,42 @@ def read_picture(path: Path, shape_CHW: tuple[int, int, int], reader: PictureFor
     return pixels_HWC.transpose(2, 0, 1)
 
 
-def _read_pictures(
-    paths: Sequence[Path], shape_CHW: tuple[int, int, int], reader: PictureFormat, places: NDArray[np.int64]
-) -> NDArray[np.uint8]:
-    pixels_NCHW = np.empty((len(places), *shape_CHW), np.uint8)
-    for row, place in enumerate(places):
-        pixels_NCHW[row] = read_picture(paths[place], shape_CHW, reader)
-    return pixels_NCHW
+class PictureFiles:
+    """Ordinary picture files, read by Pillow.
+
+    16-bit grey values are divided by 257, as 65535 is white; transparency is dropped.
+    """
+
+    def header(self, path: Path) -> PictureHeader:
+        """See `PictureFormat`."""
+        with _opened(path) as picture:
+            return PictureHeader(*picture.size, is_grey=picture.mode in _GREY_MODES | _GREY_16_BIT_MODES)
+
+    def picture(self, path: Path) -> Image.Image:
+        """See `PictureFormat`."""
+        with _opened(path) as picture:
+            if picture.mode in _GREY_16_BIT_MODES:
+                values = np.asarray(picture).astype(np.uint32)
+                return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+            return picture.convert("L" if picture.mode in _GREY_MODES else "RGB")
 
 
-def _refuse_large(source: DataSource, paths: Sequence[Path], headers: Sequence[PictureHeader], channels: int) -> None:
-    kept = 0
-    for path, header in zip(paths, headers, strict=True):
-        if header.width * header.height * 3 > source.most_bytes:
-            raise DataError(f"{path} says it is {header.width}x{header.height}, above most_bytes = {source.most_bytes}")
-        kept += channels * (source.side_px**2 if source.side_px else header.width * header.height)
-    if kept > source.most_bytes:
-        raise DataError(f"the pictures of {source.path} take {kept} bytes, above most_bytes = {source.most_bytes}")
-
-
-def _size(source: DataSource, paths: Sequence[Path], headers: Sequence[PictureHeader]) -> tuple[int, int]:
-    if source.side_px is not None:
-        return source.side_px, source.side_px
-    first = headers[0]
-    for path, header in zip(paths, headers, strict=True):
-        if (header.width, header.height) != (first.width, first.height):
-            raise DataError(
-                f"pictures differ in size: {paths[0]} is {first.width}x{first.height}, {path} is "
-                f"{header.width}x{header.height}; set side_px"
-            )
-    return first.height, first.width
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_FORMATS) as picture:
+                if getattr(picture, "n_frames", 1) > 1:
+                    raise DataError(f"picture {path} holds several frames; save each as a file")
+                if picture.mode not in _GREY_MODES | _GREY_16_BIT_MODES | _COLOUR_MODES:
+                    raise DataError(f"picture {path} has Pillow's mode {picture.mode}; save it with 8 or 16 bits")
+                yield picture
+    except DataError:
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as fault:
+        raise DataError(f"picture {path} is too large to be decoded: {fault}") from None
+    except (
+        OSError, EOFError, ValueError, SyntaxError, LookupError, TypeError, OverflowError, struct.error, zlib.error
+    ) as fault:  # fmt: skip
+        raise DataError(f"picture {path} can't be read: {fault}") from None

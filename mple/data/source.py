@@ -1,19 +1,42 @@
-"""A site's images, as its configuration names them."""
+"""A site's images, as its configuration names them: the table of all kinds of sources, and how a part is taken."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import fields
+from types import MappingProxyType
 
 import numpy as np
 
-from mple.data.cifar10 import cifar10_catalogue
-from mple.data.dicom import dicom_catalogue
-from mple.data.folder import folder_catalogue
+from mple.data.cifar10 import Cifar10Source
+from mple.data.dicom import DicomSource
+from mple.data.folder import FolderSource
 from mple.data.images import Catalogue, DataError, Dataset, LabelledImages, Split
 from mple.data.index_lists import read_index_lists
-from mple.data.npz import npz_catalogue
+from mple.data.npz import NpzSource
 from mple.data.partitions import Indices, PartitionKind, draw_owners, listed_owners, subsample
-from mple.data.settings import DataSource, SourceKind
+from mple.data.settings import DataSource
+
+SOURCES: Mapping[str, type[DataSource]] = MappingProxyType(
+    {"cifar10": Cifar10Source, "npz": NpzSource, "folder": FolderSource, "dicom": DicomSource}
+)
+"""By `kind`. A new kind is a module with its dataclass, and a row here."""
+
+
+def source_type(raw: Mapping[str, object]) -> type[DataSource]:
+    """The dataclass that a `[data]` section is read as.
+
+    Raises:
+        ValueError: There is no such kind, or a key is one that only other kinds have.
+    """
+    kind = raw.get("kind")
+    if not isinstance(kind, str) or kind not in SOURCES:
+        raise ValueError(f"kind {'is missing' if kind is None else f'= {kind!r}'}; choose one of {', '.join(SOURCES)}")
+    for key in raw:
+        having = [name for name, one in SOURCES.items() if key in {field.name for field in fields(one)}]
+        if having and kind not in having:
+            raise ValueError(f'{key} is for data of kind {" and ".join(having)}, not for kind = "{kind}"')
+    return SOURCES[kind]
 
 
 def open_source(source: DataSource) -> Dataset:
@@ -25,7 +48,7 @@ def open_source(source: DataSource) -> Dataset:
     Raises:
         DataError: Something is missing, damaged or not what the configuration says, or no training image is left.
     """
-    catalogue = _catalogue(source)
+    catalogue = source.catalogue()
     train, test = _places(source, catalogue)
     if not len(train):
         raise DataError(f"{catalogue.name}: no training image is left for this site; check path and partition")
@@ -35,13 +58,6 @@ def open_source(source: DataSource) -> Dataset:
         train=_images(catalogue.train, train),
         test=_images(catalogue.test, test),
     )
-
-
-def _catalogue(source: DataSource) -> Catalogue:
-    if source.kind is SourceKind.CIFAR10:
-        return cifar10_catalogue(source)
-    read = {SourceKind.NPZ: npz_catalogue, SourceKind.FOLDER: folder_catalogue, SourceKind.DICOM: dicom_catalogue}
-    return read[source.kind](source, source.path or Path())
 
 
 def _places(source: DataSource, catalogue: Catalogue) -> tuple[Indices, Indices]:

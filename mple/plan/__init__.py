@@ -12,7 +12,7 @@ from mple.plan.node_settings import (
     SitePrivacySettings,
     SiteSettings,
 )
-from mple.plan.reader import SettingsError, read_settings, settings_from, write_settings
+from mple.plan.reader import SettingsError, read_settings, settings_from, with_paths_from, write_settings
 from mple.plan.run_plan import PlanError, RunPlan, SitePlan
 from mple.plan.sampler import GlobalSampler
 from mple.plan.settings import (
@@ -60,5 +60,6 @@ __all__ = [
     "choices_of",
     "read_settings",
     "settings_from",
+    "with_paths_from",
     "write_settings",
 ]

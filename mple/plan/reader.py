@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from cattrs import Converter
 
-from mple.disk.json_records import strict_converter, structured
+from mple.data import DataSource, source_type
+from mple.disk.json_records import ValueFaultError, strict_converter, structured
 
 S = TypeVar("S")
 
@@ -70,6 +71,11 @@ def write_settings(settings: object) -> str:
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
+def with_paths_from(settings: S, folder: Path) -> S:
+    """The same settings, their relative paths taken from a folder."""
+    return _converter(folder).structure(_converter(None).unstructure(settings), type(settings))
+
+
 @cache
 def _converter(base: Path | None) -> Converter:
     made = strict_converter()
@@ -77,7 +83,14 @@ def _converter(base: Path | None) -> Converter:
     def path(value: object, _: object) -> Path:
         return (base or Path()) / Path(made.structure(value, str)).expanduser()
 
+    def source(raw: object, _: object) -> DataSource:
+        if not isinstance(raw, Mapping):
+            raise ValueFaultError(f"= {raw!r} is not a section")
+        return made.structure(raw, source_type(raw))
+
     made.register_structure_hook(Path, path)
+    made.register_structure_hook_func(lambda kind: kind is DataSource, source)
+    made.register_unstructure_hook_func(lambda kind: kind is DataSource, lambda one: made.unstructure(one, type(one)))
     return made
 
 

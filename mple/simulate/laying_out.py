@@ -6,7 +6,6 @@ import contextlib
 import random
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from mple.pki import throwaway
@@ -16,6 +15,7 @@ from mple.plan import (
     MonitoringSettings,
     RunSettings,
     SiteSettings,
+    with_paths_from,
     write_settings,
 )
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder, new_folder
@@ -45,7 +45,7 @@ def lay_out(
         ValueError: The folder already holds something.
     """
     new_folder(path)
-    settings = _absolute(settings)
+    settings = with_paths_from(settings, Path.cwd())  # the run's own files lie in other folders
     folder = RunFolder(path.resolve(), settings.sites)
     parties = [
         Party(settings.consortium, Role.COORDINATOR, COORDINATOR),
@@ -110,25 +110,6 @@ def _site(settings: SimulationSettings, place: int, *, compute: str, coordinator
         idle_timeout_s=settings.machine.idle_timeout_s,
         monitoring=MonitoringSettings(listen=settings.monitoring.sites[place] if settings.monitoring.sites else ""),
     )
-
-
-def _absolute(settings: SimulationSettings) -> SimulationSettings:
-    """The run's files lie in other folders than the simulation's: relative paths would mean something else there."""
-    source, partition = settings.data, settings.data.partition
-    return replace(
-        settings,
-        data=replace(
-            source,
-            path=_resolved(source.path),
-            label_file=_resolved(source.label_file),
-            partition=replace(partition, file=_resolved(partition.file)),
-        ),
-        stem_file=_resolved(settings.stem_file),
-    )
-
-
-def _resolved(path: Path | None) -> Path | None:
-    return None if path is None else path.resolve()
 
 
 def free_addresses(count: int) -> list[str]:

@@ -13,9 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mple.data import Channels, DataError, DataSource, SourceKind, open_source
-from mple.data.dicom import DicomFiles
-from mple.data.folder import PictureFiles
+from mple.data import DataError, DataSource, open_source
 from mple.data.picture_files import PictureFormat, PictureHeader, read_picture
 from mple.morph import ImageShape
 from mple.plan import RunPlan
@@ -40,10 +38,11 @@ class Pictures:
 def picture_files(source: DataSource, paths: Sequence[Path], image: ImageShape, *, resize: bool) -> Pictures:
     """Picture files and, of folders, all files in them; every header is looked at before any picture is read.
 
-    A site whose data are DICOM reads DICOM files with the configured window, any other site ordinary picture files.
+    A site whose data are DICOM reads DICOM files with the configured window, any other site ordinary picture files: its
+    source says so.
 
     Args:
-        source: The site's `[data]`: `kind`, `side_px`, `channels`, `window` and `most_bytes` are used.
+        source: The site's `[data]`.
         paths: Files and folders. Of a folder, hidden files and what desktops and DICOM media leave are passed over.
         image: Shape that the plan wants.
         resize: Whether pictures of another size are resized, as they also are where `side_px` says so.
@@ -54,17 +53,16 @@ def picture_files(source: DataSource, paths: Sequence[Path], image: ImageShape, 
     """
     if image.channels not in (1, 3):
         raise DataError(f"picture files have 1 or 3 channels, the plan's images {image.channels}; use --test")
-    reader: PictureFormat = PictureFiles()
-    if source.kind is SourceKind.DICOM:
-        reader = DicomFiles(source.window, source.most_bytes)
+    reading = source.single_pictures()
+    reader = reading.format
     files = tuple(file for path in paths for file in _files(path))
     for file in files:
         header = reader.header(file)
         if header.width * header.height * 3 > source.most_bytes:
             raise DataError(f"{file} says it is {header.width}x{header.height}, above most_bytes = {source.most_bytes}")
-        if not resize and source.side_px is None:
+        if not resize and not reading.resized:
             _refuse_size(file, header, image)
-        if image.channels == 1 and not header.is_grey and source.channels is not Channels.GREY:
+        if image.channels == 1 and not header.is_grey and not reading.greyed:
             _refuse_colour(file, reader)
     return Pictures(tuple(map(str, files)), functools.partial(_read_files, files, image, reader))
 

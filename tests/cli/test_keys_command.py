@@ -10,7 +10,7 @@ import pytest
 from mple.audit import FILE_NAME, read_entries, verify
 from mple.cli import main
 from mple.cli.keys import BACKUP_VARIABLE
-from mple.data import DataSource, SourceKind
+from mple.data import NpzSource
 from mple.exit_codes import ExitCode
 from mple.pki import PASSPHRASE_VARIABLE, Vault
 from mple.plan import SiteSettings, write_settings
@@ -37,7 +37,7 @@ def site_config(folder: Path) -> Path:
         vault=Path("vault"),
         coordinator="coordinator:7400",
         compute="compute:7500",
-        data=DataSource(kind=SourceKind.NPZ, path=Path("set.npz")),
+        data=NpzSource(path=Path("set.npz")),
     )
     folder.mkdir(exist_ok=True)
     (folder / "north.toml").write_text(write_settings(settings), encoding="utf-8")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mple.data import DataError, DataSource, SourceKind, default_data_folder
+from mple.data import Cifar10Source, DataError, DataSource, default_data_folder
 from mple.data.cifar10 import CIFAR10_CLASSES, CIFAR10_MD5, cifar10_catalogue, faulty_files
 
 PER_FILE = 7
@@ -27,7 +27,7 @@ def _sums(folder: Path) -> dict[str, str]:
 
 
 def _source(folder: Path | None = None, **settings: tuple[str, ...]) -> DataSource:
-    return DataSource(kind=SourceKind.CIFAR10, path=folder, **settings)
+    return Cifar10Source(path=folder, **settings)
 
 
 def test_records_become_labels_and_pixels(tmp_path: Path) -> None:

@@ -1,12 +1,24 @@
 """The [data] section: what it accepts, and how partition and limits come together."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mple.data import DataError, Dataset, DataSource, Partition, PartitionKind, SourceKind, open_source
+from mple.data import (
+    SOURCES,
+    DataError,
+    Dataset,
+    DataSource,
+    DicomSource,
+    NpzSource,
+    Partition,
+    PartitionKind,
+    open_source,
+)
+from mple.plan import SiteSettings
 from mple.plan.reader import SettingsError, read_settings, settings_from, write_settings
 
 
@@ -20,7 +32,7 @@ def archive(tmp_path: Path) -> Path:
 
 
 def _open(path: Path, **settings: Any) -> Dataset:
-    return open_source(DataSource(kind=SourceKind.NPZ, path=path, **settings))
+    return open_source(NpzSource(path=path, **settings))
 
 
 def _numbers(dataset: Dataset) -> list[int]:
@@ -73,9 +85,22 @@ def test_limits_choose_within_the_part_by_seed(archive: Path) -> None:
     assert not len(_open(archive, most_test=0).test)
 
 
+def test_each_kind_has_a_row_under_its_own_name() -> None:
+    kinds = {
+        name: next(field.default for field in fields(one) if field.name == "kind") for name, one in SOURCES.items()
+    }
+    assert list(kinds.values()) == list(kinds) == ["cifar10", "npz", "folder", "dicom"]
+
+
+def test_a_section_that_is_none_is_named() -> None:
+    with pytest.raises(SettingsError, match="data = 3 is not a section"):
+        settings_from(
+            SiteSettings, {"state": "s", "tls": "t", "vault": "v", "coordinator": "", "compute": "", "data": 3}
+        )
+
+
 def test_settings_survive_being_written(tmp_path: Path) -> None:
-    source = DataSource(
-        kind=SourceKind.DICOM,
+    source = DicomSource(
         path=tmp_path / "scans",
         classes=("a", "b"),
         side_px=64,
@@ -96,12 +121,13 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "text"),
     [
-        ({}, "kind is missing"),
-        ({"kind": "npz"}, 'kind "npz" need a path'),
-        ({"kind": "mnist"}, "choose one of cifar10, npz, folder, dicom"),
-        ({"kind": "cifar10", "side_px": 64}, "only folder and dicom resize"),
-        ({"kind": "npz", "path": "x", "channels": "rgb"}, "is for folder and dicom"),
-        ({"kind": "folder", "path": "x", "window": [1, 2]}, "are for dicom"),
+        ({}, "kind is missing; choose one of cifar10, npz, folder, dicom"),
+        ({"kind": "npz"}, "path is missing"),
+        ({"kind": "mnist"}, "kind = 'mnist'; choose one of cifar10, npz, folder, dicom"),
+        ({"kind": ["npz"]}, "choose one of cifar10, npz, folder, dicom"),
+        ({"kind": "cifar10", "side_px": 64}, 'side_px is for data of kind folder and dicom, not for kind = "cifar10"'),
+        ({"kind": "npz", "path": "x", "channels": "rgb"}, "channels is for data of kind folder and dicom"),
+        ({"kind": "folder", "path": "x", "window": [1, 2]}, "window is for data of kind dicom, not"),
         ({"kind": "folder", "path": "x", "side_px": 0}, "side_px = 0; allowed are 1 to 4096"),
         ({"kind": "folder", "path": "x", "test_share": 1.0}, "test_share = 1.0"),
         ({"kind": "dicom", "path": "x", "window": [1]}, "needs centre and width"),
@@ -109,9 +135,10 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ({"kind": "cifar10", "classes": ["a"]}, "name two at least"),
         ({"kind": "cifar10", "classes": ["a", "a"]}, "each once"),
         ({"kind": "cifar10", "classes": ["a", " "]}, "a name is empty"),
-        ({"kind": "cifar10", "most_train": 0}, "most_train = 0"),
-        ({"kind": "cifar10", "most_test": -1}, "most_test = -1"),
-        ({"kind": "cifar10", "seed": -1}, "seed = -1"),
+        ({"kind": "cifar10", "most_train": 0}, "most_train = 0; allowed are 1 and above"),
+        ({"kind": "cifar10", "most_test": -1}, "most_test = -1; allowed are 0 and above"),
+        ({"kind": "cifar10", "seed": -1}, "seed = -1; allowed are 0 and above"),
+        ({"kind": "dicom", "path": "x", "most_bytes": 0}, "most_bytes = 0; allowed are 1 and above"),
         ({"kind": "cifar10", "partition": {"parts": 3}}, "choose iid"),
         ({"kind": "cifar10", "size": 64}, "did you mean"),
     ],

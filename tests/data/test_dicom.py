@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mple.data import DataError, Dataset, DataSource, SourceKind, Validation, open_source
+from mple.data import DataError, Dataset, DicomSource, Validation, open_source
 from mple.data.dicom import DicomFiles, windowed
 
 pydicom = pytest.importorskip("pydicom")
@@ -52,7 +52,7 @@ def _table(folder: Path, rows: list[dict[str, str]], name: str = "labels.csv") -
 
 
 def _open(path: Path, **settings: Any) -> Dataset:
-    return open_source(DataSource(kind=SourceKind.DICOM, path=path, **settings))
+    return open_source(DicomSource(path=path, **settings))
 
 
 def test_modality_transform_and_window_by_hand(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mple.data import DataError, DataSource, SourceKind, fetch_cifar10
+from mple.data import Cifar10Source, DataError, fetch_cifar10
 from mple.data.cifar10 import CIFAR10_CLASSES, cifar10_catalogue
 from mple.data.fetch import ArchiveSource, Progress
 
@@ -80,7 +80,7 @@ def test_both_archives_give_the_same_files(tmp_path: Path, pack: type) -> None:
 
 def test_what_was_fetched_can_be_read(tmp_path: Path) -> None:
     fetch_cifar10(tmp_path / "to", archive=_sheets(tmp_path / "a.tgz"), checksums=SUMS)
-    catalogue = cifar10_catalogue(DataSource(kind=SourceKind.CIFAR10, path=tmp_path / "to"), SUMS)
+    catalogue = cifar10_catalogue(Cifar10Source(path=tmp_path / "to"), SUMS)
     np.testing.assert_array_equal(catalogue.test.labels, LABELS[5])
     np.testing.assert_array_equal(catalogue.train.read(np.arange(5 * PER_FILE)), PIXELS_FNCP[:5].reshape(-1, 3, 32, 32))
 

@@ -9,17 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mple.data import (
-    Channels,
-    DataError,
-    Dataset,
-    DataSource,
-    Partition,
-    PartitionKind,
-    SourceKind,
-    Validation,
-    open_source,
-)
+from mple.data import Channels, DataError, Dataset, FolderSource, Partition, PartitionKind, Validation, open_source
 
 DICE = np.random.default_rng(8)
 
@@ -35,7 +25,7 @@ def _save(path: Path, pixels: np.ndarray, **options: Any) -> np.ndarray:
 
 
 def _open(path: Path, **settings: Any) -> Dataset:
-    return open_source(DataSource(kind=SourceKind.FOLDER, path=path, **settings))
+    return open_source(FolderSource(path=path, **settings))
 
 
 def _split_folder(root: Path) -> dict[str, np.ndarray]:

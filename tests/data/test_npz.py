@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mple.data import DataError, Dataset, DataSource, SourceKind, Validation, open_source
+from mple.data import DataError, Dataset, DataSource, NpzSource, Validation, open_source
 from mple.plan.reader import settings_from
 
 DICE = np.random.default_rng(3)
@@ -31,7 +31,7 @@ def _saved(folder: Path, arrays: dict[str, Any], *, compressed: bool = True) -> 
 
 
 def _open(path: Path, **settings: Any) -> Dataset:
-    return open_source(DataSource(kind=SourceKind.NPZ, path=path, **settings))
+    return open_source(NpzSource(path=path, **settings))
 
 
 @pytest.mark.parametrize("channels", [None, 1, 3, 4])

@@ -138,7 +138,10 @@ def test_all_gives_everything_to_the_only_part() -> None:
         ({"kind": PartitionKind.QUANTITY, "parts": 2}, "shares"),
         ({"kind": PartitionKind.QUANTITY, "parts": 2, "shares": (1.0,)}, "one for each of 2 parts"),
         ({"kind": PartitionKind.QUANTITY, "parts": 2, "shares": (1.0, 0.0)}, "above 0"),
-        ({"kind": PartitionKind.QUANTITY, "parts": 2, "shares": (1.0, float("inf"))}, "finite"),
+        (
+            {"kind": PartitionKind.QUANTITY, "parts": 2, "shares": (1.0, float("inf"))},
+            r"shares\[1\] = inf; allowed are above 0",
+        ),
         ({"kind": PartitionKind.IID, "parts": 2, "shares": (1.0, 1.0)}, 'go with kind = "quantity"'),
         ({"kind": PartitionKind.LIST, "parts": 2}, "file"),
         ({"seed": -1}, "seed = -1"),

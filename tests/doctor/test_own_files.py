@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mple.data import DataSource, SourceKind
+from mple.data import Cifar10Source
 from mple.doctor import Finding, Severity, examine_node
 from mple.doctor.own_files import OwnTls, listening, look_at_tls, state_folder, utc_now, vault
 from mple.pki import Authority, Vault
@@ -41,7 +41,7 @@ def looked(folder: Path, role: Role = Role.SITE) -> OwnTls:
 
 def site(folder: Path, **changes: object) -> SiteSettings:
     given = {"state": folder / "state", "tls": folder / "tls", "vault": folder / "vault", **changes}
-    return SiteSettings(coordinator="a:1", compute="b:2", data=DataSource(kind=SourceKind.CIFAR10), **given)  # type: ignore[arg-type]
+    return SiteSettings(coordinator="a:1", compute="b:2", data=Cifar10Source(), **given)  # type: ignore[arg-type]
 
 
 # Certificates.

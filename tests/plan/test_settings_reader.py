@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mple.data import DataSource, Partition, PartitionKind, SourceKind
+from mple.data import NpzSource, Partition, PartitionKind
 from mple.plan import (
     Augment,
     ComputeSettings,
@@ -54,8 +54,7 @@ PROVIDER = SiteSettings(
     vault=HERE / "vault",
     coordinator="coordinator:7400",
     compute="compute:7401",
-    data=DataSource(
-        kind=SourceKind.NPZ,
+    data=NpzSource(
         path=HERE / "set.npz",
         classes=("healthy", "ill"),
         partition=Partition(kind=PartitionKind.IID, parts=3, part=1),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mple.data import DataSource, SourceKind
+from mple.data import NpzSource
 from mple.meter import Ledger
 from mple.node.retry import RetryPolicy, StoppedError
 from mple.node.stop import Stop
@@ -34,7 +34,7 @@ def feeding(tmp_path: Path) -> Iterator[Feeding]:
         vault=tmp_path / "vault",
         coordinator="coordinator:1",
         compute="compute:2",
-        data=DataSource(kind=SourceKind.NPZ, path=tmp_path / "set.npz"),
+        data=NpzSource(path=tmp_path / "set.npz"),
     )
     plan = plan_with("compact")
     north = dataclasses.replace(plan.site(SITE), train_images=40, test_images=6)

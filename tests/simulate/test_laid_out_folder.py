@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mple.data import DataSource, Partition, PartitionKind, SourceKind
+from mple.data import NpzSource, Partition, PartitionKind
 from mple.plan import ComputeSettings, CoordinatorSettings, Custody, SiteSettings, read_settings
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.rpc import Party, Role, TlsFiles, own_party
@@ -20,7 +20,7 @@ SETTINGS = SimulationSettings(
     consortium="trial",
     sites=("north", "south"),
     custody=Custody.ESCROW,
-    data=DataSource(kind=SourceKind.NPZ, path=Path("set.npz"), partition=Partition(kind=PartitionKind.IID)),
+    data=NpzSource(path=Path("set.npz"), partition=Partition(kind=PartitionKind.IID)),
     machine=MachineSettings(trainer_threads=3, site_threads=1, in_flight_samples=77, idle_timeout_s=5.0),
 )
 

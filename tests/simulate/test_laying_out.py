@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mple.data import DataSource, Partition, PartitionKind, SourceKind
+from mple.data import NpzSource, Partition, PartitionKind
 from mple.plan import ComputeSettings, CoordinatorSettings, SiteSettings, read_settings, settings_from
 from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.simulate.laying_out import lay_out
@@ -14,7 +14,7 @@ from mple.simulate.settings import SimulationSettings
 
 def test_every_node_has_a_configuration_that_its_command_reads(tmp_path: Path) -> None:
     settings = SimulationSettings(
-        data=DataSource(kind=SourceKind.NPZ, path=Path("set.npz"), partition=Partition(kind=PartitionKind.IID, seed=4))
+        data=NpzSource(path=Path("set.npz"), partition=Partition(kind=PartitionKind.IID, seed=4))
     )
     folder = lay_out(tmp_path / "run", settings)
     coordinator = read_settings(CoordinatorSettings, folder.config(COORDINATOR))

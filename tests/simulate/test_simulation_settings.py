@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mple.data import PartitionKind, SourceKind, open_source
+from mple.data import Cifar10Source, PartitionKind, open_source
 from mple.plan import SettingsError, read_settings, settings_from, write_settings
 from mple.simulate.settings import MachineSettings, SimulationSettings, usable_cores
 
@@ -21,7 +21,7 @@ def refused(*overrides: str) -> str:
 def test_by_default_three_hospitals_share_some_of_cifar10() -> None:
     settings = SimulationSettings()
     assert settings.sites == ("north", "east", "south")
-    assert settings.data.kind is SourceKind.CIFAR10
+    assert isinstance(settings.data, Cifar10Source)
     assert settings.data.partition.kind is PartitionKind.IID
     assert len(settings.sites) * (settings.data.most_train or 0) == 8001
 

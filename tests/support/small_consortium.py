@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mple.data import DataSource, Partition, PartitionKind, SourceKind
+from mple.data import NpzSource, Partition, PartitionKind
 from mple.plan import Custody, ModelSettings, MorphSettings, TrainingSettings, WireSettings
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.simulate.children import Children, command
@@ -42,7 +42,7 @@ def small_settings(
     """Three sites, a VGG-16 of 1/16 width, ten steps an epoch."""
     return SimulationSettings(
         custody=custody,
-        data=DataSource(kind=SourceKind.NPZ, path=pictures, partition=Partition(kind=PartitionKind.IID)),
+        data=NpzSource(path=pictures, partition=Partition(kind=PartitionKind.IID)),
         morph=MorphSettings(preset=preset),
         wire=WireSettings(codec=codec, layer="f32" if codec == "f32" else "f16"),
         model=ModelSettings(width=0.0625),

@@ -24,7 +24,7 @@ from mple.attacks.lab.adversary import KnownPairs, MorphedPictures, SeenMessage,
 from mple.attacks.lab.attack import AttackSettings
 from mple.attacks.lab.cached_codes import CachedTraining, read_cache
 from mple.attacks.lab.ground_truth import GroundTruth, SiteTruth
-from mple.data import Dataset, DataSource, LabelledImages, Partition, SourceKind, open_source
+from mple.data import Dataset, DataSource, LabelledImages, NpzSource, Partition, open_source
 from mple.model.stem import Stem, planned_stem
 from mple.morph.augmented import AugmentedLayer
 from mple.plan import RunPlan
@@ -119,7 +119,8 @@ class RunViews:
         No picture is among them that is equal to a training picture of any site.
         """
         if self._public_file is not None:
-            other = open_source(replace(self._sources[self._settings.site], **_npz(self._public_file)))
+            own = self._sources[self._settings.site]
+            other = open_source(NpzSource(path=self._public_file, classes=own.classes, most_bytes=own.most_bytes))
             images, source = other.train, f"pictures of {self._public_file.name}"
         else:
             images, source = self._other_test_pictures()
@@ -277,7 +278,3 @@ def _seen_messages(ledger: Path) -> Iterator[SeenMessage]:
 
 def _digests(pixels_NCHW: NDArray[np.uint8]) -> list[bytes]:
     return [hashlib.sha256(picture.tobytes()).digest() for picture in np.ascontiguousarray(pixels_NCHW)]
-
-
-def _npz(path: Path) -> dict[str, Any]:
-    return {"kind": SourceKind.NPZ, "path": path, "partition": Partition(), "most_train": None, "most_test": None}

@@ -1,0 +1,88 @@
+"""Ranges of settings: declared at the field, checked in one place, shown in the page of all settings.
+
+    releases: Annotated[int, Between(1, 255)] = 4
+    codec: Annotated[str, OneOf(CODECS)] = "q6"
+
+A dataclass calls `check_ranges(self)` in its `__post_init__`.
+"""
+
+from __future__ import annotations
+
+import math
+import typing
+from dataclasses import dataclass
+from functools import cache
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """Finite numbers from `low` to `high`, with both ends unless it says otherwise."""
+
+    low: float
+    high: float = math.inf
+    """Infinity: no upper end."""
+    above: bool = False
+    """Only numbers above `low`."""
+    below: bool = False
+    """Only numbers below `high`."""
+
+    def allows(self, value: typing.Any) -> bool:
+        """Whether a number is in the range; NaN never is."""
+        over = value > self.low if self.above else value >= self.low
+        under = value < self.high if self.below or self.high == math.inf else value <= self.high
+        return bool(over and under)
+
+    def __str__(self) -> str:
+        low = f"above {_number(self.low)}" if self.above else _number(self.low)
+        if self.high == math.inf:
+            return low if self.above else f"{low} and above"
+        return f"{low} to {'below ' if self.below else ''}{_number(self.high)}"
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """A few values."""
+
+    values: tuple[str | int, ...]
+
+    def allows(self, value: typing.Any) -> bool:
+        """Whether it is one of them."""
+        return value in self.values
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.values))
+
+
+def check_ranges(settings: object) -> None:
+    """Hold every field of a dataclass to the range in its annotation; None, and a field without one, are let pass.
+
+    Of a tuple, the elements are held to theirs: `tuple[Annotated[float, Between(0)], ...]`.
+
+    Raises:
+        ValueError: A value is outside; the text names field, value and range.
+    """
+    kind: type = type(settings)
+    for name, rule in declared_ranges(kind).items():
+        value = getattr(settings, name)
+        named = {f"{name}[{i}]": one for i, one in enumerate(value)} if isinstance(value, tuple) else {name: value}
+        for what, one in named.items():
+            if one is not None and not rule.allows(one):
+                advice = "choose one of" if isinstance(rule, OneOf) else "allowed are"
+                raise ValueError(f"{what} = {one!r}; {advice} {rule}")
+
+
+@cache
+def declared_ranges(kind: type) -> dict[str, Between | OneOf]:
+    """The ranges of a dataclass's fields, or of their elements, by the fields' names."""
+    found = {}
+    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+        for arm in (hint, *typing.get_args(hint)):  # X, X | None, tuple[X, ...]
+            for rule in getattr(arm, "__metadata__", ()):
+                if isinstance(rule, Between | OneOf):
+                    found[name] = rule
+    return found
+
+
+def _number(value: float) -> str:
+    """As a person would write it: 65536, 0.25, 1e9."""
+    return str(value) if isinstance(value, int) else f"{value:g}".replace("e+0", "e").replace("e-0", "e-")
