@@ -64,7 +64,7 @@ def ends(config: str, tries: int, signals: tuple[signal.Signals, ...], gap_s: fl
     """How often each exit code came of nodes that got these signals, so far apart."""
     codes: Counter[int | str] = Counter()
     nodes = subprocess.Popen(
-        [sys.executable, "-c", NODES, config, str(tries)],
+        [sys.executable, "-W", "ignore", "-c", NODES, config, str(tries)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

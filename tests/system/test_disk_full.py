@@ -45,7 +45,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Summary:
 
 @pytest.mark.parametrize("name", [COMPUTE, COORDINATOR])
 def test_a_limit_on_the_size_of_files(undisturbed: Summary, tmp_path: Path, name: str) -> None:
-    folder, _ = lay_out_again(undisturbed.folder, tmp_path / "run")
+    folder, _ = lay_out_again(undisturbed.folder.path, tmp_path / "run")
     program, verb = {COMPUTE: ("mple-compute", "serve"), COORDINATOR: ("mple-coordinator", "serve")}[name]
     unlimited = [*command(program), verb, str(folder.config(name))]
     limited = [sys.executable, "-c", LIMITED, str(FEWEST_BYTES[name]), *unlimited]
@@ -59,7 +59,7 @@ def test_a_limit_on_the_size_of_files(undisturbed: Summary, tmp_path: Path, name
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [COMPUTE, COORDINATOR])
 def test_a_file_system_without_room(undisturbed: Summary, tmp_path: Path, name: str) -> None:
-    folder, _ = lay_out_again(undisturbed.folder, tmp_path / "run")
+    folder, _ = lay_out_again(undisturbed.folder.path, tmp_path / "run")
     folder.state(name).mkdir()
     with mounted(folder.state(name), FEWEST_BYTES[name] + 500_000) as make_room:
         check(undisturbed, folder, name, lambda children: start_node(children, folder, name), make_room)
