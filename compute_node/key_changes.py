@@ -9,17 +9,14 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from compute_node.feeding.intake import Intake
-from compute_node.feeding.sample_cache import SampleCache
-from compute_node.layers.layer_bank import LayerBank
 from compute_node.layers.layer_fetch import fetch_layer
+from compute_node.run_samples import RunSamples
 from mple.audit import audit
 from mple.disk.whole_files import fsync_folder
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log
 from mple.node.retry import StoppedError, UnreachableError
 from mple.node.stop import Stop
-from mple.plan import RunPlan
 from mple.records.layer_list import RevokedKey, layer_path, read_list, write_list
 from mple.rpc import MpleError
 from mple.rpc.file_transfer import remove_file
@@ -37,10 +34,7 @@ class KeyChanges:
     """What a change of keys touches."""
 
     client: CoordinatorClient
-    plan: RunPlan
-    bank: LayerBank
-    cache: SampleCache
-    intake: Intake
+    samples: RunSamples
     folder: Path
     """Of the layers."""
 
@@ -72,26 +66,26 @@ class KeyChanges:
 
     def _rotate(self, header: coordinator_pb2.LayerHeader) -> None:
         key = header.key_ref
-        self.bank.add(key)
-        listed = read_list(self.folder, self.plan)
-        fetch_layer(self.client, header, self.plan, self.bank, self.folder)
+        self.samples.bank.add(key)
+        listed = read_list(self.folder, self.samples.plan)
+        fetch_layer(self.client, header, self.samples.plan, self.samples.bank, self.folder)
         if listed.with_rotated(header) != listed:
             write_list(self.folder, listed.with_rotated(header))
             audit(f"site/{key.site}", "key_rotated", "ok", epoch=key.epoch, fingerprint=key.fingerprint.hex())
-        if self.bank.usable(key):
+        if self.samples.bank.usable(key):
             self.client.report(coordinator_pb2.ReportRequest(key_stored=coordinator_pb2.KeyStored(key_ref=key)))
 
     def _revoke(self, key: common_pb2.KeyRef) -> None:
-        number = self.bank.refuse(key)
+        number = self.samples.bank.refuse(key)
         if number is None:
             return
         noted = self._noted(key, number)
         if not noted.erased:
             # Samples first: while any is here, training may still need the layer.
-            erased = self.cache.erase(number)
+            erased = self.samples.cache.erase(number)
             for split, numbers in erased.lost.items():
-                self.intake.want_again(split, numbers)
-            self.bank.drop(number)
+                self.samples.intake.want_again(split, numbers)
+            self.samples.bank.drop(number)
             self._delete_layer(key)
             noted = replace(noted, erased=True)
             audit(
@@ -104,7 +98,7 @@ class KeyChanges:
                 samples=noted.samples,
                 layer_bytes=noted.layer_bytes,
             )
-            write_list(self.folder, read_list(self.folder, self.plan).with_revoked(noted))
+            write_list(self.folder, read_list(self.folder, self.samples.plan).with_revoked(noted))
             text = f"erased {noted.samples} samples and the layer of key {key.epoch} of {key.site}"
             log(_LOGGER, logging.INFO, "key_erased", text, site=key.site, epoch=key.epoch, samples=noted.samples)
         report = coordinator_pb2.KeyErased(key_ref=key, samples=noted.samples, layer_bytes=noted.layer_bytes)
@@ -112,10 +106,12 @@ class KeyChanges:
 
     def _noted(self, key: common_pb2.KeyRef, number: int) -> RevokedKey:
         """What is to be erased, written down before it is: a restart could not count it any more."""
-        listed = read_list(self.folder, self.plan)
+        listed = read_list(self.folder, self.samples.plan)
         noted = listed.revocation(key.site, key.epoch)
         if noted is None:
-            noted = RevokedKey(key.site, key.epoch, self.cache.count(number), self._layer_bytes(key), erased=False)
+            noted = RevokedKey(
+                key.site, key.epoch, self.samples.cache.count(number), self._layer_bytes(key), erased=False
+            )
             write_list(self.folder, listed.with_revoked(noted))
             audit(f"site/{key.site}", "key_revoked", "ok", epoch=key.epoch, fingerprint=key.fingerprint.hex())
         return noted
@@ -131,5 +127,5 @@ class KeyChanges:
             fsync_folder(self.folder)
 
     def _layer_path(self, key: common_pb2.KeyRef) -> Path | None:
-        digest = read_list(self.folder, self.plan).digest(self.plan, key)
+        digest = read_list(self.folder, self.samples.plan).digest(self.samples.plan, key)
         return None if digest is None else layer_path(self.folder, digest)

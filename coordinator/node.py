@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import ssl
-import time
 from collections.abc import Sequence
 
 import torch
@@ -15,24 +14,19 @@ from coordinator.memory.state_file import StateFile
 from coordinator.phases import Phase
 from coordinator.run import Run
 from coordinator.service import CoordinatorService
-from mple import __version__
-from mple.audit import audit, open_audit
 from mple.exit_codes import ExitCode
-from mple.meter import Ledger
 from mple.node import run_node
-from mple.node.certificate_age import watch_certificate
-from mple.node.logs import log, open_log
-from mple.node.monitoring import monitored
+from mple.node.logs import log
+from mple.node.session import open_node
 from mple.node.stop import Stop
 from mple.plan import CoordinatorSettings
-from mple.rpc import Role, TlsFiles, build_server, own_party
+from mple.rpc import Role, build_server
 from mple.rpc.node_service import add_node_service
 from mple.v1 import coordinator_pb2_grpc
 
 _LOGGER = logging.getLogger("mple.coordinator")
 _NEWS_GRACE_S = 5.0
 _STOP_GRACE_S = 2.0
-_POLL_S = 0.2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,59 +43,43 @@ def serve(settings: CoordinatorSettings, stop: Stop) -> ExitCode:
         ValueError: Configuration, certificates, state folder or a busy port.
     """
     torch.set_num_threads(settings.threads)
-    try:
-        settings.state.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise ValueError(f"state = {settings.state} can't be used: {fault.strerror}; name a folder") from None
-    tls = TlsFiles.in_directory(settings.tls)
-    me = own_party(tls, Role.COORDINATOR)
-    open_log(settings.state, me.name)
-    watch_certificate(tls, stop)
-    open_audit(settings.state, me.label)
-    audit("local", "node_start", "ok", verb="serve", version=__version__)
-    certificate_der = ssl.PEM_cert_to_DER_cert(tls.certificate.read_text(encoding="ascii"))
-    with (
-        StateFile(settings.state) as file,
-        Ledger(settings.state / "ledger.sqlite", me.label) as ledger,
-        monitored(settings.monitoring, me, tls, ledger),
-    ):
-        run = Run(settings, me, certificate_der, file, ledger.set_phase)
-        ledger.set_run(run.run_id)
+    with open_node(settings, Role.COORDINATOR, "serve", stop) as node, StateFile(settings.state) as file:
+        certificate_der = ssl.PEM_cert_to_DER_cert(node.tls.certificate.read_text(encoding="ascii"))
+        run = Run(settings, node.me, certificate_der, file, node.ledger.set_phase)
+        node.ledger.set_run(run.run_id)
         releases = LayerReleases(run)
-        escrow = EscrowWorker(run, releases, tls.key)
+        escrow = EscrowWorker(run, releases, node.tls.key)
         service = CoordinatorService(run, releases)
         # Each party may watch and move a layer, and hold a broken stream that is not noticed yet.
-        built = build_server(settings.listen, tls, ledger, streams=3 * (len(settings.run.sites) + 1))
+        built = build_server(settings.listen, node.tls, node.ledger, streams=3 * (len(settings.run.sites) + 1))
         coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(service, built.server)
-        add_node_service(built.server, me)
+        add_node_service(built.server, node.me)
         built.start()
         log(_LOGGER, logging.INFO, "listening", f"listening on {built.address}", run_id=run.run_id)
+        withdraw = stop.on_set(run.log.wake)
         try:
             escrow.resume()
             return _follow(run, escrow, service, settings, stop)
         finally:
+            withdraw()
             run.log.close()
             built.stop(_STOP_GRACE_S)
             escrow.stop()
 
 
 def _follow(
-    run: Run,
-    escrow: EscrowWorker,
-    service: CoordinatorService,
-    settings: CoordinatorSettings,
-    stop: Stop,
+    run: Run, escrow: EscrowWorker, service: CoordinatorService, settings: CoordinatorSettings, stop: Stop
 ) -> ExitCode:
-    while not run.state().ended:
-        escrow.raise_fault()
-        if stop.is_set():
-            log(_LOGGER, logging.INFO, "stopped", "stopped before the run has ended; start again to go on")
-            return ExitCode.INTERRUPTED
-        with run.file.changed:
-            run.file.changed.wait(_POLL_S)
+    with run.file.changed:
+        run.file.changed.wait_for(lambda: run.state().ended or escrow.fault is not None or stop.is_set())
+    if escrow.fault is not None:
+        raise escrow.fault
     state = run.state()
-    failed = state.phase is Phase.FAILED
+    if not state.ended:
+        log(_LOGGER, logging.INFO, "stopped", "stopped before the run has ended; start again to go on")
+        return ExitCode.INTERRUPTED
     _let_all_know(run, service, settings, stop)
+    failed = state.phase is Phase.FAILED
     if settings.stay:
         log(_LOGGER, logging.INFO, "staying", "the run has ended; serving until stopped")
         stop.wait()
@@ -115,19 +93,17 @@ def _let_all_know(run: Run, service: CoordinatorService, settings: CoordinatorSe
     Totals are kept and say the same as an event sent; so a coordinator that was killed meanwhile waits for nobody in
     vain, and a party that was killed meanwhile has time to come back.
     """
-    last = run.log.last_sequence()
-    state = run.state()
+    last, state = run.log.last_sequence(), run.state()
     finished = state.phase is Phase.FINISHED
     parties = {f"site/{site}" for site in state.joined}
     parties |= {f"compute/{run.settings.run.compute}"} if state.compute_joined else set()
-    grace_s = settings.farewell_s if finished else _NEWS_GRACE_S
-    began = time.monotonic()
-    while not stop.is_set():
-        missing = parties - (run.totals_from() if finished else service.seen_by(last))
-        if not missing:
-            return
-        if time.monotonic() - began >= grace_s:
-            text = f"ending without {', '.join(sorted(missing))}"
-            log(_LOGGER, logging.WARNING, "unheard", f"{text}: not all know that the run has ended")
-            return
-        stop.wait(_POLL_S / 2)
+
+    def missing() -> set[str]:
+        return parties - (run.totals_from() if finished else service.seen_by(last))
+
+    with run.file.changed:
+        grace_s = settings.farewell_s if finished else _NEWS_GRACE_S
+        run.file.changed.wait_for(lambda: not missing() or stop.is_set(), grace_s)
+    if missing() and not stop.is_set():
+        text = f"ending without {', '.join(sorted(missing()))}"
+        log(_LOGGER, logging.WARNING, "unheard", f"{text}: not all know that the run has ended")

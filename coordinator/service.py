@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import ssl
-import threading
 from collections.abc import Iterator
 
 import grpc
@@ -48,11 +47,10 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self.consortium = run.me.consortium
         self._run, self._releases, self._idle_s = run, releases, idle_s
         self._seen: dict[str, int] = {}
-        self._seen_lock = threading.Lock()
 
     def seen_by(self, sequence: int) -> set[str]:
         """Labels of the parties that were sent the event of this number, or are being sent it."""
-        with self._seen_lock:
+        with self._run.file.changed:
             return {label for label, newest in self._seen.items() if newest >= sequence}
 
     @guarded(Role.SITE, Role.COMPUTE)
@@ -79,8 +77,10 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
         context.add_callback(self._run.log.wake)
         for event in self._run.log.follow(request.after_sequence, context.is_active):
             # Before it is sent: a party that breaks off once it has the last event does not let this go on.
-            with self._seen_lock:
+            with self._run.file.changed:
                 self._seen[caller.label] = max(event.sequence, self._seen.get(caller.label, 0))
+                if ended(event):
+                    self._run.file.changed.notify_all()
             yield event
             if ended(event):
                 return

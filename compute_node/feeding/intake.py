@@ -267,10 +267,10 @@ class Intake:
         with self._changed:
             self._changed.notify_all()
 
-    def streams_open(self) -> int:
-        """Streams that are open now."""
+    def await_streams_closed(self, grace_s: float) -> None:
+        """Wait until no stream is open, `grace_s` seconds at most."""
         with self._changed:
-            return len(self._streams)
+            self._changed.wait_for(lambda: not self._streams, grace_s)
 
     def _message(self, site: str, item: Asked | ToScore | Done) -> compute_pb2.FeedResponse:
         if isinstance(item, Asked):

@@ -17,21 +17,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compute_node.feeding.intake import Intake
-from compute_node.feeding.sample_cache import SampleCache
-from compute_node.layers.layer_bank import ErasedKeyError, LayerBank
+from compute_node.layers.layer_bank import ErasedKeyError
+from compute_node.run_samples import RunSamples
 from compute_node.training.checkpoint import Checkpoint, CheckpointFolder, CheckpointWriter, Position
 from compute_node.training.epoch_record import EpochRecord
 from compute_node.training.features import features
 from compute_node.training.metrics_file import MetricsFile
 from compute_node.training.read_ahead import ReadAhead, ReadySamples, Wanted
 from compute_node.training.trainer_time import IDLE, TrainerTime, Use, idle_shares
+from mple.meter import Ledger
 from mple.model.metrics import merged, values
 from mple.model.training import TrunkTrainer
 from mple.node.logs import log
 from mple.node.retry import StoppedError
 from mple.node.stop import Stop
-from mple.plan import GlobalSampler, RunPlan
 from mple.records.training import EpochMetrics, Outcome, StepMetrics
 from mple.v1 import common_pb2
 from mple.wire.codecs import codec_named
@@ -73,23 +72,20 @@ class TrainingRun:
 
     def __init__(
         self,
-        plan: RunPlan,
-        sampler: GlobalSampler,
+        samples: RunSamples,
         trainer: TrunkTrainer,
-        intake: Intake,
-        cache: SampleCache,
-        bank: LayerBank,
         metrics: MetricsFile,
         checkpoints: CheckpointFolder,
         rule: CheckpointRule,
+        ledger: Ledger,
         stop: Stop,
-        ledger_messages: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._plan, self._sampler, self._trainer = plan, sampler, trainer
-        self._intake, self._bank, self._metrics, self._stop = intake, bank, metrics, stop
-        self._checkpoints, self._rule, self._ledger_messages = checkpoints, rule, ledger_messages
-        self._tests = sum(site.test_images for site in plan.sites)
-        self._ahead = ReadAhead(intake, cache, codec_named(plan.wire.codec), plan.geometry.blocks)
+        self._plan, self._sampler, self._trainer = samples.plan, samples.sampler, trainer
+        self._intake, self._bank, self._metrics, self._stop = samples.intake, samples.bank, metrics, stop
+        self._checkpoints, self._rule, self._ledger = checkpoints, rule, ledger
+        self._tests = sum(site.test_images for site in self._plan.sites)
+        codec = codec_named(self._plan.wire.codec)
+        self._ahead = ReadAhead(samples.intake, samples.cache, codec, self._plan.geometry.blocks)
         self._writer = CheckpointWriter(checkpoints, metrics.to_disk)
         self.time = TrainerTime()
         self.state = TrainingState()
@@ -236,6 +232,7 @@ class TrainingRun:
         return steps >= self._rule.every_steps or (steps > 0 and time.monotonic() - self._kept_at >= self._rule.every_s)
 
     def _keep(self, record: EpochRecord) -> None:
+        totals = self._ledger.totals()
         position = Position(
             plan_sha256=self._plan.sha256().hex(),
             epoch=record.epoch,
@@ -247,7 +244,7 @@ class TrainingRun:
             read_ahead_seconds=self.read_ahead_seconds,
             samples_trained=self.state.samples_trained,
             metrics_bytes=self._metrics.length_bytes,
-            ledger_messages=self._ledger_messages(),
+            ledger_messages=totals.messages_sent + totals.messages_received,
         )
         with self.time.spent(Use.CHECKPOINTS):
             self._writer.write(Checkpoint(position, {**self._trainer.state(), **record.tensors()}))

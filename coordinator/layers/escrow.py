@@ -13,10 +13,11 @@ from pathlib import Path
 
 from coordinator.layers.layer_releases import LayerReleases
 from coordinator.run import Run
-from mple.disk.storage_faults import note_storage_fault, storage_fault_of
+from mple.disk.storage_faults import storage_fault_of
 from mple.model.stem import Stem
 from mple.morph import MorphKey
 from mple.node.layer_building import build_layer_file
+from mple.node.worker import Worker
 from mple.pki import SealError, open_sealed, seal
 from mple.plan import Custody, RunPlan
 from mple.plan.key_refs import key_ref
@@ -25,7 +26,6 @@ from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
 
 _LOGGER = logging.getLogger("mple.coordinator")
-_LOOK_EVERY_S = 1.0
 
 
 class EscrowWorker:
@@ -34,46 +34,45 @@ class EscrowWorker:
     def __init__(self, run: Run, releases: LayerReleases, private_key: Path) -> None:
         self._run, self._releases, self._private_key = run, releases, private_key
         self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._fault: Exception | None = None
+        self._worker: Worker | None = None
+        self.fault: Exception | None = None
+        """What ended the worker, if it could not even end the run: nobody would build the layers."""
 
     def resume(self) -> None:
         """Wait for the keys from now on; in `site` custody there is nothing to do."""
         if self._run.settings.run.custody is Custody.ESCROW:
-            self._thread = threading.Thread(target=self._serve, name="escrow")
-            self._thread.start()
-
-    def raise_fault(self) -> None:
-        """Raise what ended the worker's thread, if it could not even end the run: nobody would build the layers."""
-        if self._fault is not None:
-            raise self._fault
+            self._worker = Worker("escrow", self._serve, self._fail)
 
     def stop(self) -> None:
-        """Build no further layer, and wait for the one in work: a process that ends while one of its threads is within
-        torch is aborted.
-        """
+        """Build no further layer, and wait for the one in work."""
         self._stopped.set()
         self._run.log.wake()
-        if self._thread is not None:
-            self._thread.join()
+        if self._worker is not None:
+            self._worker.join()
 
     def _serve(self) -> None:
-        try:
+        while self._layers_due():
+            self._build_or_fail()
+        if not self._stopped.is_set():
+            self._run.envelopes.forget(self._run.me.label)
+
+    def _layers_due(self) -> bool:
+        """Wait until there are layers to build; False when there won't be any more, or the worker is to stop."""
+        changed = self._run.file.changed
+        with changed:
             while not self._stopped.is_set():
-                with self._run.file.changed:
-                    state = self._run.state()
-                    over = state.ended or state.all_released
-                    if not (over or state.layers_due):
-                        self._run.file.changed.wait(_LOOK_EVERY_S)
-                        continue
-                if over:
-                    self._run.envelopes.forget(self._run.me.label)
-                    return
-                self._build_or_fail()
-        except Exception as fault:
-            note_storage_fault(fault)
-            _LOGGER.critical("the escrow worker can't go on", exc_info=True)
-            self._fault = fault
+                state = self._run.state()
+                if state.ended or state.all_released:
+                    return False
+                if state.layers_due:
+                    return True
+                changed.wait()
+        return False
+
+    def _fail(self, fault: Exception) -> None:
+        with self._run.file.changed:
+            self.fault = fault
+            self._run.file.changed.notify_all()
 
     def _build_or_fail(self) -> None:
         try:

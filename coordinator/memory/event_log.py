@@ -10,7 +10,6 @@ from coordinator.memory.state_file import StateFile, as_bytes, as_int
 from mple.v1 import coordinator_pb2
 
 _READ_AT_ONCE = 64
-_LOOK_EVERY_S = 0.5
 
 
 class EventLog:
@@ -32,13 +31,16 @@ class EventLog:
         return as_int(self._file.rows("SELECT COALESCE(MAX(sequence), 0) FROM events")[0][0])
 
     def follow(self, after: int, alive: Callable[[], bool]) -> Iterator[coordinator_pb2.WatchResponse]:
-        """Events after a number in their order, then new ones, while `alive()` holds and the log is open."""
+        """Events after a number in their order, then new ones, while `alive()` holds and the log is open.
+
+        Whoever ends what `alive` tells of calls `wake`.
+        """
         query = "SELECT event FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?"
         while alive() and not self._closed.is_set():
             with self._file.changed:
                 rows = self._file.rows(query, after, _READ_AT_ONCE)
-                if not rows:
-                    self._file.changed.wait(_LOOK_EVERY_S)
+                if not rows and alive() and not self._closed.is_set():
+                    self._file.changed.wait()
             for row in rows:
                 event = coordinator_pb2.WatchResponse.FromString(as_bytes(row[0]))
                 after = event.sequence

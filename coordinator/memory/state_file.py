@@ -6,7 +6,6 @@ together, is on the disk before anybody is told of it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import threading
@@ -31,22 +30,14 @@ class StateFile:
     """`coordinator.sqlite` in a state folder, readable by its owner only: in escrow custody it holds a secret."""
 
     def __init__(self, folder: Path) -> None:
-        """Open the file, making it at first use.
+        """Open the file, making it at first use, in a folder that the caller has claimed.
 
         Raises:
-            ValueError: Another coordinator has the folder, or the file is damaged.
+            ValueError: It is damaged.
         """
-        self._claim = os.open(folder / "coordinator.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._connection = _open(folder / "coordinator.sqlite")
-        except BlockingIOError:
-            os.close(self._claim)
-            raise ValueError(
-                f"another coordinator works in {folder}; stop it, or name another state folder for a new run"
-            ) from None
         except sqlite3.DatabaseError as fault:
-            os.close(self._claim)
             if storage_fault_of(fault) is not None:
                 raise
             raise ValueError(
@@ -62,7 +53,6 @@ class StateFile:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._connection.close()
-            os.close(self._claim)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

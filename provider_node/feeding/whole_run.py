@@ -12,45 +12,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.audit import audit
-from mple.data import Dataset
-from mple.meter import Ledger
 from mple.node.logs import log
 from mple.node.retry import RetryPolicy, StoppedError
-from mple.node.stop import Stop
-from mple.pki import Vault
-from mple.plan import Custody, RunPlan, SiteSettings
+from mple.plan import Custody, RunPlan
 from mple.plan.orders import label_order
 from mple.privacy import PictureNoise
-from mple.rpc import ErrorCode, MpleError, Role, TlsFiles, open_channel, verify_remote
+from mple.rpc import ErrorCode, MpleError, Role
 from mple.v1 import common_pb2, compute_pb2_grpc
 from provider_node.feeding.feed import SiteFeed
 from provider_node.feeding.morphing import MorphedImages
 from provider_node.feeding.noising import begin_noise
 from provider_node.feeding.release_book import ReleaseBook
 from provider_node.feeding.sample_pictures import keep_sample_pictures
-from provider_node.keys.run_keys import RunKeys
+from provider_node.site import Site
 
 _LOGGER = logging.getLogger("mple.provider")
-_LOOK_EVERY_S = 0.2
 
 
 @dataclass(kw_only=True, slots=True)
 class Feeding:
     """Feeds until the compute node is done; `switch` may be called meanwhile."""
 
-    settings: SiteSettings
-    tls: TlsFiles
-    site: str
-    vault: Vault
-    dataset: Dataset
-    ledger: Ledger
+    site: Site
     plan: RunPlan
-    keys: RunKeys
-    stop: Stop
     _feed: SiteFeed | None = None
     _noise: PictureNoise | None = None
     _over: bool = False
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def until_done(self) -> None:
         """Feed, over as many streams as it takes.
@@ -60,17 +48,16 @@ class Feeding:
             UnreachableError: It stayed away for too long.
             StoppedError: The node is to stop.
         """
-        settings = self.settings
-        with self._lock:
-            self._noise = begin_noise(self.plan, settings.state, self.vault, self.dataset.train)
+        node, settings = self.site.node, self.site.settings
+        with self._changed:
+            self._noise = begin_noise(self.plan, settings.state, self.site.vault, self.site.dataset.train)
         feed = self._begin()
-        retry = RetryPolicy.to(settings.compute, self.tls, self.stop, settings.idle_timeout_s)
-        compute = retry.call(lambda: verify_remote(settings.compute, self.tls, Role.COMPUTE))
-        with open_channel(settings.compute, self.tls, compute, self.ledger) as channel:
+        compute = node.find(settings.compute, Role.COMPUTE, settings.idle_timeout_s)
+        with node.channel(compute) as channel:
             stub = compute_pb2_grpc.ComputeServiceStub(channel)
-            log(_LOGGER, logging.INFO, "feeding", f"feeding {compute.label}")
+            log(_LOGGER, logging.INFO, "feeding", f"feeding {compute.party.label}")
             began = time.monotonic()
-            if self._feed_on(feed, retry, lambda: feed.run(stub, self.stop)):
+            if self._feed_on(feed, compute.retry, lambda: feed.run(stub, node.stop)):
                 log(_LOGGER, logging.INFO, "fed", f"the compute node is done after {time.monotonic() - began:.1f} s")
 
     def switch(self, key_ref: common_pb2.KeyRef) -> None:
@@ -82,26 +69,29 @@ class Feeding:
         Raises:
             MpleError: UNKNOWN_KEY_REF for a key that is not the site's.
         """
-        with self._lock:
-            if key_ref.epoch <= self.keys.notes.in_use:
+        with self._changed:
+            if key_ref.epoch <= self.site.keys.notes.in_use:
                 return
-            if not self.vault.has_morph_key(key_ref.epoch):
+            if not self.site.vault.has_morph_key(key_ref.epoch):
                 text = f"key {key_ref.epoch} could be used, but is not in the vault any more"
                 log(_LOGGER, logging.WARNING, "key_passed_over", text, epoch=key_ref.epoch)
                 return
-            fingerprint = self.vault.morph_key(key_ref.epoch).fingerprint()
+            fingerprint = self.site.vault.morph_key(key_ref.epoch).fingerprint()
             if fingerprint != key_ref.fingerprint:
                 text = f"epoch {key_ref.epoch} of this site is {fingerprint.hex()[:8]}, not "
                 raise MpleError(ErrorCode.UNKNOWN_KEY_REF, text + key_ref.fingerprint.hex()[:8])
             if self._feed is not None:
                 self._feed.use(key_ref, self._images(key_ref.epoch))
-            self.keys.note_ready(key_ref.epoch, key_ref.fingerprint.hex())
+            self.site.keys.note_ready(key_ref.epoch, key_ref.fingerprint.hex())
+            self._changed.notify_all()
         audit("local", "key_rotated", "ok", epoch=key_ref.epoch, fingerprint=key_ref.fingerprint.hex())
         log(_LOGGER, logging.INFO, "key_in_use", f"morphs under key {key_ref.epoch} from now on", epoch=key_ref.epoch)
 
     def run_over(self) -> None:
         """The run has ended: no key is waited for any more."""
-        self._over = True
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
 
     def _begin(self) -> SiteFeed:
         """The feed under the key in use; where that was revoked meanwhile, under its successor once it is in use.
@@ -110,29 +100,39 @@ class Feeding:
             VaultError: It was revoked, and in escrow custody there will be no successor.
             StoppedError: The node is to stop, or the run is over.
         """
-        plan, mine = self.plan, self.plan.site(self.site)
-        while True:
-            with self._lock:
-                epoch = self.keys.notes.in_use
-                if self.vault.has_morph_key(epoch) or plan.custody is Custody.ESCROW:
-                    images = self._images(epoch)
-                    keep_sample_pictures(self.settings.state, self.dataset.train, plan, images)
-                    self._feed = SiteFeed(
-                        plan,
-                        self.keys.notes.key_ref(self.site, epoch),
-                        images,
-                        self.dataset.test.labels,
-                        self._order(),
-                        ReleaseBook(
-                            self.settings.state / f"releases-{plan.run_id}.bin",
-                            train=mine.train_images,
-                            test=mine.test_images,
-                            most=plan.wire.releases,
-                        ),
-                    )
-                    return self._feed
-            if self.stop.wait(_LOOK_EVERY_S) or self._over:
+        plan, site, stop = self.plan, self.site, self.site.node.stop
+        mine = plan.site(site.name)
+        with self._changed:
+            withdraw = stop.on_set(self._wake)
+            usable = self._changed.wait_for(lambda: self._usable() or self._over or stop.is_set()) and self._usable()
+            withdraw()
+            if not usable:
                 raise StoppedError
+            epoch = site.keys.notes.in_use
+            images = self._images(epoch)
+            keep_sample_pictures(site.settings.state, site.dataset.train, plan, images)
+            self._feed = SiteFeed(
+                plan,
+                site.keys.notes.key_ref(site.name, epoch),
+                images,
+                site.dataset.test.labels,
+                self._order(),
+                ReleaseBook(
+                    site.settings.state / f"releases-{plan.run_id}.bin",
+                    train=mine.train_images,
+                    test=mine.test_images,
+                    most=plan.wire.releases,
+                ),
+            )
+            return self._feed
+
+    def _usable(self) -> bool:
+        """Whether the key in use is in the vault; in escrow custody it must be."""
+        return self.plan.custody is Custody.ESCROW or self.site.vault.has_morph_key(self.site.keys.notes.in_use)
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     def _feed_on(self, feed: SiteFeed, retry: RetryPolicy, stream: Callable[[], bool]) -> bool:
         while True:
@@ -145,8 +145,8 @@ class Feeding:
                 log(_LOGGER, logging.INFO, "feed_again", f"feeding anew under the current key: {refusal}")
 
     def _images(self, epoch: int) -> MorphedImages:
-        key = self.vault.morph_key(epoch)
-        return MorphedImages(self.dataset, self.plan, self.site, key, self._order(), epoch, self._noise)
+        key = self.site.vault.morph_key(epoch)
+        return MorphedImages(self.site.dataset, self.plan, self.site.name, key, self._order(), epoch, self._noise)
 
     def _order(self) -> NDArray[np.int64]:
-        return label_order(self.vault.consortium_secret(self.plan.run_id), len(self.plan.classes))
+        return label_order(self.site.vault.consortium_secret(self.plan.run_id), len(self.plan.classes))

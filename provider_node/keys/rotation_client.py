@@ -6,11 +6,10 @@ that layer, which an event says. A revoked key is withdrawn as soon as the site 
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import grpc
 
@@ -19,15 +18,16 @@ from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log
 from mple.node.retry import StoppedError, UnreachableError
 from mple.node.stop import Stop
-from mple.pki import KeyRecord, Vault, VaultError
+from mple.pki import KeyRecord, VaultError
 from mple.plan import RunPlan
 from mple.rpc import MpleError
 from mple.v1 import common_pb2, coordinator_pb2
 from provider_node.keys.layer_upload import bring_layer, layer_file
-from provider_node.keys.run_keys import RunKeys
+from provider_node.site import Site
 
 _LOGGER = logging.getLogger("mple.provider")
 _LOOK_EVERY_S = 1.0
+"""At the vault, which other processes change."""
 _DEADLINE_S = 30.0
 _ERASED_WITHIN_S = 10.0
 
@@ -37,11 +37,8 @@ class KeyRotation:
     """What it takes to tell the coordinator of keys."""
 
     client: CoordinatorClient
+    site: Site
     plan: RunPlan
-    site: str
-    vault: Vault
-    keys: RunKeys
-    state: Path
 
     def rotate(self, epoch: int) -> None:
         """Announce a key and bring its layer, unless its layer is released already.
@@ -51,16 +48,16 @@ class KeyRotation:
             VaultError: The key is not in the vault.
             StoppedError, UnreachableError: As `mple.node.retry.RetryPolicy.call`.
         """
-        if epoch in self.keys.notes.released:
+        if epoch in self.site.keys.notes.released:
             return
-        key = self.vault.morph_key(epoch)
-        reference = common_pb2.KeyRef(site=self.site, epoch=epoch, fingerprint=key.fingerprint())
+        key = self.site.vault.morph_key(epoch)
+        reference = common_pb2.KeyRef(site=self.site.name, epoch=epoch, fingerprint=key.fingerprint())
         request = coordinator_pb2.RotateKeyRequest(key_ref=reference, plan_sha256=self.plan.sha256())
         self.client.retry.call(lambda: self.client.stub.RotateKey(request, timeout=_DEADLINE_S))
         log(_LOGGER, logging.INFO, "key_announced", f"announced key {epoch}; its layer follows", epoch=epoch)
-        secret = self.vault.consortium_secret(self.plan.run_id)
-        path = bring_layer(self.client, self.plan, key, reference, secret, self.state)
-        self.keys.note_released(epoch, reference.fingerprint.hex())
+        secret = self.site.vault.consortium_secret(self.plan.run_id)
+        path = bring_layer(self.client, self.plan, key, reference, secret, self.site.settings.state)
+        self.site.keys.note_released(epoch, reference.fingerprint.hex())
         path.unlink()
 
     def revocations_due(self, *, over: bool = False) -> list[KeyRecord]:
@@ -69,11 +66,11 @@ class KeyRotation:
         Args:
             over: Whether the run has ended; until then the key in use waits for its successor.
         """
-        notes = self.keys.notes
+        notes = self.site.keys.notes
         due = {notes.planned, *notes.released} - set(notes.revoked)
         if not over:
             due.discard(notes.in_use)
-        return [record for record in self.vault.epochs() if record.revoked is not None and record.epoch in due]
+        return [record for record in self.site.vault.epochs() if record.revoked is not None and record.epoch in due]
 
     def revoke(self, epoch: int) -> None:
         """Withdraw a key.
@@ -82,18 +79,18 @@ class KeyRotation:
             MpleError: The coordinator refused.
             StoppedError, UnreachableError: As `mple.node.retry.RetryPolicy.call`.
         """
-        reference = self.keys.notes.key_ref(self.site, epoch)
+        reference = self.site.keys.notes.key_ref(self.site.name, epoch)
         request = coordinator_pb2.RevokeKeyRequest(key_ref=reference, plan_sha256=self.plan.sha256())
         self.client.retry.call(lambda: self.client.stub.RevokeKey(request, timeout=_DEADLINE_S))
-        layer_file(self.state, self.plan, reference).unlink(missing_ok=True)
-        if self.keys.note_revoked(epoch):
+        layer_file(self.site.settings.state, self.plan, reference).unlink(missing_ok=True)
+        if self.site.keys.note_revoked(epoch):
             audit("local", "key_revoked", "ok", epoch=epoch, fingerprint=reference.fingerprint.hex())
             log(_LOGGER, logging.INFO, "key_revoked", f"the coordinator knows that key {epoch} is revoked", epoch=epoch)
 
     def note_erased(self, erased: coordinator_pb2.KeyErased) -> None:
         """The compute node has erased what it held under one of the site's keys."""
         epoch = erased.key_ref.epoch
-        if erased.key_ref.site == self.site and self.keys.note_erased(epoch):
+        if erased.key_ref.site == self.site.name and self.site.keys.note_erased(epoch):
             facts = {"epoch": epoch, "samples": erased.samples, "layer_bytes": erased.layer_bytes}
             audit(f"compute/{self.plan.compute}", "key_erased", "ok", **facts)
             text = f"the compute node has erased its layer and {erased.samples} samples of key {epoch}"
@@ -106,40 +103,29 @@ class KeyRotation:
             grpc.RpcError: They did not come in time.
         """
         request = coordinator_pb2.WatchRequest(after_sequence=sequence)
-        if set(self.keys.notes.revoked) <= set(self.keys.notes.erased):
+        if set(self.site.keys.notes.revoked) <= set(self.site.keys.notes.erased):
             return
         stream = self.client.stub.Watch(request, timeout=_ERASED_WITHIN_S)
         for event in stream:
             if event.WhichOneof("event") == "key_erased":
                 self.note_erased(event.key_erased)
-            if set(self.keys.notes.revoked) <= set(self.keys.notes.erased):
+            if set(self.site.keys.notes.revoked) <= set(self.site.keys.notes.erased):
                 stream.cancel()
                 return
 
 
 class KeyWatch:
-    """Looks at the vault in a thread of its own.
+    """Looks at the vault. What the coordinator refuses is logged and audited, and the run goes on."""
 
-    What the coordinator refuses is logged and audited, and the run goes on.
-    """
-
-    def __init__(self, rotation: KeyRotation, stop: Stop, on_fault: Callable[[Exception], None]) -> None:
-        """Begin to look.
-
-        Args:
-            rotation: What to do it with; its client gives up when `stop` is set.
-            stop: Set to end.
-            on_fault: Gets what nobody expected.
-        """
-        self.rotation, self._stop, self._on_fault = rotation, stop, on_fault
+    def __init__(self, rotation: KeyRotation) -> None:
+        self.rotation = rotation
         self._refused: set[tuple[str, int, int]] = set()
-        self._thread = threading.Thread(target=self._run, name="keys", daemon=True)
-        self._thread.start()
 
-    def end(self, grace_s: float) -> None:
-        """Stop looking, and wait for a layer in work: a process that ends within torch is aborted."""
-        self._stop.set()
-        self._thread.join(timeout=grace_s)
+    def watch(self, over: Stop) -> None:
+        """Look until `over`, after which the rotation's client must give up, too."""
+        with contextlib.suppress(StoppedError):
+            while not over.wait(_LOOK_EVERY_S):
+                self.look()
 
     def settle(self, client: CoordinatorClient, sequence: int) -> None:
         """After the run's end: tell the coordinator of what has been revoked, and wait a little for the erasure.
@@ -157,16 +143,6 @@ class KeyWatch:
             text = "a revocation is not known to be carried out; start again while the coordinator serves"
             log(_LOGGER, logging.WARNING, "keys_unsettled", f"{text}: {fault}")
 
-    def _run(self) -> None:
-        try:
-            while not self._stop.wait(_LOOK_EVERY_S):
-                self.look()
-        except StoppedError:
-            return
-        except Exception as fault:
-            if not self._stop.is_set():
-                self._on_fault(fault)
-
     def look(self) -> None:
         """Take up what has changed in the vault.
 
@@ -174,8 +150,8 @@ class KeyWatch:
             StoppedError: The node is to stop.
         """
         try:
-            current = self.rotation.vault.current_epoch()
-            if current > max(self.rotation.keys.notes.fingerprints):
+            current = self.rotation.site.vault.current_epoch()
+            if current > max(self.rotation.site.keys.notes.fingerprints):
                 self._try("key_rotated", current, self.rotation.rotate)
             for record in self.rotation.revocations_due():
                 self._try("key_revoked", record.epoch, self.rotation.revoke)
@@ -183,7 +159,7 @@ class KeyWatch:
             log(_LOGGER, logging.WARNING, "keys_unseen", f"can't take up a change of keys now: {fault}")
 
     def _try(self, what: str, epoch: int, change: Callable[[int], None]) -> None:
-        asked = (what, epoch, self.rotation.keys.notes.in_use)
+        asked = (what, epoch, self.rotation.site.keys.notes.in_use)
         if asked in self._refused:
             return
         try:
@@ -191,5 +167,5 @@ class KeyWatch:
         except MpleError as refusal:
             self._refused.add(asked)
             audit("local", what, refusal.code.value, epoch=epoch)
-            text = f"the run goes on under key {self.rotation.keys.notes.in_use}; key {epoch}: {refusal}"
+            text = f"the run goes on under key {self.rotation.site.keys.notes.in_use}; key {epoch}: {refusal}"
             log(_LOGGER, logging.WARNING, f"{what}_refused", text, epoch=epoch)

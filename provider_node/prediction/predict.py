@@ -23,14 +23,12 @@ import torch
 import typer
 from numpy.typing import NDArray
 
-from mple import __version__
-from mple.audit import audit, open_audit
 from mple.exit_codes import ExitCode
-from mple.meter import Ledger
 from mple.morph import MorphKey
 from mple.node import Config, Overrides, run_body
-from mple.node.logs import log, open_log
-from mple.node.retry import RetryPolicy, StoppedError, UnreachableError
+from mple.node.logs import log
+from mple.node.retry import StoppedError, UnreachableError
+from mple.node.session import NodeSession, open_node
 from mple.node.stop import Stop
 from mple.pki import Vault, VaultError
 from mple.plan import PlanError, RunPlan, SiteSettings
@@ -42,12 +40,8 @@ from mple.rpc import (
     MpleError,
     Party,
     Role,
-    TlsFiles,
     error_of,
-    open_channel,
-    own_party,
     probe,
-    verify_remote,
 )
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
 from mple.wire.batch import Batch, batch_to_message, samples_per_message
@@ -127,23 +121,19 @@ def predict(settings: SiteSettings, options: PredictOptions, stop: Stop) -> Exit
         UnreachableError: It could not be reached.
     """
     torch.set_num_threads(settings.threads)
-    tls = TlsFiles.in_directory(settings.tls)
-    me = own_party(tls, Role.SITE)
-    plan = _kept_plan(settings.state / "plan.json", me)
-    key, key_ref, secret = _kept_secrets(settings, plan, me)
-    noise = kept_noise(plan, settings.state, Vault.of(settings.vault, settings.vault_passphrase_file))
-    if options.test is not None:
-        pictures = test_images(settings.data, options.test, plan)
-    else:
-        pictures = picture_files(settings.data, options.images, plan.image, resize=options.resize)
-    open_log(settings.state, me.name)
-    open_audit(settings.state, me.label)
-    audit("local", "node_start", "ok", verb="predict", version=__version__)
-    questions = _Questions(plan, key, key_ref, label_order(secret, len(plan.classes)), noise)
-    try:
-        logits_NC = _ask_compute(settings, tls, me, questions, pictures, stop)
-    except StoppedError:
-        return ExitCode.INTERRUPTED
+    with open_node(settings, Role.SITE, "predict", stop, beside=True) as node:
+        plan = _kept_plan(settings.state / "plan.json", node.me)
+        key, key_ref, secret = _kept_secrets(settings, plan, node.me)
+        noise = kept_noise(plan, settings.state, Vault.of(settings.vault, settings.vault_passphrase_file))
+        if options.test is not None:
+            pictures = test_images(settings.data, options.test, plan)
+        else:
+            pictures = picture_files(settings.data, options.images, plan.image, resize=options.resize)
+        questions = _Questions(plan, key, key_ref, label_order(secret, len(plan.classes)), noise)
+        try:
+            logits_NC = _ask_compute(node, settings, questions, pictures)
+        except StoppedError:
+            return ExitCode.INTERRUPTED
     predictions = Predictions(
         run_id=plan.run_id,
         plan_sha256=plan.sha256().hex(),
@@ -251,28 +241,20 @@ class _Questions:
 
 
 def _ask_compute(
-    settings: SiteSettings,
-    tls: TlsFiles,
-    me: Party,
-    questions: _Questions,
-    pictures: Pictures,
-    stop: Stop,
+    node: NodeSession, settings: SiteSettings, questions: _Questions, pictures: Pictures
 ) -> NDArray[np.float64]:
-    plan = questions.plan
-    retry = RetryPolicy.to(settings.compute, tls, stop, min(_PATIENCE_S, settings.idle_timeout_s))
+    plan, ledger = questions.plan, node.ledger
     try:
-        compute = retry.call(lambda: verify_remote(settings.compute, tls, Role.COMPUTE))
+        compute = node.find(settings.compute, Role.COMPUTE, min(_PATIENCE_S, settings.idle_timeout_s))
     except UnreachableError as fault:
-        if not probe(settings.compute, tls).away:
+        if not probe(settings.compute, node.tls).away:
             raise
         raise UnreachableError(f"{fault} After its run a compute node answers only with stay = true.") from None
-    if compute.name != plan.compute:
-        raise ValueError(f"{settings.compute} is {compute.label}, run {plan.run_id} trained on compute/{plan.compute}")
+    who = compute.party
+    if who.name != plan.compute:
+        raise ValueError(f"{settings.compute} is {who.label}, run {plan.run_id} trained on compute/{plan.compute}")
     logits_NC = np.empty((len(pictures), len(plan.classes)))
-    with (
-        Ledger(settings.state / "ledger.sqlite", me.label) as ledger,
-        open_channel(settings.compute, tls, compute, ledger) as channel,
-    ):
+    with node.channel(compute) as channel:
         ledger.set_run(plan.run_id)
         ledger.set_phase("predict")
         stub = compute_pb2_grpc.ComputeServiceStub(channel)
@@ -280,9 +262,9 @@ def _ask_compute(
         for number, low in enumerate(range(0, len(pictures), size), start=1):
             part = slice(low, min(low + size, len(pictures)))
             question = questions.question(number, pictures.read(part))
-            answers = retry.call(functools.partial(_answers, stub, question, plan, stop))
+            answers = compute.retry.call(functools.partial(_answers, stub, question, plan, node.stop))
             logits_NC[part] = questions.read(question, answers)
-    text = f"pictures predicted by {compute.label}: {len(pictures)}"
+    text = f"pictures predicted by {who.label}: {len(pictures)}"
     log(_LOGGER, logging.INFO, "predicted", text, images=len(pictures))
     return logits_NC
 

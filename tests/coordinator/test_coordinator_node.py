@@ -242,7 +242,7 @@ def test_second_coordinator_on_one_state_folder_is_refused(
     serving(settings)
     await_address(settings)
     assert main(["serve", config(settings)]) == ExitCode.BAD_USAGE
-    assert f"another coordinator works in {settings.state}" in capsys.readouterr().err
+    assert f"another mple-coordinator (process {os.getpid()}) works in {settings.state}" in capsys.readouterr().err
 
 
 def test_failed_run_ends_the_process_once_all_know(

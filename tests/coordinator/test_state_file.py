@@ -103,16 +103,6 @@ def test_threads_take_turns(state_file: StateFile) -> None:
     assert state_file.fact("count") == b"200"
 
 
-def test_second_coordinator_in_one_folder_is_refused(tmp_path: Path) -> None:
-    with (
-        StateFile(tmp_path) as file,
-        pytest.raises(ValueError, match=f"another coordinator works in {tmp_path}; stop it"),
-    ):
-        StateFile(tmp_path)
-    with StateFile(tmp_path) as file:
-        file.keep_fact("name", b"x")
-
-
 def test_damaged_file_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "coordinator.sqlite").write_bytes(b"no database" * 100)
     for _ in range(2):

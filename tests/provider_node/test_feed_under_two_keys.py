@@ -5,20 +5,24 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from mple.data import NpzSource
 from mple.meter import Ledger
 from mple.node.retry import RetryPolicy, StoppedError
+from mple.node.session import NodeSession
 from mple.node.stop import Stop
 from mple.pki import Vault, VaultError
 from mple.plan import Custody, SiteSettings
-from mple.rpc import ErrorCode, MpleError, TlsFiles
+from mple.rpc import ErrorCode, MpleError, Party, Role, TlsFiles
 from mple.v1 import common_pb2, compute_pb2
 from provider_node.feeding.whole_run import Feeding
 from provider_node.keys.run_keys import RunKeys
+from provider_node.site import Site
 from tests.provider_node.test_morphed_images import DATASET, plan_with
 from tests.support.small_plan import TRAIN
 
@@ -46,21 +50,19 @@ def feeding(tmp_path: Path) -> Iterator[Feeding]:
     keys = RunKeys(tmp_path)
     keys.begin("run1", 1, vault.morph_key(1).fingerprint().hex())
     with Ledger(tmp_path / "ledger.sqlite", f"site/{SITE}") as ledger:
-        yield Feeding(
-            settings=settings,
+        node = NodeSession(
+            me=Party("test", Role.SITE, SITE),
             tls=TlsFiles.in_directory(tmp_path),
-            site=SITE,
-            vault=vault,
-            dataset=DATASET,
             ledger=ledger,
-            plan=plan,
-            keys=keys,
+            registry=CollectorRegistry(),
             stop=Stop(),
         )
+        site = Site(node=node, settings=settings, vault=vault, dataset=DATASET, keys=keys)
+        yield Feeding(site=site, plan=plan)
 
 
 def second(feeding: Feeding) -> common_pb2.KeyRef:
-    return common_pb2.KeyRef(site=SITE, epoch=2, fingerprint=feeding.vault.morph_key(2).fingerprint())
+    return common_pb2.KeyRef(site=SITE, epoch=2, fingerprint=feeding.site.vault.morph_key(2).fingerprint())
 
 
 def asked(*samples: int) -> compute_pb2.FeedResponse:
@@ -79,12 +81,12 @@ def test_answers_go_by_the_key_in_use(feeding: Feeding) -> None:
     assert after.labels == before.labels, "the order of the labels is the consortium's, not the key's"
     assert after.resent_samples == 2, "what is sent again under another key counts as sent again"
     feeding.switch(second(feeding))  # the event again, after a restart
-    assert RunKeys(feeding.settings.state).notes.in_use == 2
+    assert RunKeys(feeding.site.settings.state).notes.in_use == 2
 
 
 def test_only_a_refusal_of_what_went_out_under_an_older_key_is_passed_over(feeding: Feeding) -> None:
     feed = feeding._begin()
-    retry = RetryPolicy.to("compute:2", feeding.tls, feeding.stop, 1.0)
+    retry = RetryPolicy.to("compute:2", feeding.site.node.tls, feeding.site.node.stop, 1.0)
     refusals = [MpleError(ErrorCode.UNKNOWN_KEY_REF, "revoked")]
 
     def stream() -> bool:
@@ -109,7 +111,7 @@ def test_a_restart_begins_under_the_key_in_use(feeding: Feeding) -> None:
 
 
 def test_where_the_key_in_use_was_revoked_its_successor_is_waited_for(feeding: Feeding) -> None:
-    feeding.vault.forget(1)
+    feeding.site.vault.forget(1)
     timer = threading.Timer(0.5, lambda: feeding.switch(second(feeding)))
     timer.start()
     assert feeding._begin()._answer(asked(0)).batch.key_ref.epoch == 2
@@ -117,15 +119,20 @@ def test_where_the_key_in_use_was_revoked_its_successor_is_waited_for(feeding: F
 
 
 def test_in_escrow_custody_no_successor_is_waited_for(feeding: Feeding) -> None:
-    feeding.vault.forget(1)
+    feeding.site.vault.forget(1)
     feeding.plan = dataclasses.replace(feeding.plan, custody=Custody.ESCROW)
     with pytest.raises(VaultError, match="the morph key of epoch 1 was revoked at"):
         feeding._begin()
 
 
-def test_waiting_for_a_key_ends_with_the_run(feeding: Feeding) -> None:
-    feeding.vault.forget(1)
-    feeding.run_over()
+@pytest.mark.parametrize("what", ["the run's end", "the node's end"])
+def test_waiting_for_a_key_ends_with_the_run_and_with_the_node(feeding: Feeding, what: str) -> None:
+    feeding.site.vault.forget(1)
+    end = feeding.run_over if what == "the run's end" else feeding.site.node.stop.set
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(feeding._begin)
+        end()
+        assert isinstance(waiting.exception(timeout=30), StoppedError)
     with pytest.raises(StoppedError):
         feeding._begin()
 
@@ -135,4 +142,4 @@ def test_a_key_that_is_not_this_sites_is_not_used(feeding: Feeding) -> None:
         feeding.switch(common_pb2.KeyRef(site=SITE, epoch=2, fingerprint=bytes(32)))
     assert fault.value.code is ErrorCode.UNKNOWN_KEY_REF
     feeding.switch(common_pb2.KeyRef(site=SITE, epoch=3, fingerprint=bytes(32)))
-    assert feeding.keys.notes.in_use == 1
+    assert feeding.site.keys.notes.in_use == 1

@@ -69,3 +69,11 @@ def wait_for_end(children: Children, names: set[str], timeout_s: float = 60.0) -
         codes |= {item.name: item.code for item in children.ended()}
         time.sleep(0.1)
     return codes
+
+
+def wait_for_text(path: Path, text: str, timeout_s: float = 60.0) -> None:
+    """Return once a file says something."""
+    give_up_at = time.monotonic() + timeout_s
+    while not (path.exists() and text in path.read_text()):
+        assert time.monotonic() < give_up_at, f"{path} does not say {text!r}"
+        time.sleep(0.1)

@@ -22,7 +22,7 @@ from mple.plan import write_settings
 from mple.records.run_folder import COMPUTE
 from mple.simulate.children import Children
 from mple.simulate.laying_out import lay_out
-from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
+from tests.support.small_consortium import small_settings, start_node, wait_for_end, wait_for_text, write_pictures
 
 MPLE = "import sys; from mple.cli import main; sys.exit(main())"
 
@@ -56,13 +56,6 @@ def processes_of(folder: Path) -> list[str]:
         except OSError:
             continue  # it has just ended
     return [line for line in lines if f"{folder}/" in line]
-
-
-def wait_for_text(path: Path, text: str) -> None:
-    give_up_at = time.monotonic() + 60.0
-    while not (path.exists() and text in path.read_text()):
-        assert time.monotonic() < give_up_at, f"{path} does not say {text!r}"
-        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,192 @@
+"""The compute node's part in one run, from the plan on: hold the layers, take samples in, train, answer predictions."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import nn
+
+from compute_node.key_changes import KEY_EVENTS, KeyChanges
+from compute_node.layers.layer_fetch import fetch_layer
+from compute_node.predictor import Predictor
+from compute_node.run_samples import RunSamples
+from compute_node.service import ComputeService
+from compute_node.training.checkpoint import CheckpointFolder
+from compute_node.training.metrics_file import MetricsFile
+from compute_node.training.tensorboard_events import FOLDER as TENSORBOARD
+from compute_node.training.training_metrics import SampleMetrics, TrainingMetrics
+from compute_node.training.training_run import CheckpointRule, TrainingRun
+from mple.audit import audit
+from mple.disk.storage_faults import noted_storage_fault, storage_fault_of
+from mple.disk.whole_files import write_whole
+from mple.exit_codes import ExitCode
+from mple.model.metrics import scores_text
+from mple.model.training import TrunkTrainer
+from mple.model.weights import build_trunk, load_trunk, save_trunk, state_sha256
+from mple.node.coordinator_client import CoordinatorClient
+from mple.node.logs import log
+from mple.node.retry import StoppedError, UnreachableError
+from mple.node.run_follower import RunFollower
+from mple.node.session import NodeSession
+from mple.plan import ComputeSettings, RunPlan
+from mple.records.layer_list import list_layers
+from mple.records.log_events import LogEvent
+from mple.records.training import EpochMetrics, read_outcome, write_outcome
+from mple.rpc import ErrorCode, MpleError
+from mple.v1 import coordinator_pb2
+
+_LOGGER = logging.getLogger("mple.compute")
+_GRACE_S = 10.0
+
+
+class ComputeRun:
+    """One plan, as this node follows it."""
+
+    def __init__(
+        self,
+        node: NodeSession,
+        settings: ComputeSettings,
+        client: CoordinatorClient,
+        service: ComputeService,
+        plan: RunPlan,
+    ) -> None:
+        """Keep the plan, and go on with what an earlier process of the same run has left.
+
+        Raises:
+            ValueError: A file in the state folder is damaged.
+            OSError: The disk refuses.
+        """
+        self._node, self._settings, self._client, self._service = node, settings, client, service
+        self._plan, self._layers_folder = plan, settings.state / "layers"
+        write_whole(settings.state / "plan.json", plan.to_json())
+        self._samples = RunSamples.of(plan, settings)
+        self._key_changes = KeyChanges(client=client, samples=self._samples, folder=self._layers_folder)
+        self._digests: dict[str, bytes] = {}
+        """Of the layers that were fetched, by site."""
+        self._feed_open = False
+        node.registry.register(SampleMetrics(node.ledger, self._samples.cache))
+        audit("local", "plan", "ok", run=plan.run_id, sha256=plan.sha256().hex())
+        log(_LOGGER, logging.INFO, LogEvent.PLAN, f"follows plan {plan.sha256().hex()[:16]}")
+
+    def take_part(self, events: RunFollower) -> None:
+        """Do what the run's events ask for, up to its end.
+
+        Raises:
+            Exception: As `RunFollower.__next__`, and what went wrong here; the sites' streams have been told then.
+        """
+        try:
+            for event in events:
+                self._take(event, events)
+        except Exception as fault:
+            self._samples.intake.fail(_told(fault))
+            raise
+
+    def end(self, sequence: int) -> ExitCode:
+        """Tell the coordinator the ledger's sums; then end or, as the settings say, answer predictions until stopped.
+
+        Args:
+            sequence: Number of the event that ended the run.
+        """
+        self._samples.intake.await_streams_closed(_GRACE_S)
+        self._client.report_totals(self._node.ledger.totals())
+        if self._settings.stay:
+            self._node.ledger.set_phase("predict")
+            log(_LOGGER, logging.INFO, "staying", "training has finished; answering predictions until stopped")
+            self._key_changes.follow_after_end(sequence, self._node.stop)
+            return ExitCode.INTERRUPTED
+        log(_LOGGER, logging.INFO, "finished", "the run has finished")
+        return ExitCode.DONE
+
+    def _take(self, event: coordinator_pb2.WatchResponse, events: RunFollower) -> None:
+        kind = event.WhichOneof("event")
+        if kind == "layer_released":
+            self._hold_layer(event.layer_released.header)
+        elif kind in KEY_EVENTS:
+            self._require_layers("keys changed")
+            self._key_changes.take(event)
+        elif kind == "fault":
+            self._samples.intake.leave(event.fault.party.removeprefix("site/"))
+        elif event.phase_changed.phase == coordinator_pb2.PHASE_TRAINING:
+            self._require_layers("training began")
+            events.start("trainer", self._train)
+
+    def _require_layers(self, what: str) -> None:
+        if not self._feed_open:
+            raise MpleError(ErrorCode.WRONG_PHASE, f"{what} before the plan's layers were here")
+
+    def _hold_layer(self, header: coordinator_pb2.LayerHeader) -> None:
+        plan, samples = self._plan, self._samples
+        fetch_layer(self._client, header, plan, samples.bank, self._layers_folder)
+        self._digests[header.key_ref.site] = header.sha256
+        if self._feed_open or not samples.bank.complete:
+            return
+        list_layers(self._layers_folder, plan, self._digests)
+        samples.intake.want_missing(samples.sampler, 0)
+        self._service.open_feed(plan, samples.intake)
+        self._feed_open = True
+        stored = coordinator_pb2.LayersStored(plan_sha256=plan.sha256())
+        self._client.report(coordinator_pb2.ReportRequest(layers_stored=stored))
+
+    def _train(self) -> None:
+        # Threads of arithmetic belong to the thread that first used some, and stay. If others had theirs, OpenMP would
+        # count more threads than cores and let the trainer's go to sleep hundreds of times in each step.
+        torch.set_num_threads(self._settings.threads)
+        plan, state = self._plan, self._settings.state
+        outcome_path, model_path = state / "outcome.json", state / "model.safetensors"
+        checkpoints = CheckpointFolder(state / "checkpoints", plan.sha256().hex())
+        trunk = build_trunk(plan.model, len(plan.classes), plan.training.seed)
+        if outcome_path.exists() and read_outcome(outcome_path).plan_sha256 == plan.sha256().hex():
+            load_trunk(trunk, model_path)
+            digest = state_sha256(trunk)
+        else:
+            run = self._train_anew(trunk, checkpoints)
+            digest = state_sha256(trunk)
+            save_trunk(trunk, model_path, {"plan_sha256": plan.sha256().hex(), "run_id": plan.run_id})
+            write_outcome(run.outcome(digest), outcome_path)
+        checkpoints.clear()
+        self._service.open_predictions(plan, Predictor(plan, trunk, self._samples.bank))
+        self._samples.intake.close()
+        audit("local", "training_finished", "ok", run=plan.run_id, model_sha256=digest)
+        done = coordinator_pb2.TrainingDone(model_sha256=bytes.fromhex(digest))
+        self._client.report(coordinator_pb2.ReportRequest(training_done=done))
+
+    def _train_anew(self, trunk: nn.Module, checkpoints: CheckpointFolder) -> TrainingRun:
+        plan, settings = self._plan, self._settings
+        steps = self._samples.sampler.steps_per_epoch * plan.training.epochs
+        metrics = MetricsFile(settings.state / "metrics.jsonl", tensorboard=settings.state / TENSORBOARD)
+        run = TrainingRun(
+            self._samples,
+            TrunkTrainer(trunk, plan.training, steps),
+            metrics,
+            checkpoints,
+            CheckpointRule(every_s=settings.checkpoint_every_s, every_steps=settings.checkpoint_every_steps),
+            self._node.ledger,
+            self._node.stop,
+        )
+        self._node.registry.register(TrainingMetrics(run))
+        try:
+            run.run(self._report_epoch)
+        finally:
+            metrics.close()
+        return run
+
+    def _report_epoch(self, metrics: EpochMetrics) -> None:
+        text = f"epoch {metrics.epoch}: loss {metrics.loss:.4f}, {scores_text(metrics.scores)}"
+        log(_LOGGER, logging.INFO, "epoch", text, epoch=metrics.epoch)
+        done = coordinator_pb2.EpochDone(
+            epoch=metrics.epoch, loss=metrics.loss, scores=metrics.scores, seconds=metrics.seconds
+        )
+        self._client.report(coordinator_pb2.ReportRequest(epoch_done=done))
+
+
+def _told(fault: Exception) -> MpleError:
+    """What the sites' streams end with."""
+    if noted_storage_fault() is not None or storage_fault_of(fault) is not None:
+        return MpleError(ErrorCode.STORAGE_FULL)
+    if isinstance(fault, StoppedError | UnreachableError):
+        return MpleError(ErrorCode.GOING_DOWN)
+    if not isinstance(fault, MpleError):
+        return MpleError(ErrorCode.INTERNAL, str(fault))
+    # When this node was revoked, the sites would take the code for their own certificates'.
+    return MpleError(ErrorCode.GOING_DOWN) if fault.code is ErrorCode.CERTIFICATE_REVOKED else fault

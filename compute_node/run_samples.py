@@ -1,0 +1,47 @@
+"""A plan's samples on this node: how they come in, where they lie, under which keys, and in which order they train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compute_node.feeding.intake import Intake
+from compute_node.feeding.sample_cache import SampleCache
+from compute_node.layers.layer_bank import LayerBank
+from compute_node.layers.restore import restored_bank
+from mple.plan import ComputeSettings, GlobalSampler, RunPlan
+from mple.records.cache_records import CacheShape
+from mple.wire.codecs import codec_named
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSamples:
+    """What feeding, key changes and training of one plan share."""
+
+    plan: RunPlan
+    bank: LayerBank
+    cache: SampleCache
+    intake: Intake
+    sampler: GlobalSampler
+
+    @classmethod
+    def of(cls, plan: RunPlan, settings: ComputeSettings) -> RunSamples:
+        """With the keys, layers and samples of the plan that the state folder has already.
+
+        Raises:
+            ValueError: A file in the state folder is damaged.
+            OSError: The disk refuses.
+        """
+        bank = restored_bank(settings.state / "layers", plan)
+        cache = SampleCache(settings.state / f"cache-{plan.run_id}.bin", CacheShape.of(plan))
+        intake = Intake(
+            plan,
+            codec_named(plan.wire.codec),
+            cache,
+            bank,
+            in_flight_samples=settings.in_flight_samples,
+            idle_timeout_s=plan.absence.patience_s,
+            policy=plan.absence.policy,
+        )
+        train_images = [site.train_images for site in plan.sites]
+        sampler = GlobalSampler(train_images, plan.training.batch, plan.training.seed)
+        return cls(plan=plan, bank=bank, cache=cache, intake=intake, sampler=sampler)

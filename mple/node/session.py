@@ -1,0 +1,129 @@
+"""A node's life, the same for all: a state folder of its own first, then log, audit trail, ledger and monitoring.
+
+Whoever finds the folder taken is refused before it has written a line there. What a node needs to reach the others
+(its certificate, its ledger, the wish that it end) goes together from then on.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry
+
+from mple import __version__
+from mple.audit import audit, open_audit
+from mple.disk.locks import claim
+from mple.meter import Ledger
+from mple.node.certificate_age import watch_certificate
+from mple.node.coordinator_client import CoordinatorClient
+from mple.node.logs import open_log
+from mple.node.monitoring import monitored
+from mple.node.retry import RetryPolicy
+from mple.node.run_follower import RunFollower
+from mple.node.stop import Stop
+from mple.plan import MonitoringSettings
+from mple.rpc import Party, Role, TlsFiles, open_channel, own_party, verify_remote
+from mple.rpc.metering import MeteredChannel
+
+_PROGRAMS = {Role.COORDINATOR: "mple-coordinator", Role.COMPUTE: "mple-compute", Role.SITE: "mple-provider"}
+
+
+class NodeSettings(Protocol):
+    """What the configuration files of all nodes have."""
+
+    @property
+    def state(self) -> Path:
+        """Folder of what the node must not forget."""
+        ...
+
+    @property
+    def tls(self) -> Path:
+        """Folder of its certificate."""
+        ...
+
+    @property
+    def monitoring(self) -> MonitoringSettings:
+        """Its Prometheus endpoint."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Remote:
+    """A party that was found at its address, by its certificate."""
+
+    party: Party
+    retry: RetryPolicy
+    """For calls to it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeSession:
+    """A node that lives; see `open_node`."""
+
+    me: Party
+    tls: TlsFiles
+    ledger: Ledger
+    registry: CollectorRegistry
+    """Takes collectors of metrics."""
+    stop: Stop
+
+    def retry(self, address: str, budget_s: float) -> RetryPolicy:
+        """A policy for calls to an address, with a budget of so many seconds."""
+        return RetryPolicy.to(address, self.tls, self.stop, budget_s)
+
+    def find(self, address: str, role: Role, budget_s: float) -> Remote:
+        """Wait until a party of a role answers at an address, within a budget of so many seconds.
+
+        Raises:
+            UnreachableError, StoppedError: As `RetryPolicy.call`.
+        """
+        retry = self.retry(address, budget_s)
+        return Remote(party=retry.call(functools.partial(verify_remote, address, self.tls, role)), retry=retry)
+
+    def channel(self, remote: Remote) -> MeteredChannel:
+        """A channel to a party, as a context manager; this node's ledger gets every message."""
+        return open_channel(remote.retry.address, self.tls, remote.party, self.ledger)
+
+    def follow(self, client: CoordinatorClient) -> RunFollower:
+        """The run's events, as a context manager around the node's part in it."""
+        return RunFollower(client, self.ledger, self.stop)
+
+
+@contextmanager
+def open_node(
+    settings: NodeSettings, role: Role, verb: str, stop: Stop, *, beside: bool = False
+) -> Iterator[NodeSession]:
+    """Begin a node's life in its state folder, which is made at first use; it ends with the block.
+
+    Args:
+        settings: The node's configuration.
+        role: What its certificate must make it.
+        verb: What it was started for.
+        stop: Set when it is to end.
+        beside: The verb runs beside the node that the folder may belong to just now: it neither claims the folder nor
+            opens the monitoring endpoint.
+
+    Raises:
+        ValueError: Another process has the folder, or configuration or certificates can't be used.
+        OSError: The disk refuses.
+    """
+    with ExitStack() as opened:
+        if beside:
+            settings.state.mkdir(parents=True, exist_ok=True)
+        else:
+            opened.enter_context(claim(settings.state, _PROGRAMS[role]))
+        tls = TlsFiles.in_directory(settings.tls)
+        me = own_party(tls, role)
+        open_log(settings.state, me.name)
+        watch_certificate(tls, stop)
+        open_audit(settings.state, me.label)
+        audit("local", "node_start", "ok", verb=verb, version=__version__)
+        ledger = opened.enter_context(Ledger(settings.state / "ledger.sqlite", me.label))
+        listening = MonitoringSettings() if beside else settings.monitoring
+        registry = opened.enter_context(monitored(listening, me, tls, ledger))
+        yield NodeSession(me=me, tls=tls, ledger=ledger, registry=registry, stop=stop)

@@ -1,0 +1,31 @@
+"""A thread of a node that can't fail unseen."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from mple.disk.storage_faults import note_storage_fault
+
+
+class Worker:
+    """Runs a body in a thread of its own, from the start on.
+
+    Guarantees: whatever exception ends the body reaches `on_fault`, in that thread; one of the disk is noted before.
+    """
+
+    def __init__(self, name: str, body: Callable[[], None], on_fault: Callable[[Exception], None]) -> None:
+        self._body, self._on_fault = body, on_fault
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def join(self, grace_s: float | None = None) -> None:
+        """Wait for its end, `grace_s` seconds at most: a process that ends while one is within torch is aborted."""
+        self._thread.join(grace_s)
+
+    def _run(self) -> None:
+        try:
+            self._body()
+        except Exception as fault:
+            note_storage_fault(fault)
+            self._on_fault(fault)

@@ -1,0 +1,95 @@
+"""A site and its consortium agree: what it offers when it joins, and a plan that must say the same."""
+
+from __future__ import annotations
+
+import logging
+
+from mple.audit import audit
+from mple.disk.whole_files import write_whole
+from mple.node.coordinator_client import CoordinatorClient
+from mple.node.logs import log
+from mple.node.run_events import read_plan
+from mple.plan import RunPlan
+from mple.plan.run_plan import PROTOCOL_VERSION
+from mple.records.log_events import LogEvent
+from mple.rpc import ErrorCode, MpleError
+from mple.v1 import common_pb2, coordinator_pb2
+from provider_node.feeding.noising import refuse_weaker
+from provider_node.site import Site
+
+_LOGGER = logging.getLogger("mple.provider")
+
+
+def join(site: Site, client: CoordinatorClient) -> None:
+    """Join with the current key or, where the run began with an older one, with that one again.
+
+    Raises:
+        MpleError: The coordinator refused.
+        VaultError: The vault has no key.
+    """
+    epoch = site.vault.current_epoch()
+    fingerprint = site.vault.morph_key().fingerprint().hex()
+    try:
+        run_id = client.join(_join_request(site, epoch, fingerprint))
+    except MpleError as refusal:
+        kept = site.keys.kept
+        if refusal.code is not ErrorCode.ALREADY_JOINED or kept is None or kept.planned == epoch:
+            raise
+        epoch, fingerprint = kept.planned, kept.fingerprints[kept.planned]
+        run_id = client.join(_join_request(site, epoch, fingerprint))
+    site.keys.begin(run_id, epoch, fingerprint)
+    site.node.ledger.set_run(run_id)
+    train_images = len(site.dataset.train.labels)
+    audit("local", "join", "ok", run=run_id, train_images=train_images)
+    log(_LOGGER, logging.INFO, "joined", f"joined run {run_id} with {train_images} training images")
+
+
+def agree(site: Site, made: coordinator_pb2.PlanMade) -> RunPlan:
+    """The run's plan, kept in the state folder: nobody can plan other than the site has offered.
+
+    Raises:
+        MpleError: PLAN_HASH_MISMATCH when it is another than was offered, announced, or agreed on before.
+        ValueError: It protects pictures less than the site asks for.
+    """
+    plan, settings = read_plan(made), site.settings
+    epoch = site.keys.notes.planned
+    fingerprint = site.keys.notes.fingerprints[epoch]
+    mine, profile = plan.site(site.name), _profile(site, epoch, fingerprint)
+    offered = (profile.train_images, profile.test_images, epoch, fingerprint)
+    planned = (mine.train_images, mine.test_images, mine.key_epoch, mine.key_fingerprint)
+    shape = (profile.channels, profile.height, profile.width, tuple(profile.classes))
+    if offered != planned or shape != (plan.channels, plan.height, plan.width, plan.classes):
+        text = f"the plan says {planned} for this site, offered was {offered}"
+        raise MpleError(ErrorCode.PLAN_HASH_MISMATCH, text)
+    refuse_weaker(plan, settings.privacy.most_budget_bits)
+    kept = settings.state / "plan.json"
+    if kept.exists():
+        before = RunPlan.from_json(kept.read_bytes())
+        if before.run_id == plan.run_id and before.sha256() != plan.sha256():
+            raise MpleError(
+                ErrorCode.PLAN_HASH_MISMATCH,
+                f"plan {plan.sha256().hex()[:16]} differs from {before.sha256().hex()[:16]}, agreed on before",
+            )
+    write_whole(kept, plan.to_json())
+    audit("local", "plan", "ok", run=plan.run_id, sha256=plan.sha256().hex())
+    text = f"agreed on plan {plan.sha256().hex()[:16]}"
+    log(_LOGGER, logging.INFO, LogEvent.PLAN, text, plan=plan.sha256().hex())
+    return plan
+
+
+def _join_request(site: Site, epoch: int, fingerprint: str) -> coordinator_pb2.JoinRequest:
+    profile = _profile(site, epoch, fingerprint)
+    return coordinator_pb2.JoinRequest(protocol_version=PROTOCOL_VERSION, site=profile)
+
+
+def _profile(site: Site, epoch: int, fingerprint: str) -> coordinator_pb2.SiteProfile:
+    dataset = site.dataset
+    return coordinator_pb2.SiteProfile(
+        channels=dataset.train.shape.channels,
+        height=dataset.train.shape.height,
+        width=dataset.train.shape.width,
+        classes=dataset.classes,
+        train_images=len(dataset.train.labels),
+        test_images=len(dataset.test.labels),
+        key_ref=common_pb2.KeyRef(site=site.name, epoch=epoch, fingerprint=bytes.fromhex(fingerprint)),
+    )

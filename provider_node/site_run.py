@@ -1,0 +1,72 @@
+"""A site's part in a run's training: it feeds the compute node, and its keys may change meanwhile."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+from mple.model.metrics import scores_text
+from mple.node.coordinator_client import CoordinatorClient
+from mple.node.logs import log
+from mple.node.run_follower import RunFollower
+from mple.node.stop import Stop
+from mple.plan import RunPlan
+from mple.v1 import coordinator_pb2
+from provider_node.feeding.whole_run import Feeding
+from provider_node.keys.rotation_client import KeyRotation, KeyWatch
+from provider_node.site import Site
+
+_LOGGER = logging.getLogger("mple.provider")
+_GRACE_S = 10.0
+_SETTLE_S = 5.0
+
+
+class SiteRun:
+    """One plan, as this site follows it once its layer is there."""
+
+    def __init__(self, site: Site, client: CoordinatorClient, plan: RunPlan) -> None:
+        self._site, self._client = site, client
+        self._feeding = Feeding(site=site, plan=plan)
+        self._over = Stop()
+        patient = CoordinatorClient(client.channel, dataclasses.replace(client.retry, stop=self._over))
+        self._keys = KeyWatch(KeyRotation(client=patient, site=site, plan=plan))
+
+    def take_part(self, events: RunFollower) -> None:
+        """Feed and watch the vault while the run's events come, up to its end.
+
+        Raises:
+            Exception: As `RunFollower.__next__`, and what went wrong here.
+        """
+        feeder = events.start("feed", self._feeding.until_done)
+        watcher = events.start("keys", lambda: self._keys.watch(self._over))
+        try:
+            for event in events:
+                self._take(event)
+            self._feeding.run_over()
+            feeder.join(_GRACE_S)
+        finally:
+            self._over.set()
+            watcher.join(_GRACE_S)
+
+    def end(self, sequence: int) -> None:
+        """Tell the coordinator of keys that were revoked since, and the ledger's sums.
+
+        Args:
+            sequence: Number of the event that ended the run.
+        """
+        hasty = CoordinatorClient(self._client.channel, self._client.retry.within(_SETTLE_S))
+        self._keys.settle(hasty, sequence)
+        self._client.report_totals(self._site.node.ledger.totals())
+        log(_LOGGER, logging.INFO, "finished", "the run has finished")
+
+    def _take(self, event: coordinator_pb2.WatchResponse) -> None:
+        kind = event.WhichOneof("event")
+        if kind == "epoch_done":
+            done = event.epoch_done
+            text = f"epoch {done.epoch}: loss {done.loss:.4f}, {scores_text(done.scores)}"
+            scores = {f"test_{name}": value for name, value in done.scores.items()}
+            log(_LOGGER, logging.INFO, "epoch", text, epoch=done.epoch, **scores)
+        elif kind == "key_ready" and event.key_ready.key_ref.site == self._site.name:
+            self._feeding.switch(event.key_ready.key_ref)
+        elif kind == "key_erased":
+            self._keys.rotation.note_erased(event.key_erased)
