@@ -10,6 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Annotated
+
+from mple.ranges import Between, check_ranges
+
+Kappa = Annotated[int, Between(1)]
+Tile = Annotated[int, Between(1, 64)]
+Border = Annotated[int, Between(0, 3)]
 
 
 class Layout(StrEnum):
@@ -62,19 +69,15 @@ class MorphScheme:
     layout: Layout
     cores: Cores
     ensemble: Ensemble
-    kappa: int = 1
+    kappa: Kappa = 1
     """Number of cores on the diagonal; `unrolled` only."""
-    tile: int = 8
+    tile: Tile = 8
     """Tile side in pixels; `tiled` only."""
-    border: int = 0
+    border: Border = 0
     """Zero pixels added on each side before unrolling; `unrolled` only."""
 
     def __post_init__(self) -> None:
-        if self.kappa < 1 or not 1 <= self.tile <= 64 or not 0 <= self.border <= 3:
-            raise ValueError(
-                f"kappa = {self.kappa}, tile = {self.tile}, border = {self.border}; "
-                "allowed are kappa >= 1, tile 1 to 64, border 0 to 3"
-            )
+        check_ranges(self)
         if self.layout is Layout.TILED and (self.kappa != 1 or self.border != 0):
             raise ValueError("kappa and border belong to the unrolled layout; the tiled one has tile")
 

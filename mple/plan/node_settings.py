@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from mple.data import DataSource
 from mple.plan.settings import Custody, RunChoices
+from mple.ranges import Between, check_ranges
 
-_LONGEST_S = 1e9
-"""Thirty years; the operating system can't wait for much longer."""
+_Seconds = Annotated[float, Between(0, 1e9, above=True)]
+"""At most thirty years; the operating system can't wait for much longer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +29,7 @@ class RunSettings:
     compute: str = "compute"
     """Name of the compute node."""
     custody: Custody = Custody.SITE
+    """Who computes the augmented layers: each `site` its own, or the coordinator all of them, from keys in `escrow`."""
     run_id: str = ""
     """Lower-case letters and digits, 1 to 64; drawn at random when empty. A run that is begun again under its old id,
     with the same vaults, is the same run bit for bit: its cores are the same ones."""
@@ -54,21 +57,20 @@ class CoordinatorSettings(RunChoices):
     listen: str
     """Address and port, for example "0.0.0.0:7400"."""
     state: Path
+    """Folder for what the node must not forget; one process at a time."""
     tls: Path
+    """Folder with `ca.crt`, `node.crt` and `node.key`."""
     run: RunSettings
-    threads: int = 2
+    threads: Annotated[int, Between(1)] = 2
     """Threads for building and checking layers."""
     stay: bool = False
     """Go on serving after the run has ended, until stopped."""
-    farewell_s: float = 60.0
+    farewell_s: Annotated[float, Between(0, 1e9)] = 60.0
     """How long a party that was away when the run finished may take to come back and hear of it, in seconds."""
     monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
 
     def __post_init__(self) -> None:
-        if self.threads < 1:
-            raise ValueError(f"threads = {self.threads}; needs 1 or more")
-        if not 0 <= self.farewell_s <= _LONGEST_S:
-            raise ValueError(f"farewell_s = {self.farewell_s}; allowed are 0 to 1e9 s")
+        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,43 +78,42 @@ class ComputeSettings:
     """File of `mple-compute serve`."""
 
     listen: str
+    """Address and port, for example "0.0.0.0:7401"."""
     state: Path
+    """Folder for what the node must not forget; one process at a time."""
     tls: Path
+    """Folder with `ca.crt`, `node.crt` and `node.key`."""
     coordinator: str
     """Address and port of the coordinator."""
     stem_file: Path | None = None
     """Safetensors file with the first convolution, for `model.stem = "offered"`."""
-    threads: int = 2
+    threads: Annotated[int, Between(1)] = 2
     """Threads of the trainer."""
-    in_flight_samples: int = 2048
+    in_flight_samples: Annotated[int, Between(1)] = 2048
     """Most samples that are asked of one site and not yet answered."""
-    idle_timeout_s: float = 600.0
-    """How long the node tries to reach a silent coordinator before it gives up."""
-    checkpoint_every_s: float = 60.0
+    idle_timeout_s: _Seconds = 600.0
+    """How long the node tries to reach a silent coordinator before it gives up, in seconds."""
+    checkpoint_every_s: Annotated[float, Between(0, 1e9)] = 60.0
     """Longest time of training that a restart may have to do again, in seconds."""
-    checkpoint_every_steps: int = 500
+    checkpoint_every_steps: Annotated[int, Between(1)] = 500
     """Most steps of training that a restart may have to do again."""
     stay: bool = False
     """Go on answering predictions after the run has ended, until stopped."""
     monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
 
     def __post_init__(self) -> None:
-        if self.threads < 1 or self.in_flight_samples < 1 or not 0 < self.idle_timeout_s <= _LONGEST_S:
-            raise ValueError("threads, in_flight_samples and idle_timeout_s must be above 0 and finite, at most 1e9 s")
-        if not 0 <= self.checkpoint_every_s <= _LONGEST_S or self.checkpoint_every_steps < 1:
-            raise ValueError("checkpoint_every_s must be 0 to 1e9 s, checkpoint_every_steps 1 or more")
+        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SitePrivacySettings:
     """What a site asks of a run's section `[privacy]` before it takes part."""
 
-    most_budget_bits: float | None = None
+    most_budget_bits: Annotated[float, Between(0, above=True)] | None = None
     """The run must bound what leaves of a picture to so many bits at most; left out, any run will do."""
 
     def __post_init__(self) -> None:
-        if self.most_budget_bits is not None and not self.most_budget_bits > 0:
-            raise ValueError(f"most_budget_bits = {self.most_budget_bits}; needs more than 0, or leave it out")
+        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,7 +121,9 @@ class SiteSettings:
     """File of `mple-provider run` and of `mple predict`."""
 
     state: Path
+    """Folder for what the node must not forget; one process at a time."""
     tls: Path
+    """Folder with `ca.crt`, `node.crt` and `node.key`."""
     vault: Path
     """Folder with the site's morph key and consortium secrets, made at first use, open to its owner only."""
     coordinator: str
@@ -131,13 +134,12 @@ class SiteSettings:
     vault_passphrase_file: Path | None = None
     """File with the vault's passphrase in its first line, open to its owner only; without one, and without the
     environment variable MPLE_VAULT_PASSPHRASE, file permission alone protects the vault."""
-    threads: int = 1
+    threads: Annotated[int, Between(1)] = 1
     """Threads for morphing."""
-    idle_timeout_s: float = 600.0
-    """How long the site tries to reach a silent party before it gives up."""
+    idle_timeout_s: _Seconds = 600.0
+    """How long the site tries to reach a silent party before it gives up, in seconds."""
     privacy: SitePrivacySettings = field(default_factory=SitePrivacySettings)
     monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
 
     def __post_init__(self) -> None:
-        if self.threads < 1 or not 0 < self.idle_timeout_s <= _LONGEST_S:
-            raise ValueError("threads and idle_timeout_s must be above 0 and finite, at most 1e9 s")
+        check_ranges(self)

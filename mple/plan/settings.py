@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from mple.model.settings import ModelSettings, TrainingSettings
 from mple.morph import PRESETS, Cores, Ensemble, Layout, MorphScheme
+from mple.morph.scheme import Border, Kappa, Tile
+from mple.ranges import Between, OneOf, check_ranges
 from mple.wire.names import CODECS, LAYER_DTYPES
 
 
@@ -52,21 +54,23 @@ class NoiseShape(StrEnum):
 class MorphSettings:
     """A preset, or a preset with single choices replaced."""
 
-    preset: str = "compact"
-    """`compact`, `distinct`, `paper` or `mole`."""
+    preset: Annotated[str, OneOf(tuple(PRESETS))] = "compact"
+    """A named scheme; what follows replaces single choices of it."""
     layout: Layout | None = None
+    """How a picture is laid out before it is multiplied by the cores."""
     cores: Cores | None = None
+    """Whether all blocks have the same core, or each its own."""
     ensemble: Ensemble | None = None
-    kappa: int | None = None
+    """What cores are drawn from."""
+    kappa: Kappa | None = None
     """Number of cores along the diagonal, for the `unrolled` layout."""
-    tile: int | None = None
+    tile: Tile | None = None
     """Tile side in pixels, for the `tiled` layout."""
-    border: int | None = None
-    """Zero pixels added on each side before unrolling."""
+    border: Border | None = None
+    """Zero pixels added on each side before unrolling, for the `unrolled` layout."""
 
     def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise ValueError(f"preset = {self.preset!r}; choose one of {', '.join(PRESETS)}")
+        check_ranges(self)
         self.scheme()
 
     def scheme(self) -> MorphScheme:
@@ -81,25 +85,19 @@ class MorphSettings:
 class WireSettings:
     """How morphed values travel."""
 
-    codec: str = "q6"
-    """`f32`, `f16`, or `q8`, `q7`, `q6`, `q5`, `q4`: steps of 2^-5 to 2^-1 of normalised pixels, entropy coded."""
-    layer: str = "int8"
-    """Numbers of augmented layers: `int8` with a scale for each output, `f16` or `f32`. Layers of uniform cores are f32
-    always: their large numbers cancel each other."""
-    message_bytes: int = 512 * 1024
-    """Most bytes of codes in one message before entropy coding, 16 KiB to 1 MiB; a single sample may be larger."""
-    releases: int = 4
-    """How often a site may send one sample in a run, re-sending after a lost link included, 1 to 255."""
+    codec: Annotated[str, OneOf(CODECS)] = "q6"
+    """Code of morphed samples: `f32` and `f16` as floating point numbers, `q8` to `q4` in steps of 2^-5 to 2^-1 of
+    normalised pixels, entropy coded."""
+    layer: Annotated[str, OneOf(LAYER_DTYPES)] = "int8"
+    """Numbers of augmented layers, `int8` with a scale for each output. Layers of uniform cores are f32 always: their
+    large numbers cancel each other."""
+    message_bytes: Annotated[int, Between(16 * 1024, 1024 * 1024)] = 512 * 1024
+    """Most bytes of codes in one message before entropy coding; a single sample may be larger."""
+    releases: Annotated[int, Between(1, 255)] = 4
+    """How often a site may send one sample in a run, re-sending after a lost link included."""
 
     def __post_init__(self) -> None:
-        if self.codec not in CODECS:
-            raise ValueError(f"codec = {self.codec!r}; choose one of {', '.join(CODECS)}")
-        if self.layer not in LAYER_DTYPES:
-            raise ValueError(f"layer = {self.layer!r}; choose one of {', '.join(LAYER_DTYPES)}")
-        if not 16 * 1024 <= self.message_bytes <= 1024 * 1024:
-            raise ValueError(f"message_bytes = {self.message_bytes}; allowed are 16384 to 1048576")
-        if not 1 <= self.releases <= 255:
-            raise ValueError(f"releases = {self.releases}; allowed are 1 to 255")
+        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,13 +105,14 @@ class PrivacySettings:
     """The hardened mode: noise calibrated to a bound on what a picture gives away, see docs/science/privacy.md."""
 
     mode: PrivacyMode = PrivacyMode.NONE
+    """With `noise`, Gaussian noise is added to every picture before it is morphed."""
     shape: NoiseShape = NoiseShape.COVARIANCE
-    budget_bits: float = 64.0
-    """Most mutual information of a picture and all that leaves the site of it, above 0 to 1e6."""
+    """How noise is spread over a picture: equally, or after the covariance of the site's training pictures."""
+    budget_bits: Annotated[float, Between(0, 1e6, above=True)] = 64.0
+    """Most mutual information of a picture and all that leaves the site of it."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.budget_bits <= 1e6:
-            raise ValueError(f"budget_bits = {self.budget_bits}; allowed are above 0 to 1e6")
+        check_ranges(self)
         if self.mode is PrivacyMode.NONE and (self.shape, self.budget_bits) != (NoiseShape.COVARIANCE, 64.0):
             raise ValueError(
                 f'shape = "{self.shape}" and budget_bits = {self.budget_bits:g} with mode = "none" would protect '
@@ -126,12 +125,13 @@ class AbsenceSettings:
     """How long a run bears a silent site, and what then."""
 
     policy: AbsencePolicy = AbsencePolicy.WAIT
-    patience_s: float = 600.0
-    """Time without any progress, 1 to 1e9; time in which the waiting process itself stood still does not count."""
+    """After `patience_s`, with `wait`, the run fails; with `proceed`, it goes on without the missing samples, which the
+    summary names."""
+    patience_s: Annotated[float, Between(1, 1e9)] = 600.0
+    """Time without any progress, in seconds; time in which the waiting process itself stood still does not count."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.patience_s <= 1e9:
-            raise ValueError(f"patience_s = {self.patience_s}; allowed are 1 to 1e9 seconds")
+        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,7 +139,9 @@ class NormalisationSettings:
     """Pixels to network inputs: (pixel / 255 - mean) / std, one value for all channels or one each."""
 
     mean: tuple[float, ...] = (0.5,)
+    """Of pixels from 0 to 1, the same for all sites."""
     std: tuple[float, ...] = (0.25,)
+    """Their standard deviation, above 0."""
 
     def __post_init__(self) -> None:
         finite = all(map(math.isfinite, (*self.mean, *self.std)))

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
+from typing import Annotated
 
+from mple.ranges import Between, check_ranges
 from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.simulate.progress import Progress
 
@@ -74,19 +76,16 @@ class Moment:
 class ChaosSettings:
     """How much disturbance a run gets."""
 
-    seed: int
-    kills: int = 6
+    seed: Annotated[int, Between(0)]
+    kills: Annotated[int, Between(0)] = 6
     """Nodes killed; five at least if each node is to be hit, and as many faults if each stage is."""
-    stops: int = 1
-    cuts: int = 2
+    stops: Annotated[int, Between(0)] = 1
+    cuts: Annotated[int, Between(0)] = 2
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"chaos seed {self.seed}; needs 0 or more")
-        if min(self.kills, self.stops, self.cuts) < 0 or self.kills + self.stops + self.cuts == 0:
-            raise ValueError(
-                f"kills = {self.kills}, stops = {self.stops}, cuts = {self.cuts}; 0 or more each, 1 or more together"
-            )
+        check_ranges(self)
+        if self.kills + self.stops + self.cuts == 0:
+            raise ValueError("kills = 0, stops = 0, cuts = 0; there must be one fault at least")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

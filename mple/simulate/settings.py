@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Annotated
 
 from mple.data import DataSource, PartitionKind
 from mple.plan import Custody, RunChoices, settings_from
+from mple.ranges import Between, check_ranges
 from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.rpc import Party, Role
 
@@ -23,31 +25,28 @@ DEFAULT_DATA: Mapping[str, object] = MappingProxyType(
 class MachineSettings:
     """How the processes share this machine."""
 
-    trainer_threads: int = field(default_factory=lambda: usable_cores())
+    trainer_threads: Annotated[int, Between(1)] = field(default_factory=lambda: usable_cores())
     """Threads of the compute node; by default all cores that this process may use. A narrow network (an eighth of the
     width) trains faster with one, and so does any on a machine whose cores other programs keep busy."""
-    site_threads: int = 1
+    site_threads: Annotated[int, Between(1)] = 1
     """Threads of each site. Several processes that spin on the same cores slow each other down many times over."""
-    site_nice: int = 0
-    """How far sites and coordinator step back for the trainer, 0 to 19 as the command `nice` counts. It gains the
+    site_nice: Annotated[int, Between(0, 19)] = 0
+    """How far sites and coordinator step back for the trainer, as the command `nice` counts. It gains the
     trainer little (0.2 s while samples come in, with three sites on two cores), and starves them where other programs
     use the machine, too."""
-    in_flight_samples: int = 2048
+    in_flight_samples: Annotated[int, Between(1)] = 2048
     """Most samples that are asked of one site and not yet answered."""
-    idle_timeout_s: float = 600.0
-    """How long any node tries to reach a silent one before it gives up."""
-    checkpoint_every_s: float = 60.0
+    idle_timeout_s: Annotated[float, Between(0, 1e9, above=True)] = 600.0
+    """How long any node tries to reach a silent one before it gives up, in seconds."""
+    checkpoint_every_s: Annotated[float, Between(0, 1e9)] = 60.0
     """Longest time of training that a restart of the compute node may have to do again, in seconds."""
-    checkpoint_every_steps: int = 500
-    """Most steps of it."""
-    stop_grace_s: float = 10.0
-    """Time between asking a node to stop and killing it."""
+    checkpoint_every_steps: Annotated[int, Between(1)] = 500
+    """Most steps of training that a restart of the compute node may have to do again."""
+    stop_grace_s: Annotated[float, Between(0, 1e9)] = 10.0
+    """Time between asking a node to stop and killing it, in seconds."""
 
     def __post_init__(self) -> None:
-        if self.trainer_threads < 1 or self.site_threads < 1 or self.stop_grace_s < 0:
-            raise ValueError("trainer_threads and site_threads must be 1 or more, stop_grace_s 0 or more")
-        if not 0 <= self.site_nice <= 19:
-            raise ValueError(f"site_nice = {self.site_nice}; allowed are 0 to 19")
+        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +57,9 @@ class EndpointSettings:
     """
 
     coordinator: str = ""
+    """Of the coordinator."""
     compute: str = ""
+    """Of the compute node."""
     sites: tuple[str, ...] = ()
     """One for each site in their order, or none at all."""
 
@@ -68,9 +69,11 @@ class SimulationSettings(RunChoices):
     """File of `mple simulate`; every field has a default."""
 
     consortium: str = "simulation"
+    """Its name, which stands in all certificates."""
     sites: tuple[str, ...] = ("north", "east", "south")
     """Names of the hospitals."""
     custody: Custody = Custody.SITE
+    """Who computes the augmented layers: each `site` its own, or the coordinator all of them, from keys in `escrow`."""
     data: DataSource = field(default_factory=lambda: settings_from(DataSource, DEFAULT_DATA))
     """The common set. `partition.kind = "all"` means "iid" where there are several sites; limits are per site."""
     stem_file: Path | None = None
