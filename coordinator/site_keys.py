@@ -199,7 +199,7 @@ def _key(keys: Keys, site: str, epoch: int, fingerprint: str | None = None) -> S
     key = find_key(keys, site, epoch)
     if key is None or fingerprint not in (None, key.fingerprint):
         raise MpleError(
-            ErrorCode.UNKNOWN_KEY_REF, f"key {site[:80]}:{epoch}:{(fingerprint or '')[:8]} is none of this run"
+            ErrorCode.UNKNOWN_KEY_REF, f"key {site[:80]}:{epoch}:{(fingerprint or '')[:8]} is not a key of this run"
         )
     return key
 

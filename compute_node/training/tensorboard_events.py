@@ -1,7 +1,7 @@
 """The metrics of a run as TensorBoard reads them: what `metrics.jsonl` says, as scalars over steps and epochs.
 
 The events file is made from the lines of `metrics.jsonl` and holds nothing else, so after a restart it is made anew
-from the lines that the checkpoint has kept: no step is told twice, and none that was taken back. A record is framed
+from the lines that the checkpoint has kept: no step is in it twice, and none that was taken back. A record is framed
 as in TensorFlow's TFRecord files: length, its CRC, content, its CRC, all little-endian.
 """
 

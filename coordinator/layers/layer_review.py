@@ -119,4 +119,4 @@ def disagreement(site: str, deviation: float, allowed: float, reference: Referen
     text += f" (allowed {allowed:.0e}): another stem, channel order or scheme"
     if reference.accepted > 1:
         return f"{text}; {reference.accepted} sites' layers agree with each other"
-    return f"{text}; which of the two is wrong can't be told without the keys, the later one is refused"
+    return f"{text}; only the keys could show which of the two is wrong; the later one is refused"

@@ -55,7 +55,7 @@ class DicomSource(PictureSource):
             DataError: pydicom is not installed; no table, wrong columns, an unknown label or split; a file that is
                 missing, unreadable, named twice or outside the folder.
         """
-        self.picture_format()  # a library that is missing is told before a table that is
+        self.picture_format()  # a missing library is named before a missing table
         table = self.label_file or self.path / "labels.csv"
         rows = _table_rows(table)
         classes = self.classes or tuple(sorted({row["label"] for row in rows}))
@@ -65,7 +65,7 @@ class DicomSource(PictureSource):
         for row in rows:
             label, file = row["label"], self.path / row["file"]
             if label not in classes:
-                raise DataError(f"{table}: label {label!r} of {row['file']} is none of classes = {list(classes)}")
+                raise DataError(f"{table}: label {label!r} of {row['file']} is not one of classes = {list(classes)}")
             splits[row["split"] or "train"].append(LabelledFile(file, classes.index(label)))
         train = splits["train"] + (splits["val"] if self.validation is Validation.TRAIN else [])
         test = splits["test"] if any(row["split"] for row in rows) else None

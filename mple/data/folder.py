@@ -59,7 +59,7 @@ def _class_names(source: FolderSource, roots: Sequence[Path]) -> tuple[str, ...]
         return tuple(sorted(folders))
     for name, folder in sorted(folders.items()):
         if name not in source.classes:
-            raise DataError(f"folder {folder} is none of classes = {list(source.classes)}; add or move it")
+            raise DataError(f"folder {folder} is not one of classes = {list(source.classes)}; add or move it")
     return source.classes
 
 

@@ -1,7 +1,7 @@
 """Frozen dataclasses as JSON and back: the one way in which records are written to files and read from them.
 
-Reading is strict. A field of another type, an unknown one or a missing one is an error, of which the first is told in
-one sentence that names the file and the field. Supported field types: str, int, float, bool, Path, datetime, enums
+Reading is strict. A field of another type, an unknown one or a missing one is an error; one
+sentence names the file and the first such field. Supported field types: str, int, float, bool, Path, datetime, enums
 of texts, tuple[X, ...], frozenset[X], Mapping[str | int, X], X | None, unions of plain values, nested dataclasses.
 """
 

@@ -26,7 +26,7 @@ def claim(state: Path, program: str) -> Iterator[None]:
 
     Args:
         state: The folder.
-        program: The node's command, told to whoever comes second.
+        program: The node's command, named to a second process that wants the lock.
 
     Raises:
         ValueError: Another process has it, or it can't be a folder of ours.

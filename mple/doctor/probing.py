@@ -76,7 +76,7 @@ def shake_hands(host: str, address: str, port: int, own: TlsFiles | None, timeou
 
 @contextmanager
 def probe_calls(address: str, own: TlsFiles, remote: Party) -> Iterator[node_pb2_grpc.NodeServiceStub]:
-    """A connection for probe calls; its ledgers are thrown away."""
+    """A connection for probe calls; its ledger is thrown away."""
     with (
         tempfile.TemporaryDirectory(prefix="mple-doctor-") as folder,
         Ledger(Path(folder) / "ledger.sqlite", "doctor") as ledger,

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from mple.v1 import common_pb2, compute_pb2, coordinator_pb2, node_pb2
 
 _MOST_NAME = 63
-"""Characters of a site's or layer's name; what a message says beyond them does not go into anybody's ledgers."""
+"""Characters of a site's or layer's name; what a message says beyond them goes into nobody's ledger."""
 
 
 class MessageKind(StrEnum):

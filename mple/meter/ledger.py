@@ -1,8 +1,8 @@
 """A node's ledger: one row per message, in SQLite, committed before `record` returns.
 
 A message is entered before it is sent, and before whoever receives it acts on it; so a process that is killed has
-every message in its ledgers that another can have in theirs. A commit costs some 30 microseconds: it waits for the
-operating system, not for the disk. A power cut may cost the last rows, never the file.
+every message in its ledger that another party can have in its own. A commit costs some 30 microseconds: it waits for
+the operating system, not for the disk. A power cut may cost the last rows, never the file.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ _NOTHING = Tally()
 
 
 class Ledger:
-    """The ledgers of one node, for any number of threads. Opening an existing file goes on with it."""
+    """The ledger of one node, for any number of threads. Opening an existing file goes on with it."""
 
     def __init__(self, path: Path, node: str) -> None:
         """Open or make the file.

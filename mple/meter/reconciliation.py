@@ -1,4 +1,4 @@
-"""The ledgers of a run: nodes' ledgers merged, balanced message by message, and summed up as overhead."""
+"""Ledger reconciliation: all nodes' ledgers merged, matched message by message, and summed up as overhead."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Balance:
     lost: int
     """Sent last of their call, and not received: the call was cut with them on their way."""
     only_sent: int
-    """Sent and not received though a later message of the same call and direction was: that can't be."""
+    """Sent and not received, though a later message of the same call and direction was: one of the ledgers is wrong."""
     only_received: int
-    """Received and not sent: that can't be."""
+    """Received and not sent: one of the ledgers is wrong."""
     size_differs: int
     offenders: tuple[str, ...]
     """The first few that don't match, in words."""
@@ -193,7 +193,7 @@ def balance(merged: Path) -> Balance:
 
 
 def overhead(merged: Path, sites: Sequence[SiteImages]) -> Overhead:
-    """Split each site's bytes, from its own book: every byte is in exactly one part."""
+    """Split each site's bytes, from its own ledger: every byte is in exactly one part."""
     with _opened(merged) as database:
         return Overhead(tuple(_site_overhead(database, site) for site in sites))
 

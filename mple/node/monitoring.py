@@ -52,7 +52,7 @@ def monitored(settings: MonitoringSettings, me: Party, tls: TlsFiles, ledger: Le
         settings: Where to listen.
         me: The node.
         tls: Its certificate.
-        ledger: Its ledgers.
+        ledger: Its ledger.
 
     Returns:
         Takes further collectors, whether or not anything is served.

@@ -1,7 +1,7 @@
 """A site's vault: its morph keys by epoch, the secret of its noise and the consortium secrets of its runs, each a file.
 
 The folder has mode 0700, its files 0600. A file that others can read is refused, not repaired: what was readable may
-have been read. Under a passphrase every secret is encrypted besides, and `vault.json` holds the salt. `keys.json` says
+have been read. Under a passphrase every secret is encrypted as well, and `vault.json` holds the salt. `keys.json` says
 which epochs there are and were; it holds no secret.
 """
 

@@ -58,7 +58,7 @@ class NoiseDistribution:
         """Read a distribution back.
 
         Raises:
-            ValueError: The text is none.
+            ValueError: The text is not that of a distribution.
         """
         try:
             return settings_from(cls, json.loads(text), where="noise distribution")

@@ -26,7 +26,7 @@ class LogEvent(StrEnum):
     PARTY_FAILED = "party_failed"
     """The coordinator: `party` can't go on."""
     TOTALS_REPORTED = "totals_reported"
-    """The coordinator: `party` has told the sums of its ledger, and so knows that the run has finished."""
+    """The coordinator: `party` has reported the totals of its ledger, and so knows that the run has finished."""
     RETRY = "retry"
     """Any node: a peer can't be reached and is tried again."""
 
@@ -50,7 +50,7 @@ def read_log_line(line: bytes) -> LogLine:
     """A line of a node's log; other fields than these are left out.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The line is not one of a node's log.
     """
     try:
         raw = json.loads(line)

@@ -67,7 +67,7 @@ class RunFolder:
         """The folder of a run that has finished and was summed up.
 
         Raises:
-            RunFolderError: It is none; the text says what has become of the run.
+            RunFolderError: The run has not finished, or this is another folder; the text says which.
         """
         note = _read_note(path)
         if note is not None and note.state is not RunEnd.FINISHED:

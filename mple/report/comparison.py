@@ -1,4 +1,4 @@
-"""Two runs side by side: what each came to, what the second has more or less of, and what they were told otherwise."""
+"""Two runs side by side: what each came to, what the second has more or less of, and which settings differ."""
 
 from __future__ import annotations
 

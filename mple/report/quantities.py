@@ -37,7 +37,7 @@ def change_text(ratio: float) -> str:
 
 
 def share_text(share: float) -> str:
-    """A part of one in percent; what would round to nothing is told as below 0.01 %."""
+    """A part of one in percent; a part that would round to zero reads "< 0.01 %"."""
     if share == 0:
         return f"0{SPACE}%"
     if abs(share) < 0.0001:

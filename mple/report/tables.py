@@ -20,12 +20,11 @@ def print_summary(summary: Summary, console: Console) -> None:
 
 
 def _kinds(summary: Summary) -> Table:
-    table = _table("what crossed the sites' links, by kind of message", "kind", "way")
+    table = _table("what crossed the sites' links, by kind of message", "kind", "direction")
     for heading in ("messages", "payload bytes", "all bytes"):
         table.add_column(heading, justify="right")
     for row in summary.kinds:
-        way = "sent" if row.direction == "sent" else "received"
-        table.add_row(row.kind, way, f"{row.messages:,}", f"{row.payload_bytes:,}", f"{row.framed_bytes:,}")
+        table.add_row(row.kind, row.direction, f"{row.messages:,}", f"{row.payload_bytes:,}", f"{row.framed_bytes:,}")
     return table
 
 
@@ -38,7 +37,7 @@ def _sites(summary: Summary) -> Table:
         sizes = [site.raw_pixel_bytes, site.uplink_bytes, site.downlink_bytes]
         sizes += [int(getattr(site, f"{part}_bytes")) for part in parts]
         table.add_row(site.name, f"{site.images:,}", *[_millions(size) for size in sizes], f"{site.ratio:.4f}")
-    table.caption = "sizes in MB (10^6 bytes); ratio = all bytes of both ways over raw pixel bytes"
+    table.caption = "sizes in MB (10^6 bytes); ratio = all bytes, sent and received, over raw pixel bytes"
     return table
 
 

@@ -125,11 +125,11 @@ class MeteredChannel(grpc.Channel):
         return call_id, CallMeter(self._ledger, method, call_id, self._peer, self._measure)
 
     def subscribe(self, callback: Any, try_to_connect: bool = False) -> None:
-        """Have the channel's states told to a callback."""
+        """Call a function with each new state of the connection."""
         self.current().subscribe(callback, try_to_connect)
 
     def unsubscribe(self, callback: Any) -> None:
-        """Have them told no more."""
+        """Stop calling it."""
         self.current().unsubscribe(callback)
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 A killed node is started again with the same command. A node that ends by itself with another code than 0 is a failure
 of the run, whatever was done to it or to others: nodes have to outlast what happens here. One thing is no failure: a
-node that is killed after it has told the coordinator its sums has nothing left to do, and finds nobody once the
+node that is killed after it has reported its totals has nothing left to do, and finds nobody once the
 coordinator has ended; it isn't started again, or is stopped.
 """
 

@@ -76,7 +76,7 @@ class Progress:
     released: set[str] = field(default_factory=set)
     """Sites whose layers are released."""
     goodbyes: set[str] = field(default_factory=set)
-    """Labels of the parties that have told the coordinator their sums: they know that the run has finished."""
+    """Labels of the parties that have reported their totals to the coordinator: they know that the run has finished."""
     failed_party: str = ""
     """Name of the node that the coordinator says has failed."""
     news: list[str] = field(default_factory=list)

@@ -45,7 +45,7 @@ class NodeServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Probe(self, request, context):
-        """Who answers, its clock, and bytes each way to measure the link with. Changes nothing; no party keeps ledgers of it.
+        """Who answers, its clock, and bytes each way to measure the link with. Changes nothing; no ledger has it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

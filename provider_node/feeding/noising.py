@@ -96,7 +96,7 @@ def earlier_bits(state: Path, distribution: NoiseDistribution) -> float:
 
 
 def runs_without_noise(state: Path, plan: RunPlan) -> int:
-    """Earlier runs of the site, as its ledgers of releases tell, in which pictures left without noise."""
+    """Earlier runs of the site, by its release books, in which pictures left without noise."""
     fed = {path.stem.removeprefix("releases-") for path in state.glob("releases-*.bin")}
     noisy = {path.stem.removeprefix("noise-") for path in _kept(state)}
     return len(fed - noisy - {plan.run_id})

@@ -237,7 +237,7 @@ class _Questions:
         try:
             return plain_logits(answers[0].values, asked.samples, self._order)
         except LogitsError as fault:
-            raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"the compute node's answer is none: {fault}") from None
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"the compute node gave no valid answer: {fault}") from None
 
 
 def _ask_compute(

@@ -192,7 +192,7 @@ def test_the_table_can_lie_elsewhere_and_name_a_class_that_does_not_occur(tmp_pa
         ({"file": "1.dcm", "label": "well", "split": ""}, "named twice"),
         ({"file": "2.dcm", "label": "", "split": ""}, "empty"),
         ({"file": "2.dcm", "label": "well", "split": "all"}, "split 'all'; choose one of train, val, test"),
-        ({"file": "2.dcm", "label": "well", "split": "train"}, "'sick' of 1.dcm is none of classes"),
+        ({"file": "2.dcm", "label": "well", "split": "train"}, "'sick' of 1.dcm is not one of classes"),
         ({"file": "none.dcm", "label": "sick", "split": "train"}, r"no DICOM file at .*none\.dcm"),
     ],
 )
@@ -200,7 +200,7 @@ def test_wrong_rows_are_refused(tmp_path: Path, row: dict[str, str], text: str) 
     _write(tmp_path / "1.dcm", RAMP)
     _write(tmp_path / "2.dcm", RAMP)
     _table(tmp_path, [{"file": "1.dcm", "label": "sick", "split": ""}, row])
-    classes = ("well", "unsure") if "none of" in text else ("well", "sick")
+    classes = ("well", "unsure") if "not one of" in text else ("well", "sick")
     with pytest.raises(DataError, match=text):
         _open(tmp_path, classes=classes)
 

@@ -327,7 +327,7 @@ def test_logits_that_are_no_numbers(serve: Serve, refusal: Callable[..., tuple[i
     serve(broken)
     code, text = refusal("--test", 1)
     assert code == ExitCode.RUN_FAILED
-    assert "the compute node's answer is none: the logits hold NaN or infinity" in text
+    assert "the compute node gave no valid answer: the logits hold NaN or infinity" in text
 
 
 def test_logits_of_other_classes(serve: Serve, refusal: Callable[..., tuple[int, str]]) -> None:

@@ -127,7 +127,7 @@ def test_keepalive_of_both_ends_agrees() -> None:
     for name in ("keepalive_permit_without_calls", "keepalive_timeout_ms", "max_receive_message_length"):
         assert dialling[f"grpc.{name}"] == serving_[f"grpc.{name}"], name
     assert serving_["grpc.so_reuseport"] == 0
-    assert dialling["grpc.enable_retries"] == 0, "a message that gRPC sends again is in no book"
+    assert dialling["grpc.enable_retries"] == 0, "a message that gRPC sends again is in no ledger"
 
 
 # Its health.
