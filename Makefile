@@ -9,8 +9,11 @@ DEMO ?= runs/demo
 MESSAGES ?= 100000
 SEED ?= 1
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
-# The tests share two cores with the processes that they start: torch must not spin on both in each of them.
+# The tests share the cores with the processes that they start: torch must not spin on all in each of them.
 TEST_ENV := OMP_NUM_THREADS=1
+# Files of tests are dealt out to so many processes, in the order that tests/conftest.py gives; 0 runs them in this one.
+WORKERS ?= 3
+PYTEST = $(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup browser demo test test-all test-light check bench soak fuzz layers protos clean
 
@@ -45,10 +48,10 @@ demo: setup
 	$(BIN)/mple simulate examples/demo.toml --out $(DEMO)
 
 test: setup browser
-	$(TEST_ENV) $(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-all: setup browser
-	$(TEST_ENV) $(BIN)/python -m pytest
+	$(PYTEST)
 
 # Those that need no torch, on each other supported Python that is found.
 test-light: setup

@@ -18,6 +18,11 @@ from tests.support.served import PartyTls, Served, serve
 from tests.support.typed_command import Said
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of whole runs come first: they are the longest, and no core shall wait for the last of them."""
+    items.sort(key=lambda item: "system" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """The authority of consortium `test`."""
