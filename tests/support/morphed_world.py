@@ -47,10 +47,15 @@ NAMES = ("north", "south")
 def natural_pixels(count: int, *, channels: int = 3, side: int = 16, seed: int = 1) -> NDArray[np.uint8]:
     """Pictures whose spectrum falls as 1/f, as that of natural ones does, with edges and correlated colours."""
     dice = np.random.default_rng(seed)
-    down, right = np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side), indexing="ij")
-    falling = 1 / np.maximum(np.hypot(down, right), 1 / side)
-    grey = np.fft.ifft2(np.fft.fft2(dice.standard_normal((count, 1, side, side))) * falling).real
-    colour = np.fft.ifft2(np.fft.fft2(dice.standard_normal((count, channels, side, side))) * falling).real
+    down, right = np.meshgrid(np.fft.fftfreq(side), np.fft.rfftfreq(side), indexing="ij")
+    falling = (1 / np.maximum(np.hypot(down, right), 1 / side)).astype(np.float32)
+
+    def coloured(channels: int) -> NDArray[np.float32]:
+        white = dice.standard_normal((count, channels, side, side)).astype(np.float32)
+        filtered: NDArray[np.float32] = np.fft.irfft2(np.fft.rfft2(white) * falling, s=(side, side))
+        return filtered
+
+    grey, colour = coloured(1), coloured(channels)
     mixed = grey + 0.4 * colour + 0.8 * np.sign(np.roll(grey, 3, axis=3) - 0.3)
     mixed *= np.exp(dice.normal(0, 0.4, (count, 1, 1, 1)))
     pixels: NDArray[np.uint8] = np.clip(128 + 45 * mixed / mixed.std(), 0, 255).astype(np.uint8)
