@@ -6,9 +6,8 @@ No clock, socket, thread or file: `coordinator.run` keeps the state and carries 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from coordinator.site_keys import (
@@ -18,13 +17,13 @@ from coordinator.site_keys import (
     KeyAnnounced,
     KeyEvent,
     Keys,
-    KeyState,
     KeyWithdrawn,
     RotationAccepted,
     RotationStored,
     SiteKey,
     step_keys,
 )
+from mple.disk.json_records import canonical_json, record_from_json
 from mple.rpc import ErrorCode, MpleError
 
 
@@ -226,31 +225,16 @@ class RunState:
 
     def to_json(self) -> bytes:
         """The state as text; `from_json` reads it back as an equal state."""
-        fields = {name: getattr(self, name) for name in self.__slots__}
-        fields["keys"] = [astuple(key) for key in self.keys]
-        return json.dumps(
-            {name: sorted(value) if isinstance(value, frozenset) else value for name, value in fields.items()},
-            sort_keys=True,
-        ).encode()
+        return canonical_json(self)
 
     @classmethod
     def from_json(cls, text: bytes) -> RunState:
-        """Read a state that `to_json` wrote."""
-        raw = json.loads(text)
-        return cls(
-            sites=tuple(raw["sites"]),
-            escrow=raw["escrow"],
-            stem_due=raw["stem_due"],
-            proceed=raw["proceed"],
-            phase=Phase(raw["phase"]),
-            reason=raw["reason"],
-            joined=frozenset(raw["joined"]),
-            compute_joined=raw["compute_joined"],
-            stem_offered=raw["stem_offered"],
-            keys_sealed=frozenset(raw["keys_sealed"]),
-            released=frozenset(raw["released"]),
-            keys=tuple(SiteKey(site, epoch, print_, KeyState(state)) for site, epoch, print_, state in raw["keys"]),
-        )
+        """Read a state that `to_json` wrote.
+
+        Raises:
+            ValueError: It is none.
+        """
+        return record_from_json(cls, text, "the run's state")
 
 
 Step = tuple[RunState, tuple[Consequence, ...]]

@@ -7,9 +7,7 @@ written while training goes on: the trainer copies its state, another thread wri
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from mple.disk.json_records import record_from_json, record_to_json
 from mple.disk.whole_files import write_whole
 from mple.node.logs import log
 
@@ -77,7 +76,7 @@ class CheckpointFolder:
         Raises:
             OSError: The disk refused; the earlier checkpoints stay.
         """
-        about = {"position": json.dumps(dataclasses.asdict(checkpoint.position))}
+        about = {"position": record_to_json(checkpoint.position)}
         content = save({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}, about)
         digest = hashlib.sha256(content).hexdigest()[:_DIGEST_DIGITS]
         path = self._path / f"{checkpoint.position.steps_done:012d}-{digest}.safetensors"
@@ -115,7 +114,7 @@ def _read(path: Path) -> Checkpoint:
     if not path.stem.endswith(f"-{digest}"):
         raise ValueError("its bytes are not those that its name was made from")
     with safe_open(path, framework="pt") as tensors:
-        position = Position(**json.loads(tensors.metadata()["position"]))
+        position = record_from_json(Position, tensors.metadata()["position"], "its position")
         return Checkpoint(position, {name: tensors.get_tensor(name) for name in tensors.keys()})  # noqa: SIM118
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+
+from mple.disk.json_records import canonical_json, record_from_json
 
 Fact = str | int | float | bool
 FIRST_PREVIOUS = "0" * 64
@@ -40,9 +41,13 @@ class AuditEntry:
     previous: str
     """SHA-256 of the line before, without its newline, in hexadecimal."""
 
+    def __post_init__(self) -> None:
+        if len(self.previous) != len(FIRST_PREVIOUS) or not _HEX.issuperset(self.previous):
+            raise ValueError(f"previous = {self.previous!r}; needs 64 hexadecimal digits")
+
     def to_line(self) -> bytes:
         """The entry as bytes, without a newline at the end and with none within."""
-        return json.dumps(asdict(self), separators=(",", ":"), allow_nan=False).encode("ascii")
+        return canonical_json(self, sort_keys=False)
 
     @classmethod
     def from_line(cls, line: bytes) -> AuditEntry:
@@ -52,12 +57,11 @@ class AuditEntry:
             EntryError: Fields are missing, strange or too many, or it is written in another way than `to_line` does.
         """
         try:
-            fields = json.loads(line)
-            entry = cls(**fields)
+            entry = record_from_json(cls, line, "it")
             same = entry.to_line() == line
-        except (ValueError, TypeError, RecursionError):
+        except ValueError:
             raise EntryError("it is not a line of an audit trail") from None
-        if not (same and _typed(entry)):
+        if not same:
             raise EntryError("it is not written as an audit trail writes")
         return entry
 
@@ -78,15 +82,3 @@ def tidy(facts: Mapping[str, Fact]) -> dict[str, Fact]:
         else:
             held[name] = fact
     return held
-
-
-def _typed(entry: AuditEntry) -> bool:
-    texts = (entry.time, entry.node, entry.who, entry.what, entry.result, entry.previous)
-    return (
-        type(entry.sequence) is int
-        and all(isinstance(text, str) for text in texts)
-        and len(entry.previous) == len(FIRST_PREVIOUS)
-        and _HEX.issuperset(entry.previous)
-        and isinstance(entry.facts, dict)
-        and all(isinstance(fact, str | int | float | bool) for fact in entry.facts.values())
-    )

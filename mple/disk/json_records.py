@@ -49,13 +49,24 @@ def record_from_json(kind: type[R], text: str | bytes, where: str) -> R:
     try:
         raw = json.loads(text)
     except (ValueError, RecursionError) as fault:
-        raise ValueError(f"{where} is not valid JSON: {fault}") from None
-    return structured(kind, raw, where)
+        raise ValueError(f"{where} is damaged: it is not valid JSON: {fault}") from None
+    return structured(kind, raw, f"{where} is damaged")
 
 
 def record_to_json(record: object, *, indent: int | None = None) -> str:
     """The JSON of a record, its fields in their order; `record_from_json` reads it back as an equal record."""
     return json.dumps(CONVERTER.unstructure(record), indent=indent)
+
+
+def canonical_json(record: object, *, sort_keys: bool = True) -> bytes:
+    """The JSON of a record without white space, ASCII: equal records give equal bytes, for digests and chains.
+
+    Args:
+        record: The record.
+        sort_keys: By name; otherwise fields are in their order, and mappings in theirs.
+    """
+    raw = CONVERTER.unstructure(record)
+    return json.dumps(raw, sort_keys=sort_keys, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def read_record(kind: type[R], path: Path) -> R:

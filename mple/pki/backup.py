@@ -7,11 +7,11 @@ the old.
 
 from __future__ import annotations
 
-import dataclasses
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mple.disk.json_records import record_from_json, record_to_json
 from mple.disk.whole_files import write_private
 from mple.pki.key_records import KeyRecord
 from mple.pki.vault import Vault
@@ -31,6 +31,13 @@ class Restored:
     """Left out: the vault knows these keys as revoked."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Content:
+    secrets: Mapping[str, str]
+    """In hexadecimal, by the names of their files."""
+    keys: tuple[KeyRecord, ...]
+
+
 def back_up(vault: Vault, path: Path, passphrase: str) -> int:
     """Write a backup of mode 0600 and return how many secrets it holds.
 
@@ -42,12 +49,9 @@ def back_up(vault: Vault, path: Path, passphrase: str) -> int:
     secrets_by_name = vault.contents()
     if not secrets_by_name:
         raise VaultError("the vault holds no secret to back up")
-    about = {
-        "secrets": {name: secret.hex() for name, secret in secrets_by_name.items()},
-        "keys": [dataclasses.asdict(record) for record in vault.epochs()],
-    }
+    content = _Content(secrets={name: secret.hex() for name, secret in secrets_by_name.items()}, keys=vault.epochs())
     cipher = PassphraseCipher.new(passphrase)
-    write_private(path, _MAGIC + cipher.header() + cipher.seal(_NAME, json.dumps(about).encode()))
+    write_private(path, _MAGIC + cipher.header() + cipher.seal(_NAME, record_to_json(content).encode()))
     return len(secrets_by_name)
 
 
@@ -72,7 +76,7 @@ def restore(vault: Vault, path: Path, passphrase: str) -> Restored:
     )
 
 
-def _read(path: Path, passphrase: str) -> tuple[dict[str, bytes], list[KeyRecord]]:
+def _read(path: Path, passphrase: str) -> tuple[dict[str, bytes], tuple[KeyRecord, ...]]:
     if path.stat().st_size > _MOST_BYTES:
         raise VaultError(f"{path} is no backup of a vault: it has more than {_MOST_BYTES} bytes")
     content = path.read_bytes()
@@ -80,8 +84,8 @@ def _read(path: Path, passphrase: str) -> tuple[dict[str, bytes], list[KeyRecord
         raise VaultError(f"{path} is no backup of a vault")
     header, _, sealed = content[len(_MAGIC) :].partition(b"\n")
     opened = PassphraseCipher.from_header(header, passphrase, str(path)).open(_NAME, sealed, str(path))
-    about = json.loads(opened)
-    return (
-        {name: bytes.fromhex(secret) for name, secret in about["secrets"].items()},
-        [KeyRecord(**row) for row in about["keys"]],
-    )
+    try:
+        found = record_from_json(_Content, opened, str(path))
+        return {name: bytes.fromhex(secret) for name, secret in found.secrets.items()}, found.keys
+    except ValueError as fault:
+        raise VaultError(str(fault)) from None

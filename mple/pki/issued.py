@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from mple.disk.json_records import read_record, write_record
 from mple.disk.locks import locked
-from mple.disk.whole_files import write_whole
 
 _INDEX = "issued.json"
 REASONS = {
@@ -56,6 +55,12 @@ class IssuedCertificate:
         if now > self.not_after:
             return f"expired on {self.not_after:%Y-%m-%d}"
         return f"valid, {(self.not_after - now).days} days left"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _IndexFile:
+    list_number: int
+    certificates: tuple[IssuedCertificate, ...]
 
 
 class IssuedIndex:
@@ -118,35 +123,11 @@ class IssuedIndex:
     def _read(self) -> None:
         if self._path.exists():
             try:
-                raw = json.loads(self._path.read_text(encoding="utf-8"))
-                self.list_number = int(raw["list_number"])
-                self.certificates = tuple(_record(one) for one in raw["certificates"])
-            except (ValueError, KeyError, TypeError) as fault:
-                raise ValueError(f"{self._path} is damaged: {fault!r}; restore it from a backup") from None
+                found = read_record(_IndexFile, self._path)
+            except ValueError as fault:
+                raise ValueError(f"{fault}; restore the file from a backup") from None
+            self.list_number, self.certificates = found.list_number, found.certificates
 
     def _write(self, certificates: tuple[IssuedCertificate, ...], list_number: int) -> None:
-        content = {
-            "list_number": list_number,
-            "certificates": [
-                {name: value.isoformat() if isinstance(value, datetime) else value for name, value in one.items()}
-                for one in map(dataclasses.asdict, certificates)
-            ],
-        }
-        write_whole(self._path, json.dumps(content, indent=2).encode() + b"\n")
+        write_record(self._path, _IndexFile(list_number=list_number, certificates=certificates))
         self.certificates, self.list_number = certificates, list_number
-
-
-def _record(raw: dict[str, object]) -> IssuedCertificate:
-    times = {name: datetime.fromisoformat(str(raw[name])) for name in ("not_before", "not_after")}
-    revoked = raw["revoked_at"]
-    hosts = raw["hosts"]
-    if not isinstance(hosts, list):
-        raise TypeError(f"hosts = {hosts!r}")
-    return IssuedCertificate(
-        serial=int(str(raw["serial"])),
-        identity=str(raw["identity"]),
-        hosts=tuple(map(str, hosts)),
-        revoked_at=None if revoked is None else datetime.fromisoformat(str(revoked)),
-        reason=str(raw["reason"]),
-        **times,
-    )

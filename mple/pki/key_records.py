@@ -6,12 +6,11 @@ Its fingerprints outlive their keys, so that a revoked key can still be named.
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mple.disk.whole_files import write_private
+from mple.disk.json_records import read_record, write_record
 from mple.pki.vault_cipher import VaultError, refuse_open
 
 
@@ -26,6 +25,11 @@ class KeyRecord:
     """Time in UTC, ISO 8601; of keys that are older than their record, the time at which they were first noted."""
     revoked: str | None = None
     """Time in UTC, None while the key may be used."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _KeyFile:
+    keys: tuple[KeyRecord, ...]
 
 
 class KeyRecords:
@@ -44,11 +48,10 @@ class KeyRecords:
             return ()
         refuse_open(self._path)
         try:
-            rows = json.loads(self._path.read_text(encoding="utf-8"))["keys"]
-            records = [KeyRecord(**row) for row in rows]
-            return tuple(sorted(records, key=lambda record: record.epoch))
-        except (ValueError, TypeError, KeyError) as fault:
-            raise VaultError(f"{self._path} is damaged ({fault!r}); move it away, the keys themselves stay") from None
+            records = read_record(_KeyFile, self._path).keys
+        except ValueError as fault:
+            raise VaultError(f"{fault}; move the file away, the keys themselves stay") from None
+        return tuple(sorted(records, key=lambda record: record.epoch))
 
     def note(self, epoch: int, fingerprint: str, made: str | None = None) -> None:
         """Record a key that is not recorded yet."""
@@ -66,8 +69,7 @@ class KeyRecords:
         )
 
     def _write(self, records: tuple[KeyRecord, ...]) -> None:
-        about = {"keys": [dataclasses.asdict(record) for record in records]}
-        write_private(self._path, json.dumps(about, indent=2).encode() + b"\n")
+        write_record(self._path, _KeyFile(keys=records), mode=0o600)
 
 
 def _now() -> str:

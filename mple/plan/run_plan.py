@@ -11,6 +11,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from mple.disk.json_records import canonical_json
 from mple.morph import Ensemble, ImageShape, MorphGeometry
 from mple.plan.reader import settings_from
 from mple.plan.settings import Custody, RunChoices
@@ -108,7 +109,7 @@ class RunPlan(RunChoices):
 
     def to_json(self) -> bytes:
         """Canonical JSON: sorted keys, no white space, UTF-8. Equal plans give equal bytes."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"), default=str).encode()
+        return canonical_json(self)
 
     def sha256(self) -> bytes:
         """SHA-256 of `to_json`, 32 bytes."""

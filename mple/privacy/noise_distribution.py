@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from dataclasses import dataclass
 
 import numpy as np
 
-from mple.plan import NormalisationSettings, PrivacySettings, settings_from
+from mple.disk.json_records import canonical_json, record_from_json
+from mple.plan import NormalisationSettings, PrivacySettings
 from mple.plan.settings import NoiseShape
 from mple.privacy.bands import band_counts
 from mple.privacy.information import Bands, information_bits, isotropic_noise, least_power_noise
@@ -60,12 +60,8 @@ class NoiseDistribution:
         Raises:
             ValueError: The text is not that of a distribution.
         """
-        try:
-            return settings_from(cls, json.loads(text), where="noise distribution")
-        except (ValueError, TypeError, AttributeError, RecursionError) as fault:
-            raise ValueError(f"this is no noise distribution: {fault}") from None
+        return record_from_json(cls, text, "the noise distribution")
 
     def _text(self, *, pictures: int, dependent: int) -> bytes:
         spectrum = dataclasses.replace(self.spectrum, pictures=pictures, dependent=dependent)
-        raw = dataclasses.asdict(dataclasses.replace(self, spectrum=spectrum))
-        return json.dumps(raw, sort_keys=True, separators=(",", ":")).encode()
+        return canonical_json(dataclasses.replace(self, spectrum=spectrum))

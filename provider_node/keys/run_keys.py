@@ -6,13 +6,12 @@ node holds; and not to build a layer again that is released already, which other
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mple.disk.whole_files import write_whole
+from mple.disk.json_records import read_record, write_record
 from mple.v1 import common_pb2
 
 FILE_NAME = "run-keys.json"
@@ -35,6 +34,10 @@ class KeyNotes:
     """Epochs whose revocation the coordinator knows."""
     erased: tuple[int, ...] = ()
     """Epochs whose data the compute node has erased."""
+
+    def __post_init__(self) -> None:
+        for fingerprint in self.fingerprints.values():
+            bytes.fromhex(fingerprint)
 
     def key_ref(self, site: str, epoch: int) -> common_pb2.KeyRef:
         """The message that names the key of an epoch."""
@@ -106,7 +109,7 @@ class RunKeys:
     def _keep(self, notes: KeyNotes) -> None:
         if notes == self._notes:
             return
-        write_whole(self._path, json.dumps(asdict(notes), indent=2).encode() + b"\n")
+        write_record(self._path, notes)
         self._notes = notes
 
 
@@ -116,10 +119,6 @@ def _with(epochs: tuple[int, ...], epoch: int) -> tuple[int, ...]:
 
 def _read(path: Path) -> KeyNotes:
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        lists = {name: tuple(map(int, raw.pop(name))) for name in ("released", "revoked", "erased")}
-        prints = {int(epoch): bytes.fromhex(text).hex() for epoch, text in raw.pop("fingerprints").items()}
-        run_id, planned, in_use = str(raw["run_id"]), int(raw["planned"]), int(raw["in_use"])
-        return KeyNotes(run_id=run_id, planned=planned, in_use=in_use, fingerprints=prints, **lists)
-    except (ValueError, KeyError, TypeError, AttributeError) as fault:
-        raise ValueError(f"{path} is damaged ({fault!r}); restore it, or name another state folder") from None
+        return read_record(KeyNotes, path)
+    except ValueError as fault:
+        raise ValueError(f"{fault}; restore the file, or name another state folder") from None

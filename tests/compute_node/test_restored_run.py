@@ -146,7 +146,7 @@ def damaged_plan(state: Path) -> None:
         (no_layer, "the layer of site north in .* is missing or damaged"),
         (flipped_layer, "the layer of site north in .* is missing or damaged"),
         (list_of_another_plan, "lists the layers of plan"),
-        (damaged_outcome, "outcome.json: run_id is missing"),
+        (damaged_outcome, "outcome.json is damaged: run_id is missing"),
         (damaged_plan, "plan.json: this is no run plan"),
     ],
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mple.disk.json_records import read_record, record_from_json, record_to_json, write_record
+from mple.disk.json_records import canonical_json, read_record, record_from_json, record_to_json, write_record
 
 
 class Colour(StrEnum):
@@ -75,37 +76,73 @@ def test_a_file_comes_back_whole_and_with_its_mode(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["whole.json"]
 
 
+@given(WHOLES)
+def test_equal_records_have_equal_bytes(whole: Whole) -> None:
+    if any(not math.isfinite(one) for one in (whole.size, *whole.shares.values(), *_numbers(whole.facts))):
+        with pytest.raises(ValueError, match="Out of range float values"):
+            canonical_json(whole)
+        return
+    mixed = replace(whole, shares=dict(reversed(whole.shares.items())))
+    assert canonical_json(mixed) == canonical_json(whole)
+    assert record_from_json(Whole, canonical_json(whole), "here") == whole
+
+
+def _numbers(facts: Mapping[str, str | int | float | bool]) -> list[float]:
+    return [fact for fact in facts.values() if isinstance(fact, float)]
+
+
+def test_the_canonical_form() -> None:
+    part = Part(number=2, note="é")
+    assert canonical_json(part) == b'{"note":"\\u00e9","number":2}'
+    assert canonical_json(part, sort_keys=False) == b'{"number":2,"note":"\\u00e9"}'
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("{", "here is not valid JSON: "),
-        ("[" * 100_000, "here is not valid JSON: "),
-        ("[]", r"here: the whole = \[\] is not a section"),
-        ('{"size": 1}', "here: colour is missing"),
-        ('{"size": 1, "colour": "red", "siz": 1}', "here: unknown key siz; did you mean size"),
-        ('{"size": 1, "colour": "red", "zzz": 1}', "here: unknown key zzz; known keys: size, colour"),
-        ('{"size": "1", "colour": "red"}', "here: size = '1' is not a number"),
-        ('{"size": true, "colour": "red"}', "here: size = True is not a number"),
-        ('{"size": 1, "colour": "green"}', "here: colour = 'green'; choose one of red, blue"),
-        ('{"size": 1, "colour": "red", "on": 1}', "here: on = 1 is not true or false"),
-        ('{"size": 1, "colour": "red", "when": "now"}', "here: when = 'now' is not a time as ISO 8601 writes it"),
-        ('{"size": 1, "colour": "red", "parts": "abc"}', "here: parts = 'abc' is not a list"),
+        ("{", "here is damaged: it is not valid JSON: "),
+        ("[" * 100_000, "here is damaged: it is not valid JSON: "),
+        ("[]", r"here is damaged: the whole = \[\] is not a section"),
+        ('{"size": 1}', "here is damaged: colour is missing"),
+        ('{"size": 1, "colour": "red", "siz": 1}', "here is damaged: unknown key siz; did you mean size"),
+        ('{"size": 1, "colour": "red", "zzz": 1}', "here is damaged: unknown key zzz; known keys: size, colour"),
+        ('{"size": "1", "colour": "red"}', "here is damaged: size = '1' is not a number"),
+        ('{"size": true, "colour": "red"}', "here is damaged: size = True is not a number"),
+        ('{"size": 1, "colour": "green"}', "here is damaged: colour = 'green'; choose one of red, blue"),
+        ('{"size": 1, "colour": "red", "on": 1}', "here is damaged: on = 1 is not true or false"),
+        (
+            '{"size": 1, "colour": "red", "when": "now"}',
+            "here is damaged: when = 'now' is not a time as ISO 8601 writes it",
+        ),
+        ('{"size": 1, "colour": "red", "parts": "abc"}', "here is damaged: parts = 'abc' is not a list"),
         (
             '{"size": 1, "colour": "red", "parts": [{"number": 1}, {"number": 1.5}]}',
             r"parts\[1\].number = 1.5 is not a",
         ),
-        ('{"size": 1, "colour": "red", "parts": [{"number": -1}]}', r"here: \[parts\[0\]\] number = -1; needs 0"),
+        (
+            '{"size": 1, "colour": "red", "parts": [{"number": -1}]}',
+            r"here is damaged: \[parts\[0\]\] number = -1; needs 0",
+        ),
         (
             '{"size": 1, "colour": "red", "parts": [{"number": 1, "numbr": 1}]}',
-            r"here: unknown key parts\[0\].numbr; did",
+            r"here is damaged: unknown key parts\[0\].numbr; did",
         ),
-        ('{"size": 1, "colour": "red", "one": 3}', "here: one = 3 is not a section"),
-        ('{"size": 1, "colour": "red", "one": {"number": true}}', "here: one.number = True is not a whole number"),
-        ('{"size": 1, "colour": "red", "names": "abc"}', "here: names = 'abc' is not a list"),
-        ('{"size": 1, "colour": "red", "by_epoch": {"a": "b"}}', "here: by_epoch has the keys a, not all of which"),
-        ('{"size": 1, "colour": "red", "shares": {"a": "b"}}', r"here: shares\['a'\] = 'b' is not a number"),
-        ('{"size": 1, "colour": "red", "facts": {"a": []}}', r"here: facts\['a'\] is none of the plain values"),
-        ('{"size": "' + 1000 * "x" + '", "colour": "red"}', "here: size = 'x{199}... is not a number"),
+        ('{"size": 1, "colour": "red", "one": 3}', "here is damaged: one = 3 is not a section"),
+        (
+            '{"size": 1, "colour": "red", "one": {"number": true}}',
+            "here is damaged: one.number = True is not a whole number",
+        ),
+        ('{"size": 1, "colour": "red", "names": "abc"}', "here is damaged: names = 'abc' is not a list"),
+        (
+            '{"size": 1, "colour": "red", "by_epoch": {"a": "b"}}',
+            "here is damaged: by_epoch has the keys a, not all of which",
+        ),
+        ('{"size": 1, "colour": "red", "shares": {"a": "b"}}', r"here is damaged: shares\['a'\] = 'b' is not a number"),
+        (
+            '{"size": 1, "colour": "red", "facts": {"a": []}}',
+            r"here is damaged: facts\['a'\] is none of the plain values",
+        ),
+        ('{"size": "' + 1000 * "x" + '", "colour": "red"}', "here is damaged: size = 'x{199}... is not a number"),
     ],
 )
 def test_what_does_not_fit_is_told_in_one_sentence(text: str, sentence: str) -> None:

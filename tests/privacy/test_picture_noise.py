@@ -123,7 +123,7 @@ def test_equal_distributions_have_equal_digests_however_many_pictures_they_were_
     "text", [b"", b"[]", b"{}", b"\xff", DISTRIBUTION.to_json()[:-1], DISTRIBUTION.to_json().replace(b"20.0", b"-1")]
 )
 def test_what_is_no_distribution_is_refused(text: bytes) -> None:
-    with pytest.raises(ValueError, match="no noise distribution"):
+    with pytest.raises(ValueError, match="the noise distribution is damaged"):
         NoiseDistribution.from_json(text)
 
 

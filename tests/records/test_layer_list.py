@@ -53,11 +53,14 @@ def test_the_fields_of_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"plan_sha256": "xyz"}, r"run\.json: \[top level\] non-hexadecimal number"),
-        ({"layers": {"north": "AB" * 32}}, r"run\.json: \[top level\] 'AB.*' is not hexadecimal in lower case"),
-        ({"rotated": [{"site": "north"}]}, r"run\.json: rotated\[0\]\.epoch is missing"),
-        ({"revoked": [{"site": 3}]}, r"run\.json: revoked\[0\]\.site = 3 is not a text"),
-        ({"more": 1}, r"run\.json: unknown key more"),
+        ({"plan_sha256": "xyz"}, r"run\.json is damaged: \[top level\] non-hexadecimal number"),
+        (
+            {"layers": {"north": "AB" * 32}},
+            r"run\.json is damaged: \[top level\] 'AB.*' is not hexadecimal in lower case",
+        ),
+        ({"rotated": [{"site": "north"}]}, r"run\.json is damaged: rotated\[0\]\.epoch is missing"),
+        ({"revoked": [{"site": 3}]}, r"run\.json is damaged: revoked\[0\]\.site = 3 is not a text"),
+        ({"more": 1}, r"run\.json is damaged: unknown key more"),
     ],
 )
 def test_a_damaged_list_is_refused(tmp_path: Path, change: dict[str, object], sentence: str) -> None:
