@@ -26,7 +26,7 @@ from mple.model.metrics import (
     tallies,
     values,
 )
-from mple.report.charts import charts, read_history
+from mple.report.charts import charts, history_of
 from mple.report.page import page
 from mple.report.tables import print_summary
 from mple.v1 import compute_pb2
@@ -111,7 +111,7 @@ def test_one_more_row_is_in_summary_and_report(one_more: None, tmp_path: Path) -
     html = page(summary)
     assert "test zeros 0.1250" in html
     assert ">test zeros</th>" in html
-    assert "Test zeros" in [chart.title for chart in charts([("", read_history(summary.folder / "metrics.jsonl"))])]
+    assert "Test zeros" in [chart.title for chart in charts([("", history_of(summary.metrics))])]
     console = Console(record=True, width=200, file=io.StringIO())
     print_summary(summary, console)
     assert "test accuracy 0.7500, test zeros 0.1250 after 3 epochs" in console.export_text()
