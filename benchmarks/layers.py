@@ -40,6 +40,7 @@ from torch import Tensor
 from benchmarks.machine import RESULTS, machine
 from compute_node.training.features import features
 from mple.data.normalise import Normalisation
+from mple.model.first_layer.prepared import PreparedLayer, prepare_layer
 from mple.model.settings import ModelSettings
 from mple.model.stem import Stem
 from mple.model.training import TrunkTrainer
@@ -47,7 +48,6 @@ from mple.model.weights import build_trunk
 from mple.morph import PRESETS, Arithmetic, ImageShape, MorphKey, draw_order
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.morph.morpher import Morpher
-from mple.morph.prepared import PreparedLayer, prepare_layer
 from mple.plan import Precision, TrainingSettings, WireSettings
 from mple.wire.codecs import codec_named
 

@@ -23,12 +23,12 @@ import numpy as np
 import torch
 
 from benchmarks.machine import RESULTS, machine
+from mple.model.first_layer.prepared import prepare_layer
 from mple.model.stem import Stem
 from mple.morph import PRESETS, ImageShape, MorphKey
 from mple.morph.arithmetic import Arithmetic
 from mple.morph.augmented import build_augmented_layer
 from mple.morph.morpher import Morpher
-from mple.morph.prepared import prepare_layer
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -157,7 +157,7 @@ class ComputeRun:
         metrics = MetricsFile(settings.state / "metrics.jsonl", tensorboard=settings.state / TENSORBOARD)
         run = TrainingRun(
             self._samples,
-            TrunkTrainer(trunk, plan.training, steps),
+            TrunkTrainer(trunk, plan.training, steps, self._samples.bank.device),
             metrics,
             checkpoints,
             CheckpointRule(every_s=settings.checkpoint_every_s, every_steps=settings.checkpoint_every_steps),

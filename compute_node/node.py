@@ -13,6 +13,7 @@ from compute_node.predictor import RestoredRun, restored_run
 from compute_node.service import ComputeService
 from mple.audit import audit
 from mple.exit_codes import ExitCode
+from mple.model.device import Device
 from mple.model.stem import Stem
 from mple.node import run_node
 from mple.node.coordinator_client import CoordinatorClient
@@ -74,7 +75,7 @@ def _answer_for_restored_run(
 ) -> RestoredRun | None:
     """Answer predictions by the last run's network before, and also without, a word from the coordinator."""
     try:
-        kept = restored_run(settings.state)
+        kept = restored_run(settings.state, Device.named(settings.device))
     except ValueError as fault:
         log(_LOGGER, logging.WARNING, "not_kept", f"no predictions by the last run's network: {fault}")
         return None

@@ -17,6 +17,7 @@ from torch import nn
 from compute_node.layers.layer_bank import ErasedKeyError, LayerBank, UnknownKeyError
 from compute_node.layers.restore import listed_layers
 from compute_node.training.features import features
+from mple.model.device import CPU, Device
 from mple.model.weights import build_trunk, load_trunk, state_sha256
 from mple.plan import PlanError, RunPlan
 from mple.records.training import read_outcome
@@ -30,7 +31,7 @@ class Predictor:
     """A trunk with the layers of a run; one question at a time."""
 
     def __init__(self, plan: RunPlan, trunk: nn.Module, bank: LayerBank) -> None:
-        self._plan, self._trunk, self._bank = plan, trunk.eval(), bank
+        self._plan, self._trunk, self._bank = plan, bank.device.place_module(trunk).eval(), bank
         self._codec = codec_named(plan.wire.codec)
         geometry = plan.geometry
         sample_bytes = self._codec.sample_bytes(blocks=geometry.blocks, values=geometry.morphed_elements)
@@ -71,7 +72,7 @@ class Predictor:
                 f_BFHW = features(t_BKQ, np.full(count, key, np.int64), self._bank.layers)
             except ErasedKeyError:
                 raise MpleError(ErrorCode.UNKNOWN_KEY_REF, "the key has just been revoked") from None
-            logits_BC = self._trunk(f_BFHW.float()).numpy()
+            logits_BC = self._trunk(f_BFHW.float()).cpu().numpy()
         return compute_pb2.PredictResponse(
             request_id=message.request_id, classes=logits_BC.shape[1], values=logits_BC.astype("<f4").tobytes()
         )
@@ -85,7 +86,7 @@ class RestoredRun:
     predictor: Predictor
 
 
-def restored_run(state: Path) -> RestoredRun | None:
+def restored_run(state: Path, device: Device = CPU) -> RestoredRun | None:
     """The finished run of a state folder, or None when its last run has not finished.
 
     Raises:
@@ -101,7 +102,7 @@ def restored_run(state: Path) -> RestoredRun | None:
     outcome = read_outcome(outcome_path)
     if outcome.plan_sha256 != plan.sha256().hex():
         return None
-    bank = listed_layers(state / "layers", plan)
+    bank = listed_layers(state / "layers", plan, device)
     trunk = build_trunk(plan.model, len(plan.classes), plan.training.seed)
     model_path = state / "model.safetensors"
     try:

@@ -8,6 +8,7 @@ from compute_node.feeding.intake import Intake
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import LayerBank
 from compute_node.layers.restore import restored_bank
+from mple.model.device import Device
 from mple.plan import ComputeSettings, GlobalSampler, RunPlan
 from mple.records.cache_records import CacheShape
 from mple.wire.codecs import codec_named
@@ -31,7 +32,7 @@ class RunSamples:
             ValueError: A file in the state folder is damaged.
             OSError: The disk refuses.
         """
-        bank = restored_bank(settings.state / "layers", plan)
+        bank = restored_bank(settings.state / "layers", plan, Device.named(settings.device))
         cache = SampleCache(settings.state / f"cache-{plan.run_id}.bin", CacheShape.of(plan))
         intake = Intake(
             plan,

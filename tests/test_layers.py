@@ -23,6 +23,8 @@ PURE = (
     "mple/meter/paper.py",
     "mple/meter/theory.py",
     "mple/data/normalise.py",
+    "mple/model/device.py",
+    "mple/model/first_layer",
     "mple/model/metrics.py",
     "mple/model/settings.py",
     "mple/model/trunks.py",

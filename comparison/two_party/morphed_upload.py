@@ -28,11 +28,11 @@ from comparison.two_party.link import Link
 from comparison.two_party.plain_stages import activation, run_stages
 from comparison.two_party.plain_upload import receive_logits, send_logits
 from comparison.two_party.public_network import PublicNetwork
+from mple.model.first_layer.prepared import PreparedLayer, prepare_layer
 from mple.model.stem import Stem
 from mple.morph import PRESETS, Arithmetic, ImageShape, MorphGeometry, MorphKey
 from mple.morph.augmented import build_augmented_layer
 from mple.morph.morpher import Morpher
-from mple.morph.prepared import PreparedLayer, prepare_layer
 from mple.plan import WireSettings
 from mple.wire.codecs import codec_named
 from mple.wire.layer_file import read_layer, write_layer

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mple.model.device import CPU, Device
+from mple.model.first_layer.prepared import PreparedLayer, prepare_layer
 from mple.morph.augmented import AugmentedLayer
-from mple.morph.prepared import PreparedLayer, prepare_layer
 from mple.plan import RunPlan
 from mple.v1 import common_pb2
 
@@ -45,7 +46,8 @@ class KeyName:
 class LayerBank:
     """Which key has which number and which layer. Threads may ask while one of them changes it."""
 
-    def __init__(self, plan: RunPlan) -> None:
+    def __init__(self, plan: RunPlan, device: Device = CPU) -> None:
+        self.device = device
         self._numbers = {
             KeyName(site.name, site.key_epoch, site.key_fingerprint): number for number, site in enumerate(plan.sites)
         }
@@ -70,7 +72,7 @@ class LayerBank:
     def store(self, key_ref: common_pb2.KeyRef, layer: AugmentedLayer) -> None:
         """Prepare the layer of a key that has a number, and keep only what has been prepared."""
         number = self.number(key_ref, key_ref.site)
-        self.layers[number] = prepare_layer(layer, self._arithmetic)
+        self.layers[number] = prepare_layer(layer, self._arithmetic, self.device)
 
     def add(self, key_ref: common_pb2.KeyRef) -> int:
         """Give a rotated key the next number, or tell the one that it has."""

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from compute_node.layers.layer_bank import LayerBank
 from mple.disk.whole_files import file_sha256
+from mple.model.device import CPU, Device
 from mple.plan import RunPlan
 from mple.plan.key_refs import key_ref
 from mple.records.layer_list import layer_path, list_of_finished, read_list, read_listed
 
 
-def restored_bank(folder: Path, plan: RunPlan) -> LayerBank:
+def restored_bank(folder: Path, plan: RunPlan, device: Device = CPU) -> LayerBank:
     """A plan's bank with the rotated and revoked keys that the list knows, each under the number that it had.
 
     A rotated key's layer is in it if its file is whole, that of a revoked one too while it is there: samples under it
@@ -20,7 +21,7 @@ def restored_bank(folder: Path, plan: RunPlan) -> LayerBank:
     Raises:
         ValueError: The list is damaged.
     """
-    bank, listed = LayerBank(plan), read_list(folder, plan)
+    bank, listed = LayerBank(plan, device), read_list(folder, plan)
     for layer in listed.rotated:
         bank.add(layer.key_ref)
         path = layer_path(folder, bytes.fromhex(layer.sha256))
@@ -38,14 +39,14 @@ def restored_bank(folder: Path, plan: RunPlan) -> LayerBank:
     return bank
 
 
-def listed_layers(folder: Path, plan: RunPlan) -> LayerBank:
+def listed_layers(folder: Path, plan: RunPlan, device: Device = CPU) -> LayerBank:
     """All layers of a plan as the list has them, for a run that has finished.
 
     Raises:
         ValueError: The list is missing, damaged or another plan's, or a layer's file is missing or damaged.
     """
     listed = list_of_finished(folder, plan)
-    bank = restored_bank(folder, plan)
+    bank = restored_bank(folder, plan, device)
     for reference in [*(key_ref(plan, site.name) for site in plan.sites), *(one.key_ref for one in listed.rotated)]:
         if bank.refused(reference):
             continue

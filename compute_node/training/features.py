@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compute_node.layers.layer_bank import ErasedKeyError
-from mple.morph.prepared import PreparedLayer
+from mple.model.first_layer.prepared import PreparedLayer
 
 
 def features(t_BKQ: Tensor, keys_B: NDArray[np.int64], layers: Mapping[int, PreparedLayer]) -> Tensor:
@@ -41,13 +41,13 @@ def features(t_BKQ: Tensor, keys_B: NDArray[np.int64], layers: Mapping[int, Prep
         return used[0].apply(t_BKQ)
     by_key_B = torch.from_numpy(np.argsort(keys_B, kind="stable"))
     t_BKQ = t_BKQ.index_select(0, by_key_B)
-    image = used[0].image_shape
-    f_BHWF = torch.empty((len(t_BKQ), image.height, image.width, used[0].filters), dtype=used[0].dtype)
+    image, device = used[0].image_shape, used[0].device
+    f_BHWF = used[0].empty(len(t_BKQ), image.height, image.width)
     low = 0
     for layer, count in zip(used, counts.tolist(), strict=True):
         layer.fill(f_BHWF[low : low + count], t_BKQ[low : low + count])
         low += count
-    return f_BHWF.index_select(0, torch.argsort(by_key_B)).permute(0, 3, 1, 2)
+    return f_BHWF.index_select(0, device.place(torch.argsort(by_key_B))).permute(0, 3, 1, 2)
 
 
 def _layer(layers: Mapping[int, PreparedLayer], key: int) -> PreparedLayer:

@@ -12,6 +12,7 @@ import typer
 
 from mple.data import Dataset, open_source
 from mple.disk.whole_files import write_whole
+from mple.model.device import Device
 from mple.model.metrics import scores_text, summary_scores
 from mple.model.stem import Stem
 from mple.model.weights import save_trunk
@@ -40,6 +41,7 @@ def train_as_plain(settings: SimulationSettings, out: Path, like: Path | None) -
     sites = [open_source(settings.site_source(place)) for place in range(len(settings.sites))]
     plain = PlainSettings(
         choices=choices_of(settings),
+        device=Device.named(settings.machine.device),
         stem=None if settings.stem_file is None else Stem.from_safetensors(settings.stem_file),
     )
     if like is not None:

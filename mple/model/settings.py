@@ -18,6 +18,14 @@ class Precision(StrEnum):
     BF16 = "bf16"
 
 
+class DeviceName(StrEnum):
+    """What a compute node trains on."""
+
+    AUTO = "auto"
+    """The processor, which is all that there is so far."""
+    CPU = "cpu"
+
+
 class Augment(StrEnum):
     """How training samples vary from epoch to epoch."""
 

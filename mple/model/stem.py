@@ -104,7 +104,7 @@ class Stem:
 
     def convolve(self, x_BCHW: Tensor) -> Tensor:
         """Plain features f_BFHW, in the stem's own channel order, channels last as the trunk trains fastest."""
-        kernels = self.kernels_FCpp.to(x_BCHW.dtype, memory_format=torch.channels_last)
+        kernels = self.kernels_FCpp.to(x_BCHW.device, x_BCHW.dtype, memory_format=torch.channels_last)
         f_BFHW = functional.conv2d(x_BCHW, kernels, padding=self.kernel // 2)
         return f_BFHW.contiguous(memory_format=torch.channels_last)
 

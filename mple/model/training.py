@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mple.model.device import CPU, Device
 from mple.model.settings import Augment, Precision, TrainingSettings
 
 
@@ -25,8 +26,9 @@ class TrunkTrainer:
     counts. Not promised: equality across machines or thread counts (sums are ordered otherwise there).
     """
 
-    def __init__(self, trunk: nn.Module, settings: TrainingSettings, total_steps: int) -> None:
-        self.trunk = trunk
+    def __init__(self, trunk: nn.Module, settings: TrainingSettings, total_steps: int, device: Device = CPU) -> None:
+        self.trunk = device.place_module(trunk)
+        self._device = device
         self._settings = settings
         decayed = [weight for weight in trunk.parameters() if weight.ndim > 1]
         kept = [weight for weight in trunk.parameters() if weight.ndim <= 1]
@@ -55,7 +57,7 @@ class TrunkTrainer:
 
     def autocast(self) -> torch.autocast:
         """The arithmetic of the run, to be entered around everything that makes or uses features."""
-        return torch.autocast("cpu", torch.bfloat16, enabled=self._settings.precision is Precision.BF16)
+        return self._device.autocast(torch.bfloat16 if self._settings.precision is Precision.BF16 else torch.float32)
 
     def step(self, f_BFHW: Tensor, labels_B: Tensor) -> float:
         """Train on one batch of features and return its mean loss in nats.
@@ -69,7 +71,8 @@ class TrunkTrainer:
             if self._settings.augment is Augment.FEATURES:
                 f_BFHW = shifted(f_BFHW, self._settings.shift_px, [self._settings.seed, 2, self.steps_done])
             logits_BC = self.trunk(f_BFHW)
-        loss = functional.cross_entropy(logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32)), labels_B)
+        logits_BC = logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
+        loss = functional.cross_entropy(logits_BC, self._device.place(labels_B))
         value = float(loss.detach())
         if not np.isfinite(value):
             raise FloatingPointError(
@@ -121,11 +124,11 @@ class TrunkTrainer:
 
     @torch.no_grad()
     def logits(self, f_BFHW: Tensor) -> Tensor:
-        """Class scores (B, C) in float32 with the trunk in evaluation mode."""
+        """Class scores (B, C) in float32 in main memory, with the trunk in evaluation mode."""
         self.trunk.eval()
         with self.autocast():
             scores_BC: Tensor = self.trunk(f_BFHW)
-        return scores_BC.float()
+        return scores_BC.float().cpu()
 
 
 def shifted(f_BFHW: Tensor, most_px: int, seed: list[int]) -> Tensor:

@@ -1,11 +1,11 @@
 """Morphing: secret invertible transforms of images, and the augmented layers that undo them within a convolution.
 
 Pure mathematics on tensors; no I/O. A site holds a `MorphKey` and morphs with a `Morpher`; whoever computes layers
-calls `build_augmented_layer`; whoever trains prepares them once, with `prepare_layer`. For every key, layout and image
+calls `build_augmented_layer`; whoever trains prepares them once. For every key, layout and image
 
     AugmentedLayer.apply(Morpher.morph(x)) = conv(x) with its output channels in the secret order,
 
-up to rounding (see `mple.morph.augmented`), and the prepared layer gives the same (see `mple.morph.prepared`).
+up to rounding (see `mple.morph.augmented`), and the prepared layer gives the same (see `mple.model.first_layer`).
 
 Here are keys and schemes; what makes tensors is imported by its module, since torch takes a second to load.
 """

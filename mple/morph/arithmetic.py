@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Arithmetic(StrEnum):
-    """How a prepared layer computes; see `mple.morph.prepared` for what each promises."""
+    """How a prepared layer computes; see `mple.model.first_layer.prepared` for what each promises."""
 
     F32 = "f32"
     BF16 = "bf16"

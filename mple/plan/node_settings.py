@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 from mple.data import DataSource
+from mple.model.settings import DeviceName
 from mple.plan.settings import Custody, RunChoices
 from mple.ranges import Between, check_ranges
 
@@ -87,6 +88,8 @@ class ComputeSettings:
     """Address and port of the coordinator."""
     stem_file: Path | None = None
     """Safetensors file with the first convolution, for `model.stem = "offered"`."""
+    device: DeviceName = DeviceName.AUTO
+    """What it trains on: `auto` or `cpu`, which are the same so far."""
     threads: Annotated[int, Between(1)] = 2
     """Threads of the trainer."""
     in_flight_samples: Annotated[int, Between(1)] = 2048

@@ -20,6 +20,7 @@ from torch import nn
 
 from mple.data import Dataset
 from mple.data.normalise import Normalisation
+from mple.model.device import CPU, Device
 from mple.model.metrics import merged, tallies, values
 from mple.model.stem import Stem, planned_stem
 from mple.model.training import TrunkTrainer
@@ -35,6 +36,7 @@ class PlainSettings:
 
     choices: RunChoices
     """As of the morphed run; what concerns keys, wire and absence changes nothing here."""
+    device: Device = CPU
     stem: Stem | None = None
     """The one that was offered; by default drawn from `model.stem_seed`."""
     channel_order: NDArray[np.int64] | None = None
@@ -115,7 +117,8 @@ class _PlainRun:
         stem = planned_stem(model, filters=filters, channels=channels, offered=settings.stem)
         order = settings.channel_order
         self._stem = stem if order is None else Stem(stem.kernels_FCpp[torch.from_numpy(order)])
-        self.trainer = TrunkTrainer(trunk, training, self._sampler.steps_per_epoch * training.epochs)
+        self._device = settings.device
+        self.trainer = TrunkTrainer(trunk, training, self._sampler.steps_per_epoch * training.epochs, self._device)
 
     def epoch(self, epoch: int) -> PlainEpoch:
         began = time.monotonic()
@@ -142,4 +145,4 @@ class _PlainRun:
 
     def _features(self, pixels_BCHW: NDArray[np.uint8]) -> torch.Tensor:
         with torch.no_grad(), self.trainer.autocast():
-            return self._stem.convolve(self._normalisation.apply(pixels_BCHW))
+            return self._stem.convolve(self._device.place(self._normalisation.apply(pixels_BCHW)))

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Annotated
 
 from mple.data import DataSource, PartitionKind
+from mple.model.settings import DeviceName
 from mple.plan import Custody, RunChoices, settings_from
 from mple.ranges import Between, check_ranges
 from mple.records.run_folder import COMPUTE, COORDINATOR
@@ -25,6 +26,8 @@ DEFAULT_DATA: Mapping[str, object] = MappingProxyType(
 class MachineSettings:
     """How the processes share this machine."""
 
+    device: DeviceName = DeviceName.AUTO
+    """What the compute node trains on: `auto` or `cpu`, which are the same so far."""
     trainer_threads: Annotated[int, Between(1)] = field(default_factory=lambda: usable_cores())
     """Threads of the compute node; by default all cores that this process may use. A narrow network (an eighth of the
     width) trains faster with one, and so does any on a machine whose cores other programs keep busy."""

@@ -10,11 +10,11 @@ import torch
 
 from compute_node.layers.layer_bank import LayerBank, UnknownKeyError
 from compute_node.training.features import features
+from mple.model.first_layer.prepared import PreparedLayer, prepare_layer
 from mple.model.stem import Stem
 from mple.morph import Arithmetic
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.morph.morpher import Morpher
-from mple.morph.prepared import PreparedLayer, prepare_layer
 from mple.plan import MorphSettings, Precision, RunPlan, TrainingSettings
 from mple.plan.orders import channel_order
 from mple.v1 import common_pb2

@@ -30,13 +30,13 @@ from torch.nn import functional
 from compute_node.training.features import features
 from mple.data import Dataset, LabelledImages
 from mple.data.normalise import Normalisation
+from mple.model.first_layer.prepared import PreparedLayer, prepare_layer
 from mple.model.stem import Stem
 from mple.model.training import TrunkTrainer
 from mple.model.weights import build_trunk
 from mple.morph import Arithmetic, MorphKey
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.morph.morpher import Morpher
-from mple.morph.prepared import PreparedLayer, prepare_layer
 from mple.plan import (
     Custody,
     GlobalSampler,

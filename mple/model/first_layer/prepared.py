@@ -27,9 +27,10 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from mple.model.device import CPU, Device
+from mple.model.first_layer.matrices import FixedMatrix, FloatMatrix, Int8Matrix
 from mple.morph.arithmetic import Arithmetic
 from mple.morph.augmented import AugmentedLayer
-from mple.morph.packed import FixedMatrix, Int8Matrix, PackedMatrix
 from mple.morph.scheme import Cores, Ensemble, Layout, MorphGeometry
 
 _TYPICAL_SAMPLES = 128
@@ -42,7 +43,8 @@ _BAND_COLUMNS = 8192
 class PreparedLayer(ABC):
     """A layer for one key, ready for use; it holds no other copy of the weight."""
 
-    def __init__(self, layer: AugmentedLayer, arithmetic: Arithmetic) -> None:
+    def __init__(self, layer: AugmentedLayer, arithmetic: Arithmetic, device: Device) -> None:
+        self.device = device
         self._geometry = MorphGeometry.of(layer.scheme, layer.image_shape)
         self.image_shape, self.filters = layer.image_shape, layer.filters
         self.dtype = torch.float32 if arithmetic is Arithmetic.F32 else torch.bfloat16
@@ -56,12 +58,17 @@ class PreparedLayer(ABC):
             ValueError: The blocks have another shape than the scheme gives.
         """
         height, width = self.image_shape.height, self.image_shape.width
-        f_BHWF = torch.empty((len(t_BKQ), height, width, self.filters), dtype=self.dtype)
+        f_BHWF = self.empty(len(t_BKQ), height, width)
         self.fill(f_BHWF, t_BKQ)
         return f_BHWF.permute(0, 3, 1, 2)
 
+    def empty(self, samples: int, height: int, width: int) -> Tensor:
+        """A tensor on the device for features f_BHWF, not written yet."""
+        shape = (samples, height, width, self.filters)
+        return torch.empty(shape, dtype=self.dtype, device=self.device.torch_device)
+
     def fill(self, f_BHWF: Tensor, t_BKQ: Tensor) -> None:
-        """Write the features of morphed blocks into a tensor.
+        """Write the features of morphed blocks into a tensor on the device.
 
         Raises:
             ValueError: The blocks have another shape than the scheme gives.
@@ -69,7 +76,7 @@ class PreparedLayer(ABC):
         found, needed = tuple(t_BKQ.shape[1:]), (self._geometry.blocks, self._geometry.core_side)
         if found != needed:
             raise ValueError(f"morphed blocks of shape {found}, needs {needed}")
-        self._fill(f_BHWF, t_BKQ)
+        self._fill(f_BHWF, self.device.place(t_BKQ))
 
     @property
     @abstractmethod
@@ -80,16 +87,16 @@ class PreparedLayer(ABC):
     def _fill(self, f_BHWF: Tensor, t_BKQ: Tensor) -> None: ...
 
 
-def prepare_layer(layer: AugmentedLayer, arithmetic: Arithmetic) -> PreparedLayer:
-    """Lay out a layer's weight for one arithmetic; the layer itself may be dropped then."""
-    return (_Unrolled if layer.scheme.layout is Layout.UNROLLED else _Tiled)(layer, arithmetic)
+def prepare_layer(layer: AugmentedLayer, arithmetic: Arithmetic, device: Device = CPU) -> PreparedLayer:
+    """Lay out a layer's weight for one arithmetic and device; the layer itself may be dropped then."""
+    return (_Unrolled if layer.scheme.layout is Layout.UNROLLED else _Tiled)(layer, arithmetic, device)
 
 
 class _Unrolled(PreparedLayer):
     _matrix: FixedMatrix
 
-    def __init__(self, layer: AugmentedLayer, arithmetic: Arithmetic) -> None:
-        super().__init__(layer, arithmetic)
+    def __init__(self, layer: AugmentedLayer, arithmetic: Arithmetic, device: Device) -> None:
+        super().__init__(layer, arithmetic, device)
         image, length = layer.image_shape, self._geometry.morphed_elements
         weight_NFHW = layer.weight.view(length, layer.filters, image.height, image.width)
         self._band = max(1, _BAND_COLUMNS // (layer.filters * image.width))
@@ -102,9 +109,9 @@ class _Unrolled(PreparedLayer):
             for low in range(0, image.height, self._band)
         )
         self._matrix = (
-            Int8Matrix(bands, _TYPICAL_SAMPLES)
+            Int8Matrix(bands, _TYPICAL_SAMPLES, device)
             if eight_bits
-            else PackedMatrix(bands, self._inner_dtype, _TYPICAL_SAMPLES)
+            else FloatMatrix(bands, self._inner_dtype, _TYPICAL_SAMPLES, device)
         )
 
     @property
@@ -118,8 +125,8 @@ class _Unrolled(PreparedLayer):
 
 
 class _Tiled(PreparedLayer):
-    def __init__(self, layer: AugmentedLayer, arithmetic: Arithmetic) -> None:
-        super().__init__(layer, arithmetic)
+    def __init__(self, layer: AugmentedLayer, arithmetic: Arithmetic, device: Device) -> None:
+        super().__init__(layer, arithmetic, device)
         self._tile, self._halo = layer.scheme.tile, layer.kernel // 2
         self._reach = self._tile + layer.kernel - 1
         shared = layer.scheme.cores is Cores.IDENTICAL
@@ -129,7 +136,7 @@ class _Tiled(PreparedLayer):
         rows = self._samples * (blocks if shared else 1)
         weight_KQFrr = layer.weight.view(-1, self._geometry.core_side, layer.filters, self._reach, self._reach)
         self._matrices = [
-            PackedMatrix([_channels_last(block_QFrr.to(self._inner_dtype))], self._inner_dtype, rows)
+            FloatMatrix([_channels_last(block_QFrr.to(self._inner_dtype))], self._inner_dtype, rows, device)
             for block_QFrr in weight_KQFrr
         ]
 
@@ -142,14 +149,11 @@ class _Tiled(PreparedLayer):
         whole = (height, width) == (self._geometry.padded_height, self._geometry.padded_width)
         for low in range(0, len(t_BKQ), self._samples):
             some = slice(low, low + self._samples)
-            target = f_BHWF[some] if whole else self._padded(len(f_BHWF[some]))
+            sides = self._geometry.padded_height, self._geometry.padded_width
+            target = f_BHWF[some] if whole else self.empty(len(f_BHWF[some]), *sides)
             self._add_up(target, t_BKQ[some])
             if not whole:
                 f_BHWF[some] = target[:, :height, :width]
-
-    def _padded(self, samples: int) -> Tensor:
-        shape = (samples, self._geometry.padded_height, self._geometry.padded_width, self.filters)
-        return torch.empty(shape, dtype=self.dtype)
 
     def _add_up(self, f_BHWF: Tensor, t_BKQ: Tensor) -> None:
         """Write images whose sides the tile divides.
@@ -174,7 +178,7 @@ class _Tiled(PreparedLayer):
             (pieces_RO,) = self._matrices[0].products(t_BKQ.reshape(-1, geometry.core_side))
             return pieces_RO.view(-1, geometry.rows, geometry.columns, *inner)
         shape = (geometry.blocks, len(t_BKQ), reach * reach * self.filters)
-        pieces_KBO = torch.empty(shape, dtype=self._inner_dtype)
+        pieces_KBO = torch.empty(shape, dtype=self._inner_dtype, device=t_BKQ.device)
         for block, matrix in enumerate(self._matrices):
             (pieces_KBO[block],) = matrix.products(t_BKQ[:, block])
         return pieces_KBO.view(geometry.rows, geometry.columns, -1, *inner).permute(2, 0, 1, 3, 4, 5)

@@ -1,11 +1,8 @@
 """Matrices laid out once for many products: what an augmented layer multiplies by in every step of a training.
 
-oneDNN multiplies by a matrix in blocks of its own; given a plain one it cuts the blocks anew in every product, which
-for few rows takes longer than the product. `PackedMatrix` has them cut once. `Int8Matrix` also rounds the matrix to
-8 bits: half the memory of bfloat16 and, with the VNNI instructions, half the time.
-
 A large matrix comes in parts, columns side by side: only the part in hand is in memory twice, and a part's products
-are put to their place while they are in the cache.
+are put to their place while they are in the cache. `Int8Matrix` also rounds the matrix to 8 bits: half the memory of
+bfloat16 and, with a processor's VNNI instructions, half the time.
 
 Legend: R rows of a product, I inputs, O outputs of a part.
 """
@@ -18,10 +15,12 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import override
+
+from mple.model.device import Device
+from mple.model.first_layer import packed
 
 _LEVELS = 127
-_ZERO_POINT = 128
-"""Rows travel as unsigned bytes: the instructions multiply unsigned by signed ones."""
 
 
 class FixedMatrix(ABC):
@@ -40,50 +39,49 @@ class FixedMatrix(ABC):
         """Memory that the matrix takes."""
 
 
-class PackedMatrix(FixedMatrix):
-    """W rounded to `dtype`, float32 or bfloat16; sums are made in float32, products come in `dtype`."""
+class FloatMatrix(FixedMatrix):
+    """W and x rounded to `dtype`, float32 or bfloat16; sums are made in float32, products come in `dtype`."""
 
-    def __init__(self, parts_IO: Iterable[Tensor], dtype: torch.dtype, rows: int) -> None:
+    def __init__(self, parts_IO: Iterable[Tensor], dtype: torch.dtype, rows: int, device: Device) -> None:
         """Round and lay out a matrix.
 
         Args:
             parts_IO: W's columns, in any memory order.
             dtype: Of the arithmetic.
             rows: About how many rows a product will have; others are right, and may be slower.
+            device: Where x will be.
         """
-        self._dtype = dtype
-        self._laid_out = _lays_out(dtype)
+        self._dtype, self._device = dtype, device
+        self._packed = device.packs and packed.lays_out(dtype)
         self._parts: list[Tensor] = []
         self._elements = 0
         for part_IO in parts_IO:
-            part_OI = part_IO.detach().to(dtype).t()
+            part_OI = device.place(part_IO.detach().to(dtype)).t()
             self._elements += part_OI.numel()
-            if self._laid_out:
-                part_OI = torch.ops.mkldnn._reorder_linear_weight(part_OI, rows)
-            self._parts.append(part_OI)
+            self._parts.append(packed.laid_out(part_OI, rows) if self._packed else part_OI)
 
+    @override
     def products(self, x_RI: Tensor) -> Iterator[Tensor]:
-        """See `FixedMatrix.products`; x is rounded to `dtype`."""
         x_RI = x_RI.to(self._dtype)
         for part_OI in self._parts:
-            if self._laid_out:
-                yield torch.ops.mkldnn._linear_pointwise(x_RI, part_OI, None, "none", [], "")
+            if self._packed:
+                yield packed.product(x_RI, part_OI)
             else:
-                with torch.autocast("cpu", enabled=False):
+                with self._device.autocast(torch.float32):
                     y_RO = functional.linear(x_RI, part_OI)
                 yield y_RO
 
     @property
+    @override
     def held_bytes(self) -> int:
-        """See `FixedMatrix.held_bytes`."""
         return self._elements * self._dtype.itemsize
 
 
 class Int8Matrix(FixedMatrix):
     """W rounded to 8 bits with a scale for each column, times x rounded to 8 bits with a power of two for each row.
 
-    Products are sums of 32-bit integers, scaled and rounded to bfloat16. Without VNNI, whose forerunners overflow, the
-    same 8-bit numbers are multiplied as bfloat16, which holds them exactly; sums are then rounded to float32.
+    Products are sums of 32-bit integers, scaled and rounded to bfloat16. Where those sums are not to be had, the same
+    8-bit numbers are multiplied as bfloat16, which holds them exactly; sums are then rounded to float32.
 
     Guarantees: nothing is rounded that was 8-bit before: columns of layers that travelled as `int8`, and rows of
     integers up to 127 times a power of two, as the codecs `q4` to `q8` give. With s_r the power of two,
@@ -95,28 +93,28 @@ class Int8Matrix(FixedMatrix):
     costs about 0.9 % of the products' standard deviation, rounding x about 1.3 %.
     """
 
-    def __init__(self, parts_IO: Iterable[Tensor], rows: int) -> None:
-        """Round and lay out a finite matrix; see `PackedMatrix`."""
+    def __init__(self, parts_IO: Iterable[Tensor], rows: int, device: Device) -> None:
+        """Round and lay out a finite matrix; see `FloatMatrix`."""
+        self._device = device
         self._scales: list[Tensor] = []
-        self._laid_out: list[Tensor] = []
-        self._wide: PackedMatrix | None = None
+        self._bytes: list[Tensor] = []
+        self._wide: FloatMatrix | None = None
         codes = self._rounded(parts_IO)
-        if torch.cpu._is_vnni_supported():
-            for codes_IO in codes:
-                laid_out = torch.ops.onednn.qlinear_prepack(codes_IO.t().contiguous(), [rows, len(codes_IO)])
-                self._laid_out.append(laid_out)
+        if device.packs and packed.multiplies_bytes():
+            self._bytes = [packed.laid_out_bytes(codes_IO, rows) for codes_IO in codes]
         else:
-            self._wide = PackedMatrix(codes, torch.bfloat16, rows)
+            self._wide = FloatMatrix(codes, torch.bfloat16, rows, device)
 
     def _rounded(self, parts_IO: Iterable[Tensor]) -> Iterator[Tensor]:
         for part_IO in parts_IO:
             low_O, high_O = torch.aminmax(part_IO.detach(), dim=0)
             peak_O = torch.maximum(high_O, -low_O).float()
-            self._scales.append(torch.where(peak_O > 0, peak_O / _LEVELS, torch.ones_like(peak_O)))
-            yield (part_IO.detach() / self._scales[-1]).round_().to(torch.int8)
+            scale_O = torch.where(peak_O > 0, peak_O / _LEVELS, torch.ones_like(peak_O))
+            self._scales.append(self._device.place(scale_O))
+            yield (part_IO.detach() / scale_O).round_().to(torch.int8)
 
+    @override
     def products(self, x_RI: Tensor) -> Iterator[Tensor]:
-        """See `FixedMatrix.products`; they come in bfloat16."""
         scale_R1 = _powers_of_two(x_RI.abs().amax(dim=1, keepdim=True).float() / _LEVELS)
         codes_RI = (x_RI / scale_R1).round_()
         scale_R1 = scale_R1.bfloat16()
@@ -124,19 +122,14 @@ class Int8Matrix(FixedMatrix):
             for y_RO, scale_O in zip(self._wide.products(codes_RI), self._scales, strict=True):
                 yield (y_RO * scale_O).bfloat16().mul_(scale_R1)
             return
-        codes_RI = codes_RI.add_(_ZERO_POINT).to(torch.uint8)
-        for laid_out, scale_O in zip(self._laid_out, self._scales, strict=True):
-            zero_O = torch.zeros(len(scale_O), dtype=torch.int64)
-            y_RO = torch.ops.onednn.qlinear_pointwise(
-                codes_RI, 1.0, _ZERO_POINT, laid_out, scale_O, zero_O,
-                None, 1.0, 0, torch.bfloat16, "none", [], "",
-            )  # fmt: skip
-            yield y_RO.mul_(scale_R1)
+        codes_RI = codes_RI.add_(packed.ZERO_POINT).to(torch.uint8)
+        for laid_out, scale_O in zip(self._bytes, self._scales, strict=True):
+            yield packed.byte_product(codes_RI, laid_out, scale_O).mul_(scale_R1)
 
     @property
+    @override
     def held_bytes(self) -> int:
-        """See `FixedMatrix.held_bytes`."""
-        codes = self._wide.held_bytes if self._wide else sum(laid_out.numel() for laid_out in self._laid_out)
+        codes = self._wide.held_bytes if self._wide else sum(laid_out.numel() for laid_out in self._bytes)
         return codes + sum(scale_O.nbytes for scale_O in self._scales)
 
 
@@ -144,10 +137,3 @@ def _powers_of_two(least: Tensor) -> Tensor:
     """The smallest power of two from 2^-100 on that is not below each value."""
     mantissa, exponent = torch.frexp(least.clamp(min=2.0**-100))
     return torch.ldexp(torch.ones_like(least), exponent - (mantissa == 0.5).to(exponent.dtype))
-
-
-def _lays_out(dtype: torch.dtype) -> bool:
-    """Whether this machine's torch lays out matrices of a dtype."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return False
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())

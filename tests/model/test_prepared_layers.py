@@ -6,11 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from mple.model.device import CPU, Device
+from mple.model.first_layer.prepared import PreparedLayer, prepare_layer
 from mple.morph import PRESETS, Arithmetic, Cores, Ensemble, ImageShape, MorphScheme
 from mple.morph.augmented import AugmentedLayer
-from mple.morph.prepared import PreparedLayer, prepare_layer
 from tests.support.morph_cases import images, layer, morpher, stem, tiled, unrolled
 
+PLAIN = Device(torch.device("cpu"))
+"""The processor, but with torch's own products, as another device has them."""
 BOUNDS = {Arithmetic.F32: 1e-6, Arithmetic.BF16: 4e-3, Arithmetic.INT8: 2e-2}
 """Root mean square of the error over that of the features, as the module promises."""
 TILED = [pytest.param(tiled(Cores.IDENTICAL), id="tiled"), pytest.param(tiled(Cores.DISTINCT), id="distinct")]
@@ -87,6 +90,20 @@ def test_autocast_changes_nothing(scheme: MorphScheme) -> None:
         expected = prepared.apply(t_BKQ)
         with torch.autocast("cpu", torch.bfloat16):
             assert torch.equal(prepared.apply(t_BKQ), expected)
+
+
+@pytest.mark.parametrize("arithmetic", list(Arithmetic))
+@pytest.mark.parametrize("scheme", [*TILED, *UNROLLED])
+def test_the_form_for_any_device_gives_what_the_packed_one_gives(scheme: MorphScheme, arithmetic: Arithmetic) -> None:
+    """On the processor both can be had; they round at the same places, and sum in another order."""
+    raw, t_BKQ = raw_and_blocks(scheme, ImageShape(channels=3, height=15, width=16))
+    packed, plain = (prepare_layer(raw, arithmetic, device) for device in (CPU, PLAIN))
+    found, expected = plain.apply(t_BKQ), packed.apply(t_BKQ)
+    assert (found.dtype, found.shape, found.stride()) == (expected.dtype, expected.shape, expected.stride())
+    assert error(found, raw.apply(t_BKQ)) <= BOUNDS[arithmetic]
+    assert error(found, expected) <= (1e-6 if arithmetic is Arithmetic.F32 else 4e-3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(plain.apply(t_BKQ), found)
 
 
 @pytest.mark.parametrize("vnni", [True, False])
