@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import typing
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 
@@ -43,7 +44,8 @@ class Between:
 class OneOf:
     """A few values."""
 
-    values: tuple[str | int, ...]
+    values: Collection[str | int]
+    """A table's names, too."""
 
     def allows(self, value: typing.Any) -> bool:
         """Whether it is one of them."""

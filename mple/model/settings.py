@@ -38,7 +38,7 @@ class Augment(StrEnum):
 class ModelSettings:
     """The shared network."""
 
-    trunk: Annotated[str, OneOf(tuple(TRUNKS))] = "vgg16"
+    trunk: Annotated[str, OneOf(TRUNKS)] = "vgg16"
     """Kind of the network behind its first convolution."""
     width: Annotated[float, Between(0.0625, 1)] = 1.0
     """Factor on all channel counts; 1 is VGG-16."""
