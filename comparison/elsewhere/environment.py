@@ -128,8 +128,9 @@ def interpreter(version: tuple[int, int]) -> Path:
         return Path(sys.executable)
     name = "python{}.{}".format(*version)
     found = shutil.which(name)
-    if found is None:
-        raise Unavailable(Reason.WRONG_PYTHON, f"it needs {name}, which is not on the path")
+    # A version manager has every version on the path, and of those that are not chosen a program that fails.
+    if found is None or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode:  # noqa: S603
+        raise Unavailable(Reason.WRONG_PYTHON, f"it needs {name}, which is not on the path or does not run")
     return Path(found)
 
 

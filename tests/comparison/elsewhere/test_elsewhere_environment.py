@@ -77,6 +77,16 @@ def test_a_python_that_is_not_there_is_named() -> None:
     assert fault.value.reason is Reason.WRONG_PYTHON
 
 
+def test_a_python_that_does_not_run_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version manager's stand-in for a version that is not chosen."""
+    (tmp_path / "python3.99").write_text("#!/bin/sh\nexit 127\n", encoding="utf-8")
+    (tmp_path / "python3.99").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(Unavailable) as fault:
+        interpreter((3, 99))
+    assert fault.value.reason is Reason.WRONG_PYTHON
+
+
 def test_pip_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
     with pytest.raises(Unavailable) as fault:
         ensure_environment(GREETING, tmp_path, patience_s=0.01)
