@@ -14,12 +14,10 @@ from compute_node.run_samples import RunSamples
 from compute_node.service import ComputeService
 from compute_node.training.checkpoint import CheckpointFolder
 from compute_node.training.metrics_file import MetricsFile
-from compute_node.training.tensorboard_events import FOLDER as TENSORBOARD
 from compute_node.training.training_metrics import SampleMetrics, TrainingMetrics
 from compute_node.training.training_run import CheckpointRule, TrainingRun
 from mple.audit import audit
 from mple.disk.storage_faults import noted_storage_fault, storage_fault_of
-from mple.disk.whole_files import write_whole
 from mple.exit_codes import ExitCode
 from mple.model.metrics import scores_text
 from mple.model.training import TrunkTrainer
@@ -32,6 +30,8 @@ from mple.node.session import NodeSession
 from mple.plan import ComputeSettings, RunPlan
 from mple.records.layer_list import list_layers
 from mple.records.log_events import LogEvent
+from mple.records.plan_file import keep_plan
+from mple.records.state_files import CHECKPOINTS, LAYERS, METRICS, MODEL, OUTCOME, TENSORBOARD
 from mple.records.training import EpochMetrics, read_outcome, write_outcome
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
@@ -58,8 +58,8 @@ class ComputeRun:
             OSError: The disk refuses.
         """
         self._node, self._settings, self._client, self._service = node, settings, client, service
-        self._plan, self._layers_folder = plan, settings.state / "layers"
-        write_whole(settings.state / "plan.json", plan.to_json())
+        self._plan, self._layers_folder = plan, settings.state / LAYERS
+        keep_plan(settings.state, plan)
         self._samples = RunSamples.of(plan, settings)
         self._key_changes = KeyChanges(client=client, samples=self._samples, folder=self._layers_folder)
         self._digests: dict[str, bytes] = {}
@@ -133,8 +133,8 @@ class ComputeRun:
         # count more threads than cores and let the trainer's go to sleep hundreds of times in each step.
         torch.set_num_threads(self._settings.threads)
         plan, state = self._plan, self._settings.state
-        outcome_path, model_path = state / "outcome.json", state / "model.safetensors"
-        checkpoints = CheckpointFolder(state / "checkpoints", plan.sha256().hex())
+        outcome_path, model_path = state / OUTCOME, state / MODEL
+        checkpoints = CheckpointFolder(state / CHECKPOINTS, plan.sha256().hex())
         trunk = build_trunk(plan.model, len(plan.classes), plan.training.seed)
         if outcome_path.exists() and read_outcome(outcome_path).plan_sha256 == plan.sha256().hex():
             load_trunk(trunk, model_path)
@@ -154,7 +154,7 @@ class ComputeRun:
     def _train_anew(self, trunk: nn.Module, checkpoints: CheckpointFolder) -> TrainingRun:
         plan, settings = self._plan, self._settings
         steps = self._samples.sampler.steps_per_epoch * plan.training.epochs
-        metrics = MetricsFile(settings.state / "metrics.jsonl", tensorboard=settings.state / TENSORBOARD)
+        metrics = MetricsFile(settings.state / METRICS, tensorboard=settings.state / TENSORBOARD)
         run = TrainingRun(
             self._samples,
             TrunkTrainer(trunk, plan.training, steps, self._samples.bank.device),

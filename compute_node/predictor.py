@@ -19,7 +19,9 @@ from compute_node.layers.restore import listed_layers
 from compute_node.training.features import features
 from mple.model.device import CPU, Device
 from mple.model.weights import build_trunk, load_trunk, state_sha256
-from mple.plan import PlanError, RunPlan
+from mple.plan import RunPlan
+from mple.records.plan_file import kept_plan
+from mple.records.state_files import LAYERS, MODEL, OUTCOME
 from mple.records.training import read_outcome
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2
@@ -92,19 +94,15 @@ def restored_run(state: Path, device: Device = CPU) -> RestoredRun | None:
     Raises:
         ValueError: The run has finished, but a file of it is missing, damaged or another run's.
     """
-    plan_path, outcome_path = state / "plan.json", state / "outcome.json"
-    if not plan_path.exists() or not outcome_path.exists():
+    plan = kept_plan(state)
+    if plan is None or not (state / OUTCOME).exists():
         return None
-    try:
-        plan = RunPlan.from_json(plan_path.read_bytes())
-    except PlanError as fault:
-        raise PlanError(f"{plan_path}: {fault}") from None
-    outcome = read_outcome(outcome_path)
+    outcome = read_outcome(state / OUTCOME)
     if outcome.plan_sha256 != plan.sha256().hex():
         return None
-    bank = listed_layers(state / "layers", plan, device)
+    bank = listed_layers(state / LAYERS, plan, device)
     trunk = build_trunk(plan.model, len(plan.classes), plan.training.seed)
-    model_path = state / "model.safetensors"
+    model_path = state / MODEL
     try:
         load_trunk(trunk, model_path)
     except (OSError, ValueError) as fault:

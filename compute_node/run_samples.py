@@ -11,6 +11,7 @@ from compute_node.layers.restore import restored_bank
 from mple.model.device import Device
 from mple.plan import ComputeSettings, GlobalSampler, RunPlan
 from mple.records.cache_records import CacheShape
+from mple.records.state_files import LAYERS, cache_file
 from mple.wire.codecs import codec_named
 
 
@@ -32,8 +33,8 @@ class RunSamples:
             ValueError: A file in the state folder is damaged.
             OSError: The disk refuses.
         """
-        bank = restored_bank(settings.state / "layers", plan, Device.named(settings.device))
-        cache = SampleCache(settings.state / f"cache-{plan.run_id}.bin", CacheShape.of(plan))
+        bank = restored_bank(settings.state / LAYERS, plan, Device.named(settings.device))
+        cache = SampleCache(settings.state / cache_file(plan.run_id), CacheShape.of(plan))
         intake = Intake(
             plan,
             codec_named(plan.wire.codec),

@@ -47,6 +47,7 @@ from mple.model.stem import MOST_BYTES, Stem, StemError
 from mple.node.logs import log
 from mple.plan import AbsencePolicy, CoordinatorSettings, Custody, PlanError, RunPlan, changed_sections
 from mple.records.log_events import LogEvent
+from mple.records.state_files import LAYERS
 from mple.rpc import ErrorCode, MpleError, Party, Role
 from mple.v1 import coordinator_pb2
 
@@ -81,7 +82,7 @@ class Run:
         self._certificate_der, self._on_phase = certificate_der, on_phase
         self.log = EventLog(file)
         self.envelopes = Envelopes(file)
-        self.layers = LayerStore(file, settings.state / "layers")
+        self.layers = LayerStore(file, settings.state / LAYERS)
         self._registry = Registry(file)
         fresh = RunState(
             sites=settings.run.sites,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 
 from mple.audit import audit
-from mple.disk.whole_files import write_whole
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log
 from mple.node.run_events import read_plan
 from mple.plan import RunPlan
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.records.log_events import LogEvent
+from mple.records.plan_file import keep_plan, kept_plan
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, coordinator_pb2
 from provider_node.feeding.noising import refuse_weaker
@@ -62,15 +62,13 @@ def agree(site: Site, made: coordinator_pb2.PlanMade) -> RunPlan:
         text = f"the plan says {planned} for this site, offered was {offered}"
         raise MpleError(ErrorCode.PLAN_HASH_MISMATCH, text)
     refuse_weaker(plan, settings.privacy.most_budget_bits)
-    kept = settings.state / "plan.json"
-    if kept.exists():
-        before = RunPlan.from_json(kept.read_bytes())
-        if before.run_id == plan.run_id and before.sha256() != plan.sha256():
-            raise MpleError(
-                ErrorCode.PLAN_HASH_MISMATCH,
-                f"plan {plan.sha256().hex()[:16]} differs from {before.sha256().hex()[:16]}, agreed on before",
-            )
-    write_whole(kept, plan.to_json())
+    before = kept_plan(settings.state)
+    if before is not None and before.run_id == plan.run_id and before.sha256() != plan.sha256():
+        raise MpleError(
+            ErrorCode.PLAN_HASH_MISMATCH,
+            f"plan {plan.sha256().hex()[:16]} differs from {before.sha256().hex()[:16]}, agreed on before",
+        )
+    keep_plan(settings.state, plan)
     audit("local", "plan", "ok", run=plan.run_id, sha256=plan.sha256().hex())
     text = f"agreed on plan {plan.sha256().hex()[:16]}"
     log(_LOGGER, logging.INFO, LogEvent.PLAN, text, plan=plan.sha256().hex())

@@ -19,7 +19,6 @@ import google_crc32c
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
-FOLDER = "tensorboard"
 _FILE_VERSION = "brain.Event:2"
 _PER_STEP = {
     "lr": "train/learning_rate",

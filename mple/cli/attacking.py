@@ -12,7 +12,7 @@ from rich.table import Table
 from mple.attacks.lab.adversary import in_words
 from mple.attacks.lab.attack import AttackSettings
 from mple.attacks.lab.gallery import gallery
-from mple.attacks.lab.lab import Outcome, attack_run
+from mple.attacks.lab.lab import AttackOutcome, attack_run
 from mple.attacks.lab.record import record_of
 from mple.attacks.lab.run_views import RunViews
 from mple.attacks.registry import attacks, attacks_named
@@ -67,7 +67,7 @@ def attack_folder(
     _say(console, f"{out / ATTACKS}, galleries in {out / _GALLERIES}: they show pictures in the clear and morphed")
 
 
-def _write_gallery(out: Path, outcome: Outcome, views: RunViews) -> str | None:
+def _write_gallery(out: Path, outcome: AttackOutcome, views: RunViews) -> str | None:
     if outcome.score is None or not outcome.score.pictures:
         return None
     best = outcome.score.pictures[-1]
@@ -79,7 +79,7 @@ def _write_gallery(out: Path, outcome: Outcome, views: RunViews) -> str | None:
     return name
 
 
-def _outcomes(outcomes: Sequence[Outcome], settings: AttackSettings) -> Table:
+def _outcomes(outcomes: Sequence[AttackOutcome], settings: AttackSettings) -> Table:
     table = _table(f"attacks on site {settings.site}", "attack", "who", "way")
     for heading in ("pictures", "SSIM mean", "least", "PSNR", "SSIM >= 0.9", "seconds"):
         table.add_column(heading, justify="right")
@@ -105,7 +105,7 @@ def _outcomes(outcomes: Sequence[Outcome], settings: AttackSettings) -> Table:
     return table
 
 
-def _figures(outcomes: Sequence[Outcome]) -> Table:
+def _figures(outcomes: Sequence[AttackOutcome]) -> Table:
     table = _table("figures", "attack", "what")
     table.add_column("value", justify="right")
     for outcome in outcomes:

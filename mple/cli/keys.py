@@ -15,7 +15,8 @@ import typer
 from mple.audit import audit, close_audit, open_audit
 from mple.pki import Vault, VaultError, back_up
 from mple.pki import restore as restore_backup
-from mple.plan import Custody, PlanError, RunPlan, SiteSettings, read_settings
+from mple.plan import Custody, PlanError, SiteSettings, read_settings
+from mple.records.plan_file import kept_plan
 from mple.rpc import Role, TlsFiles, own_party
 
 BACKUP_VARIABLE = "MPLE_BACKUP_PASSPHRASE"
@@ -135,9 +136,10 @@ def _show(vault: Vault) -> None:
 def _last_custody(settings: SiteSettings) -> Custody | None:
     """The custody of the run that the site takes part in, or took part in last."""
     try:
-        return RunPlan.from_json((settings.state / "plan.json").read_bytes()).custody
+        plan = kept_plan(settings.state)
     except (OSError, PlanError):
         return None
+    return None if plan is None else plan.custody
 
 
 def _backup_passphrase(*, confirm: bool) -> str:

@@ -27,6 +27,7 @@ from mple.node.retry import RetryPolicy
 from mple.node.run_follower import RunFollower
 from mple.node.stop import Stop
 from mple.plan import MonitoringSettings
+from mple.records.state_files import LEDGER
 from mple.rpc import Party, Role, TlsFiles, open_channel, own_party, verify_remote
 from mple.rpc.metering import MeteredChannel
 
@@ -123,7 +124,7 @@ def open_node(
         watch_certificate(tls, stop)
         open_audit(settings.state, me.label)
         audit("local", "node_start", "ok", verb=verb, version=__version__)
-        ledger = opened.enter_context(Ledger(settings.state / "ledger.sqlite", me.label))
+        ledger = opened.enter_context(Ledger(settings.state / LEDGER, me.label))
         listening = MonitoringSettings() if beside else settings.monitoring
         registry = opened.enter_context(monitored(listening, me, tls, ledger))
         yield NodeSession(me=me, tls=tls, ledger=ledger, registry=registry, stop=stop)

@@ -16,6 +16,7 @@ from pathlib import Path
 from mple.disk.json_records import structured, write_record
 from mple.pki import Vault
 from mple.plan import ComputeSettings, PlanError, RunPlan, SiteSettings, read_settings
+from mple.records.plan_file import kept_plan
 from mple.records.state_files import LEDGER, METRICS, MODEL, PLAN
 
 COORDINATOR, COMPUTE = "coordinator", "compute"
@@ -199,13 +200,13 @@ def new_folder(path: Path) -> None:
 
 def _read_plan(folder: Path) -> RunPlan:
     """At the top once a run has finished, before that with the compute node."""
-    for path in (folder / PLAN, RunFolder(folder, ()).state(COMPUTE) / PLAN):
-        if path.exists():
-            try:
-                return RunPlan.from_json(path.read_bytes())
-            except PlanError as fault:
-                raise RunFolderError(f"{path} can't be read: {fault}") from None
-    raise RunFolderError(f"{folder} holds no {PLAN}: is it the folder of a simulation?")
+    try:
+        plan = kept_plan(folder) or kept_plan(RunFolder(folder, ()).state(COMPUTE))
+    except PlanError as fault:
+        raise RunFolderError(str(fault)) from None
+    if plan is None:
+        raise RunFolderError(f"{folder} holds no {PLAN}: is it the folder of a simulation?")
+    return plan
 
 
 def _read_note(folder: Path) -> RunNote | None:

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mple.disk.json_records import read_record, record_to_json, structured, write_record
-
-METRICS = "metrics.jsonl"
-OUTCOME = "outcome.json"
+from mple.records.state_files import METRICS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

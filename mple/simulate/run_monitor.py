@@ -6,10 +6,11 @@ import sqlite3
 import time
 from pathlib import Path
 
-from mple.plan import PlanError, RunPlan
+from mple.plan import PlanError
 from mple.records.log_events import read_log_line
+from mple.records.plan_file import kept_plan
 from mple.records.run_folder import COMPUTE, RunFolder
-from mple.records.state_files import LEDGER, LOG, METRICS, PLAN
+from mple.records.state_files import LEDGER, LOG, METRICS
 from mple.records.training import metrics_from_line
 from mple.simulate.progress import Progress, SiteProgress
 
@@ -75,13 +76,14 @@ class RunMonitor:
                 self._read_ledger(progress, name, elapsed_s)
 
     def _read_plan(self, progress: Progress) -> None:
-        path = self._folder.state(COMPUTE) / PLAN
-        if self._planned or not path.exists():
+        if self._planned:
             return
         try:
-            plan = RunPlan.from_json(path.read_bytes())
+            plan = kept_plan(self._folder.state(COMPUTE))
         except PlanError:
             return  # half written; the next look finds it whole
+        if plan is None:
+            return
         self._planned = True
         progress.plan, progress.training.epochs = plan.sha256().hex()[:16], plan.training.epochs
         for site in plan.sites:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mple.disk.whole_files import write_whole
 from mple.v1 import common_pb2
 
 
@@ -38,7 +39,7 @@ class ReleaseBook:
         """
         total = train + test
         if not path.exists():
-            path.write_bytes(bytes(total))
+            write_whole(path, bytes(total))
         if path.stat().st_size != total:
             raise ValueError(f"{path} counts {path.stat().st_size} samples, the site has {total}; remove it")
         self._counts = np.memmap(path, np.uint8, mode="r+", shape=(total,)) if total else np.empty(0, np.uint8)

@@ -31,10 +31,11 @@ from mple.node.retry import StoppedError, UnreachableError
 from mple.node.session import NodeSession, open_node
 from mple.node.stop import Stop
 from mple.pki import Vault, VaultError
-from mple.plan import PlanError, RunPlan, SiteSettings
+from mple.plan import RunPlan, SiteSettings
 from mple.plan.key_refs import key_ref as planned_key_ref
 from mple.plan.orders import label_order
 from mple.privacy import PictureNoise
+from mple.records.plan_file import kept_plan
 from mple.rpc import (
     ErrorCode,
     MpleError,
@@ -122,7 +123,7 @@ def predict(settings: SiteSettings, options: PredictOptions, stop: Stop) -> Exit
     """
     torch.set_num_threads(settings.threads)
     with open_node(settings, Role.SITE, "predict", stop, beside=True) as node:
-        plan = _kept_plan(settings.state / "plan.json", node.me)
+        plan = _plan_of_last_run(settings.state, node.me)
         key, key_ref, secret = _kept_secrets(settings, plan, node.me)
         noise = kept_noise(plan, settings.state, Vault.of(settings.vault, settings.vault_passphrase_file))
         if options.test is not None:
@@ -146,16 +147,15 @@ def predict(settings: SiteSettings, options: PredictOptions, stop: Stop) -> Exit
     return ExitCode.DONE
 
 
-def _kept_plan(path: Path, me: Party) -> RunPlan:
-    if not path.is_file():
-        raise ValueError(f"no plan at {path}; take part in a run first: mple-provider run CONFIG")
-    try:
-        plan = RunPlan.from_json(path.read_bytes())
-    except PlanError as fault:
-        raise PlanError(f"{path}: {fault}") from None
+def _plan_of_last_run(state: Path, me: Party) -> RunPlan:
+    plan = kept_plan(state)
+    if plan is None:
+        raise ValueError(f"no plan in {state}; take part in a run first: mple-provider run CONFIG")
     plan.site(me.name)
     if plan.consortium != me.consortium:
-        raise ValueError(f"{path} is of consortium {plan.consortium}, this site's certificate of {me.consortium}")
+        raise ValueError(
+            f"the plan in {state} is of consortium {plan.consortium}, this site's certificate of {me.consortium}"
+        )
     return plan
 
 

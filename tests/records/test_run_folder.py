@@ -65,7 +65,7 @@ def test_a_damaged_summary_is_named(tmp_path: Path, text: str) -> None:
 
 def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text("{}")
-    with pytest.raises(RunFolderError, match=r"plan\.json can't be read: this is no run plan"):
+    with pytest.raises(RunFolderError, match=r"plan\.json: this is no run plan"):
         RunFolder.finished(tmp_path)
 
 

@@ -13,7 +13,7 @@ from mple.attacks.lab.scoring import Score, score
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class AttackOutcome:
     """What came of one attack."""
 
     attack: Attack[Any]
@@ -24,7 +24,7 @@ class Outcome:
     why_not: str = ""
 
 
-def attack_run(attacks: Sequence[Attack[Any]], views: RunViews, settings: AttackSettings) -> Iterator[Outcome]:
+def attack_run(attacks: Sequence[Attack[Any]], views: RunViews, settings: AttackSettings) -> Iterator[AttackOutcome]:
     """Run one attack after the other; each outcome comes as soon as it is there.
 
     Raises:
@@ -36,8 +36,8 @@ def attack_run(attacks: Sequence[Attack[Any]], views: RunViews, settings: Attack
         try:
             finding: Finding = attack.run(view, settings)
         except DoesNotApplyError as fault:
-            yield Outcome(attack=attack, seconds=time.monotonic() - began_s, score=None, why_not=str(fault))
+            yield AttackOutcome(attack=attack, seconds=time.monotonic() - began_s, score=None, why_not=str(fault))
             continue
         seconds = time.monotonic() - began_s
         del view
-        yield Outcome(attack=attack, seconds=seconds, score=score(attack, finding, views.truth))
+        yield AttackOutcome(attack=attack, seconds=seconds, score=score(attack, finding, views.truth))

@@ -9,7 +9,7 @@ import numpy as np
 
 from mple.attacks.lab.adversary import in_words
 from mple.attacks.lab.attack import AttackSettings
-from mple.attacks.lab.lab import Outcome
+from mple.attacks.lab.lab import AttackOutcome
 from mple.attacks.lab.scoring import PictureScore
 from mple.records.attack_results import AttackedWith, AttackFigure, AttackRecord, RecoveredRow
 
@@ -18,7 +18,7 @@ SEEN_SSIM = 0.5
 RECOVERED_SSIM = 0.9
 
 
-def record_of(settings: AttackSettings, outcome: Outcome, *, public: str, gallery: str | None) -> AttackRecord:
+def record_of(settings: AttackSettings, outcome: AttackOutcome, *, public: str, gallery: str | None) -> AttackRecord:
     """The record of one attack.
 
     Args:

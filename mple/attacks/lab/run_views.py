@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mple.attacks.lab import adversary
 from mple.attacks.lab.adversary import KnownPairs, MorphedPictures, SeenMessage, without_stem
-from mple.attacks.lab.attack import AttackSettings
+from mple.attacks.lab.attack import AttackSettings, View
 from mple.attacks.lab.cached_codes import CachedTraining, read_cache
 from mple.attacks.lab.ground_truth import GroundTruth, SiteTruth
 from mple.data import Dataset, DataSource, LabelledImages, NpzSource, Partition, open_source
@@ -69,23 +69,23 @@ class RunViews:
             names = ", ".join(site.name for site in self.plan.sites)
             raise RunFolderError(f"site = {settings.site!r}; the run has {names}")
 
-    def of(self, kind: type[Any]) -> Any:
+    def of(self, kind: type[View]) -> View:
         """The view of an adversary.
 
         Raises:
             RunFolderError: The folder lacks what it needs.
         """
-        made: dict[type[Any], Callable[[], object]] = {
+        made: dict[type[object], Callable[[], object]] = {
             adversary.Outsider: self._outsider,
             adversary.OutsiderWithPairs: self._outsider_with_pairs,
-            adversary.ComputeNode: lambda: adversary.ComputeNode(plan=without_stem(self.plan), **self._at_compute()),
-            adversary.ComputeNodeWithStem: lambda: adversary.ComputeNodeWithStem(
-                plan=self.plan, stem=self._stem, **self._at_compute()
-            ),
+            adversary.ComputeNode: self._compute_node,
+            adversary.ComputeNodeWithStem: self._compute_node_with_stem,
             adversary.ColludingCompute: self._colluding,
             adversary.WireObserver: self._wire_observer,
         }
-        return made[kind]()
+        view = made[kind]()
+        assert isinstance(view, kind)
+        return view
 
     @cached_property
     def truth(self) -> GroundTruth:
@@ -169,26 +169,35 @@ class RunViews:
             pairs=KnownPairs(pixels_NCHW=train.pixels_NCHW[whole.numbers_N[:known]], t_NKQ=whole.t_NKQ[:known]),
         )
 
-    def _at_compute(self) -> dict[str, Any]:
+    def _compute_node(self) -> adversary.ComputeNode:
         names = [site.name for site in self.plan.sites if len(self._travelled[site.name].numbers_N)]
-        return {
-            "sites": {name: self._morphed(name) for name in names},
-            "layers": LayerFiles(self._layers, self.plan, {name: self._travelled[name].epoch for name in names}),
-            "public_PCHW": self.public.pixels_PCHW,
-        }
+        return adversary.ComputeNode(
+            plan=without_stem(self.plan),
+            sites={name: self._morphed(name) for name in names},
+            layers=LayerFiles(self._layers, self.plan, {name: self._travelled[name].epoch for name in names}),
+            public_PCHW=self.public.pixels_PCHW,
+        )
+
+    def _compute_node_with_stem(self) -> adversary.ComputeNodeWithStem:
+        held = self._compute_node()
+        return adversary.ComputeNodeWithStem(
+            plan=self.plan, sites=held.sites, layers=held.layers, public_PCHW=held.public_PCHW, stem=self._stem
+        )
 
     def _colluding(self) -> adversary.ColludingCompute:
         """The plan's first site that is not under attack tells everything."""
-        held = self._at_compute()
-        names = [name for name in held["sites"] if name != self._settings.site]
+        held = self._compute_node()
+        names = [name for name in held.sites if name != self._settings.site]
         colluder = names[0] if names else self._settings.site
         return adversary.ColludingCompute(
-            plan=without_stem(self.plan),
+            plan=held.plan,
+            sites=held.sites,
+            layers=held.layers,
+            public_PCHW=held.public_PCHW,
             colluder=colluder,
             key=self.truth.sites[colluder].key,
             key_epoch=self.truth.sites[colluder].key_epoch,
             channel_order_F=self.truth.channel_order_F,
-            **held,
         )
 
     def _wire_observer(self) -> adversary.WireObserver:
