@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
