@@ -15,7 +15,7 @@ TEST_ENV := OMP_NUM_THREADS=1
 WORKERS ?= 3
 PYTEST = $(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup browser demo test test-all test-light check bench soak fuzz layers protos clean
+.PHONY: setup browser demo test test-all test-light check bench soak fuzz layers settings protos clean
 
 setup: $(VENV)/.ready
 
@@ -76,6 +76,10 @@ fuzz: setup
 # Half an hour of feeding at full rate: memory, descriptors and threads of both processes.
 soak: setup
 	$(BIN)/python -m benchmarks.soak
+
+# The page of all settings, from the dataclasses that configuration files are read into.
+settings: setup
+	$(BIN)/python -m docs.settings_page
 
 # The table of layers in the page on architecture, from the one that the tests use.
 layers: setup

@@ -50,7 +50,7 @@ class Partition:
     kind: PartitionKind = PartitionKind.ALL
     parts: Annotated[int, Between(1)] = 1
     """Number of parts, usually of sites."""
-    part: int = 0
+    part: Annotated[int, Between(0)] = 0
     """This site's part, from 0."""
     seed: Annotated[int, Between(0)] = 0
     """The same at all sites of a simulation, or their parts overlap."""
@@ -59,11 +59,12 @@ class Partition:
     shares: tuple[Annotated[float, Between(0, above=True)], ...] = ()
     """Of `quantity`: one weight for each part; only their ratios count."""
     file: Path | None = None
-    """Of `list`: a .json, .npz or .csv file, see `mple.data.index_lists`."""
+    """Of `list`: a .csv file with the columns part, split and index, or a .json or .npz file, see
+    `mple/data/index_lists.py`."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if not 0 <= self.part < self.parts:
+        if self.part >= self.parts:
             raise ValueError(f"part = {self.part} of parts = {self.parts}; parts are counted from 0 to parts - 1")
         if self.kind is PartitionKind.ALL and self.parts > 1:
             raise ValueError(f'parts = {self.parts} with kind = "all"; choose iid, dirichlet, quantity or list')

@@ -47,7 +47,8 @@ class ModelSettings:
     dropout: Annotated[float, Between(0, 1, below=True)] = 0.0
     """Share of features dropped before the last layer."""
     stem: Annotated[str, OneOf(("seed", "offered"))] = "seed"
-    """`seed`: drawn from `stem_seed`; `offered`: the compute node brings a safetensors file."""
+    """Where the first convolution comes from: `seed` draws it from `stem_seed`; with `offered` the compute node brings
+    a safetensors file."""
     stem_seed: str = "mple-stem-1"
     """Published seed of the first convolution."""
 
@@ -83,7 +84,6 @@ class TrainingSettings:
     layers only, tiled ones have bf16 then; it takes half the time and memory of `bf16`, and with a codec `q4` to `q8`
     and `wire.layer = "int8"` rounds nothing further. `f32` is exact and slow."""
     augment: Augment = Augment.NONE
-    """How samples vary from epoch to epoch; with `features`, the compute node shifts feature maps."""
     shift_px: Annotated[int, Between(1, 32)] = 2
     """Largest shift of feature maps along each axis, in pixels, for `augment = "features"`."""
     seed: Annotated[int, Between(0, 2**63 - 1)] = 1

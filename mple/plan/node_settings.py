@@ -30,7 +30,6 @@ class RunSettings:
     compute: str = "compute"
     """Name of the compute node."""
     custody: Custody = Custody.SITE
-    """Who computes the augmented layers: each `site` its own, or the coordinator all of them, from keys in `escrow`."""
     run_id: str = ""
     """Lower-case letters and digits, 1 to 64; drawn at random when empty. A run that is begun again under its old id,
     with the same vaults, is the same run bit for bit: its cores are the same ones."""

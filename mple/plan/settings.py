@@ -55,13 +55,11 @@ class MorphSettings:
     """A preset, or a preset with single choices replaced."""
 
     preset: Annotated[str, OneOf(tuple(PRESETS))] = "compact"
-    """A named scheme; what follows replaces single choices of it."""
+    """`compact`: tiles of 8x8 pixels that share one core; `distinct`: a core for each tile; `paper`: one dense core;
+    `mole`: as the MoLe authors' code. Keys that are left out are as the preset has them."""
     layout: Layout | None = None
-    """How a picture is laid out before it is multiplied by the cores."""
     cores: Cores | None = None
-    """Whether all blocks have the same core, or each its own."""
     ensemble: Ensemble | None = None
-    """What cores are drawn from."""
     kappa: Kappa | None = None
     """Number of cores along the diagonal, for the `unrolled` layout."""
     tile: Tile | None = None
@@ -105,9 +103,7 @@ class PrivacySettings:
     """The hardened mode: noise calibrated to a bound on what a picture gives away, see docs/science/privacy.md."""
 
     mode: PrivacyMode = PrivacyMode.NONE
-    """With `noise`, Gaussian noise is added to every picture before it is morphed."""
     shape: NoiseShape = NoiseShape.COVARIANCE
-    """How noise is spread over a picture: equally, or after the covariance of the site's training pictures."""
     budget_bits: Annotated[float, Between(0, 1e6, above=True)] = 64.0
     """Most mutual information of a picture and all that leaves the site of it."""
 
@@ -125,8 +121,6 @@ class AbsenceSettings:
     """How long a run bears a silent site, and what then."""
 
     policy: AbsencePolicy = AbsencePolicy.WAIT
-    """After `patience_s`, with `wait`, the run fails; with `proceed`, it goes on without the missing samples, which the
-    summary names."""
     patience_s: Annotated[float, Between(1, 1e9)] = 600.0
     """Time without any progress, in seconds; time in which the waiting process itself stood still does not count."""
 
