@@ -17,6 +17,7 @@ from compute_node.training.metrics_file import MetricsFile
 from compute_node.training.training_metrics import SampleMetrics, TrainingMetrics
 from compute_node.training.training_run import CheckpointRule, TrainingRun
 from mple.audit import audit
+from mple.disk.json_records import read_record, write_record
 from mple.disk.storage_faults import noted_storage_fault, storage_fault_of
 from mple.exit_codes import ExitCode
 from mple.model.metrics import scores_text
@@ -32,7 +33,7 @@ from mple.records.layer_list import list_layers
 from mple.records.log_events import LogEvent
 from mple.records.plan_file import keep_plan
 from mple.records.state_files import CHECKPOINTS, LAYERS, METRICS, MODEL, OUTCOME, TENSORBOARD
-from mple.records.training import EpochMetrics, read_outcome, write_outcome
+from mple.records.training import EpochMetrics, Outcome
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
 
@@ -136,14 +137,14 @@ class ComputeRun:
         outcome_path, model_path = state / OUTCOME, state / MODEL
         checkpoints = CheckpointFolder(state / CHECKPOINTS, plan.sha256().hex())
         trunk = build_trunk(plan.model, len(plan.classes), plan.training.seed)
-        if outcome_path.exists() and read_outcome(outcome_path).plan_sha256 == plan.sha256().hex():
+        if outcome_path.exists() and read_record(Outcome, outcome_path).plan_sha256 == plan.sha256().hex():
             load_trunk(trunk, model_path)
             digest = state_sha256(trunk)
         else:
             run = self._train_anew(trunk, checkpoints)
             digest = state_sha256(trunk)
             save_trunk(trunk, model_path, {"plan_sha256": plan.sha256().hex(), "run_id": plan.run_id})
-            write_outcome(run.outcome(digest), outcome_path)
+            write_record(outcome_path, run.outcome(digest))
         checkpoints.clear()
         self._service.open_predictions(plan, Predictor(plan, trunk, self._samples.bank))
         self._samples.intake.close()

@@ -17,12 +17,13 @@ from torch import nn
 from compute_node.layers.layer_bank import ErasedKeyError, LayerBank, UnknownKeyError
 from compute_node.layers.restore import listed_layers
 from compute_node.training.features import features
+from mple.disk.json_records import read_record
 from mple.model.device import CPU, Device
 from mple.model.weights import build_trunk, load_trunk, state_sha256
 from mple.plan import RunPlan
 from mple.records.plan_file import kept_plan
 from mple.records.state_files import LAYERS, MODEL, OUTCOME
-from mple.records.training import read_outcome
+from mple.records.training import Outcome
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2
 from mple.wire.batch import BatchError, batch_from_message, samples_per_message
@@ -97,7 +98,7 @@ def restored_run(state: Path, device: Device = CPU) -> RestoredRun | None:
     plan = kept_plan(state)
     if plan is None or not (state / OUTCOME).exists():
         return None
-    outcome = read_outcome(state / OUTCOME)
+    outcome = read_record(Outcome, state / OUTCOME)
     if outcome.plan_sha256 != plan.sha256().hex():
         return None
     bank = listed_layers(state / LAYERS, plan, device)

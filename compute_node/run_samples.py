@@ -11,7 +11,7 @@ from compute_node.layers.restore import restored_bank
 from mple.model.device import Device
 from mple.plan import ComputeSettings, GlobalSampler, RunPlan
 from mple.records.cache_records import CacheShape
-from mple.records.state_files import LAYERS, cache_file
+from mple.records.state_files import CACHE, LAYERS
 from mple.wire.codecs import codec_named
 
 
@@ -34,7 +34,7 @@ class RunSamples:
             OSError: The disk refuses.
         """
         bank = restored_bank(settings.state / LAYERS, plan, Device.named(settings.device))
-        cache = SampleCache(settings.state / cache_file(plan.run_id), CacheShape.of(plan))
+        cache = SampleCache(settings.state / CACHE.format(plan.run_id), CacheShape.of(plan))
         intake = Intake(
             plan,
             codec_named(plan.wire.codec),

@@ -26,6 +26,7 @@ from mple.model.weights import build_trunk, load_trunk
 from mple.morph import ImageShape
 from mple.plan.orders import channel_order, label_order
 from mple.records.run_folder import RunFolder
+from mple.records.state_files import MODEL
 
 VGG16_SIDE_PX = 32
 """At which five pools leave one position, so that the mean over positions is none."""
@@ -64,7 +65,7 @@ def vgg16_of_run(folder: Path, stem: Stem | None = None) -> FloatNetwork:
     if stem.digest().hex() != plan.stem_digest:
         raise ValueError(f"the run in {folder} had another stem; pass the one that was offered to it")
     trunk = build_trunk(model, len(plan.classes), plan.training.seed)
-    load_trunk(trunk, run.model)
+    load_trunk(trunk, folder / MODEL)
     secret = run.vault(plan.sites[0].name).consortium_secret(plan.run_id)
     return folded_vgg16(
         stem,

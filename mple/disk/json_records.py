@@ -12,14 +12,14 @@ import difflib
 import json
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cattrs import BaseValidationError, Converter, ForbiddenExtraKeysError
-from cattrs.cols import homogenous_tuple_structure_factory, is_frozenset, is_mapping, mapping_structure_factory
+from cattrs.cols import homogenous_tuple_structure_factory, is_mapping, mapping_structure_factory
 from cattrs.gen import make_dict_structure_fn
 from cattrs.strategies import configure_union_passthrough
 
@@ -114,9 +114,10 @@ def strict_converter() -> Converter:
     made.register_structure_hook(Path, lambda value, _: Path(_plain(value, str)))
     made.register_unstructure_hook(datetime, datetime.isoformat)
     made.register_unstructure_hook(Path, str)
-    made.register_structure_hook_factory(dataclasses.is_dataclass, _strict(Mapping, "a section", _record_hook))
+    made.register_structure_hook_factory(
+        dataclasses.is_dataclass, _strict(Mapping, "a section", make_dict_structure_fn)
+    )
     made.register_structure_hook_factory(_is_tuple, _strict(list | tuple, "a list", homogenous_tuple_structure_factory))
-    made.register_structure_hook_factory(is_frozenset, _strict(list, "a list", _frozenset_hook))
     made.register_structure_hook_factory(is_mapping, _strict(Mapping, "a section", _mapping_hook))
     return made
 
@@ -206,15 +207,6 @@ def _strict(
         return structure
 
     return strict_factory
-
-
-def _record_hook(kind: Any, converter: Converter) -> Callable[[Mapping[str, object], object], object]:
-    return make_dict_structure_fn(kind, converter)
-
-
-def _frozenset_hook(kind: Any, converter: Converter) -> Callable[[Iterable[object], object], frozenset[object]]:
-    elements: Any = types.GenericAlias(tuple, (*typing.get_args(kind), ...))
-    return lambda value, _: frozenset(converter.structure(value, elements))
 
 
 def _mapping_hook(kind: Any, converter: Converter) -> Callable[[Mapping[str, object], object], object]:

@@ -13,22 +13,16 @@ from mple.disk.json_records import structured
 
 
 class LogEvent(StrEnum):
-    """An event that somebody waits for or counts."""
+    """An event that somebody waits for or counts: of the coordinator, but for `PLAN` and `RETRY`, which all have."""
 
     PARTY_JOINED = "party_joined"
-    """The coordinator: `party` has announced itself."""
     PLAN = "plan"
-    """Any node: the plan is made or agreed on."""
     LAYER_RELEASED = "layer_released"
-    """The coordinator: the layer of `site` has passed review."""
     PHASE = "phase"
-    """The coordinator: the run is in another `phase`."""
     PARTY_FAILED = "party_failed"
-    """The coordinator: `party` can't go on."""
     TOTALS_REPORTED = "totals_reported"
-    """The coordinator: `party` has reported the totals of its ledger, and so knows that the run has finished."""
+    """A party has told the sums of its ledger, and so knows that the run has finished."""
     RETRY = "retry"
-    """Any node: a peer can't be reached and is tried again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +32,6 @@ class LogLine:
     event: str
     """A `LogEvent`, or another word."""
     level: str
-    """`info`, `warning`, `error`, ..."""
     text: str
     party: str = ""
     """Label of the party that the event is about: "site/north"."""
@@ -47,11 +40,7 @@ class LogLine:
 
 
 def read_log_line(line: bytes) -> LogLine:
-    """A line of a node's log; other fields than these are left out.
-
-    Raises:
-        ValueError: The line is not one of a node's log.
-    """
+    """A line of a node's log, other fields left out; ValueError where it is none."""
     try:
         raw = json.loads(line)
         known = {field.name: raw[field.name] for field in fields(LogLine) if field.name in raw}

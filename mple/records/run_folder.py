@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 
 from mple.disk.json_records import structured, write_record
 from mple.pki import Vault
-from mple.plan import ComputeSettings, PlanError, RunPlan, SiteSettings, read_settings
+from mple.plan import PlanError, RunPlan, SiteSettings, read_settings
 from mple.records.plan_file import kept_plan
-from mple.records.state_files import LEDGER, METRICS, MODEL, PLAN
+from mple.records.state_files import LEDGER, PLAN
 
 COORDINATOR, COMPUTE = "coordinator", "compute"
 """Names of two nodes; the others have their sites' names."""
-SUMMARY = "summary.json"
+SIMULATION, SUMMARY = "simulation.toml", "summary.json"
+"""Files at the top, beside those that are called as in `mple.records.state_files`."""
 
 
 class RunFolderError(ValueError):
@@ -52,25 +53,22 @@ class RunFolder:
     """Paths of a run."""
 
     path: Path
-    sites: tuple[str, ...]
+    sites: tuple[str, ...] = ()
 
     @classmethod
     def begun(cls, path: Path) -> RunFolder:
-        """The folder of a run that has got as far as a plan.
-
-        Raises:
-            RunFolderError: There is none.
-        """
-        return cls(path, tuple(site.name for site in _read_plan(path).sites))
+        """The folder of a run that has got as far as a plan; RunFolderError where there is none."""
+        folder = cls(path)
+        return replace(folder, sites=tuple(site.name for site in folder.plan().sites))
 
     @classmethod
     def finished(cls, path: Path) -> RunFolder:
         """The folder of a run that has finished and was summed up.
 
         Raises:
-            RunFolderError: The run has not finished, or this is another folder; the text says which.
+            RunFolderError: It is none; the text says what has become of the run.
         """
-        note = _read_note(path)
+        note = cls(path).note()
         if note is not None and note.state is not RunEnd.FINISHED:
             raise RunFolderError(f"the run in {path} is {note.state}: {note.reason}")
         if not (path / PLAN).is_file():
@@ -94,72 +92,32 @@ class RunFolder:
         """A node's configuration file."""
         return self.node(name) / "node.toml"
 
-    def vault_folder(self, site: str) -> Path:
-        """A site's vault as a folder."""
-        return self.node(site) / "vault"
-
     def log_text(self, name: str) -> Path:
         """What a node printed."""
         return self.node(name) / "log.txt"
 
-    @property
-    def authority(self) -> Path:
-        """Folder of the authority that made the nodes' certificates."""
-        return self.path / "authority"
-
-    @property
-    def simulation(self) -> Path:
-        """The simulation's configuration."""
-        return self.path / "simulation.toml"
-
-    @property
-    def plan_file(self) -> Path:
-        """The plan, at the top."""
-        return self.path / PLAN
-
-    @property
-    def metrics(self) -> Path:
-        """How training went; see `mple.records.training`."""
-        return self.path / METRICS
-
-    @property
-    def model(self) -> Path:
-        """The trained network."""
-        return self.path / MODEL
+    def vault_folder(self, site: str) -> Path:
+        """Where a site's vault lies."""
+        return self.node(site) / "vault"
 
     @property
     def ledger(self) -> Path:
         """All nodes' ledgers in one."""
         return self.path / LEDGER
 
-    @property
-    def summary(self) -> Path:
-        """The figures of a run, or a note why there are none."""
-        return self.path / SUMMARY
-
     def plan(self) -> RunPlan:
-        """The run's plan.
+        """The plan: at the top once the run has finished, before that with the compute node.
 
         Raises:
             RunFolderError: There is none yet, or it is damaged.
         """
-        return _read_plan(self.path)
-
-    def site_settings(self, site: str) -> SiteSettings:
-        """A site's configuration.
-
-        Raises:
-            SettingsError: It is gone or damaged.
-        """
-        return read_settings(SiteSettings, self.config(site))
-
-    def compute_settings(self) -> ComputeSettings:
-        """The compute node's configuration.
-
-        Raises:
-            SettingsError: It is gone or damaged.
-        """
-        return read_settings(ComputeSettings, self.config(COMPUTE))
+        try:
+            plan = kept_plan(self.path) or kept_plan(self.state(COMPUTE))
+        except PlanError as fault:
+            raise RunFolderError(str(fault)) from None
+        if plan is None:
+            raise RunFolderError(f"{self.path} holds no {PLAN}: is it the folder of a simulation?")
+        return plan
 
     def vault(self, site: str) -> Vault:
         """A site's vault, with the passphrase that its configuration or the environment has.
@@ -168,54 +126,28 @@ class RunFolder:
             SettingsError: The configuration is gone or damaged.
             VaultError: The vault can't be opened.
         """
-        settings = self.site_settings(site)
+        settings = read_settings(SiteSettings, self.config(site))
         return Vault.of(settings.vault, settings.vault_passphrase_file)
 
-    def versions(self) -> Mapping[str, str]:
-        """Of the programs that have summed the run up.
-
-        Raises:
-            RunFolderError: Nothing has, or the summary is damaged.
-        """
-        note = _read_note(self.path)
-        if note is None:
-            raise RunFolderError(f"{self.summary} is missing: the run in {self.path} was not summed up")
-        return note.versions
+    def note(self) -> RunNote | None:
+        """What `summary.json` says of the run's end, None where there is none; ValueError where it is damaged."""
+        path = self.path / SUMMARY
+        if not path.exists():
+            return None
+        try:
+            summary = json.loads(path.read_bytes())
+            known = {one.name: summary[one.name] for one in fields(RunNote) if one.name in summary}
+        except (ValueError, TypeError) as fault:
+            raise RunFolderError(f"{path} is damaged: {fault}") from None
+        return structured(RunNote, known, str(path))
 
     def note_end(self, state: RunEnd, reason: str) -> None:
         """Write down why a run has no summary."""
-        write_record(self.summary, RunNote(state=state, reason=reason))
+        write_record(self.path / SUMMARY, RunNote(state=state, reason=reason))
 
 
 def new_folder(path: Path) -> None:
-    """Make a folder; an empty one may be there already.
-
-    Raises:
-        ValueError: It holds something.
-    """
+    """Make a folder; an empty one may be there already, ValueError where it holds something."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"{path} is not empty; name a new folder with --out, or remove this one")
     path.mkdir(parents=True, exist_ok=True)
-
-
-def _read_plan(folder: Path) -> RunPlan:
-    """At the top once a run has finished, before that with the compute node."""
-    try:
-        plan = kept_plan(folder) or kept_plan(RunFolder(folder, ()).state(COMPUTE))
-    except PlanError as fault:
-        raise RunFolderError(str(fault)) from None
-    if plan is None:
-        raise RunFolderError(f"{folder} holds no {PLAN}: is it the folder of a simulation?")
-    return plan
-
-
-def _read_note(folder: Path) -> RunNote | None:
-    path = folder / SUMMARY
-    if not path.exists():
-        return None
-    try:
-        summary = json.loads(path.read_bytes())
-        known = {one.name: summary[one.name] for one in fields(RunNote) if one.name in summary}
-    except (ValueError, TypeError) as fault:
-        raise RunFolderError(f"{path} is damaged: {fault}") from None
-    return structured(RunNote, known, str(path))

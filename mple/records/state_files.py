@@ -11,23 +11,11 @@ MODEL = "model.safetensors"
 TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
 LAYERS = "layers"
-
-
-def cache_file(run_id: str) -> str:
-    """Of the compute node: the codes that came."""
-    return f"cache-{run_id}.bin"
-
-
-def noise_file(run_id: str) -> str:
-    """Of a site: the distribution of its noise."""
-    return f"noise-{run_id}.json"
-
-
-def pictures_file(run_id: str) -> str:
-    """Of a site: a few pictures for its own eyes and for reports."""
-    return f"pictures-{run_id}.npz"
-
-
-def releases_file(run_id: str) -> str:
-    """Of a site: which samples it has sent."""
-    return f"releases-{run_id}.bin"
+CACHE = "cache-{}.bin"
+"""Codes that came to the compute node; as of the following, `format` puts the run's id into the name."""
+NOISE = "noise-{}.json"
+"""The distribution of a site's noise."""
+PICTURES = "pictures-{}.npz"
+"""A few of a site's pictures, for its own eyes and for reports."""
+RELEASES = "releases-{}.bin"
+"""How often a site has sent each sample."""

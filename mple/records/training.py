@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mple.disk.json_records import read_record, record_to_json, structured, write_record
+from mple.disk.json_records import record_to_json, structured
 from mple.records.state_files import METRICS
 
 
@@ -121,18 +121,3 @@ def read_metrics(path: Path) -> tuple[TrainingMetrics, ...]:
 def epochs_of(metrics: Iterable[TrainingMetrics]) -> tuple[EpochMetrics, ...]:
     """The epochs among them."""
     return tuple(one for one in metrics if isinstance(one, EpochMetrics))
-
-
-def write_outcome(outcome: Outcome, path: Path) -> None:
-    """Write the outcome; it is on the disk when this returns."""
-    write_record(path, outcome)
-
-
-def read_outcome(path: Path) -> Outcome:
-    """Read an outcome back.
-
-    Raises:
-        OSError: The file can't be read.
-        ValueError: The file is damaged.
-    """
-    return read_record(Outcome, path)

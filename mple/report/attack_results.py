@@ -1,8 +1,9 @@
-"""What `mple attack` has left in a run's folder, for its page: the figures of `attacks.json` and the galleries."""
+"""What `mple attack` has left in a run's folder, for its page: the records of `attacks.json` and the galleries."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,51 +13,35 @@ from mple.records.attack_results import ATTACKS, AttackFigure, AttackRecord, rea
 _MOST_GALLERY_BYTES = 2_000_000
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AttackResult:
-    """One attack."""
-
-    record: AttackRecord
-    figures: tuple[tuple[str, str], ...]
-    gallery: str
-    """A data URI, or empty."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class AttackResults:
-    """All of them."""
+    """All attacks on a run; none where nobody has attacked it, or the file is damaged or another run's."""
 
-    site: str
-    public_pictures: str
-    attacks: tuple[AttackResult, ...]
+    attacks: tuple[AttackRecord, ...]
+    galleries: Mapping[str, str]
+    """Data URIs by the attack's name."""
+
+    @property
+    def sites(self) -> str:
+        """Names of the sites under attack."""
+        return ", ".join(dict.fromkeys(attack.settings.site for attack in self.attacks))
 
 
-def attack_results(folder: Path, plan: RunPlan, *, pictures: bool) -> AttackResults | None:
-    """The results in a run's folder; None where nobody has attacked it, or the file is damaged or another run's.
+def attack_results(folder: Path, plan: RunPlan, *, pictures: bool) -> AttackResults:
+    """The results in a run's folder.
 
     Args:
         folder: Of the run.
         plan: Its plan.
         pictures: Take the galleries, which show pictures in the clear beside their morphed forms.
     """
-    records = read_attacks(folder / ATTACKS, plan).attacks
-    if not records:
-        return None
-    return AttackResults(
-        site=", ".join(dict.fromkeys(record.settings.site for record in records)),
-        public_pictures=records[0].public_pictures,
-        attacks=tuple(
-            AttackResult(
-                record=record,
-                figures=tuple((figure.name, _text(figure)) for figure in record.figures),
-                gallery=_gallery(folder, record.gallery) if pictures and record.gallery else "",
-            )
-            for record in records
-        ),
-    )
+    attacks = read_attacks(folder / ATTACKS, plan).attacks
+    drawn = {attack.name: attack.gallery for attack in attacks if pictures and attack.gallery}
+    return AttackResults(attacks, {name: _gallery(folder, gallery) for name, gallery in drawn.items()})
 
 
-def _text(figure: AttackFigure) -> str:
+def figure_text(figure: AttackFigure) -> str:
+    """A figure's value with its unit."""
     value = figure.value
     text = f"{value:.4g}" if isinstance(value, float) else "infinite" if value is None else str(value)
     return f"{text} {figure.unit}".strip()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mple.plan import PrivacyMode, RunPlan
 from mple.privacy import NoiseDistribution
 from mple.records.run_folder import RunFolder
-from mple.records.state_files import noise_file
+from mple.records.state_files import NOISE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +31,7 @@ def noise_levels(folder: RunFolder, plan: RunPlan) -> list[NoiseLevel]:
     """
     if plan.privacy.mode is PrivacyMode.NONE:
         return []
-    paths = {site.name: folder.state(site.name) / noise_file(plan.run_id) for site in plan.sites}
+    paths = {site.name: folder.state(site.name) / NOISE.format(plan.run_id) for site in plan.sites}
     distributions = {
         site: NoiseDistribution.from_json(path.read_bytes()) for site, path in paths.items() if path.is_file()
     }

@@ -13,8 +13,9 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from mple.disk.whole_files import write_whole
 from mple.model.metrics import METRICS, score_text
 from mple.privacy import protection
+from mple.records.state_files import PLAN
 from mple.report import quantities
-from mple.report.attack_results import attack_results
+from mple.report.attack_results import attack_results, figure_text
 from mple.report.charts import charts, history_of
 from mple.report.noise_levels import noise_levels, noise_sentence
 from mple.report.plan_facts import plan_facts
@@ -71,7 +72,7 @@ def page(summary: Summary, *, pictures: bool = True) -> str:
             pictures=sample_pictures(summary.folder, summary.plan) if pictures else [],
             attacked=attack_results(summary.folder.path, summary.plan, pictures=pictures),
             settings=plan_facts(summary.plan),
-            plan_text=summary.folder.plan_file.read_text(encoding="utf-8"),
+            plan_text=(summary.folder.path / PLAN).read_text(encoding="utf-8"),
             versions=summary.versions,
         )
     )
@@ -95,6 +96,7 @@ def environment(*others: str) -> Environment:
         "share": quantities.share_text,
         "change": quantities.change_text,
         "duration": quantities.duration_text,
+        "figure": figure_text,
         "count": lambda number: f"{number:,}",
         "score": score_text,
     }

@@ -18,7 +18,7 @@ from PIL import Image
 
 from mple.plan import RunPlan
 from mple.records.run_folder import RunFolder
-from mple.records.state_files import pictures_file
+from mple.records.state_files import PICTURES
 
 _MOST_BYTES = 3_000_000
 """Of pixels in a page, so that large pictures of many sites don't make it huge."""
@@ -42,7 +42,7 @@ def sample_pictures(folder: RunFolder, plan: RunPlan) -> list[SitePictures]:
     each = max(1, min(8, _MOST_BYTES // (2 * plan.image.elements * len(plan.sites))))
     found = []
     for site in plan.sites:
-        path = folder.state(site.name) / pictures_file(plan.run_id)
+        path = folder.state(site.name) / PICTURES.format(plan.run_id)
         pictures = _read(path) if path.is_file() else None
         if pictures is not None:
             seen, travelling = (_uris(pixels[:each]) for pixels in pictures)

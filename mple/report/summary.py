@@ -18,6 +18,7 @@ from pathlib import Path
 import grpc
 
 from mple import __version__
+from mple.disk.json_records import read_record
 from mple.disk.whole_files import write_whole
 from mple.meter import Balance, Overhead, SiteImages, balance, merge, overhead
 from mple.meter.paper import ElementCount, count_elements
@@ -25,9 +26,9 @@ from mple.meter.reconciliation import KindRow, bytes_by_kind
 from mple.model.metrics import summary_scores
 from mple.plan import Custody, RunPlan
 from mple.privacy import protection
-from mple.records.run_folder import COMPUTE, RunEnd, RunFolder, RunFolderError
+from mple.records.run_folder import COMPUTE, SUMMARY, RunEnd, RunFolder, RunFolderError
 from mple.records.state_files import LEDGER, METRICS, MODEL, OUTCOME, PLAN, TENSORBOARD
-from mple.records.training import EpochMetrics, Outcome, TrainingMetrics, epochs_of, read_metrics, read_outcome
+from mple.records.training import EpochMetrics, Outcome, TrainingMetrics, epochs_of, read_metrics
 from mple.report.noise_levels import noise_levels
 
 _PARTS = ("data", "label", "layer", "logits", "setup", "control", "framing")
@@ -166,7 +167,7 @@ def summarise(path: Path) -> Summary:
         "grpc": grpc.__version__,
     }
     summary = _gathered(folder, versions)
-    write_whole(folder.summary, json.dumps(summary.to_json(), indent=2).encode() + b"\n")
+    write_whole(path / SUMMARY, json.dumps(summary.to_json(), indent=2).encode() + b"\n")
     return summary
 
 
@@ -180,13 +181,14 @@ def read_summary(path: Path) -> Summary:
         RunFolderError: The folder holds no finished run, or its ledger can't be read.
     """
     folder = RunFolder.finished(path)
-    return _gathered(folder, folder.versions())
+    note = folder.note()
+    return _gathered(folder, note.versions if note else {})
 
 
 def _gathered(folder: RunFolder, versions: Mapping[str, str]) -> Summary:
     plan, merged = folder.plan(), folder.ledger
     try:
-        outcome, metrics = read_outcome(folder.state(COMPUTE) / OUTCOME), read_metrics(folder.metrics)
+        outcome, metrics = read_record(Outcome, folder.state(COMPUTE) / OUTCOME), read_metrics(folder.path / METRICS)
     except FileNotFoundError as fault:
         raise RunFolderError(f"{fault.filename} is missing: the run in {folder.path} has not finished") from None
     if not merged.is_file():  # SQLite would make an empty one

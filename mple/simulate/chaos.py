@@ -197,6 +197,7 @@ class _Disturbed:
             return
         self._due.remove(fault)
         progress.news.append(f"chaos: {fault.kind} {', '.join(nodes)} for {fault.seconds:g} s")
+        last = progress.training.last
         self._injected.append(
             InjectedFault(
                 at_s=round(time.monotonic() - self._began_s, 2),
@@ -204,8 +205,8 @@ class _Disturbed:
                 nodes=nodes,
                 stage=self._now.stage,
                 share=round(self._now.share, 3),
-                epoch=progress.training.epoch,
-                step=progress.training.step,
+                epoch=last.epoch if last else 0,
+                step=last.step if last else 0,
                 seconds=fault.seconds,
                 links=links,
             )

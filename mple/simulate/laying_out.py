@@ -18,7 +18,7 @@ from mple.plan import (
     with_paths_from,
     write_settings,
 )
-from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder, new_folder
+from mple.records.run_folder import COMPUTE, COORDINATOR, SIMULATION, RunFolder, new_folder
 from mple.rpc import Party, Role
 from mple.simulate.settings import SimulationSettings
 
@@ -53,8 +53,8 @@ def lay_out(
         *(Party(settings.consortium, Role.SITE, site) for site in settings.sites),
     ]
     tls = [folder.node(party.name) / "tls" for party in parties]
-    throwaway(folder.authority, parties, [_LOOPBACK, "localhost"], tls)
-    folder.simulation.write_text(write_settings(settings), encoding="utf-8")
+    throwaway(folder.path / "authority", parties, [_LOOPBACK, "localhost"], tls)
+    (folder.path / SIMULATION).write_text(write_settings(settings), encoding="utf-8")
     coordinator, compute = free_addresses(2)
     to_coordinator, to_compute = dialled(coordinator), dialled(compute)
     configurations = {

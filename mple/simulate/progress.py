@@ -36,29 +36,19 @@ class TrainingProgress:
     """The trainer."""
 
     epochs: int = 0
-    epoch: int = 0
-    """Counted from 1; 0 before the first step."""
-    step: int = 0
-    steps: int = 0
-    loss: float | None = None
+    last: StepMetrics | None = None
+    """The newest that is known of its steps."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """After the last whole epoch, by metric."""
-    samples_per_second: float = 0.0
-    idle_share: float = 0.0
-    """Part of the time in which the trainer waited, 0 to 1."""
-    idle_for: str = ""
-    """What it waited for most, if it waited at all."""
-    first_layer_share: float = 0.0
-    """Part of the time in augmented layers, 0 to 1."""
     epochs_scored: int = 0
     """Whole epochs, scored by the sites."""
 
     @property
     def share_done(self) -> float:
         """Part of all steps that are done, 0 to 1."""
-        if not self.epochs or not self.steps:
+        if not self.epochs or self.last is None:
             return 0.0
-        return min(1.0, (max(0, self.epoch - 1) + self.step / self.steps) / self.epochs)
+        return min(1.0, (self.last.epoch - 1 + self.last.step / self.last.steps) / self.epochs)
 
 
 @dataclass(slots=True)
@@ -104,11 +94,7 @@ class Progress:
         """Take in a line of the compute node's metrics."""
         training = self.training
         if isinstance(metrics, StepMetrics):
-            training.epoch, training.step, training.steps = metrics.epoch, metrics.step, metrics.steps
-            training.loss, training.samples_per_second = metrics.loss, metrics.samples_per_second
-            training.idle_share, shares = metrics.idle_share, metrics.idle_shares
-            training.idle_for = max(shares, key=lambda cause: shares[cause]) if metrics.idle_share else ""
-            training.first_layer_share = metrics.first_layer_share
+            training.last = metrics
             return
         training.scores = dict(metrics.scores)
         if metrics.epoch <= training.epochs_scored:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mple.plan import Custody, read_settings
-from mple.records.run_folder import RunFolder
+from mple.records.run_folder import SIMULATION, RunFolder
 from mple.report import Summary
 from mple.simulate.laying_out import lay_out
 from mple.simulate.runner import run_nodes
@@ -46,7 +46,7 @@ def lay_out_again(done: Path, out: Path) -> tuple[RunFolder, SimulationSettings]
     before = RunFolder.begun(done)
     plan = before.plan()
     require_repeatable(plan.custody)
-    settings = read_settings(SimulationSettings, before.simulation)
+    settings = read_settings(SimulationSettings, before.path / SIMULATION)
     folder = lay_out(out, settings, run_id=plan.run_id)
     for site in folder.sites:
         shutil.copytree(before.vault_folder(site), folder.vault_folder(site))  # modes are copied, too

@@ -18,8 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mple.model.metrics import scores_text
+from mple.records.training import StepMetrics
 from mple.report.quantities import duration_text, size_text
-from mple.simulate.progress import Progress, TrainingProgress
+from mple.simulate.progress import Progress
 
 _LINE_EVERY_S = 10.0
 
@@ -67,10 +68,10 @@ def line(progress: Progress, now_s: float) -> str:
     images = sum(site.images for site in progress.sites.values())
     size = sum(site.bytes_up + site.bytes_down for site in progress.sites.values())
     text = f"{progress.phase}: {sent} of {images} samples here, {size_text(size)}"
-    if training.epoch:
+    if (last := training.last) is not None:
         text += (
-            f"; epoch {training.epoch}/{training.epochs} step {training.step}/{training.steps} "
-            f"loss {training.loss:.3f}, {training.samples_per_second:.0f} samples/s, {_waiting(training)}"
+            f"; epoch {last.epoch}/{training.epochs} step {last.step}/{last.steps} "
+            f"loss {last.loss:.3f}, {last.samples_per_second:.0f} samples/s, {_waiting(last)}"
         )
         left_s = progress.time_left_s(now_s)
         text += "" if left_s is None else f", {duration_text(left_s)} left"
@@ -95,23 +96,24 @@ def view(progress: Progress, now_s: float) -> Group:
     training = progress.training
     phase = Text(f"phase {progress.phase}, plan {progress.plan or 'not made'}")
     parts: list[Table | Text | ProgressBar] = [table, phase]
-    if training.epoch:
+    if (last := training.last) is not None:
         left_s = progress.time_left_s(now_s)
         parts += [
             Text(
-                f"epoch {training.epoch} of {training.epochs}, step {training.step} of {training.steps}, "
-                f"loss {training.loss:.4f}, {scores_text(training.scores)}"
+                f"epoch {last.epoch} of {training.epochs}, step {last.step} of {last.steps}, "
+                f"loss {last.loss:.4f}, {scores_text(training.scores)}"
             ),
             Text(
-                f"{training.samples_per_second:.0f} samples/s, {_waiting(training)}, first layer "
-                f"{training.first_layer_share:.0%}, {'?' if left_s is None else duration_text(left_s)} left"
+                f"{last.samples_per_second:.0f} samples/s, {_waiting(last)}, first layer "
+                f"{last.first_layer_share:.0%}, {'?' if left_s is None else duration_text(left_s)} left"
             ),
             ProgressBar(total=1.0, completed=training.share_done, width=60),
         ]
     return Group(*parts)
 
 
-def _waiting(training: TrainingProgress) -> str:
-    """How idle the trainer is, and why when it shows."""
-    shown = training.idle_share >= 0.005 and training.idle_for
-    return f"waiting {training.idle_share:.0%}" + (f" for {training.idle_for}" if shown else "")
+def _waiting(last: StepMetrics) -> str:
+    """How idle the trainer is, and what for it waits most when it shows."""
+    shares = last.idle_shares
+    cause = f" for {max(shares, key=lambda one: shares[one])}" if last.idle_share >= 0.005 and shares else ""
+    return f"waiting {last.idle_share:.0%}{cause}"

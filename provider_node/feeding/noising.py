@@ -16,7 +16,7 @@ from mple.node.logs import log
 from mple.pki import Vault
 from mple.plan import PrivacyMode, RunPlan
 from mple.privacy import NoiseDistribution, PictureNoise, measure_spectrum
-from mple.records.state_files import noise_file
+from mple.records.state_files import NOISE
 
 _LOGGER = logging.getLogger("mple.provider")
 
@@ -134,7 +134,7 @@ def _record(plan: RunPlan, distribution: NoiseDistribution, earlier: float, bare
 
 
 def _path(plan: RunPlan, state: Path) -> Path:
-    return state / noise_file(plan.run_id)
+    return state / NOISE.format(plan.run_id)
 
 
 def _kept(state: Path) -> list[Path]:

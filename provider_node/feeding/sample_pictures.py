@@ -15,7 +15,7 @@ from mple.data import LabelledImages
 from mple.disk.whole_files import write_whole
 from mple.morph.morpher import from_blocks
 from mple.plan import RunPlan
-from mple.records.state_files import pictures_file
+from mple.records.state_files import PICTURES
 from mple.v1 import common_pb2
 from mple.wire.codecs import codec_named
 from provider_node.feeding.morphing import MorphedImages
@@ -41,7 +41,7 @@ def keep_sample_pictures(state: Path, train: LabelledImages, plan: RunPlan, imag
     Raises:
         OSError: The disk refuses.
     """
-    path = state / pictures_file(plan.run_id)
+    path = state / PICTURES.format(plan.run_id)
     if path.exists():
         return
     count = min(_MOST, len(train) // 2)

@@ -17,7 +17,7 @@ from mple.node.retry import RetryPolicy, StoppedError
 from mple.plan import Custody, RunPlan
 from mple.plan.orders import label_order
 from mple.privacy import PictureNoise
-from mple.records.state_files import releases_file
+from mple.records.state_files import RELEASES
 from mple.rpc import ErrorCode, MpleError, Role
 from mple.v1 import common_pb2, compute_pb2_grpc
 from provider_node.feeding.feed import SiteFeed
@@ -119,7 +119,7 @@ class Feeding:
                 site.dataset.test.labels,
                 self._order(),
                 ReleaseBook(
-                    site.settings.state / releases_file(plan.run_id),
+                    site.settings.state / RELEASES.format(plan.run_id),
                     train=mine.train_images,
                     test=mine.test_images,
                     most=plan.wire.releases,

@@ -13,6 +13,7 @@ import torch
 
 from compute_node.layers.layer_bank import LayerBank
 from compute_node.predictor import Predictor, restored_run
+from mple.disk.json_records import write_record
 from mple.disk.whole_files import file_sha256
 from mple.model.stem import Stem
 from mple.model.weights import build_trunk, save_trunk, state_sha256
@@ -20,7 +21,7 @@ from mple.morph.augmented import build_augmented_layer
 from mple.morph.morpher import Morpher
 from mple.plan import RunPlan
 from mple.records.layer_list import layer_path, list_layers, read_listed
-from mple.records.training import Outcome, write_outcome
+from mple.records.training import Outcome
 from mple.v1 import common_pb2
 from mple.wire.batch import Batch, batch_to_message
 from mple.wire.codecs import codec_named
@@ -62,7 +63,7 @@ def finished(tmp_path: Path) -> Finished:
         run_id=PLAN.run_id, plan_sha256=PLAN.sha256().hex(), model_sha256=state_sha256(trunk),
         train_seconds=1.0, augconv_seconds=0.1, idle_seconds=0.1, samples_trained=9,
     )  # fmt: skip
-    write_outcome(outcome, tmp_path / "outcome.json")
+    write_record(tmp_path / "outcome.json", outcome)
     return Finished(tmp_path, Predictor(PLAN, trunk, bank))
 
 

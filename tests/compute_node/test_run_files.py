@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from compute_node.training.metrics_file import MetricsFile
+from mple.disk.json_records import read_record, write_record
 from mple.records.training import (
     EpochMetrics,
     Outcome,
@@ -16,8 +17,6 @@ from mple.records.training import (
     epochs_of,
     metrics_line,
     read_metrics,
-    read_outcome,
-    write_outcome,
 )
 
 OUTCOME = Outcome(
@@ -86,8 +85,8 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
 
 
 def test_an_outcome_comes_back(tmp_path: Path) -> None:
-    write_outcome(OUTCOME, tmp_path / "outcome.json")
-    assert read_outcome(tmp_path / "outcome.json") == OUTCOME
+    write_record(tmp_path / "outcome.json", OUTCOME)
+    assert read_record(Outcome, tmp_path / "outcome.json") == OUTCOME
     assert [path.name for path in tmp_path.iterdir()] == ["outcome.json"]
 
 
@@ -97,4 +96,4 @@ def test_an_outcome_comes_back(tmp_path: Path) -> None:
 def test_a_damaged_outcome_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "outcome.json").write_text(text)
     with pytest.raises(ValueError, match=r"outcome\.json"):
-        read_outcome(tmp_path / "outcome.json")
+        read_record(Outcome, tmp_path / "outcome.json")

@@ -106,7 +106,7 @@ def test_one_more_row_is_asked_of_sites_and_checked(one_more: None) -> None:
 
 def test_one_more_row_is_in_summary_and_report(one_more: None, tmp_path: Path) -> None:
     summary = finished_run(tmp_path / "run", more_scores={"zeros": 0.125})
-    written = json.loads(summary.folder.summary.read_text())
+    written = json.loads((summary.folder.path / "summary.json").read_text())
     assert (written["test_zeros"], written["epochs"][0]["test_zeros"]) == (0.125, 0.125)
     html = page(summary)
     assert "test zeros 0.1250" in html

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mple.records.run_folder import COMPUTE, COORDINATOR, RunEnd, RunFolder, RunFolderError, new_folder
+from mple.records.run_folder import COMPUTE, COORDINATOR, RunEnd, RunFolder, RunFolderError, RunNote, new_folder
 from tests.support.small_plan import small_plan
 
 PLAN = small_plan()
@@ -44,7 +44,7 @@ def test_a_run_that_has_finished_has_its_plan_at_the_top(tmp_path: Path) -> None
         json.dumps({"state": "finished", "run_id": "r", "versions": {"mple": "1"}, "balance": {"matched": 3}})
     )
     folder = RunFolder.finished(tmp_path)
-    assert (folder.sites, folder.versions()) == (SITES, {"mple": "1"})
+    assert (folder.sites, folder.note()) == (SITES, RunNote(state=RunEnd.FINISHED, versions={"mple": "1"}))
 
 
 @pytest.mark.parametrize("state", [RunEnd.FAILED, RunEnd.INTERRUPTED])

@@ -45,15 +45,6 @@ def test_time_left_follows_from_the_share_of_steps_done() -> None:
     assert progress.time_left_s(100.0) == 0.0
 
 
-def test_what_the_trainer_waits_for_most_is_told() -> None:
-    progress = begun()
-    progress.read_metrics(step_metrics())
-    training = progress.training
-    assert (training.idle_share, training.idle_for, training.first_layer_share) == (0.5, "checkpoints", 0.25)
-    progress.read_metrics(step_metrics(idle_share=0.0, idle_shares={"samples": 0.0}))
-    assert training.idle_for == ""
-
-
 def test_rates_are_between_two_readings() -> None:
     progress = begun()
     progress.read_ledger("north", samples=10, up=1000, down=10, elapsed_s=1.0)

@@ -95,7 +95,7 @@ def test_logs_and_metrics_are_followed(folder: RunFolder) -> None:
     with (folder.state(COMPUTE) / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(metrics_line(step_metrics(step=3, loss=0.5)))
     monitor.read(progress)
-    assert (progress.training.step, progress.training.loss) == (3, 0.5)
+    assert progress.training.last == step_metrics(step=3, loss=0.5)
     assert progress.training_began_s is not None
 
 

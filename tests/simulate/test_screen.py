@@ -9,6 +9,7 @@ from rich.console import Console
 
 from mple.simulate.progress import Progress, SiteProgress, TrainingProgress
 from mple.simulate.screen import Screen, line, view
+from tests.support.training_records import step_metrics
 
 
 class Clock:
@@ -51,13 +52,18 @@ def test_plain_means_lines_on_a_terminal_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "cause", "told"),
-    [(0.0, "", "waiting 0%"), (0.004, "samples", "waiting 0%"), (0.25, "scores", "waiting 25% for scores")],
+    ("shares", "told"),
+    [
+        ({}, "waiting 0%"),
+        ({"samples": 0.0}, "waiting 0%"),
+        ({"samples": 0.004}, "waiting 0%"),
+        ({"samples": 0.125, "scores": 0.25, "checkpoints": 0.0}, "waiting 38% for scores"),
+    ],
 )
 @pytest.mark.parametrize("terminal", [False, True])
-def test_how_much_the_trainer_waits_and_for_what(share: float, cause: str, told: str, terminal: bool) -> None:
-    progress = Progress(training=TrainingProgress(epochs=2, epoch=1, step=1, steps=4, idle_share=share, idle_for=cause))
-    progress.training.loss, progress.training_began_s = 1.0, 0.0
+def test_how_much_the_trainer_waits_and_for_what(shares: dict[str, float], told: str, terminal: bool) -> None:
+    last = step_metrics(idle_share=sum(shares.values()), idle_shares=shares)
+    progress = Progress(training=TrainingProgress(epochs=2, last=last), training_began_s=0.0)
     out = Console(file=StringIO(), width=200)
     with out.capture() as captured:
         out.print(view(progress, 1.0) if terminal else line(progress, 1.0))

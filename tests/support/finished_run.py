@@ -9,12 +9,13 @@ from types import MappingProxyType
 import numpy as np
 
 from mple.data import Dataset, LabelledImages
+from mple.disk.json_records import write_record
 from mple.meter import Direction, Ledger, LedgerEntry, MessageFacts, MessageKind
 from mple.pki import Vault
 from mple.plan import RunPlan, TrainingSettings
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.records.state_files import LEDGER, METRICS, MODEL, OUTCOME, PLAN
-from mple.records.training import TrainingMetrics, metrics_line, write_outcome
+from mple.records.training import TrainingMetrics, metrics_line
 from mple.report import Summary, summarise
 from provider_node.feeding.morphing import MorphedImages
 from provider_node.feeding.noising import begin_noise
@@ -55,9 +56,9 @@ def finished_run(
     (compute / MODEL).write_bytes(b"a network")
     (compute / METRICS).write_text("".join(map(metrics_line, _metrics(accuracy, absent, more_scores))))
     plan_sha256, model_sha256 = plan.sha256().hex(), f"{round(1e6 * accuracy):064x}"
-    write_outcome(
-        outcome(run_id=plan.run_id, plan_sha256=plan_sha256, model_sha256=model_sha256, read_ahead_seconds=0.0),
+    write_record(
         compute / OUTCOME,
+        outcome(run_id=plan.run_id, plan_sha256=plan_sha256, model_sha256=model_sha256, read_ahead_seconds=0.0),
     )
     ledgers = {site: Ledger(run.state(site) / LEDGER, f"site/{site}") for site in run.sites}
     with (

@@ -26,12 +26,12 @@ from mple.attacks.lab.ground_truth import GroundTruth, SiteTruth
 from mple.data import Dataset, DataSource, LabelledImages, NpzSource, Partition, open_source
 from mple.model.stem import Stem, planned_stem
 from mple.morph.augmented import AugmentedLayer
-from mple.plan import RunPlan
+from mple.plan import ComputeSettings, RunPlan, SiteSettings, read_settings
 from mple.plan.orders import channel_order, label_order
 from mple.privacy.protection import pairs_that_open
 from mple.records.layer_list import layer_path, list_of_finished, read_listed
 from mple.records.run_folder import COMPUTE, RunFolder, RunFolderError
-from mple.records.state_files import LAYERS, cache_file
+from mple.records.state_files import CACHE, LAYERS
 from mple.wire.codecs import codec_named
 
 _MOST_PUBLIC = 10_000
@@ -217,14 +217,14 @@ class RunViews:
 
     @cached_property
     def _travelled(self) -> Mapping[str, CachedTraining]:
-        path = self._run.state(COMPUTE) / cache_file(self.plan.run_id)
+        path = self._run.state(COMPUTE) / CACHE.format(self.plan.run_id)
         if not path.is_file():
             raise RunFolderError(f"{path} is not there: attacks need the run's folder as the simulation left it")
         return read_cache(path, self.plan, list_of_finished(self._layers, self.plan))
 
     @cached_property
     def _sources(self) -> dict[str, DataSource]:
-        return {site.name: self._run.site_settings(site.name).data for site in self.plan.sites}
+        return {site.name: read_settings(SiteSettings, self._run.config(site.name)).data for site in self.plan.sites}
 
     @cached_property
     def _datasets(self) -> dict[str, Dataset]:
@@ -239,7 +239,7 @@ class RunViews:
 
     @cached_property
     def _stem(self) -> Stem:
-        file = self._run.compute_settings().stem_file
+        file = read_settings(ComputeSettings, self._run.config(COMPUTE)).stem_file
         offered = None if file is None else Stem.from_safetensors(file)
         return planned_stem(self.plan.model, filters=self.plan.filters, channels=self.plan.channels, offered=offered)
 

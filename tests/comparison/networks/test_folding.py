@@ -129,10 +129,10 @@ def test_a_simulations_network_takes_plain_pictures(tmp_path: Path) -> None:
         'state = "state"\ntls = "tls"\nvault = "vault"\ncoordinator = "a:1"\ncompute = "a:2"\n'
         '[data]\nkind = "cifar10"\n'
     )
-    run.plan_file.write_bytes(plan.to_json())
+    (tmp_path / "plan.json").write_bytes(plan.to_json())
     trunk = lived_in(build_trunk(ModelSettings(width=plan.model.width), 3, 4))
     assert isinstance(trunk, nn.Module)
-    save_trunk(trunk, run.model, {})
+    save_trunk(trunk, tmp_path / "model.safetensors", {})
     stem = Stem.from_seed(plan.model.stem_seed, filters=8, channels=3, kernel=3)
     channels = channel_order(secret, plan.filters)
     with torch.no_grad():
