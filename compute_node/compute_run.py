@@ -19,7 +19,6 @@ from compute_node.training.training_run import CheckpointRule, TrainingRun
 from mple.audit import audit
 from mple.disk.json_records import read_record, write_record
 from mple.disk.storage_faults import noted_storage_fault, storage_fault_of
-from mple.exit_codes import ExitCode
 from mple.model.metrics import scores_text
 from mple.model.training import TrunkTrainer
 from mple.model.weights import build_trunk, load_trunk, save_trunk, state_sha256
@@ -83,11 +82,14 @@ class ComputeRun:
             self._samples.intake.fail(_told(fault))
             raise
 
-    def end(self, sequence: int) -> ExitCode:
+    def end(self, sequence: int) -> None:
         """Tell the coordinator the ledger's sums; then end or, as the settings say, answer predictions until stopped.
 
         Args:
             sequence: Number of the event that ended the run.
+
+        Raises:
+            StoppedError: The node was told to end.
         """
         self._samples.intake.await_streams_closed(_GRACE_S)
         self._client.report_totals(self._node.ledger.totals())
@@ -95,9 +97,8 @@ class ComputeRun:
             self._node.ledger.set_phase("predict")
             log(_LOGGER, logging.INFO, "staying", "training has finished; answering predictions until stopped")
             self._key_changes.follow_after_end(sequence, self._node.stop)
-            return ExitCode.INTERRUPTED
+            raise StoppedError
         log(_LOGGER, logging.INFO, "finished", "the run has finished")
-        return ExitCode.DONE
 
     def _take(self, event: coordinator_pb2.WatchResponse, events: RunFollower) -> None:
         kind = event.WhichOneof("event")

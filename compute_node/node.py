@@ -12,7 +12,6 @@ from compute_node.compute_run import ComputeRun
 from compute_node.predictor import RestoredRun, restored_run
 from compute_node.service import ComputeService
 from mple.audit import audit
-from mple.exit_codes import ExitCode
 from mple.model.device import Device
 from mple.model.stem import Stem
 from mple.node import run_node
@@ -38,23 +37,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_node("mple-compute", "serve", ComputeSettings, serve, argv)
 
 
-def serve(settings: ComputeSettings, stop: Stop) -> ExitCode:
+def serve(settings: ComputeSettings, stop: Stop) -> None:
     """Serve sites and train one run.
 
     Raises:
         ValueError: Configuration, certificates, state folder or a busy port.
         MpleError: The run failed.
         UnreachableError: The coordinator could not be reached.
+        StoppedError: The node was told to end.
     """
     torch.set_num_threads(1)  # only the trainer has more: see `ComputeRun`
     with open_node(settings, Role.COMPUTE, "serve", stop) as node:
         service = ComputeService(node.me.consortium)
         kept = _answer_for_restored_run(node, settings, service) if settings.stay else None
         with _serving(node, settings, service):
-            try:
-                return _take_part(node, settings, service, kept)
-            except StoppedError:
-                return ExitCode.INTERRUPTED
+            _take_part(node, settings, service, kept)
 
 
 @contextmanager
@@ -87,9 +84,7 @@ def _answer_for_restored_run(
     return kept
 
 
-def _take_part(
-    node: NodeSession, settings: ComputeSettings, service: ComputeService, kept: RestoredRun | None
-) -> ExitCode:
+def _take_part(node: NodeSession, settings: ComputeSettings, service: ComputeService, kept: RestoredRun | None) -> None:
     try:
         coordinator = node.find(settings.coordinator, Role.COORDINATOR, settings.idle_timeout_s)
     except UnreachableError as fault:
@@ -98,7 +93,7 @@ def _take_part(
         text = f"{fault}; answering predictions of run {kept.plan.run_id} until stopped"
         log(_LOGGER, logging.WARNING, "staying", text)
         node.stop.wait()
-        return ExitCode.INTERRUPTED
+        raise StoppedError from None
     with node.channel(coordinator) as channel:
         client = CoordinatorClient(channel, coordinator.retry)
         node.ledger.set_phase("")
@@ -109,7 +104,7 @@ def _take_part(
         with node.follow(client) as events:
             run = ComputeRun(node, settings, client, service, read_plan(events.plan_made()))
             run.take_part(events)
-            return run.end(events.sequence)
+            run.end(events.sequence)
 
 
 def _join_request(settings: ComputeSettings, client: CoordinatorClient) -> coordinator_pb2.JoinRequest:

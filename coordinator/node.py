@@ -14,13 +14,13 @@ from coordinator.memory.state_file import StateFile
 from coordinator.phases import Phase
 from coordinator.run import Run
 from coordinator.service import CoordinatorService
-from mple.exit_codes import ExitCode
 from mple.node import run_node
 from mple.node.logs import log
+from mple.node.retry import StoppedError
 from mple.node.session import open_node
 from mple.node.stop import Stop
 from mple.plan import CoordinatorSettings
-from mple.rpc import Role, build_server
+from mple.rpc import ErrorCode, MpleError, Role, build_server
 from mple.rpc.node_service import add_node_service
 from mple.v1 import coordinator_pb2_grpc
 
@@ -34,13 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_node("mple-coordinator", "serve", CoordinatorSettings, serve, argv)
 
 
-def serve(settings: CoordinatorSettings, stop: Stop) -> ExitCode:
+def serve(settings: CoordinatorSettings, stop: Stop) -> None:
     """Serve a run until it has ended and its parties know, or until `stop`.
 
     Started again on the same state folder, it goes on where it was.
 
     Raises:
         ValueError: Configuration, certificates, state folder or a busy port.
+        MpleError: RUN_FAILED.
+        StoppedError: The node was told to end.
     """
     torch.set_num_threads(settings.threads)
     with open_node(settings, Role.COORDINATOR, "serve", stop) as node, StateFile(settings.state) as file:
@@ -59,7 +61,7 @@ def serve(settings: CoordinatorSettings, stop: Stop) -> ExitCode:
         withdraw = stop.on_set(run.log.wake)
         try:
             escrow.resume()
-            return _follow(run, escrow, service, settings, stop)
+            _follow(run, escrow, service, settings, stop)
         finally:
             withdraw()
             run.log.close()
@@ -69,7 +71,7 @@ def serve(settings: CoordinatorSettings, stop: Stop) -> ExitCode:
 
 def _follow(
     run: Run, escrow: EscrowWorker, service: CoordinatorService, settings: CoordinatorSettings, stop: Stop
-) -> ExitCode:
+) -> None:
     with run.file.changed:
         run.file.changed.wait_for(lambda: run.state().ended or escrow.fault is not None or stop.is_set())
     if escrow.fault is not None:
@@ -77,14 +79,15 @@ def _follow(
     state = run.state()
     if not state.ended:
         log(_LOGGER, logging.INFO, "stopped", "stopped before the run has ended; start again to go on")
-        return ExitCode.INTERRUPTED
+        raise StoppedError
     _let_all_know(run, service, settings, stop)
-    failed = state.phase is Phase.FAILED
     if settings.stay:
         log(_LOGGER, logging.INFO, "staying", "the run has ended; serving until stopped")
         stop.wait()
-        return ExitCode.RUN_FAILED if failed else ExitCode.INTERRUPTED
-    return ExitCode.RUN_FAILED if failed else ExitCode.DONE
+    if state.phase is Phase.FAILED:
+        raise MpleError(ErrorCode.RUN_FAILED, state.reason)
+    if settings.stay:
+        raise StoppedError
 
 
 def _let_all_know(run: Run, service: CoordinatorService, settings: CoordinatorSettings, stop: Stop) -> None:

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from mple.data import open_source
-from mple.exit_codes import ExitCode
 from mple.node import node_app, run_app
 from mple.node.coordinator_client import CoordinatorClient
-from mple.node.retry import StoppedError
 from mple.node.session import open_node
 from mple.node.stop import Stop
 from mple.pki import Vault
@@ -32,23 +30,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_app("mple-provider", app, argv)
 
 
-def run(settings: SiteSettings, stop: Stop) -> ExitCode:
+def run(settings: SiteSettings, stop: Stop) -> None:
     """Take part in one run until it has ended.
 
     Raises:
         ValueError: Configuration, certificates, state folder, vault or data can't be used.
         MpleError: The run failed, or a party refused this site.
         UnreachableError: A party could not be reached.
+        StoppedError: The node was told to end.
     """
     torch.set_num_threads(settings.threads)
     with open_node(settings, Role.SITE, "run", stop) as node:
         vault = Vault.of(settings.vault, settings.vault_passphrase_file)
         dataset, keys = open_source(settings.data), RunKeys(settings.state)
-        try:
-            _take_part(Site(node=node, settings=settings, vault=vault, dataset=dataset, keys=keys))
-        except StoppedError:
-            return ExitCode.INTERRUPTED
-        return ExitCode.DONE
+        _take_part(Site(node=node, settings=settings, vault=vault, dataset=dataset, keys=keys))
 
 
 def _take_part(site: Site) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from mple.audit import close_audit
 from mple.cli import main
-from mple.disk import storage_faults
 from mple.node.signals import ENDING
 from mple.pki import Authority, approve, create_authority, install, request
 from mple.rpc import Party, Role, TlsFiles
@@ -47,8 +46,7 @@ def party_tls(authority: Authority, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(autouse=True)
 def own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a node sets for its whole process ends with the test: a fault of its disk, its audit trail, its signals."""
-    monkeypatch.setattr(storage_faults, "_noted", None)
+    """What a node sets for its whole process ends with the test: its signals, and an audit trail that stayed open."""
     monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it, and tables would be cut to it
     handlers = {number: signal.getsignal(number) for number in ENDING}
     yield

@@ -18,7 +18,6 @@ from comparison.two_party.service import dial
 from comparison.two_party.session import ClientHalf, Method, greet, run_client
 from comparison.two_party.settings import ClientSettings
 from comparison.two_party.spool import Spool
-from mple.exit_codes import ExitCode
 from mple.node.entry import run_node
 from mple.node.logs import log
 from mple.node.stop import Stop
@@ -33,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_node(PROGRAM, "run", ClientSettings, infer, argv)
 
 
-def infer(settings: ClientSettings, stop: Stop) -> ExitCode:
+def infer(settings: ClientSettings, stop: Stop) -> None:
     """Have every picture inferred and leave ledgers and outcome in the state folder.
 
     Raises:
@@ -56,7 +55,6 @@ def infer(settings: ClientSettings, stop: Stop) -> ExitCode:
         half = _half(settings, link, network, party.spool)
         party.leave(run_client(link, half, pictures_NCHW, party.watch))
     log(_LOGGER, logging.INFO, "done", f"{len(pictures_NCHW)} inferences by {settings.method}")
-    return ExitCode.DONE
 
 
 def read_pictures(settings: ClientSettings) -> NDArray[np.uint8]:

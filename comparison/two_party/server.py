@@ -22,7 +22,6 @@ from comparison.two_party.settings import ADDRESS, ServerSettings
 from comparison.two_party.spool import Spool
 from comparison.v1 import two_party_pb2_grpc
 from mple.disk.whole_files import write_whole
-from mple.exit_codes import ExitCode
 from mple.node.entry import run_node
 from mple.node.logs import log
 from mple.node.stop import Stop
@@ -39,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_node(PROGRAM, "serve", ServerSettings, serve, argv)
 
 
-def serve(settings: ServerSettings, stop: Stop) -> ExitCode:
+def serve(settings: ServerSettings, stop: Stop) -> None:
     """Serve one client's inferences and leave ledgers and outcome in the state folder.
 
     Raises:
@@ -67,7 +66,6 @@ def serve(settings: ServerSettings, stop: Stop) -> ExitCode:
             raise
         party.leave()
     log(_LOGGER, logging.INFO, "done", f"{inferences} inferences by {settings.method}")
-    return ExitCode.DONE
 
 
 def _half(

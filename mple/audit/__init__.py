@@ -6,8 +6,17 @@ line) that somebody else keeps. Secrets, labels and pictures never come in here.
 """
 
 from mple.audit.entry import FIRST_PREVIOUS, AuditEntry
-from mple.audit.refusals import audit_refusal, refusals, tell_refusals
-from mple.audit.trail import FILE_NAME, AuditHead, audit, audit_head, close_audit, open_audit
+from mple.audit.trail import (
+    FILE_NAME,
+    AuditHead,
+    AuditTrail,
+    audit,
+    audit_head,
+    audit_refusal,
+    close_audit,
+    open_audit,
+    refusals,
+)
 from mple.audit.verification import Damage, Verdict, read_entries, verify
 
 __all__ = [
@@ -15,6 +24,7 @@ __all__ = [
     "FIRST_PREVIOUS",
     "AuditEntry",
     "AuditHead",
+    "AuditTrail",
     "Damage",
     "Verdict",
     "audit",
@@ -24,6 +34,5 @@ __all__ = [
     "open_audit",
     "read_entries",
     "refusals",
-    "tell_refusals",
     "verify",
 ]

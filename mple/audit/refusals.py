@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mple.audit.entry import Fact
-from mple.audit.trail import audit
 
 MOST_LINES = 10
 """Lines of one caller within a window; further refusals are counted and told in one line more."""
@@ -26,7 +25,7 @@ class _Window:
 class RefusalTally:
     """Windows of time per caller."""
 
-    def __init__(self, write: Callable[..., None] = audit, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, write: Callable[..., None], clock: Callable[[], float] = time.monotonic) -> None:
         self._write, self._clock = write, clock
         self._windows: dict[str, _Window] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -71,29 +70,3 @@ class RefusalTally:
         for who, window in windows.items():
             if window.untold:
                 self._write(who, "refused_more", "ok", calls=window.untold)
-
-
-_tally = RefusalTally()
-
-
-def audit_refusal(who: str, result: str, **facts: Fact) -> None:
-    """Enter a refused call in this process's trail; at most `MOST_LINES` per caller in `WINDOW_S` seconds, then a sum.
-
-    Raises:
-        OSError: As `audit`.
-    """
-    _tally.refused(who, result, **facts)
-
-
-def refusals() -> dict[tuple[str, str], int]:
-    """How many calls this process has refused, by caller and result."""
-    return _tally.counts()
-
-
-def tell_refusals() -> None:
-    """Enter the sums that are still open; for the end of a node.
-
-    Raises:
-        OSError: As `audit`.
-    """
-    _tally.tell_rest()

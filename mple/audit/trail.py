@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mple.audit.entry import FIRST_PREVIOUS, AuditEntry, EntryError, Fact, line_sha256, tidy
+from mple.audit.refusals import RefusalTally
 from mple.disk.locks import turn
 from mple.disk.whole_files import fsync_folder, write_private
 
@@ -22,8 +23,8 @@ _TAIL_BYTES = 1 << 16
 _open_trail: AuditTrail | None = None
 
 
-def open_audit(state_folder: Path, node_label: str) -> None:
-    """Send the audit events of this process to `state_folder/audit.jsonl`, going on with what is there.
+def open_audit(state_folder: Path, node_label: str) -> AuditTrail:
+    """Send the audit events of this process to `state_folder/audit.jsonl` until `close_audit`, behind what is there.
 
     A last line that was torn (the process was killed within the write, or power failed) is moved into a file of its
     own beside the trail, and an event `torn_line` says so.
@@ -36,6 +37,7 @@ def open_audit(state_folder: Path, node_label: str) -> None:
     trail = AuditTrail(state_folder / FILE_NAME, node_label)
     close_audit()
     _open_trail = trail
+    return trail
 
 
 def close_audit() -> None:
@@ -66,6 +68,23 @@ def audit(who: str, what: str, result: str, **facts: Fact) -> None:
         trail.append(who, what, result, **facts)
 
 
+def audit_refusal(who: str, result: str, **facts: Fact) -> None:
+    """Enter a refused call as `audit` does; at most `MOST_LINES` per caller in `WINDOW_S` seconds, then a sum.
+
+    Raises:
+        OSError: As `audit`.
+    """
+    trail = _open_trail
+    if trail is not None:
+        trail.refusals.refused(who, result, **facts)
+
+
+def refusals() -> dict[tuple[str, str], int]:
+    """How many calls have been refused since the trail was opened, by caller and result."""
+    trail = _open_trail
+    return {} if trail is None else trail.refusals.counts()
+
+
 def audit_head() -> AuditHead | None:
     """The newest line of this process's trail, for others to keep; None without an open trail."""
     trail = _open_trail
@@ -86,6 +105,7 @@ class AuditTrail:
     def __init__(self, path: Path, node: str) -> None:
         """Open or make the file; see `open_audit`."""
         self._path, self._node = path, node
+        self.refusals = RefusalTally(self.append)
         self._turn = threading.Lock()
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._head, self._end_bytes = AuditHead(0, FIRST_PREVIOUS), 0

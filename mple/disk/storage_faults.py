@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -20,8 +21,8 @@ from mple.exit_codes import ExitCode, ExitError
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _BROKEN = {errno.EIO, errno.EROFS}
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
-_noted: Exception | None = None
-_on_fault: Callable[[], None] | None = None
+_watch: StorageWatch | None = None
+"""That of the command that runs: one per process, as the disk is."""
 
 
 def storage_fault_of(fault: BaseException | None) -> Exception | None:
@@ -37,32 +38,48 @@ def storage_fault_of(fault: BaseException | None) -> Exception | None:
     return None
 
 
-def watch_storage(on_fault: Callable[[], None]) -> None:
-    """Begin anew: no fault is noted, and the first one that is will call `on_fault`."""
-    global _noted, _on_fault  # one per process, as the disk is
-    _noted, _on_fault = None, on_fault
+class StorageWatch:
+    """Keeps the first fault of the disk, and tells of it once."""
+
+    def __init__(self, on_fault: Callable[[], None]) -> None:
+        self._on_fault = on_fault
+        self.fault: Exception | None = None
+
+    def note(self, fault: Exception) -> None:
+        """Take in a fault if it is one of the disk."""
+        found = storage_fault_of(fault)
+        if found is not None and self.fault is None:
+            self.fault = found
+            self._on_fault()
+
+
+@contextmanager
+def watched_storage(on_fault: Callable[[], None]) -> Iterator[StorageWatch]:
+    """Have what `note_storage_fault` gets while the block runs; the first fault of the disk calls `on_fault`."""
+    global _watch
+    before, _watch = _watch, StorageWatch(on_fault)
+    try:
+        yield _watch
+    finally:
+        _watch = before
 
 
 def note_storage_fault(fault: Exception) -> None:
-    """Remember a fault if it is one of the disk; the first one stays."""
-    global _noted
-    found = storage_fault_of(fault)
-    if found is None or _noted is not None:
-        return
-    _noted = found
-    if _on_fault is not None:
-        _on_fault()
+    """Tell of a fault where it would be swallowed; kept if it is one of the disk and somebody watches."""
+    if _watch is not None:
+        _watch.note(fault)
 
 
 def noted_storage_fault() -> Exception | None:
     """The fault of the disk that ends this process, if there is one."""
-    return _noted
+    return None if _watch is None else _watch.fault
 
 
 def raise_storage_fault() -> None:
     """Raise the fault that was noted, if there is one."""
-    if _noted is not None:
-        raise _noted
+    fault = noted_storage_fault()
+    if fault is not None:
+        raise fault
 
 
 def storage_end(fault: Exception, state: Path) -> ExitError:

@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from mple.exit_codes import ExitCode, ExitError
-from mple.node.retry import UnreachableError
+from mple.node.retry import StoppedError, UnreachableError
 from mple.rpc import ErrorCode, MpleError
 
 
@@ -50,6 +50,8 @@ def exit_code_of(fault: Exception) -> ExitCode:
     """The exit code that tells a script what to do about this fault."""
     if isinstance(fault, ExitError):
         return fault.code
+    if isinstance(fault, StoppedError):
+        return ExitCode.INTERRUPTED
     revoked = isinstance(fault, MpleError) and fault.code is ErrorCode.CERTIFICATE_REVOKED
     if revoked or isinstance(fault, UnreachableError):
         return ExitCode.UNREACHABLE

@@ -16,11 +16,14 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry
 
 from mple import __version__
-from mple.audit import audit, open_audit
+from mple.audit import close_audit, open_audit
 from mple.disk.locks import claim
+from mple.disk.storage_faults import noted_storage_fault, raise_storage_fault, storage_fault_of
+from mple.exit_codes import ExitCode
 from mple.meter import Ledger
 from mple.node.certificate_age import watch_certificate
 from mple.node.coordinator_client import CoordinatorClient
+from mple.node.ending import exit_code_of
 from mple.node.logs import open_log
 from mple.node.monitoring import monitored
 from mple.node.retry import RetryPolicy
@@ -122,9 +125,30 @@ def open_node(
         me = own_party(tls, role)
         open_log(settings.state, me.name)
         watch_certificate(tls, stop)
-        open_audit(settings.state, me.label)
-        audit("local", "node_start", "ok", verb=verb, version=__version__)
+        opened.enter_context(_audited(settings.state, me, verb))
         ledger = opened.enter_context(Ledger(settings.state / LEDGER, me.label))
         listening = MonitoringSettings() if beside else settings.monitoring
         registry = opened.enter_context(monitored(listening, me, tls, ledger))
         yield NodeSession(me=me, tls=tls, ledger=ledger, registry=registry, stop=stop)
+
+
+@contextmanager
+def _audited(state: Path, me: Party, verb: str) -> Iterator[None]:
+    """An audit trail of a whole life: its first line, how it ended, and the refusals that are not told yet."""
+    trail = open_audit(state, me.label)
+
+    def end(code: ExitCode) -> None:
+        trail.refusals.tell_rest()
+        trail.append("local", "node_stop", "ok" if code is ExitCode.DONE else code.name, verb=verb, exit_code=int(code))
+
+    try:
+        trail.append("local", "node_start", "ok", verb=verb, version=__version__)
+        yield
+        raise_storage_fault()
+        end(ExitCode.DONE)
+    except Exception as fault:
+        if noted_storage_fault() is None and storage_fault_of(fault) is None:
+            end(exit_code_of(fault))
+        raise
+    finally:
+        close_audit()

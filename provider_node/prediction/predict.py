@@ -23,11 +23,10 @@ import torch
 import typer
 from numpy.typing import NDArray
 
-from mple.exit_codes import ExitCode
 from mple.morph import MorphKey
 from mple.node import Config, Overrides, run_body
 from mple.node.logs import log
-from mple.node.retry import StoppedError, UnreachableError
+from mple.node.retry import UnreachableError
 from mple.node.session import NodeSession, open_node
 from mple.node.stop import Stop
 from mple.pki import Vault, VaultError
@@ -106,20 +105,21 @@ def predict_verb(
     'stay = true' in its configuration.
     """
 
-    def body(settings: SiteSettings, stop: Stop) -> ExitCode:
+    def body(settings: SiteSettings, stop: Stop) -> None:
         options = PredictOptions(images=tuple(images or ()), test=test, resize=resize, top=top, json=json)
-        return predict(settings, options, stop)
+        predict(settings, options, stop)
 
-    return run_body("mple-provider", "predict", SiteSettings, config, overrides, body)
+    return run_body("mple-provider", SiteSettings, config, overrides, body)
 
 
-def predict(settings: SiteSettings, options: PredictOptions, stop: Stop) -> ExitCode:
+def predict(settings: SiteSettings, options: PredictOptions, stop: Stop) -> None:
     """Print class probabilities of pictures, all of them or none.
 
     Raises:
         ValueError: Arguments, configuration, certificates, vault or pictures can't be used, or there was no run.
         MpleError: The compute node refused, has no trained network, or its answer can't be.
         UnreachableError: It could not be reached.
+        StoppedError: The command was told to end.
     """
     torch.set_num_threads(settings.threads)
     with open_node(settings, Role.SITE, "predict", stop, beside=True) as node:
@@ -131,10 +131,7 @@ def predict(settings: SiteSettings, options: PredictOptions, stop: Stop) -> Exit
         else:
             pictures = picture_files(settings.data, options.images, plan.image, resize=options.resize)
         questions = _Questions(plan, key, key_ref, label_order(secret, len(plan.classes)), noise)
-        try:
-            logits_NC = _ask_compute(node, settings, questions, pictures)
-        except StoppedError:
-            return ExitCode.INTERRUPTED
+        logits_NC = _ask_compute(node, settings, questions, pictures)
     predictions = Predictions(
         run_id=plan.run_id,
         plan_sha256=plan.sha256().hex(),
@@ -144,7 +141,6 @@ def predict(settings: SiteSettings, options: PredictOptions, stop: Stop) -> Exit
         labels=pictures.labels,
     )
     _print(as_json(predictions, options.top) if options.json else as_text(predictions, options.top))
-    return ExitCode.DONE
 
 
 def _plan_of_last_run(state: Path, me: Party) -> RunPlan:

@@ -23,6 +23,7 @@ import pytest
 from coordinator.node import main, serve
 from mple.exit_codes import ExitCode
 from mple.meter import Ledger
+from mple.node.ending import exit_code_of
 from mple.node.run_events import read_plan
 from mple.node.stop import Stop
 from mple.pki import seal
@@ -148,7 +149,15 @@ def serving(settings: CoordinatorSettings) -> Iterator[Callable[..., tuple[Stop,
 
     def start(settings: CoordinatorSettings) -> tuple[Stop, list[ExitCode]]:
         stop, codes = Stop(), list[ExitCode]()
-        thread = threading.Thread(target=lambda: codes.append(serve(settings, stop)))
+
+        def run() -> None:
+            try:
+                serve(settings, stop)
+                codes.append(ExitCode.DONE)
+            except Exception as fault:
+                codes.append(exit_code_of(fault))
+
+        thread = threading.Thread(target=run)
         started.append((thread, stop))
         thread.start()
         return stop, codes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 
 from mple.audit import FILE_NAME, close_audit, open_audit, read_entries
-from mple.audit.refusals import RefusalTally
 from mple.plan import CoordinatorSettings
 from mple.rpc.node_service import add_node_service
 from tests.fuzz.compute_target import ComputeTarget
@@ -23,11 +21,10 @@ from tests.support.small_run import COORDINATOR, SmallRun, settings_in
 
 
 @pytest.fixture
-def audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Refusals]:
+def audited(tmp_path: Path) -> Iterator[Refusals]:
     """Who was refused with which result, from this test's own audit trail."""
     folder = tmp_path / "audit"
     folder.mkdir()
-    monkeypatch.setattr(sys.modules[RefusalTally.__module__], "_tally", RefusalTally())
     open_audit(folder, "test/node")
 
     def refused() -> list[tuple[str, str]]:

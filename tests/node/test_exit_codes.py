@@ -18,20 +18,21 @@ from mple import __version__
 from mple.exit_codes import ExitCode
 from mple.node import run_node
 from mple.node.logs import log, open_log
-from mple.node.retry import UnreachableError
+from mple.node.retry import StoppedError, UnreachableError
 from mple.node.stop import Stop
 from mple.rpc import ErrorCode, MpleError, PortError, TlsError
 
-Body = Callable[["Settings", Stop], ExitCode]
+Body = Callable[["Settings", Stop], None]
 WAITING = """
 import sys, threading
-from mple.exit_codes import ExitCode
 from mple.node import run_node
+from mple.node.retry import StoppedError
 from tests.node.test_exit_codes import Settings
 
 def body(settings, stop):
     print("ready", flush=True)
-    return ExitCode.INTERRUPTED if stop.wait(60) else ExitCode.INTERNAL
+    if stop.wait(60):
+        raise StoppedError
 
 sys.exit(run_node("mple-test", "serve", Settings, body, sys.argv[1:]))
 """
@@ -74,19 +75,22 @@ def run(body: Body, *arguments: str | Path) -> int:
 
 
 def ending_with(fault: Exception) -> Body:
-    def body(_settings: Settings, _stop: Stop) -> ExitCode:
+    def body(_settings: Settings, _stop: Stop) -> None:
         raise fault
 
     return body
 
 
-def done(_settings: Settings, _stop: Stop) -> ExitCode:
-    return ExitCode.DONE
+def done(_settings: Settings, _stop: Stop) -> None:
+    pass
 
 
-@pytest.mark.parametrize("code", [ExitCode.DONE, ExitCode.RUN_FAILED, ExitCode.INTERRUPTED])
-def test_a_body_says_how_it_ended(config: Path, code: ExitCode) -> None:
-    assert run(lambda _settings, _stop: code, "serve", config) == code
+def test_a_body_that_returns_is_done_and_a_stopped_one_has_no_more_to_say(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(done, "serve", config) == ExitCode.DONE
+    assert run(ending_with(StoppedError()), "serve", config) == ExitCode.INTERRUPTED
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -156,9 +160,8 @@ def test_a_configuration_that_is_wrong(config: Path, text: str, words: str, caps
 def test_overrides_come_after_the_file(config: Path) -> None:
     seen: list[Settings] = []
 
-    def body(settings: Settings, _stop: Stop) -> ExitCode:
+    def body(settings: Settings, _stop: Stop) -> None:
         seen.append(settings)
-        return ExitCode.DONE
 
     assert run(body, "serve", config, "--set", "threads=3", "--set", "name=south") == 0
     assert seen == [Settings(name="south", threads=3)]
@@ -194,7 +197,7 @@ def test_a_signal_lets_the_body_end(config: Path, number: signal.Signals) -> Non
 def test_the_log_has_lines_for_machines_and_for_people(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def body(_settings: Settings, _stop: Stop) -> ExitCode:
+    def body(_settings: Settings, _stop: Stop) -> None:
         open_log(tmp_path, "north")
         log(logging.getLogger("mple.test"), logging.INFO, "joined", "joined run é7", run_id="é7", images=3)
         logging.getLogger("another.library").warning("of %s", "theirs")

@@ -20,13 +20,14 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 TERM, CTRL_C, HANGUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 NODES = """
 import gc, os, sys
-from mple.exit_codes import ExitCode
 from mple.node import run_node
+from mple.node.retry import StoppedError
 from tests.node.test_exit_codes import Settings
 
 def body(settings, stop):
     os.write(1, b"%d\\n" % os.getpid())
-    return ExitCode.INTERRUPTED if stop.wait(60) else ExitCode.INTERNAL
+    if stop.wait(60):
+        raise StoppedError
 
 # One node after the other, each a process of its own that has not to load Python anew, and ends soon.
 gc.freeze()
@@ -39,15 +40,16 @@ for _ in range(int(sys.argv[2])):
 """
 WITHIN = """
 import os, signal, sys
-from mple.exit_codes import ExitCode
 from mple.node import run_node
+from mple.node.retry import StoppedError
 from tests.node.test_exit_codes import Settings
 
 def body(settings, stop):
     with stop._event._cond:  # as a signal finds it that comes within Event.set or Event.wait
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
-    return ExitCode.INTERRUPTED if stop.wait(60) else ExitCode.INTERNAL
+    if stop.wait(60):
+        raise StoppedError
 
 sys.exit(run_node("mple-test", "serve", Settings, body, ["serve", sys.argv[1]]))
 """

@@ -5,35 +5,36 @@ The disk is "full" by the process's limit of file size (RLIMIT_FSIZE): the syste
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from mple.audit import FILE_NAME, read_entries, verify
 from mple.exit_codes import ExitCode
+from mple.plan import MonitoringSettings
+from mple.rpc import Role
+from tests.support.served import PartyTls
 
 NODE = """
 import logging, resource, sys, threading
 from pathlib import Path
-from mple.audit import audit, open_audit
-from mple.exit_codes import ExitCode
-from mple.meter import Ledger
+from mple.audit import audit
 from mple.node import run_node
-from mple.node.logs import log, open_log
+from mple.node.logs import log
+from mple.node.retry import StoppedError
+from mple.node.session import open_node
+from mple.rpc import Role
 from tests.support.ledger_entries import SENT, entry
 from tests.node.test_storage_end import Settings
 
 LOGGER = logging.getLogger("mple.test")
 
 def body(settings, stop):
-    settings.state.mkdir(exist_ok=True)
-    open_log(settings.state, "north")
-    open_audit(settings.state, "site/north")
-    audit("local", "node_start", "ok")
-    with Ledger(settings.state / "ledger.sqlite", "site/north") as ledger:
+    with open_node(settings, Role.SITE, "serve", stop) as node:
         if settings.most_bytes:
             limits = (settings.most_bytes, resource.RLIM_INFINITY)
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -43,12 +44,11 @@ def body(settings, stop):
             elif settings.what == "log":
                 log(LOGGER, logging.INFO, "beat", "x" * 1000)
                 if stop.is_set():
-                    return ExitCode.INTERRUPTED
+                    raise StoppedError
             elif settings.what == "file":
                 (settings.state / "cache.bin").open("ab").write(bytes(10_000))
             else:
-                ledger.record(entry(SENT, "call", number) if settings.what == "ledger" else None)
-    return ExitCode.DONE
+                node.ledger.record(entry(SENT, "call", number) if settings.what == "ledger" else None)
 
 sys.exit(run_node("mple-test", "serve", Settings, body, sys.argv[1:]))
 """
@@ -59,14 +59,22 @@ class Settings:
     """Configuration of the node above."""
 
     state: Path
+    tls: Path
     what: str
     writes: int
     most_bytes: int
+    monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
+
+
+@pytest.fixture(autouse=True)
+def certificate(tmp_path: Path, party_tls: PartyTls) -> None:
+    shutil.copytree(party_tls(Role.SITE, "north").key.parent, tmp_path / "tls")
 
 
 def run(folder: Path, what: str, most_bytes: int, writes: int = 500) -> subprocess.CompletedProcess[str]:
     config = folder / "node.toml"
-    config.write_text(f'state = "state"\nwhat = "{what}"\nwrites = {writes}\nmost_bytes = {most_bytes}\n')
+    settings = f'what = "{what}"\nwrites = {writes}\nmost_bytes = {most_bytes}\n'
+    config.write_text(f'state = "state"\ntls = "tls"\n{settings}')
     command = [sys.executable, "-c", NODE, "serve", str(config)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 

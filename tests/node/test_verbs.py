@@ -30,15 +30,13 @@ class Heard:
         self.words: list[str] = []
         self.loud = False
 
-    def run(self, settings: Settings, _stop: Stop) -> ExitCode:
+    def run(self, settings: Settings, _stop: Stop) -> None:
         self.verb, self.settings = "run", settings
-        return ExitCode.DONE
 
-    def say(self, settings: Settings, words: list[str], loud: bool) -> ExitCode:
+    def say(self, settings: Settings, words: list[str], loud: bool) -> None:
         self.verb, self.settings, self.words, self.loud = "say", settings, words, loud
         if not self.words:
             raise ValueError("nothing to say")
-        return ExitCode.DONE
 
 
 @pytest.fixture
@@ -63,10 +61,10 @@ def call(heard: Heard, *arguments: str) -> int:
         overrides: Overrides = None,
         loud: Annotated[bool, typer.Option("--loud")] = False,
     ) -> int:
-        def body(settings: Settings, _stop: Stop) -> ExitCode:
-            return heard.say(settings, words or [], loud)
+        def body(settings: Settings, _stop: Stop) -> None:
+            heard.say(settings, words or [], loud)
 
-        return run_body("mple-test", "say", Settings, config, overrides, body)
+        return run_body("mple-test", Settings, config, overrides, body)
 
     return run_app("mple-test", app, arguments)
 

@@ -7,7 +7,7 @@ import queue
 
 import pytest
 
-from mple.disk.storage_faults import noted_storage_fault, watch_storage
+from mple.disk.storage_faults import watched_storage
 from mple.node.worker import Worker
 
 
@@ -23,8 +23,8 @@ def test_whatever_ends_a_body_arrives_and_a_fault_of_the_disk_is_noted(fault: Ex
     def fail() -> None:
         raise fault
 
-    watch_storage(lambda: None)
     arrived: list[Exception] = []
-    Worker("worker", fail, arrived.append).join(30)
+    with watched_storage(lambda: None) as disk:
+        Worker("worker", fail, arrived.append).join(30)
     assert arrived == [fault]
-    assert noted_storage_fault() is (fault if isinstance(fault, OSError) else None)
+    assert disk.fault is (fault if isinstance(fault, OSError) else None)

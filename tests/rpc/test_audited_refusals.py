@@ -10,8 +10,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from mple.audit import FILE_NAME, AuditEntry, close_audit, open_audit, read_entries, tell_refusals, verify
-from mple.disk.storage_faults import noted_storage_fault, watch_storage
+from mple.audit import FILE_NAME, AuditEntry, AuditTrail, close_audit, open_audit, read_entries, verify
+from mple.disk.storage_faults import watched_storage
 from mple.pki import Authority
 from mple.rpc import ErrorCode, MpleError, Role, error_of
 from mple.v1 import compute_pb2, compute_pb2_grpc, coordinator_pb2, coordinator_pb2_grpc
@@ -22,16 +22,16 @@ DEADLINE_S = 20.0
 
 
 @pytest.fixture(autouse=True)
-def trail(tmp_path: Path) -> Iterator[Path]:
+def opened(tmp_path: Path) -> Iterator[AuditTrail]:
     folder = tmp_path / "audited"
     folder.mkdir()
-    tell_refusals()
-    open_audit(folder, "coordinator/coordinator")
-    watch_storage(lambda: None)
-    yield folder / FILE_NAME
-    tell_refusals()
+    yield open_audit(folder, "coordinator/coordinator")
     close_audit()
-    watch_storage(lambda: None)
+
+
+@pytest.fixture
+def trail(tmp_path: Path) -> Path:
+    return tmp_path / "audited" / FILE_NAME
 
 
 def refused(call: Callable[[], object]) -> MpleError:
@@ -81,11 +81,11 @@ def test_what_is_internal_stays_out_of_the_trail(served: Served, trail: Path) ->
     assert "secret" not in trail.read_text(encoding="ascii")
 
 
-def test_a_flood_of_refusals_makes_few_lines(served: Served, trail: Path) -> None:
+def test_a_flood_of_refusals_makes_few_lines(served: Served, opened: AuditTrail, trail: Path) -> None:
     call = report(served, Role.COMPUTE)
     for _ in range(50):
         refused(call)
-    tell_refusals()
+    opened.refusals.tell_rest()
     entries = list(read_entries(trail))
     assert len(entries) <= 11 * 3  # three windows, were this machine so slow
     assert sum(int(entry.facts.get("calls", 1)) for entry in entries) == 50
@@ -114,18 +114,19 @@ def sqlite_full() -> sqlite3.OperationalError:
 )
 def test_a_full_disk_crosses_as_such_and_ends_the_node(served: Served, fault: Exception) -> None:
     ended: list[bool] = []
-    watch_storage(lambda: ended.append(True))
     served.coordinator.fault = fault
-    error = refused(report(served))
+    with watched_storage(lambda: ended.append(True)) as disk:
+        error = refused(report(served))
     assert (error.code, error.detail, error.retryable) == (ErrorCode.STORAGE_FULL, "", True)
-    assert noted_storage_fault() is fault
+    assert disk.fault is fault
     assert ended == [True]
 
 
 def test_a_fault_that_is_none_of_the_disk_is_not_noted(served: Served) -> None:
     served.coordinator.fault = OSError(errno.ENOENT, "No such file or directory")
-    assert refused(report(served)).code is ErrorCode.INTERNAL
-    assert noted_storage_fault() is None
+    with watched_storage(lambda: None) as disk:
+        assert refused(report(served)).code is ErrorCode.INTERNAL
+    assert disk.fault is None
 
 
 def test_a_server_whose_ledgers_are_full_says_so_in_calls_of_each_kind(served: Served) -> None:
@@ -144,8 +145,9 @@ def test_a_server_whose_ledgers_are_full_says_so_in_calls_of_each_kind(served: S
         lambda: stub.UploadLayer(iter([chunk]), timeout=DEADLINE_S),
         lambda: list(compute.Feed(iter([compute_pb2.FeedRequest()]), timeout=DEADLINE_S)),
     ]
-    assert [refused(call).code for call in calls] == [ErrorCode.STORAGE_FULL] * 4
-    assert noted_storage_fault() is not None
+    with watched_storage(lambda: None) as disk:
+        assert [refused(call).code for call in calls] == [ErrorCode.STORAGE_FULL] * 4
+    assert disk.fault is not None
 
 
 def test_bytes_that_are_no_message_are_the_callers_fault(served: Served) -> None:
