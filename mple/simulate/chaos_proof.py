@@ -152,7 +152,7 @@ def _same(what: str, ours: str, theirs: str, *, shown: bool = True) -> Claim:
 
 
 def _figures(summary: Summary) -> str:
-    return json.dumps([[epoch.loss, epoch.scores] for epoch in summary.epochs])
+    return json.dumps([[epoch.loss, epoch.scores] for epoch in summary.epochs], sort_keys=True)
 
 
 def _figures_of(summary: Summary) -> dict[str, object]:

@@ -66,6 +66,11 @@ def test_a_run_that_equals_the_undisturbed_one_is_proven() -> None:
     assert failing(INJECTED, summary(), summary()) == []
 
 
+def test_scores_are_equal_in_whatever_order_they_came() -> None:
+    one, other = {"accuracy": 0.5, "loss": 1.0}, {"loss": 1.0, "accuracy": 0.5}
+    assert failing(INJECTED, summary(metrics=epochs(scores=one)), summary(metrics=epochs(scores=other))) == []
+
+
 def epochs(**changed: Any) -> tuple[EpochMetrics, ...]:
     return tuple(replace(epoch, **changed) for epoch in summary().epochs)
 
