@@ -14,11 +14,11 @@ from PIL import Image
 
 from mple.data import Cifar10Source, Dataset, DataSource, NpzSource, Partition, PartitionKind, open_source
 from mple.data.normalise import Normalisation
-from mple.meter.theory import fixed_bits, gaussian_bits
 from mple.morph import Ensemble
 from mple.morph.morpher import to_blocks
 from mple.plan import RunPlan
 from mple.simulate.settings import SimulationSettings
+from mple.wire.codecs import codec_named
 
 _AT_ONCE = 512
 _TEST_SHARE = 1 / 6
@@ -66,15 +66,15 @@ def predicted_bits(plan: RunPlan, pixels_NCHW: NDArray[np.uint8]) -> float | Non
 
     None for `qN` under uniform cores: their blocks are far from Gaussian, which its models are not made for.
     """
-    fixed, scheme = fixed_bits(plan.wire.codec), plan.morph.scheme()
-    if fixed is not None or scheme.ensemble is not Ensemble.ORTHOGONAL:
-        return fixed
+    codec, scheme = codec_named(plan.wire.codec), plan.morph.scheme()
+    if codec.rounding_deviation and scheme.ensemble is not Ensemble.ORTHOGONAL:
+        return None
     normalisation = Normalisation(mean=plan.normalisation.mean, std=plan.normalisation.std)
     rms = []
     for low in range(0, len(pixels_NCHW), _AT_ONCE):
         x_BKQ = to_blocks(normalisation.apply(pixels_NCHW[low : low + _AT_ONCE]), scheme, plan.geometry)
         rms.append(x_BKQ.double().square().mean(2).sqrt().flatten())  # an orthogonal core keeps it
-    return gaussian_bits(plan.wire.codec, torch.cat(rms).numpy(), plan.geometry.core_side)
+    return codec.bits_a_value(torch.cat(rms).numpy(), plan.geometry.core_side)
 
 
 def all_pixels(sites: Sequence[Dataset]) -> NDArray[np.uint8]:

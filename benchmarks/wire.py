@@ -5,7 +5,7 @@
 Each row is a real run: a coordinator, a compute node and the sites as processes over mutual TLS, one epoch on CIFAR-10,
 each site behind relays that count what crosses its ports. Around the default (three sites, `compact`, the default
 codec, `site` custody) one factor changes at a time: preset, codec, custody, sites, images a site; and some corners.
-PNG is pillow's best effort on the very same pictures. Prediction: `mple.meter.theory`, from plan and plain pictures.
+PNG is pillow's best effort on the very same pictures. Prediction: from plan and plain pictures alone.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import numpy as np
 
 from benchmarks.machine import RESULTS, machine
 from benchmarks.pictures import all_pixels, cifar, png_bytes, predicted_bits, site_data
+from benchmarks.predicted_bytes import predict_bytes
 from benchmarks.whole_runs import measured_run, scratch
 from mple.meter.paper import count_elements
-from mple.meter.theory import predict_bytes
 from mple.morph import PRESETS
 from mple.plan import Custody, ModelSettings, MorphSettings, Precision, RunPlan, TrainingSettings, WireSettings
 from mple.report.waterfall import computed_framing

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from comparison.networks.quantised import ExactStage, QuantisedNetwork
 from comparison.two_party.morphed_upload import WIRE, image_of, unit_of
 from comparison.two_party.public_network import PublicNetwork
-from mple.meter.theory import gaussian_bits
 from mple.morph import PRESETS, MorphGeometry, MorphKey, draw_order, expected_weight_shape
 from mple.morph.morpher import Morpher, to_blocks
 from mple.wire.codecs import codec_named
@@ -65,7 +64,8 @@ def expected_code_bytes(form: PublicNetwork, preset: str, pictures_NCHW: NDArray
     geometry = MorphGeometry.of(scheme, image)
     units_NCHW = torch.from_numpy(form.integers_of(pictures_NCHW)).double() / unit_of(form)
     rms_NK = to_blocks(units_NCHW, scheme, geometry).square().mean(2).sqrt().numpy()
-    bits = [gaussian_bits(WIRE.codec, rms_K, geometry.core_side) for rms_K in rms_NK]
+    codec = codec_named(WIRE.codec)
+    bits = [codec.bits_a_value(rms_K, geometry.core_side) for rms_K in rms_NK]
     return [geometry.morphed_elements * of_value / 8 for of_value in bits]
 
 

@@ -21,7 +21,6 @@ PURE = (
     "mple/privacy",
     "mple/meter/facts.py",
     "mple/meter/paper.py",
-    "mple/meter/theory.py",
     "mple/data/normalise.py",
     "mple/model/device.py",
     "mple/model/first_layer",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
 
 from compute_node.training.tensorboard_events import TensorboardEvents
-from mple.records.training import TrainingMetrics, metrics_line
+from mple.records.training import TrainingMetrics, metrics_line, read_metrics
 
 
 class MetricsFile:
@@ -45,16 +44,14 @@ class MetricsFile:
         self._file.truncate(length_bytes)
         if self._tensorboard is not None:
             self._close_events()
-            lines = self._path.read_text(encoding="utf-8").splitlines()
-            self._events = TensorboardEvents(self._tensorboard, map(json.loads, lines), time.time())
+            self._events = TensorboardEvents(self._tensorboard, read_metrics(self._path), time.time())
 
     def write(self, metrics: TrainingMetrics) -> None:
         """Append one line, whole."""
-        line = metrics_line(metrics)
-        self._file.write(line)
+        self._file.write(metrics_line(metrics))
         self._file.flush()
         if self._events is not None:
-            self._events.write(json.loads(line))
+            self._events.write(metrics)
 
     def close(self) -> None:
         """Close the files."""

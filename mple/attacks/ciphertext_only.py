@@ -21,13 +21,13 @@ from mple.attacks.lab.adversary import Outsider
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
 from mple.attacks.lab.ground_truth import GroundTruth
 from mple.attacks.means.block_moments import BlockMoments, Links, links_of, measure_moments
-from mple.attacks.means.opening import rounding_deviation
 from mple.attacks.means.pixel_values import to_pixels, with_planned_noise
 from mple.attacks.means.rotation_fit import agreement, fit_rotations, orthogonal, refined
 from mple.morph import Ensemble, Layout
 from mple.morph.morpher import from_blocks, to_blocks
 from mple.plan import RunPlan
 from mple.privacy.picture_scores import psnr, ssim
+from mple.wire.codecs import codec_named
 
 _WEAKEST = 1e-3
 """Components of less variance, two grey levels with the usual normalisation, are not fitted."""
@@ -49,7 +49,7 @@ def run(view: Outsider, settings: AttackSettings) -> Finding:
     if min(len(t_BKQ), len(view.public_PCHW)) < 16:
         raise DoesNotApplyError(f"{len(t_BKQ)} morphed and {len(view.public_PCHW)} public pictures are too few")
     public_BKQ = to_blocks(with_planned_noise(view.public_PCHW, plan), scheme, plan.geometry)
-    links, noise = links_of(scheme, plan.geometry), rounding_deviation(plan) ** 2
+    links, noise = links_of(scheme, plan.geometry), codec_named(plan.wire.codec).rounding_deviation ** 2
     public, morphed = _measured(public_BKQ, t_BKQ, links, noise)
     turn_GRR = fit_rotations(public, morphed, links)
     mirrored = _mirrored(turn_GRR, public, morphed, links, plan)

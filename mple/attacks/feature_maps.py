@@ -17,8 +17,9 @@ from mple.attacks.lab.adversary import ComputeNodeWithStem
 from mple.attacks.lab.attack import Attack, AttackSettings, Figure, Finding
 from mple.attacks.means.channel_leverage import order_by_leverage
 from mple.attacks.means.layer_blocks import LayerBlock
-from mple.attacks.means.opening import AS_OPENED, ROUNDING_OFF, recovered_pictures, rounding_deviation, without_rounding
+from mple.attacks.means.opening import AS_OPENED, ROUNDING_OFF, recovered_pictures, without_rounding
 from mple.morph import Ensemble
+from mple.wire.codecs import codec_named
 
 _LEAST_WATCHED = 256
 """Pictures whose features are looked at for the order; fewer than a kernel has values would not span what it does."""
@@ -44,7 +45,7 @@ def run(view: ComputeNodeWithStem, settings: AttackSettings) -> Finding:
     x_NCHW, steps = deconvolved(f_NFHW, kernels_FCpp[torch.from_numpy(guess.order_F)])
     unexplained = (functional.conv2d(x_NCHW, kernels_FCpp[guess.order_F], padding=seen.padding) - f_NFHW).norm()
     guesses = [(AS_OPENED, x_NCHW)]
-    deviation = rounding_deviation(plan)
+    deviation = codec_named(plan.wire.codec).rounding_deviation
     white = plan.morph.scheme().ensemble is Ensemble.ORTHOGONAL  # other cores don't leave the rounding so
     if deviation and white and len(view.public_PCHW):
         guesses.append((ROUNDING_OFF, without_rounding(x_NCHW, view.public_PCHW, plan, deviation)))

@@ -22,11 +22,12 @@ from torch import Tensor
 from mple.attacks.lab.adversary import KnownPairs, OutsiderWithPairs
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
 from mple.attacks.lab.ground_truth import GroundTruth
-from mple.attacks.means.opening import open_pictures, recovered_pictures, rounding_deviation
+from mple.attacks.means.opening import open_pictures, recovered_pictures
 from mple.morph import Cores, Ensemble
 from mple.morph.morpher import to_blocks
 from mple.plan import RunPlan
 from mple.privacy.protection import pairs_that_open
+from mple.wire.codecs import codec_named
 
 _LEAST_STRENGTH = 1e-10
 """Of a direction that the pictures show, against their longest row."""
@@ -125,7 +126,7 @@ def fitted_cores(x_KNRQ: Tensor, t_KNRQ: Tensor, plan: RunPlan) -> Tensor:
     inverses = []
     for x_NRQ, t_NRQ in zip(x_KNRQ, t_KNRQ, strict=True):
         x, t = x_NRQ.flatten(0, 1), t_NRQ.flatten(0, 1)
-        ridge = side * rounding_deviation(plan) ** 2 if orthogonal else 0.0
+        ridge = side * codec_named(plan.wire.codec).rounding_deviation ** 2 if orthogonal else 0.0
         ridge += side * _FLOAT_ROUNDING * float(t.square().mean())
         if len(t) < side:
             inverses.append(t.T @ torch.linalg.solve(t @ t.T + ridge * torch.eye(len(t), dtype=t.dtype), x))

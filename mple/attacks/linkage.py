@@ -18,8 +18,8 @@ from torch import Tensor
 from mple.attacks.lab.adversary import Outsider
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
 from mple.attacks.lab.ground_truth import GroundTruth
-from mple.attacks.means.opening import rounding_deviation
 from mple.morph import Ensemble
+from mple.wire.codecs import codec_named
 
 THRESHOLD = 0.9
 """Correlation from which two pictures are called near-duplicates."""
@@ -38,7 +38,9 @@ def run(view: Outsider, settings: AttackSettings) -> Finding:
         raise DoesNotApplyError("uniform cores do not keep inner products")
     numbers_N = view.morphed.numbers_N[:_MOST_PICTURES]
     pairs_M2, correlation_M = similar_pairs(
-        view.morphed.t_NKQ[:_MOST_PICTURES].flatten(1), THRESHOLD, rounding_deviation(view.plan) ** 2
+        view.morphed.t_NKQ[:_MOST_PICTURES].flatten(1),
+        THRESHOLD,
+        codec_named(view.plan.wire.codec).rounding_deviation ** 2,
     )
     return Finding(
         claims={_SITE: np.array([view.morphed.site]), _CLAIM: numbers_N[pairs_M2], _LOOKED_AT: numbers_N},

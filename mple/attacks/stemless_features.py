@@ -24,8 +24,9 @@ from mple.attacks.feature_maps import deconvolved
 from mple.attacks.lab.adversary import ComputeNode
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
 from mple.attacks.means.colour_fit import fit_colours
-from mple.attacks.means.opening import rounding_deviation, without_rounding
+from mple.attacks.means.opening import without_rounding
 from mple.attacks.means.pixel_values import to_inputs, to_pixels
+from mple.wire.codecs import codec_named
 
 _MOST_TO_LEARN = 256
 _LEAST_VARIANCE = 1e-6
@@ -56,7 +57,9 @@ def run(view: ComputeNode, settings: AttackSettings) -> Finding:
     numbers = morphed.numbers_N[: settings.pictures]
     stem_FCpp = fitted_stem(f_BFHW, first_BCHW, kernel=plan.model.kernel)
     refined_BCHW, _ = deconvolved(f_BFHW[: len(numbers)], stem_FCpp)
-    clean_BCHW = without_rounding(refined_BCHW, view.public_PCHW, plan, max(rounding_deviation(plan), _LEAST_NOISE))
+    clean_BCHW = without_rounding(
+        refined_BCHW, view.public_PCHW, plan, max(codec_named(plan.wire.codec).rounding_deviation, _LEAST_NOISE)
+    )
     smooth_BHW, best = smoothest_map(f_BFHW)
     ways = (
         ("smoothest single feature map", _as_grey(smooth_BHW, view.public_PCHW)),

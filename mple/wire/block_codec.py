@@ -16,11 +16,14 @@ Legend: B samples, K blocks, Q core side, V = K·Q, R = B·K blocks of all sampl
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import constriction
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from mple.v1 import common_pb2
 from mple.wire.codec import Codec, CodeError, EncodedSamples
@@ -29,6 +32,7 @@ from mple.wire.gaussian_models import (
     LARGEST_CODE,
     LARGEST_EXPONENT,
     classes_of,
+    entropies,
     entropy_models,
 )
 
@@ -45,32 +49,32 @@ class BlockCodec(Codec):
 
     def __init__(self, bits: int, wire_id: common_pb2.Codec) -> None:
         self.name, self.wire_id = f"q{bits}", wire_id
-        self.step = 2.0 ** (3 - bits)
+        self._step = 2.0 ** (3 - bits)
         """D, in units of normalised pixels."""
 
+    @override
     def encode(self, t_BKQ: Tensor) -> EncodedSamples:
-        """See `Codec.encode`."""
         t_BKQ = t_BKQ.detach()
         low_BK, high_BK = torch.aminmax(t_BKQ, dim=2)
         peak_BK = torch.maximum(high_BK, -low_BK)
         if not torch.isfinite(peak_BK).all():
             raise ValueError(f"codec {self.name}: a morphed value is NaN or infinite")
-        exponents_BK = np.frexp(peak_BK.numpy() / np.float32(self.step * (LARGEST_CODE + 0.5)))[1].clip(0)
+        exponents_BK = self._exponents(peak_BK.numpy())
         if exponents_BK.size and exponents_BK.max() > LARGEST_EXPONENT:
             raise ValueError(f"codec {self.name}: a morphed value is beyond the codec's range")
-        per_value_BK = torch.from_numpy(np.ldexp(np.float32(1 / self.step), -exponents_BK))
+        per_value_BK = torch.from_numpy(np.ldexp(np.float32(1 / self._step), -exponents_BK))
         codes_BKQ = (t_BKQ * per_value_BK.unsqueeze(2)).round_().clamp_(-LARGEST_CODE, LARGEST_CODE).to(torch.int8)
         return EncodedSamples(codes_BKQ.flatten(1).numpy(), exponents_BK.astype(np.uint8))
 
+    @override
     def decode(self, coded: EncodedSamples, blocks: int) -> Tensor:
-        """See `Codec.decode`."""
         samples, values = coded.codes_BV.shape
         codes_BKQ = torch.from_numpy(coded.codes_BV.astype(np.float32)).view(samples, blocks, values // blocks)
-        steps_BK = np.ldexp(np.float32(self.step), coded.exponents_BK.astype(np.int32))
+        steps_BK = np.ldexp(np.float32(self._step), coded.exponents_BK.astype(np.int32))
         return codes_BKQ.mul_(torch.from_numpy(steps_BK).unsqueeze(2))
 
+    @override
     def pack(self, coded: EncodedSamples) -> bytes:
-        """See `Codec.pack`."""
         samples, blocks = coded.exponents_BK.shape
         values = coded.codes_BV.shape[1]
         codes_RQ: NDArray[np.int8] = coded.codes_BV.reshape(samples * blocks, values // blocks).view(np.int8)
@@ -83,8 +87,8 @@ class BlockCodec(Codec):
         words: NDArray[np.uint32] = coder.get_compressed()
         return words.astype("<u4", copy=False).tobytes()
 
+    @override
     def unpack(self, packed: bytes, *, samples: int, blocks: int, values: int) -> EncodedSamples:
-        """See `Codec.unpack`."""
         if len(packed) % 4:
             raise CodeError(f"{len(packed)} bytes are no whole number of words")
         models = entropy_models()
@@ -102,6 +106,32 @@ class BlockCodec(Codec):
         if not coder.is_empty():
             raise CodeError(f"these are no packed codes of {samples} samples")
         return EncodedSamples(codes_RQ.reshape(samples, values), exponents_R.astype(np.uint8).reshape(samples, blocks))
+
+    @override
+    def bits_a_value(self, rms_R: NDArray[np.float64], core_side: int) -> float:
+        """As `Codec.bits_a_value`: the entropy of a Gaussian, rounded to steps; exponents and classes left out."""
+        exponents_R = self._exponents(rms_R * _gaussian_peak(core_side))
+        with np.errstate(divide="ignore"):  # the logarithm of a black block, whose entropy is nothing
+            return float(entropies(np.log2(rms_R / np.ldexp(self._step, exponents_R))).mean())
+
+    @property
+    @override
+    def rounding_deviation(self) -> float:
+        return float(self._step / 12**0.5)
+
+    @override
+    def rounding_steps(self, peak_R: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.ldexp(self._step, self._exponents(peak_R)))
+
+    def _exponents(self, peaks: NDArray[np.floating]) -> NDArray[np.int32]:
+        """e of blocks whose largest absolute values these are."""
+        exponents: NDArray[np.int32] = np.frexp(peaks / np.float32(self._step * (LARGEST_CODE + 0.5)))[1]
+        return exponents.clip(0)
+
+
+def _gaussian_peak(count: int) -> float:
+    """Median of the largest of so many absolute values of a standard Gaussian."""
+    return NormalDist().inv_cdf(0.5 * (1 + 0.5 ** (1 / count)))
 
 
 def _steps(numbers_R: NDArray[np.generic], most: int) -> NDArray[np.int32]:

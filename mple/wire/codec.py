@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from mple.v1 import common_pb2
 
@@ -86,6 +87,24 @@ class Codec(ABC):
             CodeError: No samples of these numbers pack to these bytes, or a value would not be finite.
         """
 
+    @abstractmethod
+    def bits_a_value(self, rms_R: NDArray[np.float64], core_side: int) -> float:
+        """Bits that a value takes as it travels: the mean over blocks of near Gaussian values, as morphing makes them.
+
+        Args:
+            rms_R: Root mean square of each block's values, in units of normalised pixels.
+            core_side: Q.
+        """
+
+    @property
+    def rounding_deviation(self) -> float:
+        """Standard deviation of what coding adds to a value of usual range; 0 where that is next to nothing."""
+        return 0.0
+
+    def rounding_steps(self, peak_R: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The steps to whose multiples blocks with these largest values were rounded; 0 where there is none."""
+        return np.zeros_like(peak_R)
+
     def sample_bytes(self, *, blocks: int, values: int) -> int:
         """Bytes of one sample as kept: its codes and exponents."""
         return values * self.code_dtype.itemsize + (blocks if self.block_exponents else 0)
@@ -99,8 +118,8 @@ class FloatCodec(Codec):
     def __init__(self, name: str, wire_id: common_pb2.Codec, dtype: str) -> None:
         self.name, self.wire_id, self.code_dtype = name, wire_id, np.dtype(dtype)
 
+    @override
     def encode(self, t_BKQ: Tensor) -> EncodedSamples:
-        """See `Codec.encode`."""
         values_BV = t_BKQ.detach().flatten(1).contiguous().numpy()
         with np.errstate(over="ignore"):
             codes_BV = values_BV.astype(self.code_dtype, copy=False)
@@ -108,17 +127,17 @@ class FloatCodec(Codec):
             raise ValueError(f"codec {self.name}: a morphed value is NaN, infinite or beyond the codec's range")
         return EncodedSamples(codes_BV, _no_exponents(len(codes_BV)))
 
+    @override
     def decode(self, coded: EncodedSamples, blocks: int) -> Tensor:
-        """See `Codec.decode`."""
         samples, values = coded.codes_BV.shape
         return torch.from_numpy(coded.codes_BV.astype(np.float32)).view(samples, blocks, values // blocks)
 
+    @override
     def pack(self, coded: EncodedSamples) -> bytes:
-        """See `Codec.pack`."""
         return coded.codes_BV.tobytes()
 
+    @override
     def unpack(self, packed: bytes, *, samples: int, blocks: int, values: int) -> EncodedSamples:
-        """See `Codec.unpack`."""
         due = samples * values * self.code_dtype.itemsize
         if len(packed) != due:
             raise CodeError(f"{len(packed)} bytes of codes instead of {due}")
@@ -126,6 +145,10 @@ class FloatCodec(Codec):
         if not np.isfinite(codes_BV.astype(np.float32)).all():
             raise CodeError("a morphed value is NaN or infinite")
         return EncodedSamples(codes_BV, _no_exponents(samples))
+
+    @override
+    def bits_a_value(self, rms_R: NDArray[np.float64], core_side: int) -> float:
+        return 8.0 * self.code_dtype.itemsize
 
 
 def _no_exponents(samples: int) -> NDArray[np.uint8]:

@@ -79,15 +79,29 @@ def _deviation(number: int) -> float:
     return float(2.0 ** (number / 4 - 3))
 
 
-def code_masses(deviation: float) -> list[float]:
+def _code_masses(deviation: float) -> list[float]:
     """Probability of each code, -LARGEST_CODE first, of a Gaussian that is rounded to whole numbers."""
     edges = [code - 0.5 for code in range(-LARGEST_CODE + 1, LARGEST_CODE + 1)]
     below = [0.0, *(0.5 * (1 + math.erf(edge / (deviation * math.sqrt(2)))) for edge in edges), 1.0]
     return [b - a for a, b in itertools.pairwise(below)]
 
 
+def entropies(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bits of the whole number nearest to a Gaussian value, by logarithms to base 2 of its deviation."""
+    return np.interp(logs, _LOGS, _entropies())
+
+
+_LOGS = np.arange(-8.0, 8.0 + 1 / 16, 1 / 16)
+
+
+@cache
+def _entropies() -> NDArray[np.float64]:
+    deviations = 2.0**_LOGS
+    return np.array([-sum(m * math.log2(m) for m in _code_masses(float(d)) if m > 0) for d in deviations])
+
+
 def _code_tables() -> list[NDArray[np.int64]]:
-    classes = (code_masses(_deviation(number)) for number in range(CLASSES))
+    classes = (_code_masses(_deviation(number)) for number in range(CLASSES))
     return [np.array([max(1, round(mass * _UNIT)) for mass in masses]) for masses in classes]
 
 

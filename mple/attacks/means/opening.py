@@ -24,9 +24,7 @@ from mple.attacks.means.pixel_values import to_inputs, to_pixels
 from mple.morph import Ensemble
 from mple.morph.morpher import from_blocks, to_blocks
 from mple.plan import RunPlan
-from mple.wire.block_codec import BlockCodec
 from mple.wire.codecs import codec_named
-from mple.wire.gaussian_models import LARGEST_CODE
 
 AS_OPENED = "as opened"
 """Name of the way of pictures with whatever rounding is on them."""
@@ -51,7 +49,7 @@ def opened_ways(
 ) -> list[tuple[str, Tensor]]:
     """Network inputs x_NCHW of morphed blocks under known cores: as opened, and with the codes' rounding taken off."""
     x_NCHW = open_pictures(t_NKQ, inverse_KQQ, plan)
-    deviation = rounding_deviation(plan)
+    deviation = codec_named(plan.wire.codec).rounding_deviation
     if not deviation or not len(public_PCHW):
         return [(AS_OPENED, x_NCHW)]
     if plan.morph.scheme().ensemble is Ensemble.ORTHOGONAL:
@@ -64,10 +62,8 @@ def _by_covariance(t_NKQ: Tensor, inverse_KQQ: Tensor, public_PCHW: NDArray[np.u
 
     The step of each block is worked out from its largest value, as the codec chooses it.
     """
-    codec = codec_named(plan.wire.codec)
-    assert isinstance(codec, BlockCodec), "only these round"
-    peak_NK = t_NKQ.abs().amax(2).double() / (codec.step * (LARGEST_CODE + 0.5))
-    step_NK = codec.step * torch.exp2(peak_NK.log2().ceil().clamp_min(0))
+    peak_NK = t_NKQ.abs().amax(2).double().numpy()
+    step_NK = torch.from_numpy(codec_named(plan.wire.codec).rounding_steps(peak_NK))
     x_PKQ = to_blocks(to_inputs(public_PCHW[:_MOST_PUBLIC], plan), plan.morph.scheme(), plan.geometry).double()
     mean_KQ, kept = x_PKQ.mean(0), torch.empty_like(t_NKQ)
     for block in range(t_NKQ.shape[1]):
@@ -96,12 +92,6 @@ def recovered_pictures(
         )
         for way, x_NCHW in ways
     )
-
-
-def rounding_deviation(plan: RunPlan) -> float:
-    """Standard deviation of the codes' rounding, in network inputs; 0 for floating point, whose rounding is nothing."""
-    codec = codec_named(plan.wire.codec)
-    return codec.step / 12**0.5 if isinstance(codec, BlockCodec) else 0.0
 
 
 def without_rounding(x_NCHW: Tensor, public_PCHW: NDArray[np.uint8], plan: RunPlan, deviation: float) -> Tensor:
