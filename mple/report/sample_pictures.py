@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +16,7 @@ from PIL import Image
 
 from mple.plan import RunPlan
 from mple.records.run_folder import RunFolder
+from mple.records.sample_pictures import read_pictures
 from mple.records.state_files import PICTURES
 
 _MOST_BYTES = 3_000_000
@@ -42,24 +41,11 @@ def sample_pictures(folder: RunFolder, plan: RunPlan) -> list[SitePictures]:
     each = max(1, min(8, _MOST_BYTES // (2 * plan.image.elements * len(plan.sites))))
     found = []
     for site in plan.sites:
-        path = folder.state(site.name) / PICTURES.format(plan.run_id)
-        pictures = _read(path) if path.is_file() else None
+        pictures = read_pictures(folder.state(site.name) / PICTURES.format(plan.run_id))
         if pictures is not None:
-            seen, travelling = (_uris(pixels[:each]) for pixels in pictures)
+            seen, travelling = _uris(pictures.pixels_NCHW[:each]), _uris(_drawn(pictures.travelling_NCHW)[:each])
             found.append(SitePictures(site=site.name, seen=seen, travelling=travelling))
     return found
-
-
-def _read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-    """Pixels (N, C, H, W) of both; None for a file that was cut off or is something else."""
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            pixels, travelling = kept["pixels_NCHW"], kept["travelling_NCHW"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or travelling.shape != pixels.shape or not len(pixels):
-        return None
-    return pixels, _drawn(travelling)
 
 
 def _drawn(values: NDArray[np.float32]) -> NDArray[np.uint8]:

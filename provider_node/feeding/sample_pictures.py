@@ -6,15 +6,14 @@ made to be handed on. The file stays in the site's state folder, open to its own
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 
 from mple.data import LabelledImages
-from mple.disk.whole_files import write_whole
 from mple.morph.morpher import from_blocks
 from mple.plan import RunPlan
+from mple.records.sample_pictures import SamplePictures, write_pictures
 from mple.records.state_files import PICTURES
 from mple.v1 import common_pb2
 from mple.wire.codecs import codec_named
@@ -26,9 +25,7 @@ _MOST = 8
 def keep_sample_pictures(state: Path, train: LabelledImages, plan: RunPlan, images: MorphedImages) -> None:
     """Write `pictures-RUN.npz` into the state folder, unless the run has left it there before a restart.
 
-    It holds `pixels_NCHW`, uint8, of the first training pictures, and `travelling_NCHW`, float32: the codes of as many
-    others, decoded by whoever has no key, in the places that their values would have in a picture. `seen_N` and
-    `travelling_N` are the pictures' numbers within the training split.
+    It holds the first training pictures, and as many others as they travel.
 
     Guarantees: no picture is there in both forms. The codes are those that the feed sends.
 
@@ -48,12 +45,10 @@ def keep_sample_pictures(state: Path, train: LabelledImages, plan: RunPlan, imag
     seen_N, travelling_N = np.arange(count), np.arange(count, 2 * count)
     coded = images.batch(common_pb2.SPLIT_TRAIN, travelling_N.tolist()).coded
     t_BKQ = codec_named(plan.wire.codec).decode(coded, plan.geometry.blocks)
-    file = io.BytesIO()
-    np.savez(
-        file,
+    pictures = SamplePictures(
         seen_N=seen_N,
         pixels_NCHW=train.pixels_NCHW[seen_N],
         travelling_N=travelling_N,
         travelling_NCHW=from_blocks(t_BKQ, plan.morph.scheme(), plan.geometry, plan.image).numpy(),
     )
-    write_whole(path, file.getvalue(), mode=0o600)
+    write_pictures(path, pictures)
