@@ -8,19 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mple.doctor import (
-    SERVING,
-    TIMEOUT_S,
-    Examination,
-    Peer,
-    Severity,
-    as_json,
-    examine_node,
-    examine_one,
-    lines,
-    table,
-    verdict,
-)
+from mple.doctor import TIMEOUT_S, Examination, Severity, examine_node, examine_one
+from mple.doctor.rendering import as_json, lines, table, verdict
 from mple.exit_codes import ExitCode
 from mple.rpc import Role
 
@@ -44,19 +33,17 @@ def doctor(
     if config is not None:
         examining = examine_node(config, timeout_s)
     else:
-        wanted = Peer(peer or "", SERVING if role is None else (role,))
-        examining = examine_one(wanted, tls or Path(), timeout_s)
+        examining = examine_one(peer or "", role, tls or Path(), timeout_s)
     console = Console(highlight=False)
     examined: list[Examination] = []
     for examination in examining:
         examined.append(examination)
-        if not as_program:
-            _tell(examination, console)
+        if console.is_terminal and not as_program:
+            console.print(table(examination))
+        elif not as_program:
+            typer.echo("\n".join(lines(examination)))
     code = _code(examined)
-    if as_program:
-        typer.echo(as_json(examined, int(code)))
-    else:
-        typer.echo(verdict(examined))
+    typer.echo(as_json(examined, int(code)) if as_program else verdict(examined))
     return int(code)
 
 
@@ -65,11 +52,3 @@ def _code(examined: list[Examination]) -> ExitCode:
     if any(one.own for one in faults):
         return ExitCode.BAD_USAGE
     return ExitCode.UNREACHABLE if faults else ExitCode.DONE
-
-
-def _tell(examination: Examination, console: Console) -> None:
-    if console.is_terminal:
-        console.print(table(examination))
-        return
-    for line in lines(examination):
-        typer.echo(line)

@@ -4,21 +4,7 @@ gRPC answers almost every fault of a connection with UNAVAILABLE. Here the conne
 `diagnosis` and `certificates` judge what was seen, `examination` goes the steps and stops where going on is pointless.
 """
 
-from mple.doctor.examination import SERVING, TIMEOUT_S, Peer, examine_node, examine_one
-from mple.doctor.findings import Examination, Finding, Severity
-from mple.doctor.rendering import as_json, lines, table, verdict
+from mple.doctor.examination import TIMEOUT_S, examine_node, examine_one
+from mple.doctor.findings import Examination, Severity
 
-__all__ = [
-    "SERVING",
-    "TIMEOUT_S",
-    "Examination",
-    "Finding",
-    "Peer",
-    "Severity",
-    "as_json",
-    "examine_node",
-    "examine_one",
-    "lines",
-    "table",
-    "verdict",
-]
+__all__ = ["TIMEOUT_S", "Examination", "Severity", "examine_node", "examine_one"]

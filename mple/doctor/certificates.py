@@ -1,4 +1,4 @@
-"""What is wrong with a certificate, this node's own or a peer's. Pure: certificates and the time in, findings out."""
+"""What is wrong with a certificate, this node's own or a peer's: certificates and the time in, findings out."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import ipaddress
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mple.doctor.findings import Finding, fault, ok, warn
 from mple.rpc import Party, Role, TlsError
 from mple.rpc.revoked import RevokedList
-from mple.rpc.tls import party_of_certificate
+from mple.rpc.tls import is_key_of, party_of_certificate
 from mple.rpc.tls_files import UNSOUND
 
 EXPIRES_SOON = timedelta(days=14)
-_SPKI = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,30 +32,29 @@ class Held:
     """Where the fix is to be done: "there" or "here"."""
 
 
-def key_match(held: Held, key: PrivateKeyTypes, key_file: str) -> Finding:
-    """Whether a private key is the certificate's."""
-    if key.public_key().public_bytes(*_SPKI) == held.certificate.public_key().public_bytes(*_SPKI):
-        return ok("key", f"{key_file} is the key of its certificate")
+def key_match(held: Held, key: Path) -> Finding:
+    """Whether a private key is the certificate's; the file holds one."""
+    if is_key_of(key, held.certificate):
+        return ok("key", f"{key} is the key of its certificate")
     return fault(
         "key",
-        f"key {key_file} does not match {held.named}: it belongs to another certificate",
+        f"key {key} does not match {held.named}: it belongs to another certificate",
         "install the certificate that was issued for this key, or make both anew: mple pki request, approve, install",
     )
 
 
-def chain(held: Held, authority: x509.Certificate, ca_file: str) -> Finding:
+def chain(held: Held, authority: x509.Certificate, ca_file: Path) -> Finding:
     """Whether the authority signed it."""
     mark = authority.fingerprint(SHA256()).hex()[:16]
     try:
         held.certificate.verify_directly_issued_by(authority)
     except UNSOUND:
         issuer = held.certificate.issuer
+        by = f"of another authority ({_common_name(issuer)})"
         if issuer == held.certificate.subject:
             by = "signed by itself"
         elif issuer == authority.subject:
             by = "of another authority of the same name"
-        else:
-            by = f"of another authority ({_common_name(issuer)})"
         return fault(
             "chain",
             f"{held.named} is {by}: not of the one in {ca_file}",
@@ -113,14 +110,15 @@ def host(held: Held, dialled: str) -> Finding:
 
 def usage(held: Held, *, serving: bool) -> Finding | None:
     """A fault when it is not for the end of a connection that it is used at; None when it is, or says nothing."""
+    end, name, wanted = "dialling", "clientAuth", ExtendedKeyUsageOID.CLIENT_AUTH
+    if serving:
+        end, name, wanted = "serving", "serverAuth", ExtendedKeyUsageOID.SERVER_AUTH
     try:
         allowed = held.certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
         return None
-    wanted = ExtendedKeyUsageOID.SERVER_AUTH if serving else ExtendedKeyUsageOID.CLIENT_AUTH
     if wanted in allowed or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in allowed:
         return None
-    end, name = ("serving", "serverAuth") if serving else ("dialling", "clientAuth")
     return fault(
         "usage",
         f"{held.named} is not for {end}: its extended key usage lacks {name}",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ssl
+from collections.abc import Mapping, Sequence
 
 from mple.doctor.findings import Finding, Severity, fault, ok, warn
-from mple.doctor.observations import AnswerSeen, NameSeen, PortSeen, Reached, Shake, ShakeSeen, SpeedSeen
+from mple.doctor.observations import AnswerSeen, CallFailed, ShakeSeen, SpeedSeen
 from mple.rpc import ErrorCode
 from mple.rpc.tls import Probed
 
@@ -13,74 +14,74 @@ SKEW_WARN_S = 5.0
 SKEW_FAULT_S = 300.0
 """A certificate is backdated by five minutes; a clock that is further behind takes a new one for not yet valid."""
 SLOW_MIB_S = 1.0
+_PLAIN = ("WRONG_VERSION_NUMBER", "RECORD_LAYER", "HTTP_REQUEST", "PACKET_LENGTH")
 
 
-def name(host: str, seen: NameSeen) -> Finding:
+def name(host: str, seen: Sequence[str] | OSError | UnicodeError) -> Finding:
     """Whether the host's name leads anywhere."""
-    if not seen.addresses:
+    if isinstance(seen, OSError | UnicodeError):
         return fault(
             "name",
-            f"the name {host!r} is not known here ({seen.fault})",
+            f"the name {host!r} is not known here ({_said(seen)})",
             "check the spelling in the configuration; else ask for an entry in the name service or /etc/hosts",
         )
-    if seen.addresses == (host,):
-        return ok("name", f"{host} is an address")
-    return ok("name", f"{host} is {', '.join(seen.addresses)}")
+    return ok("name", f"{host} is {'an address' if tuple(seen) == (host,) else ', '.join(seen)}")
 
 
-def port(address: str, seen: Sequence[PortSeen], waited_s: float) -> Finding:
-    """Whether something listens."""
-    closed = [one for one in seen if one.reached is not Reached.OPEN]
+def port(address: str, seen: Mapping[str, OSError | None], waited_s: float) -> Finding:
+    """Whether something listens; `seen` is how dialling each of the name's addresses failed, if it did."""
+    closed = {one: failure for one, failure in seen.items() if failure is not None}
     if not closed:
         return ok("port", f"{address} takes connections")
     if len(closed) < len(seen):
         return warn(
             "port",
-            f"{address} takes connections, but not at {', '.join(one.address for one in closed)}",
+            f"{address} takes connections, but not at {', '.join(closed)}",
             "have the node listen at every address of its name, or take the others out of the name service",
         )
-    first = closed[0]
-    if first.reached is Reached.REFUSED:
+    first = next(iter(closed.values()))
+    if isinstance(first, ConnectionRefusedError):
         return fault(
             "port",
             f"nothing listens at {address}: the machine refused the connection",
             "start the node there, and compare the port with its 'listen'",
         )
-    if first.reached is Reached.SILENT:
+    if isinstance(first, TimeoutError):
         return fault(
             "port",
             f"no answer from {address} within {waited_s:g} s",
             "check the address, and that the firewalls between let this port through",
         )
-    return fault("port", f"{address} can't be reached: {first.detail}", "check this machine's network and its routes")
+    return fault("port", f"{address} can't be reached: {_said(first)}", "check this machine's network and its routes")
 
 
-def shake(address: str, seen: ShakeSeen, waited_s: float) -> Finding:
+def shake(address: str, seen: ShakeSeen | OSError, waited_s: float) -> Finding:
     """Whether what listens speaks TLS."""
-    if seen.shake is Shake.DONE:
+    if isinstance(seen, ShakeSeen):
         return ok("tls", f"{address} speaks {seen.version}; it answers no plaintext client")
-    if seen.shake is Shake.PLAIN:
+    if isinstance(seen, ssl.SSLError) and not isinstance(seen, ssl.SSLEOFError):
+        reason = (getattr(seen, "reason", None) or str(seen)).upper()
+        if any(sign in reason for sign in _PLAIN):
+            return fault(
+                "tls",
+                f"{address} does not speak TLS: it is a plaintext port or another service",
+                "check the port; an mple node never serves without TLS, but a proxy before it may",
+            )
         return fault(
             "tls",
-            f"{address} does not speak TLS: it is a plaintext port or another service",
-            "check the port; an mple node never serves without TLS, but a proxy before it may",
+            f"the TLS handshake with {address} failed: {reason.lower()}",
+            "see whether the port is the node's and not a proxy's that ends TLS itself",
         )
-    if seen.shake is Shake.SILENT:
+    if isinstance(seen, TimeoutError):
         return fault(
             "tls",
             f"{address} takes connections but answers no TLS handshake within {waited_s:g} s",
             "see whether the node there is stopped or overloaded, or another service has the port",
         )
-    if seen.shake is Shake.CLOSED:
-        return fault(
-            "tls",
-            f"{address} closed the connection during the TLS handshake",
-            "see whether the node there runs; a relay or proxy before it may have nobody behind it",
-        )
     return fault(
         "tls",
-        f"the TLS handshake with {address} failed: {seen.detail}",
-        "see whether the port is the node's and not a proxy's that ends TLS itself",
+        f"{address} closed the connection during the TLS handshake",
+        "see whether the node there runs; a relay or proxy before it may have nobody behind it",
     )
 
 
@@ -100,9 +101,9 @@ def admission(address: str, probed: Probed, own: Sequence[Finding]) -> Finding:
     )
 
 
-def answer(address: str, label: str, seen: AnswerSeen) -> Finding:
+def answer(address: str, label: str, seen: AnswerSeen | CallFailed) -> Finding:
     """Whether the node behind the connection answers, and as who its certificate says it is."""
-    if not seen.status:
+    if isinstance(seen, AnswerSeen):
         if seen.label == label:
             return ok("answer", f"{seen.label} answers, program {seen.program_version}")
         return fault(
@@ -115,13 +116,13 @@ def answer(address: str, label: str, seen: AnswerSeen) -> Finding:
     if seen.status == "RESOURCE_EXHAUSTED":
         return warn("answer", f"{address} is busy: it has no thread free for a call", "try again later")
     if seen.code:
-        fixes = {
-            ErrorCode.FOREIGN_CONSORTIUM: "have both certificates issued for the same consortium",
-            ErrorCode.UNIDENTIFIED: "have this node's certificate issued by mple pki request and approve",
-        }
-        fix = fixes.get(ErrorCode(seen.code), "see the log of the node there")
+        fix = "see the log of the node there"
         if "revoked" in seen.detail:
             fix = "have a new certificate issued for this node (mple pki request), or ask the authority why"
+        elif seen.code == ErrorCode.FOREIGN_CONSORTIUM:
+            fix = "have both certificates issued for the same consortium"
+        elif seen.code == ErrorCode.UNIDENTIFIED:
+            fix = "have this node's certificate issued by mple pki request and approve"
         return fault("answer", f"{address} refuses this node: {seen.detail}", fix)
     return fault(
         "answer",
@@ -155,11 +156,15 @@ def protocol(address: str, seen: AnswerSeen, ours: int) -> Finding:
     )
 
 
-def throughput(seen: SpeedSeen) -> Finding:
+def throughput(seen: SpeedSeen | CallFailed) -> Finding:
     """How much the link carries each way."""
-    if seen.fault:
-        return warn("throughput", f"throughput could not be measured: {seen.fault}", "try again later")
+    if isinstance(seen, CallFailed):
+        return warn("throughput", f"throughput could not be measured: {seen.status}, {seen.detail}", "try again later")
     cause = f"{seen.up_mib_s:.1f} MiB/s up, {seen.down_mib_s:.1f} MiB/s down, {seen.round_trip_ms:.1f} ms round trip"
     if min(seen.up_mib_s, seen.down_mib_s) < SLOW_MIB_S:
         return warn("throughput", cause, "a run will be slow: see what else uses the link, or have it widened")
     return ok("throughput", cause)
+
+
+def _said(failure: OSError | UnicodeError) -> str:
+    return getattr(failure, "strerror", None) or str(failure)

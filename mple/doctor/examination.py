@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -13,7 +14,7 @@ from cryptography import x509
 
 from mple.doctor import certificates, diagnosis, own_files
 from mple.doctor.findings import Examination, Finding, fault, faulty, ok, skipped
-from mple.doctor.observations import Reached
+from mple.doctor.observations import CallFailed, ShakeSeen
 from mple.doctor.own_files import OwnTls
 from mple.doctor.probing import ask, dial, look_up, measure_speed, probe_calls, shake_hands
 from mple.plan import ComputeSettings, CoordinatorSettings, SettingsError, SiteSettings, read_settings
@@ -23,7 +24,7 @@ from mple.rpc.tls import split_address
 from mple.rpc.tls_files import UNSOUND
 
 TIMEOUT_S = 5.0
-SERVING = (Role.COORDINATOR, Role.COMPUTE)
+_SERVING = (Role.COORDINATOR, Role.COMPUTE)
 _STEPS = ("name", "port", "tls", "certificate", "admission", "answer", "clock", "protocol", "throughput")
 _BECAUSE = {
     "name": "without an address there is nothing to dial",
@@ -33,16 +34,14 @@ _BECAUSE = {
     "admission": "a node that refuses the connection answers no call",
     "answer": "they take an answered call",
 }
-NodeSettings = CoordinatorSettings | ComputeSettings | SiteSettings
+"""Why the later steps are pointless after a fault at this one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
-    """Whom to look at."""
-
+class _Peer:
     address: str
     """Host and port."""
-    roles: tuple[Role, ...] = SERVING
+    roles: tuple[Role, ...]
     """What it may be."""
 
 
@@ -52,93 +51,72 @@ def examine_node(config: Path, timeout_s: float = TIMEOUT_S) -> Iterator[Examina
     Raises:
         SettingsError: The file can't be read, or is no node's.
     """
-    settings = read_node_settings(config)
-    role = own_role(settings)
-    tls = own_files.look_at_tls(settings.tls, (role,), own_files.utc_now())
+    role, settings = _read_node(config)
+    tls = own_files.look_at_tls(settings.tls, (role,))
     findings = [ok("settings", f"{config} is a sound configuration of a {role} node"), *tls.findings]
+    peers = []
+    if not isinstance(settings, CoordinatorSettings):  # which is dialled and dials nobody
+        peers.append(_Peer(settings.coordinator, (Role.COORDINATOR,)))
     if isinstance(settings, SiteSettings):
+        peers.append(_Peer(settings.compute, (Role.COMPUTE,)))
         findings.append(own_files.vault(settings))
     findings.append(own_files.state_folder(settings.state))
     if not isinstance(settings, SiteSettings):
         findings.append(own_files.listening(settings.listen, tls))
     yield Examination("this node", True, tuple(findings))
-    for peer in peers_of(settings):
-        yield examine_peer(peer, tls, timeout_s)
+    for peer in peers:
+        yield _examine_peer(peer, tls, timeout_s)
 
 
-def examine_one(peer: Peer, folder: Path, timeout_s: float = TIMEOUT_S) -> Iterator[Examination]:
-    """Look at a TLS folder, then at one peer by it."""
-    tls = own_files.look_at_tls(folder, tuple(Role), own_files.utc_now())
+def examine_one(address: str, role: Role | None, folder: Path, timeout_s: float = TIMEOUT_S) -> Iterator[Examination]:
+    """Look at a TLS folder, then by it at the peer at an address, of that role if one is given."""
+    tls = own_files.look_at_tls(folder, tuple(Role))
     yield Examination("this node", True, tls.findings)
-    yield examine_peer(peer, tls, timeout_s)
+    yield _examine_peer(_Peer(address, _SERVING if role is None else (role,)), tls, timeout_s)
 
 
-def examine_peer(peer: Peer, own: OwnTls, timeout_s: float = TIMEOUT_S) -> Examination:
-    """Go the steps with one peer, to the first that makes the later ones pointless."""
-    findings: list[Finding] = []
-    done = _go(peer, own, timeout_s, findings)
-    if done in _BECAUSE:
-        rest = _STEPS[_STEPS.index(done) + 1 :]
-        findings.append(skipped(rest, _BECAUSE[done]))
-    return Examination(f"{' or '.join(peer.roles)} at {peer.address}", False, tuple(findings))
-
-
-def read_node_settings(config: Path) -> NodeSettings:
-    """Read a node's configuration, whichever node's it is.
-
-    Raises:
-        SettingsError: The file can't be read, or is no node's.
-    """
+def _read_node(config: Path) -> tuple[Role, CoordinatorSettings | ComputeSettings | SiteSettings]:
     try:
         keys = set(tomllib.loads(config.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         keys = {"listen"}  # the reader says what is wrong with it
     if "vault" in keys or "data" in keys:
-        return read_settings(SiteSettings, config)
+        return Role.SITE, read_settings(SiteSettings, config)
     if "listen" not in keys:
         raise SettingsError(f"{config} is no node's configuration: it has neither 'listen' nor 'vault'")
     if "coordinator" in keys:
-        return read_settings(ComputeSettings, config)
-    return read_settings(CoordinatorSettings, config)
+        return Role.COMPUTE, read_settings(ComputeSettings, config)
+    return Role.COORDINATOR, read_settings(CoordinatorSettings, config)
 
 
-def own_role(settings: NodeSettings) -> Role:
-    """Which node a configuration is of."""
-    if isinstance(settings, SiteSettings):
-        return Role.SITE
-    return Role.COMPUTE if isinstance(settings, ComputeSettings) else Role.COORDINATOR
+def _examine_peer(peer: _Peer, own: OwnTls, timeout_s: float) -> Examination:
+    findings: list[Finding] = []
+    ended = _go(peer, own, timeout_s, findings)
+    if ended in _BECAUSE:
+        findings.append(skipped(_STEPS[_STEPS.index(ended) + 1 :], _BECAUSE[ended]))
+    return Examination(f"{' or '.join(peer.roles)} at {peer.address}", False, tuple(findings))
 
 
-def peers_of(settings: NodeSettings) -> list[Peer]:
-    """Whom the node dials: a coordinator nobody, it is dialled."""
-    if isinstance(settings, CoordinatorSettings):
-        return []
-    peers = [Peer(settings.coordinator, (Role.COORDINATOR,))]
-    if isinstance(settings, SiteSettings):
-        peers.append(Peer(settings.compute, (Role.COMPUTE,)))
-    return peers
-
-
-def _go(peer: Peer, own: OwnTls, timeout_s: float, findings: list[Finding]) -> str:
-    """Add findings and return the step that ended the way; "throughput" when all were gone."""
+def _go(peer: _Peer, own: OwnTls, timeout_s: float, findings: list[Finding]) -> str:
+    """Add findings and return the step that made the later ones pointless; "throughput" when all were gone."""
     address = peer.address
     try:
         host, port = split_address(address)
     except ValueError as malformed:
         findings.append(fault("name", str(malformed), "mend the address in the configuration"))
         return "name"
-    named = look_up(host)
-    findings.append(diagnosis.name(host, named))
-    if not named.addresses:
+    addresses = look_up(host)
+    findings.append(diagnosis.name(host, addresses))
+    if not isinstance(addresses, tuple):
         return "name"
-    dialled = [dial(one, port, timeout_s) for one in named.addresses]
+    dialled = {one: dial(one, port, timeout_s) for one in addresses}
     findings.append(diagnosis.port(address, dialled, timeout_s))
-    if faulty(findings):
+    open_address = next((one for one, failure in dialled.items() if failure is None), None)
+    if open_address is None:
         return "port"
-    open_address = next(one.address for one in dialled if one.reached is Reached.OPEN)
     shaken = shake_hands(host, open_address, port, own.files if own.usable else None, timeout_s)
     findings.append(diagnosis.shake(address, shaken, timeout_s))
-    if faulty(findings):
+    if not isinstance(shaken, ShakeSeen):
         return "tls"
     judged, party = _certificate(shaken.certificate_der, host, peer, own)
     findings += judged
@@ -146,33 +124,30 @@ def _go(peer: Peer, own: OwnTls, timeout_s: float, findings: list[Finding]) -> s
         return "certificate"
     if not own.usable:
         cause = f"{address} lets nobody in without a certificate, and this node has none to show"
-        own_fault = next((one for one in own.findings if faulty([one])), None)
-        fix = "mend this node's files first" if own_fault is None else own_fault.fix
-        findings.append(fault("admission", cause, fix))
+        fixes = [one.fix for one in own.findings if faulty([one])]
+        findings.append(fault("admission", cause, fixes[0] if fixes else "mend this node's files first"))
         return "admission"
-    probed = probe(address, own.files, timeout_s)
-    findings.append(diagnosis.admission(address, probed, own.findings))
+    findings.append(diagnosis.admission(address, probe(address, own.files, timeout_s), own.findings))
     if faulty(findings):
         return "admission"
     return _call(address, party, own, timeout_s, findings)
 
 
-def _certificate(der: bytes, host: str, peer: Peer, own: OwnTls) -> tuple[list[Finding], Party | None]:
+def _certificate(der: bytes, host: str, peer: _Peer, own: OwnTls) -> tuple[list[Finding], Party | None]:
     named = f"the certificate of {peer.address}"
     try:
         held = certificates.Held(x509.load_der_x509_certificate(der), named, "there")
     except UNSOUND as unsound:
         return [fault("chain", f"{named} can't be read: {unsound}", "have it issued by mple pki approve")], None
-    consortium = None if own.party is None else own.party.consortium
-    who, party = certificates.identity(held, peer.roles, consortium)
-    found = [
-        None if own.authority is None else certificates.chain(held, own.authority, str(own.files.ca)),
-        certificates.dates(held, own_files.utc_now()),
+    who, party = certificates.identity(held, peer.roles, None if own.party is None else own.party.consortium)
+    found = (
+        None if own.authority is None else certificates.chain(held, own.authority, own.files.ca),
+        certificates.dates(held, datetime.now(UTC)),
         certificates.host(held, host),
         certificates.usage(held, serving=True),
         who,
         certificates.revocation(held, own.revoked),
-    ]
+    )
     return [finding for finding in found if finding is not None], party
 
 
@@ -185,7 +160,7 @@ def _call(address: str, party: Party, own: OwnTls, timeout_s: float, findings: l
             return "answer"
         seen = ask(stub, timeout_s)
         findings.append(diagnosis.answer(address, party.label, seen))
-        if seen.status:
+        if isinstance(seen, CallFailed):
             return "answer"
         findings.append(diagnosis.clock(address, seen))
         findings.append(diagnosis.protocol(address, seen, PROTOCOL_VERSION))

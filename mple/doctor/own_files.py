@@ -7,18 +7,20 @@ import socket
 import ssl
 import stat
 import tempfile
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from mple.doctor import certificates
 from mple.doctor.findings import Finding, fault, faulty, ok, skipped, warn
-from mple.doctor.observations import Shake
-from mple.doctor.probing import shake_hands
+from mple.doctor.observations import ShakeSeen
+from mple.doctor.probing import dial, shake_hands
 from mple.pki import PASSPHRASE_VARIABLE, VaultError, read_passphrase
 from mple.plan import SiteSettings
 from mple.rpc import Party, Role, TlsError, TlsFiles
@@ -30,6 +32,7 @@ _FREE_FAULT_BYTES = 100 * 1024**2
 _FREE_WARN_BYTES = 1024**3
 _GIB = 1024**3
 _TIMEOUT_S = 2.0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,54 +40,58 @@ class OwnTls:
     """What a TLS folder holds, as far as it can be read."""
 
     files: TlsFiles
-    authority: x509.Certificate | None
-    party: Party | None
-    revoked: RevokedList
-    usable: bool
-    """Whether certificate and key can be shown to a peer, however it may judge them."""
     findings: tuple[Finding, ...]
+    authority: x509.Certificate | None
+    party: Party | None = None
+    revoked: RevokedList = field(default_factory=RevokedList)
+    usable: bool = False
+    """Whether certificate and key can be shown to a peer, however it may judge them."""
 
 
-def look_at_tls(folder: Path, roles: Collection[Role], now: datetime) -> OwnTls:
+def look_at_tls(folder: Path, roles: Collection[Role]) -> OwnTls:
     """Read a TLS folder and judge it."""
     files = TlsFiles.in_directory(folder)
-    findings = _missing(files)
-    authority = _certificate(files.ca)
-    certificate = _certificate(files.certificate)
-    if not findings:
-        findings = _unreadable(files, authority, certificate)
-    if findings or authority is None or certificate is None:
-        rest = ("key", "chain", "dates", "identity", "revocation")
-        findings.append(skipped(rest, "they need all three files"))
-        return OwnTls(
-            files=files,
-            authority=authority,
-            party=None,
-            revoked=RevokedList(),
-            usable=False,
-            findings=tuple(findings),
-        )
+    faults: list[Finding] = []
+
+    def read(what: str, path: Path, load: Callable[[bytes], T], fix: str) -> T | None:
+        try:
+            return load(path.read_bytes())
+        except FileNotFoundError:
+            faults.append(fault("files", f"no {what} file at {path}", fix))
+        except (OSError, *UNSOUND):
+            faults.append(fault("files", f"{path} can't be read or is damaged", "install it anew: mple pki install"))
+        return None
+
+    a_certificate, a_key = x509.load_pem_x509_certificate, partial(load_pem_private_key, password=None)
+    fix = "ask the authority for ca.crt and install it: mple pki install"
+    authority = read("authority", files.ca, a_certificate, fix)
+    fix = "request one, have it approved and install it: mple pki request"
+    certificate = read("certificate", files.certificate, a_certificate, fix)
+    read("key", files.key, a_key, "make a new key and a request: mple pki request")
+    if faults or authority is None or certificate is None:
+        rest = skipped(("key", "chain", "dates", "identity", "revocation"), "they need all three files")
+        return OwnTls(files=files, authority=authority, findings=(*faults, rest))
     held = certificates.Held(certificate, f"certificate {files.certificate}", "here")
-    revoked, unsound = _revoked(files)
+    key = certificates.key_match(held, files.key)
     who, party = certificates.identity(held, roles, None)
-    key = certificates.key_match(held, load_pem_private_key(files.key.read_bytes(), password=None), str(files.key))
-    found = [
+    revoked, revocation = _revocation(files, held)
+    found = (
         _key_mode(files.key),
         key,
-        certificates.chain(held, authority, str(files.ca)),
-        certificates.dates(held, now),
+        certificates.chain(held, authority, files.ca),
+        certificates.dates(held, datetime.now(UTC)),
         certificates.usage(held, serving=False),
         certificates.usage(held, serving=True) if party is not None and party.role is not Role.SITE else None,
         who,
-        unsound or certificates.revocation(held, revoked),
-    ]
+        revocation,
+    )
     return OwnTls(
         files=files,
+        findings=tuple(filter(None, found)),
         authority=authority,
         party=party,
         revoked=revoked,
         usable=not faulty([key]),
-        findings=tuple(finding for finding in found if finding is not None),
     )
 
 
@@ -148,48 +155,16 @@ def listening(listen: str, own: OwnTls) -> Finding:
             listener.bind((host, port))
             listener.listen(1)
     except OSError as refusal:
-        if _serves_itself(host, port, own):
+        if own.usable and _serves_itself(host, port, own.files):
             return ok("listen", f"this node serves at {listen} now")
         if isinstance(refusal, PermissionError):
             return fault("listen", f"port {port} is not open to this user", "take a port above 1023")
-        taken = _answers(host, port)
-        return fault(
-            "listen",
-            f"{listen} is taken by another program" if taken else f"can't listen on {listen}: {refusal.strerror}",
-            "stop the other program or take another port" if taken else "give an address that is this machine's",
-        )
+        if dial(host, port, _TIMEOUT_S) is None:
+            cause, fix = f"{listen} is taken by another program", "stop the other program or take another port"
+            return fault("listen", cause, fix)
+        cause = f"can't listen on {listen}: {refusal.strerror}"
+        return fault("listen", cause, "give an address that is this machine's")
     return ok("listen", f"{listen} is free: the node can listen there, and does not now")
-
-
-def _missing(files: TlsFiles) -> list[Finding]:
-    ways = {
-        files.ca: ("authority", "ask the authority for ca.crt and install it: mple pki install"),
-        files.certificate: ("certificate", "request one, have it approved and install it: mple pki request"),
-        files.key: ("key", "make a new key and a request: mple pki request"),
-    }
-    return [
-        fault("files", f"no {what} file at {path}", fix) for path, (what, fix) in ways.items() if not path.is_file()
-    ]
-
-
-def _unreadable(
-    files: TlsFiles, authority: x509.Certificate | None, certificate: x509.Certificate | None
-) -> list[Finding]:
-    broken = [path for path, read in ((files.ca, authority), (files.certificate, certificate)) if read is None]
-    try:
-        load_pem_private_key(files.key.read_bytes(), password=None)
-    except (OSError, *UNSOUND):
-        broken.append(files.key)
-    return [
-        fault("files", f"{path} can't be read or is damaged", "install it anew: mple pki install") for path in broken
-    ]
-
-
-def _certificate(path: Path) -> x509.Certificate | None:
-    try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, *UNSOUND):
-        return None
 
 
 def _key_mode(key: Path) -> Finding | None:
@@ -199,33 +174,19 @@ def _key_mode(key: Path) -> Finding | None:
     return fault("key", f"key {key} has mode {mode:04o} and is open to others", "renew it, or chmod go= it")
 
 
-def _revoked(files: TlsFiles) -> tuple[RevokedList, Finding | None]:
+def _revocation(files: TlsFiles, held: certificates.Held) -> tuple[RevokedList, Finding]:
     path = files.ca.with_name(REVOKED_LIST)
     try:
-        return read_revoked(path.read_bytes(), files.ca.read_bytes()), None
+        revoked = read_revoked(path.read_bytes(), files.ca.read_bytes())
     except FileNotFoundError:
-        return RevokedList(), None
+        revoked = RevokedList()
     except (OSError, TlsError) as unsound:
         return RevokedList(), fault("revocation", f"{path}: {unsound}", "install it anew: mple pki install-crl")
+    return revoked, certificates.revocation(held, revoked)
 
 
-def _serves_itself(host: str, port: int, own: OwnTls) -> bool:
-    if not own.usable:
-        return False
+def _serves_itself(host: str, port: int, files: TlsFiles) -> bool:
     local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    seen = shake_hands(local, local, port, own.files, _TIMEOUT_S)
-    mine = ssl.PEM_cert_to_DER_cert(own.files.certificate.read_text(encoding="ascii"))
-    return seen.shake is Shake.DONE and seen.certificate_der == mine
-
-
-def _answers(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), _TIMEOUT_S).close()
-    except OSError:
-        return False
-    return True
-
-
-def utc_now() -> datetime:
-    """The time that certificates are held against."""
-    return datetime.now(UTC)
+    seen = shake_hands(local, local, port, files, _TIMEOUT_S)
+    mine = ssl.PEM_cert_to_DER_cert(files.certificate.read_text(encoding="ascii"))
+    return isinstance(seen, ShakeSeen) and seen.certificate_der == mine

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import grpc
 
-from mple.doctor.observations import AnswerSeen, NameSeen, PortSeen, Reached, Shake, ShakeSeen, SpeedSeen
+from mple.doctor.observations import AnswerSeen, CallFailed, ShakeSeen, SpeedSeen
 from mple.meter import Ledger
 from mple.rpc import Party, TlsFiles, error_of, open_channel
 from mple.rpc.node_service import MOST_PADDING_BYTES
@@ -22,32 +22,27 @@ _ROUNDS = 4
 _SPEED_BUDGET_S = 8.0
 """After so much time each way no further round is begun."""
 _MIB = 1024 * 1024
-_PLAIN = ("WRONG_VERSION_NUMBER", "RECORD_LAYER", "HTTP_REQUEST", "PACKET_LENGTH")
 
 
-def look_up(host: str) -> NameSeen:
-    """All addresses of a name, in the order in which they would be dialled."""
+def look_up(host: str) -> tuple[str, ...] | OSError | UnicodeError:
+    """All addresses of a name, in the order in which they would be dialled, or why there are none."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as fault:
-        return NameSeen((), getattr(fault, "strerror", None) or str(fault))
-    return NameSeen(tuple(dict.fromkeys(str(entry[4][0]) for entry in found)))
+        return fault
+    return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def dial(address: str, port: int, timeout_s: float) -> PortSeen:
-    """Connect to one address and hang up."""
+def dial(address: str, port: int, timeout_s: float) -> OSError | None:
+    """Connect to one address and hang up; None when that went well."""
     try:
         socket.create_connection((address, port), timeout_s).close()
-    except ConnectionRefusedError:
-        return PortSeen(address, Reached.REFUSED)
-    except TimeoutError:
-        return PortSeen(address, Reached.SILENT)
     except OSError as fault:
-        return PortSeen(address, Reached.FAILED, fault.strerror or str(fault))
-    return PortSeen(address, Reached.OPEN)
+        return fault
+    return None
 
 
-def shake_hands(host: str, address: str, port: int, own: TlsFiles | None, timeout_s: float) -> ShakeSeen:
+def shake_hands(host: str, address: str, port: int, own: TlsFiles | None, timeout_s: float) -> ShakeSeen | OSError:
     """A TLS handshake that takes any certificate, to look at it; nothing is sent over the connection."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -60,18 +55,9 @@ def shake_hands(host: str, address: str, port: int, own: TlsFiles | None, timeou
             socket.create_connection((address, port), timeout_s) as raw,
             context.wrap_socket(raw, server_hostname=host) as link,
         ):
-            der = link.getpeercert(binary_form=True) or b""
-            return ShakeSeen(shake=Shake.DONE, version=link.version() or "TLS", certificate_der=der)
-    except ssl.SSLEOFError:
-        return ShakeSeen(shake=Shake.CLOSED)
-    except ssl.SSLError as fault:
-        reason = (fault.reason or str(fault)).upper()
-        plain = any(sign in reason for sign in _PLAIN)
-        return ShakeSeen(shake=Shake.PLAIN if plain else Shake.FAILED, detail=reason.lower())
-    except TimeoutError:
-        return ShakeSeen(shake=Shake.SILENT)
-    except OSError:
-        return ShakeSeen(shake=Shake.CLOSED)
+            return ShakeSeen(link.version() or "TLS", link.getpeercert(binary_form=True) or b"")
+    except OSError as fault:
+        return fault
 
 
 @contextmanager
@@ -85,7 +71,7 @@ def probe_calls(address: str, own: TlsFiles, remote: Party) -> Iterator[node_pb2
         yield node_pb2_grpc.NodeServiceStub(channel)
 
 
-def ask(stub: node_pb2_grpc.NodeServiceStub, timeout_s: float) -> AnswerSeen:
+def ask(stub: node_pb2_grpc.NodeServiceStub, timeout_s: float) -> AnswerSeen | CallFailed:
     """One call to open the connection, one to compare the clocks by."""
     try:
         stub.Probe(node_pb2.ProbeRequest(), timeout=timeout_s)
@@ -103,36 +89,33 @@ def ask(stub: node_pb2_grpc.NodeServiceStub, timeout_s: float) -> AnswerSeen:
     )
 
 
-def measure_speed(stub: node_pb2_grpc.NodeServiceStub, timeout_s: float) -> SpeedSeen:
+def measure_speed(stub: node_pb2_grpc.NodeServiceStub, timeout_s: float) -> SpeedSeen | CallFailed:
     """A MiB a few times up, as often down, and the fastest of as many empty calls."""
-    up = node_pb2.ProbeRequest(padding=bytes(MOST_PADDING_BYTES))
-    down = node_pb2.ProbeRequest(want_bytes=MOST_PADDING_BYTES)
+
+    def seconds(request: node_pb2.ProbeRequest) -> float:
+        began_s = time.perf_counter()
+        stub.Probe(request, timeout=timeout_s)
+        return time.perf_counter() - began_s
+
+    def mib_s(request: node_pb2.ProbeRequest) -> float:
+        spent_s, rounds = 0.0, 0
+        while rounds < _ROUNDS and spent_s < _SPEED_BUDGET_S:
+            spent_s += seconds(request)
+            rounds += 1
+        return rounds * MOST_PADDING_BYTES / _MIB / spent_s
+
     try:
-        fastest_s = min(_seconds(stub, node_pb2.ProbeRequest(), timeout_s) for _ in range(_ROUNDS))
-        return SpeedSeen(_rate(stub, up, timeout_s), _rate(stub, down, timeout_s), fastest_s * 1000)
+        fastest_s = min(seconds(node_pb2.ProbeRequest()) for _ in range(_ROUNDS))
+        up_mib_s = mib_s(node_pb2.ProbeRequest(padding=bytes(MOST_PADDING_BYTES)))
+        return SpeedSeen(up_mib_s, mib_s(node_pb2.ProbeRequest(want_bytes=MOST_PADDING_BYTES)), fastest_s * 1000)
     except grpc.RpcError as fault:
-        seen = _failed(fault)
-        return SpeedSeen(0, 0, 0, f"{seen.status}, {seen.detail}")
+        return _failed(fault)
 
 
-def _rate(stub: node_pb2_grpc.NodeServiceStub, request: node_pb2.ProbeRequest, timeout_s: float) -> float:
-    spent_s, rounds = 0.0, 0
-    while rounds < _ROUNDS and spent_s < _SPEED_BUDGET_S:
-        spent_s += _seconds(stub, request, timeout_s)
-        rounds += 1
-    return rounds * MOST_PADDING_BYTES / _MIB / spent_s
-
-
-def _seconds(stub: node_pb2_grpc.NodeServiceStub, request: node_pb2.ProbeRequest, timeout_s: float) -> float:
-    began_s = time.perf_counter()
-    stub.Probe(request, timeout=timeout_s)
-    return time.perf_counter() - began_s
-
-
-def _failed(fault: grpc.RpcError) -> AnswerSeen:
-    error = error_of(fault)
+def _failed(fault: grpc.RpcError) -> CallFailed:
     if not isinstance(fault, grpc.Call):
-        return AnswerSeen(status="UNKNOWN", detail=str(fault))
-    lines = (fault.details() or "no detail").splitlines()
-    detail = lines[0] if error is None else str(error)
-    return AnswerSeen(status=fault.code().name, code="" if error is None else error.code, detail=detail)
+        return CallFailed(status="UNKNOWN", detail=str(fault))
+    error = error_of(fault)
+    if error is not None:
+        return CallFailed(status=fault.code().name, code=error.code, detail=str(error))
+    return CallFailed(status=fault.code().name, detail=(fault.details() or "no detail").splitlines()[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from rich.table import Table
 from rich.text import Text
@@ -50,24 +51,8 @@ def verdict(examinations: Sequence[Examination]) -> str:
 
 def as_json(examinations: Sequence[Examination], exit_code: int) -> str:
     """The same for programs; keys stay."""
-    return json.dumps(
-        {
-            "exit_code": exit_code,
-            "examined": [
-                {
-                    "subject": each.subject,
-                    "own": each.own,
-                    "severity": each.severity,
-                    "findings": [
-                        {"step": one.step, "severity": one.severity, "cause": one.cause, "fix": one.fix}
-                        for one in each.findings
-                    ],
-                }
-                for each in examinations
-            ],
-        },
-        indent=2,
-    )
+    examined = [{**asdict(each), "severity": each.severity} for each in examinations]
+    return json.dumps({"exit_code": exit_code, "examined": examined}, indent=2)
 
 
 def _marks(finding: Finding) -> tuple[str, str]:

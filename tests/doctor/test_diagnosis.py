@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
-from mple.doctor import Examination, Finding, Severity, as_json, certificates, diagnosis, lines, verdict
-from mple.doctor.findings import fault, ok, skipped, warn
-from mple.doctor.observations import AnswerSeen, NameSeen, PortSeen, Reached, Shake, ShakeSeen, SpeedSeen
+from mple.doctor import certificates, diagnosis
+from mple.doctor.findings import Examination, Finding, Severity, fault, ok, skipped, warn
+from mple.doctor.observations import AnswerSeen, CallFailed, SpeedSeen
+from mple.doctor.rendering import as_json, lines, verdict
 from mple.pki import Authority
 from mple.rpc.revoked import RevokedList
 from mple.rpc.tls import Probed
@@ -28,13 +31,11 @@ def held(authority: Authority, folder: Path, hosts: tuple[str, ...] = ("coordina
 
 
 def test_name_with_addresses() -> None:
-    assert diagnosis.name("coordinator", NameSeen(("10.0.0.1", "10.0.0.2"))) == ok(
-        "name", "coordinator is 10.0.0.1, 10.0.0.2"
-    )
+    assert diagnosis.name("coordinator", ("10.0.0.1", "10.0.0.2")) == ok("name", "coordinator is 10.0.0.1, 10.0.0.2")
 
 
 def test_port_at_some_addresses_only() -> None:
-    seen = [PortSeen("10.0.0.1", Reached.OPEN), PortSeen("::1", Reached.REFUSED)]
+    seen = {"10.0.0.1": None, "::1": ConnectionRefusedError()}
     found = diagnosis.port(THERE, seen, 5)
     assert found.severity is Severity.WARN
     says(found, "port", ["takes connections", "not at ::1"], ["every address"])
@@ -43,22 +44,26 @@ def test_port_at_some_addresses_only() -> None:
 @pytest.mark.parametrize(
     ("seen", "cause", "fix"),
     [
-        (PortSeen("10.0.0.1", Reached.SILENT), "no answer from coordinator.example:7400 within 5 s", "firewalls"),
-        (PortSeen("10.0.0.1", Reached.FAILED, "No route to host"), "No route to host", "routes"),
+        (TimeoutError(), "no answer from coordinator.example:7400 within 5 s", "firewalls"),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), "No route to host", "routes"),
     ],
 )
-def test_port_that_is_not_reached(seen: PortSeen, cause: str, fix: str) -> None:
-    found = diagnosis.port(THERE, [seen], 5)
+def test_port_that_is_not_reached(seen: OSError, cause: str, fix: str) -> None:
+    found = diagnosis.port(THERE, {"10.0.0.1": seen}, 5)
     assert found.severity is Severity.FAULT
     says(found, "port", [cause], [fix])
 
 
 @pytest.mark.parametrize(
-    ("shake", "cause", "fix"),
-    [(Shake.CLOSED, "closed the connection during", "relay or proxy"), (Shake.FAILED, "no_shared_cipher", "proxy")],
+    ("seen", "cause", "fix"),
+    [
+        (ssl.SSLEOFError(), "closed the connection during", "relay or proxy"),
+        (ConnectionResetError(), "closed the connection during", "relay or proxy"),
+        (ssl.SSLError(1, "no_shared_cipher"), "no_shared_cipher", "proxy"),
+    ],
 )
-def test_handshake_that_fails(shake: Shake, cause: str, fix: str) -> None:
-    found = diagnosis.shake(THERE, ShakeSeen(shake=shake, detail="no_shared_cipher"), 5)
+def test_handshake_that_fails(seen: OSError, cause: str, fix: str) -> None:
+    found = diagnosis.shake(THERE, seen, 5)
     says(found, "tls", [cause], [fix])
 
 
@@ -82,19 +87,19 @@ def test_party_that_went_away_between_two_steps() -> None:
     ("seen", "severity", "cause", "fix"),
     [
         (AnswerSeen(label="compute/a"), "fault", "is of coordinator/coordinator, but compute/a answers", "TLS folder"),
-        (AnswerSeen(status="UNIMPLEMENTED"), "warn", "does not know this call", "older program"),
-        (AnswerSeen(status="RESOURCE_EXHAUSTED"), "warn", "busy", "try again"),
-        (AnswerSeen(status="UNAVAILABLE", detail="Socket closed"), "fault", "UNAVAILABLE, Socket closed", "HTTP/2"),
+        (CallFailed(status="UNIMPLEMENTED"), "warn", "does not know this call", "older program"),
+        (CallFailed(status="RESOURCE_EXHAUSTED"), "warn", "busy", "try again"),
+        (CallFailed(status="UNAVAILABLE", detail="Socket closed"), "fault", "UNAVAILABLE, Socket closed", "HTTP/2"),
         (
-            AnswerSeen(status="UNAUTHENTICATED", code="UNIDENTIFIED", detail="revoked on 2026-01-02"),
+            CallFailed(status="UNAUTHENTICATED", code="UNIDENTIFIED", detail="revoked on 2026-01-02"),
             "fault",
             "revoked on 2026-01-02",
             "new certificate",
         ),
-        (AnswerSeen(status="INTERNAL", code="INTERNAL", detail="a fault"), "fault", "a fault", "log of the node there"),
+        (CallFailed(status="INTERNAL", code="INTERNAL", detail="a fault"), "fault", "a fault", "log of the node there"),
     ],
 )
-def test_answers(seen: AnswerSeen, severity: str, cause: str, fix: str) -> None:
+def test_answers(seen: CallFailed, severity: str, cause: str, fix: str) -> None:
     found = diagnosis.answer(THERE, "coordinator/coordinator", seen)
     assert found.severity == severity
     says(found, "answer", [cause], [fix])
@@ -128,7 +133,7 @@ def test_throughput() -> None:
         "throughput", "20.0 MiB/s up, 30.0 MiB/s down, 1.5 ms round trip"
     )
     assert diagnosis.throughput(SpeedSeen(20, 0.5, 1.5)).severity is Severity.WARN
-    assert diagnosis.throughput(SpeedSeen(0, 0, 0, "DEADLINE_EXCEEDED")).severity is Severity.WARN
+    assert diagnosis.throughput(CallFailed(status="DEADLINE_EXCEEDED")).severity is Severity.WARN
 
 
 # Certificates.

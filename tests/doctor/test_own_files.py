@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from mple.data import Cifar10Source
-from mple.doctor import Finding, Severity, examine_node
-from mple.doctor.own_files import OwnTls, listening, look_at_tls, state_folder, utc_now, vault
+from mple.doctor import Severity, examine_node
+from mple.doctor.findings import Finding
+from mple.doctor.own_files import OwnTls, listening, look_at_tls, state_folder, vault
 from mple.pki import Authority, Vault
 from mple.plan import SettingsError, SiteSettings
 from mple.rpc import Role, RpcServer, TlsFiles
@@ -36,7 +37,7 @@ def only_fault(own: OwnTls) -> Finding:
 
 
 def looked(folder: Path, role: Role = Role.SITE) -> OwnTls:
-    return look_at_tls(folder, (role,), utc_now())
+    return look_at_tls(folder, (role,))
 
 
 def site(folder: Path, **changes: object) -> SiteSettings:

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from mple.doctor import Examination, Finding, Peer, Severity, examine_one
+from mple.doctor import Examination, Severity, examine_one
+from mple.doctor.findings import Finding
 from mple.pki import Authority
 from mple.rpc import Role, TlsFiles
 from mple.v1 import node_pb2, node_pb2_grpc
@@ -45,8 +46,7 @@ class Diagnosis:
 
 def diagnosed(address: str, files: TlsFiles, role: Role | None = None) -> Diagnosis:
     """Look at a peer by the files of a folder."""
-    peer = Peer(address) if role is None else Peer(address, (role,))
-    own, there = examine_one(peer, files.key.parent, timeout_s=2.0)
+    own, there = examine_one(address, role, files.key.parent, timeout_s=2.0)
     return Diagnosis(own, there)
 
 
