@@ -88,10 +88,10 @@ def take_in(folder: Path, stop: Stop) -> None:
             path = folder / "cache.bin"
             path.unlink(missing_ok=True)
             blocks, values = plan.geometry.blocks, plan.geometry.morphed_elements
-            cache = SampleCache(
-                path, CacheShape(codec=codec, blocks=blocks, values=values, train=ROUND_SAMPLES, test=0)
-            )
-            intake = Intake(plan, codec, cache, bank, in_flight_samples=_IN_FLIGHT, idle_timeout_s=_IDLE_S)
+            shape = CacheShape(codec=codec, blocks=blocks, values=values, train=ROUND_SAMPLES, test=0)
+            changed = threading.Condition()
+            cache = SampleCache(path, shape, changed)
+            intake = Intake(plan, cache, bank, changed, in_flight_samples=_IN_FLIGHT, idle_timeout_s=_IDLE_S)
             sampler = GlobalSampler([ROUND_SAMPLES], _STEP, plan.training.seed)
             intake.want_missing(sampler, 0)
             current[:] = [intake]

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from compute_node.layers.layer_bank import ErasedKeyError, LayerBank, UnknownKeyError
+from compute_node.feeding.accepted_batch import accept_batch
+from compute_node.layers.layer_bank import ErasedKeyError, LayerBank
 from compute_node.layers.restore import listed_layers
 from compute_node.training.features import features
 from mple.disk.json_records import read_record
@@ -26,7 +27,7 @@ from mple.records.state_files import LAYERS, MODEL, OUTCOME
 from mple.records.training import Outcome
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2
-from mple.wire.batch import BatchError, batch_from_message, samples_per_message
+from mple.wire.batch import samples_per_message
 from mple.wire.codecs import codec_named
 
 
@@ -52,23 +53,8 @@ class Predictor:
         if not 1 <= message.samples <= self._most_samples:
             text = f"{message.samples} samples; allowed are 1 to {self._most_samples}"
             raise MpleError(ErrorCode.MESSAGE_MALFORMED, text)
-        try:
-            key = self._bank.number(message.key_ref, site)
-            batch = batch_from_message(
-                message,
-                samples=message.samples,
-                blocks=self._plan.geometry.blocks,
-                values=self._plan.geometry.morphed_elements,
-                codec=self._codec,
-                classes=len(self._plan.classes),
-                labelled=False,
-            )
-        except UnknownKeyError as fault:
-            raise MpleError(ErrorCode.UNKNOWN_KEY_REF, str(fault)) from None
-        except BatchError as fault:
-            code = ErrorCode.CHECKSUM_MISMATCH if fault.checksum else ErrorCode.MESSAGE_MALFORMED
-            raise MpleError(code, str(fault)) from None
         count = message.samples
+        batch, key = accept_batch(self._plan, self._bank, message, site, samples=count, labelled=False)
         t_BKQ = self._codec.decode(batch.coded, self._plan.geometry.blocks)
         with self._busy:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 from compute_node.feeding.intake import Intake
@@ -12,7 +13,6 @@ from mple.model.device import Device
 from mple.plan import ComputeSettings, GlobalSampler, RunPlan
 from mple.records.cache_records import CacheShape
 from mple.records.state_files import CACHE, LAYERS
-from mple.wire.codecs import codec_named
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,12 +34,13 @@ class RunSamples:
             OSError: The disk refuses.
         """
         bank = restored_bank(settings.state / LAYERS, plan, Device.named(settings.device))
-        cache = SampleCache(settings.state / CACHE.format(plan.run_id), CacheShape.of(plan))
+        changed = threading.Condition()
+        cache = SampleCache(settings.state / CACHE.format(plan.run_id), CacheShape.of(plan), changed)
         intake = Intake(
             plan,
-            codec_named(plan.wire.codec),
             cache,
             bank,
+            changed,
             in_flight_samples=settings.in_flight_samples,
             idle_timeout_s=plan.absence.patience_s,
             policy=plan.absence.policy,

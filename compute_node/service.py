@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import grpc
 
@@ -19,7 +19,6 @@ from mple.rpc.read_deadline import MESSAGE_IDLE_S, DeadlineIterator
 from mple.v1 import compute_pb2, compute_pb2_grpc
 
 _LOGGER = logging.getLogger("mple.compute")
-_WAIT_S = 0.5
 
 
 class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
@@ -30,7 +29,7 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
 
         Args:
             consortium: The consortium of this node's certificate.
-            idle_s: Longest wait for a feed's hello and for a question of a prediction stream.
+            idle_s: Longest wait for a feed's hello and its end, and for a question of a prediction stream.
         """
         self.consortium, self._idle_s = consortium, idle_s
         self._plan: RunPlan | None = None
@@ -62,23 +61,24 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
         if hello is None or hello.WhichOneof("message") != "hello":
             raise MpleError(ErrorCode.MESSAGE_MALFORMED, "a stream opens with a hello")
         _same_plan(plan, hello.hello.plan_sha256)
-        requests.idle_s = None  # a site has nothing to say while it is not asked
         with intake.stream(peer.name), _audited_feed(peer):
             log(_LOGGER, logging.INFO, "feed_open", f"{peer.label} feeds", site=peer.name)
-            incoming = _Incoming(requests, intake, peer.name)
-            while context.is_active():
-                incoming.raise_fault()
-                message = intake.next_message(peer.name, _WAIT_S)
+            context.add_callback(intake.wake)
+            # A site has nothing to say while it is not asked: from now on it may be silent.
+            requests.hand_to(partial(_take, intake, peer.name), intake.wake)
+            done = False
+            while not done:
+                requests.raise_fault()
+                message = intake.next_message(peer.name, lambda: requests.ended or not context.is_active())
                 if message is None:
-                    if incoming.ended:
-                        incoming.raise_fault()
-                        raise MpleError(ErrorCode.STREAM_TRUNCATED, f"{peer.label} ended its stream too early")
-                    continue
+                    requests.wait_ended(self._idle_s)
+                    requests.raise_fault()
+                    raise MpleError(ErrorCode.STREAM_TRUNCATED, f"{peer.label} ended its stream too early")
                 yield message
-                if message.WhichOneof("message") == "done":
-                    break
-            incoming.join()
-            incoming.raise_fault()
+                done = message.WhichOneof("message") == "done"
+            if not requests.wait_ended(self._idle_s):
+                raise MpleError(ErrorCode.STREAM_TRUNCATED, f"{peer.label} is done and does not end its stream")
+            requests.raise_fault()
             log(_LOGGER, logging.INFO, "feed_closed", f"{peer.label} has ended its stream", site=peer.name)
 
     @guarded(Role.SITE)
@@ -113,41 +113,14 @@ def _audited_feed(peer: Party) -> Iterator[None]:
         audit(peer.label, "feed_closed", result)
 
 
-class _Incoming:
-    """Reads a stream in its own thread; a fault is kept for the stream's main thread, never lost."""
-
-    def __init__(self, requests: Iterator[compute_pb2.FeedRequest], intake: Intake, site: str) -> None:
-        self._requests, self._intake, self._site = requests, intake, site
-        self._fault: Exception | None = None
-        self.ended = False
-        self._thread = threading.Thread(target=self._read, name=f"feed-{site}", daemon=True)
-        self._thread.start()
-
-    def raise_fault(self) -> None:
-        if self._fault is not None:
-            raise self._fault
-
-    def join(self) -> None:
-        """Wait until the site has ended its side."""
-        self._thread.join(timeout=30.0)
-
-    def _read(self) -> None:
-        try:
-            for request in self._requests:
-                kind = request.WhichOneof("message")
-                if kind == "batch":
-                    self._intake.take_batch(self._site, request.batch)
-                elif kind == "score":
-                    self._intake.take_score(self._site, request.score)
-                else:
-                    raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"a message of kind {kind} within a stream")
-        except grpc.RpcError as fault:
-            log(_LOGGER, logging.WARNING, "feed_broke", f"the stream of {self._site} broke: {fault}", site=self._site)
-        except Exception as fault:
-            self._fault = fault
-        finally:
-            self.ended = True
-            self._intake.wake()
+def _take(intake: Intake, site: str, request: compute_pb2.FeedRequest) -> None:
+    kind = request.WhichOneof("message")
+    if kind == "batch":
+        intake.take_batch(site, request.batch)
+    elif kind == "score":
+        intake.take_score(site, request.score)
+    else:
+        raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"a message of kind {kind} within a stream")
 
 
 def _same_plan(plan: RunPlan, theirs: bytes) -> None:

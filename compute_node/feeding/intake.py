@@ -10,6 +10,7 @@ Legend: a *number* counts a split's samples over all sites in the plan's order; 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,22 +18,23 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from compute_node.feeding.request_window import Asked, Done, FeedFault, RequestWindow, ToScore
+from compute_node.feeding.accepted_batch import accept_batch
+from compute_node.feeding.request_window import Asked, FeedFault, RequestWindow, ToScore
 from compute_node.feeding.sample_cache import SampleCache
-from compute_node.layers.layer_bank import ErasedKeyError, LayerBank, UnknownKeyError
+from compute_node.layers.layer_bank import ErasedKeyError, LayerBank
 from mple.model.metrics import Tally
 from mple.node.idle_timer import LOOK_EVERY_S, IdleTimer
 from mple.node.logs import log
 from mple.plan import AbsencePolicy, GlobalSampler, RunPlan
+from mple.plan.sample_numbering import Numbers, SampleNumbering
+from mple.records.cache_records import CacheShape
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2
-from mple.wire.batch import BatchError, batch_from_message, samples_per_message
-from mple.wire.codec import Codec
+from mple.wire.batch import samples_per_message
 
 _LOGGER = logging.getLogger("mple.compute")
 _SCORE_GROUP = 1000
 _MOST_IN_FLIGHT_BYTES = 32 * 1024 * 1024
-Numbers = NDArray[np.int64]
 
 
 class Intake:
@@ -41,44 +43,45 @@ class Intake:
     def __init__(
         self,
         plan: RunPlan,
-        codec: Codec,
         cache: SampleCache,
         bank: LayerBank,
+        changed: threading.Condition,
         *,
         in_flight_samples: int,
         idle_timeout_s: float,
         policy: AbsencePolicy = AbsencePolicy.WAIT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._plan, self._codec, self._cache, self._bank = plan, codec, cache, bank
-        self._blocks, self._values = plan.geometry.blocks, plan.geometry.morphed_elements
+        """Ask nothing yet.
+
+        Args:
+            plan: The run's plan.
+            cache: Keeps what comes in.
+            bank: The keys that samples may be morphed under.
+            changed: Held by whoever touches the state, notified when it changes; the cache's own.
+            in_flight_samples: Most samples that one site is asked for at a time.
+            idle_timeout_s: Longest wait without progress, in seconds.
+            policy: What becomes of a run whose sites are silent.
+            clock: Seconds.
+        """
+        self._plan, self._cache, self._bank, self._changed = plan, cache, bank, changed
         self._idle_timeout_s, self._policy = idle_timeout_s, policy
         self._patience = IdleTimer(idle_timeout_s, clock)
+        self._numbering = {
+            common_pb2.SPLIT_TRAIN: SampleNumbering({site.name: site.train_images for site in plan.sites}),
+            common_pb2.SPLIT_TEST: SampleNumbering({site.name: site.test_images for site in plan.sites}),
+        }
+        self._windows = _windows(plan, in_flight_samples)
+        self._streams: set[str] = set()
         self._absent: set[str] = set()
-        self._changed = cache.changed
+        self._logits_TC: NDArray[np.float32] = np.empty((0, 0), np.float32)
         self._failure: MpleError | None = None
         self._closed = False
-        self._streams: dict[str, int] = {}
-        self._logits_TC: dict[int, NDArray[np.float32]] = {}
-        train = [site.train_images for site in plan.sites]
-        test = [site.test_images for site in plan.sites]
-        self._starts = {
-            common_pb2.SPLIT_TRAIN: np.concatenate([[0], np.cumsum(train)]).astype(np.int64),
-            common_pb2.SPLIT_TEST: np.concatenate([[0], np.cumsum(test)]).astype(np.int64),
-        }
-        self._places = {site.name: place for place, site in enumerate(plan.sites)}
-        sample_bytes = codec.sample_bytes(blocks=self._blocks, values=self._values)
-        per_request = min(samples_per_message(plan.wire.message_bytes, sample_bytes), max(1, in_flight_samples))
-        most = max(per_request, min(in_flight_samples, _MOST_IN_FLIGHT_BYTES // sample_bytes))
-        self._windows = {
-            site.name: RequestWindow(per_request=per_request, most_in_flight=most, classes=len(plan.classes))
-            for site in plan.sites
-        }
 
     def want_missing(self, sampler: GlobalSampler, epoch: int) -> None:
         """Ask the sites for what the cache lacks, in the order in which an epoch needs it, test samples last."""
         order = sampler.epoch_order(epoch)
-        test = np.arange(self._starts[common_pb2.SPLIT_TEST][-1])
+        test = np.arange(self._numbering[common_pb2.SPLIT_TEST].samples)
         with self._changed:
             self.want_again(common_pb2.SPLIT_TRAIN, order)
             self.want_again(common_pb2.SPLIT_TEST, test)
@@ -92,10 +95,8 @@ class Intake:
             if self._closed:
                 return
             missing = numbers[~self._cache.held(split)[numbers]]
-            starts = self._starts[split]
-            places = np.searchsorted(starts, missing, side="right") - 1
-            for name, place in self._places.items():
-                self._windows[name].want(split, (missing[places == place] - starts[place]).tolist())
+            for site, ids in self._numbering[split].by_site(missing).items():
+                self._windows[site].want(split, ids.tolist())
             self._changed.notify_all()
 
     @contextmanager
@@ -110,26 +111,40 @@ class Intake:
                 raise MpleError(ErrorCode.UNKNOWN_PARTY, f"the plan has no site {site}")
             if site in self._streams:
                 raise MpleError(ErrorCode.DUPLICATE_STREAM, f"site {site} already feeds")
-            self._streams[site] = 1
+            self._streams.add(site)
             self._absent.discard(site)
         try:
             yield
         finally:
             with self._changed:
-                del self._streams[site]
+                self._streams.discard(site)
                 self._windows[site].stream_broke()
                 self._changed.notify_all()
 
-    def next_message(self, site: str, wait_s: float) -> compute_pb2.FeedResponse | None:
-        """What to send to a site, or None when nothing came up within `wait_s` seconds."""
+    def next_message(self, site: str, over: Callable[[], bool]) -> compute_pb2.FeedResponse | None:
+        """What to send to a site, or None once there is nothing and `over()` holds; who makes it hold calls `wake`."""
         with self._changed:
-            self._raise_failure()
-            item = self._windows[site].next_message()
-            if item is None:
-                self._changed.wait(wait_s)
+            while True:
                 self._raise_failure()
                 item = self._windows[site].next_message()
-            return None if item is None else self._message(site, item)
+                if item is not None or over():
+                    break
+                self._changed.wait()
+            logits_TC = self._logits_TC
+        if isinstance(item, Asked):
+            request = compute_pb2.SampleRequest(request_id=item.request_id, split=item.split, sample_ids=item.samples)
+            return compute_pb2.FeedResponse(samples=request)
+        if isinstance(item, ToScore):
+            values_BC = logits_TC[self._numbering[common_pb2.SPLIT_TEST].numbers(site, item.samples)]
+            logits = compute_pb2.Logits(
+                request_id=item.request_id,
+                epoch=item.epoch,
+                sample_ids=item.samples,
+                classes=values_BC.shape[1],
+                values=values_BC.astype("<f4").tobytes(),
+            )
+            return compute_pb2.FeedResponse(logits=logits)
+        return None if item is None else compute_pb2.FeedResponse(done=compute_pb2.FeedDone())
 
     def take_batch(self, site: str, message: common_pb2.MorphedBatch) -> None:
         """Check a batch against its request and keep it.
@@ -137,31 +152,18 @@ class Intake:
         Raises:
             MpleError: With the code for what is wrong; nothing is kept then.
         """
-        try:
-            with self._changed:
+        with self._changed:
+            try:
                 asked = self._windows[site].asked(message.request_id)
-            if message.split != asked.split:
-                raise BatchError(f"split {message.split} instead of {asked.split}")
-            key = self._bank.number(message.key_ref, site)
-            batch = batch_from_message(
-                message,
-                samples=len(asked.samples),
-                blocks=self._blocks,
-                values=self._values,
-                codec=self._codec,
-                classes=len(self._plan.classes),
-                labelled=asked.split == common_pb2.SPLIT_TRAIN,
-            )
-        except FeedFault as fault:
-            raise MpleError(ErrorCode.UNKNOWN_REQUEST, str(fault)) from None
-        except UnknownKeyError as fault:
-            raise MpleError(ErrorCode.UNKNOWN_KEY_REF, str(fault)) from None
-        except BatchError as fault:
-            code = ErrorCode.CHECKSUM_MISMATCH if fault.checksum else ErrorCode.MESSAGE_MALFORMED
-            raise MpleError(code, str(fault)) from None
-        numbers = np.asarray(asked.samples, np.int64) + self._starts[asked.split][self._places[site]]
+            except FeedFault as fault:
+                raise MpleError(ErrorCode.UNKNOWN_REQUEST, str(fault)) from None
+        split, count = asked.split, len(asked.samples)
+        if message.split != split:
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"split {message.split} instead of {split}")
+        labelled = split == common_pb2.SPLIT_TRAIN
+        batch, key = accept_batch(self._plan, self._bank, message, site, samples=count, labelled=labelled)
         try:
-            self._cache.append(asked.split, numbers, batch, key)
+            self._cache.append(split, self._numbering[split].numbers(site, asked.samples), batch, key)
         except ErasedKeyError as fault:
             raise MpleError(ErrorCode.UNKNOWN_KEY_REF, str(fault)) from None
         with self._changed:
@@ -191,13 +193,11 @@ class Intake:
         Raises:
             MpleError: STALLED when nothing has come in for too long, or what `fail` was told.
         """
-        starts = self._starts[split]
         with self._changed:
             self._patience.renew()
             while not self._cache.holds(split, numbers):
                 here = self._cache.held(split)[numbers]
-                places = np.searchsorted(starts, numbers[~here], side="right") - 1
-                due = {name for name, place in self._places.items() if place in places} - self._absent
+                due = set(self._numbering[split].by_site(numbers[~here])) - self._absent
                 if not due:
                     return numbers[here]
                 self._wait_for_progress("samples", due)
@@ -219,19 +219,15 @@ class Intake:
         Raises:
             MpleError: As `wait_for`.
         """
-        starts = self._starts[common_pb2.SPLIT_TEST]
+        spans = {site: self._numbering[common_pb2.SPLIT_TEST].span(site) for site in self._windows}
+        asked = {site for site, span in spans.items() if scored_T is None or scored_T[span].all()}
+        most = max(1, min(_SCORE_GROUP, self._plan.wire.message_bytes // (4 * logits_TC.shape[1])))
         with self._changed:
             self._patience.renew()
-            self._logits_TC = {epoch: logits_TC}
-            asked = set()
-            for name, place in self._places.items():
-                rows = slice(starts[place], starts[place + 1])
-                ids = range(int(starts[place + 1] - starts[place]))
-                if scored_T is None or scored_T[rows].all():
-                    asked.add(name)
-                    size = max(1, min(_SCORE_GROUP, self._plan.wire.message_bytes // (4 * logits_TC.shape[1])))
-                    groups = [tuple(ids[low : low + size]) for low in range(0, len(ids), size)]
-                    self._windows[name].score(epoch, groups)
+            self._logits_TC = logits_TC
+            for site in asked:
+                ids = range(spans[site].stop - spans[site].start)
+                self._windows[site].score(epoch, [tuple(ids[low : low + most]) for low in range(0, len(ids), most)])
             self._changed.notify_all()
             while True:
                 scores = {name: self._windows[name].tallies_of(epoch) for name in asked}
@@ -272,23 +268,6 @@ class Intake:
         with self._changed:
             self._changed.wait_for(lambda: not self._streams, grace_s)
 
-    def _message(self, site: str, item: Asked | ToScore | Done) -> compute_pb2.FeedResponse:
-        if isinstance(item, Asked):
-            request = compute_pb2.SampleRequest(request_id=item.request_id, split=item.split, sample_ids=item.samples)
-            return compute_pb2.FeedResponse(samples=request)
-        if isinstance(item, ToScore):
-            rows = np.asarray(item.samples) + self._starts[common_pb2.SPLIT_TEST][self._places[site]]
-            values = self._logits_TC[item.epoch][rows]
-            logits = compute_pb2.Logits(
-                request_id=item.request_id,
-                epoch=item.epoch,
-                sample_ids=item.samples,
-                classes=values.shape[1],
-                values=values.astype("<f4").tobytes(),
-            )
-            return compute_pb2.FeedResponse(logits=logits)
-        return compute_pb2.FeedResponse(done=compute_pb2.FeedDone())
-
     def _progressed(self) -> None:
         self._patience.renew()
         self._changed.notify_all()
@@ -310,3 +289,13 @@ class Intake:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+
+def _windows(plan: RunPlan, in_flight_samples: int) -> dict[str, RequestWindow]:
+    sample_bytes = CacheShape.of(plan).sample_bytes
+    per_request = min(samples_per_message(plan.wire.message_bytes, sample_bytes), max(1, in_flight_samples))
+    most = max(per_request, min(in_flight_samples, _MOST_IN_FLIGHT_BYTES // sample_bytes))
+    classes = len(plan.classes)
+    return {
+        site.name: RequestWindow(per_request=per_request, most_in_flight=most, classes=classes) for site in plan.sites
+    }

@@ -56,12 +56,13 @@ class _Index:
 class SampleCache:
     """Codes on disk, an index of fixed size in memory. Threads may append and read at the same time."""
 
-    def __init__(self, path: Path, shape: CacheShape) -> None:
+    def __init__(self, path: Path, shape: CacheShape, changed: threading.Condition | None = None) -> None:
         """Open or make the file; a torn last record is cut off.
 
         Args:
             path: The file.
             shape: The plan's.
+            changed: Notified when samples came or went, held meanwhile; by default the cache's own.
 
         Raises:
             CacheError: A whole record contradicts codec, sizes or numbers: the file is another plan's.
@@ -70,7 +71,7 @@ class SampleCache:
         self._index = self._empty_index()
         self._samples_under: Counter[int] = Counter()
         self._erased: set[int] = set()
-        self._changed = threading.Condition()
+        self._changed = changed or threading.Condition()
         _Replacement.remove_left(path)
         self._file = _CacheFile(path)
         self._end = 0
@@ -83,11 +84,6 @@ class SampleCache:
             self._file.close()
             raise
         os.ftruncate(self._file.number, self._end)
-
-    @property
-    def changed(self) -> threading.Condition:
-        """Notified after each append."""
-        return self._changed
 
     def held(self, split: common_pb2.Split) -> NDArray[np.bool_]:
         """Which numbers of a split are here."""

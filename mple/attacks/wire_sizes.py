@@ -21,6 +21,7 @@ from mple.attacks.means.pixel_values import to_inputs
 from mple.morph import PRESETS, expected_weight_shape
 from mple.morph.morpher import to_blocks
 from mple.plan import GlobalSampler, RunPlan
+from mple.plan.sample_numbering import SampleNumbering
 from mple.wire.batch import samples_per_message
 from mple.wire.codecs import codec_named
 from mple.wire.layer_dtype import weight_bytes
@@ -143,12 +144,9 @@ def _rounds(returned: Sequence[SeenMessage]) -> int:
 
 def _order_sent(plan: RunPlan, site: str) -> NDArray[np.int64]:
     """Numbers of a site's samples in the order of the first epoch, in which they are asked for."""
-    sizes = [one.train_images for one in plan.sites]
-    sampler = GlobalSampler(sizes, plan.training.batch, plan.training.seed)
-    address = sampler.locate(sampler.epoch_order(0))
-    place = [one.name for one in plan.sites].index(site)
-    own_N: NDArray[np.int64] = address.local[address.sites == place]
-    return own_N
+    sizes = {one.name: one.train_images for one in plan.sites}
+    sampler = GlobalSampler(list(sizes.values()), plan.training.batch, plan.training.seed)
+    return SampleNumbering(sizes).by_site(sampler.epoch_order(0))[site]
 
 
 def _correlation(bytes_M: NDArray[np.int64], contrast_M: NDArray[np.float32]) -> float | str:

@@ -1,26 +1,17 @@
 """The order of training, a pure function of the plan: which samples of which site make up which step.
 
-Legend: a *global* number counts all sites' training samples one after the other in the plan's order of sites; a
-*local* number counts within one site.
+Legend: a *global* number counts all sites' training samples one after the other in the plan's order of sites
+(`mple.plan.sample_numbering`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class SampleAddress:
-    """Samples by site: `sites[i]` is the place of the site in the plan, `local[i]` the number within it."""
-
-    sites: Indices
-    local: Indices
 
 
 class GlobalSampler:
@@ -36,9 +27,8 @@ class GlobalSampler:
             raise ValueError(f"site sizes {list(site_sizes)}: every site needs a training sample")
         if batch < 1:
             raise ValueError(f"batch = {batch}: needs a sample at least")
-        self._starts: Indices = np.concatenate([[0], np.cumsum(np.asarray(site_sizes, np.int64))])
         self._seed = seed
-        self.samples = int(self._starts[-1])
+        self.samples = sum(site_sizes)
         self.steps_per_epoch = -(-self.samples // batch)
         self._order_epoch = -1
         self._order: Indices = np.empty(0, np.int64)
@@ -58,8 +48,3 @@ class GlobalSampler:
             self._order = generator.permutation(self.samples)
             self._order_epoch = epoch
         return self._order
-
-    def locate(self, samples: Indices) -> SampleAddress:
-        """The site and the local number of global numbers."""
-        sites = np.searchsorted(self._starts, samples, side="right") - 1
-        return SampleAddress(sites.astype(np.int64), samples - self._starts[sites])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +20,7 @@ from mple.audit import audit
 from mple.rpc.errors import ErrorCode, MpleError
 from mple.rpc.guard import abort_call
 from mple.rpc.identity import peer_of
-from mple.rpc.read_deadline import DeadlineIterator
+from mple.rpc.read_deadline import only_request
 from mple.rpc.revoked import FreshList
 
 CALLS_PER_CALLER = 8
@@ -29,15 +30,16 @@ CALLS_PER_CALLER = 8
 class AdmissionInterceptor(grpc.ServerInterceptor):
     """Refuses revoked callers, and calls beyond a caller's number; ends a call whose request does not come."""
 
-    def __init__(self, *, per_caller: int, idle_s: float, revoked: FreshList) -> None:
+    def __init__(self, *, per_caller: int, idle_s: float, revoked: FreshList, readers: Executor) -> None:
         """Admit.
 
         Args:
             per_caller: Calls that one party may have open at once.
             idle_s: Longest wait for the request of a call that has one, in seconds.
             revoked: Certificates that count no more.
+            readers: As many threads as calls may be open; see `mple.rpc.read_deadline`.
         """
-        self._per_caller, self._idle_s, self._revoked = per_caller, idle_s, revoked
+        self._per_caller, self._idle_s, self._revoked, self._readers = per_caller, idle_s, revoked, readers
         self._open: dict[str, int] = {}
         self._contexts: dict[grpc.ServicerContext, int] = {}
         self._lock = threading.Lock()
@@ -54,24 +56,20 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
         kind = "stream" if handler.response_streaming else "unary"
         behaviour = getattr(handler, f"{'stream' if handler.request_streaming else 'unary'}_{kind}")
 
-        def requests(received: Iterator[bytes], context: grpc.ServicerContext) -> Any:
-            if handler.request_streaming:
-                return received
-            for request in DeadlineIterator(received, context, self._idle_s):
-                return request
-            raise MpleError(ErrorCode.MESSAGE_MALFORMED, "the call ended without its request")
+        def requests(received: Iterator[bytes]) -> Any:
+            return received if handler.request_streaming else only_request(received, self._readers, self._idle_s)
 
         def unary(received: Iterator[bytes], context: grpc.ServicerContext) -> Any:
             try:
                 with self._place(context):
-                    return behaviour(requests(received, context), context)
+                    return behaviour(requests(received), context)
             except (MpleError, grpc.RpcError) as fault:
                 abort_call(context, fault, details.method)
 
         def stream(received: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
             try:
                 with self._place(context):
-                    yield from behaviour(requests(received, context), context)
+                    yield from behaviour(requests(received), context)
             except (MpleError, grpc.RpcError) as fault:
                 abort_call(context, fault, details.method)
 

@@ -1,13 +1,19 @@
-"""A call's messages one at a time, each within a time: who opens a call and says nothing does not hold it for ever.
+"""A call's messages, each within a time: who opens a call and says nothing does not hold it for ever.
 
-gRPC's own iterator waits without end. Here a thread of the call reads one message ahead, and whoever takes the
-messages waits for the thread no longer than agreed. At most two messages are held, whatever the peer sends.
+gRPC's own iterator waits without end, so that another thread has to do the reading than the one that gives up. What a
+served call costs:
+
+- A call with one request holds a thread of the server, and one of its readers until the request is there. Both are
+  of pools, so that none is started for a call.
+- A stream of requests holds a thread of the server and one that reads, for as long as it is open. The reader holds at
+  most two messages, whatever the peer sends; or it takes them itself (`hand_to`), and the other thread only sends.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from typing import Generic, TypeVar
 
 import grpc
@@ -19,21 +25,39 @@ MESSAGE_IDLE_S = 60.0
 T = TypeVar("T")
 
 
+def only_request(messages: Iterator[T], readers: Executor, idle_s: float) -> T:
+    """The request of a call that has one, if it comes within `idle_s` seconds.
+
+    Raises:
+        MpleError: STREAM_TRUNCATED when it does not, MESSAGE_MALFORMED when the call ends without.
+        grpc.RpcError: The caller broke the call off.
+    """
+    reading = readers.submit(next, messages, None)
+    try:
+        request = reading.result(idle_s)
+    except TimeoutError:
+        raise _silent(idle_s) from None
+    if request is None:
+        raise MpleError(ErrorCode.MESSAGE_MALFORMED, "the call ended without its request")
+    return request
+
+
 class DeadlineIterator(Generic[T]):
     """The messages of one served call; an iterator for one thread."""
 
-    def __init__(self, messages: Iterator[T], context: grpc.ServicerContext, idle_s: float | None) -> None:
+    def __init__(self, messages: Iterator[T], context: grpc.ServicerContext, idle_s: float) -> None:
         """Begin to read.
 
         Args:
             messages: The call's own iterator; nobody else may use it from now on.
             context: The call's.
-            idle_s: Longest wait for a message in seconds, None for any length. May be changed between messages.
+            idle_s: Longest wait for a message in seconds.
         """
-        self.idle_s = idle_s
-        self._messages = messages
+        self._idle_s, self._messages = idle_s, messages
         self._changed = threading.Condition()
         self._next: list[T] = []
+        self._take: Callable[[T], None] | None = None
+        self._on_end: Callable[[], None] = lambda: None
         self._fault: Exception | None = None
         self._ended = self._closed = False
         if not context.add_callback(self._close):
@@ -48,38 +72,80 @@ class DeadlineIterator(Generic[T]):
 
         Raises:
             StopIteration: The caller has ended its side.
-            MpleError: STREAM_TRUNCATED when no message came within `idle_s`, or what reading the message raised.
+            MpleError: STREAM_TRUNCATED when no message came in time, or what reading the message raised.
             grpc.RpcError: The caller broke the call off.
         """
         with self._changed:
-            came = self._changed.wait_for(lambda: self._next or self._ended, self.idle_s)
-            if not came:
-                raise MpleError(ErrorCode.STREAM_TRUNCATED, f"no message came for {self.idle_s:g} s")
+            if not self._changed.wait_for(lambda: self._next or self._ended, self._idle_s):
+                raise _silent(self._idle_s)
             if self._next:
                 self._changed.notify_all()
                 return self._next.pop()
-            if self._fault is not None:
-                raise self._fault
+            self.raise_fault()
             raise StopIteration
+
+    def hand_to(self, take: Callable[[T], None], on_end: Callable[[], None]) -> None:
+        """Have the reading thread itself take every message from now on, however long the next one is in coming.
+
+        Args:
+            take: What it raises ends the reading.
+            on_end: Called once the reading has ended: by the caller, by a broken link, or by what `take` raised.
+
+        Raises:
+            Exception: What `take` raised for a message that was already here.
+        """
+        with self._changed:
+            while self._next:
+                take(self._next.pop())
+            self._take, self._on_end = take, on_end
+            self._changed.notify_all()
+            if not self._ended:
+                return
+        on_end()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes."""
+        return self._ended
+
+    def raise_fault(self) -> None:
+        """Raise what has ended the reading, unless that was the caller, in order."""
+        if self._fault is not None:
+            raise self._fault
+
+    def wait_ended(self, within_s: float) -> bool:
+        """Wait for the caller to end its side; whether it has within so many seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._ended, within_s)
 
     def _read(self) -> None:
         try:
             for message in self._messages:
                 with self._changed:
-                    self._changed.wait_for(lambda: not self._next or self._closed)
+                    self._changed.wait_for(lambda: self._take or self._closed or not self._next)
                     if self._closed:
-                        return
-                    self._next.append(message)
-                    self._changed.notify_all()
+                        raise grpc.RpcError("the call is over")
+                    take = self._take
+                    if take is None:
+                        self._next.append(message)
+                        self._changed.notify_all()
+                if take is not None:
+                    take(message)
         except Exception as fault:
             self._fault = fault
         finally:
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
+                on_end = self._on_end
+            on_end()
 
     def _close(self) -> None:
         """The call is over: let the thread go."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+def _silent(idle_s: float) -> MpleError:
+    return MpleError(ErrorCode.STREAM_TRUNCATED, f"no message came for {idle_s:g} s")

@@ -35,7 +35,7 @@ class RpcServer:
     address: str
     """Where it listens, with the real port where 0 was asked for."""
     _health: health.HealthServicer
-    _threads: ThreadPoolExecutor
+    _pools: tuple[ThreadPoolExecutor, ThreadPoolExecutor]
     _admission: AdmissionInterceptor
     _stopping: threading.Event
 
@@ -51,7 +51,8 @@ class RpcServer:
         self._health.enter_graceful_shutdown()
         stopped: threading.Event = self.server.stop(grace_s)
         stopped.wait()
-        self._threads.shutdown(wait=False)
+        for pool in self._pools:
+            pool.shutdown(wait=False)
 
     def _watch_revoked(self) -> None:
         while not self._stopping.wait(_LOOK_EVERY_S):
@@ -73,9 +74,9 @@ def build_server(
 ) -> RpcServer:
     """A server that knows its callers by their certificates; add services, then `start`.
 
-    Each open stream holds a thread; calls beyond `streams` and some slack are refused with RESOURCE_EXHAUSTED instead
-    of waiting silently. Renewed certificate files are used for new connections without a restart, and a renewed list
-    of revoked certificates for new calls at once and for open ones within a second.
+    What an open call costs, `mple.rpc.read_deadline` says; calls beyond `streams` and some slack are refused with
+    RESOURCE_EXHAUSTED instead of waiting silently. Renewed certificate files are used for new connections without a
+    restart, and a renewed list of revoked certificates for new calls at once and for open ones within a second.
 
     Args:
         listen: "host:port"; port 0 takes a free one.
@@ -90,8 +91,10 @@ def build_server(
         PortError: The port is taken or the address is not this machine's.
     """
     calls = streams + _UNARY_SLACK
-    admission = AdmissionInterceptor(per_caller=per_caller, idle_s=idle_s, revoked=revoked_beside(tls.ca))
-    threads = ThreadPoolExecutor(calls, thread_name_prefix="rpc")
+    threads, readers = (ThreadPoolExecutor(calls, thread_name_prefix=name) for name in ("rpc", "requests"))
+    admission = AdmissionInterceptor(
+        per_caller=per_caller, idle_s=idle_s, revoked=revoked_beside(tls.ca), readers=readers
+    )
     server = grpc.server(
         threads,
         interceptors=[admission, MeteringInterceptor(ledger, measure=measure)],
@@ -109,7 +112,7 @@ def build_server(
     status.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     shown = f"[{host}]" if ":" in host else host
-    return RpcServer(server, f"{shown}:{bound}", status, threads, admission, threading.Event())
+    return RpcServer(server, f"{shown}:{bound}", status, (threads, readers), admission, threading.Event())
 
 
 def _reloading(tls: TlsFiles) -> grpc.ServerCredentials:

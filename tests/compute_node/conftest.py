@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,20 +23,19 @@ def window(tmp_path: Path) -> Callable[..., OpenIntake]:
 
     def start(in_flight_samples: int = 100, policy: AbsencePolicy = AbsencePolicy.WAIT) -> OpenIntake:
         plan, clock = small_plan(wire=WireSettings(codec=CODEC.name, message_bytes=16 * 1024)), Clock()
-        cache = SampleCache(
-            tmp_path / "cache.bin", CacheShape(codec=CODEC, blocks=BLOCKS, values=VALUES, train=9, test=5)
-        )
-        bank = LayerBank(plan)
+        shape = CacheShape(codec=CODEC, blocks=BLOCKS, values=VALUES, train=9, test=5)
+        changed, bank = threading.Condition(), LayerBank(plan)
+        cache = SampleCache(tmp_path / "cache.bin", shape, changed)
         intake = Intake(
             plan,
-            CODEC,
             cache,
             bank,
+            changed,
             in_flight_samples=in_flight_samples,
             idle_timeout_s=IDLE_S,
             policy=policy,
             clock=clock,
         )
-        return OpenIntake(intake, cache, plan, clock)
+        return OpenIntake(intake, cache, plan, clock, changed)
 
     return start

@@ -23,7 +23,7 @@ from mple.plan import GlobalSampler, WireSettings
 from mple.records.cache_records import CacheShape
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2
-from tests.support.open_intake import BLOCKS, CODEC, VALUES, answer
+from tests.support.open_intake import BLOCKS, CODEC, VALUES, answer, at_once
 from tests.support.small_plan import SIZES, TEST, TRAIN, key_of, key_ref, small_plan
 
 PLAN = small_plan(wire=WireSettings(codec=CODEC.name))
@@ -37,20 +37,20 @@ class Node:
 
     def __init__(self, folder: Path) -> None:
         train, test = (sum(sizes[split] for sizes in SIZES.values()) for split in (0, 1))
-        self.cache = SampleCache(
-            folder / "cache", CacheShape(codec=CODEC, blocks=BLOCKS, values=VALUES, train=train, test=test)
-        )
+        shape = CacheShape(codec=CODEC, blocks=BLOCKS, values=VALUES, train=train, test=test)
+        changed = threading.Condition()
+        self.cache = SampleCache(folder / "cache", shape, changed)
         self.bank = LayerBank(PLAN)
         for site in SIZES:
             self.bank.store(key_ref(site), layer(key_of(site), 1))
-        self.intake = Intake(PLAN, CODEC, self.cache, self.bank, in_flight_samples=2048, idle_timeout_s=30.0)
+        self.intake = Intake(PLAN, self.cache, self.bank, changed, in_flight_samples=2048, idle_timeout_s=30.0)
         sampler = GlobalSampler([site.train_images for site in PLAN.sites], 4, seed=1)
         self.intake.want_missing(sampler, 0)
 
     def feed(self, site: str, key: common_pb2.KeyRef) -> list[tuple[common_pb2.Split, int]]:
         """Answer all that a site is asked under a key; split and number of what was asked."""
         asked = []
-        while (message := self.intake.next_message(site, 0)) is not None:
+        while (message := self.intake.next_message(site, at_once)) is not None:
             self.intake.take_batch(site, answer(site, message.samples, key_ref=key))
             asked += [(message.samples.split, number) for number in message.samples.sample_ids]
         return asked
@@ -86,7 +86,7 @@ def test_what_was_made_under_a_revoked_key_is_asked_again_and_only_that(node: No
     node.feed("south", key_ref("south"))
     rotate(node)
     node.revoke(key_ref("north"))
-    assert node.intake.next_message("south", 0) is None
+    assert node.intake.next_message("south", at_once) is None
     again = node.feed("north", NEW)
     assert sorted(again) == [(TRAIN, n) for n in range(5)] + [(TEST, n) for n in range(3)]
     assert set(node.cache.read(TRAIN, np.arange(5)).keys_B.tolist()) == {2}
@@ -95,7 +95,7 @@ def test_what_was_made_under_a_revoked_key_is_asked_again_and_only_that(node: No
 
 def test_a_batch_that_was_on_its_way_is_refused_by_name_and_its_request_stays_open(node: Node) -> None:
     rotate(node)
-    message = node.intake.next_message("north", 0)
+    message = node.intake.next_message("north", at_once)
     assert message is not None
     node.revoke(key_ref("north"))
     with pytest.raises(MpleError, match=r"key north:1:.* is revoked; morph under the site's current key") as fault:
@@ -106,7 +106,7 @@ def test_a_batch_that_was_on_its_way_is_refused_by_name_and_its_request_stays_op
 
 
 def test_older_samples_stay_usable_beside_those_of_a_rotated_key(node: Node) -> None:
-    message = node.intake.next_message("north", 0)
+    message = node.intake.next_message("north", at_once)
     assert message is not None
     node.intake.take_batch("north", answer("north", message.samples))
     rotate(node)
@@ -145,7 +145,7 @@ def test_nothing_is_asked_anew_when_the_sites_are_done(node: Node) -> None:
     rotate(node)
     node.intake.close()
     node.revoke(key_ref("north"))
-    message = node.intake.next_message("north", 0)
+    message = node.intake.next_message("north", at_once)
     assert message is not None
     assert message.WhichOneof("message") == "done"
 

@@ -25,9 +25,17 @@ CODECS = ["f32", "f16", "q8"]
 
 
 def open_cache(
-    path: Path, codec: str = "q8", *, train: int = 20, test: int = 10, blocks: int = BLOCKS, values: int = VALUES
+    path: Path,
+    codec: str = "q8",
+    *,
+    train: int = 20,
+    test: int = 10,
+    blocks: int = BLOCKS,
+    values: int = VALUES,
+    changed: threading.Condition | None = None,
 ) -> SampleCache:
-    return SampleCache(path, CacheShape(codec=codec_named(codec), blocks=blocks, values=values, train=train, test=test))
+    shape = CacheShape(codec=codec_named(codec), blocks=blocks, values=values, train=train, test=test)
+    return SampleCache(path, shape, changed)
 
 
 def batch_for(numbers: NDArray[np.int64], codec: str, *, labelled: bool = True, version: int = 0) -> Batch:
@@ -191,11 +199,12 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
 
 
 def test_an_append_wakes_whoever_waits(tmp_path: Path) -> None:
-    cache = open_cache(tmp_path / "cache")
+    changed = threading.Condition()
+    cache = open_cache(tmp_path / "cache", changed=changed)
     appending = threading.Thread(target=append, args=(cache, TRAIN, 5))
-    with cache.changed:
+    with changed:
         appending.start()
-        assert cache.changed.wait_for(lambda: cache.holds(TRAIN, np.array([5])), timeout=30)
+        assert changed.wait_for(lambda: cache.holds(TRAIN, np.array([5])), timeout=30)
     appending.join()
 
 
@@ -225,7 +234,8 @@ def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
 def test_threads_append_and_read_at_once(tmp_path: Path) -> None:
     """What `holds` says is there can be read, while four threads append."""
     path, count = tmp_path / "cache", 400
-    cache = open_cache(path, "f32", train=count)
+    changed = threading.Condition()
+    cache = open_cache(path, "f32", train=count, changed=changed)
 
     def append_each(own: range) -> None:
         for number in own:
@@ -240,8 +250,8 @@ def test_threads_append_and_read_at_once(tmp_path: Path) -> None:
         check(cache, TRAIN, *held.tolist(), codec="f32")
         if len(held) == count:
             break
-        with cache.changed:
-            cache.changed.wait(0.01)
+        with changed:
+            changed.wait(0.01)
     for thread in threads:
         thread.join()
     cache = open_cache(path, "f32", train=count)

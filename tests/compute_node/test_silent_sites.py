@@ -10,7 +10,7 @@ import pytest
 
 from mple.plan import AbsencePolicy
 from mple.rpc import ErrorCode, MpleError
-from tests.support.open_intake import IDLE_S, OpenIntake, answer, score
+from tests.support.open_intake import IDLE_S, OpenIntake, answer, never, score
 from tests.support.small_plan import TEST, TRAIN
 
 
@@ -35,7 +35,7 @@ def test_waiting_ends_when_nothing_has_come_for_too_long(window: Callable[..., O
     one.intake.take_batch("north", answer("north", asked))
     one.intake.take_batch("north", answer("north", one.request("north")))
     one.pass_time(20, 49)
-    with one.cache.changed:  # whoever has looked at 49 s now waits again, or has given up
+    with one.changed:  # whoever has looked at 49 s now waits again, or has given up
         assert not faults
     one.pass_time(49, 50)
     waiting.join(timeout=30)
@@ -81,7 +81,7 @@ def test_training_proceeds_without_a_silent_site_and_waits_for_it_again_once_it_
     scored_T = np.array([True, True, True, False, False])
     asked = threading.Thread(target=lambda: here.append(sorted(one.intake.scores(1, logits_TC, scored_T))), daemon=True)
     asked.start()
-    message = one.intake.next_message("north", 5)
+    message = one.intake.next_message("north", never)
     assert message is not None
     one.intake.take_score("north", score(message.logits))
     asked.join(timeout=30)
@@ -113,7 +113,7 @@ def test_a_score_that_comes_too_late_is_passed_over(window: Callable[..., OpenIn
         one.clock.set(0.0)
         asked = threading.Thread(target=one.intake.scores, args=(epoch, logits_TC), daemon=True)
         asked.start()
-        message = one.intake.next_message("north", 5)
+        message = one.intake.next_message("north", never)
         assert message is not None
         if epoch == 1:
             late = message.logits

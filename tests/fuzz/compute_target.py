@@ -73,9 +73,10 @@ class ComputeTarget:
         self._built = build_server(
             "127.0.0.1:0", party_tls(Role.COMPUTE, "compute"), self._ledger, streams=16, idle_s=idle_s
         )
-        self.cache = SampleCache(folder / "cache.bin", CacheShape.of(self.plan))
+        changed = threading.Condition()
+        self.cache = SampleCache(folder / "cache.bin", CacheShape.of(self.plan), changed)
         bank = _bank(self.plan)
-        self.intake = Intake(self.plan, CODEC, self.cache, bank, in_flight_samples=24, idle_timeout_s=1e6)
+        self.intake = Intake(self.plan, self.cache, bank, changed, in_flight_samples=24, idle_timeout_s=1e6)
         sampler = GlobalSampler([train for train, _ in SIZES.values()], 4, seed=1)
         self.intake.want_missing(sampler, 0)
         service = ComputeService("test", idle_s=idle_s)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mple.plan import GlobalSampler
 from mple.plan.orders import channel_order, label_order, seal_info
+from mple.plan.sample_numbering import SampleNumbering
 
 SIZES = st.lists(st.integers(1, 60), min_size=1, max_size=6)
 
@@ -39,14 +40,6 @@ def test_a_step_does_not_depend_on_what_was_asked_before(sizes: list[int], seed:
     assert np.array_equal(used.epoch_order(1), fresh.epoch_order(1))
 
 
-@given(sizes=SIZES)
-def test_global_numbers_have_a_site_and_a_place_in_it(sizes: list[int]) -> None:
-    sampler = GlobalSampler(sizes, 4, 1)
-    address = sampler.locate(np.arange(sampler.samples))
-    expected = [(site, local) for site, size in enumerate(sizes) for local in range(size)]
-    assert list(zip(address.sites.tolist(), address.local.tolist(), strict=True)) == expected
-
-
 def test_epochs_and_seeds_differ() -> None:
     orders = {tuple(GlobalSampler([50], 10, seed).epoch_order(epoch)) for seed in (1, 2) for epoch in (0, 1)}
     assert len(orders) == 4
@@ -55,8 +48,9 @@ def test_epochs_and_seeds_differ() -> None:
 def test_steps_mix_all_sites() -> None:
     """Each of 100 steps of 30 samples has samples of all three equal sites."""
     sampler = GlobalSampler([1000, 1000, 1000], batch=30, seed=1)
+    numbering = SampleNumbering({"a": 1000, "b": 1000, "c": 1000})
     for step in range(sampler.steps_per_epoch):
-        assert set(sampler.locate(sampler.step(0, step)).sites.tolist()) == {0, 1, 2}
+        assert len(numbering.by_site(sampler.step(0, step))) == 3
 
 
 @pytest.mark.parametrize(("sizes", "batch"), [([], 1), ([3, 0], 1), ([3], 0)])

@@ -108,6 +108,22 @@ def test_more_streams_than_allowed_are_refused_and_not_left_waiting(serving: Ser
     assert list(stub.Feed(iter(()), timeout=DEADLINE_S)) == [], "there is room again"
 
 
+def test_calls_with_one_request_start_no_thread_each(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub = coordinator_pb2_grpc.CoordinatorServiceStub(served.dial())
+    stub.Join(coordinator_pb2.JoinRequest(), timeout=DEADLINE_S)
+    started: list[str] = []
+    start = threading.Thread.start
+
+    def noted(thread: threading.Thread) -> None:
+        started.append(thread.name)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", noted)
+    for _ in range(100):
+        stub.Join(coordinator_pb2.JoinRequest(), timeout=DEADLINE_S)
+    assert len([name for name in started if name.startswith(("rpc", "requests", "messages"))]) < 20
+
+
 def test_a_message_beyond_the_limit_is_refused(served: Served) -> None:
     stub = coordinator_pb2_grpc.CoordinatorServiceStub(served.dial())
     chunk = coordinator_pb2.UploadLayerRequest(data=bytes(RECEIVE_LIMIT_BYTES + 1))

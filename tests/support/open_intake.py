@@ -23,6 +23,16 @@ IDLE_S = 30.0
 CODEC = codec_named("q8")
 
 
+def at_once() -> bool:
+    """For `Intake.next_message`: wait for nothing."""
+    return True
+
+
+def never() -> bool:
+    """For `Intake.next_message`: wait until there is a message."""
+    return False
+
+
 class Clock:
     """Stands still until told; remembers whether it was looked at since."""
 
@@ -55,13 +65,14 @@ class OpenIntake:
     cache: SampleCache
     plan: RunPlan
     clock: Clock
+    changed: threading.Condition
 
     def pass_time(self, start: int, end: int) -> None:
         """Let seconds go by, one after the other, while somebody waits and looks."""
         for now in range(start + 1, end + 1):
             self.clock.set(float(now))
-            with self.cache.changed:
-                self.cache.changed.notify_all()
+            with self.changed:
+                self.changed.notify_all()
             self.clock.wait_until_seen()
 
     def want(self) -> GlobalSampler:
@@ -71,7 +82,7 @@ class OpenIntake:
         return sampler
 
     def request(self, site: str) -> compute_pb2.SampleRequest:
-        message = self.intake.next_message(site, 0)
+        message = self.intake.next_message(site, at_once)
         assert message is not None
         assert message.WhichOneof("message") == "samples"
         return message.samples
@@ -79,7 +90,7 @@ class OpenIntake:
     def feed(self, site: str) -> int:
         """Answer all that a site is asked and return how many samples that were."""
         count = 0
-        while (message := self.intake.next_message(site, 0)) is not None:
+        while (message := self.intake.next_message(site, at_once)) is not None:
             self.intake.take_batch(site, answer(site, message.samples))
             count += len(message.samples.sample_ids)
         return count
