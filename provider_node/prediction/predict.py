@@ -91,7 +91,7 @@ def predict_verb(
     ] = None,
     overrides: Overrides = None,
     test: Annotated[
-        int | None, typer.Option(metavar="N", help="Instead: the site's first N test images, and accuracy.")
+        int | None, typer.Option(metavar="N", help="Instead: the site's first N test images, and scores.")
     ] = None,
     resize: Annotated[bool, typer.Option("--resize", help="Resize pictures that have not the run's size.")] = False,
     top: Annotated[
