@@ -73,12 +73,10 @@ def line_sha256(line: bytes) -> str:
 
 def tidy(facts: Mapping[str, Fact]) -> dict[str, Fact]:
     """Facts as a line can hold them: texts cut to a bounded length, numbers that are not finite as texts."""
-    held: dict[str, Fact] = {}
-    for name, fact in facts.items():
-        if isinstance(fact, str):
-            held[name] = str(fact)[:_MOST_TEXT]  # a member of an enumeration becomes its text
-        elif isinstance(fact, float) and not math.isfinite(fact):
-            held[name] = str(fact)
-        else:
-            held[name] = fact
-    return held
+
+    def tidied(fact: Fact) -> Fact:
+        if isinstance(fact, float) and not math.isfinite(fact):
+            return str(fact)
+        return str(fact)[:_MOST_TEXT] if isinstance(fact, str) else fact  # a member of an enumeration becomes its text
+
+    return {name: tidied(fact) for name, fact in facts.items()}

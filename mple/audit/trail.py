@@ -193,9 +193,10 @@ class AuditTrail:
             previous=self._head.sha256,
         )
         line = entry.to_line()
-        os.lseek(self._file, self._end_bytes, os.SEEK_SET)
         try:
-            self._write_at_once(line + b"\n")
+            # What the system takes only in part has failed: no room was left for the rest.
+            if os.pwrite(self._file, line + b"\n", self._end_bytes) <= len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file)
         except OSError as fault:
             os.ftruncate(self._file, self._end_bytes)
@@ -203,8 +204,3 @@ class AuditTrail:
             raise OSError(fault.errno, text, str(self._path)) from fault
         self._head = AuditHead(entry.sequence, line_sha256(line))
         self._end_bytes += len(line) + 1
-
-    def _write_at_once(self, content: bytes) -> None:
-        """One write; what the system takes of it only in part has failed, as no room was left for the rest."""
-        if os.write(self._file, content) != len(content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))

@@ -7,14 +7,15 @@ data erased. Without a running one, the next start does.
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mple.audit import audit, close_audit, open_audit
-from mple.pki import Vault, VaultError, back_up
-from mple.pki import restore as restore_backup
+from mple import pki
+from mple.audit import FILE_NAME, AuditTrail
+from mple.pki import Vault, VaultError
 from mple.plan import Custody, PlanError, SiteSettings, read_settings
 from mple.records.plan_file import kept_plan
 from mple.rpc import Role, TlsFiles, own_party
@@ -27,8 +28,7 @@ Config = Annotated[Path, typer.Argument(help="The site's configuration, such as 
 @app.command()
 def new(config: Config) -> None:
     """Make the site's first key, which its first run would make as well."""
-    settings = _settings(config)
-    vault = _vault(settings)
+    settings, vault = _opened(config)
     if vault.has_morph_key():
         raise VaultError(f"there is a key of epoch {vault.current_epoch()}; to make the next one: mple keys rotate")
     vault.morph_key()
@@ -39,17 +39,14 @@ def new(config: Config) -> None:
 @app.command()
 def show(config: Config) -> None:
     """List the keys by epoch: fingerprint, when made, whether current, kept or revoked."""
-    settings = _settings(config)
-    if not settings.vault.is_dir():
-        raise VaultError(f"no vault at {settings.vault}; make the site's first key: mple keys new {config}")
-    _show(_vault(settings))
+    _, vault = _opened(config, make=False)
+    _show(vault)
 
 
 @app.command()
 def rotate(config: Config) -> None:
     """Make the next key. A running provider takes it up within its run, the older ones stay until they are revoked."""
-    settings = _settings(config)
-    vault = _vault(settings)
+    settings, vault = _opened(config)
     _note(settings, "key_made", epoch=vault.new_epoch())
     _show(vault)
     if _last_custody(settings) is Custody.ESCROW:
@@ -66,8 +63,7 @@ def revoke(
     """Destroy a key that is not the current one, and have the compute node erase what was made under it."""
     if (epoch is None) == (not every):
         raise typer.BadParameter("name an epoch, or --all for every key but the current one")
-    settings = _settings(config)
-    vault = _vault(settings)
+    settings, vault = _opened(config)
     kept = [record.epoch for record in vault.epochs() if record.revoked is None]
     chosen = [one for one in kept if one != vault.current_epoch()] if epoch is None else [epoch]
     if chosen and not yes:
@@ -83,10 +79,8 @@ def backup(
     config: Config, out: Annotated[Path, typer.Argument(help="File for the backup; keep it off this machine.")]
 ) -> None:
     """Write all keys and secrets into one encrypted file."""
-    settings = _settings(config)
-    if not settings.vault.is_dir():
-        raise VaultError(f"no vault at {settings.vault}")
-    count = back_up(_vault(settings), out, _backup_passphrase(confirm=True))
+    settings, vault = _opened(config, make=False)
+    count = pki.back_up(vault, out, _backup_passphrase(confirm=True))
     _note(settings, "keys_backed_up", secrets=count)
     typer.echo(f"{count} secrets in {out}; who has the file and its passphrase has the keys")
 
@@ -94,31 +88,29 @@ def backup(
 @app.command()
 def restore(config: Config, file: Annotated[Path, typer.Argument(help="The backup.")]) -> None:
     """Put a backup's keys into the vault; other keys are not overwritten, revoked ones stay revoked."""
-    settings = _settings(config)
-    done = restore_backup(_vault(settings), file, _backup_passphrase(confirm=False))
+    settings, vault = _opened(config)
+    done = pki.restore(vault, file, _backup_passphrase(confirm=False))
     _note(settings, "keys_restored", secrets=len(done.taken))
     typer.echo(f"{len(done.taken)} secrets are in the vault")
     for name in done.revoked:
         typer.echo(f"left out {name}: revoked since the backup; destroy the backup and make a new one")
 
 
-def _settings(config: Path) -> SiteSettings:
-    return read_settings(SiteSettings, config, ())
-
-
-def _vault(settings: SiteSettings) -> Vault:
-    return Vault.of(settings.vault, settings.vault_passphrase_file)
+def _opened(config: Path, *, make: bool = True) -> tuple[SiteSettings, Vault]:
+    """A site's settings and its vault, which is made where there is none unless it must be there."""
+    settings = read_settings(SiteSettings, config, ())
+    if not make and not settings.vault.is_dir():
+        raise VaultError(f"no vault at {settings.vault}; make the site's first key: mple keys new {config}")
+    return settings, Vault.of(settings.vault, settings.vault_passphrase_file)
 
 
 def _note(settings: SiteSettings, what: str, **facts: int) -> None:
     """Append to the node's audit trail, which a running provider writes too."""
     settings.state.mkdir(parents=True, exist_ok=True)
     tls = TlsFiles.in_directory(settings.tls)
-    open_audit(settings.state, own_party(tls, Role.SITE).label if tls.certificate.exists() else Role.SITE.value)
-    try:
-        audit("local", what, "ok", **facts)
-    finally:
-        close_audit()
+    node = own_party(tls, Role.SITE).label if tls.certificate.exists() else Role.SITE.value
+    with closing(AuditTrail(settings.state / FILE_NAME, node)) as trail:
+        trail.append("local", what, "ok", **facts)
 
 
 def _show(vault: Vault) -> None:
@@ -144,6 +136,8 @@ def _last_custody(settings: SiteSettings) -> Custody | None:
 
 def _backup_passphrase(*, confirm: bool) -> str:
     told = os.environ.get(BACKUP_VARIABLE)
-    if told is not None:
-        return told
-    return str(typer.prompt("passphrase of the backup", hide_input=True, confirmation_prompt=confirm))
+    return (
+        told
+        if told is not None
+        else str(typer.prompt("passphrase of the backup", hide_input=True, confirmation_prompt=confirm))
+    )

@@ -8,22 +8,11 @@ from typing import Annotated
 
 import typer
 
-from mple.pki import (
-    REASONS,
-    Authority,
-    approve,
-    create_authority,
-    describe_request,
-    enter,
-    install,
-    install_list,
-    renew,
-    request,
-    revoke,
-)
+from mple import pki
 from mple.rpc import Party, Role
 
 app = typer.Typer(no_args_is_help=True, help="Certificates: an authority per consortium, a certificate per node.")
+TlsFolder = Annotated[Path, typer.Argument(help="The node's TLS folder.")]
 
 
 @app.command()
@@ -33,25 +22,25 @@ def init(
     days: Annotated[int, typer.Option(help="Validity in days.")] = 3650,
 ) -> None:
     """Make the consortium's authority."""
-    create_authority(directory, consortium, days)
+    pki.create_authority(directory, consortium, days)
     typer.echo(f"authority of {consortium} in {directory}; give {directory / 'ca.crt'} to every node, ca.key to nobody")
 
 
-@app.command("request")
-def make_request(
-    directory: Annotated[Path, typer.Argument(help="The node's TLS folder.")],
+@app.command()
+def request(
+    directory: TlsFolder,
     consortium: Annotated[str, typer.Option(help="Name of the consortium.")],
     role: Annotated[Role, typer.Option(help="What the node does.")],
     name: Annotated[str, typer.Option(help="The node's name.")],
     host: Annotated[list[str] | None, typer.Option(help="Name or address others reach it by; repeat.")] = None,
 ) -> None:
     """Make the node's key, which stays in the folder, and a signing request."""
-    request(directory, Party(consortium, role, name), host or [])
+    pki.request(directory, Party(consortium, role, name), host or [])
     typer.echo(f"send {directory / 'node.csr'} to the authority; {directory / 'node.key'} stays here")
 
 
-@app.command("approve")
-def sign(
+@app.command()
+def approve(
     signing_request: Annotated[Path, typer.Argument(help="The node's node.csr.")],
     authority: Annotated[Path, typer.Option(help="The authority's folder.")],
     out: Annotated[Path, typer.Option(help="File for the certificate.")],
@@ -60,57 +49,57 @@ def sign(
 ) -> None:
     """Look at a signing request and sign it."""
     pem = signing_request.read_bytes()
-    asked = describe_request(pem)
+    asked = pki.describe_request(pem)
     typer.echo(f"identity {asked.party.uri}, hosts {', '.join(asked.hosts) or 'none'}")
     if not yes:
         typer.confirm("sign it?", abort=True)
-    out.write_bytes(approve(Authority(authority), pem, days))
+    out.write_bytes(pki.approve(pki.Authority(authority), pem, days))
     typer.echo(f"wrote {out}; send it back with {authority / 'ca.crt'}")
 
 
-@app.command("install")
-def put(
-    directory: Annotated[Path, typer.Argument(help="The node's TLS folder.")],
+@app.command()
+def install(
+    directory: TlsFolder,
     certificate: Annotated[Path, typer.Argument(help="The signed certificate.")],
     ca: Annotated[Path, typer.Option(help="The authority's ca.crt.")],
 ) -> None:
     """Check a certificate against the node's key and put it in place."""
-    party = install(directory, certificate.read_bytes(), ca.read_bytes())
+    party = pki.install(directory, certificate.read_bytes(), ca.read_bytes())
     typer.echo(f"{directory} is now {party.uri}")
 
 
-@app.command("renew")
-def ask_again(
-    directory: Annotated[Path, typer.Argument(help="The node's TLS folder.")],
+@app.command()
+def renew(
+    directory: TlsFolder,
     new_key: Annotated[bool, typer.Option("--new-key", help="Make a new key, too; it waits for 'install'.")] = False,
 ) -> None:
     """Make a signing request for the same identity and hosts; the node may go on running."""
-    renew(directory, new_key=new_key)
+    pki.renew(directory, new_key=new_key)
     key = f"its new key waits in {directory / 'node.key.new'}" if new_key else "its key stays the same"
     typer.echo(f"send {directory / 'node.csr'} to the authority; {key}")
 
 
-@app.command("revoke")
-def withdraw(
+@app.command()
+def revoke(
     directory: Annotated[Path, typer.Argument(help="The authority's folder.")],
     party: Annotated[str, typer.Option(help='All certificates of a party: "site/north".')] = "",
     serial: Annotated[list[str] | None, typer.Option(help="A serial number as 'list' prints it; repeat.")] = None,
     certificate: Annotated[
         list[Path] | None, typer.Option(help="A certificate that 'list' does not know, as a file; repeat.")
     ] = None,
-    reason: Annotated[str, typer.Option(help=f"One of: {', '.join(REASONS)}.")] = "unspecified",
+    reason: Annotated[str, typer.Option(help=f"One of: {', '.join(pki.REASONS)}.")] = "unspecified",
     days: Annotated[int, typer.Option(help="Until the list should be replaced by a newer one.")] = 30,
 ) -> None:
     """Revoke certificates and sign the list that every node needs; for one revoked before, the list is signed anew."""
-    authority = Authority(directory)
+    authority = pki.Authority(directory)
     serials = [_serial(text) for text in serial or ()]
-    serials += [enter(authority, path.read_bytes()) for path in certificate or ()]
+    serials += [pki.enter(authority, path.read_bytes()) for path in certificate or ()]
     if party:
         serials += _of_party(authority, party)
     if not serials:
         raise typer.BadParameter("name what to revoke by --party, --serial or --certificate")
     before = {one.serial for one in authority.index().certificates if one.revoked_at is not None}
-    path = revoke(authority, serials, reason, days)
+    path = pki.revoke(authority, serials, reason, days)
     for one in authority.index().certificates:
         if one.serial in serials:
             typer.echo(f"{one.serial:040x}  {one.identity}  {one.state(datetime.now(UTC))}")
@@ -118,13 +107,13 @@ def withdraw(
     typer.echo(f"revoked {count}; give {path} to every node: mple pki install-crl TLSDIR ca.crl")
 
 
-@app.command("install-crl")
-def put_list(
-    directory: Annotated[Path, typer.Argument(help="The node's TLS folder.")],
+@app.command()
+def install_crl(
+    directory: TlsFolder,
     crl: Annotated[Path, typer.Argument(help="The authority's ca.crl.")],
 ) -> None:
     """Check a list of revoked certificates and put it in place; a running node takes it up within a second."""
-    fresh = install_list(directory, crl.read_bytes())
+    fresh = pki.install_list(directory, crl.read_bytes())
     typer.echo(f"list {fresh.number} is in place: {len(fresh.entries)} revoked, next by {fresh.next_update:%Y-%m-%d}")
 
 
@@ -132,11 +121,11 @@ def put_list(
 def show(directory: Annotated[Path, typer.Argument(help="The authority's folder.")]) -> None:
     """Show every certificate that the authority has issued."""
     now = datetime.now(UTC)
-    for one in Authority(directory).index().certificates:
+    for one in pki.Authority(directory).index().certificates:
         typer.echo(f"{one.serial:040x}  {one.identity}  {one.state(now)}  {', '.join(one.hosts) or 'no hosts'}")
 
 
-def _of_party(authority: Authority, label: str) -> list[int]:
+def _of_party(authority: pki.Authority, label: str) -> list[int]:
     """Serial numbers of a party's certificates that have not ended."""
     consortium, now = authority.consortium, datetime.now(UTC)
     uri = Party.parse(f"mple://{consortium}/{label}").uri

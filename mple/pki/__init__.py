@@ -1,17 +1,8 @@
 """Certificates that say who a node is, sealed envelopes between them, and each site's vault."""
 
-from mple.pki.authority import (
-    Authority,
-    PkiError,
-    approve,
-    create_authority,
-    describe_request,
-    enter,
-    request,
-    revoke,
-)
-from mple.pki.backup import Restored, back_up, restore
-from mple.pki.issued import REASONS, IssuedCertificate
+from mple.pki.authority import Authority, PkiError, approve, create_authority, describe_request, enter, request, revoke
+from mple.pki.backup import back_up, restore
+from mple.pki.issued import REASONS
 from mple.pki.key_records import KeyRecord
 from mple.pki.node_folder import install, install_list, renew, throwaway
 from mple.pki.seal import SealError, open_sealed, seal, verify_certificate
@@ -22,10 +13,8 @@ __all__ = [
     "PASSPHRASE_VARIABLE",
     "REASONS",
     "Authority",
-    "IssuedCertificate",
     "KeyRecord",
     "PkiError",
-    "Restored",
     "SealError",
     "Vault",
     "VaultError",

@@ -16,16 +16,11 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mple.disk.whole_files import write_private, write_whole
-from mple.pki.issued import REASONS, IssuedCertificate, IssuedIndex
+from mple.pki.issued import REASONS, IssuedCertificate, IssuedIndex, enter_certificate, mark_revoked, read_index
 from mple.rpc import Party, Role
 from mple.rpc.revoked import REVOKED_LIST
 from mple.rpc.tls import party_of_certificate
@@ -58,8 +53,8 @@ class Authority:
         return str(certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)[0].value)
 
     def index(self) -> IssuedIndex:
-        """What it has issued."""
-        return IssuedIndex(self.directory)
+        """What it has issued, see `read_index`."""
+        return read_index(self.directory)
 
     def issuer(self) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
         """Its certificate and its private key.
@@ -79,6 +74,8 @@ class Request:
 
     party: Party
     hosts: tuple[str, ...]
+    key: ec.EllipticCurvePublicKey
+    """The one that the certificate will be for."""
 
 
 def create_authority(directory: Path, consortium: str, days: int = 3650) -> Authority:
@@ -92,23 +89,9 @@ def create_authority(directory: Path, consortium: str, days: int = 3650) -> Auth
         raise PkiError(f"{directory} already holds an authority; choose another folder")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, consortium),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"{consortium} mple authority"),
-        ]
-    )
-    now = datetime.now(UTC)
+    name = _name(consortium, f"{consortium} mple authority")
     certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACKDATED)
-        .not_valid_after(now + timedelta(days=days))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(authority=True), critical=True)
+        _begun(name, name, key.public_key(), datetime.now(UTC) + timedelta(days=days), authority=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, SHA256())
     )
@@ -133,7 +116,7 @@ def request(directory: Path, party: Party, hosts: Sequence[str]) -> bytes:
     names = names_of(party, hosts)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
-    signing_request = signed_request(key, subject_of(party), names)
+    signing_request = signed_request(key, _name(party.consortium, party.label), names)
     write_key(directory / NODE_KEY, key)
     write_whole(directory / NODE_REQUEST, signing_request)
     return signing_request
@@ -162,7 +145,7 @@ def describe_request(request_pem: bytes) -> Request:
         party = Party.parse(uris[0])
     except ValueError as fault:
         raise PkiError(str(fault)) from None
-    return Request(party, _hosts(names))
+    return Request(party, _hosts(names), key)
 
 
 def approve(authority: Authority, request_pem: bytes, days: int = 90) -> bytes:
@@ -176,27 +159,17 @@ def approve(authority: Authority, request_pem: bytes, days: int = 90) -> bytes:
         raise PkiError(
             f"the request is for consortium {asked.party.consortium!r}, this authority is of {authority.consortium!r}"
         )
-    signing_request = x509.load_pem_x509_csr(request_pem)
     issuer, key = authority.issuer()
-    now = datetime.now(UTC)
+    ends = min(datetime.now(UTC) + timedelta(days=days), issuer.not_valid_after_utc)
+    both_ends = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
     certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject_of(asked.party))
-        .issuer_name(issuer.subject)
-        .public_key(signing_request.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACKDATED)
-        .not_valid_after(min(now + timedelta(days=days), issuer.not_valid_after_utc))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(authority=False), critical=True)
-        .add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
-        )
+        _begun(_name(asked.party.consortium, asked.party.label), issuer.subject, asked.key, ends, authority=False)
+        .add_extension(both_ends, critical=False)
         .add_extension(names_of(asked.party, asked.hosts), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         .sign(key, SHA256())
     )
-    authority.index().add(_record(certificate, asked.party, asked.hosts))  # before anybody can have it
+    enter_certificate(authority.directory, _record(certificate))  # before anybody can have it
     return certificate.public_bytes(Encoding.PEM)
 
 
@@ -210,12 +183,11 @@ def enter(authority: Authority, certificate_pem: bytes) -> int:
     try:
         certificate = x509.load_pem_x509_certificate(certificate_pem)
         certificate.verify_directly_issued_by(issuer)
-        party = party_of_certificate(certificate)
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        record = _record(certificate)
     except UNSOUND as fault:
         raise PkiError(f"this is no certificate of the authority: {str(fault) or 'it did not sign it'}") from None
-    authority.index().add(_record(certificate, party, _hosts(names)))
-    return certificate.serial_number
+    enter_certificate(authority.directory, record)
+    return record.serial
 
 
 def revoke(authority: Authority, serials: Sequence[int], reason: str = "unspecified", days: int = 30) -> Path:
@@ -232,8 +204,7 @@ def revoke(authority: Authority, serials: Sequence[int], reason: str = "unspecif
     """
     if reason not in REASONS:
         raise PkiError(f"reason {reason!r}; choose one of {', '.join(REASONS)}")
-    index = authority.index()
-    unknown = set(serials) - {one.serial for one in index.certificates}
+    unknown = set(serials) - {one.serial for one in authority.index().certificates}
     if unknown or not serials:
         named = ", ".join(f"{serial:x}" for serial in sorted(unknown)) or "none"
         raise PkiError(
@@ -241,9 +212,8 @@ def revoke(authority: Authority, serials: Sequence[int], reason: str = "unspecif
             "of before there was an index with --certificate"
         )
     issuer, key = authority.issuer()
-    index.revoke(serials, reason)
     path = authority.directory / REVOKED_LIST
-    write_whole(path, index.signed_list(issuer, key, days))
+    write_whole(path, mark_revoked(authority.directory, serials, reason).signed_list(issuer, key, days))
     return path
 
 
@@ -251,16 +221,6 @@ def signed_request(key: ec.EllipticCurvePrivateKey, subject: x509.Name, names: x
     """A signing request for a key, PEM."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject).add_extension(names, critical=False)
     return builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
-
-
-def subject_of(party: Party) -> x509.Name:
-    """The subject of a party's request and certificate; for people, the protocol does not read it."""
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, party.consortium),
-            x509.NameAttribute(NameOID.COMMON_NAME, party.label),
-        ]
-    )
 
 
 def names_of(party: Party, hosts: Sequence[str]) -> x509.SubjectAlternativeName:
@@ -285,18 +245,31 @@ def _hosts(names: x509.SubjectAlternativeName) -> tuple[str, ...]:
     return (*names.get_values_for_type(x509.DNSName), *addresses)
 
 
-def _record(certificate: x509.Certificate, party: Party, hosts: tuple[str, ...]) -> IssuedCertificate:
+def _record(certificate: x509.Certificate) -> IssuedCertificate:
     return IssuedCertificate(
         serial=certificate.serial_number,
-        identity=party.uri,
-        hosts=hosts,
+        identity=party_of_certificate(certificate).uri,
+        hosts=_hosts(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value),
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
     )
 
 
-def _usage(*, authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
+def _name(consortium: str, common_name: str) -> x509.Name:
+    """Of a certificate's bearer; for people, the protocol does not read it."""
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, consortium),
+            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+        ]
+    )
+
+
+def _begun(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, ends: datetime, *, authority: bool
+) -> x509.CertificateBuilder:
+    """What the certificates of an authority and of a node have alike; an authority may sign nodes only."""
+    usage = x509.KeyUsage(
         digital_signature=not authority,
         content_commitment=False,
         key_encipherment=False,
@@ -306,6 +279,17 @@ def _usage(*, authority: bool) -> x509.KeyUsage:
         crl_sign=authority,
         encipher_only=False,
         decipher_only=False,
+    )
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(datetime.now(UTC) - _BACKDATED)
+        .not_valid_after(ends)
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=0 if authority else None), critical=True)
+        .add_extension(usage, critical=True)
     )
 
 

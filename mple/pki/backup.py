@@ -69,14 +69,11 @@ def restore(vault: Vault, path: Path, passphrase: str) -> Restored:
         raise VaultError(
             f"the vault holds other secrets than the backup: {', '.join(others)}; restore into an empty folder"
         )
-    by_name = {"morph.key" if one.epoch == 1 else f"morph-{one.epoch}.key": one for one in records}
-    taken = {name: vault.take_in(name, secret, by_name.get(name)) for name, secret in found.items()}
-    return Restored(
-        tuple(name for name, done in taken.items() if done), tuple(name for name, done in taken.items() if not done)
-    )
+    left_out = tuple(name for name, secret in found.items() if not vault.take_in(name, secret, records))
+    return Restored(tuple(name for name in found if name not in left_out), left_out)
 
 
-def _read(path: Path, passphrase: str) -> tuple[dict[str, bytes], tuple[KeyRecord, ...]]:
+def _read(path: Path, passphrase: str) -> tuple[dict[str, bytes], dict[int, KeyRecord]]:
     if path.stat().st_size > _MOST_BYTES:
         raise VaultError(f"{path} is no backup of a vault: it has more than {_MOST_BYTES} bytes")
     content = path.read_bytes()
@@ -86,6 +83,7 @@ def _read(path: Path, passphrase: str) -> tuple[dict[str, bytes], tuple[KeyRecor
     opened = PassphraseCipher.from_header(header, passphrase, str(path)).open(_NAME, sealed, str(path))
     try:
         found = record_from_json(_Content, opened, str(path))
-        return {name: bytes.fromhex(secret) for name, secret in found.secrets.items()}, found.keys
+        secrets = {name: bytes.fromhex(secret) for name, secret in found.secrets.items()}
     except ValueError as fault:
         raise VaultError(str(fault)) from None
+    return secrets, {record.epoch: record for record in found.keys}

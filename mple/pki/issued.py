@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,15 +21,12 @@ from mple.disk.locks import locked
 
 _INDEX = "issued.json"
 REASONS = {
-    flag.name.replace("_", " "): flag
-    for flag in (
-        x509.ReasonFlags.unspecified,
-        x509.ReasonFlags.key_compromise,
-        x509.ReasonFlags.affiliation_changed,
-        x509.ReasonFlags.superseded,
-        x509.ReasonFlags.cessation_of_operation,
-        x509.ReasonFlags.privilege_withdrawn,
-    )
+    "unspecified": x509.ReasonFlags.unspecified,
+    "key compromise": x509.ReasonFlags.key_compromise,
+    "affiliation changed": x509.ReasonFlags.affiliation_changed,
+    "superseded": x509.ReasonFlags.superseded,
+    "cessation of operation": x509.ReasonFlags.cessation_of_operation,
+    "privilege withdrawn": x509.ReasonFlags.privilege_withdrawn,
 }
 """Why a certificate may be revoked, in the words of RFC 5280."""
 
@@ -58,45 +54,11 @@ class IssuedCertificate:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _IndexFile:
+class IssuedIndex:
+    """All certificates of an authority, and how many lists of revoked ones it has signed."""
+
     list_number: int
     certificates: tuple[IssuedCertificate, ...]
-
-
-class IssuedIndex:
-    """The index in an authority's folder; an authority of before there was one has none, and it begins empty."""
-
-    def __init__(self, folder: Path) -> None:
-        """Read the index.
-
-        Raises:
-            ValueError: It is damaged.
-        """
-        self._path = folder / _INDEX
-        self.certificates: tuple[IssuedCertificate, ...] = ()
-        self.list_number = 0
-        self._read()
-
-    def add(self, certificate: IssuedCertificate) -> None:
-        """Enter a certificate; one that is there stays as it is."""
-        with locked(self._path.parent):
-            self._read()
-            if all(one.serial != certificate.serial for one in self.certificates):
-                self._write((*self.certificates, certificate), self.list_number)
-
-    def revoke(self, serials: Sequence[int], reason: str) -> int:
-        """Mark certificates as revoked and return the number of the list that says so."""
-        now = datetime.now(UTC).replace(microsecond=0)
-        with locked(self._path.parent):
-            self._read()
-            marked = tuple(
-                dataclasses.replace(one, revoked_at=now, reason=reason)
-                if one.serial in serials and one.revoked_at is None
-                else one
-                for one in self.certificates
-            )
-            self._write(marked, self.list_number + 1)
-        return self.list_number
 
     def signed_list(self, authority: x509.Certificate, key: ec.EllipticCurvePrivateKey, days: int) -> bytes:
         """The list of all that is revoked, PEM, to be replaced within `days`."""
@@ -120,14 +82,39 @@ class IssuedIndex:
                 )
         return builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
 
-    def _read(self) -> None:
-        if self._path.exists():
-            try:
-                found = read_record(_IndexFile, self._path)
-            except ValueError as fault:
-                raise ValueError(f"{fault}; restore the file from a backup") from None
-            self.list_number, self.certificates = found.list_number, found.certificates
 
-    def _write(self, certificates: tuple[IssuedCertificate, ...], list_number: int) -> None:
-        write_record(self._path, _IndexFile(list_number=list_number, certificates=certificates))
-        self.certificates, self.list_number = certificates, list_number
+def read_index(folder: Path) -> IssuedIndex:
+    """The index in an authority's folder; an authority of before there was one has none, and it begins empty.
+
+    Raises:
+        ValueError: It is damaged.
+    """
+    path = folder / _INDEX
+    if not path.exists():
+        return IssuedIndex(list_number=0, certificates=())
+    try:
+        return read_record(IssuedIndex, path)
+    except ValueError as fault:
+        raise ValueError(f"{fault}; restore the file from a backup") from None
+
+
+def enter_certificate(folder: Path, certificate: IssuedCertificate) -> None:
+    """Enter a certificate in the index; one that is there stays as it is."""
+    with locked(folder):
+        index = read_index(folder)
+        if all(one.serial != certificate.serial for one in index.certificates):
+            write_record(folder / _INDEX, replace(index, certificates=(*index.certificates, certificate)))
+
+
+def mark_revoked(folder: Path, serials: Sequence[int], reason: str) -> IssuedIndex:
+    """Mark certificates as revoked, and return the index with the number of the list that is to say so."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    with locked(folder):
+        index = read_index(folder)
+        marked = tuple(
+            replace(one, revoked_at=now, reason=reason) if one.serial in serials and one.revoked_at is None else one
+            for one in index.certificates
+        )
+        index = IssuedIndex(list_number=index.list_number + 1, certificates=marked)
+        write_record(folder / _INDEX, index)
+    return index

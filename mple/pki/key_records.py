@@ -5,7 +5,6 @@ Its fingerprints outlive their keys, so that a revoked key can still be named.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,45 +31,28 @@ class _KeyFile:
     keys: tuple[KeyRecord, ...]
 
 
-class KeyRecords:
-    """The file of records; each change is written at once, whole."""
+def read_key_records(path: Path) -> dict[int, KeyRecord]:
+    """All records in their order, by epoch.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def read(self) -> tuple[KeyRecord, ...]:
-        """All records, by epoch.
-
-        Raises:
-            VaultError: The file is open to others or damaged.
-        """
-        if not self._path.exists():
-            return ()
-        refuse_open(self._path)
-        try:
-            records = read_record(_KeyFile, self._path).keys
-        except ValueError as fault:
-            raise VaultError(f"{fault}; move the file away, the keys themselves stay") from None
-        return tuple(sorted(records, key=lambda record: record.epoch))
-
-    def note(self, epoch: int, fingerprint: str, made: str | None = None) -> None:
-        """Record a key that is not recorded yet."""
-        records = self.read()
-        if all(record.epoch != epoch for record in records):
-            self._write((*records, KeyRecord(epoch, fingerprint, made or _now())))
-
-    def note_revoked(self, epoch: int) -> None:
-        """Record that a recorded key is revoked, unless it was before."""
-        self._write(
-            tuple(
-                dataclasses.replace(record, revoked=record.revoked or _now()) if record.epoch == epoch else record
-                for record in self.read()
-            )
-        )
-
-    def _write(self, records: tuple[KeyRecord, ...]) -> None:
-        write_record(self._path, _KeyFile(keys=records), mode=0o600)
+    Raises:
+        VaultError: The file is open to others or damaged.
+    """
+    if not path.exists():
+        return {}
+    refuse_open(path)
+    try:
+        records = read_record(_KeyFile, path).keys
+    except ValueError as fault:
+        raise VaultError(f"{fault}; move the file away, the keys themselves stay") from None
+    return {record.epoch: record for record in sorted(records, key=lambda record: record.epoch)}
 
 
-def _now() -> str:
+def keep_key_record(path: Path, record: KeyRecord) -> None:
+    """Add a record, or put it in the place of the one of its epoch; the file is written at once, whole."""
+    records = {**read_key_records(path), record.epoch: record}
+    write_record(path, _KeyFile(keys=tuple(records.values())), mode=0o600)
+
+
+def now_text() -> str:
+    """The time as records have it."""
     return datetime.now(UTC).isoformat(timespec="seconds")

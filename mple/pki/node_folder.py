@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography import x509
@@ -100,13 +101,11 @@ def install(directory: Path, certificate_pem: bytes, ca_pem: bytes) -> Party:
             (directory / f"{name}.new").unlink(missing_ok=True)
         raise PkiError(f"the certificate can't be installed: {str(fault) or 'the authority did not sign it'}") from None
     # From the first new name on, the files that still lie beside are what is completed after a failure.
-    for name in ([NODE_KEY] if new_key else []) + list(fresh):
-        try:
+    if new_key:
+        os.replace(waiting, directory / NODE_KEY)
+    for name in fresh:
+        with suppress(FileNotFoundError):  # a node that runs has completed it
             os.replace(directory / f"{name}.new", directory / name)
-        except FileNotFoundError:
-            if name == NODE_KEY:
-                raise
-            # A node that runs has completed it.
     if foreign:
         (directory / REVOKED_LIST).unlink(missing_ok=True)
     fsync_folder(directory)

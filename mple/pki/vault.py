@@ -8,19 +8,23 @@ which epochs there are and were; it holds no secret.
 from __future__ import annotations
 
 import os
+import re
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from mple.disk.locks import locked
 from mple.disk.whole_files import fsync_folder, overwrite, write_private
 from mple.morph import MorphKey
-from mple.pki.key_records import KeyRecord, KeyRecords
+from mple.pki.key_records import KeyRecord, keep_key_record, now_text, read_key_records
 from mple.pki.vault_cipher import PassphraseCipher, VaultError, read_passphrase, refuse_open
 
 PASSPHRASE_VARIABLE = "MPLE_VAULT_PASSPHRASE"  # noqa: S105
 _SECRET_BYTES = 32
-_NOISE = "noise.key"
+_MORPH_KEY = re.compile(r"morph(?:-([2-9]|[1-9][0-9]+))?\.key")
+_OTHER_SECRETS = re.compile(r"noise\.key|consortium-[^\W_]+\.key")
 _HEADER = "vault.json"
 _SEALED = ".sealed"
 
@@ -44,16 +48,14 @@ class Vault:
         Raises:
             VaultError: The folder or `vault.json` is readable by others, the passphrase is wrong, or one is needed.
         """
-        self._directory = directory
+        self._directory, self._record_path = directory, directory / "keys.json"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         refuse_open(directory)
-        self._records = KeyRecords(directory / "keys.json")
         self._cipher = self._opened(passphrase)
-        if any(self._key_path(record.epoch).exists() for record in self._revoked()):
+        if self._half_forgotten():
             with locked(directory):
-                for record in self._revoked():
-                    if self._key_path(record.epoch).exists():
-                        overwrite(self._key_path(record.epoch))
+                for epoch in self._half_forgotten():
+                    overwrite(self._key_path(epoch))
 
     @classmethod
     def of(cls, directory: Path, passphrase_file: Path | None) -> Vault:
@@ -85,10 +87,15 @@ class Vault:
         """
         if epoch is None:
             if not self._held():
-                self._draw_first()
+                if lost := self._records():
+                    raise VaultError(
+                        f"the morph key of epoch {max(lost)} is gone from {self._directory}; restore it from a backup: "
+                        "mple keys restore"
+                    )
+                self._draw(1)
             epoch = self.current_epoch()
-        if epoch not in self._held():
-            record = next((one for one in self.epochs() if one.epoch == epoch), None)
+        if not self.has_morph_key(epoch):
+            record = self._records().get(epoch)
             what = f"was revoked at {record.revoked}" if record and record.revoked else "is not here"
             raise VaultError(f"the morph key of epoch {epoch} {what} ({self._directory})")
         return MorphKey(self._read(self._key_path(epoch)))
@@ -101,7 +108,7 @@ class Vault:
         """
         if not self._held():
             raise VaultError(f"{self._directory} holds no morph key to follow on; make the first: mple keys new")
-        epoch = max([self.current_epoch(), *(record.epoch for record in self._records.read())]) + 1
+        epoch = max(self._held().union(self._records())) + 1
         self._draw(epoch)
         return epoch
 
@@ -116,10 +123,10 @@ class Vault:
             if epoch == max(held, default=0):
                 raise VaultError(f"epoch {epoch} is the current key; make the next one first: mple keys rotate")
             if epoch in held:
-                self._records.note(epoch, self.morph_key(epoch).fingerprint().hex())
-                self._records.note_revoked(epoch)
+                self._note(epoch)
+                keep_key_record(self._record_path, replace(self._records()[epoch], revoked=now_text()))
                 overwrite(self._key_path(epoch))
-            elif not any(record.epoch == epoch for record in self._records.read()):
+            elif epoch not in self._records():
                 known = ", ".join(map(str, sorted(held))) or "none"
                 raise VaultError(f"there never was a key of epoch {epoch} in {self._directory}; it holds {known}")
 
@@ -129,11 +136,11 @@ class Vault:
         Raises:
             VaultError: As `morph_key`.
         """
-        if self._unrecorded():
+        if self._held().difference(self._records()):
             with locked(self._directory):
-                for epoch in self._unrecorded():
-                    self._records.note(epoch, MorphKey(self._read(self._key_path(epoch))).fingerprint().hex())
-        return self._records.read()
+                for epoch in self._held():
+                    self._note(epoch)
+        return tuple(self._records().values())
 
     def has_consortium_secret(self, run_id: str) -> bool:
         """Whether the run's secret is here."""
@@ -166,7 +173,7 @@ class Vault:
         Raises:
             VaultError: Its file is readable by others, or damaged.
         """
-        path = self._directory / _NOISE
+        path = self._directory / "noise.key"
         with locked(self._directory):
             if not path.exists():
                 self._write(path, secrets.token_bytes(_SECRET_BYTES))
@@ -178,50 +185,51 @@ class Vault:
         Raises:
             VaultError: A file is readable by others, or damaged.
         """
-        return {path.name: self._read(path) for path in self._secret_files()}
+        return {path.name: self._read(path) for path in sorted(self._directory.glob("*.key"))}
 
-    def take_in(self, name: str, secret: bytes, record: KeyRecord | None = None) -> bool:
+    def take_in(self, name: str, secret: bytes, records: Mapping[int, KeyRecord]) -> bool:
         """Store a secret of a backup under its file's name; False when its key has been revoked here.
+
+        Args:
+            name: As `contents` gives it.
+            secret: 32 bytes.
+            records: The backup's, by epoch; they tell when a key was made.
 
         Raises:
             VaultError: Another secret is already here under this name, or the name is none of a vault.
         """
         epoch = _epoch_of(name)
-        if epoch is None and name != _NOISE and not (name.startswith("consortium-") and name.endswith(".key")):
+        if epoch is None and not _OTHER_SECRETS.fullmatch(name):
             raise VaultError(f"{name[:80]!r} is no secret of a vault")
-        if epoch is not None and any(one.epoch == epoch and one.revoked for one in self._records.read()):
+        if epoch in self._revoked():
             return False
-        if name == _NOISE:
-            path = self._directory / _NOISE
-        else:
-            path = self._key_path(epoch) if epoch is not None else self._consortium_path(name[len("consortium-") : -4])
-        self._keep(path, secret, name)
-        if record is not None:
+        self._keep(self._directory / name, secret, name)
+        if epoch is not None:
             with locked(self._directory):
-                self._records.note(record.epoch, record.fingerprint, record.made)
+                self._note(epoch, records[epoch].made if epoch in records else None)
         return True
 
-    def _revoked(self) -> list[KeyRecord]:
-        return [record for record in self._records.read() if record.revoked is not None]
+    def _records(self) -> dict[int, KeyRecord]:
+        return read_key_records(self._record_path)
 
-    def _unrecorded(self) -> set[int]:
-        return self._held() - {record.epoch for record in self._records.read()}
+    def _revoked(self) -> set[int]:
+        return {epoch for epoch, record in self._records().items() if record.revoked is not None}
 
-    def _draw_first(self) -> None:
-        lost = self._records.read()
-        if lost:
-            raise VaultError(
-                f"the morph key of epoch {lost[-1].epoch} is gone from {self._directory}; restore it from a backup: "
-                "mple keys restore"
-            )
-        self._draw(1)
+    def _half_forgotten(self) -> set[int]:
+        """Of what a process died that had the record, and not the key's end, on the disk."""
+        return self._held() & self._revoked()
+
+    def _note(self, epoch: int, made: str | None = None) -> None:
+        """Have a key that is here in the records; the folder is locked."""
+        if epoch not in self._records():
+            fingerprint = MorphKey(self._read(self._key_path(epoch))).fingerprint().hex()
+            keep_key_record(self._record_path, KeyRecord(epoch, fingerprint, made or now_text()))
 
     def _draw(self, epoch: int) -> None:
         with locked(self._directory):
             if epoch not in self._held():
-                key = MorphKey.generate()
-                self._write(self._key_path(epoch), key.seed)
-                self._records.note(epoch, key.fingerprint().hex())
+                self._write(self._key_path(epoch), MorphKey.generate().seed)
+                self._note(epoch)
 
     def _keep(self, path: Path, secret: bytes, what: str) -> None:
         if len(secret) != _SECRET_BYTES:
@@ -236,9 +244,6 @@ class Vault:
         found = {_epoch_of(path.name) for path in self._directory.glob("morph*.key")}
         return {epoch for epoch in found if epoch is not None}
 
-    def _secret_files(self) -> list[Path]:
-        return sorted(self._directory.glob("*.key"))
-
     def _key_path(self, epoch: int) -> Path:
         return self._directory / ("morph.key" if epoch == 1 else f"morph-{epoch}.key")
 
@@ -249,7 +254,12 @@ class Vault:
 
     def _opened(self, passphrase: str | None) -> PassphraseCipher | None:
         header = self._directory / _HEADER
-        if header.exists():
+        if not header.exists():
+            if passphrase is None:
+                return None
+            cipher = PassphraseCipher.new(passphrase)
+            self._seal_all(cipher)
+        else:
             refuse_open(header)
             if passphrase is None:
                 raise VaultError(
@@ -257,23 +267,18 @@ class Vault:
                     "the site's configuration"
                 )
             cipher = PassphraseCipher.from_header(header.read_bytes(), passphrase, str(header))
-            self._finish_encrypting()
-            return cipher
-        if passphrase is None:
-            return None
-        return self._encrypt(PassphraseCipher.new(passphrase))
+        self._finish_encrypting()
+        return cipher
 
-    def _encrypt(self, cipher: PassphraseCipher) -> PassphraseCipher:
-        """Sealed copies first, then the header that makes them count, then they take their places."""
+    def _seal_all(self, cipher: PassphraseCipher) -> None:
+        """Sealed copies first, then the header that makes them count; `_finish_encrypting` gives them their places."""
         with locked(self._directory):
             for left in self._directory.glob(f"*{_SEALED}"):
                 left.unlink()  # of an attempt whose header never came
-            for path in self._secret_files():
+            for path in self._directory.glob("*.key"):
                 sealed = cipher.seal(path.name, _plain(path))
                 write_private(path.with_name(path.name + _SEALED), sealed)
             write_private(self._directory / _HEADER, cipher.header())
-        self._finish_encrypting()
-        return cipher
 
     def _finish_encrypting(self) -> None:
         with locked(self._directory):
@@ -304,8 +309,5 @@ def _plain(path: Path) -> bytes:
 
 def _epoch_of(name: str) -> int | None:
     """The epoch that a key file's name says, None for the name of another file."""
-    if name == "morph.key":
-        return 1
-    number = name.removeprefix("morph-").removesuffix(".key")
-    is_epoch = number.isascii() and number.isdigit() and not number.startswith("0") and name == f"morph-{number}.key"
-    return int(number) if is_epoch and int(number) > 1 else None
+    found = _MORPH_KEY.fullmatch(name)
+    return int(found[1] or 1) if found else None
