@@ -41,7 +41,6 @@ PURE = (
     "comparison/two_party/plain_stages.py",
     "comparison/two_party/public_network.py",
     "mple/doctor/findings.py",
-    "mple/doctor/observations.py",
     "mple/simulate/chaos_schedule.py",
     "compute_node/feeding/request_window.py",
     "compute_node/training/features.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,7 +15,6 @@ FIRST_PREVIOUS = "0" * 64
 """What the first line names as the hash of the line before it."""
 _MOST_TEXT = 500
 """Longest text of a fact; a peer's words may be in it."""
-_HEX = frozenset("0123456789abcdef")
 
 
 class EntryError(ValueError):
@@ -42,7 +42,7 @@ class AuditEntry:
     """SHA-256 of the line before, without its newline, in hexadecimal."""
 
     def __post_init__(self) -> None:
-        if len(self.previous) != len(FIRST_PREVIOUS) or not _HEX.issuperset(self.previous):
+        if not re.fullmatch("[0-9a-f]{64}", self.previous):
             raise ValueError(f"previous = {self.previous!r}; needs 64 hexadecimal digits")
 
     def to_line(self) -> bytes:
@@ -51,11 +51,7 @@ class AuditEntry:
 
     @classmethod
     def from_line(cls, line: bytes) -> AuditEntry:
-        """Read a line.
-
-        Raises:
-            EntryError: Fields are missing, strange or too many, or it is written in another way than `to_line` does.
-        """
+        """Read a line; EntryError when fields are missing, strange or too many, or `to_line` writes them otherwise."""
         try:
             entry = record_from_json(cls, line, "it")
             same = entry.to_line() == line

@@ -18,8 +18,7 @@ WINDOW_S = 10.0
 @dataclass(slots=True)
 class _Window:
     began_s: float
-    lines: int = 0
-    untold: int = 0
+    calls: int = 0
 
 
 class RefusalTally:
@@ -32,11 +31,7 @@ class RefusalTally:
         self._lock = threading.Lock()
 
     def refused(self, who: str, result: str, **facts: Fact) -> None:
-        """Write a line for a refusal, or count it when its caller has had enough lines for now.
-
-        Raises:
-            OSError: As `audit`.
-        """
+        """Write a line for a refusal, or count it when its caller has had enough lines for now; OSError as `audit`."""
         now_s = self._clock()
         with self._lock:
             self._counts[who, result] += 1
@@ -44,9 +39,8 @@ class RefusalTally:
             for name in ended:
                 del self._windows[name]
             window = self._windows.setdefault(who, _Window(now_s))
-            told = window.lines < MOST_LINES
-            window.lines += told
-            window.untold += not told
+            window.calls += 1
+            told = window.calls <= MOST_LINES
         self._tell(ended)
         if told:
             self._write(who, "refused", result, **facts)
@@ -57,16 +51,12 @@ class RefusalTally:
             return dict(self._counts)
 
     def tell_rest(self) -> None:
-        """Write what is still untold, at the node's end.
-
-        Raises:
-            OSError: As `audit`.
-        """
+        """Write what is still untold, at the node's end; OSError as `audit`."""
         with self._lock:
             ended, self._windows = self._windows, {}
         self._tell(ended)
 
     def _tell(self, windows: dict[str, _Window]) -> None:
         for who, window in windows.items():
-            if window.untold:
-                self._write(who, "refused_more", "ok", calls=window.untold)
+            if window.calls > MOST_LINES:
+                self._write(who, "refused_more", "ok", calls=window.calls - MOST_LINES)

@@ -69,11 +69,7 @@ def audit(who: str, what: str, result: str, **facts: Fact) -> None:
 
 
 def audit_refusal(who: str, result: str, **facts: Fact) -> None:
-    """Enter a refused call as `audit` does; at most `MOST_LINES` per caller in `WINDOW_S` seconds, then a sum.
-
-    Raises:
-        OSError: As `audit`.
-    """
+    """Enter a refused call as `audit` does; at most `MOST_LINES` per caller in `WINDOW_S` seconds, then a sum."""
     trail = _open_trail
     if trail is not None:
         trail.refusals.refused(who, result, **facts)

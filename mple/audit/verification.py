@@ -45,11 +45,7 @@ class Verdict:
 
 
 def verify(path: Path, head: str | None = None) -> Verdict:
-    """Check a trail from its first line to its last.
-
-    Args:
-        path: The file.
-        head: Hash of a line that it must contain (the newest at an earlier time); None asks for none.
+    """Check a trail from its first line to its last, and that some line hashes to `head`, if one was kept.
 
     Raises:
         OSError: The file can't be read.
@@ -69,11 +65,7 @@ def verify(path: Path, head: str | None = None) -> Verdict:
 
 
 def read_entries(path: Path) -> Iterator[AuditEntry]:
-    """The entries of a trail, unverified; lines that are none are left out.
-
-    Raises:
-        OSError: The file can't be read.
-    """
+    """The entries of a trail, unverified; lines that are none are left out. OSError when the file can't be read."""
     for line in path.read_bytes().split(b"\n"):
         entry = _entry(line)
         if entry is not None:

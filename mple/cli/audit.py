@@ -24,13 +24,11 @@ def verify(
     files = [file for path in paths for file in _trails(path)]
     if head is not None and len(files) != 1:
         raise ValueError(f"--head is of one trail; {len(files)} were found")
-    sound = True
-    for file in files:
-        verdict = verify_trail(file, head)
-        sound = sound and verdict.sound
-        found = "sound" if verdict.sound else f"line {verdict.line} {verdict.damage} ({verdict.why})"
-        typer.echo(f"{file}: {found}, {verdict.lines} lines, head {verdict.head}")
-    return int(ExitCode.DONE if sound else ExitCode.RUN_FAILED)
+    verdicts = [verify_trail(file, head) for file in files]
+    for one in verdicts:
+        found = "sound" if one.sound else f"line {one.line} {one.damage} ({one.why})"
+        typer.echo(f"{one.path}: {found}, {one.lines} lines, head {one.head}")
+    return int(ExitCode.DONE if all(one.sound for one in verdicts) else ExitCode.RUN_FAILED)
 
 
 @app.command()

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from mple.doctor import TIMEOUT_S, Examination, Severity, examine_node, examine_one
-from mple.doctor.rendering import as_json, lines, table, verdict
 from mple.exit_codes import ExitCode
 from mple.rpc import Role
+
+_STYLES = {Severity.OK: "green", Severity.WARN: "yellow", Severity.FAULT: "bold red"}
 
 
 def doctor(
@@ -52,3 +58,44 @@ def _code(examined: list[Examination]) -> ExitCode:
     if any(one.own for one in faults):
         return ExitCode.BAD_USAGE
     return ExitCode.UNREACHABLE if faults else ExitCode.DONE
+
+
+def lines(examination: Examination) -> list[str]:
+    """A heading and a line per finding, its fix below it."""
+    rows = _rows(examination)
+    return [examination.subject, *(f"  {mark.plain:6}{step:11}{text.plain}" for mark, step, text in rows)]
+
+
+def table(examination: Examination) -> Table:
+    """The same for a terminal: coloured, each column wrapped by itself."""
+    shown = Table.grid(padding=(0, 1, 0, 1))
+    shown.title, shown.title_style, shown.title_justify = examination.subject, "bold", "left"
+    for row in _rows(examination):
+        shown.add_row(*row)
+    return shown
+
+
+def _rows(examination: Examination) -> Iterator[tuple[Text, str, Text]]:
+    """Severity, step and cause of each finding, then a row with its fix."""
+    for one in examination.findings:
+        if one.severity is Severity.SKIPPED:
+            yield Text(), "", Text(one.cause, "dim")
+        else:
+            yield Text(one.severity, _STYLES[one.severity]), one.step, Text(one.cause)
+        if one.fix:
+            yield Text(), "", Text(f"-> {one.fix}", "italic")
+
+
+def verdict(examinations: Sequence[Examination]) -> str:
+    """One sentence on all of it."""
+    for severity, words in ((Severity.FAULT, "fault"), (Severity.WARN, "warning")):
+        found = sum(one.severity is severity for each in examinations for one in each.findings)
+        if found:
+            return f"{found} {words}{'s' if found > 1 else ''}"
+    return "all is well"
+
+
+def as_json(examinations: Sequence[Examination], exit_code: int) -> str:
+    """The same for programs; keys stay."""
+    examined = [{**asdict(each), "severity": each.severity} for each in examinations]
+    return json.dumps({"exit_code": exit_code, "examined": examined}, indent=2)

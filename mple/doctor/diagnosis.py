@@ -1,12 +1,15 @@
-"""From what was seen of a peer to what is the case and what to do. Pure."""
+"""From what was seen of a peer to what is the case and what to do. Pure.
+
+A connection that failed was seen as the `OSError` that it failed with.
+"""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from mple.doctor.findings import Finding, Severity, fault, ok, warn
-from mple.doctor.observations import AnswerSeen, CallFailed, ShakeSeen, SpeedSeen
 from mple.rpc import ErrorCode
 from mple.rpc.tls import Probed
 
@@ -15,6 +18,49 @@ SKEW_FAULT_S = 300.0
 """A certificate is backdated by five minutes; a clock that is further behind takes a new one for not yet valid."""
 SLOW_MIB_S = 1.0
 _PLAIN = ("WRONG_VERSION_NUMBER", "RECORD_LAYER", "HTTP_REQUEST", "PACKET_LENGTH")
+
+
+@dataclass(frozen=True, slots=True)
+class ShakeSeen:
+    """A TLS handshake that verified nothing, so that the certificate can be looked at whatever is wrong with it."""
+
+    version: str
+    """Such as "TLSv1.3"."""
+    certificate_der: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnswerSeen:
+    """What a probe call brought."""
+
+    label: str = ""
+    protocol_version: int = 0
+    program_version: str = ""
+    skew_s: float = 0.0
+    """The peer's clock minus ours."""
+    skew_error_s: float = 0.0
+    """Half of the call's time: the skew is no better known than that."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallFailed:
+    """How a probe call failed."""
+
+    status: str
+    """gRPC's, such as "UNIMPLEMENTED"."""
+    code: str = ""
+    """Our error code, empty when the peer sent none."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedSeen:
+    """Throughput of padded probe calls."""
+
+    up_mib_s: float
+    down_mib_s: float
+    round_trip_ms: float
+    """Of a call without padding, the fastest of a few."""
 
 
 def name(host: str, seen: Sequence[str] | OSError | UnicodeError) -> Finding:

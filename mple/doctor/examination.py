@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +12,8 @@ import grpc
 from cryptography import x509
 
 from mple.doctor import certificates, diagnosis, own_files
+from mple.doctor.diagnosis import CallFailed, ShakeSeen
 from mple.doctor.findings import Examination, Finding, fault, faulty, ok, skipped
-from mple.doctor.observations import CallFailed, ShakeSeen
 from mple.doctor.own_files import OwnTls
 from mple.doctor.probing import ask, dial, look_up, measure_speed, probe_calls, shake_hands
 from mple.plan import ComputeSettings, CoordinatorSettings, SettingsError, SiteSettings, read_settings
@@ -152,17 +151,16 @@ def _certificate(der: bytes, host: str, peer: _Peer, own: OwnTls) -> tuple[list[
 
 
 def _call(address: str, party: Party, own: OwnTls, timeout_s: float, findings: list[Finding]) -> str:
-    with ExitStack() as stack:
-        try:
-            stub = stack.enter_context(probe_calls(address, own.files, party))
-        except (TlsError, AwayError, grpc.RpcError) as refusal:
-            findings.append(fault("answer", f"{address}: {refusal}", "see the steps above"))
-            return "answer"
-        seen = ask(stub, timeout_s)
-        findings.append(diagnosis.answer(address, party.label, seen))
-        if isinstance(seen, CallFailed):
-            return "answer"
-        findings.append(diagnosis.clock(address, seen))
-        findings.append(diagnosis.protocol(address, seen, PROTOCOL_VERSION))
-        findings.append(diagnosis.throughput(measure_speed(stub, max(timeout_s, 30.0))))
+    try:
+        with probe_calls(address, own.files, party) as stub:
+            seen = ask(stub, timeout_s)
+            findings.append(diagnosis.answer(address, party.label, seen))
+            if isinstance(seen, CallFailed):
+                return "answer"
+            findings.append(diagnosis.clock(address, seen))
+            findings.append(diagnosis.protocol(address, seen, PROTOCOL_VERSION))
+            findings.append(diagnosis.throughput(measure_speed(stub, max(timeout_s, 30.0))))
+    except (TlsError, AwayError, grpc.RpcError) as refusal:
+        findings.append(fault("answer", f"{address}: {refusal}", "see the steps above"))
+        return "answer"
     return "throughput"

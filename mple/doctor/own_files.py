@@ -18,8 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from mple.doctor import certificates
+from mple.doctor.diagnosis import ShakeSeen
 from mple.doctor.findings import Finding, fault, faulty, ok, skipped, warn
-from mple.doctor.observations import ShakeSeen
 from mple.doctor.probing import dial, shake_hands
 from mple.pki import PASSPHRASE_VARIABLE, VaultError, read_passphrase
 from mple.plan import SiteSettings

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import grpc
 
-from mple.doctor.observations import AnswerSeen, CallFailed, ShakeSeen, SpeedSeen
+from mple.doctor.diagnosis import AnswerSeen, CallFailed, ShakeSeen, SpeedSeen
 from mple.meter import Ledger
 from mple.rpc import Party, TlsFiles, error_of, open_channel
 from mple.rpc.node_service import MOST_PADDING_BYTES

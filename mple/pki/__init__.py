@@ -3,10 +3,9 @@
 from mple.pki.authority import Authority, PkiError, approve, create_authority, describe_request, enter, request, revoke
 from mple.pki.backup import back_up, restore
 from mple.pki.issued import REASONS
-from mple.pki.key_records import KeyRecord
 from mple.pki.node_folder import install, install_list, renew, throwaway
 from mple.pki.seal import SealError, open_sealed, seal, verify_certificate
-from mple.pki.vault import PASSPHRASE_VARIABLE, Vault
+from mple.pki.vault import PASSPHRASE_VARIABLE, KeyRecord, Vault
 from mple.pki.vault_cipher import VaultError, read_passphrase
 
 __all__ = [

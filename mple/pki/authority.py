@@ -57,11 +57,7 @@ class Authority:
         return read_index(self.directory)
 
     def issuer(self) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-        """Its certificate and its private key.
-
-        Raises:
-            PkiError: One is missing or no EC key.
-        """
+        """Its certificate and its private key; PkiError when one is missing or no EC key."""
         key = load_pem_private_key(read_file(self.directory / CA_KEY, "authority key"), password=None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise PkiError(f"{self.directory / CA_KEY} is no EC key")
@@ -79,11 +75,7 @@ class Request:
 
 
 def create_authority(directory: Path, consortium: str, days: int = 3650) -> Authority:
-    """Make a new authority: a self-signed root that may sign nodes only (path length 0).
-
-    Raises:
-        PkiError: The folder already holds one.
-    """
+    """Make an authority, a self-signed root that may sign nodes only (path length 0); PkiError if there is one."""
     Party(consortium, Role.COORDINATOR, "check")
     if (directory / CA_KEY).exists() or (directory / CA_CERTIFICATE).exists():
         raise PkiError(f"{directory} already holds an authority; choose another folder")
@@ -103,10 +95,7 @@ def create_authority(directory: Path, consortium: str, days: int = 3650) -> Auth
 def request(directory: Path, party: Party, hosts: Sequence[str]) -> bytes:
     """Make a node's key in `directory` and return the signing request (PEM); the key stays there.
 
-    Args:
-        directory: The node's TLS folder.
-        party: Who the node is.
-        hosts: Names and addresses under which others reach it.
+    `hosts` are names and addresses under which others reach the node.
 
     Raises:
         PkiError: The folder already holds a key, or a host is malformed.
@@ -123,11 +112,7 @@ def request(directory: Path, party: Party, hosts: Sequence[str]) -> bytes:
 
 
 def describe_request(request_pem: bytes) -> Request:
-    """Who asks, and for which hosts.
-
-    Raises:
-        PkiError: It is no sound request of ours.
-    """
+    """Who asks, and for which hosts; PkiError when it is no sound request of ours."""
     try:
         signing_request = x509.load_pem_x509_csr(request_pem)
         names = signing_request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -174,11 +159,7 @@ def approve(authority: Authority, request_pem: bytes, days: int = 90) -> bytes:
 
 
 def enter(authority: Authority, certificate_pem: bytes) -> int:
-    """Enter a certificate that was issued before the authority kept an index, and return its serial number.
-
-    Raises:
-        PkiError: The authority has not signed it, or it bears no identity.
-    """
+    """Enter a certificate of before there was an index and return its serial number; PkiError when it is not ours."""
     issuer, _ = authority.issuer()
     try:
         certificate = x509.load_pem_x509_certificate(certificate_pem)
@@ -224,11 +205,7 @@ def signed_request(key: ec.EllipticCurvePrivateKey, subject: x509.Name, names: x
 
 
 def names_of(party: Party, hosts: Sequence[str]) -> x509.SubjectAlternativeName:
-    """A party's identity and hosts as a certificate bears them.
-
-    Raises:
-        PkiError: A host is malformed.
-    """
+    """A party's identity and hosts as a certificate bears them; PkiError when a host is malformed."""
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(party.uri)]
     for host in dict.fromkeys(hosts):
         try:
@@ -294,21 +271,12 @@ def _begun(
 
 
 def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
-    """Write a new key that only its owner can read.
-
-    Raises:
-        FileExistsError: There is one.
-    """
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    write_private(path, pem, new=True)
+    """Write a new key that only its owner can read; FileExistsError when there is one."""
+    write_private(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), new=True)
 
 
 def read_file(path: Path, what: str, way_out: str = "make an authority with 'mple pki init'") -> bytes:
-    """The bytes of a file.
-
-    Raises:
-        PkiError: There is none; the text says what to do.
-    """
+    """The bytes of a file; PkiError when there is none, with what to do."""
     try:
         return path.read_bytes()
     except FileNotFoundError:

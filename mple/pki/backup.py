@@ -13,8 +13,7 @@ from pathlib import Path
 
 from mple.disk.json_records import record_from_json, record_to_json
 from mple.disk.whole_files import write_private
-from mple.pki.key_records import KeyRecord
-from mple.pki.vault import Vault
+from mple.pki.vault import KeyRecord, Vault
 from mple.pki.vault_cipher import PassphraseCipher, VaultError
 
 _MAGIC = b"mple vault backup 1\n"

@@ -84,11 +84,7 @@ class IssuedIndex:
 
 
 def read_index(folder: Path) -> IssuedIndex:
-    """The index in an authority's folder; an authority of before there was one has none, and it begins empty.
-
-    Raises:
-        ValueError: It is damaged.
-    """
+    """The index in an authority's folder, empty for an authority of before there was one; ValueError if damaged."""
     path = folder / _INDEX
     if not path.exists():
         return IssuedIndex(list_number=0, certificates=())

@@ -25,11 +25,7 @@ class SealError(ValueError):
 
 
 def seal(certificate_der: bytes, secret: bytes, info: bytes) -> bytes:
-    """Seal to the key of a certificate, which the caller has verified.
-
-    Raises:
-        SealError: The certificate has no EC P-256 key.
-    """
+    """Seal to the key of a certificate, which the caller has verified; SealError when it is no EC P-256 key."""
     key = x509.load_der_x509_certificate(certificate_der).public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise SealError("can only seal to certificates with an EC P-256 key")
@@ -37,11 +33,7 @@ def seal(certificate_der: bytes, secret: bytes, info: bytes) -> bytes:
 
 
 def open_sealed(private_key: Path, envelope: bytes, info: bytes) -> bytes:
-    """Open an envelope with the key file of one's certificate.
-
-    Raises:
-        SealError: It was sealed to another key, under another context, or altered.
-    """
+    """Open an envelope with the key file of one's certificate; SealError when it is not for it, `info`, or altered."""
     key = load_pem_private_key(private_key.read_bytes(), password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise SealError(f"{private_key} is no EC P-256 key")
@@ -52,11 +44,7 @@ def open_sealed(private_key: Path, envelope: bytes, info: bytes) -> bytes:
 
 
 def verify_certificate(certificate_der: bytes, ca_pem: bytes, expected: Party) -> None:
-    """Check that a certificate is of this party and of this authority.
-
-    Raises:
-        SealError: It is not.
-    """
+    """Check that a certificate is of this party and of this authority; SealError when it is not."""
     try:
         certificate = x509.load_der_x509_certificate(certificate_der)
         certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(ca_pem))

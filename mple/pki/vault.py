@@ -2,7 +2,8 @@
 
 The folder has mode 0700, its files 0600. A file that others can read is refused, not repaired: what was readable may
 have been read. Under a passphrase every secret is encrypted as well, and `vault.json` holds the salt. `keys.json` says
-which epochs there are and were; it holds no secret.
+which epochs there are and were; it holds no secret. Its fingerprints outlive their keys, so that a revoked key can
+still be named.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
+from mple.disk.json_records import read_record, write_record
 from mple.disk.locks import locked
 from mple.disk.whole_files import fsync_folder, overwrite, write_private
 from mple.morph import MorphKey
-from mple.pki.key_records import KeyRecord, keep_key_record, now_text, read_key_records
 from mple.pki.vault_cipher import PassphraseCipher, VaultError, read_passphrase, refuse_open
 
 PASSPHRASE_VARIABLE = "MPLE_VAULT_PASSPHRASE"  # noqa: S105
@@ -29,6 +31,24 @@ _HEADER = "vault.json"
 _SEALED = ".sealed"
 
 
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """One epoch of a site's morph key."""
+
+    epoch: int
+    fingerprint: str
+    """Hexadecimal, 64 digits."""
+    made: str
+    """Time in UTC, ISO 8601; of keys that are older than their record, the time at which they were first noted."""
+    revoked: str | None = None
+    """Time in UTC, None while the key may be used."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _KeyFile:
+    keys: tuple[KeyRecord, ...]
+
+
 class Vault:
     """The secrets of one site.
 
@@ -37,13 +57,7 @@ class Vault:
     """
 
     def __init__(self, directory: Path, passphrase: str | None = None) -> None:
-        """Open the vault, making its folder at first use.
-
-        A passphrase given for the first time encrypts what is there.
-
-        Args:
-            directory: The vault's folder.
-            passphrase: None for a vault that is protected by file permission alone.
+        """Open the vault, making its folder at first use; a passphrase that is given for the first time encrypts it.
 
         Raises:
             VaultError: The folder or `vault.json` is readable by others, the passphrase is wrong, or one is needed.
@@ -59,11 +73,7 @@ class Vault:
 
     @classmethod
     def of(cls, directory: Path, passphrase_file: Path | None) -> Vault:
-        """The vault in a folder, its passphrase from the environment, or else from a file, or else there is none.
-
-        Raises:
-            VaultError: As the vault itself, and when the file can't be read or is open to others.
-        """
+        """The vault in a folder, its passphrase as `read_passphrase` has it; VaultError as both."""
         return cls(directory, read_passphrase(PASSPHRASE_VARIABLE, passphrase_file))
 
     @property
@@ -101,11 +111,7 @@ class Vault:
         return MorphKey(self._read(self._key_path(epoch)))
 
     def new_epoch(self) -> int:
-        """Draw the next key and return its epoch; earlier keys stay until they are forgotten.
-
-        Raises:
-            VaultError: No key has been drawn yet.
-        """
+        """Draw the next key and return its epoch, the earlier ones stay; VaultError when there is none to follow on."""
         if not self._held():
             raise VaultError(f"{self._directory} holds no morph key to follow on; make the first: mple keys new")
         epoch = max(self._held().union(self._records())) + 1
@@ -124,18 +130,14 @@ class Vault:
                 raise VaultError(f"epoch {epoch} is the current key; make the next one first: mple keys rotate")
             if epoch in held:
                 self._note(epoch)
-                keep_key_record(self._record_path, replace(self._records()[epoch], revoked=now_text()))
+                self._keep_record(replace(self._records()[epoch], revoked=_now()))
                 overwrite(self._key_path(epoch))
             elif epoch not in self._records():
                 known = ", ".join(map(str, sorted(held))) or "none"
                 raise VaultError(f"there never was a key of epoch {epoch} in {self._directory}; it holds {known}")
 
     def epochs(self) -> tuple[KeyRecord, ...]:
-        """Every key that is or was here, by epoch; no secret.
-
-        Raises:
-            VaultError: As `morph_key`.
-        """
+        """Every key that is or was here, by epoch; no secret. VaultError as `morph_key`."""
         if self._held().difference(self._records()):
             with locked(self._directory):
                 for epoch in self._held():
@@ -147,22 +149,14 @@ class Vault:
         return self._consortium_path(run_id).exists()
 
     def consortium_secret(self, run_id: str) -> bytes:
-        """The secret behind a run's channel order and label order.
-
-        Raises:
-            VaultError: It is not here, is readable by others, or damaged.
-        """
+        """What a run's channel and label order come from; VaultError when it is not here, open to others or damaged."""
         path = self._consortium_path(run_id)
         if not path.exists():
             raise VaultError(f"no consortium secret of run {run_id} in {self._directory}; has the run been set up?")
         return self._read(path)
 
     def keep_consortium_secret(self, run_id: str, secret: bytes) -> None:
-        """Store a run's secret; storing the same again is allowed.
-
-        Raises:
-            VaultError: Another secret is already stored for the run, or this one has the wrong length.
-        """
+        """Store a run's secret, or the same again; VaultError when another is stored, or it has the wrong length."""
         self._keep(self._consortium_path(run_id), secret, f"consortium secret of run {run_id}")
 
     def noise_secret(self) -> bytes:
@@ -180,20 +174,13 @@ class Vault:
         return self._read(path)
 
     def contents(self) -> dict[str, bytes]:
-        """Every secret by its file's name, for a backup; never log it.
-
-        Raises:
-            VaultError: A file is readable by others, or damaged.
-        """
+        """Every secret by its file's name, for a backup: never log it. VaultError as `consortium_secret`."""
         return {path.name: self._read(path) for path in sorted(self._directory.glob("*.key"))}
 
     def take_in(self, name: str, secret: bytes, records: Mapping[int, KeyRecord]) -> bool:
-        """Store a secret of a backup under its file's name; False when its key has been revoked here.
+        """Store a secret of a backup by its name in `contents`; False when its key has been revoked here.
 
-        Args:
-            name: As `contents` gives it.
-            secret: 32 bytes.
-            records: The backup's, by epoch; they tell when a key was made.
+        The backup's records, by epoch, tell when a key was made.
 
         Raises:
             VaultError: Another secret is already here under this name, or the name is none of a vault.
@@ -210,7 +197,19 @@ class Vault:
         return True
 
     def _records(self) -> dict[int, KeyRecord]:
-        return read_key_records(self._record_path)
+        if not self._record_path.exists():
+            return {}
+        refuse_open(self._record_path)
+        try:
+            records = read_record(_KeyFile, self._record_path).keys
+        except ValueError as fault:
+            raise VaultError(f"{fault}; move the file away, the keys themselves stay") from None
+        return {record.epoch: record for record in sorted(records, key=lambda record: record.epoch)}
+
+    def _keep_record(self, record: KeyRecord) -> None:
+        """Add a record, or put it in the place of the one of its epoch; the folder is locked."""
+        records = {**self._records(), record.epoch: record}
+        write_record(self._record_path, _KeyFile(keys=tuple(records.values())), mode=0o600)
 
     def _revoked(self) -> set[int]:
         return {epoch for epoch, record in self._records().items() if record.revoked is not None}
@@ -223,7 +222,7 @@ class Vault:
         """Have a key that is here in the records; the folder is locked."""
         if epoch not in self._records():
             fingerprint = MorphKey(self._read(self._key_path(epoch))).fingerprint().hex()
-            keep_key_record(self._record_path, KeyRecord(epoch, fingerprint, made or now_text()))
+            self._keep_record(KeyRecord(epoch, fingerprint, made or _now()))
 
     def _draw(self, epoch: int) -> None:
         with locked(self._directory):
@@ -311,3 +310,7 @@ def _epoch_of(name: str) -> int | None:
     """The epoch that a key file's name says, None for the name of another file."""
     found = _MORPH_KEY.fullmatch(name)
     return int(found[1] or 1) if found else None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

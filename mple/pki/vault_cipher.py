@@ -32,11 +32,7 @@ class PassphraseCipher:
     """Seals and opens under one passphrase and salt."""
 
     def __init__(self, passphrase: str, salt: bytes) -> None:
-        """Derive the key; takes about a tenth of a second.
-
-        Raises:
-            VaultError: The passphrase is empty.
-        """
+        """Derive the key, which takes about a tenth of a second; VaultError when the passphrase is empty."""
         if not passphrase:
             raise VaultError("an empty passphrase protects nothing; give another, or none for file permission alone")
         key = Scrypt(salt=salt, length=_KEY_BYTES, n=_N, r=_R, p=_P).derive(passphrase.encode())
@@ -49,11 +45,7 @@ class PassphraseCipher:
 
     @classmethod
     def from_header(cls, header: bytes, passphrase: str, where: str) -> PassphraseCipher:
-        """Under the salt of a header that `header` wrote.
-
-        Raises:
-            VaultError: The header is damaged, of another version, or of another passphrase.
-        """
+        """Under the salt of a `header`; VaultError when it is damaged, of another version or another passphrase."""
         try:
             about = json.loads(header)
             if about["format"] != _FORMAT:
@@ -82,11 +74,7 @@ class PassphraseCipher:
         return nonce + self._aead.encrypt(nonce, secret, _bound(name))
 
     def open(self, name: str, sealed: bytes, where: str) -> bytes:
-        """The secret again.
-
-        Raises:
-            VaultError: It was altered, or sealed under another name or passphrase.
-        """
+        """The secret again; VaultError when it was altered, or sealed under another name or passphrase."""
         try:
             return self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _bound(name))
         except (InvalidTag, ValueError):
@@ -114,11 +102,7 @@ def read_passphrase(variable: str, file: Path | None = None) -> str | None:
 
 
 def refuse_open(path: Path) -> None:
-    """Refuse a file or folder that others can read.
-
-    Raises:
-        VaultError: They can. It is not repaired: what was readable may have been read.
-    """
+    """VaultError for what others can read. It is not repaired: what was readable may have been read."""
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         raise VaultError(f"{path} has mode {mode:04o} and is open to others; consider its keys known, or chmod go= it")

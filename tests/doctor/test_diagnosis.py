@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from mple.cli.doctor import as_json, lines, verdict
 from mple.doctor import certificates, diagnosis
+from mple.doctor.diagnosis import AnswerSeen, CallFailed, SpeedSeen
 from mple.doctor.findings import Examination, Finding, Severity, fault, ok, skipped, warn
-from mple.doctor.observations import AnswerSeen, CallFailed, SpeedSeen
-from mple.doctor.rendering import as_json, lines, verdict
 from mple.pki import Authority
 from mple.rpc.revoked import RevokedList
 from mple.rpc.tls import Probed
