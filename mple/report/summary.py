@@ -59,13 +59,9 @@ class Summary:
         return self.epochs[-1].scores if self.epochs else {}
 
     @property
-    def absences(self) -> list[dict[str, object]]:
-        """Epochs in which training went on without some samples or scores, with the sites and the numbers."""
-        return [
-            {"epoch": epoch.epoch, "missing": epoch.missing, "unscored": epoch.unscored}
-            for epoch in self.epochs
-            if epoch.missing or epoch.unscored
-        ]
+    def absences(self) -> tuple[EpochMetrics, ...]:
+        """Epochs in which training went on without some samples or scores."""
+        return tuple(epoch for epoch in self.epochs if epoch.missing or epoch.unscored)
 
     @property
     def elements(self) -> ElementCount:
@@ -107,7 +103,9 @@ class Summary:
                 {"loss": epoch.loss, **summary_scores(epoch.scores), "seconds": epoch.seconds} for epoch in self.epochs
             ],
             **summary_scores(self.scores),
-            "absences": self.absences,
+            "absences": [
+                {"epoch": epoch.epoch, "missing": epoch.missing, "unscored": epoch.unscored} for epoch in self.absences
+            ],
             "wire": {
                 "raw_pixel_bytes": whole.sum("raw_pixel_bytes"),
                 **{f"{part}_bytes": whole.sum(f"{part}_bytes") for part in _PARTS},

@@ -38,10 +38,11 @@ def test_training_goes_on_without_the_site_and_names_what_was_missing(tmp_path: 
     assert set(codes.values()) == {ExitCode.DONE}
     summary = summarise(folder.path)
     south = RunPlan.from_json((folder.path / "plan.json").read_bytes()).site("south")
-    assert summary.absences == [
+    absent = [
         {"epoch": epoch, "missing": {"south": f"0-{south.train_images - 1}"}, "unscored": ["south"]} for epoch in (1, 2)
     ]
-    assert json.loads((folder.path / "summary.json").read_text())["absences"] == summary.absences
+    assert [epoch.epoch for epoch in summary.absences] == [1, 2]
+    assert json.loads((folder.path / "summary.json").read_text())["absences"] == absent
     assert summary.balance.whole, summary.balance.offenders
 
 
