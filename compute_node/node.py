@@ -112,5 +112,5 @@ def _join_request(settings: ComputeSettings, client: CoordinatorClient) -> coord
     if settings.stem_file is not None:
         stem = Stem.from_safetensors(settings.stem_file)
         offer = coordinator_pb2.OfferStemRequest(safetensors=stem.to_safetensors())
-        profile.stem_digest = client.retry.call(lambda: client.stub.OfferStem(offer, timeout=30.0)).digest
+        profile.stem_digest = client.ask(client.stub.OfferStem, offer).digest
     return coordinator_pb2.JoinRequest(protocol_version=PROTOCOL_VERSION, compute=profile)

@@ -18,6 +18,8 @@ from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
 from mple.rpc.read_deadline import MESSAGE_IDLE_S, DeadlineIterator
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
 
+_ENVELOPE_S = 10.0
+"""Longest wait for an envelope within one call."""
 _HEAD = re.compile(r"([0-9]{1,15}):([0-9a-f]{64})")
 _REPORTS = {
     Role.SITE: {"failure", "ledger_totals"},
@@ -112,11 +114,23 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
 
     @guarded(Role.SITE)
     def GetSealed(
-        self, _request: coordinator_pb2.GetSealedRequest, _context: grpc.ServicerContext, caller: Party
+        self, request: coordinator_pb2.GetSealedRequest, context: grpc.ServicerContext, caller: Party
     ) -> coordinator_pb2.GetSealedResponse:
         """Gives the envelopes that were left for the caller."""
-        self._run.require_joined(caller)
-        envelopes = self._run.envelopes.to(caller.label)
+        run = self._run
+        run.require_joined(caller)
+        run.require_unfailed()
+
+        def there() -> bool:
+            over = run.log.closed or run.state().ended or not context.is_active()
+            return over or bool(run.envelopes.to(caller.label))
+
+        if request.wait:
+            context.add_callback(run.log.wake)
+            with run.file.changed:
+                run.file.changed.wait_for(there, _ENVELOPE_S)
+        run.require_unfailed()
+        envelopes = run.envelopes.to(caller.label)
         if envelopes:
             audit(caller.label, "envelopes_given", "ok", envelopes=len(envelopes))
         return coordinator_pb2.GetSealedResponse(envelopes=envelopes)

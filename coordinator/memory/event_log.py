@@ -46,6 +46,11 @@ class EventLog:
                 after = event.sequence
                 yield event
 
+    @property
+    def closed(self) -> bool:
+        """Whether nobody can follow any more."""
+        return self._closed.is_set()
+
     def wake(self) -> None:
         """Let all watchers look at once whether they are still alive."""
         with self._file.changed:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from mple.audit import audit, audit_head
 from mple.disk.storage_faults import noted_storage_fault, storage_fault_of
@@ -34,10 +36,35 @@ class CoordinatorClient:
         self.stub = coordinator_pb2_grpc.CoordinatorServiceStub(channel)
         self.retry = retry
 
+    def ask(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Any, Any],
+        request: Message,
+        metadata: tuple[tuple[str, str], ...] = (),
+    ) -> Any:
+        """The answer to a single request, asked again as `RetryPolicy.call` does; the wish to end breaks it off.
+
+        Args:
+            method: Of `stub`.
+            request: Its message.
+            metadata: Names and values to go with it.
+        """
+
+        def attempt() -> Any:
+            call = method.future(request, timeout=_DEADLINE_S, metadata=metadata)
+            withdraw = self.retry.stop.on_set(call.cancel)
+            try:
+                return call.result()
+            except grpc.FutureCancelledError:
+                raise StoppedError from None
+            finally:
+                withdraw()
+
+        return self.retry.call(attempt)
+
     def join(self, request: coordinator_pb2.JoinRequest) -> str:
         """Announce the party and return the run's id."""
-        response = self.retry.call(lambda: self.stub.Join(request, timeout=_DEADLINE_S, metadata=_head()))
-        return str(response.run_id)
+        return str(self.ask(self.stub.Join, request, _head()).run_id)
 
     def events(self, after: int = 0) -> Iterator[coordinator_pb2.WatchResponse]:
         """All events of the run behind a sequence number, across broken links, until the run has ended.
@@ -69,7 +96,7 @@ class CoordinatorClient:
 
     def report(self, request: coordinator_pb2.ReportRequest) -> None:
         """Tell the coordinator something; returns once it knows."""
-        self.retry.call(lambda: self.stub.Report(request, timeout=_DEADLINE_S, metadata=_head()))
+        self.ask(self.stub.Report, request, _head())
 
     def report_totals(self, totals: LedgerTotals) -> None:
         """Tell the coordinator this node's sums after the run has finished.
@@ -85,7 +112,7 @@ class CoordinatorClient:
             )
         )
         try:
-            self.retry.within(_TOTALS_S).call(lambda: self.stub.Report(request, timeout=_DEADLINE_S, metadata=_head()))
+            CoordinatorClient(self.channel, self.retry.within(_TOTALS_S)).report(request)
         except UnreachableError as fault:
             log(_LOGGER, logging.WARNING, "totals_lost", f"the coordinator may not know this node's sums: {fault}")
 

@@ -19,7 +19,7 @@ class Stop:
     def __init__(self) -> None:
         self._event = threading.Event()
         self._lock = threading.Lock()
-        self._callbacks: dict[object, Callable[[], None]] = {}
+        self._callbacks: dict[object, Callable[[], object]] = {}
 
     def set(self) -> None:
         """Ask the node to end; a second call does nothing."""
@@ -38,7 +38,7 @@ class Stop:
         """Wait until the node is to end, or for `timeout_s` seconds; whether it is to end."""
         return self._event.wait(timeout_s)
 
-    def on_set(self, callback: Callable[[], None]) -> Callable[[], None]:
+    def on_set(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Run `callback` once the node is to end, at once if it already is.
 
         Returns:

@@ -232,8 +232,10 @@ class PutSealedResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class GetSealedRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("wait",)
+    WAIT_FIELD_NUMBER: _ClassVar[int]
+    wait: bool
+    def __init__(self, wait: bool = ...) -> None: ...
 
 class GetSealedResponse(_message.Message):
     __slots__ = ("envelopes",)

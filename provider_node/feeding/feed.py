@@ -1,14 +1,13 @@
 """The site's stream to the compute node: it answers requests for samples and scores logits until it is told it's done.
 
 Two threads: this one reads what the compute node sends and makes answers, gRPC's own thread sends them. Between them
-lies a queue of few messages; when the link is slow the queue is full and morphing waits.
+lie few messages; when the link is slow morphing waits.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Iterator
+from collections import deque
 
 import grpc
 import numpy as np
@@ -68,11 +67,12 @@ class SiteFeed:
             MpleError: The compute node asked for what the plan does not allow, or ended the stream without a word.
         """
         self._epochs_used = set()
-        outbox: queue.Queue[compute_pb2.FeedRequest | None] = queue.Queue(_QUEUED_MESSAGES)
+        outbox = _Outbox()
         outbox.put(compute_pb2.FeedRequest(hello=compute_pb2.FeedHello(plan_sha256=self._plan.sha256())))
-        stream = stub.Feed(_until_none(outbox))
-        watcher = threading.Thread(target=_cancel_on_stop, args=(stop, stream), daemon=True)
-        watcher.start()
+        stream = stub.Feed(outbox)
+        if not stream.add_callback(outbox.break_off):
+            outbox.break_off()
+        withdraw = stop.on_set(stream.cancel)
         done = False
         try:
             for response in stream:
@@ -80,9 +80,9 @@ class SiteFeed:
                     raise MpleError(ErrorCode.MESSAGE_MALFORMED, "the compute node goes on after it was done")
                 if response.WhichOneof("message") == "done":
                     done = True
-                    self._put(outbox, None, stream)
+                    outbox.end()
                     continue
-                self._put(outbox, self._answer(response), stream)
+                outbox.put(self._answer(response))
         except grpc.RpcError:
             if done:
                 return True
@@ -90,8 +90,9 @@ class SiteFeed:
                 return False
             raise
         finally:
+            withdraw()
             stream.cancel()
-            _drain(outbox)
+            outbox.break_off()
         if not done:
             raise MpleError(ErrorCode.STREAM_TRUNCATED, "the compute node ended the stream before it was done")
         return True
@@ -145,38 +146,41 @@ class SiteFeed:
         self._scored[samples] += 1
         return answer
 
-    @staticmethod
-    def _put(
-        outbox: queue.Queue[compute_pb2.FeedRequest | None],
-        message: compute_pb2.FeedRequest | None,
-        stream: grpc.Call,
-    ) -> None:
-        while stream.is_active():
-            try:
-                outbox.put(message, timeout=1.0)
-            except queue.Full:
-                continue
-            return
 
+class _Outbox:
+    """Messages on their way to gRPC's thread, which takes them by iterating; few at a time."""
 
-def _until_none(
-    outbox: queue.Queue[compute_pb2.FeedRequest | None],
-) -> Iterator[compute_pb2.FeedRequest]:
-    while (message := outbox.get()) is not None:
-        yield message
+    def __init__(self) -> None:
+        self._messages: deque[compute_pb2.FeedRequest] = deque()
+        self._changed = threading.Condition()
+        self._ended = self._broken = False
 
+    def put(self, message: compute_pb2.FeedRequest) -> None:
+        """Add a message as soon as there is room; a stream that has broken takes none any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._messages) < _QUEUED_MESSAGES or self._broken)
+            self._messages.append(message)
+            self._changed.notify_all()
 
-def _cancel_on_stop(stop: Stop, stream: grpc.Call) -> None:
-    while stream.is_active():
-        if stop.wait(0.2):
-            stream.cancel()
-            return
+    def end(self) -> None:
+        """No message comes behind those that are here."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
+    def break_off(self) -> None:
+        """The stream is over: nobody waits here any more; a second call does nothing."""
+        with self._changed:
+            self._broken = True
+            self._changed.notify_all()
 
-def _drain(outbox: queue.Queue[compute_pb2.FeedRequest | None]) -> None:
-    while True:
-        try:
-            outbox.get_nowait()
-        except queue.Empty:
-            break
-    outbox.put(None)
+    def __iter__(self) -> _Outbox:
+        return self
+
+    def __next__(self) -> compute_pb2.FeedRequest:
+        with self._changed:
+            self._changed.wait_for(lambda: self._messages or self._ended or self._broken)
+            if self._broken or not self._messages:
+                raise StopIteration
+            self._changed.notify_all()
+            return self._messages.popleft()

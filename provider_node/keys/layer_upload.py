@@ -73,7 +73,7 @@ def fetch_stem(client: CoordinatorClient, plan: RunPlan) -> Stem:
     try:
         if plan.model.stem == "offered":
             request = coordinator_pb2.GetStemRequest(digest=bytes.fromhex(plan.stem_digest))
-            response = client.retry.call(lambda: client.stub.GetStem(request, timeout=_DEADLINE_S))
+            response = client.ask(client.stub.GetStem, request)
             offered = Stem.from_safetensors(bytes(response.safetensors))
         stem = planned_stem(plan.model, filters=plan.filters, channels=plan.channels, offered=offered)
     except StemError as fault:

@@ -28,7 +28,6 @@ from provider_node.site import Site
 _LOGGER = logging.getLogger("mple.provider")
 _LOOK_EVERY_S = 1.0
 """At the vault, which other processes change."""
-_DEADLINE_S = 30.0
 _ERASED_WITHIN_S = 10.0
 
 
@@ -53,7 +52,7 @@ class KeyRotation:
         key = self.site.vault.morph_key(epoch)
         reference = common_pb2.KeyRef(site=self.site.name, epoch=epoch, fingerprint=key.fingerprint())
         request = coordinator_pb2.RotateKeyRequest(key_ref=reference, plan_sha256=self.plan.sha256())
-        self.client.retry.call(lambda: self.client.stub.RotateKey(request, timeout=_DEADLINE_S))
+        self.client.ask(self.client.stub.RotateKey, request)
         log(_LOGGER, logging.INFO, "key_announced", f"announced key {epoch}; its layer follows", epoch=epoch)
         secret = self.site.vault.consortium_secret(self.plan.run_id)
         path = bring_layer(self.client, self.plan, key, reference, secret, self.site.settings.state)
@@ -81,7 +80,7 @@ class KeyRotation:
         """
         reference = self.site.keys.notes.key_ref(self.site.name, epoch)
         request = coordinator_pb2.RevokeKeyRequest(key_ref=reference, plan_sha256=self.plan.sha256())
-        self.client.retry.call(lambda: self.client.stub.RevokeKey(request, timeout=_DEADLINE_S))
+        self.client.ask(self.client.stub.RevokeKey, request)
         layer_file(self.site.settings.state, self.plan, reference).unlink(missing_ok=True)
         if self.site.keys.note_revoked(epoch):
             audit("local", "key_revoked", "ok", epoch=epoch, fingerprint=reference.fingerprint.hex())

@@ -24,8 +24,8 @@ from mple.v1 import coordinator_pb2
 from provider_node.keys.layer_upload import bring_layer, layer_file
 from provider_node.site import Site
 
-_DEADLINE_S = 30.0
-_POLL_S = 0.2
+_PAUSE_S = 0.5
+"""Between two calls that each waited for the secret, lest a coordinator that does not wait be asked without end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +70,7 @@ class SiteSetup:
         request = coordinator_pb2.PutSealedRequest(
             recipient=recipient.label, kind=kind, envelope=seal(certificate, secret, info)
         )
-        self.client.retry.call(lambda: self.client.stub.PutSealed(request, timeout=_DEADLINE_S))
+        self.client.ask(self.client.stub.PutSealed, request)
         audit("local", "envelope_left", "ok", recipient=recipient.label, kind=int(kind))
 
     def _await_secret(self) -> None:
@@ -78,10 +78,9 @@ class SiteSetup:
         kind = coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET
         first = Party(node.me.consortium, Role.SITE, plan.sites[0].name)
         sender = (self.coordinator if plan.custody is Custody.ESCROW else first).label
-        wait_s = _POLL_S
-        request = coordinator_pb2.GetSealedRequest()
+        request = coordinator_pb2.GetSealedRequest(wait=True)
         while True:
-            response = client.retry.call(lambda: client.stub.GetSealed(request, timeout=_DEADLINE_S))
+            response = client.ask(client.stub.GetSealed, request)
             for envelope in response.envelopes:
                 if envelope.kind == kind and envelope.sender == sender:
                     info = seal_info(plan.run_id, sender, node.me.label, kind)
@@ -89,9 +88,8 @@ class SiteSetup:
                     self.site.vault.keep_consortium_secret(plan.run_id, secret)
                     audit(sender, "envelope_opened", "ok", run=plan.run_id)
                     return
-            if node.stop.wait(wait_s):
+            if node.stop.wait(_PAUSE_S):
                 raise StoppedError
-            wait_s = min(2.0, wait_s * 1.5)
 
     def _bring_layer(self) -> None:
         plan, keys, state = self.plan, self.site.keys, self.site.settings.state

@@ -198,3 +198,47 @@ def test_party_that_breaks_off_at_the_last_event_has_heard_it(open_coordinator: 
         assert told(read(stub, last)[-1]) == "failed"
     assert coordinator.service.seen_by(last) == {f"site/{site}" for site in SITES}
     assert coordinator.service.seen_by(last + 1) == set()
+
+
+def waiting_for_an_envelope(coordinator: OpenCoordinator) -> Future[coordinator_pb2.GetSealedResponse]:
+    """A call of south that waits at the coordinator."""
+    call = coordinator.stub(SOUTH).GetSealed.future(coordinator_pb2.GetSealedRequest(wait=True), timeout=DEADLINE_S)
+    await_waiting(coordinator)
+    return call
+
+
+def await_waiting(coordinator: OpenCoordinator) -> None:
+    """Until somebody waits for a change of the run's memory."""
+    for _ in range(2000):
+        if coordinator.run.file.changed._waiters:  # type: ignore[attr-defined]
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("nobody waits")
+
+
+def test_who_waits_for_an_envelope_has_it_once_it_is_left(open_coordinator: Opens) -> None:
+    coordinator = open_coordinator()
+    join_all(coordinator)
+    waiting = waiting_for_an_envelope(coordinator)
+    request = coordinator_pb2.PutSealedRequest(
+        recipient=SOUTH.label, kind=coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET, envelope=b"sealed"
+    )
+    coordinator.stub(NORTH).PutSealed(request, timeout=DEADLINE_S)
+    (left,) = waiting.result().envelopes
+    assert (left.sender, left.envelope) == (NORTH.label, b"sealed")
+
+
+def test_waiting_for_an_envelope_ends_with_the_run_and_with_the_coordinator(open_coordinator: Opens) -> None:
+    coordinator = open_coordinator()
+    join_all(coordinator)
+    waiting = waiting_for_an_envelope(coordinator)
+    coordinator.stop()
+    assert not waiting.result().envelopes
+    coordinator.run.restart()
+    coordinator.open()
+    waiting = waiting_for_an_envelope(coordinator)
+    coordinator.run.run.fail(WEST.label, "fire")
+    with refused_call(ErrorCode.RUN_FAILED, "site/west: fire"):
+        waiting.result()
+    with refused_call(ErrorCode.RUN_FAILED):
+        coordinator.stub(SOUTH).GetSealed(coordinator_pb2.GetSealedRequest(), timeout=DEADLINE_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,6 +93,8 @@ class EventfulCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self.then, self.at_once = then, at_once
         self.asked_after: list[int] = []
         self.watches = Streams()
+        self.asked, self.answers = threading.Event(), threading.Event()
+        """Of reports, which are answered only when the test says so."""
 
     @guarded(Role.SITE)
     def Watch(
@@ -106,6 +109,14 @@ class EventfulCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
             self.then(context)
         finally:
             self.watches.leave()
+
+    @guarded(Role.SITE)
+    def Report(
+        self, request: coordinator_pb2.ReportRequest, context: grpc.ServicerContext, caller: Party
+    ) -> coordinator_pb2.ReportResponse:
+        self.asked.set()
+        self.answers.wait(30)
+        return coordinator_pb2.ReportResponse()
 
     @guarded(Role.SITE)
     def Join(
@@ -256,6 +267,27 @@ def test_stop_ends_events(watched: Watched, stop: Stop) -> None:
     relay.drop_connections()
     with pytest.raises(StoppedError):
         list(events)
+
+
+def test_stop_wakes_whoever_waits_for_an_event(watched: Watched, stop: Stop) -> None:
+    servicer, line, _ = watched(then=wait_for_news)
+    events = line.events()
+    assert [next(events).sequence for _ in range(3)] == [1, 2, 3]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, events)
+        stop.set()
+        assert isinstance(waiting.exception(timeout=30), StoppedError)
+    assert servicer.watches.become(0)
+
+
+def test_stop_breaks_off_a_call_that_is_not_answered(watched: Watched, stop: Stop) -> None:
+    servicer, line, _ = watched()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(line.report, coordinator_pb2.ReportRequest())
+        assert servicer.asked.wait(30)
+        stop.set()
+        assert isinstance(waiting.exception(timeout=20), StoppedError)
+    servicer.answers.set()
 
 
 def test_whoever_stops_listening_ends_the_stream(watched: Watched) -> None:
