@@ -44,7 +44,7 @@ def _watch(files: TlsFiles, stop: Stop) -> None:
     while not stop.wait(_DAY_S):
         try:
             _look(files)
-        except (OSError, ValueError) as fault:
+        except Exception as fault:  # nobody would look tomorrow
             log(_LOGGER, logging.WARNING, "certificate_unreadable", f"{files.certificate} can't be read: {fault}")
 
 

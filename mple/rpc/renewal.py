@@ -141,8 +141,9 @@ class RenewedChannel:
             try:
                 self._close_old()
                 self._look_at_server()
-            except OSError as fault:  # the audit's disk: it ends the node
+            except Exception as fault:  # nobody would look any more
                 note_storage_fault(fault)
+                _LOGGER.error("can't look whether the certificate of %s was revoked: %r", self._remote.label, fault)
 
     def _close_old(self) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from mple.rpc.tls_files import TlsFiles
 
 _UNARY_SLACK = 8
 _LOOK_EVERY_S = 1.0
+_LOGGER = logging.getLogger("mple.rpc")
 
 
 class PortError(ValueError):
@@ -58,8 +60,9 @@ class RpcServer:
         while not self._stopping.wait(_LOOK_EVERY_S):
             try:
                 self._admission.cut_revoked()
-            except OSError as fault:  # the audit's disk: it ends the node
+            except Exception as fault:  # nobody would look any more
                 note_storage_fault(fault)
+                _LOGGER.error("can't look for revoked callers: %r", fault)
 
 
 def build_server(
