@@ -5,7 +5,7 @@ Whoever can write the file can also write a whole new chain: the proof against t
 line) that somebody else keeps. Secrets, labels and pictures never come in here.
 """
 
-from mple.audit.entry import FIRST_PREVIOUS, AuditEntry
+from mple.audit.entry import AuditEntry
 from mple.audit.trail import (
     FILE_NAME,
     AuditHead,
@@ -17,16 +17,13 @@ from mple.audit.trail import (
     open_audit,
     refusals,
 )
-from mple.audit.verification import Damage, Verdict, read_entries, verify
+from mple.audit.verification import read_entries, verify
 
 __all__ = [
     "FILE_NAME",
-    "FIRST_PREVIOUS",
     "AuditEntry",
     "AuditHead",
     "AuditTrail",
-    "Damage",
-    "Verdict",
     "audit",
     "audit_head",
     "audit_refusal",

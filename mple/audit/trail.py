@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mple.audit.entry import FIRST_PREVIOUS, AuditEntry, EntryError, Fact, line_sha256, tidy
+from mple.audit.entry import FIRST_PREVIOUS, AuditEntry, Fact, line_sha256, tidy
 from mple.audit.refusals import RefusalTally
 from mple.disk.locks import turn
 from mple.disk.whole_files import fsync_folder, write_private
@@ -142,16 +142,15 @@ class AuditTrail:
         if size == self._end_bytes and size > 0:
             return
         last, self._end_bytes = self._last_line(size)
-        if last is None:
-            self._head = AuditHead(0, FIRST_PREVIOUS)
-        else:
-            try:
-                self._head = AuditHead(AuditEntry.from_line(last).sequence, line_sha256(last))
-            except EntryError as fault:
+        self._head = AuditHead(0, FIRST_PREVIOUS)
+        if last is not None:
+            entry = AuditEntry.from_line(last)
+            if entry is None:
                 raise ValueError(
-                    f"the last line of {self._path} was changed: {fault}; see `mple audit verify {self._path}`, "
-                    "and move the file aside to begin a new trail"
-                ) from None
+                    f"the last line of {self._path} was changed: it is no line of an audit trail; see `mple audit "
+                    f"verify {self._path}`, and move the file aside to begin a new trail"
+                )
+            self._head = AuditHead(entry.sequence, line_sha256(last))
         aside = self._path.with_name(f"audit.torn-{self._head.sequence + 1}")
         if size > self._end_bytes:
             self._move_aside(aside, size)

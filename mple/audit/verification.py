@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from mple.audit.entry import FIRST_PREVIOUS, AuditEntry, EntryError, line_sha256
+from mple.audit.entry import FIRST_PREVIOUS, AuditEntry, line_sha256
 
 
 class Damage(StrEnum):
@@ -45,11 +45,7 @@ class Verdict:
 
 
 def verify(path: Path, head: str | None = None) -> Verdict:
-    """Check a trail from its first line to its last, and that some line hashes to `head`, if one was kept.
-
-    Raises:
-        OSError: The file can't be read.
-    """
+    """Check a trail from first line to last, and that a line hashes to `head` if given; OSError if unreadable."""
     content = path.read_bytes()
     lines = content.split(b"\n")
     torn = lines.pop()
@@ -67,13 +63,13 @@ def verify(path: Path, head: str | None = None) -> Verdict:
 def read_entries(path: Path) -> Iterator[AuditEntry]:
     """The entries of a trail, unverified; lines that are none are left out. OSError when the file can't be read."""
     for line in path.read_bytes().split(b"\n"):
-        entry = _entry(line)
+        entry = AuditEntry.from_line(line)
         if entry is not None:
             yield entry
 
 
 def _first_damage(lines: list[bytes], hashes: list[str]) -> tuple[Damage, int, str] | None:
-    entries = [_entry(line) for line in lines]
+    entries = [AuditEntry.from_line(line) for line in lines]
     before = FIRST_PREVIOUS
     for number, entry in enumerate(entries, start=1):
         if entry is None or entry.sequence != number or entry.previous != before:
@@ -113,10 +109,3 @@ def _broken_link(number: int, following: AuditEntry | None, hashes: list[str]) -
     if following is not None and following.previous != hashes[number]:
         return Damage.CHANGED, number, f"neither does it name line {number - 1} nor does line {number + 1} name it"
     return Damage.CHANGED, number - 1, f"line {number} names other content"
-
-
-def _entry(line: bytes) -> AuditEntry | None:
-    try:
-        return AuditEntry.from_line(line)
-    except EntryError:
-        return None

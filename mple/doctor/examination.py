@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,14 +35,6 @@ _BECAUSE = {
 """Why the later steps are pointless after a fault at this one."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Peer:
-    address: str
-    """Host and port."""
-    roles: tuple[Role, ...]
-    """What it may be."""
-
-
 def examine_node(config: Path, timeout_s: float = TIMEOUT_S) -> Iterator[Examination]:
     """Look at the node of a configuration file, then at each peer that it names.
 
@@ -53,25 +44,25 @@ def examine_node(config: Path, timeout_s: float = TIMEOUT_S) -> Iterator[Examina
     role, settings = _read_node(config)
     tls = own_files.look_at_tls(settings.tls, (role,))
     findings = [ok("settings", f"{config} is a sound configuration of a {role} node"), *tls.findings]
-    peers = []
+    peers: list[tuple[str, Role]] = []
     if not isinstance(settings, CoordinatorSettings):  # which is dialled and dials nobody
-        peers.append(_Peer(settings.coordinator, (Role.COORDINATOR,)))
+        peers.append((settings.coordinator, Role.COORDINATOR))
     if isinstance(settings, SiteSettings):
-        peers.append(_Peer(settings.compute, (Role.COMPUTE,)))
+        peers.append((settings.compute, Role.COMPUTE))
         findings.append(own_files.vault(settings))
     findings.append(own_files.state_folder(settings.state))
     if not isinstance(settings, SiteSettings):
         findings.append(own_files.listening(settings.listen, tls))
     yield Examination("this node", True, tuple(findings))
-    for peer in peers:
-        yield _examine_peer(peer, tls, timeout_s)
+    for address, needed in peers:
+        yield _examine_peer(address, (needed,), tls, timeout_s)
 
 
 def examine_one(address: str, role: Role | None, folder: Path, timeout_s: float = TIMEOUT_S) -> Iterator[Examination]:
     """Look at a TLS folder, then by it at the peer at an address, of that role if one is given."""
     tls = own_files.look_at_tls(folder, tuple(Role))
     yield Examination("this node", True, tls.findings)
-    yield _examine_peer(_Peer(address, _SERVING if role is None else (role,)), tls, timeout_s)
+    yield _examine_peer(address, _SERVING if role is None else (role,), tls, timeout_s)
 
 
 def _read_node(config: Path) -> tuple[Role, CoordinatorSettings | ComputeSettings | SiteSettings]:
@@ -88,17 +79,16 @@ def _read_node(config: Path) -> tuple[Role, CoordinatorSettings | ComputeSetting
     return Role.COORDINATOR, read_settings(CoordinatorSettings, config)
 
 
-def _examine_peer(peer: _Peer, own: OwnTls, timeout_s: float) -> Examination:
+def _examine_peer(address: str, roles: Sequence[Role], own: OwnTls, timeout_s: float) -> Examination:
     findings: list[Finding] = []
-    ended = _go(peer, own, timeout_s, findings)
+    ended = _go(address, roles, own, timeout_s, findings)
     if ended in _BECAUSE:
         findings.append(skipped(_STEPS[_STEPS.index(ended) + 1 :], _BECAUSE[ended]))
-    return Examination(f"{' or '.join(peer.roles)} at {peer.address}", False, tuple(findings))
+    return Examination(f"{' or '.join(roles)} at {address}", False, tuple(findings))
 
 
-def _go(peer: _Peer, own: OwnTls, timeout_s: float, findings: list[Finding]) -> str:
+def _go(address: str, roles: Sequence[Role], own: OwnTls, timeout_s: float, findings: list[Finding]) -> str:
     """Add findings and return the step that made the later ones pointless; "throughput" when all were gone."""
-    address = peer.address
     try:
         host, port = split_address(address)
     except ValueError as malformed:
@@ -117,7 +107,7 @@ def _go(peer: _Peer, own: OwnTls, timeout_s: float, findings: list[Finding]) -> 
     findings.append(diagnosis.shake(address, shaken, timeout_s))
     if not isinstance(shaken, ShakeSeen):
         return "tls"
-    judged, party = _certificate(shaken.certificate_der, host, peer, own)
+    judged, party = _certificate(shaken.certificate_der, address, host, roles, own)
     findings += judged
     if party is None or faulty(judged):
         return "certificate"
@@ -132,13 +122,15 @@ def _go(peer: _Peer, own: OwnTls, timeout_s: float, findings: list[Finding]) -> 
     return _call(address, party, own, timeout_s, findings)
 
 
-def _certificate(der: bytes, host: str, peer: _Peer, own: OwnTls) -> tuple[list[Finding], Party | None]:
-    named = f"the certificate of {peer.address}"
+def _certificate(
+    der: bytes, address: str, host: str, roles: Sequence[Role], own: OwnTls
+) -> tuple[list[Finding], Party | None]:
+    named = f"the certificate of {address}"
     try:
         held = certificates.Held(x509.load_der_x509_certificate(der), named, "there")
     except UNSOUND as unsound:
         return [fault("chain", f"{named} can't be read: {unsound}", "have it issued by mple pki approve")], None
-    who, party = certificates.identity(held, peer.roles, None if own.party is None else own.party.consortium)
+    who, party = certificates.identity(held, roles, None if own.party is None else own.party.consortium)
     found = (
         None if own.authority is None else certificates.chain(held, own.authority, own.files.ca),
         certificates.dates(held, datetime.now(UTC)),

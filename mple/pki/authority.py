@@ -95,10 +95,8 @@ def create_authority(directory: Path, consortium: str, days: int = 3650) -> Auth
 def request(directory: Path, party: Party, hosts: Sequence[str]) -> bytes:
     """Make a node's key in `directory` and return the signing request (PEM); the key stays there.
 
-    `hosts` are names and addresses under which others reach the node.
-
-    Raises:
-        PkiError: The folder already holds a key, or a host is malformed.
+    `hosts` are names and addresses under which others reach the node. PkiError when one is malformed, or the folder
+    already holds a key.
     """
     if (directory / NODE_KEY).exists():
         raise PkiError(f"{directory / NODE_KEY} already exists; a node's key is made once")
@@ -112,7 +110,7 @@ def request(directory: Path, party: Party, hosts: Sequence[str]) -> bytes:
 
 
 def describe_request(request_pem: bytes) -> Request:
-    """Who asks, and for which hosts; PkiError when it is no sound request of ours."""
+    """Who asks, and for which hosts, to look at before `approve`; PkiError when it is no sound request of ours."""
     try:
         signing_request = x509.load_pem_x509_csr(request_pem)
         names = signing_request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -134,11 +132,7 @@ def describe_request(request_pem: bytes) -> Request:
 
 
 def approve(authority: Authority, request_pem: bytes, days: int = 90) -> bytes:
-    """Sign a request and return the certificate (PEM). Look at `describe_request` first.
-
-    Raises:
-        PkiError: The request is unsound or for another consortium.
-    """
+    """Sign a request and return the certificate, PEM; PkiError when it is unsound or for another consortium."""
     asked = describe_request(request_pem)
     if asked.party.consortium != authority.consortium:
         raise PkiError(
@@ -234,12 +228,7 @@ def _record(certificate: x509.Certificate) -> IssuedCertificate:
 
 def _name(consortium: str, common_name: str) -> x509.Name:
     """Of a certificate's bearer; for people, the protocol does not read it."""
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, consortium),
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
-        ]
-    )
+    return x509.Name.from_rfc4514_string(f"CN={common_name},O={consortium}")
 
 
 def _begun(

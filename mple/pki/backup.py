@@ -49,7 +49,7 @@ def back_up(vault: Vault, path: Path, passphrase: str) -> int:
     if not secrets_by_name:
         raise VaultError("the vault holds no secret to back up")
     content = _Content(secrets={name: secret.hex() for name, secret in secrets_by_name.items()}, keys=vault.epochs())
-    cipher = PassphraseCipher.new(passphrase)
+    cipher = PassphraseCipher(passphrase)
     write_private(path, _MAGIC + cipher.header() + cipher.seal(_NAME, record_to_json(content).encode()))
     return len(secrets_by_name)
 

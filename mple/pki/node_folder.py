@@ -88,12 +88,8 @@ def install(directory: Path, certificate_pem: bytes, ca_pem: bytes) -> Party:
     try:
         certificate = x509.load_pem_x509_certificate(certificate_pem)
         certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(ca_pem))
-        new_key = waiting.exists() and is_key_of(waiting, certificate)
-        files = TlsFiles(
-            directory / f"{CA_CERTIFICATE}.new",
-            directory / f"{NODE_CERTIFICATE}.new",
-            waiting if new_key else directory / NODE_KEY,
-        )
+        key = waiting if waiting.exists() and is_key_of(waiting, certificate) else directory / NODE_KEY
+        files = TlsFiles(directory / f"{CA_CERTIFICATE}.new", directory / f"{NODE_CERTIFICATE}.new", key)
         held, foreign = _held_list(directory, ca_pem)
         party = checked_party(files, held)
     except UNSOUND as fault:
@@ -101,7 +97,7 @@ def install(directory: Path, certificate_pem: bytes, ca_pem: bytes) -> Party:
             (directory / f"{name}.new").unlink(missing_ok=True)
         raise PkiError(f"the certificate can't be installed: {str(fault) or 'the authority did not sign it'}") from None
     # From the first new name on, the files that still lie beside are what is completed after a failure.
-    if new_key:
+    if key == waiting:
         os.replace(waiting, directory / NODE_KEY)
     for name in fresh:
         with suppress(FileNotFoundError):  # a node that runs has completed it

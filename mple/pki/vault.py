@@ -163,9 +163,7 @@ class Vault:
         """The secret that the noise of the site's pictures is drawn from, made at first use; it is never rotated.
 
         Another secret would draw other noise on the same pictures, and two noisy forms tell more than one.
-
-        Raises:
-            VaultError: Its file is readable by others, or damaged.
+        VaultError as `consortium_secret`.
         """
         path = self._directory / "noise.key"
         with locked(self._directory):
@@ -256,7 +254,7 @@ class Vault:
         if not header.exists():
             if passphrase is None:
                 return None
-            cipher = PassphraseCipher.new(passphrase)
+            cipher = PassphraseCipher(passphrase)
             self._seal_all(cipher)
         else:
             refuse_open(header)

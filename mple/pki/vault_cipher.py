@@ -31,17 +31,13 @@ class VaultError(ValueError):
 class PassphraseCipher:
     """Seals and opens under one passphrase and salt."""
 
-    def __init__(self, passphrase: str, salt: bytes) -> None:
-        """Derive the key, which takes about a tenth of a second; VaultError when the passphrase is empty."""
+    def __init__(self, passphrase: str, salt: bytes | None = None) -> None:
+        """Derive the key in a tenth of a second, by default under a new salt; VaultError for an empty passphrase."""
         if not passphrase:
             raise VaultError("an empty passphrase protects nothing; give another, or none for file permission alone")
-        key = Scrypt(salt=salt, length=_KEY_BYTES, n=_N, r=_R, p=_P).derive(passphrase.encode())
-        self._salt, self._aead = salt, AESGCM(key)
-
-    @classmethod
-    def new(cls, passphrase: str) -> PassphraseCipher:
-        """Under a salt of its own."""
-        return cls(passphrase, secrets.token_bytes(_SALT_BYTES))
+        self._salt = secrets.token_bytes(_SALT_BYTES) if salt is None else salt
+        key = Scrypt(salt=self._salt, length=_KEY_BYTES, n=_N, r=_R, p=_P).derive(passphrase.encode())
+        self._aead = AESGCM(key)
 
     @classmethod
     def from_header(cls, header: bytes, passphrase: str, where: str) -> PassphraseCipher:

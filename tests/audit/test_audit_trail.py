@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from mple.audit import FILE_NAME, FIRST_PREVIOUS, Damage, audit, audit_head, close_audit, open_audit, verify
-from mple.audit.trail import AuditTrail
+from mple.audit import FILE_NAME, AuditTrail, audit, audit_head, close_audit, open_audit, verify
+from mple.audit.entry import FIRST_PREVIOUS
+from mple.audit.verification import Damage
 
 WRITER = """
 import sys

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mple.audit import FILE_NAME, Damage, Verdict, read_entries, verify
-from mple.audit.trail import AuditTrail
+from mple.audit import FILE_NAME, AuditTrail, read_entries, verify
+from mple.audit.verification import Damage, Verdict
 
 LINES = 8
 
