@@ -66,10 +66,10 @@ class ActivationCircuit:
     """
 
     modulus: int
-    """t."""
+    """Of the shares, t."""
     shift: int
     window: int
-    """W."""
+    """Shares of a pooled window, W; 1 without a pool."""
     circuit: Circuit
 
     @property

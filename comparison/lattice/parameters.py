@@ -32,7 +32,7 @@ class LatticeParameters:
     """
 
     plain_modulus: int
-    """t."""
+    """Of the numbers in the slots, t."""
     degree: int = 4096
     """Slots of a plaintext."""
     coefficient_bits: tuple[int, ...] = (36, 36, 37)

@@ -52,12 +52,12 @@ class TripletConvolution:
 
     @property
     def upload_ciphertexts(self) -> int:
-        """A."""
+        """Ciphertexts that the client sends for inputs that go together."""
         return self._ciphertexts(self.inputs_together)[0]
 
     @property
     def download_ciphertexts(self) -> int:
-        """B."""
+        """Ciphertexts that it gets back for them."""
         return self._ciphertexts(self.inputs_together)[1]
 
     @property

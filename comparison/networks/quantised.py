@@ -121,7 +121,7 @@ class QuantisedNetwork:
 
     @cached_property
     def modulus(self) -> int:
-        """t."""
+        """Modulus of the sums, t."""
         return batching_prime(self.modulus_bits, DEGREE)
 
     @property
@@ -131,7 +131,7 @@ class QuantisedNetwork:
 
     @property
     def classes(self) -> int:
-        """K."""
+        """Output channels, K."""
         return len(self.stages[-1].bias_O) * self.sides[-1] ** 2
 
     @cached_property

@@ -48,17 +48,17 @@ class TrainerTime:
         self._seconds = {use: seconds.get(use, 0.0) for use in Use}
 
     def seconds(self) -> dict[Use, float]:
-        """So far, by use."""
+        """Seconds of each use so far."""
         return dict(self._seconds)
 
     @property
     def first_layer_seconds(self) -> float:
-        """So far."""
+        """In augmented layers, so far."""
         return self._seconds[Use.FIRST_LAYER]
 
     @property
     def idle_seconds(self) -> float:
-        """So far, over all uses in which no training goes on."""
+        """Of all uses in which no training goes on, so far."""
         return sum(self._seconds[use] for use in IDLE)
 
 

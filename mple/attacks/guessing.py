@@ -20,7 +20,7 @@ _VALUE_BITS = 8
 
 
 def run(view: Outsider, settings: AttackSettings) -> Finding:
-    """Only count."""
+    """Count the choices that a guess has to hit."""
     plan = view.plan
     geometry = plan.geometry
     cores = geometry.blocks if plan.morph.scheme().cores is Cores.DISTINCT else 1

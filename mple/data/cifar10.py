@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from mple.data.images import Catalogue, DataError, Split, numbered_classes
 from mple.data.settings import DataSource
@@ -52,8 +53,8 @@ class Cifar10Source(DataSource):
     path: Path | None = None
     """Folder with the files; by default the one that `mple data fetch` fills."""
 
+    @override
     def catalogue(self) -> Catalogue:
-        """See `cifar10_catalogue`."""
         return cifar10_catalogue(self)
 
 

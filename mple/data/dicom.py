@@ -97,7 +97,7 @@ class DicomFiles:
         self._window, self._most_bytes = window, most_bytes
 
     def header(self, path: Path) -> PictureHeader:
-        """See `PictureFormat`."""
+        """Size and colours of the picture in a file, without its pixels."""
         with self._faults_named(path):
             about = self._read(path, stop_before_pixels=True)
             frames = int(about.get("NumberOfFrames") or 1)
@@ -106,7 +106,7 @@ class DicomFiles:
             return PictureHeader(int(about.Columns), int(about.Rows), about.PhotometricInterpretation in _GREY)
 
     def picture(self, path: Path) -> Image.Image:
-        """See `PictureFormat`."""
+        """The picture in a file, grey or RGB, 8 bits a value."""
         with self._faults_named(path):
             about = self._read(path)
             stored = self._pixels.pixel_array(about)

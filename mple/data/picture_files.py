@@ -86,12 +86,12 @@ class PictureFiles:
     """
 
     def header(self, path: Path) -> PictureHeader:
-        """See `PictureFormat`."""
+        """Size and colours of the picture in a file, without its pixels."""
         with _opened(path) as picture:
             return PictureHeader(*picture.size, is_grey=picture.mode in _GREY_MODES | _GREY_16_BIT_MODES)
 
     def picture(self, path: Path) -> Image.Image:
-        """See `PictureFormat`."""
+        """The picture in a file, grey or RGB, 8 bits a value."""
         with _opened(path) as picture:
             if picture.mode in _GREY_16_BIT_MODES:
                 values = np.asarray(picture).astype(np.uint32)

@@ -79,17 +79,17 @@ class Stem:
 
     @property
     def filters(self) -> int:
-        """F."""
+        """Output channels, F."""
         return int(self.kernels_FCpp.shape[0])
 
     @property
     def channels(self) -> int:
-        """C."""
+        """Input channels, C."""
         return int(self.kernels_FCpp.shape[1])
 
     @property
     def kernel(self) -> int:
-        """p."""
+        """Side of a kernel in pixels, p."""
         return int(self.kernels_FCpp.shape[2])
 
     def digest(self) -> bytes:

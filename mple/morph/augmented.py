@@ -38,7 +38,7 @@ class AugmentedLayer:
     kernel: int
     """p, side of the stem's kernels."""
     filters: int
-    """F."""
+    """Output channels, F."""
     weight: Tensor
     """unrolled: (N', F·H·W); tiled, identical: (Q, F, s+p-1, s+p-1); tiled, distinct: (K, Q, F·(s+p-1)²)."""
 

@@ -98,9 +98,9 @@ class MorphGeometry:
     """What a scheme means for one image shape."""
 
     blocks: int
-    """K."""
+    """Of a picture, K."""
     core_side: int
-    """Q."""
+    """Values that a core takes and gives, Q."""
     rows: int
     """Tiles along the height; 1 for `unrolled`."""
     columns: int

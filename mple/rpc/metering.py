@@ -18,6 +18,7 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError, Message
+from typing_extensions import override
 
 from mple.disk.storage_faults import note_storage_fault
 from mple.meter import Direction, Ledger, LedgerEntry, Measure, measure
@@ -95,20 +96,20 @@ class MeteredChannel(grpc.Channel):
     def __init__(self, channel: RenewedChannel, ledger: Ledger, peer: str, *, measure: Measure = measure) -> None:
         self._channel, self._ledger, self._peer, self._measure = channel, ledger, peer, measure
 
+    @override
     def unary_unary(self, method: str, *a: Any, **k: Any) -> Any:
-        """As gRPC's, metered."""
         return _Metered(self, "unary_unary", method, *a, **k)
 
+    @override
     def unary_stream(self, method: str, *a: Any, **k: Any) -> Any:
-        """As gRPC's, metered."""
         return _Metered(self, "unary_stream", method, *a, **k)
 
+    @override
     def stream_unary(self, method: str, *a: Any, **k: Any) -> Any:
-        """As gRPC's, metered."""
         return _Metered(self, "stream_unary", method, *a, **k)
 
+    @override
     def stream_stream(self, method: str, *a: Any, **k: Any) -> Any:
-        """As gRPC's, metered."""
         return _Metered(self, "stream_stream", method, *a, **k)
 
     def current(self) -> grpc.Channel:

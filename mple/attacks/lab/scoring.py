@@ -37,7 +37,7 @@ class Score:
 
 
 def score(attack: Attack[Any], finding: Finding, truth: GroundTruth) -> Score:
-    """Compare."""
+    """What a finding is worth beside the truth."""
     own = () if attack.score is None else tuple(attack.score(finding, truth))
     return Score(
         pictures=tuple(_pictures(recovered, truth) for recovered in finding.recovered),

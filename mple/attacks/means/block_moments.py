@@ -44,7 +44,7 @@ class Links:
 
     @property
     def cores(self) -> int:
-        """G."""
+        """Number of different cores, G."""
         return int(self.core_K.max()) + 1
 
     @property

@@ -38,7 +38,7 @@ class LayerBlock:
 
     @property
     def side(self) -> int:
-        """Q."""
+        """Values of the block, Q."""
         return len(self.rows_QFIJ)
 
     def stem_gram(self, stem_FCpp: Tensor) -> Tensor:
