@@ -32,6 +32,12 @@ class Held:
     """Where the fix is to be done: "there" or "here"."""
 
 
+def parsed(certificate: x509.Certificate) -> x509.Certificate:
+    """A certificate that can be judged; one of `UNSOUND` when its extensions, which are parsed late, are malformed."""
+    _ = certificate.extensions
+    return certificate
+
+
 def key_match(held: Held, key: Path) -> Finding:
     """Whether a private key is the certificate's; the file holds one."""
     if is_key_of(key, held.certificate):

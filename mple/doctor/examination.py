@@ -127,7 +127,7 @@ def _certificate(
 ) -> tuple[list[Finding], Party | None]:
     named = f"the certificate of {address}"
     try:
-        held = certificates.Held(x509.load_der_x509_certificate(der), named, "there")
+        held = certificates.Held(certificates.parsed(x509.load_der_x509_certificate(der)), named, "there")
     except UNSOUND as unsound:
         return [fault("chain", f"{named} can't be read: {unsound}", "have it issued by mple pki approve")], None
     who, party = certificates.identity(held, roles, None if own.party is None else own.party.consortium)

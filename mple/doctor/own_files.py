@@ -62,7 +62,10 @@ def look_at_tls(folder: Path, roles: Collection[Role]) -> OwnTls:
             faults.append(fault("files", f"{path} can't be read or is damaged", "install it anew: mple pki install"))
         return None
 
-    a_certificate, a_key = x509.load_pem_x509_certificate, partial(load_pem_private_key, password=None)
+    def a_certificate(content: bytes) -> x509.Certificate:
+        return certificates.parsed(x509.load_pem_x509_certificate(content))
+
+    a_key = partial(load_pem_private_key, password=None)
     fix = "ask the authority for ca.crt and install it: mple pki install"
     authority = read("authority", files.ca, a_certificate, fix)
     fix = "request one, have it approved and install it: mple pki request"

@@ -17,6 +17,7 @@ from mple.doctor.own_files import OwnTls, listening, look_at_tls, state_folder, 
 from mple.pki import Authority, Vault
 from mple.plan import SettingsError, SiteSettings
 from mple.rpc import Role, RpcServer, TlsFiles
+from tests.support.certificates import forge
 from tests.support.looking import revoke, says
 from tests.support.served import PartyTls
 
@@ -73,6 +74,11 @@ def test_damaged_file(tls: Path, name: str) -> None:
     content = (tls / name).read_bytes()
     (tls / name).write_bytes(content[: len(content) // 2])
     says(only_fault(looked(tls)), "files", [name, "damaged"], ["install it anew"])
+
+
+def test_own_certificate_with_a_malformed_extension(tmp_path: Path, authority: Authority) -> None:
+    forge(authority, tmp_path, garbled=True)
+    says(only_fault(looked(tmp_path)), "files", ["node.crt", "damaged"], ["install it anew"])
 
 
 def test_key_that_others_can_read(tls: Path) -> None:

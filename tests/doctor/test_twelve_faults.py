@@ -241,6 +241,14 @@ def test_server_certificate_that_is_for_dialling_only(
     says(fault, "usage", ["not for serving", "lacks serverAuth"], ["issued there by mple pki approve"])
 
 
+def test_server_certificate_with_a_malformed_extension(
+    node: Node, north: TlsFiles, authority: Authority, tmp_path: Path
+) -> None:
+    there = node(forge(authority, tmp_path / "tls", uris=(COORDINATOR,), to_days=30, garbled=True))
+    fault = diagnosed(there.address, north).peer_fault()
+    says(fault, "chain", [f"the certificate of {there.address} can't be read"], ["mple pki approve"])
+
+
 # Ports.
 
 

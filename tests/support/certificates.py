@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtensionOID, NameOID
 
 from mple.pki import Authority
 from mple.rpc import TlsFiles
@@ -33,10 +33,11 @@ def forge(
     key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
     usages: Sequence[x509.ObjectIdentifier] = (),
     common_name: str = "127.0.0.1",
+    garbled: bool = False,
 ) -> TlsFiles:
     """Files of a certificate valid from and to so many days from now; without URIs and hosts it has a CN only.
 
-    `usages` are of the extended key usage, which is left out when empty.
+    `usages` are of the extended key usage, which is left out when empty; `garbled` puts rubbish there instead.
     """
     key = key or ec.generate_private_key(ec.SECP256R1())
     ca_key = load_pem_private_key((authority.directory / "ca.key").read_bytes(), password=None)
@@ -61,6 +62,9 @@ def forge(
         certificate = certificate.add_extension(x509.SubjectAlternativeName(names), critical=False)
     if usages:
         certificate = certificate.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+    if garbled:
+        rubbish = x509.UnrecognizedExtension(ExtensionOID.EXTENDED_KEY_USAGE, b"\x01rubbish")
+        certificate = certificate.add_extension(rubbish, critical=False)
     folder.mkdir(parents=True, exist_ok=True)
     files = TlsFiles.in_directory(folder)
     files.ca.write_bytes(authority.certificate_pem)
