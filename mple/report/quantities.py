@@ -46,7 +46,9 @@ def share_text(share: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """Seconds as 12.3 ms, 8.41 s, 3 min 15 s or 2 h 5 min."""
+    """Seconds as 0 s, 12.3 ms, 8.41 s, 3 min 15 s or 2 h 5 min."""
+    if seconds == 0:
+        return f"0{SPACE}s"
     if seconds < 60:
         value, unit = (1000 * seconds, "ms") if seconds < 0.9995 else (seconds, "s")
         return f"{format(value, _three_digits(value))}{SPACE}{unit}"

@@ -44,6 +44,7 @@ from mple.report.quantities import (
         (share_text(0.00005), "< 0.01 %"),
         (share_text(0.0512), "5.12 %"),
         (share_text(0.65), "65.0 %"),
+        (duration_text(0), "0 s"),
         (duration_text(0.0004), "0.40 ms"),
         (duration_text(0.0123), "12.3 ms"),
         (duration_text(8.41), "8.41 s"),
