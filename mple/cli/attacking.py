@@ -19,13 +19,14 @@ from mple.attacks.registry import attacks, attacks_named
 from mple.disk.whole_files import write_whole
 from mple.records.attack_results import ATTACKS, keep_attack
 from mple.records.run_folder import RunFolder
+from mple.report.tables import say, table_of
 
 _GALLERIES = "attacks"
 
 
 def print_list(console: Console) -> None:
     """Every attack with its adversary and claim."""
-    table = _table("attacks, from the weakest adversary to the strongest", "attack", "who", "what it gets")
+    table = table_of("attacks, from the weakest adversary to the strongest", ["attack", "who", "what it gets"])
     for attack in attacks():
         table.add_row(attack.name, in_words(attack.adversary), attack.claim)
     console.print(table)
@@ -60,11 +61,11 @@ def attack_folder(
         record = record_of(settings, outcome, public=views.public.source, gallery=picture)
         keep_attack(out / ATTACKS, views.plan, record)
         outcomes.append(outcome)
-        _say(console, f"{outcome.attack.name}: {outcome.seconds:.1f} s")
+        say(console, f"{outcome.attack.name}: {outcome.seconds:.1f} s")
     console.print(_outcomes(outcomes, settings))
     console.print(_figures(outcomes))
-    _say(console, f"public pictures: {views.public.source}")
-    _say(console, f"{out / ATTACKS}, galleries in {out / _GALLERIES}: they show pictures in the clear and morphed")
+    say(console, f"public pictures: {views.public.source}")
+    say(console, f"{out / ATTACKS}, galleries in {out / _GALLERIES}: they show pictures in the clear and morphed")
 
 
 def _write_gallery(out: Path, outcome: AttackOutcome, views: RunViews) -> str | None:
@@ -80,9 +81,8 @@ def _write_gallery(out: Path, outcome: AttackOutcome, views: RunViews) -> str | 
 
 
 def _outcomes(outcomes: Sequence[AttackOutcome], settings: AttackSettings) -> Table:
-    table = _table(f"attacks on site {settings.site}", "attack", "who", "way")
-    for heading in ("pictures", "SSIM mean", "least", "PSNR", "SSIM >= 0.9", "seconds"):
-        table.add_column(heading, justify="right")
+    numbers = ["pictures", "SSIM mean", "least", "PSNR", "SSIM >= 0.9", "seconds"]
+    table = table_of(f"attacks on site {settings.site}", ["attack", "who", "way"], numbers)
     for outcome in outcomes:
         name, who, seconds = outcome.attack.name, in_words(outcome.attack.adversary), f"{outcome.seconds:.1f}"
         if outcome.score is None:
@@ -106,8 +106,7 @@ def _outcomes(outcomes: Sequence[AttackOutcome], settings: AttackSettings) -> Ta
 
 
 def _figures(outcomes: Sequence[AttackOutcome]) -> Table:
-    table = _table("figures", "attack", "what")
-    table.add_column("value", justify="right")
+    table = table_of("figures", ["attack", "what"], ["value"])
     for outcome in outcomes:
         name = outcome.attack.name
         for figure in outcome.score.figures if outcome.score else ():
@@ -115,15 +114,3 @@ def _figures(outcomes: Sequence[AttackOutcome]) -> Table:
             table.add_row(name, figure.name, f"{value} {figure.unit}".strip())
             name = ""
     return table
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_style="bold", box=None, pad_edge=False)
-    table.title_justify = "left"
-    for column in columns:
-        table.add_column(column)
-    return table
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

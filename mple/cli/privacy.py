@@ -12,7 +12,6 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 
 from mple.cli.data import KindOption
 from mple.cli.report import wide_console
@@ -28,6 +27,7 @@ from mple.plan import (
     settings_from,
 )
 from mple.privacy import NoiseDistribution, Spectrum, gaussian_least_error, measure_spectrum, most_success
+from mple.report.tables import say, table_of
 
 app = typer.Typer(no_args_is_help=True, help="The hardened mode: noise that bounds what leaves a site.")
 _BUDGETS = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)
@@ -113,8 +113,7 @@ def _print(
     count = len(pixels_NCHW)
     tried_NCHW = pixels_NCHW[np.linspace(0, count - 1, min(_TRIED, count)).astype(np.int64)]
     eigenvalues = picture_eigenvalues(pixels_NCHW[:: -(-count // _MOST_FOR_COVARIANCE)])
-    table = Table(title="noise by budget, per picture", title_style="bold", box=None, pad_edge=False)
-    table.title_justify = table.caption_justify = "left"
+    table = table_of("noise by budget, per picture", ())
     table.add_column("budget, bits", justify="right")
     table.add_column("shape")
     for heading in ("deviation, grey levels", "noisy PSNR, dB", "noisy SSIM", "best PSNR, dB", "named among all"):
@@ -143,7 +142,7 @@ def _print(
         f"without noise: {plain_bits:.2f} bits a value under {inputs.wire.codec}",
         f"{spectrum.dependent} of {spectrum.pictures:,} pictures would change the noise by their absence",
     ):
-        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        say(console, sentence)
 
 
 def _best_psnr(eigenvalues: NDArray[np.float64] | None, bits: float) -> str:

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mple.exit_codes import ExitCode
 from mple.report import print_summary, read_summary
+from mple.report.tables import say
 
 _PAGE = ".html"
 
@@ -45,7 +45,7 @@ def report_run(
             return
         write_comparison_page(comparison, out)
         page = out
-    console.print(f"the page is {page}", markup=False, highlight=False, soft_wrap=True)
+    say(console, f"the page is {page}")
 
 
 def export_run(
@@ -54,7 +54,7 @@ def export_run(
     parquet: Annotated[
         Path | None, typer.Option("--parquet", metavar="FILE", help="Write it as Parquet, with typed columns.")
     ] = None,
-) -> int:
+) -> None:
     """Write the merged ledger of a finished run, one row for each message and end, for other programs."""
     if csv is None and parquet is None:
         raise ValueError("nothing to write: give --csv FILE, --parquet FILE or both")
@@ -63,7 +63,6 @@ def export_run(
     messages = export_ledger(read_summary(folder), csv=csv, parquet=parquet)
     files = " and ".join(str(path) for path in (csv, parquet) if path is not None)
     typer.echo(f"{messages:,} rows in {files}")
-    return int(ExitCode.DONE)
 
 
 def wide_console() -> Console:

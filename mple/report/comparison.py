@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from mple.disk.whole_files import write_whole
 from mple.model.metrics import METRICS
+from mple.records.training import Outcome
 from mple.report.charts import History, charts, history_of
 from mple.report.page import environment
 from mple.report.plan_facts import differing
 from mple.report.quantities import change_text, duration_text, share_text, signed_text, size_text
 from mple.report.summary import Summary
+from mple.report.tables import say, table_of
 from mple.report.waterfall import StepKind, Waterfall, waterfalls
 
 _HASH_DIGITS = 16
@@ -26,13 +27,10 @@ _IDENTITIES: tuple[tuple[str, Callable[[Summary], str]], ...] = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
-    """One quantity of both runs; None where a run has none."""
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How values of a quantity are said."""
 
-    name: str
-    first: float | None
-    second: float | None
     text: Callable[[float], str]
     """A value in words."""
     step: Callable[[float], str]
@@ -40,10 +38,20 @@ class Row:
     relative: bool = True
     """Whether the second over the first means something."""
 
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One quantity of both runs; None where a run has none."""
+
+    name: str
+    first: float | None
+    second: float | None
+    measure: Measure
+
     @property
     def values(self) -> tuple[str, str]:
         """Both in words."""
-        first, second = ("none" if value is None else self.text(value) for value in (self.first, self.second))
+        first, second = ("none" if value is None else self.measure.text(value) for value in (self.first, self.second))
         return first, second
 
     @property
@@ -52,8 +60,9 @@ class Row:
         if self.first is None or self.second is None:
             return ""
         more = self.second - self.first
-        text = self.step(more)
-        return f"{text} ({change_text(self.second / self.first)})" if self.relative and self.first and more else text
+        text = self.measure.step(more)
+        relative = self.measure.relative and self.first and more
+        return f"{text} ({change_text(self.second / self.first)})" if relative else text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,20 +105,18 @@ class Comparison:
 
 def compare(first: Summary, second: Summary) -> Comparison:
     """Set two runs side by side."""
-    names = _names(first.folder.path, second.folder.path)
     whole_1, _ = waterfalls(first.folder.ledger, first.overhead)
     whole_2, _ = waterfalls(second.folder.ledger, second.overhead)
-    histories = history_of(first.metrics), history_of(second.metrics)
     return Comparison(
-        names=names,
+        names=_names(first.folder.path, second.folder.path),
         summaries=(first, second),
         falls=(whole_1, whole_2),
-        histories=histories,
+        histories=(history_of(first.metrics), history_of(second.metrics)),
         groups=(
             ("Bytes over the sites' links", _sizes(whole_1, whole_2)),
             ("Ratios", _ratios(first, second, whole_1, whole_2)),
             ("Results", _results(first, second)),
-            ("Time", _times(first, second)),
+            ("Time", tuple(Row(name, of(first.outcome), of(second.outcome), how) for name, of, how in _TIMES)),
         ),
         settings=tuple(differing(first.plan, second.plan)),
         identities=tuple((name, of(first)[:_HASH_DIGITS], of(second)[:_HASH_DIGITS]) for name, of in _IDENTITIES),
@@ -124,11 +131,8 @@ def write_comparison_page(comparison: Comparison, out: Path) -> None:
     """
     histories = list(zip(comparison.names, comparison.histories, strict=True))
     longest = max(fall.total_bytes / max(1, fall.raw_pixel_bytes) for fall in comparison.falls)
-    text = (
-        environment()
-        .get_template("comparison.html.j2")
-        .render(comparison=comparison, charts=charts(histories), longest=max(1.0, longest))
-    )
+    template = environment().get_template("comparison.html.j2")
+    text = template.render(comparison=comparison, charts=charts(histories), longest=max(1.0, longest))
     write_whole(out, text.encode())
 
 
@@ -137,17 +141,16 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
     Readable without colours.
     """
-    first, second = comparison.names
     for title, rows in comparison.groups:
-        table = _table(title, first, second, "difference")
+        table = table_of(title, [""], [*comparison.names, "difference"])
         for row in rows:
             table.add_row(row.name, *row.values, row.difference)
         console.print(table)
-    settings = _table("Settings that differ", first, second)
+    settings = table_of("Settings that differ", [""], comparison.names)
     for line in (*comparison.settings, *comparison.identities):
         settings.add_row(*line)
     console.print(settings)
-    console.print(comparison.verdict, markup=False, highlight=False, soft_wrap=True)
+    say(console, comparison.verdict)
 
 
 def _score_words(metric: str, first: Summary, second: Summary) -> str:
@@ -167,123 +170,48 @@ def _names(first: Path, second: Path) -> tuple[str, str]:
 
 
 def _sizes(first: Waterfall, second: Waterfall) -> tuple[Row, ...]:
-    return tuple(
-        Row(name=one.name, first=one.size_bytes, second=other.size_bytes, text=size_text, step=_more_bytes)
-        for one, other in zip(first.steps, second.steps, strict=True)
-    )
+    pairs = zip(first.steps, second.steps, strict=True)
+    return tuple(Row(one.name, one.size_bytes, other.size_bytes, _BYTES) for one, other in pairs)
 
 
 def _ratios(first: Summary, second: Summary, whole_1: Waterfall, whole_2: Waterfall) -> tuple[Row, ...]:
-    pairs = (
-        ("all that crossed, against raw pixels", whole_1.ratio, whole_2.ratio),
-        ("morphed pictures alone", _share(whole_1, StepKind.DATA), _share(whole_2, StepKind.DATA)),
-        ("elements, as the papers count", first.elements.sent_ratio, second.elements.sent_ratio),
+    one, other = (
+        next(step.share for step in whole.steps if step.kind is StepKind.DATA) for whole in (whole_1, whole_2)
     )
-    return tuple(
-        Row(name=name, first=one, second=other, text=change_text, step=_points, relative=False)
-        for name, one, other in pairs
+    return (
+        Row("all that crossed, against raw pixels", whole_1.ratio, whole_2.ratio, _RATIO),
+        Row("morphed pictures alone", one, other, _RATIO),
+        Row("elements, as the papers count", first.elements.sent_ratio, second.elements.sent_ratio, _RATIO),
     )
-
-
-def _share(whole: Waterfall, kind: StepKind) -> float:
-    return next(step.share for step in whole.steps if step.kind is kind)
 
 
 def _results(first: Summary, second: Summary) -> tuple[Row, ...]:
-    scores = (
-        Row(
-            name=f"test {name}",
-            first=first.scores.get(name),
-            second=second.scores.get(name),
-            text=_fine,
-            step=_more_fine,
-            relative=False,
-        )
-        for name in METRICS
-    )
-    losses = [summary.epochs[-1].loss if summary.epochs else None for summary in (first, second)]
+    one, other = (summary.epochs[-1].loss if summary.epochs else None for summary in (first, second))
     return (
-        Row(name="epochs", first=len(first.epochs), second=len(second.epochs), text=_count, step=_more, relative=False),
-        *scores,
-        Row(name="loss of the last epoch", first=losses[0], second=losses[1], text=_fine, step=_more_fine),
+        Row("epochs", len(first.epochs), len(second.epochs), Measure(_COUNT.text, _COUNT.step, relative=False)),
+        *(Row(f"test {name}", first.scores.get(name), second.scores.get(name), _SCORE) for name in METRICS),
+        Row("loss of the last epoch", one, other, _LOSS),
     )
-
-
-def _times(first: Summary, second: Summary) -> tuple[Row, ...]:
-    one, other = (_Times.of(summary) for summary in (first, second))
-    return (
-        Row(name="training", first=one.train_s, second=other.train_s, text=duration_text, step=_more_seconds),
-        Row(name="samples a second", first=one.rate, second=other.rate, text=_count, step=_more),
-        Row(
-            name="first layer, of training",
-            first=one.layer_share,
-            second=other.layer_share,
-            text=share_text,
-            step=_points,
-            relative=False,
-        ),
-        Row(
-            name="waiting, of training",
-            first=one.idle_share,
-            second=other.idle_share,
-            text=share_text,
-            step=_points,
-            relative=False,
-        ),
-    )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Times:
-    train_s: float
-    rate: float
-    layer_share: float
-    idle_share: float
-
-    @classmethod
-    def of(cls, summary: Summary) -> _Times:
-        outcome = summary.outcome
-        train_s = outcome.train_seconds
-        return cls(
-            train_s=train_s,
-            rate=outcome.samples_trained / train_s,
-            layer_share=outcome.augconv_seconds / train_s,
-            idle_share=outcome.idle_seconds / train_s,
-        )
-
-
-def _count(number: float) -> str:
-    return f"{number:,.0f}"
-
-
-def _fine(number: float) -> str:
-    return f"{number:.4f}"
-
-
-def _more(number: float) -> str:
-    return signed_text(number, ",.0f")
 
 
 def _more_fine(number: float) -> str:
     return signed_text(number, ".4f")
 
 
-def _more_bytes(number: float) -> str:
-    return size_text(number) if number <= 0 else f"+{size_text(number)}"
-
-
-def _more_seconds(number: float) -> str:
-    return f"{signed_text(number, ',.1f')} s"
-
-
 def _points(number: float) -> str:
     return f"{signed_text(100 * number, '.2f')} points"
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_style="bold", box=None, pad_edge=False)
-    table.title_justify = "left"
-    table.add_column("")
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
+_BYTES = Measure(size_text, lambda more: size_text(more) if more <= 0 else f"+{size_text(more)}")
+_COUNT = Measure("{:,.0f}".format, lambda more: signed_text(more, ",.0f"))
+_SECONDS = Measure(duration_text, lambda more: f"{signed_text(more, ',.1f')} s")
+_LOSS = Measure("{:.4f}".format, _more_fine)
+_SCORE = Measure(_LOSS.text, _more_fine, relative=False)
+_SHARE = Measure(share_text, _points, relative=False)
+_RATIO = Measure(change_text, _points, relative=False)
+_TIMES: tuple[tuple[str, Callable[[Outcome], float], Measure], ...] = (
+    ("training", lambda outcome: outcome.train_seconds, _SECONDS),
+    ("samples a second", lambda outcome: outcome.samples_trained / outcome.train_seconds, _COUNT),
+    ("first layer, of training", lambda outcome: outcome.augconv_seconds / outcome.train_seconds, _SHARE),
+    ("waiting, of training", lambda outcome: outcome.idle_seconds / outcome.train_seconds, _SHARE),
+)

@@ -30,15 +30,9 @@ NAME = "report.html"
 
 
 def write_page(summary: Summary, out: Path | None = None, *, pictures: bool = True) -> Path:
-    """Write the page of a run.
+    """Write the page of a run, by default as `report.html` in its folder, and return its path.
 
-    Args:
-        summary: The run.
-        out: The file; `report.html` in the run's folder by default.
-        pictures: Show the sample pictures that the sites have kept. They are legible: mind whom the page goes to.
-
-    Returns:
-        The file.
+    With `pictures` it shows the sample pictures that the sites have kept. They are legible: mind whom the page goes to.
     """
     path = out or summary.folder.path / NAME
     write_whole(path, page(summary, pictures=pictures).encode())
@@ -47,42 +41,38 @@ def write_page(summary: Summary, out: Path | None = None, *, pictures: bool = Tr
 
 def page(summary: Summary, *, pictures: bool = True) -> str:
     """The HTML of a run's page."""
-    merged = summary.folder.ledger
+    merged, plan = summary.folder.ledger, summary.plan
     whole, sites = waterfalls(merged, summary.overhead)
     history = history_of(summary.metrics)
-    noise = noise_levels(summary.folder, summary.plan)
-    return (
-        environment()
-        .get_template("report.html.j2")
-        .render(
-            summary=summary,
-            plan=summary.plan,
-            verdict=verdict(summary, whole),
-            facts=facts(summary, whole),
-            protection=protection(summary.plan),
-            noise=noise_sentence(noise) if noise else "",
-            whole=whole,
-            sites=sites,
-            traffic=traffic(merged),
-            sizes=size_histogram(merged),
-            methods=methods(merged),
-            history=history,
-            charts=charts([("", history)]),
-            metrics=METRICS,
-            pictures=sample_pictures(summary.folder, summary.plan) if pictures else [],
-            attacked=attack_results(summary.folder.path, summary.plan, pictures=pictures),
-            settings=plan_facts(summary.plan),
-            plan_text=(summary.folder.path / PLAN).read_text(encoding="utf-8"),
-            versions=summary.versions,
-        )
+    noise = noise_levels(summary.folder, plan)
+    template = environment().get_template("report.html.j2")
+    return template.render(
+        summary=summary,
+        plan=plan,
+        verdict=verdict(summary, whole),
+        facts=facts(summary, whole),
+        protection=protection(plan),
+        noise=noise_sentence(noise) if noise else "",
+        whole=whole,
+        sites=sites,
+        traffic=traffic(merged),
+        sizes=size_histogram(merged),
+        methods=methods(merged),
+        history=history,
+        charts=charts([("", history)]),
+        metrics=METRICS,
+        pictures=sample_pictures(summary.folder, plan) if pictures else [],
+        attacked=attack_results(summary.folder.path, plan, pictures=pictures),
+        settings=plan_facts(plan),
+        plan_text=(summary.folder.path / PLAN).read_text(encoding="utf-8"),
+        versions=summary.versions,
     )
 
 
 def environment(*others: str) -> Environment:
-    """The templates with the filters that they use; everything is escaped, and a name that is missing is an error.
+    """The report's templates and those of `others`, packages with pages of their own, with the filters that they use.
 
-    Args:
-        others: Packages whose pages are drawn with the report's templates, each with templates of its own.
+    Everything is escaped, and a name that is missing is an error.
     """
     templates = Environment(
         loader=ChoiceLoader([PackageLoader(package) for package in ("mple.report", *others)]),

@@ -31,7 +31,8 @@ from mple.records.state_files import LEDGER, METRICS, MODEL, OUTCOME, PLAN, TENS
 from mple.records.training import EpochMetrics, Outcome, TrainingMetrics, epochs_of, read_metrics
 from mple.report.noise_levels import noise_levels
 
-_PARTS = ("data", "label", "layer", "logits", "setup", "control", "framing")
+PARTS = ("data", "label", "layer", "logits", "setup", "control", "framing")
+"""Of what crossed a site's link, as the ledgers count it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +79,7 @@ class Summary:
 
     def to_json(self) -> dict[str, object]:
         """The content of `summary.json`."""
-        plan, whole, outcome = self.plan, self.overhead, self.outcome
-        elements = self.elements
+        plan, whole, outcome, elements = self.plan, self.overhead, self.outcome, self.elements
         return {
             "state": RunEnd.FINISHED,
             "run_id": plan.run_id,
@@ -108,7 +108,7 @@ class Summary:
             ],
             "wire": {
                 "raw_pixel_bytes": whole.sum("raw_pixel_bytes"),
-                **{f"{part}_bytes": whole.sum(f"{part}_bytes") for part in _PARTS},
+                **{f"{part}_bytes": whole.sum(f"{part}_bytes") for part in PARTS},
                 "resent_samples": whole.sum("resent_samples"),
                 "resent_bytes": whole.sum("resent_bytes"),
                 "total_bytes": whole.sum("total_bytes"),
@@ -140,9 +140,6 @@ class Summary:
 def summarise(path: Path) -> Summary:
     """Merge the ledgers of a finished run and write `summary.json` and what else belongs at the top of its folder.
 
-    Args:
-        path: Of the run's folder.
-
     Raises:
         RunFolderError: A file that a finished run leaves is missing.
     """
@@ -170,10 +167,7 @@ def summarise(path: Path) -> Summary:
 
 
 def read_summary(path: Path) -> Summary:
-    """The summary of a run that `summarise` has been through.
-
-    Args:
-        path: Of the run's folder.
+    """The summary of a run that `summarise` has been through, from its folder.
 
     Raises:
         RunFolderError: The folder holds no finished run, or its ledger can't be read.
@@ -191,13 +185,10 @@ def _gathered(folder: RunFolder, versions: Mapping[str, str]) -> Summary:
         raise RunFolderError(f"{fault.filename} is missing: the run in {folder.path} has not finished") from None
     if not merged.is_file():  # SQLite would make an empty one
         raise RunFolderError(f"{merged} is missing: the run in {folder.path} was not summed up, or not copied whole")
+    images = {site.name: site.train_images + site.test_images for site in plan.sites}
     sites = [
-        SiteImages(
-            name=site.name,
-            images=site.train_images + site.test_images,
-            raw_pixel_bytes=(site.train_images + site.test_images) * plan.image.elements,
-        )
-        for site in plan.sites
+        SiteImages(name=name, images=count, raw_pixel_bytes=count * plan.image.elements)
+        for name, count in images.items()
     ]
     try:
         return Summary(

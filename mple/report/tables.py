@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
 from mple.model.metrics import scores_text
 from mple.privacy import protection
 from mple.report.noise_levels import noise_levels, noise_sentence
-from mple.report.summary import Summary
+from mple.report.summary import PARTS, Summary
 
 
 def print_summary(summary: Summary, console: Console) -> None:
@@ -16,35 +18,48 @@ def print_summary(summary: Summary, console: Console) -> None:
     console.print(_kinds(summary))
     console.print(_sites(summary))
     for sentence in _sentences(summary):
-        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        say(console, sentence)
+
+
+def say(console: Console, text: str) -> None:
+    """Print a sentence as it is."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def table_of(title: str, texts: Sequence[str], numbers: Sequence[str] = ()) -> Table:
+    """An empty table, readable without colours, with columns of texts and then of numbers."""
+    table = Table(title=title, title_style="bold", box=None, pad_edge=False)
+    table.title_justify = table.caption_justify = "left"
+    for heading in texts:
+        table.add_column(heading)
+    for heading in numbers:
+        table.add_column(heading, justify="right")
+    return table
 
 
 def _kinds(summary: Summary) -> Table:
-    table = _table("what crossed the sites' links, by kind of message", "kind", "direction")
-    for heading in ("messages", "payload bytes", "all bytes"):
-        table.add_column(heading, justify="right")
+    title = "what crossed the sites' links, by kind of message"
+    table = table_of(title, ["kind", "direction"], ["messages", "payload bytes", "all bytes"])
     for row in summary.kinds:
         table.add_row(row.kind, row.direction, f"{row.messages:,}", f"{row.payload_bytes:,}", f"{row.framed_bytes:,}")
     return table
 
 
 def _sites(summary: Summary) -> Table:
-    table = _table("overhead against raw pixels", "site")
-    parts = ("data", "label", "layer", "logits", "setup", "control", "framing")
-    for heading in ("images", "raw pixels", "sent", "received", *parts, "ratio"):
-        table.add_column(heading, justify="right")
+    numbers = ["images", "raw pixels", "sent", "received", *PARTS, "ratio"]
+    table = table_of("overhead against raw pixels", ["site"], numbers)
     for site in summary.overhead.sites:
         sizes = [site.raw_pixel_bytes, site.uplink_bytes, site.downlink_bytes]
-        sizes += [int(getattr(site, f"{part}_bytes")) for part in parts]
-        table.add_row(site.name, f"{site.images:,}", *[_millions(size) for size in sizes], f"{site.ratio:.4f}")
+        sizes += [int(getattr(site, f"{part}_bytes")) for part in PARTS]
+        table.add_row(site.name, f"{site.images:,}", *[f"{size / 1e6:,.3f}" for size in sizes], f"{site.ratio:.4f}")
     table.caption = "sizes in MB (10^6 bytes); ratio = all bytes, sent and received, over raw pixel bytes"
     return table
 
 
 def _sentences(summary: Summary) -> list[str]:
     elements, whole, outcome = summary.elements, summary.overhead, summary.outcome
-    ledgers = summary.balance
-    train_s = outcome.train_seconds
+    ledgers, train_s = summary.balance, outcome.train_seconds
+    noise = noise_levels(summary.folder, summary.plan)
     return [
         f"all sites: {whole.sum('total_bytes'):,} bytes for {whole.sum('raw_pixel_bytes'):,} bytes of raw pixels, "
         f"{100 * (whole.ratio - 1):+.2f} %",
@@ -60,7 +75,7 @@ def _sentences(summary: Summary) -> list[str]:
         ),
         *_resent(summary),
         *_absent(summary),
-        *_noise(summary),
+        *([noise_sentence(noise)] if noise else []),
         f"protection: {protection(summary.plan)}",
         f"training: {train_s:.1f} s, {outcome.samples_trained / train_s:.0f} samples/s, first layer "
         f"{100 * outcome.augconv_seconds / train_s:.1f} %, "
@@ -84,12 +99,6 @@ def _resent(summary: Summary) -> list[str]:
     return [f"sent once more after broken links: {samples:,} samples, {size:,} bytes"] if samples else []
 
 
-def _noise(summary: Summary) -> list[str]:
-    """A sentence where pictures left with noise."""
-    levels = noise_levels(summary.folder, summary.plan)
-    return [noise_sentence(levels)] if levels else []
-
-
 def _absent(summary: Summary) -> list[str]:
     """A sentence for each epoch that went on without some site."""
     sentences = []
@@ -99,15 +108,3 @@ def _absent(summary: Summary) -> list[str]:
         if lacking:
             sentences.append(f"epoch {epoch.epoch} went on without {'; '.join(lacking)}")
     return sentences
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_style="bold", box=None, pad_edge=False)
-    table.title_justify = table.caption_justify = "left"
-    for column in columns:
-        table.add_column(column)
-    return table
-
-
-def _millions(size: int) -> str:
-    return f"{size / 1e6:,.3f}"

@@ -246,26 +246,15 @@ class MethodRow:
 def methods(merged: Path) -> list[MethodRow]:
     """The most expensive method first."""
     with closing(sqlite3.connect(merged)) as ledgers:
+        ledgers.row_factory = sqlite3.Row
         rows = ledgers.execute(
-            "SELECT method, peer, COUNT(*), SUM(sent), SUM(sent_bytes), SUM(received), SUM(received_bytes), "
-            "MAX(largest), MAX(ns) FROM (SELECT method, SUBSTR(peer, 1, INSTR(peer, '/') - 1) AS peer, "
+            "SELECT method, peer AS role, COUNT(*) AS calls, SUM(sent) AS sent_messages, SUM(sent_bytes) AS sent_bytes,"
+            " SUM(received) AS received_messages, SUM(received_bytes) AS received_bytes, MAX(largest) AS largest_bytes,"
+            " MAX(ns) / 1e9 AS longest_s FROM (SELECT method, SUBSTR(peer, 1, INSTR(peer, '/') - 1) AS peer, "
             "SUM(direction = 'sent') AS sent, SUM(framed_bytes * (direction = 'sent')) AS sent_bytes, "
             "SUM(direction = 'received') AS received, SUM(framed_bytes * (direction = 'received')) AS received_bytes, "
             "MAX(framed_bytes) AS largest, MAX(time_unix_ns) - MIN(time_unix_ns) AS ns FROM messages "
-            "WHERE node LIKE 'site/%' GROUP BY node, call_id) GROUP BY method, peer ORDER BY SUM(sent_bytes) + "
-            "SUM(received_bytes) DESC"
-        ).fetchall()
-    return [
-        MethodRow(
-            method=method,
-            role=role,
-            calls=calls,
-            sent_messages=sent,
-            sent_bytes=sent_bytes,
-            received_messages=received,
-            received_bytes=received_bytes,
-            largest_bytes=largest,
-            longest_s=ns / 1e9,
+            "WHERE node LIKE 'site/%' GROUP BY node, call_id) AS call GROUP BY method, peer "
+            "ORDER BY SUM(call.sent_bytes) + SUM(call.received_bytes) DESC"
         )
-        for method, role, calls, sent, sent_bytes, received, received_bytes, largest, ns in rows
-    ]
+        return [MethodRow(**row) for row in rows]

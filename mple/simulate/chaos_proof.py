@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from mple.disk.whole_files import write_whole
 from mple.model.metrics import summary_scores
 from mple.report import Summary
+from mple.report.tables import say, table_of
 from mple.simulate.chaos import InjectedFault
 from mple.simulate.chaos_schedule import ChaosSettings, FaultKind, Stage
 
@@ -108,7 +108,7 @@ def print_proof(
     injected: Sequence[InjectedFault], proof: Sequence[Claim], disturbed: Summary, console: Console
 ) -> None:
     """Print the faults that the run got over and what has to hold after them."""
-    table = Table(title="faults", title_style="bold", box=None, pad_edge=False, title_justify="left")
+    table = table_of("faults", ())
     for heading in ("at", "fault", "nodes", "stage", "epoch", "step", "for"):
         table.add_column(heading, justify="left" if heading in ("fault", "nodes", "stage") else "right")
     for fault in injected:
@@ -124,10 +124,9 @@ def print_proof(
         )
     console.print(table)
     resent = disturbed.overhead.sum("resent_samples")
-    console.print(f"samples sent once more: {resent:,}", markup=False, highlight=False, soft_wrap=True)
+    say(console, f"samples sent once more: {resent:,}")
     for claim in proof:
-        text = f"{'holds' if claim.holds else 'FAILS'}  {claim.text}: {claim.found}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(console, f"{'holds' if claim.holds else 'FAILS'}  {claim.text}: {claim.found}")
 
 
 def _once(summary: Summary) -> Claim:

@@ -13,6 +13,7 @@ from mple.node.signals import stop_on_signals
 from mple.node.stop import Stop
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunEnd, RunFolder
 from mple.report import Summary, print_summary, summarise
+from mple.report.tables import say
 from mple.simulate.children import Children, Ended, command, root_cause
 from mple.simulate.laying_out import lay_out
 from mple.simulate.progress import Progress
@@ -73,8 +74,7 @@ def run_nodes(
     Raises:
         SimulationError: A node failed.
     """
-    where = f"nodes, configurations and logs are in {folder.path / 'nodes'}"
-    console.print(where, markup=False, highlight=False, soft_wrap=True)
+    say(console, f"nodes, configurations and logs are in {folder.path / 'nodes'}")
     progress, monitor = Progress(), RunMonitor(folder, ledger_every_s=ledger_every_s)
     with (
         stop_on_signals() as interrupted,
@@ -102,7 +102,7 @@ def run_nodes(
     page = write_page(summary)
     if tables:
         print_summary(summary, console)
-        console.print(f"the page is {page}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"the page is {page}")
     return summary
 
 
