@@ -76,7 +76,7 @@ def take_in(folder: Path, stop: Stop) -> None:
     service = ComputeService("soak")
     taken = 0
     with Ledger(folder / "compute.sqlite", "compute/compute") as ledger:
-        ledger.set_run(plan.run_id)
+        ledger.run = plan.run_id
         tls = TlsFiles.in_directory(folder / "tls-compute")
         built = build_server((folder / "address").read_text(), tls, ledger, streams=4)
         compute_pb2_grpc.add_ComputeServiceServicer_to_server(service, built.server)
@@ -128,7 +128,7 @@ def feed(folder: Path, stop: Stop) -> None:
     book = folder / "releases.bin"
     remote = Party("soak", Role.COMPUTE, COMPUTE)
     with Ledger(folder / "site.sqlite", f"site/{SITE}") as ledger:
-        ledger.set_run(plan.run_id)
+        ledger.run = plan.run_id
         tls = TlsFiles.in_directory(folder / "tls-site")
         with open_channel((folder / "address").read_text(), tls, remote, ledger) as channel:
             stub = compute_pb2_grpc.ComputeServiceStub(channel)

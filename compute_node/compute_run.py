@@ -94,7 +94,7 @@ class ComputeRun:
         self._samples.intake.await_streams_closed(_GRACE_S)
         self._client.report_totals(self._node.ledger.totals())
         if self._settings.stay:
-            self._node.ledger.set_phase("predict")
+            self._node.ledger.phase = "predict"
             log(_LOGGER, logging.INFO, "staying", "training has finished; answering predictions until stopped")
             self._key_changes.follow_after_end(sequence, self._node.stop)
             raise StoppedError

@@ -77,8 +77,8 @@ def _answer_for_restored_run(
         log(_LOGGER, logging.WARNING, "not_kept", f"no predictions by the last run's network: {fault}")
         return None
     if kept is not None:
-        node.ledger.set_run(kept.plan.run_id)
-        node.ledger.set_phase("predict")
+        node.ledger.run = kept.plan.run_id
+        node.ledger.phase = "predict"
         service.open_predictions(kept.plan, kept.predictor)
         log(_LOGGER, logging.INFO, "restored_run", f"answering predictions of run {kept.plan.run_id}")
     return kept
@@ -96,9 +96,9 @@ def _take_part(node: NodeSession, settings: ComputeSettings, service: ComputeSer
         raise StoppedError from None
     with node.channel(coordinator) as channel:
         client = CoordinatorClient(channel, coordinator.retry)
-        node.ledger.set_phase("")
+        node.ledger.phase = ""
         run_id = client.join(_join_request(settings, client))
-        node.ledger.set_run(run_id)
+        node.ledger.run = run_id
         audit("local", "join", "ok", run=run_id)
         log(_LOGGER, logging.INFO, "joined", f"joined run {run_id}")
         with node.follow(client) as events:

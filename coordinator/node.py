@@ -48,7 +48,7 @@ def serve(settings: CoordinatorSettings, stop: Stop) -> None:
     with open_node(settings, Role.COORDINATOR, "serve", stop) as node, StateFile(settings.state) as file:
         certificate_der = ssl.PEM_cert_to_DER_cert(node.tls.certificate.read_text(encoding="ascii"))
         run = Run(settings, node.me, certificate_der, file, node.ledger.set_phase)
-        node.ledger.set_run(run.run_id)
+        node.ledger.run = run.run_id
         releases = LayerReleases(run)
         escrow = EscrowWorker(run, releases, node.tls.key)
         service = CoordinatorService(run, releases)

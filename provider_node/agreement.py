@@ -38,7 +38,7 @@ def join(site: Site, client: CoordinatorClient) -> None:
         epoch, fingerprint = kept.planned, kept.fingerprints[kept.planned]
         run_id = client.join(_join_request(site, epoch, fingerprint))
     site.keys.begin(run_id, epoch, fingerprint)
-    site.node.ledger.set_run(run_id)
+    site.node.ledger.run = run_id
     train_images = len(site.dataset.train.labels)
     audit("local", "join", "ok", run=run_id, train_images=train_images)
     log(_LOGGER, logging.INFO, "joined", f"joined run {run_id} with {train_images} training images")

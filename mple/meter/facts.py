@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from google.protobuf.message import Message
 
-from mple.v1 import common_pb2, compute_pb2, coordinator_pb2, node_pb2
+from mple.v1 import common_pb2, compute_pb2
 
 _MOST_NAME = 63
 """Characters of a site's or layer's name; what a message says beyond them goes into nobody's ledger."""
@@ -108,53 +108,26 @@ def _layer_chunk(message: Any) -> MessageFacts:
     return MessageFacts(MessageKind.LAYER, len(message.data))
 
 
-def _predict_request(message: compute_pb2.PredictRequest) -> MessageFacts:
-    return _batch(message.batch, MessageKind.PREDICT)
-
-
-def _predict_response(message: compute_pb2.PredictResponse) -> MessageFacts:
-    return MessageFacts(MessageKind.PREDICT, len(message.values))
-
-
 def _always(kind: MessageKind) -> Callable[[Any], MessageFacts]:
     facts = MessageFacts(kind)
     return lambda _message: facts
 
 
+_SETUP_CALLS = ("Join", "OfferStem", "GetStem", "PutSealed", "GetSealed", "BeginLayer", "RotateKey", "RevokeKey")
+_KINDS = dict.fromkeys(_SETUP_CALLS, MessageKind.SETUP) | {
+    "Watch": MessageKind.EVENT,
+    "Report": MessageKind.REPORT,
+    "Probe": MessageKind.CONTROL,
+}
+"""Of calls whose messages carry no payload."""
 _READERS: dict[str, Callable[[Any], MessageFacts]] = {
-    compute_pb2.FeedRequest.DESCRIPTOR.full_name: _feed_request,
-    compute_pb2.FeedResponse.DESCRIPTOR.full_name: _feed_response,
-    compute_pb2.PredictRequest.DESCRIPTOR.full_name: _predict_request,
-    compute_pb2.PredictResponse.DESCRIPTOR.full_name: _predict_response,
-    coordinator_pb2.UploadLayerRequest.DESCRIPTOR.full_name: _layer_chunk,
-    coordinator_pb2.DownloadLayerResponse.DESCRIPTOR.full_name: _layer_chunk,
-    **{
-        message.DESCRIPTOR.full_name: _always(kind)
-        for kind, messages in {
-            MessageKind.SETUP: (
-                coordinator_pb2.JoinRequest,
-                coordinator_pb2.JoinResponse,
-                coordinator_pb2.OfferStemRequest,
-                coordinator_pb2.OfferStemResponse,
-                coordinator_pb2.GetStemRequest,
-                coordinator_pb2.GetStemResponse,
-                coordinator_pb2.PutSealedRequest,
-                coordinator_pb2.PutSealedResponse,
-                coordinator_pb2.GetSealedRequest,
-                coordinator_pb2.GetSealedResponse,
-                coordinator_pb2.BeginLayerRequest,
-                coordinator_pb2.BeginLayerResponse,
-                coordinator_pb2.UploadLayerResponse,
-                coordinator_pb2.DownloadLayerRequest,
-                coordinator_pb2.RotateKeyRequest,
-                coordinator_pb2.RotateKeyResponse,
-                coordinator_pb2.RevokeKeyRequest,
-                coordinator_pb2.RevokeKeyResponse,
-            ),
-            MessageKind.EVENT: (coordinator_pb2.WatchRequest, coordinator_pb2.WatchResponse),
-            MessageKind.REPORT: (coordinator_pb2.ReportRequest, coordinator_pb2.ReportResponse),
-            MessageKind.CONTROL: (node_pb2.ProbeRequest, node_pb2.ProbeResponse),
-        }.items()
-        for message in messages
-    },
+    "mple.v1.FeedRequest": _feed_request,
+    "mple.v1.FeedResponse": _feed_response,
+    "mple.v1.PredictRequest": lambda message: _batch(message.batch, MessageKind.PREDICT),
+    "mple.v1.PredictResponse": lambda message: MessageFacts(MessageKind.PREDICT, len(message.values)),
+    "mple.v1.UploadLayerRequest": _layer_chunk,
+    "mple.v1.UploadLayerResponse": _always(MessageKind.SETUP),
+    "mple.v1.DownloadLayerRequest": _always(MessageKind.SETUP),
+    "mple.v1.DownloadLayerResponse": _layer_chunk,
+    **{f"mple.v1.{call}{end}": _always(kind) for call, kind in _KINDS.items() for end in ("Request", "Response")},
 }

@@ -103,7 +103,8 @@ class Ledger:
             OSError: The disk refuses.
         """
         self._node, self._path = node, path
-        self._run = self._phase = ""
+        self.run = self.phase = ""
+        """What entries are stamped with from now on; empty before there is a run, or a phase."""
         self._lock = threading.Lock()
         self._closed = False
         self._fault: OSError | None = None
@@ -118,26 +119,6 @@ class Ledger:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def run(self) -> str:
-        """The run that entries are stamped with; empty before there is one."""
-        return self._run
-
-    @property
-    def phase(self) -> str:
-        """The phase that entries are stamped with; empty before there is one."""
-        return self._phase
-
-    def set_run(self, run_id: str) -> None:
-        """Stamp entries from now on with a run."""
-        with self._lock:
-            self._run = run_id
-
-    def set_phase(self, phase: str) -> None:
-        """Stamp entries from now on with a phase."""
-        with self._lock:
-            self._phase = phase
 
     def record(self, entry: LedgerEntry) -> None:
         """Enter one message; it is in the file when this returns.
@@ -154,8 +135,8 @@ class Ledger:
             row = (
                 entry.time_unix_ns,
                 self._node,
-                self._run,
-                facts.phase or self._phase,
+                self.run,
+                facts.phase or self.phase,
                 entry.peer,
                 entry.direction.value,
                 entry.method,

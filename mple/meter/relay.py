@@ -23,28 +23,13 @@ class CountingRelay:
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._lock = threading.Lock()
         self._links: set[socket.socket] = set()
-        self._up = self._down = self._connections = 0
+        self.bytes_up = self.bytes_down = 0
+        """From the dialling side to the target, and back."""
+        self.connections = 0
+        """That reached the target."""
         self._closed = False
         self._down_until_s = 0.0
         threading.Thread(target=self._accept, name="relay", daemon=True).start()
-
-    @property
-    def bytes_up(self) -> int:
-        """Bytes from the dialling side to the target."""
-        with self._lock:
-            return self._up
-
-    @property
-    def bytes_down(self) -> int:
-        """Bytes from the target to the dialling side."""
-        with self._lock:
-            return self._down
-
-    @property
-    def connections(self) -> int:
-        """Connections that reached the target."""
-        with self._lock:
-            return self._connections
 
     @property
     def open_connections(self) -> int:
@@ -93,7 +78,7 @@ class CountingRelay:
                 link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self._links |= {near, far}
-                self._connections += 1
+                self.connections += 1
             if self._is_down():  # taken down while the target was dialled
                 self.drop_connections()
             threading.Thread(target=self._link, args=(near, far), name="relay-link", daemon=True).start()
@@ -119,9 +104,9 @@ class CountingRelay:
                 # Counted first: whoever has received a byte finds it counted.
                 with self._lock:
                     if up:
-                        self._up += size
+                        self.bytes_up += size
                     else:
-                        self._down += size
+                        self.bytes_down += size
                 sink.sendall(piece[:size])
             sink.shutdown(socket.SHUT_WR)
         except OSError:

@@ -94,7 +94,7 @@ class RunFollower:
         self.sequence = news.sequence
         if news.WhichOneof("event") == "phase_changed":
             phase = phase_name(news.phase_changed)
-            self._ledger.set_phase(phase)
+            self._ledger.phase = phase
             audit("local", "phase", "ok", phase=phase)
         if ended(news):
             self._ended = True

@@ -7,8 +7,8 @@ else that goes wrong is INTERNAL: its cause is logged here and stays here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 import grpc
 
@@ -18,108 +18,73 @@ METADATA_KEY = "mple-error"
 FIX_KEY = "mple-fix-bin"
 
 
+_S = grpc.StatusCode
+
+
 class ErrorCode(StrEnum):
-    """Stable names; scripts and peers may rely on them."""
+    """The catalogue: stable names, which scripts and peers may rely on, each with gRPC's status and a sentence."""
 
-    UNIDENTIFIED = "UNIDENTIFIED"
-    CERTIFICATE_REVOKED = "CERTIFICATE_REVOKED"
-    ROLE_NOT_ALLOWED = "ROLE_NOT_ALLOWED"
-    FOREIGN_CONSORTIUM = "FOREIGN_CONSORTIUM"
-    UNKNOWN_PARTY = "UNKNOWN_PARTY"
-    ALREADY_JOINED = "ALREADY_JOINED"
-    DUPLICATE_STREAM = "DUPLICATE_STREAM"
-    SCHEMA_MISMATCH = "SCHEMA_MISMATCH"
-    EMPTY_SITE = "EMPTY_SITE"
-    PLAN_HASH_MISMATCH = "PLAN_HASH_MISMATCH"
-    WRONG_PHASE = "WRONG_PHASE"
-    UNKNOWN_KEY_REF = "UNKNOWN_KEY_REF"
-    KEY_CHANGE_REFUSED = "KEY_CHANGE_REFUSED"
-    LAYER_REJECTED = "LAYER_REJECTED"
-    LAYER_DIGEST_MISMATCH = "LAYER_DIGEST_MISMATCH"
-    LAYER_OFFSET = "LAYER_OFFSET"
-    STEM_REJECTED = "STEM_REJECTED"
-    ENVELOPE_REJECTED = "ENVELOPE_REJECTED"
-    SAMPLE_NOT_PLANNED = "SAMPLE_NOT_PLANNED"
-    RELEASE_LIMIT = "RELEASE_LIMIT"
-    MESSAGE_MALFORMED = "MESSAGE_MALFORMED"
-    CHECKSUM_MISMATCH = "CHECKSUM_MISMATCH"
-    UNKNOWN_REQUEST = "UNKNOWN_REQUEST"
-    PROTOCOL_VERSION = "PROTOCOL_VERSION"
-    STREAM_TRUNCATED = "STREAM_TRUNCATED"
-    TOO_MANY_CALLS = "TOO_MANY_CALLS"
-    RUN_FAILED = "RUN_FAILED"
-    GOING_DOWN = "GOING_DOWN"
-    STALLED = "STALLED"
-    STORAGE_FULL = "STORAGE_FULL"
-    INTERNAL = "INTERNAL"
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogueEntry:
-    """How a code looks on the wire."""
+    def __new__(cls, name: str, status: grpc.StatusCode, sentence: str) -> Self:
+        """A name with what it looks like on the wire."""
+        code = str.__new__(cls, name)
+        code._value_, code.status, code.sentence = name, status, sentence
+        return code
 
     status: grpc.StatusCode
     sentence: str
 
-
-_S = grpc.StatusCode
-CATALOGUE: dict[ErrorCode, CatalogueEntry] = {
-    ErrorCode.UNIDENTIFIED: CatalogueEntry(_S.UNAUTHENTICATED, "the certificate does not say who the caller is"),
-    ErrorCode.CERTIFICATE_REVOKED: CatalogueEntry(_S.UNAUTHENTICATED, "the caller's certificate has been revoked"),
-    ErrorCode.ROLE_NOT_ALLOWED: CatalogueEntry(_S.PERMISSION_DENIED, "this role may not make this call"),
-    ErrorCode.FOREIGN_CONSORTIUM: CatalogueEntry(_S.PERMISSION_DENIED, "the caller is of another consortium"),
-    ErrorCode.UNKNOWN_PARTY: CatalogueEntry(_S.PERMISSION_DENIED, "the run does not have this party"),
-    ErrorCode.ALREADY_JOINED: CatalogueEntry(_S.ALREADY_EXISTS, "the party has already joined with other content"),
+    UNIDENTIFIED = "UNIDENTIFIED", _S.UNAUTHENTICATED, "the certificate does not say who the caller is"
+    CERTIFICATE_REVOKED = "CERTIFICATE_REVOKED", _S.UNAUTHENTICATED, "the caller's certificate has been revoked"
+    ROLE_NOT_ALLOWED = "ROLE_NOT_ALLOWED", _S.PERMISSION_DENIED, "this role may not make this call"
+    FOREIGN_CONSORTIUM = "FOREIGN_CONSORTIUM", _S.PERMISSION_DENIED, "the caller is of another consortium"
+    UNKNOWN_PARTY = "UNKNOWN_PARTY", _S.PERMISSION_DENIED, "the run does not have this party"
+    ALREADY_JOINED = "ALREADY_JOINED", _S.ALREADY_EXISTS, "the party has already joined with other content"
     # Retried: the site may know before the serving party does that its old link is dead.
-    ErrorCode.DUPLICATE_STREAM: CatalogueEntry(_S.ABORTED, "the site already has a stream"),
-    ErrorCode.SCHEMA_MISMATCH: CatalogueEntry(_S.FAILED_PRECONDITION, "the site's images differ from the others'"),
-    ErrorCode.EMPTY_SITE: CatalogueEntry(_S.FAILED_PRECONDITION, "the site has no training image"),
-    ErrorCode.PLAN_HASH_MISMATCH: CatalogueEntry(_S.FAILED_PRECONDITION, "the parties follow different plans"),
-    ErrorCode.WRONG_PHASE: CatalogueEntry(_S.UNAVAILABLE, "the run is not in the phase for this call"),
-    ErrorCode.UNKNOWN_KEY_REF: CatalogueEntry(_S.FAILED_PRECONDITION, "the run does not have this key"),
-    ErrorCode.KEY_CHANGE_REFUSED: CatalogueEntry(_S.FAILED_PRECONDITION, "the change of keys was not accepted"),
-    ErrorCode.LAYER_REJECTED: CatalogueEntry(_S.FAILED_PRECONDITION, "the augmented layer was not accepted"),
-    ErrorCode.LAYER_DIGEST_MISMATCH: CatalogueEntry(_S.DATA_LOSS, "the layer's bytes differ from their digest"),
-    ErrorCode.LAYER_OFFSET: CatalogueEntry(_S.ABORTED, "the layer's bytes do not go on where they must"),
-    ErrorCode.STEM_REJECTED: CatalogueEntry(_S.FAILED_PRECONDITION, "the stem does not fit the run"),
-    ErrorCode.ENVELOPE_REJECTED: CatalogueEntry(_S.FAILED_PRECONDITION, "the sealed envelope was not accepted"),
-    ErrorCode.SAMPLE_NOT_PLANNED: CatalogueEntry(_S.FAILED_PRECONDITION, "the plan does not have this sample"),
-    ErrorCode.RELEASE_LIMIT: CatalogueEntry(_S.FAILED_PRECONDITION, "the plan allows no further release"),
-    ErrorCode.MESSAGE_MALFORMED: CatalogueEntry(_S.INVALID_ARGUMENT, "the message contradicts the plan or itself"),
-    ErrorCode.CHECKSUM_MISMATCH: CatalogueEntry(_S.ABORTED, "the message was damaged on its way"),
-    ErrorCode.UNKNOWN_REQUEST: CatalogueEntry(_S.INVALID_ARGUMENT, "nobody asked for this"),
-    ErrorCode.PROTOCOL_VERSION: CatalogueEntry(_S.FAILED_PRECONDITION, "the programs' protocol versions differ"),
-    ErrorCode.STREAM_TRUNCATED: CatalogueEntry(_S.ABORTED, "the stream ended before it was whole"),
-    ErrorCode.TOO_MANY_CALLS: CatalogueEntry(_S.RESOURCE_EXHAUSTED, "the caller has too many calls open"),
-    ErrorCode.RUN_FAILED: CatalogueEntry(_S.FAILED_PRECONDITION, "the run has failed"),
-    ErrorCode.GOING_DOWN: CatalogueEntry(_S.UNAVAILABLE, "the party is stopped; it goes on when it is started again"),
-    ErrorCode.STALLED: CatalogueEntry(_S.DEADLINE_EXCEEDED, "nothing moved for too long"),
-    ErrorCode.STORAGE_FULL: CatalogueEntry(
+    DUPLICATE_STREAM = "DUPLICATE_STREAM", _S.ABORTED, "the site already has a stream"
+    SCHEMA_MISMATCH = "SCHEMA_MISMATCH", _S.FAILED_PRECONDITION, "the site's images differ from the others'"
+    EMPTY_SITE = "EMPTY_SITE", _S.FAILED_PRECONDITION, "the site has no training image"
+    PLAN_HASH_MISMATCH = "PLAN_HASH_MISMATCH", _S.FAILED_PRECONDITION, "the parties follow different plans"
+    WRONG_PHASE = "WRONG_PHASE", _S.UNAVAILABLE, "the run is not in the phase for this call"
+    UNKNOWN_KEY_REF = "UNKNOWN_KEY_REF", _S.FAILED_PRECONDITION, "the run does not have this key"
+    KEY_CHANGE_REFUSED = "KEY_CHANGE_REFUSED", _S.FAILED_PRECONDITION, "the change of keys was not accepted"
+    LAYER_REJECTED = "LAYER_REJECTED", _S.FAILED_PRECONDITION, "the augmented layer was not accepted"
+    LAYER_DIGEST_MISMATCH = "LAYER_DIGEST_MISMATCH", _S.DATA_LOSS, "the layer's bytes differ from their digest"
+    LAYER_OFFSET = "LAYER_OFFSET", _S.ABORTED, "the layer's bytes do not go on where they must"
+    STEM_REJECTED = "STEM_REJECTED", _S.FAILED_PRECONDITION, "the stem does not fit the run"
+    ENVELOPE_REJECTED = "ENVELOPE_REJECTED", _S.FAILED_PRECONDITION, "the sealed envelope was not accepted"
+    SAMPLE_NOT_PLANNED = "SAMPLE_NOT_PLANNED", _S.FAILED_PRECONDITION, "the plan does not have this sample"
+    RELEASE_LIMIT = "RELEASE_LIMIT", _S.FAILED_PRECONDITION, "the plan allows no further release"
+    MESSAGE_MALFORMED = "MESSAGE_MALFORMED", _S.INVALID_ARGUMENT, "the message contradicts the plan or itself"
+    CHECKSUM_MISMATCH = "CHECKSUM_MISMATCH", _S.ABORTED, "the message was damaged on its way"
+    UNKNOWN_REQUEST = "UNKNOWN_REQUEST", _S.INVALID_ARGUMENT, "nobody asked for this"
+    PROTOCOL_VERSION = "PROTOCOL_VERSION", _S.FAILED_PRECONDITION, "the programs' protocol versions differ"
+    STREAM_TRUNCATED = "STREAM_TRUNCATED", _S.ABORTED, "the stream ended before it was whole"
+    TOO_MANY_CALLS = "TOO_MANY_CALLS", _S.RESOURCE_EXHAUSTED, "the caller has too many calls open"
+    RUN_FAILED = "RUN_FAILED", _S.FAILED_PRECONDITION, "the run has failed"
+    GOING_DOWN = "GOING_DOWN", _S.UNAVAILABLE, "the party is stopped; it goes on when it is started again"
+    STALLED = "STALLED", _S.DEADLINE_EXCEEDED, "nothing moved for too long"
+    STORAGE_FULL = (
+        "STORAGE_FULL",
         _S.UNAVAILABLE,
         "the party can't write to its disk; it has stopped and will go on when there is room",
-    ),
-    ErrorCode.INTERNAL: CatalogueEntry(_S.INTERNAL, "a fault of the program; its log has the details"),
-}
+    )
+    INTERNAL = "INTERNAL", _S.INTERNAL, "a fault of the program; its log has the details"
 
 
 class MpleError(Exception):
     """An error with a code of the catalogue.
 
-    Args:
-        code: Of the catalogue.
-        detail: What happened, fit to be shown to the peer.
-        fix: The way out where it is plain, for whoever reads `detail`.
+    `detail` says what happened, fit to be shown to the peer; `fix` the way out, where it is plain.
     """
 
     def __init__(self, code: ErrorCode, detail: str = "", fix: str = "") -> None:
         self.code, self.detail, self.fix = code, detail, fix
-        sentence = CATALOGUE[code].sentence
-        super().__init__(f"{code}: {sentence}" + (f": {detail}" if detail else ""))
+        super().__init__(f"{code}: {code.sentence}" + (f": {detail}" if detail else ""))
 
     @property
     def retryable(self) -> bool:
         """Whether the same call may succeed later."""
-        return CATALOGUE[self.code].status in (_S.UNAVAILABLE, _S.ABORTED, _S.RESOURCE_EXHAUSTED)
+        return self.code.status in (_S.UNAVAILABLE, _S.ABORTED, _S.RESOURCE_EXHAUSTED)
 
 
 def error_for(fault: Exception) -> MpleError:
@@ -142,5 +107,5 @@ def error_of(fault: grpc.RpcError) -> MpleError | None:
     if trailing.get(METADATA_KEY) not in set(ErrorCode):
         return None
     code = ErrorCode(trailing[METADATA_KEY])
-    details = (fault.details() or "").removeprefix(f"{code}: {CATALOGUE[code].sentence}").removeprefix(": ")
+    details = (fault.details() or "").removeprefix(f"{code}: {code.sentence}").removeprefix(": ")
     return MpleError(code, details, trailing.get(FIX_KEY, ""))

@@ -12,7 +12,7 @@ import grpc
 
 from mple.audit import audit_refusal
 from mple.disk.storage_faults import note_storage_fault
-from mple.rpc.errors import CATALOGUE, FIX_KEY, METADATA_KEY, ErrorCode, MpleError, error_for
+from mple.rpc.errors import FIX_KEY, METADATA_KEY, ErrorCode, MpleError, error_for
 from mple.rpc.identity import Party, Role, peer_of
 
 _LOGGER = logging.getLogger("mple.rpc")
@@ -82,7 +82,7 @@ def abort_call(context: grpc.ServicerContext, fault: Exception, method: str) -> 
         _LOGGER.warning("%s refused: %s", method, str(error))
     fix = ((FIX_KEY, error.fix[:_MOST_TEXT].encode()),) if error.fix else ()
     context.set_trailing_metadata(((METADATA_KEY, error.code.value), *fix))
-    context.abort(CATALOGUE[error.code].status, str(error)[:_MOST_TEXT])
+    context.abort(error.code.status, str(error)[:_MOST_TEXT])
 
 
 def _named(context: grpc.ServicerContext, error: MpleError) -> str:

@@ -9,6 +9,7 @@ can't be written, ends the call with an error of the catalogue.
 
 from __future__ import annotations
 
+import functools
 import re
 import secrets
 import threading
@@ -96,21 +97,13 @@ class MeteredChannel(grpc.Channel):
     def __init__(self, channel: RenewedChannel, ledger: Ledger, peer: str, *, measure: Measure = measure) -> None:
         self._channel, self._ledger, self._peer, self._measure = channel, ledger, peer, measure
 
-    @override
-    def unary_unary(self, method: str, *a: Any, **k: Any) -> Any:
-        return _Metered(self, "unary_unary", method, *a, **k)
+    def _metered(self, shape: str, method: str, *a: Any, **k: Any) -> Any:
+        return _Metered(self, shape, method, *a, **k)
 
-    @override
-    def unary_stream(self, method: str, *a: Any, **k: Any) -> Any:
-        return _Metered(self, "unary_stream", method, *a, **k)
-
-    @override
-    def stream_unary(self, method: str, *a: Any, **k: Any) -> Any:
-        return _Metered(self, "stream_unary", method, *a, **k)
-
-    @override
-    def stream_stream(self, method: str, *a: Any, **k: Any) -> Any:
-        return _Metered(self, "stream_stream", method, *a, **k)
+    unary_unary = functools.partialmethod(_metered, "unary_unary")
+    unary_stream = functools.partialmethod(_metered, "unary_stream")
+    stream_unary = functools.partialmethod(_metered, "stream_unary")
+    stream_stream = functools.partialmethod(_metered, "stream_stream")
 
     def current(self) -> grpc.Channel:
         """gRPC's own channel, whose messages are in no ledger."""
@@ -193,12 +186,8 @@ class MeteringInterceptor(grpc.ServerInterceptor):
             return None
         sent = dict(details.invocation_metadata or ()).get(CALL_KEY)
         call_id = sent if isinstance(sent, str) and _CALL_ID.fullmatch(sent) else secrets.token_hex(8)
-        name = {
-            (False, False): "unary_unary",
-            (False, True): "unary_stream",
-            (True, False): "stream_unary",
-            (True, True): "stream_stream",
-        }[(handler.request_streaming, handler.response_streaming)]
+        shapes = ("unary", "stream")
+        name = f"{shapes[handler.request_streaming]}_{shapes[handler.response_streaming]}"
         behaviour = getattr(handler, name)
 
         def begin(received: Any, context: grpc.ServicerContext) -> tuple[Any, Serializer]:

@@ -251,8 +251,8 @@ def _ask_compute(
         raise ValueError(f"{settings.compute} is {who.label}, run {plan.run_id} trained on compute/{plan.compute}")
     logits_NC = np.empty((len(pictures), len(plan.classes)))
     with node.channel(compute) as channel:
-        ledger.set_run(plan.run_id)
-        ledger.set_phase("predict")
+        ledger.run = plan.run_id
+        ledger.phase = "predict"
         stub = compute_pb2_grpc.ComputeServiceStub(channel)
         size = questions.samples_per_message
         for number, low in enumerate(range(0, len(pictures), size), start=1):

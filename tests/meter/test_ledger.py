@@ -77,10 +77,10 @@ def test_a_row_has_all_that_was_entered(tmp_path: Path) -> None:
         MessageKind.DATA, payload_bytes=70, label_bytes=8, samples=4, key_ref="north:1:00ff", resent_samples=1
     )
     with Ledger(path, "site/north") as ledger:
-        ledger.set_run("run1")
-        ledger.set_phase("training")
+        ledger.run = "run1"
+        ledger.phase = "training"
         ledger.record(entry(SENT, "abc", 3, 90, facts, peer="compute/gpu", time_unix_ns=17))
-        ledger.set_phase("finished")
+        ledger.phase = "finished"
         ledger.record(entry(SENT, "abc", 4))
     first, second = rows(path)
     assert first == (
@@ -138,7 +138,7 @@ def test_a_full_disk_is_raised_at_once_and_again(tmp_path: Path) -> None:
 def test_a_message_that_names_its_phase_is_entered_under_it(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with Ledger(path, "site/client") as ledger:
-        ledger.set_phase("training")
+        ledger.phase = "training"
         ledger.record(entry(SENT, "a", facts=MessageFacts("labels", phase="online/conv3")))
         ledger.record(entry(SENT, "a", 1))
     assert rows(path, "SELECT phase FROM messages ORDER BY idx") == [("online/conv3",), ("training",)]

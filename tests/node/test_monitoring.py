@@ -85,8 +85,8 @@ def test_counters_are_the_ledgers(ledger: Ledger, tls: TlsFiles, address: Callab
 def test_phase_version_and_certificates(ledger: Ledger, tls: TlsFiles, address: Callable[[], str]) -> None:
     with monitored(HERE, ME, tls, ledger):
         assert set(values(asked(address())["mple_run_phase"], "phase").values()) == {0.0}
-        ledger.set_run("run7")
-        ledger.set_phase("training")
+        ledger.run = "run7"
+        ledger.phase = "training"
         found = asked(address())
     phases = values(found["mple_run_phase"], "phase")
     assert [phase for (phase,), value in phases.items() if value == 1.0] == ["training"]

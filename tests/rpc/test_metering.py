@@ -99,8 +99,8 @@ def test_empty_messages_balance_too(served: Served) -> None:
 
 
 def test_a_row_says_what_the_message_was(served: Served) -> None:
-    served.ledger.set_run("run7")
-    served.ledger.set_phase("training")
+    served.ledger.run = "run7"
+    served.ledger.phase = "training"
     stub = compute_pb2_grpc.ComputeServiceStub(served.dial())
     sent = batch(0, size=333)
     list(stub.Feed(iter([sent]), timeout=DEADLINE_S))

@@ -93,7 +93,7 @@ def _exchange(site: Ledger, name: str, servers: dict[str, Ledger], data_bytes: i
         peer = {"coordinator": "coordinator/coordinator", "compute": "compute/compute"}[role]
         for index, (way, size, facts) in enumerate(messages):
             for ledger, direction, other in ((site, way, peer), (server, S if way is R else R, f"site/{name}")):
-                ledger.set_phase(phase)
+                ledger.phase = phase
                 ledger.record(
                     LedgerEntry(
                         time_unix_ns=BEGIN + second * SECOND + index,

@@ -10,7 +10,6 @@ import grpc
 
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, Party
-from mple.rpc.errors import CATALOGUE
 from tests.fuzz.shots import Outcome, Shot, dial, fire
 from tests.support.open_coordinator import OpenCoordinator, honest_layer, read, upload
 from tests.support.small_run import SECRET, site_party
@@ -33,7 +32,7 @@ def call(
 
 def assert_refused(outcome: Outcome, code: ErrorCode, caller: str, refused: Refusals) -> None:
     """The caller got this code under its status, and the audit trail says so."""
-    assert (outcome.status, outcome.code) == (CATALOGUE[code].status.name, code), outcome.text
+    assert (outcome.status, outcome.code) == (code.status.name, code), outcome.text
     assert (caller, code) in refused()
 
 
