@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mple.data import Dataset
-from mple.data.normalise import Normalisation
+from mple.data.normalise import normalise
+from mple.data.settings import NormalisationSettings
 from mple.model.settings import Augment, ModelSettings
 from mple.model.stem import Stem
 from mple.model.training import TrunkTrainer
@@ -50,7 +51,7 @@ class CodedTraining:
         width: float,
         noise: PictureNoise | None = None,
     ) -> None:
-        self._normalisation, self._codec = Normalisation(), codec_named(codec)
+        self._normalisation, self._codec = NormalisationSettings(), codec_named(codec)
         train = dataset.train.take(np.arange(len(dataset.train.labels)))
         test = dataset.test.take(np.arange(len(dataset.test.labels)))
         self._train_N, self._test_N = torch.from_numpy(train.labels), torch.from_numpy(test.labels)
@@ -105,11 +106,11 @@ class CodedTraining:
                 return self._layer.apply(received_BKQ)
 
 
-def _released(pixels_NCHW: NDArray[np.uint8], normalisation: Normalisation, noise: PictureNoise | None) -> Tensor:
+def _released(pixels_NCHW: NDArray[np.uint8], by: NormalisationSettings, noise: PictureNoise | None) -> Tensor:
     """Network inputs before morphing."""
     parts = []
     for low in range(0, len(pixels_NCHW), _SCORED_AT_ONCE):
         pixels_BCHW = pixels_NCHW[low : low + _SCORED_AT_ONCE]
-        x_BCHW = normalisation.apply(pixels_BCHW)
+        x_BCHW = normalise(pixels_BCHW, by)
         parts.append(x_BCHW if noise is None else torch.from_numpy(noise.add(x_BCHW.numpy(), pixels_BCHW)))
     return torch.cat(parts)

@@ -17,7 +17,8 @@ from mple.attacks.means.denoising_network import NetworkSettings
 from mple.attacks.means.pixel_values import to_pixels
 from mple.attacks.noise_removal import denoise, linear_estimate
 from mple.data import Dataset
-from mple.data.normalise import Normalisation
+from mple.data.normalise import normalise
+from mple.data.settings import NormalisationSettings
 from mple.privacy import PictureNoise
 from mple.privacy.picture_scores import psnr, ssim
 
@@ -40,8 +41,8 @@ def attack_noise(dataset: Dataset, noise: PictureNoise | None, *, steps: int) ->
     """Clean the first training pictures, the network having learned for so many steps; without noise, open them."""
     pixels_NCHW = dataset.train.take(np.arange(min(ATTACKED, len(dataset.train.labels)))).pixels_NCHW
     public_NCHW = dataset.test.take(np.arange(min(PUBLIC, len(dataset.test.labels)))).pixels_NCHW
-    normalisation = Normalisation()
-    x_NCHW = normalisation.apply(pixels_NCHW)
+    normalisation = NormalisationSettings()
+    x_NCHW = normalise(pixels_NCHW, normalisation)
     found = {NOTHING: x_NCHW}
     if noise is not None:
         noisy_NCHW = torch.from_numpy(noise.add(x_NCHW.numpy(), pixels_NCHW))

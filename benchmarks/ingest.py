@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 from benchmarks.feeding_nodes import COMPUTE, ROUND_SAMPLES, SITE, lay_out
 from benchmarks.machine import RESULTS, machine
 from mple.data import Cifar10Source, open_source
-from mple.data.normalise import Normalisation
+from mple.data.normalise import normalise
+from mple.data.settings import NormalisationSettings
 from mple.morph import PRESETS, ImageShape, MorphKey
 from mple.morph.morpher import Morpher
 from mple.plan import WireSettings
@@ -157,7 +158,7 @@ def _summed_up(name: str, rounds: list[tuple[float, float, float]], pixels: NDAr
 
 def _stages(name: str, pixels_NCHW: NDArray[np.uint8]) -> dict[str, float]:
     """Microseconds an image of each stage by itself, medians over messages."""
-    codec, normalisation = codec_named(name), Normalisation()
+    codec, normalisation = codec_named(name), NormalisationSettings()
     morpher = Morpher(PRESETS["compact"], _IMAGE, MorphKey.generate(), session=b"ingest", key_epoch=1)
     key_ref = common_pb2.KeyRef(site=SITE, epoch=1, fingerprint=bytes(32))
     labels_B = np.zeros(_MESSAGE_SAMPLES, np.uint16)
@@ -172,7 +173,7 @@ def _stages(name: str, pixels_NCHW: NDArray[np.uint8]) -> dict[str, float]:
 
     for low in range(0, len(pixels_NCHW), _MESSAGE_SAMPLES):
         some = pixels_NCHW[low : low + _MESSAGE_SAMPLES]
-        t_BKQ = timed("morph", lambda some=some: morpher.morph(normalisation.apply(some)))
+        t_BKQ = timed("morph", lambda some=some: morpher.morph(normalise(some, normalisation)))
         coded: EncodedSamples = timed("encode", lambda t=t_BKQ: codec.encode(t))
         message = timed(
             "pack",

@@ -39,7 +39,8 @@ from torch import Tensor
 
 from benchmarks.machine import RESULTS, machine
 from compute_node.training.features import features
-from mple.data.normalise import Normalisation
+from mple.data.normalise import normalise
+from mple.data.settings import NormalisationSettings
 from mple.model.first_layer.prepared import PreparedLayer, prepare_layer
 from mple.model.settings import ModelSettings
 from mple.model.stem import Stem
@@ -183,18 +184,18 @@ def _step_times(
     generator = np.random.Generator(np.random.PCG64(1))
     pixels_BCHW = generator.integers(0, 256, (batch, 3, 32, 32), dtype=np.uint8)
     labels_B = torch.from_numpy(generator.integers(0, 10, batch))
-    normalisation = Normalisation(mean=(0.5,), std=(0.25,))
+    normalisation = NormalisationSettings(mean=(0.5,), std=(0.25,))
     codec = codec_named(WireSettings().codec)
     # All samples as the first site morphs them: what they say does not matter for how long a step takes.
     morpher = Morpher(PRESETS[preset], _IMAGE, key, session=b"bench", key_epoch=1)
-    coded, blocks = codec.encode(morpher.morph(normalisation.apply(pixels_BCHW))), morpher.geometry.blocks
+    coded, blocks = codec.encode(morpher.morph(normalise(pixels_BCHW, normalisation))), morpher.geometry.blocks
     del morpher
 
     def morphed(count: int) -> Callable[[], Tensor]:
         keys_B = np.arange(batch) % count
         return lambda: features(codec.decode(coded, blocks), keys_B, layers)
 
-    firsts = [lambda: _STEM.convolve(normalisation.apply(pixels_BCHW)), *map(morphed, sites)]
+    firsts = [lambda: _STEM.convolve(normalise(pixels_BCHW, normalisation)), *map(morphed, sites)]
     steps = [_step(first, labels_B, now) for first in firsts]
     times = [[step() for step in steps] for _ in range(1 + rounds)][1:]
     found = []

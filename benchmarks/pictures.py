@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mple.data import Cifar10Source, Dataset, DataSource, NpzSource, Partition, PartitionKind, open_source
-from mple.data.normalise import Normalisation
+from mple.data.normalise import normalise
 from mple.morph import Ensemble
 from mple.morph.morpher import to_blocks
 from mple.plan import RunPlan
@@ -69,10 +69,10 @@ def predicted_bits(plan: RunPlan, pixels_NCHW: NDArray[np.uint8]) -> float | Non
     codec, scheme = codec_named(plan.wire.codec), plan.morph.scheme()
     if codec.rounding_deviation and scheme.ensemble is not Ensemble.ORTHOGONAL:
         return None
-    normalisation = Normalisation(mean=plan.normalisation.mean, std=plan.normalisation.std)
+    normalisation = plan.normalisation
     rms = []
     for low in range(0, len(pixels_NCHW), _AT_ONCE):
-        x_BKQ = to_blocks(normalisation.apply(pixels_NCHW[low : low + _AT_ONCE]), scheme, plan.geometry)
+        x_BKQ = to_blocks(normalise(pixels_NCHW[low : low + _AT_ONCE], normalisation), scheme, plan.geometry)
         rms.append(x_BKQ.double().square().mean(2).sqrt().flatten())  # an orthogonal core keeps it
     return codec.bits_a_value(torch.cat(rms).numpy(), plan.geometry.core_side)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
@@ -47,7 +48,7 @@ def serve(settings: CoordinatorSettings, stop: Stop) -> None:
     torch.set_num_threads(settings.threads)
     with open_node(settings, Role.COORDINATOR, "serve", stop) as node, StateFile(settings.state) as file:
         certificate_der = ssl.PEM_cert_to_DER_cert(node.tls.certificate.read_text(encoding="ascii"))
-        run = Run(settings, node.me, certificate_der, file, node.ledger.set_phase)
+        run = Run(settings, node.me, certificate_der, file, partial(setattr, node.ledger, "phase"))
         node.ledger.run = run.run_id
         releases = LayerReleases(run)
         escrow = EscrowWorker(run, releases, node.tls.key)

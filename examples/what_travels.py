@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from mple.data import Cifar10Source, open_source
-from mple.data.normalise import Normalisation
+from mple.data.normalise import normalise
+from mple.data.settings import NormalisationSettings
 from mple.model.stem import Stem
 from mple.morph import PRESETS, MorphKey, draw_order
 from mple.morph.augmented import build_augmented_layer
@@ -30,7 +31,7 @@ def main(out: Path) -> None:
     """Morph eight CIFAR-10 test pictures under a new key and draw the three rows."""
     images = open_source(Cifar10Source(most_test=_SHOWN, most_train=1)).test
     scheme, key = PRESETS["compact"], MorphKey.generate()
-    x_BCHW = Normalisation(mean=(0.5,), std=(0.25,)).apply(images.pixels_NCHW)
+    x_BCHW = normalise(images.pixels_NCHW, NormalisationSettings(mean=(0.5,), std=(0.25,)))
     t_BKQ = Morpher(scheme, images.shape, key, session=b"picture", key_epoch=1).morph(x_BCHW)
     stem = Stem.from_seed("mple-stem-1", filters=64, channels=3, kernel=3)
     layer = build_augmented_layer(

@@ -3,7 +3,7 @@
     releases: Annotated[int, Between(1, 255)] = 4
     codec: Annotated[str, OneOf(CODECS)] = "q6"
 
-A dataclass calls `check_ranges(self)` in its `__post_init__`.
+A dataclass is a `Ranged`, or calls `check_ranges(self)` in a `__post_init__` of its own.
 """
 
 from __future__ import annotations
@@ -71,6 +71,15 @@ def check_ranges(settings: object) -> None:
             if one is not None and not rule.allows(one):
                 advice = "choose one of" if isinstance(rule, OneOf) else "allowed are"
                 raise ValueError(f"{what} = {one!r}; {advice} {rule}")
+
+
+class Ranged:
+    """A dataclass that holds its fields to their ranges, as `check_ranges` does, when it is made."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @cache

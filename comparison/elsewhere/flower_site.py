@@ -23,7 +23,8 @@ from torch import nn
 
 from comparison.elsewhere.steps import step_teller
 from comparison.peak_memory import peak_memory_bytes
-from mple.data.normalise import Normalisation
+from mple.data.normalise import normalise
+from mple.data.settings import NormalisationSettings
 from mple.model.settings import ModelSettings
 from mple.model.stem import Stem
 from mple.model.training import TrunkTrainer
@@ -53,7 +54,7 @@ class Run:
         self.training = settings_from(TrainingSettings, about["training"])
         self._model, self._classes = ModelSettings(width=about["width"]), int(about["classes"])
         self._stem = Stem.from_seed(about["stem_seed"], filters=self._model.filters, channels=_CHANNELS, kernel=_KERNEL)
-        self._normalisation = Normalisation()
+        self._normalisation = NormalisationSettings()
         torch.set_num_threads(about["threads"])
 
     def place(self, name: str) -> int:
@@ -67,7 +68,7 @@ class Run:
     def features(self, pixels_BCHW: NDArray[np.uint8], trainer: TrunkTrainer) -> torch.Tensor:
         """Of the frozen stem."""
         with torch.no_grad(), trainer.autocast():
-            return self._stem.convolve(self._normalisation.apply(pixels_BCHW))
+            return self._stem.convolve(normalise(pixels_BCHW, self._normalisation))
 
 
 class Site(flwr.client.NumPyClient):  # type: ignore[misc]

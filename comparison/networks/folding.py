@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from comparison.networks.float_network import FloatNetwork, FloatStage
 from comparison.networks.minionn import CONVOLUTIONS, NORMALISATION, SIDE_PX, Minionn
 from comparison.networks.quantised import Pool
-from mple.data.normalise import Normalisation
+from mple.data.settings import NormalisationSettings
 from mple.model.stem import Stem, planned_stem
 from mple.model.weights import build_trunk, load_trunk
 from mple.morph import ImageShape
@@ -70,7 +70,7 @@ def vgg16_of_run(folder: Path, stem: Stem | None = None) -> FloatNetwork:
     return folded_vgg16(
         stem,
         trunk,
-        Normalisation(mean=plan.normalisation.mean, std=plan.normalisation.std),
+        plan.normalisation,
         channels=channel_order(secret, plan.filters),
         labels=label_order(secret, len(plan.classes)),
         side_px=plan.height,
@@ -80,7 +80,7 @@ def vgg16_of_run(folder: Path, stem: Stem | None = None) -> FloatNetwork:
 def folded_vgg16(
     stem: Stem,
     trunk: nn.Module,
-    normalisation: Normalisation,
+    normalisation: NormalisationSettings,
     *,
     channels: NDArray[np.int64] | None = None,
     labels: NDArray[np.int64] | None = None,
@@ -132,7 +132,7 @@ def _dense(weights_OI: Tensor, bias_O: Tensor) -> FloatStage:
 
 
 def _on_pixels(
-    name: str, channels: int, side_px: int, stages: Sequence[FloatStage], normalisation: Normalisation
+    name: str, channels: int, side_px: int, stages: Sequence[FloatStage], normalisation: NormalisationSettings
 ) -> FloatNetwork:
     """The first stage put onto pixels less a whole offset, where a normalised network has (pixel / 255 - mean) / std.
 

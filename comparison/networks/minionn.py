@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mple.data import Dataset, LabelledImages
-from mple.data.normalise import Normalisation
+from mple.data.normalise import normalise
+from mple.data.settings import NormalisationSettings
 
 SIDE_PX, CHANNELS = 32, 3
 CONVOLUTIONS = (
@@ -36,7 +37,7 @@ CONVOLUTIONS = (
 )
 DENSE_INPUTS = 1024
 """16 channels of 8 x 8."""
-NORMALISATION = Normalisation(mean=(0.5,), std=(0.25,))
+NORMALISATION = NormalisationSettings(mean=(0.5,), std=(0.25,))
 _SHIFT_PX = 3
 _WEIGHT_DECAY = 5e-4
 _WARMUP_SHARE = 0.25
@@ -169,7 +170,8 @@ class _Training:
         labels_B = torch.from_numpy(self._train.labels[numbers])
         self.network.train()
         with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
-            logits_BK = self.network(NORMALISATION.apply(pixels_BCHW).contiguous(memory_format=torch.channels_last))
+            x_BCHW = normalise(pixels_BCHW, NORMALISATION)
+            logits_BK = self.network(x_BCHW.contiguous(memory_format=torch.channels_last))
         loss = functional.cross_entropy(logits_BK.float(), labels_B)
         value = float(loss.detach())
         if not np.isfinite(value):
@@ -194,7 +196,7 @@ def accuracy(network: Minionn, images: LabelledImages, *, bf16: bool = False) ->
     correct = 0
     for low in range(0, len(images), _SCORED_AT_ONCE):
         rows = slice(low, low + _SCORED_AT_ONCE)
-        x_BCHW = NORMALISATION.apply(images.pixels_NCHW[rows]).contiguous(memory_format=torch.channels_last)
+        x_BCHW = normalise(images.pixels_NCHW[rows], NORMALISATION).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             logits_BK = network(x_BCHW)
         correct += int((logits_BK.argmax(1).numpy() == images.labels[rows]).sum())

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from comparison.networks.quantised import QuantisedNetwork  # loads torch: the client does without
 
 _PIXELS_A_UNIT = 64
-"""Pixel steps of one unit of a morphed picture's values, as in `Normalisation`: its deviation is about 1 then."""
+"""Pixel steps of one unit of a morphed picture's values, when normalised: its deviation is about 1 then."""
 _MOST_LAYER_BYTES = 2**32
 WIRE = WireSettings()
 """Codec of pictures and numbers of layers: those that a run has by default."""

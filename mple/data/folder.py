@@ -41,9 +41,8 @@ class FolderSource(PictureSource):
             classes = _class_names(self, [path])
             return file_catalogue(self, classes, (_files(path, classes), None))
         if not {"train", "test"} <= set(roots):
-            raise DataError(
-                f"{path} has {', '.join(roots)}; needs train and test, or class folders without any of them"
-            )
+            has = ", ".join(roots)
+            raise DataError(f"{path} has {has}; needs train and test, or class folders without any of them")
         if self.validation is Validation.IGNORED:
             roots.pop("val", None)
         classes = _class_names(self, list(roots.values()))
@@ -52,7 +51,8 @@ class FolderSource(PictureSource):
 
 
 def _class_names(source: FolderSource, roots: Sequence[Path]) -> tuple[str, ...]:
-    folders = {folder.name: folder for root in roots for folder in root.iterdir() if _is_class_folder(folder)}
+    within = (folder for root in roots for folder in root.iterdir() if folder.is_dir())
+    folders = {folder.name: folder for folder in within if not folder.name.startswith((".", "__MACOSX"))}
     if not source.classes:
         if len(folders) < 2:
             raise DataError(f"{source.path} has the class folders {sorted(folders)}; needs two, or `classes`")
@@ -61,10 +61,6 @@ def _class_names(source: FolderSource, roots: Sequence[Path]) -> tuple[str, ...]
         if name not in source.classes:
             raise DataError(f"folder {folder} is not one of classes = {list(source.classes)}; add or move it")
     return source.classes
-
-
-def _is_class_folder(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith((".", "__MACOSX"))
 
 
 def _files(root: Path, classes: Sequence[str]) -> list[LabelledFile]:

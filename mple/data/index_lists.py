@@ -26,11 +26,7 @@ _SPLITS = ("train", "test")
 
 
 def read_index_lists(path: Path, parts: int) -> tuple[IndexLists, ...]:
-    """The lists of every part.
-
-    Args:
-        path: The file.
-        parts: How many parts it must have.
+    """The lists of every part of a file that must have so many.
 
     Raises:
         DataError: It is missing, damaged, of another kind, or has other parts; something in it is no whole number.

@@ -17,18 +17,11 @@ from mple.data.images import MOST_CHANNELS, Catalogue, DataError, Split, numbere
 from mple.data.npz_file import ArrayHeader, NpzFile
 from mple.data.settings import DataSource, Validation
 
-
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    train: tuple[str, str]
-    validation: tuple[str, str]
-    test: tuple[str, str]
-
-
 _KEYS = (
-    _Keys(("train_images", "train_labels"), ("val_images", "val_labels"), ("test_images", "test_labels")),
-    _Keys(("x_train", "y_train"), ("x_val", "y_val"), ("x_test", "y_test")),
+    (("train_images", "train_labels"), ("val_images", "val_labels"), ("test_images", "test_labels")),
+    (("x_train", "y_train"), ("x_val", "y_val"), ("x_test", "y_test")),
 )
+"""Of images and labels for training, validation and testing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,23 +41,22 @@ class NpzSource(DataSource):
         """
         path = self.path
         with NpzFile(path, self.most_bytes) as file:
-            keys = next((keys for keys in _KEYS if {*keys.train, *keys.test} <= file.names), None)
+            keys = next(((train, val, test) for train, val, test in _KEYS if {*train, *test} <= file.names), None)
             if keys is None:
-                wanted = ", or ".join(" ".join((*keys.train, *keys.test)) for keys in _KEYS)
+                wanted = ", or ".join(" ".join((*train, *test)) for train, _, test in _KEYS)
                 raise DataError(f"{path} holds {', '.join(sorted(file.names)) or 'no array'}; needs {wanted}")
-            train_keys = [keys.train]
-            if self.validation is Validation.TRAIN and set(keys.validation) <= file.names:
-                train_keys.append(keys.validation)
-            headers = [_image_header(file, path, images) for images, _ in (*train_keys, keys.test)]
+            train, val, test = keys
+            train_keys = [train, val] if self.validation is Validation.TRAIN and set(val) <= file.names else [train]
+            headers = [_image_header(file, path, images) for images, _ in (*train_keys, test)]
             shape = headers[0].shape[1:]
-            for header, (images, _) in zip(headers, (*train_keys, keys.test), strict=True):
+            for header, (images, _) in zip(headers, (*train_keys, test), strict=True):
                 if header.shape[1:] != shape:
-                    raise DataError(f"{path}: {images} are {header.shape[1:]}, {keys.train[0]} are {shape}")
+                    raise DataError(f"{path}: {images} are {header.shape[1:]}, {train[0]} are {shape}")
             if sum(header.n_bytes for header in headers) > self.most_bytes:
                 raise DataError(f"{path}: its images exceed {self.most_bytes} bytes; raise most_bytes to read them")
             *train_labels, test_labels = (
                 _labels(file, path, labels, header.shape[0])
-                for header, (_, labels) in zip(headers, (*train_keys, keys.test), strict=True)
+                for header, (_, labels) in zip(headers, (*train_keys, test), strict=True)
             )
         labels = np.concatenate(train_labels)
         classes = numbered_classes(self.classes, np.concatenate([labels, test_labels]), str(path))
@@ -74,7 +66,7 @@ class NpzSource(DataSource):
             name=path.stem,
             classes=classes,
             train=Split(labels=labels, read=functools.partial(read, [images for images, _ in train_keys], sizes)),
-            test=Split(labels=test_labels, read=functools.partial(read, [keys.test[0]], [len(test_labels)])),
+            test=Split(labels=test_labels, read=functools.partial(read, [test[0]], [len(test_labels)])),
         )
 
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 import numpy as np
@@ -63,9 +62,7 @@ class NpzFile:
     def __enter__(self) -> NpzFile:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._archive.close()
 
     @property
@@ -133,10 +130,8 @@ class NpzFile:
                 if header.n_bytes > self._most_bytes:
                     raise self._too_large(name, header.n_bytes)
                 if member.file_size - stream.tell() != header.n_bytes:
-                    raise DataError(
-                        f"{self._path} is damaged: {name} declares {header.n_bytes} bytes and has "
-                        f"{member.file_size - stream.tell()}; fetch it again"
-                    )
+                    found = f"declares {header.n_bytes} bytes and has {member.file_size - stream.tell()}"
+                    raise DataError(f"{self._path} is damaged: {name} {found}; fetch it again")
                 yield stream, header
 
     def _header(self, name: str, stream: IO[bytes]) -> ArrayHeader:

@@ -73,10 +73,8 @@ def file_catalogue(
 ) -> Catalogue:
     """Look at all headers, agree on channels and size, hold out test files where there are none.
 
-    Args:
-        source: The set is named as its folder.
-        classes: Class names.
-        splits: Train and test files; None for the second asks to hold out `test_share` of the first.
+    The set is named as its folder. Of train and test files, None for the second asks to hold out `test_share` of the
+    first.
 
     Raises:
         DataError: There is no training file, one can't be read, sizes differ and `side_px` is missing, or all are

@@ -1,7 +1,8 @@
-"""The `[data]` section of a site's configuration: what every kind of source has in common."""
+"""What every kind of source has in common in the `[data]` section of a site's file; what pixels are normalised by."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
@@ -67,3 +68,18 @@ class DataSource:
             DataError: A library is missing.
         """
         return SinglePictures()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NormalisationSettings:
+    """Pixels to network inputs: (pixel / 255 - mean) / std, one value for all channels or one each."""
+
+    mean: tuple[float, ...] = (0.5,)
+    """Of pixels from 0 to 1, the same for all sites."""
+    std: tuple[float, ...] = (0.25,)
+    """Their standard deviation, above 0."""
+
+    def __post_init__(self) -> None:
+        finite = all(map(math.isfinite, (*self.mean, *self.std)))
+        if not self.mean or len(self.mean) != len(self.std) or not finite or min(self.std) <= 0:
+            raise ValueError(f"mean = {self.mean}, std = {self.std}; need equal counts, finite, std above 0")

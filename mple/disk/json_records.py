@@ -36,12 +36,7 @@ class ValueFaultError(ValueError):
 
 
 def record_from_json(kind: type[R], text: str | bytes, where: str) -> R:
-    """Read a record.
-
-    Args:
-        kind: A frozen dataclass.
-        text: JSON.
-        where: What the text is, for errors: a file's path.
+    """Read a record, a frozen dataclass, from JSON; `where` says what the text is, a file's path.
 
     Raises:
         ValueError: The text is no JSON, or no such record; one sentence that names `where` and the field.
@@ -61,9 +56,7 @@ def record_to_json(record: object, *, indent: int | None = None) -> str:
 def canonical_json(record: object, *, sort_keys: bool = True) -> bytes:
     """The JSON of a record without white space, ASCII: equal records give equal bytes, for digests and chains.
 
-    Args:
-        record: The record.
-        sort_keys: By name; otherwise fields are in their order, and mappings in theirs.
+    Unsorted keys are fields in their order, and mappings in theirs.
     """
     raw = CONVERTER.unstructure(record)
     return json.dumps(raw, sort_keys=sort_keys, separators=(",", ":"), allow_nan=False).encode("ascii")
@@ -85,13 +78,9 @@ def write_record(path: Path, record: object, *, mode: int = 0o644) -> None:
 
 
 def structured(kind: type[R], raw: object, where: str, converter: Converter | None = None) -> R:
-    """A record from what a JSON or TOML reader has made of its text.
+    """A record from what a JSON or TOML reader has made of its text: nested mappings, lists and plain values.
 
-    Args:
-        kind: A frozen dataclass.
-        raw: Nested mappings, lists and plain values.
-        where: What it was read from, for errors.
-        converter: One of `strict_converter`; that of this module by default.
+    `converter` is one of `strict_converter`, that of this module by default.
 
     Raises:
         ValueError: See `record_from_json`.
@@ -165,9 +154,7 @@ def _plain(value: object, kind: type[R]) -> R:
 
 
 def _number(value: object, _: object) -> float:
-    if type(value) not in (int, float):
-        raise ValueFaultError(f"= {_shown(value)} is not a number")
-    return float(typing.cast(float, value))
+    return float(value if type(value) is int else _plain(value, float))
 
 
 def _shown(value: object) -> str:

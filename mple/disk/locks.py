@@ -22,11 +22,7 @@ _MOST_BYTES = 200
 def claim(state: Path, program: str) -> Iterator[None]:
     """Have a state folder, made at first use, to this process alone while the block runs.
 
-    The claim ends with the process, however that ends.
-
-    Args:
-        state: The folder.
-        program: The node's command, named to a second process that wants the lock.
+    The claim ends with the process, however that ends; `program` is named to a second one that wants it.
 
     Raises:
         ValueError: Another process has it, or it can't be a folder of ours.
@@ -40,7 +36,11 @@ def claim(state: Path, program: str) -> Iterator[None]:
             raise
         raise ValueError(f"state = {state} can't be used: {fault.strerror}; name a folder") from None
     try:
-        _take(lock, state)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(lock, _MOST_BYTES, 0).decode("utf-8", "replace") or "node"
+            raise ValueError(f"another {holder} works in {state}; stop it, or name another state folder") from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{program} (process {os.getpid()})".encode(), 0)
         yield
@@ -67,11 +67,3 @@ def turn(handle: int) -> Iterator[None]:
         yield
     finally:
         fcntl.flock(handle, fcntl.LOCK_UN)
-
-
-def _take(lock: int, state: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(lock, _MOST_BYTES, 0).decode("utf-8", "replace") or "node"
-        raise ValueError(f"another {holder} works in {state}; stop it, or name another state folder") from None

@@ -83,15 +83,9 @@ def raise_storage_fault() -> None:
 
 
 def storage_end(fault: Exception, state: Path) -> ExitError:
-    """The node's end by a fault of the disk: what its operator is told, and the way out.
-
-    Args:
-        fault: A fault of the disk.
-        state: The node's state folder.
-    """
-    named = isinstance(fault, OSError) and fault.filename is not None
-    path = Path(str(fault.filename)) if isinstance(fault, OSError) and named else state
-    why = (fault.strerror if isinstance(fault, OSError) else None) or str(fault)
+    """The end by a fault of the disk of the node with this state folder: what its operator is told, and the way out."""
+    path = Path(str(getattr(fault, "filename", None) or state))
+    why = getattr(fault, "strerror", None) or str(fault)
     folder = path if path.is_dir() else path.parent
     remedy = f"make room in {folder}" if _number(fault) in _FULL else f"mend the disk of {folder}"
     return ExitError(

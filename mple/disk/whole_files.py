@@ -14,14 +14,8 @@ from pathlib import Path
 def write_whole(path: Path, content: bytes, *, mode: int = 0o644, new: bool = False) -> None:
     """Write a file in place of the one that may be there; it is on the disk when this returns.
 
-    Args:
-        path: The file.
-        content: All of it.
-        mode: Its permissions.
-        new: Leave a file alone that is there already.
-
     Raises:
-        FileExistsError: `new`, and there is one.
+        FileExistsError: `new`, and there is one already, which is left alone.
         OSError: The disk refused; what was there stays.
     """
     part = path.with_name(path.name + ".part")

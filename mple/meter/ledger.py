@@ -132,27 +132,12 @@ class Ledger:
                 raise OSError("the ledger is closed; a message came after it")
             if self._fault is not None:
                 raise self._fault
-            row = (
-                entry.time_unix_ns,
-                self._node,
-                self.run,
-                facts.phase or self.phase,
-                entry.peer,
-                entry.direction.value,
-                entry.method,
-                str(facts.kind),
-                entry.call_id,
-                entry.index,
-                facts.payload_bytes,
-                facts.label_bytes,
-                entry.serialized_bytes,
-                entry.framed_bytes,
-                facts.samples,
-                facts.resent_samples,
-                facts.key_ref,
-            )
+            stamp = (entry.time_unix_ns, self._node, self.run, facts.phase or self.phase, entry.peer)
+            message = (entry.direction.value, entry.method, str(facts.kind), entry.call_id, entry.index)
+            sizes = (facts.payload_bytes, facts.label_bytes, entry.serialized_bytes, entry.framed_bytes)
+            samples = (facts.samples, facts.resent_samples, facts.key_ref)
             try:
-                self._connection.execute(_INSERT, row)
+                self._connection.execute(_INSERT, (*stamp, *message, *sizes, *samples))
             except sqlite3.Error as fault:
                 self._fault = self._unwritable(fault)
                 raise self._fault from fault

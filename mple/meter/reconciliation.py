@@ -104,7 +104,7 @@ class Overhead:
         return self.sum("total_bytes") / max(1, self.sum("raw_pixel_bytes"))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class KindRow:
     """Sums over one kind of message in one direction, as the sites see it."""
 
@@ -205,10 +205,7 @@ def bytes_by_kind(merged: Path) -> list[KindRow]:
             "SELECT kind, direction, COUNT(*), SUM(payload_bytes + label_bytes), SUM(framed_bytes) FROM messages "
             "WHERE node LIKE 'site/%' GROUP BY kind, direction ORDER BY SUM(framed_bytes) DESC"
         ).fetchall()
-    return [
-        KindRow(kind=kind, direction=way, messages=count, payload_bytes=payload, framed_bytes=framed)
-        for kind, way, count, payload, framed in rows
-    ]
+    return [KindRow(*row) for row in rows]
 
 
 def export_csv(merged: Path, out: Path) -> None:

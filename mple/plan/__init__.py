@@ -3,13 +3,13 @@
 Pure: files are read only by `read_settings`; nothing here opens a socket or looks at a clock.
 """
 
+from mple.data.settings import NormalisationSettings
 from mple.model.settings import Augment, ModelSettings, Precision, TrainingSettings
 from mple.plan.node_settings import (
     ComputeSettings,
     CoordinatorSettings,
     MonitoringSettings,
     RunSettings,
-    SitePrivacySettings,
     SiteSettings,
 )
 from mple.plan.reader import SettingsError, read_settings, settings_from, with_paths_from, write_settings
@@ -21,7 +21,6 @@ from mple.plan.settings import (
     Custody,
     MorphSettings,
     NoiseShape,
-    NormalisationSettings,
     PrivacyMode,
     PrivacySettings,
     RunChoices,
@@ -52,7 +51,6 @@ __all__ = [
     "RunSettings",
     "SettingsError",
     "SitePlan",
-    "SitePrivacySettings",
     "SiteSettings",
     "TrainingSettings",
     "WireSettings",

@@ -15,7 +15,7 @@ from typing import Annotated
 from mple.data import DataSource
 from mple.model.settings import DeviceName
 from mple.plan.settings import Custody, RunChoices
-from mple.ranges import Between, check_ranges
+from mple.ranges import Between, Ranged
 
 _Seconds = Annotated[float, Between(0, 1e9, above=True)]
 """At most thirty years; the operating system can't wait for much longer."""
@@ -50,16 +50,23 @@ class MonitoringSettings:
     the log names. Empty: none. It is plain HTTP and asks nobody who they are: keep it on loopback."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CoordinatorSettings(RunChoices):
-    """File of `mple-coordinator serve`."""
+@dataclass(frozen=True, kw_only=True)  # a coordinator's file has the slots of RunChoices
+class NodeSettings(Ranged):
+    """What the files of all nodes have."""
 
-    listen: str
-    """Address and port, for example "0.0.0.0:7400"."""
     state: Path
     """Folder for what the node must not forget; one process at a time."""
     tls: Path
     """Folder with `ca.crt`, `node.crt` and `node.key`."""
+    monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CoordinatorSettings(RunChoices, NodeSettings):
+    """File of `mple-coordinator serve`."""
+
+    listen: str
+    """Address and port, for example "0.0.0.0:7400"."""
     run: RunSettings
     threads: Annotated[int, Between(1)] = 2
     """Threads for building and checking layers."""
@@ -67,22 +74,14 @@ class CoordinatorSettings(RunChoices):
     """Go on serving after the run has ended, until stopped."""
     farewell_s: Annotated[float, Between(0, 1e9)] = 60.0
     """How long a party that was away when the run finished may take to come back and hear of it, in seconds."""
-    monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ComputeSettings:
+class ComputeSettings(NodeSettings):
     """File of `mple-compute serve`."""
 
     listen: str
     """Address and port, for example "0.0.0.0:7401"."""
-    state: Path
-    """Folder for what the node must not forget; one process at a time."""
-    tls: Path
-    """Folder with `ca.crt`, `node.crt` and `node.key`."""
     coordinator: str
     """Address and port of the coordinator."""
     stem_file: Path | None = None
@@ -101,31 +100,20 @@ class ComputeSettings:
     """Most steps of training that a restart may have to do again."""
     stay: bool = False
     """Go on answering predictions after the run has ended, until stopped."""
-    monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SitePrivacySettings:
+class SitePrivacySettings(Ranged):
     """What a site asks of a run's section `[privacy]` before it takes part."""
 
     most_budget_bits: Annotated[float, Between(0, above=True)] | None = None
     """The run must bound what leaves of a picture to so many bits at most; left out, any run will do."""
 
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SiteSettings:
+class SiteSettings(NodeSettings):
     """File of `mple-provider run` and of `mple predict`."""
 
-    state: Path
-    """Folder for what the node must not forget; one process at a time."""
-    tls: Path
-    """Folder with `ca.crt`, `node.crt` and `node.key`."""
     vault: Path
     """Folder with the site's morph key and consortium secrets, made at first use, open to its owner only."""
     coordinator: str
@@ -141,7 +129,3 @@ class SiteSettings:
     idle_timeout_s: _Seconds = 600.0
     """How long the site tries to reach a silent party before it gives up, in seconds."""
     privacy: SitePrivacySettings = field(default_factory=SitePrivacySettings)
-    monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
-
-    def __post_init__(self) -> None:
-        check_ranges(self)

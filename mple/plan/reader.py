@@ -28,10 +28,7 @@ class SettingsError(ValueError):
 def read_settings(kind: type[S], path: Path, overrides: Sequence[str] = ()) -> S:
     """Read a TOML file into the dataclass `kind`; relative paths are taken from the file's folder.
 
-    Args:
-        kind: A frozen dataclass whose fields mirror the file.
-        path: The file.
-        overrides: Texts ``section.key=value``, applied after the file; values are TOML, or plain text.
+    `overrides` are texts ``section.key=value``, applied after the file; values are TOML, or plain text.
 
     Raises:
         SettingsError: The file is missing or no TOML, a key is unknown, a value has the wrong type or range.
@@ -102,7 +99,6 @@ def _overridden(raw: Mapping[str, object], text: str) -> Mapping[str, object]:
         meant = tomllib.loads(f"v = {value}")["v"]
     except tomllib.TOMLDecodeError:
         meant = value
-
     return _with(raw, path.split("."), meant, text)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Annotated, Any
 
+from mple.data.settings import NormalisationSettings
 from mple.model.settings import ModelSettings, TrainingSettings
 from mple.morph import PRESETS, Cores, Ensemble, Layout, MorphScheme
 from mple.morph.scheme import Border, Kappa, Tile
-from mple.ranges import Between, OneOf, check_ranges
+from mple.ranges import Between, OneOf, Ranged, check_ranges
 from mple.wire.names import CODECS, LAYER_DTYPES
 
 
@@ -80,7 +80,7 @@ class MorphSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WireSettings:
+class WireSettings(Ranged):
     """How morphed values travel."""
 
     codec: Annotated[str, OneOf(CODECS)] = "q6"
@@ -93,9 +93,6 @@ class WireSettings:
     """Most bytes of codes in one message before entropy coding; a single sample may be larger."""
     releases: Annotated[int, Between(1, 255)] = 4
     """How often a site may send one sample in a run, re-sending after a lost link included."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,30 +114,12 @@ class PrivacySettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AbsenceSettings:
+class AbsenceSettings(Ranged):
     """How long a run bears a silent site, and what then."""
 
     policy: AbsencePolicy = AbsencePolicy.WAIT
     patience_s: Annotated[float, Between(1, 1e9)] = 600.0
     """Time without any progress, in seconds; time in which the waiting process itself stood still does not count."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NormalisationSettings:
-    """Pixels to network inputs: (pixel / 255 - mean) / std, one value for all channels or one each."""
-
-    mean: tuple[float, ...] = (0.5,)
-    """Of pixels from 0 to 1, the same for all sites."""
-    std: tuple[float, ...] = (0.25,)
-    """Their standard deviation, above 0."""
-
-    def __post_init__(self) -> None:
-        finite = all(map(math.isfinite, (*self.mean, *self.std)))
-        if not self.mean or len(self.mean) != len(self.std) or not finite or min(self.std) <= 0:
-            raise ValueError(f"mean = {self.mean}, std = {self.std}; need equal counts, finite, std above 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

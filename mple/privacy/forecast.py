@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mple.data.normalise import Normalisation
+from mple.data.normalise import normalise
 from mple.morph import MorphKey
 from mple.morph.morpher import Morpher
 from mple.plan import MorphSettings, WireSettings
@@ -47,8 +47,8 @@ def forecast(
     Raises:
         ValueError: The pictures have not the distribution's shape, or morphing does not fit it.
     """
-    normalisation = Normalisation(mean=distribution.normalisation.mean, std=distribution.normalisation.std)
-    x_NCHW = normalisation.apply(pixels_NCHW)
+    normalisation = distribution.normalisation
+    x_NCHW = normalise(pixels_NCHW, normalisation)
     noisy_NCHW = torch.from_numpy(PictureNoise(_FIXED, distribution).add(x_NCHW.numpy(), pixels_NCHW))
     morpher = Morpher(morph.scheme(), distribution.spectrum.image, MorphKey(_FIXED), session=b"forecast", key_epoch=1)
     codec = codec_named(wire.codec)

@@ -102,13 +102,8 @@ def pack_record(
 ) -> CacheRecord:
     """The record of a checked batch."""
     codes = np.ascontiguousarray(batch.coded.codes_BV).view(np.uint8)
-    body = b"".join(
-        (
-            numbers_B.astype("<u4").tobytes(),
-            batch.labels_B.astype("<u2").tobytes(),
-            np.hstack([batch.coded.exponents_BK, codes]).tobytes(),
-        )
-    )
+    rows_BS = np.hstack([batch.coded.exponents_BK, codes])
+    body = numbers_B.astype("<u4").tobytes() + batch.labels_B.astype("<u2").tobytes() + rows_BS.tobytes()
     fields = _FIELDS.pack(_MAGIC, split, shape.codec.wire_id, key, len(numbers_B), len(body))
     return CacheRecord(split, key, numbers_B, batch.labels_B, fields + _crc(fields, body) + body)
 
@@ -116,12 +111,7 @@ def pack_record(
 def records(shape: CacheShape, path: Path, file: int, start: int, end: int) -> Iterator[CacheRecord]:
     """The whole records between two places, up to the first that is torn or damaged.
 
-    Args:
-        shape: Of the plan.
-        path: The file's, for errors.
-        file: A descriptor that can be read.
-        start: Where a record begins.
-        end: Where to stop.
+    `file` is a descriptor that can be read, `path` its name for errors; a record begins at `start`.
 
     Raises:
         CacheError: What is there is no record, or one of another plan.

@@ -90,11 +90,7 @@ def metrics_line(metrics: TrainingMetrics) -> str:
 
 
 def metrics_from_line(line: str | bytes, where: str = METRICS) -> TrainingMetrics:
-    """Read a line back.
-
-    Args:
-        line: The line, with or without its end.
-        where: What the line is, for errors.
+    """Read a line back, with or without its end; `where` says what it is, for errors.
 
     Raises:
         ValueError: It is no line of metrics.

@@ -19,7 +19,7 @@ from cryptography import x509
 from mple.audit import audit
 from mple.rpc.errors import ErrorCode, MpleError
 from mple.rpc.guard import abort_call
-from mple.rpc.identity import peer_of
+from mple.rpc.identity import label_of, peer_of
 from mple.rpc.read_deadline import only_request
 from mple.rpc.revoked import FreshList
 
@@ -31,13 +31,9 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
     """Refuses revoked callers, and calls beyond a caller's number; ends a call whose request does not come."""
 
     def __init__(self, *, per_caller: int, idle_s: float, revoked: FreshList, readers: Executor) -> None:
-        """Admit.
+        """Admit `per_caller` calls of one party at once, and wait `idle_s` seconds for the request of a call with one.
 
-        Args:
-            per_caller: Calls that one party may have open at once.
-            idle_s: Longest wait for the request of a call that has one, in seconds.
-            revoked: Certificates that count no more.
-            readers: As many threads as calls may be open; see `mple.rpc.read_deadline`.
+        There must be as many `readers` as calls may be open; see `mple.rpc.read_deadline`.
         """
         self._per_caller, self._idle_s, self._revoked, self._readers = per_caller, idle_s, revoked, readers
         self._open: dict[str, int] = {}
@@ -87,7 +83,7 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
             for context in cut:
                 del self._contexts[context]  # once: a call may take its time to end
         for context in cut:
-            audit(_named(context), "call_cut", ErrorCode.CERTIFICATE_REVOKED)
+            audit(label_of(context), "call_cut", ErrorCode.CERTIFICATE_REVOKED)
             context.cancel()
         return len(cut)
 
@@ -121,10 +117,3 @@ def _serial(context: grpc.ServicerContext) -> int:
     """Serial number of the caller's certificate; TLS has checked it, -1 where it shows none."""
     shown = context.auth_context().get("x509_pem_cert", ())
     return x509.load_pem_x509_certificate(bytes(shown[0])).serial_number if shown else -1
-
-
-def _named(context: grpc.ServicerContext) -> str:
-    try:
-        return peer_of(context).label
-    except MpleError:
-        return "unknown"

@@ -103,8 +103,7 @@ class ChunkFile:
     def finish(self, naming: AbstractContextManager[object] | None = None) -> Path:
         """The whole file, its digest checked, under its name.
 
-        Args:
-            naming: Entered once the digest is known, while the file gets its name: for files that others may replace.
+        `naming` is entered once the digest is known, while the file gets its name: for files that others may replace.
 
         Raises:
             MpleError: STREAM_TRUNCATED when the last chunk never came; what came is kept. LAYER_DIGEST_MISMATCH; the

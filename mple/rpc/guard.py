@@ -13,7 +13,7 @@ import grpc
 from mple.audit import audit_refusal
 from mple.disk.storage_faults import note_storage_fault
 from mple.rpc.errors import FIX_KEY, METADATA_KEY, ErrorCode, MpleError, error_for
-from mple.rpc.identity import Party, Role, peer_of
+from mple.rpc.identity import Party, Role, label_of, peer_of
 
 _LOGGER = logging.getLogger("mple.rpc")
 _MOST_TEXT = 500
@@ -70,7 +70,9 @@ def abort_call(context: grpc.ServicerContext, fault: Exception, method: str) -> 
         context.abort(grpc.StatusCode.CANCELLED, "the caller broke the call off")
     error = error_for(fault)
     try:
-        audit_refusal(_named(context, error), error.code, method=method, detail=error.detail)
+        # With the consortium where it is another: names are unique within one only.
+        caller = peer_of(context).uri if error.code is ErrorCode.FOREIGN_CONSORTIUM else label_of(context)
+        audit_refusal(caller, error.code, method=method, detail=error.detail)
     except OSError as unaudited:
         fault = unaudited
         error = error_for(fault)
@@ -83,12 +85,3 @@ def abort_call(context: grpc.ServicerContext, fault: Exception, method: str) -> 
     fix = ((FIX_KEY, error.fix[:_MOST_TEXT].encode()),) if error.fix else ()
     context.set_trailing_metadata(((METADATA_KEY, error.code.value), *fix))
     context.abort(error.code.status, str(error)[:_MOST_TEXT])
-
-
-def _named(context: grpc.ServicerContext, error: MpleError) -> str:
-    """Who was refused; with the consortium where it is another, for names are unique within one only."""
-    try:
-        peer = peer_of(context)
-    except MpleError:
-        return "unknown"
-    return peer.uri if error.code is ErrorCode.FOREIGN_CONSORTIUM else peer.label

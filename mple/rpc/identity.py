@@ -60,6 +60,14 @@ class Party:
         return cls(parts[0], Role(parts[1]), parts[2])
 
 
+def label_of(context: grpc.ServicerContext) -> str:
+    """The caller's label, "unknown" where its certificate does not tell."""
+    try:
+        return peer_of(context).label
+    except MpleError:
+        return "unknown"
+
+
 def peer_of(context: grpc.ServicerContext) -> Party:
     """The caller, from its verified certificate.
 

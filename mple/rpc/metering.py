@@ -25,12 +25,11 @@ from mple.disk.storage_faults import note_storage_fault
 from mple.meter import Direction, Ledger, LedgerEntry, Measure, measure
 from mple.rpc.errors import ErrorCode, MpleError
 from mple.rpc.guard import abort_call
-from mple.rpc.identity import peer_of
+from mple.rpc.identity import label_of
 from mple.rpc.renewal import RenewedChannel
 
 CALL_KEY = "mple-call"
 _CALL_ID = re.compile(r"[0-9a-f]{16}")
-_UNKNOWN_PEER = "unknown"
 Serializer = Callable[[Any], bytes]
 Deserializer = Callable[[bytes], Any]
 
@@ -95,7 +94,9 @@ class MeteredChannel(grpc.Channel):
     """A channel whose every message is entered in a ledger; made by `open_channel`."""
 
     def __init__(self, channel: RenewedChannel, ledger: Ledger, peer: str, *, measure: Measure = measure) -> None:
-        self._channel, self._ledger, self._peer, self._measure = channel, ledger, peer, measure
+        self.unmetered = channel
+        """Messages on gRPC's own channel are in no ledger."""
+        self._ledger, self._peer, self._measure = ledger, peer, measure
 
     def _metered(self, shape: str, method: str, *a: Any, **k: Any) -> Any:
         return _Metered(self, shape, method, *a, **k)
@@ -105,14 +106,6 @@ class MeteredChannel(grpc.Channel):
     stream_unary = functools.partialmethod(_metered, "stream_unary")
     stream_stream = functools.partialmethod(_metered, "stream_stream")
 
-    def current(self) -> grpc.Channel:
-        """gRPC's own channel, whose messages are in no ledger."""
-        return self._channel.current()
-
-    def call(self, begin: Callable[[grpc.Channel], Any], *, stays_open: bool) -> Any:
-        """Make a call; see `RenewedChannel.call`."""
-        return self._channel.call(begin, stays_open=stays_open)
-
     def new_call(self, method: str) -> tuple[str, CallMeter]:
         """An id and a meter for one call."""
         call_id = secrets.token_hex(8)
@@ -120,15 +113,15 @@ class MeteredChannel(grpc.Channel):
 
     def subscribe(self, callback: Any, try_to_connect: bool = False) -> None:
         """Call a function with each new state of the connection."""
-        self.current().subscribe(callback, try_to_connect)
+        self.unmetered.current().subscribe(callback, try_to_connect)
 
     def unsubscribe(self, callback: Any) -> None:
         """Stop calling it."""
-        self.current().unsubscribe(callback)
+        self.unmetered.current().unsubscribe(callback)
 
     def close(self) -> None:
         """Break off open calls and the connection; a second call does nothing."""
-        self._channel.close()
+        self.unmetered.close()
 
     def __enter__(self) -> MeteredChannel:
         return self
@@ -170,7 +163,7 @@ class _Metered:
         def begin(channel: grpc.Channel) -> Any:
             return make(getattr(channel, self._shape)(self._method, write, read, **self._options), named)
 
-        return self._channel.call(begin, stays_open=stays_open)
+        return self._channel.unmetered.call(begin, stays_open=stays_open)
 
 
 class MeteringInterceptor(grpc.ServerInterceptor):
@@ -191,7 +184,7 @@ class MeteringInterceptor(grpc.ServerInterceptor):
         behaviour = getattr(handler, name)
 
         def begin(received: Any, context: grpc.ServicerContext) -> tuple[Any, Serializer]:
-            meter = CallMeter(self._ledger, details.method, call_id, _label(context), self._measure)
+            meter = CallMeter(self._ledger, details.method, call_id, label_of(context), self._measure)
             read = meter.deserializer(handler.request_deserializer)
             requests = map(read, received) if handler.request_streaming else read(received)
             return requests, meter.serializer(handler.response_serializer)
@@ -216,10 +209,3 @@ class MeteringInterceptor(grpc.ServerInterceptor):
             response_serializer=None,
             **{name: stream if handler.response_streaming else unary},
         )
-
-
-def _label(context: grpc.ServicerContext) -> str:
-    try:
-        return peer_of(context).label
-    except MpleError:
-        return _UNKNOWN_PEER

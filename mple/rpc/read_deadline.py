@@ -46,13 +46,7 @@ class DeadlineIterator(Generic[T]):
     """The messages of one served call; an iterator for one thread."""
 
     def __init__(self, messages: Iterator[T], context: grpc.ServicerContext, idle_s: float) -> None:
-        """Begin to read.
-
-        Args:
-            messages: The call's own iterator; nobody else may use it from now on.
-            context: The call's.
-            idle_s: Longest wait for a message in seconds.
-        """
+        """Begin to read the call's own iterator, which nobody else may use; `idle_s` is the longest wait in seconds."""
         self._idle_s, self._messages = idle_s, messages
         self._changed = threading.Condition()
         self._next: list[T] = []
@@ -87,9 +81,7 @@ class DeadlineIterator(Generic[T]):
     def hand_to(self, take: Callable[[T], None], on_end: Callable[[], None]) -> None:
         """Have the reading thread itself take every message from now on, however long the next one is in coming.
 
-        Args:
-            take: What it raises ends the reading.
-            on_end: Called once the reading has ended: by the caller, by a broken link, or by what `take` raised.
+        What `take` raises ends the reading. `on_end` is called once it has ended: so, by the caller or a broken link.
 
         Raises:
             Exception: What `take` raised for a message that was already here.

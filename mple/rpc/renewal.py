@@ -45,14 +45,7 @@ class RenewedChannel:
     """The newest channel to one party."""
 
     def __init__(self, address: str, tls: TlsFiles, remote: Party, dial: Callable[[TlsFiles], grpc.Channel]) -> None:
-        """Open a channel.
-
-        Args:
-            address: Where the party is.
-            tls: Files of this node's certificate.
-            remote: The party.
-            dial: Opens a channel with the files' present contents.
-        """
+        """Open a channel to the party at an address; `dial` opens one with the files' present contents."""
         self._address, self._tls, self._remote, self._dial = address, tls, remote, dial
         self._revoked: FreshList = revoked_beside(tls.ca)
         self._looked_with = 0
@@ -67,9 +60,7 @@ class RenewedChannel:
     def call(self, begin: Callable[[grpc.Channel], Any], *, stays_open: bool) -> Any:
         """What `begin` returns when it makes a call on the newest channel.
 
-        Args:
-            begin: Makes the call.
-            stays_open: The call goes on after `begin` has returned it, until it says that it is over.
+        A call that `stays_open` goes on after `begin` has returned it, until it says that it is over.
 
         Raises:
             RevokedServerError: The party's certificate was revoked.

@@ -81,14 +81,9 @@ def build_server(
     RESOURCE_EXHAUSTED instead of waiting silently. Renewed certificate files are used for new connections without a
     restart, and a renewed list of revoked certificates for new calls at once and for open ones within a second.
 
-    Args:
-        listen: "host:port"; port 0 takes a free one.
-        tls: The node's files, already checked.
-        ledger: Gets every message.
-        streams: Streams that may be open at once.
-        per_caller: Calls that one party may have open at once.
-        idle_s: Longest wait for the request of a call that has one, in seconds.
-        measure: Says what messages are; the default knows the product's.
+    The port 0 of `listen`, "host:port", takes a free one. The files are already checked. `streams` of all callers and
+    `per_caller` calls of one may be open at once; `idle_s` is the longest wait for the request of a call that has one,
+    in seconds. `measure` says what messages are for the ledger; the default knows the product's.
 
     Raises:
         PortError: The port is taken or the address is not this machine's.

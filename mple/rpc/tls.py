@@ -54,9 +54,7 @@ def own_party(files: TlsFiles, role: Role) -> Party:
 def checked_party(files: TlsFiles, revoked: RevokedList | None = None) -> Party:
     """Check a node's own files and return who they make it; completes an installation that was cut short.
 
-    Args:
-        files: The files.
-        revoked: What to hold against the certificate; the list beside the authority's by default.
+    `revoked` is held against the certificate; the list beside the authority's by default.
 
     Raises:
         TlsError: A file is missing or unreadable, the key is open to others or not the certificate's, the certificate

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mple.data import Dataset
-from mple.data.normalise import Normalisation
+from mple.data.normalise import normalise
 from mple.model.device import CPU, Device
 from mple.model.metrics import merged, tallies, values
 from mple.model.stem import Stem, planned_stem
@@ -110,7 +110,7 @@ class _PlainRun:
         self._test_NCHW = np.concatenate([site.test.pixels_NCHW for site in sites])
         self._train_N = torch.from_numpy(place_of_class[np.concatenate([site.train.labels for site in sites])])
         self._test_N = torch.from_numpy(place_of_class[np.concatenate([site.test.labels for site in sites])])
-        self._normalisation = Normalisation(mean=normalisation.mean, std=normalisation.std)
+        self._normalisation = normalisation
         self._sampler = GlobalSampler([len(site.train.labels) for site in sites], training.batch, training.seed)
         trunk = build_trunk(model, classes, training.seed)
         channels, filters = sites[0].train.shape.channels, model.filters
@@ -145,4 +145,4 @@ class _PlainRun:
 
     def _features(self, pixels_BCHW: NDArray[np.uint8]) -> torch.Tensor:
         with torch.no_grad(), self.trainer.autocast():
-            return self._stem.convolve(self._device.place(self._normalisation.apply(pixels_BCHW)))
+            return self._stem.convolve(self._device.place(normalise(pixels_BCHW, self._normalisation)))

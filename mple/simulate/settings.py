@@ -12,7 +12,7 @@ from typing import Annotated
 from mple.data import DataSource, PartitionKind
 from mple.model.settings import DeviceName
 from mple.plan import Custody, RunChoices, settings_from
-from mple.ranges import Between, check_ranges
+from mple.ranges import Between, Ranged
 from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.rpc import Party, Role
 
@@ -23,7 +23,7 @@ DEFAULT_DATA: Mapping[str, object] = MappingProxyType(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MachineSettings:
+class MachineSettings(Ranged):
     """How the processes share this machine."""
 
     device: DeviceName = DeviceName.AUTO
@@ -47,9 +47,6 @@ class MachineSettings:
     """Most steps of training that a restart of the compute node may have to do again."""
     stop_grace_s: Annotated[float, Between(0, 1e9)] = 10.0
     """Time between asking a node to stop and killing it, in seconds."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

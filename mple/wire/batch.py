@@ -81,14 +81,8 @@ def batch_from_message(
 ) -> Batch:
     """Check a message against what was asked for and return its codes and labels, perhaps as views on its bytes.
 
-    Args:
-        message: As received.
-        samples: Samples that the answered request named.
-        blocks: Blocks of one sample under the plan.
-        values: Morphed values of one sample under the plan.
-        codec: The plan's codec.
-        classes: Number of classes; labels must be below it.
-        labelled: Whether labels are due (train split) or forbidden (test split).
+    The answered request named as many `samples`; `blocks` and morphed `values` are those of one sample under the plan.
+    Labels must be below `classes`; they are due where it is `labelled` (train split), else forbidden (test split).
 
     Raises:
         BatchError: Codec, counts, byte lengths, checksum, codes, a value or a label is wrong.

@@ -47,8 +47,8 @@ class BlockCodec(Codec):
     code_dtype: np.dtype[np.generic] = np.dtype("i1")
     block_exponents = True
 
-    def __init__(self, bits: int, wire_id: common_pb2.Codec) -> None:
-        self.name, self.wire_id = f"q{bits}", wire_id
+    def __init__(self, bits: int) -> None:
+        self.name, self.wire_id = f"q{bits}", getattr(common_pb2, f"CODEC_Q{bits}")
         self._step = 2.0 ** (3 - bits)
         """D, in units of normalised pixels."""
 

@@ -62,12 +62,7 @@ class Codec(ABC):
 
     @abstractmethod
     def decode(self, coded: EncodedSamples, blocks: int) -> Tensor:
-        """The values as a float32 tensor (B, K, Q) of its own memory.
-
-        Args:
-            coded: As `encode` or `unpack` made it.
-            blocks: K.
-        """
+        """The values, as `encode` or `unpack` coded them, as a float32 tensor (B, K, Q) of its own memory."""
 
     @abstractmethod
     def pack(self, coded: EncodedSamples) -> bytes:
@@ -75,13 +70,9 @@ class Codec(ABC):
 
     @abstractmethod
     def unpack(self, packed: bytes, *, samples: int, blocks: int, values: int) -> EncodedSamples:
-        """The codes behind packed bytes, perhaps as views of them.
+        """The codes behind packed bytes from the wire, which are not trusted, perhaps as views of them.
 
-        Args:
-            packed: From the wire, not to be trusted.
-            samples: B, checked before by the caller: memory for as many is allocated.
-            blocks: K.
-            values: V.
+        The caller has checked `samples`: memory for as many is allocated.
 
         Raises:
             CodeError: No samples of these numbers pack to these bytes, or a value would not be finite.
@@ -91,9 +82,7 @@ class Codec(ABC):
     def bits_a_value(self, rms_R: NDArray[np.float64], core_side: int) -> float:
         """Bits that a value takes as it travels: the mean over blocks of near Gaussian values, as morphing makes them.
 
-        Args:
-            rms_R: Root mean square of each block's values, in units of normalised pixels.
-            core_side: Q.
+        `rms_R` is the root mean square of each block's values, in units of normalised pixels; `core_side` is Q.
         """
 
     @property

@@ -11,11 +11,7 @@ _CODECS: dict[str, Codec] = {
     for codec in (
         FloatCodec("f32", common_pb2.CODEC_F32, "<f4"),
         FloatCodec("f16", common_pb2.CODEC_F16, "<f2"),
-        BlockCodec(8, common_pb2.CODEC_Q8),
-        BlockCodec(7, common_pb2.CODEC_Q7),
-        BlockCodec(6, common_pb2.CODEC_Q6),
-        BlockCodec(5, common_pb2.CODEC_Q5),
-        BlockCodec(4, common_pb2.CODEC_Q4),
+        *map(BlockCodec, (8, 7, 6, 5, 4)),
     )
 }
 

@@ -31,11 +31,9 @@ class LayerDtypeError(ValueError):
 
 
 def tensors_of(weight: Tensor, numbers: str) -> dict[str, Tensor]:
-    """The tensors that a layer's file holds for a float32 weight.
+    """The tensors that a layer's file holds for a float32 weight (Q, ...) or, for distinct cores, (K, Q, O).
 
-    Args:
-        weight: (Q, ...) or, for tiles with distinct cores, (K, Q, O).
-        numbers: One of `mple.wire.names.LAYER_DTYPES`.
+    `numbers`, here and below, is one of `mple.wire.names.LAYER_DTYPES`.
 
     Raises:
         ValueError: A weight is not finite, or beyond the range of f16.

@@ -19,12 +19,7 @@ class LayerFileError(ValueError):
 
 
 def write_layer(layer: AugmentedLayer, path: Path, numbers: str) -> None:
-    """Write a layer, first under a temporary name beside `path`, then renamed: never half a file.
-
-    Args:
-        layer: The layer.
-        path: Of the file.
-        numbers: The plan's `layer_dtype`.
+    """Write a layer in the plan's `layer_dtype`, under a temporary name first, then renamed: never half a file.
 
     Raises:
         ValueError: A weight is not finite, or beyond the numbers' range.

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from mple.data import Dataset, LabelledImages
-from mple.data.normalise import Normalisation
+from mple.data.normalise import normalise
 from mple.morph import MorphKey
 from mple.morph.morpher import Morpher
 from mple.plan import PrivacyMode, RunPlan
@@ -81,14 +81,14 @@ class PictureMorpher:
         if noise is not None and noise.distribution.privacy != plan.privacy:
             raise ValueError(f"the plan asks for {plan.privacy}, the noise is for {noise.distribution.privacy}")
         self._noise = noise
-        self._normalisation = Normalisation(mean=plan.normalisation.mean, std=plan.normalisation.std)
+        self._normalisation = plan.normalisation
         self._codec = codec_named(plan.wire.codec)
         epoch = plan.site(site).key_epoch if key_epoch is None else key_epoch
         self._morpher = Morpher(plan.morph.scheme(), plan.image, key, session=plan.session, key_epoch=epoch)
 
     def coded(self, pixels_BCHW: NDArray[np.uint8]) -> EncodedSamples:
         """Normalise, add noise where the plan asks for it, morph and code pictures."""
-        x_BCHW = self._normalisation.apply(pixels_BCHW)
+        x_BCHW = normalise(pixels_BCHW, self._normalisation)
         if self._noise is not None:
             x_BCHW = torch.from_numpy(self._noise.add(x_BCHW.numpy(), pixels_BCHW))
         return self._codec.encode(self._morpher.morph(x_BCHW))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mple.data.normalise import Normalisation
+from mple.data.normalise import normalise
 from mple.plan import NoiseShape, NormalisationSettings, PrivacyMode, PrivacySettings
 from mple.privacy import NoiseDistribution, PictureNoise, measure_spectrum, most_success
 from mple.privacy.bands import band_numbers, to_cosines
@@ -20,7 +20,7 @@ def share_named(budget_bits: float, shape: NoiseShape) -> float:
     privacy = PrivacySettings(mode=PrivacyMode.NOISE, shape=shape, budget_bits=budget_bits)
     spectrum = measure_spectrum(pixels_NCHW, NormalisationSettings())
     distribution = NoiseDistribution(spectrum=spectrum, privacy=privacy, normalisation=NormalisationSettings())
-    x_NCHW = Normalisation().apply(pixels_NCHW).numpy()
+    x_NCHW = normalise(pixels_NCHW, NormalisationSettings()).numpy()
     noisy_NCHW = PictureNoise(bytes(range(32)), distribution).add(x_NCHW, pixels_NCHW)
     deviation_CHW = np.sqrt(distribution.variance_K())[band_numbers(spectrum.image)]
     seen_NV = (to_cosines(noisy_NCHW.astype(np.float64)) / deviation_CHW).reshape(_PICTURES, -1)

@@ -6,7 +6,8 @@ import torch
 
 from mple.data import DataError, Dataset, LabelledImages
 from mple.data.images import numbered_classes
-from mple.data.normalise import Normalisation
+from mple.data.normalise import normalise
+from mple.data.settings import NormalisationSettings
 from mple.morph import ImageShape
 
 
@@ -80,22 +81,22 @@ def test_normalisation_is_the_formula() -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (3, 3, 4, 5), dtype=np.uint8)
     mean, std = (0.1, 0.5, 0.9), (0.2, 0.3, 0.4)
     expected = (pixels / 255 - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
-    x_NCHW = Normalisation(mean=mean, std=std).apply(pixels)
+    x_NCHW = normalise(pixels, NormalisationSettings(mean=mean, std=std))
     assert x_NCHW.dtype == torch.float32
     np.testing.assert_allclose(x_NCHW.numpy(), expected, atol=2e-6)
 
 
 def test_one_value_serves_all_channels() -> None:
     pixels = np.full((1, 4, 2, 2), 255, np.uint8)
-    torch.testing.assert_close(Normalisation(mean=(0.5,), std=(0.25,)).apply(pixels), torch.full((1, 4, 2, 2), 2.0))
+    torch.testing.assert_close(normalise(pixels, NormalisationSettings()), torch.full((1, 4, 2, 2), 2.0))
 
 
 def test_three_means_do_not_turn_grey_into_colour() -> None:
     with pytest.raises(ValueError, match="3 means for images of 1 channels"):
-        Normalisation(mean=(0.5,) * 3, std=(0.25,) * 3).apply(np.zeros((2, 1, 4, 4), np.uint8))
+        normalise(np.zeros((2, 1, 4, 4), np.uint8), NormalisationSettings(mean=(0.5,) * 3, std=(0.25,) * 3))
 
 
 @pytest.mark.parametrize(("mean", "std"), [((), ()), ((0.5,), (0.1, 0.1)), ((0.5,), (0.0,))])
 def test_normalisation_refuses_impossible_values(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="mean"):
-        Normalisation(mean=mean, std=std)
+        NormalisationSettings(mean=mean, std=std)

@@ -29,7 +29,7 @@ from torch.nn import functional
 
 from compute_node.training.features import features
 from mple.data import Dataset, LabelledImages
-from mple.data.normalise import Normalisation
+from mple.data.normalise import normalise
 from mple.model.first_layer.prepared import PreparedLayer, prepare_layer
 from mple.model.stem import Stem
 from mple.model.training import TrunkTrainer
@@ -151,7 +151,7 @@ def plain_features(party: Consortium, dtype: torch.dtype = torch.float32) -> Fea
     """As one place makes them that holds every image."""
     plan = party.plan
     pixels = np.concatenate([images.pixels_NCHW for images in party.images.values()])
-    x_BCHW = Normalisation(mean=plan.normalisation.mean, std=plan.normalisation.std).apply(pixels).to(dtype)
+    x_BCHW = normalise(pixels, plan.normalisation).to(dtype)
     stem = Stem(party.stem.kernels_FCpp[channel_order(SECRET, plan.filters)])
     return lambda numbers: stem.convolve(x_BCHW[numbers])
 
@@ -227,7 +227,7 @@ def exact_features(party: Consortium) -> Features:
     plan, layers = party.plan, layers_of(party, torch.float64)
     parts = []
     for place, (name, images) in enumerate(party.images.items()):
-        x_BCHW = Normalisation(mean=plan.normalisation.mean, std=plan.normalisation.std).apply(images.pixels_NCHW)
+        x_BCHW = normalise(images.pixels_NCHW, plan.normalisation)
         morpher = Morpher(plan.morph.scheme(), plan.image, party.keys[name], session=plan.session, key_epoch=1)
         parts.append(layers[place].apply(morpher.morph(x_BCHW.double())))
     f_BFHW = torch.cat(parts)

@@ -152,6 +152,6 @@ def test_a_server_whose_ledgers_are_full_says_so_in_calls_of_each_kind(served: S
 
 def test_bytes_that_are_no_message_are_the_callers_fault(served: Served) -> None:
     channel = served.dial()
-    raw: Callable[..., bytes] = channel.current().unary_unary("/mple.v1.CoordinatorService/Join")
+    raw: Callable[..., bytes] = channel.unmetered.current().unary_unary("/mple.v1.CoordinatorService/Join")
     error = refused(lambda: raw(b"\xff\xff\xff", timeout=DEADLINE_S))
     assert error.code is ErrorCode.MESSAGE_MALFORMED

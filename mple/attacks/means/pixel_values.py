@@ -10,18 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mple.data.normalise import Normalisation
-from mple.plan import PrivacyMode, RunPlan
-from mple.plan.settings import NormalisationSettings
+from mple.data.normalise import normalise
+from mple.plan import NormalisationSettings, PrivacyMode, RunPlan
 from mple.privacy import NoiseDistribution, PictureNoise, measure_spectrum
 
 
 def to_inputs(pixels_NCHW: NDArray[np.uint8], plan: RunPlan) -> Tensor:
     """Network inputs x_NCHW, float32, as a site makes them."""
-    return Normalisation(mean=plan.normalisation.mean, std=plan.normalisation.std).apply(pixels_NCHW)
+    return normalise(pixels_NCHW, plan.normalisation)
 
 
-def to_pixels(x_NCHW: Tensor, normalisation: Normalisation | NormalisationSettings) -> NDArray[np.float32]:
+def to_pixels(x_NCHW: Tensor, normalisation: NormalisationSettings) -> NDArray[np.float32]:
     """Grey levels of network inputs: 0 to 255, not rounded; what lies outside is clipped."""
     mean, std = (
         torch.tensor(values, dtype=x_NCHW.dtype).view(1, -1, 1, 1) for values in (normalisation.mean, normalisation.std)

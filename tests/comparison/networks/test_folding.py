@@ -13,7 +13,7 @@ from torch import nn
 from comparison.networks import Minionn, folded_minionn, folded_vgg16, vgg16_of_run
 from comparison.networks.folding import folded
 from comparison.networks.minionn import NORMALISATION
-from mple.data.normalise import Normalisation
+from mple.data.normalise import normalise
 from mple.model.settings import ModelSettings
 from mple.model.stem import Stem
 from mple.model.weights import build_trunk, save_trunk
@@ -24,7 +24,7 @@ from mple.records.run_folder import RunFolder
 from tests.support.small_plan import small_plan
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (3, 3, 32, 32)).astype(np.uint8)
-GREYS = Normalisation(mean=(128 / 255,), std=(0.2,))
+GREYS = NormalisationSettings(mean=(128 / 255,), std=(0.2,))
 """A mean that is a pixel: folding is exact then."""
 
 
@@ -68,7 +68,7 @@ def test_minionns_network_is_eight_stages_with_the_same_logits() -> None:
     assert isinstance(network, Minionn)
     made = folded_minionn(network)
     with torch.no_grad():
-        expected = network(NORMALISATION.apply(PIXELS)).numpy()
+        expected = network(normalise(PIXELS, NORMALISATION)).numpy()
     found = made.run(PIXELS)
     # Half a grey level of the offset goes into the bias, which is not exact at the border.
     assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
@@ -102,7 +102,7 @@ def test_secret_orders_are_undone() -> None:
 
 def test_several_scales_go_into_the_first_weights() -> None:
     trunk, stem = trunk_and_stem()
-    scales = Normalisation(mean=(128 / 255,) * 3, std=(0.2, 0.25, 0.3))
+    scales = NormalisationSettings(mean=(128 / 255,) * 3, std=(0.2, 0.25, 0.3))
     with torch.no_grad():
         expected = trunk(stem.convolve(scales.apply(PIXELS))).numpy()
     np.testing.assert_allclose(folded_vgg16(stem, trunk, scales).run(PIXELS), expected, rtol=1e-3, atol=1e-4)
@@ -113,15 +113,14 @@ def test_what_can_not_be_made_of_stages_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="64 pixels"):
         folded_vgg16(stem, trunk, GREYS, side_px=64)
     with pytest.raises(ValueError, match="one mean"):
-        folded_vgg16(stem, trunk, Normalisation(mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.2)))
+        folded_vgg16(stem, trunk, NormalisationSettings(mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.2)))
     with pytest.raises(ValueError, match=r"no plan\.json"):
         vgg16_of_run(tmp_path)
 
 
 def test_a_simulations_network_takes_plain_pictures(tmp_path: Path) -> None:
     """As a run leaves it: the plan, the trunk in secret orders, and a site's vault with the secret behind them."""
-    greys = NormalisationSettings(mean=GREYS.mean, std=GREYS.std)
-    plan = replace(small_plan(side_px=32, channels=3, normalisation=greys), run_id="run1")
+    plan = replace(small_plan(side_px=32, channels=3, normalisation=GREYS), run_id="run1")
     secret = bytes(range(32))
     run, site = RunFolder(tmp_path, (plan.sites[0].name,)), plan.sites[0].name
     Vault(run.vault_folder(site)).keep_consortium_secret(plan.run_id, secret)
