@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.process_watch import ProcessUse, ProcessWatch
-from mple.meter import CountingRelay
+from mple.meter.relay import CountingRelay
 from mple.plan import SiteSettings, read_settings, write_settings
 from mple.records.run_folder import RunFolder
 from mple.report import Summary

@@ -20,7 +20,7 @@ from comparison.two_party.session import Method
 from comparison.two_party.settings import ADDRESS, LEDGER, OUTCOME, ClientSettings, ServerSettings
 from comparison.two_party.stopwatch import PartyOutcome
 from mple.disk.json_records import read_record
-from mple.meter import balance, merge
+from mple.meter.reconciliation import balance, merge
 from mple.pki import throwaway
 from mple.plan import write_settings
 from mple.rpc import Party, Role

@@ -7,32 +7,24 @@ them.
 """
 
 from mple.data.cifar10 import Cifar10Source, default_data_folder
-from mple.data.dicom import DicomSource
 from mple.data.fetch import fetch_cifar10
-from mple.data.folder import FolderSource
 from mple.data.images import DataError, Dataset, LabelledImages
 from mple.data.npz import NpzSource
 from mple.data.partitions import Partition, PartitionKind
-from mple.data.picture_sets import Channels
-from mple.data.settings import DataSource, Validation
-from mple.data.source import SOURCES, open_source, source_type
+from mple.data.settings import DataSource
+from mple.data.source import SOURCES, open_source
 
 __all__ = [
     "SOURCES",
-    "Channels",
     "Cifar10Source",
     "DataError",
     "DataSource",
     "Dataset",
-    "DicomSource",
-    "FolderSource",
     "LabelledImages",
     "NpzSource",
     "Partition",
     "PartitionKind",
-    "Validation",
     "default_data_folder",
     "fetch_cifar10",
     "open_source",
-    "source_type",
 ]

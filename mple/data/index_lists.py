@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ def read_index_lists(path: Path, parts: int) -> tuple[IndexLists, ...]:
     Raises:
         DataError: It is missing, damaged, of another kind, or has other parts; something in it is no whole number.
     """
+    readers: dict[str, Callable[[Path, int], Sequence[Mapping[str, object]]]]
     readers = {".json": _from_json, ".npz": _from_npz, ".csv": _from_csv}
     read = readers.get(path.suffix.lower())
     if read is None:
@@ -39,10 +40,13 @@ def read_index_lists(path: Path, parts: int) -> tuple[IndexLists, ...]:
         raise DataError(f"no index file at {path}")
     if path.stat().st_size > _MOST_BYTES:
         raise DataError(f"index file {path} has {path.stat().st_size} bytes; at most {_MOST_BYTES} are read")
-    return read(path, parts)
+    return tuple(
+        IndexLists(*(_numbers(entry.get(split, []), f"{path}: {split} of part {part}") for split in _SPLITS))
+        for part, entry in enumerate(read(path, parts))
+    )
 
 
-def _from_json(path: Path, parts: int) -> tuple[IndexLists, ...]:
+def _from_json(path: Path, parts: int) -> list[Mapping[str, object]]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as fault:
@@ -52,32 +56,27 @@ def _from_json(path: Path, parts: int) -> tuple[IndexLists, ...]:
     for part, entry in enumerate(raw):
         if not isinstance(entry, dict) or "train" not in entry or set(entry) - set(_SPLITS):
             raise DataError(f'index file {path}: part {part} must be an object with "train" and, if wanted, "test"')
-    return tuple(
-        IndexLists(*(_numbers(entry.get(split, []), f"{path}: {split} of part {part}") for split in _SPLITS))
-        for part, entry in enumerate(raw)
-    )
+    return raw
 
 
-def _from_npz(path: Path, parts: int) -> tuple[IndexLists, ...]:
+def _from_npz(path: Path, parts: int) -> list[Mapping[str, object]]:
     with NpzFile(path, _MOST_BYTES) as file:
         needed = {f"train_{part}" for part in range(parts)}
         foreign = file.names - needed - {f"test_{part}" for part in range(parts)}
         if not needed <= file.names or foreign:
             raise DataError(f"index file {path} holds {sorted(file.names)}; needs train_N and test_N, N below {parts}")
 
-        def numbers(split: str, part: int) -> NDArray[np.int64]:
-            name = f"{split}_{part}"
-            if name not in file.names:
-                return np.empty(0, np.int64)
+        def numbers(name: str) -> NDArray[np.int64]:
             header = file.header(name)
             if len(header.shape) != 1 or not np.issubdtype(header.dtype, np.integer):
                 raise DataError(f"index file {path}: {name} is {header.dtype} {header.shape}; needs whole numbers (n)")
             return file.read(name).astype(np.int64)
 
-        return tuple(IndexLists(numbers("train", part), numbers("test", part)) for part in range(parts))
+        names = [{split: f"{split}_{part}" for split in _SPLITS} for part in range(parts)]
+        return [{split: numbers(name) for split, name in own.items() if name in file.names} for own in names]
 
 
-def _from_csv(path: Path, parts: int) -> tuple[IndexLists, ...]:
+def _from_csv(path: Path, parts: int) -> Sequence[Mapping[str, object]]:
     lists: list[dict[str, list[int]]] = [{split: [] for split in _SPLITS} for _ in range(parts)]
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -95,10 +94,7 @@ def _from_csv(path: Path, parts: int) -> tuple[IndexLists, ...]:
                 lists[part][split].append(index)
     except (csv.Error, UnicodeDecodeError) as fault:
         raise DataError(f"index file {path} is no CSV: {fault}") from None
-    return tuple(
-        IndexLists(*(_numbers(entry[split], f"{path}: {split} of part {part}") for split in _SPLITS))
-        for part, entry in enumerate(lists)
-    )
+    return lists
 
 
 def _whole(text: str | None) -> int | None:
@@ -109,6 +105,8 @@ def _whole(text: str | None) -> int | None:
 
 
 def _numbers(values: object, where: str) -> NDArray[np.int64]:
+    if isinstance(values, np.ndarray):
+        return values
     if not isinstance(values, Sequence) or not all(type(value) is int for value in values):
         raise DataError(f"index file {where}: needs a list of whole numbers")
     try:

@@ -89,9 +89,6 @@ class Tally:
     samples: int = 0
 
 
-_NOTHING = Tally()
-
-
 class Ledger:
     """The ledger of one node, for any number of threads. Opening an existing file goes on with it."""
 
@@ -142,7 +139,7 @@ class Ledger:
                 self._fault = self._unwritable(fault)
                 raise self._fault from fault
             of = MessageClass(entry.method, str(facts.kind), entry.direction, entry.peer)
-            so_far = self._tallies.get(of, _NOTHING)
+            so_far = self._tallies.get(of, Tally())
             self._tallies[of] = Tally(
                 so_far.messages + 1,
                 so_far.framed_bytes + entry.framed_bytes,

@@ -6,7 +6,7 @@ import csv
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mple.meter.facts import MessageKind
@@ -53,12 +53,9 @@ class SiteImages:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SiteOverhead:
+class SiteOverhead(SiteImages):
     """All bytes of one site's links, both directions, each counted once; framed bytes are their sum."""
 
-    name: str
-    images: int
-    raw_pixel_bytes: int
     uplink_bytes: int
     downlink_bytes: int
     data_bytes: int
@@ -241,9 +238,7 @@ def _site_overhead(database: sqlite3.Connection, site: SiteImages) -> SiteOverhe
         (f"site/{site.name}",),
     ).fetchone()
     return SiteOverhead(
-        name=site.name,
-        images=site.images,
-        raw_pixel_bytes=site.raw_pixel_bytes,
+        **asdict(site),
         uplink_bytes=up,
         downlink_bytes=down,
         data_bytes=data,

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from mple.audit import audit, audit_head
 from mple.disk.storage_faults import noted_storage_fault, storage_fault_of
-from mple.meter import LedgerTotals
+from mple.meter.ledger import LedgerTotals
 from mple.node.logs import log
 from mple.node.retry import RetryPolicy, RetryState, StoppedError, UnreachableError
 from mple.node.run_events import ended

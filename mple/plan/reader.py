@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from cattrs import Converter
 
-from mple.data import DataSource, source_type
+from mple.data import DataSource
+from mple.data.source import source_type
 from mple.disk.json_records import ValueFaultError, strict_converter, structured
 
 S = TypeVar("S")

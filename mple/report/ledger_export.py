@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mple.extras import missing_extra
-from mple.meter import export_csv
+from mple.meter.reconciliation import export_csv
 from mple.report.summary import Summary
 
 _ROWS = 50_000

@@ -20,9 +20,8 @@ import grpc
 from mple import __version__
 from mple.disk.json_records import read_record
 from mple.disk.whole_files import write_whole
-from mple.meter import Balance, Overhead, SiteImages, balance, merge, overhead
 from mple.meter.paper import ElementCount, count_elements
-from mple.meter.reconciliation import KindRow, bytes_by_kind
+from mple.meter.reconciliation import Balance, KindRow, Overhead, SiteImages, balance, bytes_by_kind, merge, overhead
 from mple.model.metrics import summary_scores
 from mple.plan import Custody, RunPlan
 from mple.privacy import protection

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from mple.meter import Overhead, SiteOverhead
+from mple.meter.reconciliation import Overhead, SiteOverhead
 
 COUNTED = {
     "data": ("morphed pictures", "data"),

@@ -28,11 +28,6 @@ def open_channel(
             private_key=files.key.read_bytes(),
             certificate_chain=files.certificate.read_bytes(),
         )
-        return grpc.secure_channel(address, credentials, options=_options())
+        return grpc.secure_channel(address, credentials, options=DIALLING_OPTIONS)
 
     return MeteredChannel(RenewedChannel(address, tls, remote, dial), ledger, remote.label, measure=measure)
-
-
-def _options() -> tuple[tuple[str, int], ...]:
-    # Channels with equal options would share connections, and with them the certificate of the first.
-    return (*DIALLING_OPTIONS, ("grpc.use_local_subchannel_pool", 1))

@@ -21,6 +21,8 @@ DIALLING_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_reconnect_backoff_ms", 5_000),
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
+    # Channels with equal options would share connections, and with them the certificate of the first.
+    ("grpc.use_local_subchannel_pool", 1),
 )
 
 SERVING_OPTIONS: tuple[tuple[str, int], ...] = (

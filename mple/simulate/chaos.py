@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mple.meter import CountingRelay
+from mple.meter.relay import CountingRelay
 from mple.node.stop import Stop
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.records.state_files import LOG

@@ -51,9 +51,9 @@ def tensors_of(weight: Tensor, numbers: str) -> dict[str, Tensor]:
         raise ValueError("a weight of the layer is NaN or infinite")
     scale = torch.where(peak > 0, peak / _LEVELS, torch.ones_like(peak))
     codes = torch.empty(weight.shape, dtype=torch.int8)
-    for some in _pieces(weight.shape[axis]):  # no second float copy of a dense layer
-        rows = weight.narrow(axis, *some)
-        codes.narrow(axis, *some).copy_((rows / scale).round_().clamp_(-_LEVELS, _LEVELS))
+    parts = (torch.split(whole, _ROWS_AT_ONCE, axis) for whole in (weight, codes))
+    for rows, coded in zip(*parts, strict=True):  # no second float copy of a dense layer
+        coded.copy_((rows / scale).round_().clamp_(-_LEVELS, _LEVELS))
     return {_WEIGHT: codes, _SCALE: scale.squeeze(axis)}
 
 
@@ -99,10 +99,6 @@ def _input_axis(dimensions: int) -> int:
 def _output_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     axis = _input_axis(len(shape))
     return (*shape[:axis], *shape[axis + 1 :])
-
-
-def _pieces(inputs: int) -> list[tuple[int, int]]:
-    return [(low, min(_ROWS_AT_ONCE, inputs - low)) for low in range(0, inputs, _ROWS_AT_ONCE)]
 
 
 def _due(shape: tuple[int, ...], numbers: str) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:

@@ -7,17 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mple.data import (
-    SOURCES,
-    DataError,
-    Dataset,
-    DataSource,
-    DicomSource,
-    NpzSource,
-    Partition,
-    PartitionKind,
-    open_source,
-)
+from mple.data import SOURCES, DataError, Dataset, DataSource, NpzSource, Partition, PartitionKind, open_source
+from mple.data.dicom import DicomSource
 from mple.plan import SiteSettings
 from mple.plan.reader import SettingsError, read_settings, settings_from, write_settings
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mple.data import DataError, Dataset, DicomSource, Validation, open_source
-from mple.data.dicom import DicomFiles, windowed
+from mple.data import DataError, Dataset, open_source
+from mple.data.dicom import DicomFiles, DicomSource, windowed
+from mple.data.settings import Validation
 
 pydicom = pytest.importorskip("pydicom")
 from pydicom.dataset import Dataset as Header  # noqa: E402

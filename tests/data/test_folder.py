@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mple.data import Channels, DataError, Dataset, FolderSource, Partition, PartitionKind, Validation, open_source
+from mple.data import DataError, Dataset, Partition, PartitionKind, open_source
+from mple.data.folder import FolderSource
+from mple.data.picture_sets import Channels
+from mple.data.settings import Validation
 
 DICE = np.random.default_rng(8)
 

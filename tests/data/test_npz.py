@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mple.data import DataError, Dataset, DataSource, NpzSource, Validation, open_source
+from mple.data import DataError, Dataset, DataSource, NpzSource, open_source
+from mple.data.settings import Validation
 from mple.plan.reader import settings_from
 
 DICE = np.random.default_rng(3)

@@ -11,7 +11,7 @@ from contextlib import closing
 
 import pytest
 
-from mple.meter import CountingRelay
+from mple.meter.relay import CountingRelay
 
 
 class Target:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mple.meter import Ledger, LedgerTotals, MessageFacts, MessageKind
+from mple.meter import Ledger, MessageFacts, MessageKind
+from mple.meter.ledger import LedgerTotals
 from tests.support.ledger_entries import RECEIVED, SENT, entry
 
 FULL_DISK = """

@@ -11,21 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mple.meter import (
+from mple.meter import Direction, Ledger, MessageFacts, MessageKind
+from mple.meter.reconciliation import (
     Balance,
-    Direction,
-    Ledger,
-    MessageFacts,
-    MessageKind,
     Overhead,
     SiteImages,
     SiteOverhead,
     balance,
+    bytes_by_kind,
     export_csv,
     merge,
     overhead,
 )
-from mple.meter.reconciliation import bytes_by_kind
 from tests.support.ledger_entries import RECEIVED, SENT, book, entry
 
 NORTH, COORDINATOR = "site/north", "coordinator/coordinator"

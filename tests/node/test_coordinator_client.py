@@ -14,7 +14,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mple.meter import CountingRelay, Ledger
+from mple.meter import Ledger
+from mple.meter.relay import CountingRelay
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.retry import RetryPolicy, StoppedError, UnreachableError
 from mple.node.run_events import certificate_of, ended, read_plan

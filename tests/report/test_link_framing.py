@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from mple.meter import CountingRelay
+from mple.meter.relay import CountingRelay
 from mple.report.waterfall import LinkFraming, link_framing
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
 from tests.support.served import Served

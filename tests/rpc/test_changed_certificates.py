@@ -14,7 +14,7 @@ import pytest
 from cryptography import x509
 
 from mple.audit import close_audit, open_audit, read_entries
-from mple.meter import CountingRelay
+from mple.meter.relay import CountingRelay
 from mple.node.retry import RetryPolicy, UnreachableError
 from mple.node.stop import Stop
 from mple.pki import Authority, approve, install, install_list, renew, revoke

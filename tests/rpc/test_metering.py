@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from mple.meter import CountingRelay
+from mple.meter.relay import CountingRelay
 from mple.pki import Authority
 from mple.rpc import ErrorCode, Role, error_of
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc, coordinator_pb2, coordinator_pb2_grpc

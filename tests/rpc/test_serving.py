@@ -12,7 +12,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from mple.meter import CountingRelay, Ledger
+from mple.meter import Ledger
+from mple.meter.relay import CountingRelay
 from mple.pki import Authority, approve, install, request
 from mple.rpc import Party, PortError, Role, TlsFiles, build_server, probe
 from mple.rpc.settings import DIALLING_OPTIONS, RECEIVE_LIMIT_BYTES, SERVING_OPTIONS

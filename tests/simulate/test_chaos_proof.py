@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mple.meter import Balance, Overhead
+from mple.meter.reconciliation import Balance, Overhead
 from mple.plan import TrainingSettings
 from mple.records.run_folder import RunFolder
 from mple.records.training import EpochMetrics

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import grpc
 
-from mple.meter import Balance, Ledger, balance, merge
+from mple.meter import Ledger
+from mple.meter.reconciliation import Balance, balance, merge
 from mple.rpc import Party, Role, RpcServer, TlsFiles, build_server, guarded, open_channel
 from mple.rpc.metering import MeteredChannel
 from mple.v1 import compute_pb2, compute_pb2_grpc, coordinator_pb2, coordinator_pb2_grpc

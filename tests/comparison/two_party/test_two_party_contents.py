@@ -8,7 +8,8 @@ import pytest
 
 from comparison.two_party.contents import KIND_NUMBERS, PHASE_NUMBERS, Exchanged, Kind, Phase, measure
 from comparison.v1 import two_party_pb2
-from mple.meter import Direction, Ledger, LedgerEntry, MessageClass, MessageFacts, MessageKind, Tally
+from mple.meter import Direction, Ledger, LedgerEntry, MessageFacts, MessageKind
+from mple.meter.ledger import MessageClass, Tally
 from mple.v1 import node_pb2
 
 FRAME = two_party_pb2.TwoPartyFrame(

@@ -13,7 +13,7 @@ import pytest
 
 from comparison.two_party.contents import Kind, Phase
 from comparison.two_party.link import FRAME_BYTES, Link, Sending, frames_of
-from mple.meter import balance, merge
+from mple.meter.reconciliation import balance, merge
 from mple.rpc import ErrorCode, MpleError
 from mple.rpc.settings import RECEIVE_LIMIT_BYTES
 from tests.support.linked import Pair
