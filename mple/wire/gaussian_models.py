@@ -57,9 +57,7 @@ def entropy_models() -> EntropyModels:
     Raises:
         ModelsDifferError: This machine makes other tables.
     """
-    classes = (_code_masses(_deviation(number)) for number in range(CLASSES))
-    codes = [np.array([max(1, round(mass * _UNIT)) for mass in masses]) for masses in classes]
-    tables = [*codes, _two_sided(CLASSES - 1, _STEP_DECAY), _two_sided(LARGEST_EXPONENT, _EXPONENT_DECAY)]
+    tables = [*_code_tables(), _two_sided(CLASSES - 1, _STEP_DECAY), _two_sided(LARGEST_EXPONENT, _EXPONENT_DECAY)]
     digest = hashlib.sha256(b"".join(table.astype("<u4").tobytes() for table in tables)).hexdigest()
     if digest != _DIGEST:
         raise ModelsDifferError(
@@ -100,6 +98,11 @@ _LOGS = np.arange(-8.0, 8.0 + 1 / 16, 1 / 16)
 def _entropies() -> NDArray[np.float64]:
     deviations = 2.0**_LOGS
     return np.array([-sum(m * math.log2(m) for m in _code_masses(float(d)) if m > 0) for d in deviations])
+
+
+def _code_tables() -> list[NDArray[np.int64]]:
+    classes = (_code_masses(_deviation(number)) for number in range(CLASSES))
+    return [np.array([max(1, round(mass * _UNIT)) for mass in masses]) for masses in classes]
 
 
 def _mean_square(deviation: float) -> float:

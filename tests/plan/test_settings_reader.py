@@ -136,7 +136,7 @@ def test_what_is_wrong_is_named(raw: dict[str, object], message: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        ({}, "listen is missing"),
+        ({}, "state is missing"),
         ({"lisen": "a:1", "listen": None}, "unknown key lisen; did you mean listen?"),
         ({"run": 3}, "run = 3 is not a section"),
         ({"run": {"sites": "north"}}, "run.sites = 'north' is not a list"),
