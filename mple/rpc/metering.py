@@ -19,7 +19,6 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from typing_extensions import override
 
 from mple.disk.storage_faults import note_storage_fault
 from mple.meter import Direction, Ledger, LedgerEntry, Measure, measure
