@@ -14,7 +14,7 @@ from mple.audit import audit
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log
 from mple.plan import RunPlan
-from mple.records.layer_list import layer_path, read_listed
+from mple.records.layer_list import layer_path, read_planned_layer
 from mple.rpc import ErrorCode, MpleError
 from mple.rpc.file_transfer import ChunkFile, remove_file, while_torn
 from mple.v1 import coordinator_pb2
@@ -52,7 +52,7 @@ def fetch_layer(
             log(_LOGGER, logging.WARNING, "layer_withheld", text, site=site)
             return
     try:
-        bank.store(header.key_ref, read_listed(path, plan))
+        bank.store(header.key_ref, read_planned_layer(path, plan))
     except LayerFileError as fault:
         raise MpleError(ErrorCode.LAYER_REJECTED, str(fault)) from None
     audit("local", "layer_fetched", "ok", site=site, epoch=header.key_ref.epoch, sha256=header.sha256.hex())

@@ -9,7 +9,7 @@ from mple.disk.whole_files import file_sha256
 from mple.model.device import CPU, Device
 from mple.plan import RunPlan
 from mple.plan.key_refs import key_ref
-from mple.records.layer_list import layer_path, list_of_finished, read_list, read_listed
+from mple.records.layer_list import layer_path, list_of_finished, read_list, read_planned_layer
 
 
 def restored_bank(folder: Path, plan: RunPlan, device: Device = CPU) -> LayerBank:
@@ -26,7 +26,7 @@ def restored_bank(folder: Path, plan: RunPlan, device: Device = CPU) -> LayerBan
         bank.add(layer.key_ref)
         path = layer_path(folder, bytes.fromhex(layer.sha256))
         if path.is_file() and file_sha256(path).hex() == layer.sha256:
-            bank.store(layer.key_ref, read_listed(path, plan))
+            bank.store(layer.key_ref, read_planned_layer(path, plan))
     for key in listed.revoked:
         planned = key_ref(plan, key.site)
         rotated = [layer.key_ref for layer in listed.rotated if (layer.site, layer.epoch) == (key.site, key.epoch)]
@@ -34,7 +34,7 @@ def restored_bank(folder: Path, plan: RunPlan, device: Device = CPU) -> LayerBan
             digest = listed.digest(plan, reference)
             path = layer_path(folder, digest or b"")
             if not key.erased and path.is_file():
-                bank.store(reference, read_listed(path, plan))
+                bank.store(reference, read_planned_layer(path, plan))
             bank.refuse(reference)
     return bank
 
@@ -55,5 +55,5 @@ def listed_layers(folder: Path, plan: RunPlan, device: Device = CPU) -> LayerBan
         if not path.is_file() or file_sha256(path) != digest:
             raise ValueError(f"the layer of site {reference.site} in {path} is missing or damaged")
         if not bank.usable(reference):
-            bank.store(reference, read_listed(path, plan))
+            bank.store(reference, read_planned_layer(path, plan))
     return bank

@@ -27,8 +27,9 @@ from mple.morph.verify import (
 )
 from mple.node.logs import log
 from mple.plan import RunPlan
+from mple.records.layer_list import read_planned_layer
 from mple.rpc import ErrorCode, MpleError
-from mple.wire.layer_file import LayerFileError, read_layer
+from mple.wire.layer_file import LayerFileError
 
 _LOGGER = logging.getLogger("mple.coordinator")
 
@@ -98,19 +99,10 @@ class LayerReview:
         return self._response[1]
 
     def _read(self, path: Path) -> AugmentedLayer:
-        plan = self._plan
         try:
-            layer = read_layer(
-                path,
-                scheme=plan.morph.scheme(),
-                image=plan.image,
-                filters=plan.filters,
-                kernel=plan.model.kernel,
-                numbers=plan.layer_dtype,
-            )
+            return read_planned_layer(path, self._plan)
         except LayerFileError as fault:
             raise MpleError(ErrorCode.LAYER_REJECTED, str(fault)) from None
-        return layer
 
 
 def disagreement(site: str, deviation: float, allowed: float, reference: ReferenceLayer) -> str:

@@ -20,6 +20,7 @@ from torch import Tensor
 from mple.attacks.lab.adversary import Outsider
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
 from mple.attacks.lab.ground_truth import GroundTruth
+from mple.attacks.lab.run_views import OUTSIDER
 from mple.attacks.means.block_moments import BlockMoments, Links, links_of, measure_moments
 from mple.attacks.means.pixel_values import to_pixels, with_planned_noise
 from mple.attacks.means.rotation_fit import agreement, fit_rotations, orthogonal, refined
@@ -111,9 +112,9 @@ def _recovered(
     return from_blocks(x_BKQ, plan.morph.scheme(), plan.geometry, plan.image)
 
 
-ATTACK = Attack(
+ATTACK = Attack.by(
     name="ciphertext-only",
-    adversary=Outsider,
+    adversary=OUTSIDER,
     claim="recovers pictures from morphed pictures alone, by public pictures of the same kind",
     run=run,
     score=score,

@@ -16,6 +16,7 @@ from torch import Tensor
 from mple.attacks.lab.adversary import ColludingCompute
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
 from mple.attacks.lab.ground_truth import GroundTruth
+from mple.attacks.lab.run_views import COLLUDING_COMPUTE
 from mple.attacks.layer_key import open_by_stem
 from mple.attacks.means.layer_blocks import LayerBlock, layer_blocks
 from mple.model.stem import Stem
@@ -83,9 +84,9 @@ def score(finding: Finding, truth: GroundTruth) -> Sequence[Figure]:
     return (Figure("relative error of the stem", float(off_FCpp.norm() / real_FCpp.norm())),)
 
 
-ATTACK = Attack(
+ATTACK = Attack.by(
     name="collusion",
-    adversary=ColludingCompute,
+    adversary=COLLUDING_COMPUTE,
     claim="every picture of all other sites by one site's key, stem unknown",
     run=run,
     score=score,

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from mple.attacks.lab.adversary import ComputeNodeWithStem
 from mple.attacks.lab.attack import Attack, AttackSettings, Figure, Finding
+from mple.attacks.lab.run_views import COMPUTE_NODE_WITH_STEM
 from mple.attacks.means.channel_leverage import order_by_leverage
 from mple.attacks.means.layer_blocks import LayerBlock
 from mple.attacks.means.opening import AS_OPENED, ROUNDING_OFF, recovered_pictures, without_rounding
@@ -92,9 +93,9 @@ def _dot(one: Tensor, other: Tensor) -> Tensor:
     return (one * other).sum(dim=(1, 2, 3), keepdim=True)
 
 
-ATTACK = Attack(
+ATTACK = Attack.by(
     name="feature-maps",
-    adversary=ComputeNodeWithStem,
+    adversary=COMPUTE_NODE_WITH_STEM,
     claim="every picture from its features as the trainer has them, without key or layer",
     run=run,
 )

@@ -11,6 +11,7 @@ import math
 
 from mple.attacks.lab.adversary import Outsider
 from mple.attacks.lab.attack import Attack, AttackSettings, Figure, Finding
+from mple.attacks.lab.run_views import OUTSIDER
 from mple.morph import Cores
 from mple.morph.keys import SEED_BYTES
 from mple.privacy.protection import pairs_that_open
@@ -48,9 +49,9 @@ def _power_of_ten(digits: float) -> str:
     return f"{10 ** (whole - digits):.1f}e-{whole}"
 
 
-ATTACK = Attack(
+ATTACK = Attack.by(
     name="guessing",
-    adversary=Outsider,
+    adversary=OUTSIDER,
     claim="one guess at order, cores or seed, by the papers' formulas",
     run=run,
 )

@@ -22,6 +22,7 @@ from torch import Tensor
 from mple.attacks.lab.adversary import KnownPairs, OutsiderWithPairs
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
 from mple.attacks.lab.ground_truth import GroundTruth
+from mple.attacks.lab.run_views import OUTSIDER_WITH_PAIRS
 from mple.attacks.means.opening import open_pictures, recovered_pictures
 from mple.morph import Cores, Ensemble
 from mple.morph.morpher import to_blocks
@@ -210,9 +211,9 @@ def _largest_singular(matrix_QQ: Tensor) -> float:
     return strength
 
 
-ATTACK = Attack(
+ATTACK = Attack.by(
     name="known-pairs",
-    adversary=OutsiderWithPairs,
+    adversary=OUTSIDER_WITH_PAIRS,
     claim="the cores by linear algebra, then every other picture of the site",
     run=run,
     score=score,

@@ -22,6 +22,7 @@ from mple.attacks import ciphertext_only
 from mple.attacks.lab.adversary import Outsider
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
 from mple.attacks.lab.ground_truth import GroundTruth
+from mple.attacks.lab.run_views import OUTSIDER
 
 _MOST_PICTURES = 4096
 _COARSE_PX = 8
@@ -112,9 +113,9 @@ def best_assignment(cost_YY: Values) -> NDArray[np.int64]:
     return order
 
 
-ATTACK = Attack(
+ATTACK = Attack.by(
     name="label-order",
-    adversary=Outsider,
+    adversary=OUTSIDER,
     claim="names the permuted labels, by what pictures of each class have in common",
     run=run,
     score=score,

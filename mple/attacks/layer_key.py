@@ -12,6 +12,7 @@ import torch
 
 from mple.attacks.lab.adversary import ColludingCompute, ComputeNodeWithStem
 from mple.attacks.lab.attack import Attack, AttackSettings, Figure, Finding
+from mple.attacks.lab.run_views import COMPUTE_NODE_WITH_STEM
 from mple.attacks.means.channel_leverage import order_by_leverage
 from mple.attacks.means.core_solving import solve_cores
 from mple.attacks.means.layer_blocks import layer_blocks
@@ -46,9 +47,9 @@ def open_by_stem(view: ComputeNodeWithStem | ColludingCompute, stem: Stem, setti
     )
 
 
-ATTACK = Attack(
+ATTACK = Attack.by(
     name="layer-key",
-    adversary=ComputeNodeWithStem,
+    adversary=COMPUTE_NODE_WITH_STEM,
     claim="channel order from the layer, then the key, then every picture",
     run=run,
 )

@@ -18,6 +18,7 @@ from torch import Tensor
 from mple.attacks.lab.adversary import Outsider
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
 from mple.attacks.lab.ground_truth import GroundTruth
+from mple.attacks.lab.run_views import OUTSIDER
 from mple.morph import Ensemble
 from mple.wire.codecs import codec_named
 
@@ -91,9 +92,9 @@ def similar_pairs(
     return torch.cat(found).numpy(), torch.cat(values).numpy()
 
 
-ATTACK = Attack(
+ATTACK = Attack.by(
     name="linkage",
-    adversary=Outsider,
+    adversary=OUTSIDER,
     claim="finds near-duplicate pictures of a site among its morphed pictures",
     run=run,
     score=score,

@@ -18,6 +18,7 @@ from torch import Tensor
 from mple.attacks import layer_key
 from mple.attacks.lab.adversary import ComputeNodeWithStem
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
+from mple.attacks.lab.run_views import COMPUTE_NODE_WITH_STEM
 from mple.attacks.means.denoising_network import NetworkSettings, trained_network
 from mple.attacks.means.opening import open_pictures, recovered_pictures
 from mple.attacks.means.pixel_values import estimated_distribution
@@ -40,7 +41,7 @@ def run(view: ComputeNodeWithStem, settings: AttackSettings) -> Finding:
         raise DoesNotApplyError("the run adds no noise; opened pictures are as good as they get")
     distribution = estimated_distribution(view.public_PCHW, view.plan)
     assert distribution is not None
-    opened = layer_key.ATTACK.run(view, settings)
+    opened = layer_key.run(view, settings)
     morphed = view.sites[settings.site]
     noisy_BCHW = open_pictures(morphed.t_NKQ[: settings.pictures], opened.inverse_cores[settings.site], view.plan)
     linear_BCHW = linear_estimate(noisy_BCHW, distribution, view.public_PCHW)
@@ -120,9 +121,9 @@ def _cosines(x_BCHW: Tensor) -> Tensor:
     return torch.from_numpy(to_cosines(x_BCHW.double().numpy())).float().flatten(1)
 
 
-ATTACK = Attack(
+ATTACK = Attack.by(
     name="noise-removal",
-    adversary=ComputeNodeWithStem,
+    adversary=COMPUTE_NODE_WITH_STEM,
     claim="takes the noise of the hardened mode off opened pictures, as far as public pictures teach it",
     run=run,
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from mple.attacks import (
     ciphertext_only,
@@ -23,7 +22,7 @@ from mple.attacks import (
 from mple.attacks.lab.attack import Attack
 
 
-def attacks() -> tuple[Attack[Any], ...]:
+def attacks() -> tuple[Attack, ...]:
     """Every attack, in the order in which tables show them."""
     return (
         wire_sizes.ATTACK,
@@ -42,7 +41,7 @@ def attacks() -> tuple[Attack[Any], ...]:
     )
 
 
-def attacks_named(names: Sequence[str]) -> tuple[Attack[Any], ...]:
+def attacks_named(names: Sequence[str]) -> tuple[Attack, ...]:
     """These attacks, in the registry's order; all of them for no name.
 
     Raises:

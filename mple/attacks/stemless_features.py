@@ -23,6 +23,7 @@ from torch.nn import functional
 from mple.attacks.feature_maps import deconvolved
 from mple.attacks.lab.adversary import ComputeNode
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
+from mple.attacks.lab.run_views import COMPUTE_NODE
 from mple.attacks.means.colour_fit import fit_colours
 from mple.attacks.means.opening import without_rounding
 from mple.attacks.means.pixel_values import to_inputs, to_pixels
@@ -175,9 +176,9 @@ def _whitening(rows_ND: Tensor) -> Tensor:
     return into
 
 
-ATTACK = Attack(
+ATTACK = Attack.by(
     name="stemless-features",
-    adversary=ComputeNode,
+    adversary=COMPUTE_NODE,
     claim="recovers pictures from feature maps alone, without stem, order of channels or key",
     run=run,
 )

@@ -18,6 +18,7 @@ from torch.nn import functional
 from mple.attacks.lab.adversary import Outsider
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
 from mple.attacks.lab.ground_truth import GroundTruth
+from mple.attacks.lab.run_views import OUTSIDER
 from mple.attacks.means.pixel_values import grey_levels, to_inputs
 from mple.morph import Cores, Ensemble, Layout
 from mple.morph.morpher import to_blocks
@@ -120,9 +121,9 @@ def _upright(bright_NK: Tensor, tile_means_NK: Tensor) -> Tensor:
     return -bright_NK if agree < 0 else bright_NK
 
 
-ATTACK = Attack(
+ATTACK = Attack.by(
     name="tile-maps",
-    adversary=Outsider,
+    adversary=OUTSIDER,
     claim="shows a small picture of every picture: contrast and brightness of its tiles",
     run=run,
     score=score,

@@ -17,6 +17,7 @@ from torch import Tensor
 from mple.attacks.lab.adversary import ComputeNode
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
 from mple.attacks.lab.ground_truth import GroundTruth
+from mple.attacks.lab.run_views import COMPUTE_NODE
 from mple.attacks.means.layer_blocks import LayerBlock, layer_blocks
 from mple.attacks.means.pixel_values import to_inputs
 from mple.morph import Ensemble
@@ -120,9 +121,9 @@ def _times(t_NKQ: Tensor, matrix_KQQ: Tensor) -> Tensor:
     return torch.bmm(t_NKQ.transpose(0, 1), matrix_KQQ).transpose(0, 1)
 
 
-ATTACK = Attack(
+ATTACK = Attack.by(
     name="translation",
-    adversary=ComputeNode,
+    adversary=COMPUTE_NODE,
     claim="one site's data as another site would have sent them",
     run=run,
     score=score,

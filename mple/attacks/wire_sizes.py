@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mple.attacks.lab.adversary import SeenMessage, WireObserver
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
 from mple.attacks.lab.ground_truth import GroundTruth
+from mple.attacks.lab.run_views import WIRE_OBSERVER
 from mple.attacks.means.pixel_values import to_inputs
 from mple.morph import PRESETS, expected_weight_shape
 from mple.morph.morpher import to_blocks
@@ -155,9 +156,9 @@ def _correlation(bytes_M: NDArray[np.int64], contrast_M: NDArray[np.float32]) ->
     return round(float(np.corrcoef(bytes_M, contrast_M)[0, 1]), 3)
 
 
-ATTACK = Attack(
+ATTACK = Attack.by(
     name="wire-sizes",
-    adversary=WireObserver,
+    adversary=WIRE_OBSERVER,
     claim="tells counts, preset and contrast of pictures from sizes and times of messages alone",
     run=run,
     score=score,

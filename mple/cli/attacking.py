@@ -9,7 +9,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from mple.attacks.lab.adversary import in_words
 from mple.attacks.lab.attack import AttackSettings
 from mple.attacks.lab.gallery import gallery
 from mple.attacks.lab.lab import AttackOutcome, attack_run
@@ -28,7 +27,7 @@ def print_list(console: Console) -> None:
     """Every attack with its adversary and claim."""
     table = table_of("attacks, from the weakest adversary to the strongest", ["attack", "who", "what it gets"])
     for attack in attacks():
-        table.add_row(attack.name, in_words(attack.adversary), attack.claim)
+        table.add_row(attack.name, attack.adversary, attack.claim)
     console.print(table)
 
 
@@ -53,7 +52,7 @@ def attack_folder(
     torch.set_num_threads(threads)
     chosen = attacks_named(names)
     settings = AttackSettings(site=site or RunFolder.finished(folder).sites[0], pictures=pictures, seed=seed)
-    views = RunViews(folder, settings, public=public)
+    views = RunViews(folder, site=settings.site, pictures=pictures, public=public)
     (out / _GALLERIES).mkdir(parents=True, exist_ok=True)
     outcomes = []
     for outcome in attack_run(chosen, views, settings):
@@ -84,7 +83,7 @@ def _outcomes(outcomes: Sequence[AttackOutcome], settings: AttackSettings) -> Ta
     numbers = ["pictures", "SSIM mean", "least", "PSNR", "SSIM >= 0.9", "seconds"]
     table = table_of(f"attacks on site {settings.site}", ["attack", "who", "way"], numbers)
     for outcome in outcomes:
-        name, who, seconds = outcome.attack.name, in_words(outcome.attack.adversary), f"{outcome.seconds:.1f}"
+        name, who, seconds = outcome.attack.name, outcome.attack.adversary, f"{outcome.seconds:.1f}"
         if outcome.score is None:
             table.add_row(name, who, f"does not apply: {outcome.why_not}", *[""] * 5, seconds)
         elif not outcome.score.pictures:

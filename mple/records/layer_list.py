@@ -145,7 +145,7 @@ def layer_path(folder: Path, digest: bytes) -> Path:
     return folder / f"{digest.hex()}.safetensors"
 
 
-def read_listed(path: Path, plan: RunPlan) -> AugmentedLayer:
+def read_planned_layer(path: Path, plan: RunPlan) -> AugmentedLayer:
     """A layer file of the plan's shape.
 
     Raises:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mple.attacks.lab.attack import AttackSettings
 from mple.attacks.lab.run_views import RunViews
 from mple.cli import main
 from mple.exit_codes import ExitCode
@@ -81,7 +80,7 @@ def test_a_page_without_attacks_has_no_such_section(mple: Said, run: Path, tmp_p
 
 
 def test_public_pictures_are_none_of_the_sites(run: Path) -> None:
-    views = RunViews(run, AttackSettings(site="north"))
+    views = RunViews(run, site="north")
     public = {picture.tobytes() for picture in views.public.pixels_PCHW}
     assert "32 test pictures of the set that no site holds" in views.public.source
     for site in views.truth.sites.values():
@@ -90,11 +89,10 @@ def test_public_pictures_are_none_of_the_sites(run: Path) -> None:
 
 def test_the_views_of_a_run_are_what_its_sites_sent(run: Path) -> None:
     """Under the key, the codes are the pictures that they are numbered as, and labels are permuted."""
-    from mple.attacks.lab.adversary import ComputeNode, WireObserver
     from mple.attacks.means.pixel_values import to_inputs
 
-    views = RunViews(run, AttackSettings(site="north"))
-    held: ComputeNode = views.of(ComputeNode)
+    views = RunViews(run, site="north")
+    held = views.compute_node()
     truth = views.truth
     for name, morphed in held.sites.items():
         train = truth.sites[name].train
@@ -102,7 +100,7 @@ def test_the_views_of_a_run_are_what_its_sites_sent(run: Path) -> None:
         assert (x_NCHW - to_inputs(train.pixels_NCHW[morphed.numbers_N], views.plan)).abs().mean() < 0.05
         assert (truth.label_order[morphed.labels_N] == train.labels[morphed.numbers_N]).all()
     assert sum(len(morphed) for morphed in held.sites.values()) == 80
-    seen: WireObserver = views.of(WireObserver)
+    seen = views.wire_observer()
     assert len(seen.messages) > 10 and min(message.bytes for message in seen.messages) > 0
 
 
@@ -126,10 +124,8 @@ def test_what_can_not_be_attacked(
 
 def test_a_folder_without_the_compute_nodes_cache_is_refused(run: Path, tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_bytes((run / "plan.json").read_bytes())
-    from mple.attacks.lab.adversary import Outsider
-
     with pytest.raises(RunFolderError):
-        RunViews(tmp_path, AttackSettings(site="north")).of(Outsider)
+        RunViews(tmp_path, site="north").outsider()
 
 
 def test_the_attacks_are_listed(mple: Said) -> None:

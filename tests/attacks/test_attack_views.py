@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
 
 from compute_node.feeding.sample_cache import SampleCache
-from mple.attacks.lab import adversary
+from mple.attacks.lab import adversary, run_views
 from mple.attacks.lab.cached_codes import read_cache
 from mple.attacks.registry import attacks, attacks_named
 from mple.data import LabelledImages
@@ -40,7 +41,9 @@ def test_a_view_has_these_fields_and_no_other(kind: type) -> None:
 
 
 def test_every_attack_takes_a_stated_view() -> None:
-    assert {attack.adversary for attack in attacks()} <= set(HELD)
+    rows = [one for one in vars(run_views).values() if isinstance(one, run_views.Adversary)]
+    assert {get_type_hints(row.view)["return"] for row in rows} == set(HELD)
+    assert {attack.adversary for attack in attacks()} == {row.words for row in rows}
     names = [attack.name for attack in attacks()]
     assert len(set(names)) == len(names)
     assert [attack.name for attack in attacks_named(["layer-key"])] == ["layer-key"]

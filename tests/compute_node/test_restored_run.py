@@ -20,7 +20,7 @@ from mple.model.weights import build_trunk, save_trunk, state_sha256
 from mple.morph.augmented import build_augmented_layer
 from mple.morph.morpher import Morpher
 from mple.plan import RunPlan
-from mple.records.layer_list import layer_path, list_layers, read_listed
+from mple.records.layer_list import layer_path, list_layers, read_planned_layer
 from mple.records.training import Outcome
 from mple.v1 import common_pb2
 from mple.wire.batch import Batch, batch_to_message
@@ -55,7 +55,7 @@ def finished(tmp_path: Path) -> Finished:
         write_layer(layer, written, PLAN.layer_dtype)
         digests[site] = file_sha256(written)
         stored = written.rename(layer_path(tmp_path / "layers", digests[site]))
-        bank.store(key_ref(site), read_listed(stored, PLAN))
+        bank.store(key_ref(site), read_planned_layer(stored, PLAN))
     list_layers(tmp_path / "layers", PLAN, digests)
     trunk = build_trunk(PLAN.model, len(PLAN.classes), seed=77)  # not the seed from which the plan's training begins
     save_trunk(trunk, tmp_path / "model.safetensors", {})

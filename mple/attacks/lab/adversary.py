@@ -82,24 +82,16 @@ class ComputeNode:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ComputeNodeWithStem:
+class ComputeNodeWithStem(ComputeNode):
     """The compute node that knows the first convolution: of a published seed or network, or its own offer."""
 
-    plan: RunPlan
-    sites: Mapping[str, MorphedPictures]
-    layers: Mapping[str, AugmentedLayer]
-    public_PCHW: NDArray[np.uint8]
     stem: Stem
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ColludingCompute:
+class ColludingCompute(ComputeNode):
     """The compute node, without the stem, and one site that tells it all it has."""
 
-    plan: RunPlan
-    sites: Mapping[str, MorphedPictures]
-    layers: Mapping[str, AugmentedLayer]
-    public_PCHW: NDArray[np.uint8]
     colluder: str
     key: MorphKey
     """Of the colluder."""
@@ -133,18 +125,3 @@ def without_stem(plan: RunPlan) -> RunPlan:
     """The plan for whoever is said not to know the stem: its seed and digest are blanked."""
     model = replace(plan.model, stem="offered", stem_seed="")
     return replace(plan, model=model, stem_digest="")
-
-
-_WORDS: dict[type, str] = {
-    WireObserver: "observer of sizes and times",
-    Outsider: "outsider with morphed pictures",
-    OutsiderWithPairs: "outsider with known pairs",
-    ComputeNode: "compute node, stem unknown",
-    ComputeNodeWithStem: "compute node, stem known",
-    ColludingCompute: "compute node and one site",
-}
-
-
-def in_words(kind: type) -> str:
-    """An adversary's name for people."""
-    return _WORDS[kind]

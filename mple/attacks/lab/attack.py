@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mple.attacks.lab.ground_truth import GroundTruth
+from mple.attacks.lab.run_views import Adversary, RunViews
 
 View = TypeVar("View")
 
@@ -73,22 +75,44 @@ class Finding:
     """What the adversary itself can tell."""
 
 
+Score = Callable[[Finding, GroundTruth], Sequence[Figure]]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Attack(Generic[View]):
+class Attack:
     """An entry of the registry."""
 
     name: str
     """For the command line: lower case, with hyphens."""
-    adversary: type[View]
-    """A class of `mple.attacks.lab.adversary`."""
+    adversary: str
+    """In words."""
     claim: str
     """What it gets, in one line."""
-    run: Callable[[View, AttackSettings], Finding]
-    """Pure: takes everything from the view.
+    against: Callable[[RunViews], Callable[[AttackSettings], Finding]]
+    """The attack with its adversary's view of a run in hand.
 
     Raises `DoesNotApplyError` where the plan leaves it nothing to do."""
-    score: Callable[[Finding, GroundTruth], Sequence[Figure]] | None = None
+    score: Score | None = None
     """Compares `claims` with the truth; pictures, cores and orders are compared for every attack."""
+
+    @classmethod
+    def by(
+        cls,
+        *,
+        name: str,
+        adversary: Adversary[View],
+        claim: str,
+        run: Callable[[View, AttackSettings], Finding],
+        score: Score | None = None,
+    ) -> Attack:
+        """The attack that an adversary makes by `run`: pure, it takes everything from the view."""
+        return cls(
+            name=name,
+            adversary=adversary.words,
+            claim=claim,
+            against=lambda views: partial(run, adversary.view(views)),
+            score=score,
+        )
 
 
 class DoesNotApplyError(ValueError):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.plan import RunPlan
+from mple.plan.sample_numbering import SampleNumbering
 from mple.records.cache_records import CacheError, CacheShape, file_records
 from mple.records.layer_list import LayerList
 from mple.v1 import common_pb2
@@ -48,18 +49,18 @@ def read_cache(path: Path, plan: RunPlan, layer_list: LayerList) -> Mapping[str,
     keys = [(site.name, site.key_epoch) for site in plan.sites]
     keys += [(rotated.site, rotated.epoch) for rotated in layer_list.rotated]
     held: dict[tuple[str, int], dict[int, tuple[int, NDArray[np.uint8]]]] = {key: {} for key in keys}
-    first = dict(zip((site.name for site in plan.sites), _starts(plan), strict=True))
+    numbering = SampleNumbering({site.name: site.train_images for site in plan.sites})
     for record in file_records(shape, path):
         if record.split != common_pb2.SPLIT_TRAIN:
             continue
         if record.key >= len(keys):
             raise CacheError(f"{path} holds samples under key number {record.key}; the run has {len(keys)} keys")
         key = keys[record.key]
-        numbers = (record.numbers_B - first[key[0]]).tolist()
+        numbers = (record.numbers_B - numbering.span(key[0]).start).tolist()
         for number, label, row in zip(numbers, record.labels_B.tolist(), record.rows_BS, strict=True):
             held[key][number] = (label, row)
     found = {}
-    for site in first:
+    for site in (one.name for one in plan.sites):
         key_of_most = max((key for key in keys if key[0] == site), key=lambda key: len(held[key]))
         samples = held[key_of_most]
         numbers_N = np.array(sorted(samples), np.int64)
@@ -73,9 +74,3 @@ def read_cache(path: Path, plan: RunPlan, layer_list: LayerList) -> Mapping[str,
             coded=shape.coded(rows_NS),
         )
     return found
-
-
-def _starts(plan: RunPlan) -> list[int]:
-    """A sample's number counts over all sites in the plan's order."""
-    sizes = [site.train_images for site in plan.sites]
-    return [sum(sizes[:place]) for place in range(len(sizes))]

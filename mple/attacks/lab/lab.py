@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Finding
+from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError
 from mple.attacks.lab.run_views import RunViews
 from mple.attacks.lab.scoring import Score, score
 
@@ -16,7 +15,7 @@ from mple.attacks.lab.scoring import Score, score
 class AttackOutcome:
     """What came of one attack."""
 
-    attack: Attack[Any]
+    attack: Attack
     seconds: float
     """Of the attack itself, reading layers included, scoring not."""
     score: Score | None
@@ -24,20 +23,20 @@ class AttackOutcome:
     why_not: str = ""
 
 
-def attack_run(attacks: Sequence[Attack[Any]], views: RunViews, settings: AttackSettings) -> Iterator[AttackOutcome]:
+def attack_run(attacks: Sequence[Attack], views: RunViews, settings: AttackSettings) -> Iterator[AttackOutcome]:
     """Run one attack after the other; each outcome comes as soon as it is there.
 
     Raises:
         RunFolderError: The folder lacks what an adversary would hold.
     """
     for attack in attacks:
-        view = views.of(attack.adversary)
+        attempt = attack.against(views)
         began_s = time.monotonic()
         try:
-            finding: Finding = attack.run(view, settings)
+            finding = attempt(settings)
         except DoesNotApplyError as fault:
             yield AttackOutcome(attack=attack, seconds=time.monotonic() - began_s, score=None, why_not=str(fault))
             continue
         seconds = time.monotonic() - began_s
-        del view
+        del attempt  # and the view with it: the truth is read without
         yield AttackOutcome(attack=attack, seconds=seconds, score=score(attack, finding, views.truth))

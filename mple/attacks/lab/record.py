@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 
-from mple.attacks.lab.adversary import in_words
 from mple.attacks.lab.attack import AttackSettings
 from mple.attacks.lab.lab import AttackOutcome
 from mple.attacks.lab.scoring import PictureScore
@@ -30,7 +29,7 @@ def record_of(settings: AttackSettings, outcome: AttackOutcome, *, public: str, 
     attack, score = outcome.attack, outcome.score
     return AttackRecord(
         name=attack.name,
-        adversary=in_words(attack.adversary),
+        adversary=attack.adversary,
         claim=attack.claim,
         seconds=round(outcome.seconds, 3),
         applies=score is not None,

@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,6 @@ from torch import Tensor
 
 from mple.attacks.lab import adversary
 from mple.attacks.lab.adversary import KnownPairs, MorphedPictures, SeenMessage, without_stem
-from mple.attacks.lab.attack import AttackSettings, View
 from mple.attacks.lab.cached_codes import CachedTraining, read_cache
 from mple.attacks.lab.ground_truth import GroundTruth, SiteTruth
 from mple.data import Dataset, DataSource, LabelledImages, NpzSource, Partition, open_source
@@ -29,7 +29,7 @@ from mple.morph.augmented import AugmentedLayer
 from mple.plan import ComputeSettings, RunPlan, SiteSettings, read_settings
 from mple.plan.orders import channel_order, label_order
 from mple.privacy.protection import pairs_that_open
-from mple.records.layer_list import layer_path, list_of_finished, read_listed
+from mple.records.layer_list import layer_path, list_of_finished, read_planned_layer
 from mple.records.run_folder import COMPUTE, RunFolder, RunFolderError
 from mple.records.state_files import CACHE, LAYERS
 from mple.wire.codecs import codec_named
@@ -48,43 +48,30 @@ class PublicPictures:
 
 
 class RunViews:
-    """One run's views under given settings. Files are read when they are first needed."""
+    """One run's views under given settings. Files are read when they are first needed.
 
-    def __init__(self, folder: Path, settings: AttackSettings, *, public: Path | None = None) -> None:
+    Each of them, `truth` and `public` raise a RunFolderError where the folder lacks what they need.
+    """
+
+    def __init__(self, folder: Path, *, site: str, pictures: int = 256, public: Path | None = None) -> None:
         """Look at a folder.
 
         Args:
             folder: Of a run that `mple simulate` has finished.
-            settings: The site under attack and how many pictures.
+            site: The one under attack.
+            pictures: How many of its pictures are to be left to recover, where there are so many.
             public: A .npz file with other public pictures, as `[data]` of kind `npz`.
 
         Raises:
             RunFolderError: It holds no plan, or the plan has no such site.
         """
-        self._run, self._settings, self._public_file = RunFolder.finished(folder), settings, public
+        self._run, self._public_file = RunFolder.finished(folder), public
+        self._site, self._pictures = site, pictures
         self._layers = self._run.state(COMPUTE) / LAYERS
         self.plan = self._run.plan()
-        if settings.site not in {site.name for site in self.plan.sites}:
+        if site not in {site.name for site in self.plan.sites}:
             names = ", ".join(site.name for site in self.plan.sites)
-            raise RunFolderError(f"site = {settings.site!r}; the run has {names}")
-
-    def of(self, kind: type[View]) -> View:
-        """The view of an adversary.
-
-        Raises:
-            RunFolderError: The folder lacks what it needs.
-        """
-        made: dict[type[object], Callable[[], object]] = {
-            adversary.Outsider: self._outsider,
-            adversary.OutsiderWithPairs: self._outsider_with_pairs,
-            adversary.ComputeNode: self._compute_node,
-            adversary.ComputeNodeWithStem: self._compute_node_with_stem,
-            adversary.ColludingCompute: self._colluding,
-            adversary.WireObserver: self._wire_observer,
-        }
-        view = made[kind]()
-        assert isinstance(view, kind)
-        return view
+            raise RunFolderError(f"site = {site!r}; the run has {names}")
 
     @cached_property
     def truth(self) -> GroundTruth:
@@ -118,7 +105,7 @@ class RunViews:
         No picture is among them that is equal to a training picture of any site.
         """
         if self._public_file is not None:
-            own = self._sources[self._settings.site]
+            own = self._sources[self._site]
             other = open_source(NpzSource(path=self._public_file, classes=own.classes, most_bytes=own.most_bytes))
             images, source = other.train, f"pictures of {self._public_file.name}"
         else:
@@ -133,7 +120,7 @@ class RunViews:
         )
 
     def _other_test_pictures(self) -> tuple[LabelledImages, str]:
-        source = replace(self._sources[self._settings.site], partition=Partition(), most_train=1, most_test=None)
+        source = replace(self._sources[self._site], partition=Partition(), most_train=1, most_test=None)
         everything = open_source(source).test
         held = {digest for one in self._datasets.values() for digest in _digests(one.test.pixels_NCHW)}
         free = np.array([digest not in held for digest in _digests(everything.pixels_NCHW)], np.bool_)
@@ -147,19 +134,20 @@ class RunViews:
         whole = self._morphed(site)
         return whole.t_NKQ[np.searchsorted(whole.numbers_N, numbers_N)]
 
-    def _outsider(self) -> adversary.Outsider:
+    def outsider(self) -> adversary.Outsider:
+        """Who has the morphed pictures of the site under attack."""
         return adversary.Outsider(
             plan=without_stem(self.plan),
-            morphed=self._morphed(self._settings.site),
+            morphed=self._morphed(self._site),
             public_PCHW=self.public.pixels_PCHW,
             public_labels_P=self.public.labels_P,
         )
 
-    def _outsider_with_pairs(self) -> adversary.OutsiderWithPairs:
+    def outsider_with_pairs(self) -> adversary.OutsiderWithPairs:
         """Of the site's pictures the first are known: a third more than theory asks for, where there are so many."""
-        whole = self._morphed(self._settings.site)
+        whole = self._morphed(self._site)
         wanted = pairs_that_open(self.plan) * 4 // 3 + 4
-        known = max(0, min(wanted, len(whole) - min(self._settings.pictures, len(whole) // 4)))
+        known = max(0, min(wanted, len(whole) - min(self._pictures, len(whole) // 4)))
         train = self._datasets[whole.site].train
         return adversary.OutsiderWithPairs(
             plan=without_stem(self.plan),
@@ -168,7 +156,8 @@ class RunViews:
             pairs=KnownPairs(pixels_NCHW=train.pixels_NCHW[whole.numbers_N[:known]], t_NKQ=whole.t_NKQ[:known]),
         )
 
-    def _compute_node(self) -> adversary.ComputeNode:
+    def compute_node(self) -> adversary.ComputeNode:
+        """Who trains, and does not know the stem."""
         names = [site.name for site in self.plan.sites if len(self._travelled[site.name].numbers_N)]
         return adversary.ComputeNode(
             plan=without_stem(self.plan),
@@ -177,17 +166,18 @@ class RunViews:
             public_PCHW=self.public.pixels_PCHW,
         )
 
-    def _compute_node_with_stem(self) -> adversary.ComputeNodeWithStem:
-        held = self._compute_node()
+    def compute_node_with_stem(self) -> adversary.ComputeNodeWithStem:
+        """Who trains and knows the stem."""
+        held = self.compute_node()
         return adversary.ComputeNodeWithStem(
             plan=self.plan, sites=held.sites, layers=held.layers, public_PCHW=held.public_PCHW, stem=self._stem
         )
 
-    def _colluding(self) -> adversary.ColludingCompute:
+    def colluding_compute(self) -> adversary.ColludingCompute:
         """The plan's first site that is not under attack tells everything."""
-        held = self._compute_node()
-        names = [name for name in held.sites if name != self._settings.site]
-        colluder = names[0] if names else self._settings.site
+        held = self.compute_node()
+        names = [name for name in held.sites if name != self._site]
+        colluder = names[0] if names else self._site
         return adversary.ColludingCompute(
             plan=held.plan,
             sites=held.sites,
@@ -199,7 +189,8 @@ class RunViews:
             channel_order_F=self.truth.channel_order_F,
         )
 
-    def _wire_observer(self) -> adversary.WireObserver:
+    def wire_observer(self) -> adversary.WireObserver:
+        """Who sees the sites' links."""
         return adversary.WireObserver(
             plan=without_stem(self.plan),
             messages=tuple(_seen_messages(self._run.ledger)),
@@ -244,6 +235,26 @@ class RunViews:
         return planned_stem(self.plan.model, filters=self.plan.filters, channels=self.plan.channels, offered=offered)
 
 
+View = TypeVar("View")
+
+
+@dataclass(frozen=True, slots=True)
+class Adversary(Generic[View]):
+    """Who an attack is for."""
+
+    words: str
+    """For tables and pages."""
+    view: Callable[[RunViews], View]
+
+
+WIRE_OBSERVER = Adversary("observer of sizes and times", RunViews.wire_observer)
+OUTSIDER = Adversary("outsider with morphed pictures", RunViews.outsider)
+OUTSIDER_WITH_PAIRS = Adversary("outsider with known pairs", RunViews.outsider_with_pairs)
+COMPUTE_NODE = Adversary("compute node, stem unknown", RunViews.compute_node)
+COMPUTE_NODE_WITH_STEM = Adversary("compute node, stem known", RunViews.compute_node_with_stem)
+COLLUDING_COMPUTE = Adversary("compute node and one site", RunViews.colluding_compute)
+
+
 class LayerFiles(Mapping[str, AugmentedLayer]):
     """The compute node's layers by site, each read when it is asked for and not kept: one may be as large as 805 MB."""
 
@@ -253,7 +264,7 @@ class LayerFiles(Mapping[str, AugmentedLayer]):
 
     def __getitem__(self, site: str) -> AugmentedLayer:
         digest = self._list.layer_of(site, self._epochs[site])
-        return read_listed(layer_path(self._layers, digest), self._plan)
+        return read_planned_layer(layer_path(self._layers, digest), self._plan)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._epochs)

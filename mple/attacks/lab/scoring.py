@@ -6,7 +6,6 @@ Legend: N pictures.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +35,7 @@ class Score:
     """What the adversary can tell itself, then what only the truth tells."""
 
 
-def score(attack: Attack[Any], finding: Finding, truth: GroundTruth) -> Score:
+def score(attack: Attack, finding: Finding, truth: GroundTruth) -> Score:
     """What a finding is worth beside the truth."""
     own = () if attack.score is None else tuple(attack.score(finding, truth))
     return Score(
