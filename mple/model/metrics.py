@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+_STEPS_PER_NAT = 2.0**24
 _MOST_LOSS = 7e38
 """Cross-entropy of one sample, in nats, that finite binary32 logits can't exceed; sums of it stay finite."""
 
@@ -62,7 +63,8 @@ def _accuracy(logits_BC: NDArray[np.float64], labels_B: NDArray[np.int64]) -> Ta
 def _loss(logits_BC: NDArray[np.float64], labels_B: NDArray[np.int64]) -> Tally:
     below_BC = logits_BC - logits_BC.max(axis=1, keepdims=True)
     losses_B = np.log(np.exp(below_BC).sum(axis=1)) - below_BC[np.arange(len(labels_B)), labels_B]
-    return Tally(counts=(len(labels_B),), sums=(float(losses_B.sum()),))
+    # Sums of such multiples are exact: a total is the same in whatever order, and in whatever groups, samples came.
+    return Tally(counts=(len(labels_B),), sums=(float(np.round(losses_B * _STEPS_PER_NAT).sum() / _STEPS_PER_NAT),))
 
 
 METRICS: Mapping[str, Metric] = {
