@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from mple.cli import main
 from mple.node.signals import ENDING
 from mple.pki import Authority, approve, create_authority, install, request
 from mple.rpc import Party, Role, TlsFiles
+from mple.simulate import laying_out
 from tests.support.served import PartyTls, Served, serve
 from tests.support.typed_command import Said
 
@@ -46,13 +50,29 @@ def party_tls(authority: Authority, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(autouse=True)
 def own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a node sets for its whole process ends with the test: its signals, and an audit trail that stayed open."""
+    """What a node sets for its whole process ends with the test: signals, log, threads, an open trail."""
+    monkeypatch.setattr(laying_out, "_PORTS", own_ports())
     monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it, and tables would be cut to it
-    handlers = {number: signal.getsignal(number) for number in ENDING}
+    signals = {number: signal.getsignal(number) for number in ENDING}
+    root, torch = logging.getLogger(), sys.modules.get("torch")
+    handlers, level = root.handlers[:], root.level
+    threads = torch.get_num_threads() if torch else 0
     yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    for number, action in signals.items():
+        signal.signal(number, action)
+    for handler in [one for one in root.handlers if one not in handlers]:
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(level)
+    if torch:
+        torch.set_num_threads(threads)
     close_audit()
+
+
+def own_ports() -> range:
+    """Ports for simulations that no other worker of pytest-xdist gives to its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return range(20_000, 30_000)[worker :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
 
 
 @pytest.fixture

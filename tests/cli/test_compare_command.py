@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from comparison.command import quantised_network
 from comparison.networks import small_network
 from mple.exit_codes import ExitCode
 from tests.support.typed_command import Said
@@ -14,8 +16,10 @@ from tests.support.typed_command import Said
 
 def test_a_comparison_leaves_figures_tables_and_a_page(mple: Said, tmp_path: Path) -> None:
     out = tmp_path / "out"
+    network = tmp_path / "n.safetensors"
+    small_network(seed=7).save(network)
     code, text, complaints = mple(
-        *("compare", "--network", "small", "--rows", "plain,minionn", "--inferences", "2", "--out", out)
+        *("compare", "--network", network, "--rows", "plain,minionn", "--inferences", "2", "--out", out)
     )
     assert (code, complaints) == (ExitCode.DONE, "")
     assert "MiniONN" in text and "equal" in text
@@ -51,9 +55,10 @@ def test_mistakes_get_a_sentence(
     assert words in complaints.replace("\n", " ")
 
 
-def test_a_network_in_a_file_is_read(mple: Said, tmp_path: Path) -> None:
-    small_network(seed=7).save(tmp_path / "n.safetensors")
-    code, _, complaints = mple(
-        *("compare", "--network", tmp_path / "n.safetensors", "--rows", "plain", "--out", tmp_path / "out")
-    )
-    assert (code, complaints) == (ExitCode.DONE, "")
+def test_a_network_has_a_name_or_is_in_a_file(tmp_path: Path) -> None:
+    other = small_network(seed=7)
+    other.save(tmp_path / "n.safetensors")
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 3, 8, 8)).astype(np.uint8)
+    for name, network in (("small", small_network()), (str(tmp_path / "n.safetensors"), other)):
+        assert np.array_equal(quantised_network(name, None).run(pixels), network.run(pixels))
+    assert not np.array_equal(small_network().run(pixels), other.run(pixels))

@@ -7,8 +7,7 @@ import logging
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -21,46 +20,20 @@ from mple.node.logs import log, open_log
 from mple.node.retry import StoppedError, UnreachableError
 from mple.node.stop import Stop
 from mple.rpc import ErrorCode, MpleError, PortError, TlsError
+from tests.support.waiting_node import Settings
 
-Body = Callable[["Settings", Stop], None]
+Body = Callable[[Settings, Stop], None]
 WAITING = """
-import sys, threading
+import sys
 from mple.node import run_node
-from mple.node.retry import StoppedError
-from tests.node.test_exit_codes import Settings
+from tests.support.waiting_node import Settings, wait
 
 def body(settings, stop):
     print("ready", flush=True)
-    if stop.wait(60):
-        raise StoppedError
+    wait(settings, stop)
 
 sys.exit(run_node("mple-test", "serve", Settings, body, sys.argv[1:]))
 """
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    """A node's configuration file."""
-
-    name: str
-    threads: int = 1
-
-    def __post_init__(self) -> None:
-        if self.threads < 1:
-            raise ValueError(f"threads = {self.threads}; must be above 0")
-
-
-@pytest.fixture(autouse=True)
-def process_state() -> Iterator[None]:
-    """`open_log` is for a process of its own: put back what it sets."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    for handler in root.handlers:
-        if handler not in handlers:
-            handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @pytest.fixture

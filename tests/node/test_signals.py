@@ -21,13 +21,11 @@ TERM, CTRL_C, HANGUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 NODES = """
 import gc, os, sys
 from mple.node import run_node
-from mple.node.retry import StoppedError
-from tests.node.test_exit_codes import Settings
+from tests.support.waiting_node import Settings, wait
 
 def body(settings, stop):
     os.write(1, b"%d\\n" % os.getpid())
-    if stop.wait(60):
-        raise StoppedError
+    wait(settings, stop)
 
 # One node after the other, each a process of its own that has not to load Python anew, and ends soon.
 gc.freeze()
@@ -41,15 +39,13 @@ for _ in range(int(sys.argv[2])):
 WITHIN = """
 import os, signal, sys
 from mple.node import run_node
-from mple.node.retry import StoppedError
-from tests.node.test_exit_codes import Settings
+from tests.support.waiting_node import Settings, wait
 
 def body(settings, stop):
     with stop._event._cond:  # as a signal finds it that comes within Event.set or Event.wait
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
-    if stop.wait(60):
-        raise StoppedError
+    wait(settings, stop)
 
 sys.exit(run_node("mple-test", "serve", Settings, body, ["serve", sys.argv[1]]))
 """
@@ -83,7 +79,7 @@ def ends(config: str, tries: int, signals: tuple[signal.Signals, ...], gap_s: fl
                 os.kill(node, number)
                 spin(gap_s)
             told.stdin.write(b".")
-            if not select.select([told.stdout], [], [], 10.0)[0]:
+            if not select.select([told.stdout], [], [], 30.0)[0]:
                 codes["hangs"] += 1
                 os.kill(node, signal.SIGKILL)
             codes[int(told.stdout.readline())] += 1
@@ -115,14 +111,18 @@ def test_further_signals_do_nothing_more(
 
 def test_a_signal_takes_no_lock(config: str) -> None:
     command = [sys.executable, "-c", WITHIN, config]
-    assert subprocess.run(command, cwd=ROOT, timeout=20, check=False).returncode == ExitCode.INTERRUPTED
+    assert subprocess.run(command, cwd=ROOT, timeout=60, check=False).returncode == ExitCode.INTERRUPTED
 
 
-@pytest.mark.parametrize(("before", "code"), [([], ExitCode.INTERRUPTED), (["nohup"], ExitCode.DONE)])
-def test_a_hangup_ends_a_node_unless_nohup_started_it(config: str, before: list[str], code: ExitCode) -> None:
-    waiting = NODES.replace("stop.wait(60) else ExitCode.INTERNAL", "stop.wait(1.0) else ExitCode.DONE")
+@pytest.mark.parametrize(
+    ("before", "wait_s", "code"), [([], 60.0, ExitCode.INTERRUPTED), (["nohup"], 2.0, ExitCode.DONE)]
+)
+def test_a_hangup_ends_a_node_unless_nohup_started_it(
+    config: str, before: list[str], wait_s: float, code: ExitCode
+) -> None:
+    Path(config).write_text(f'name = "north"\nwait_s = {wait_s}\n', encoding="utf-8")
     with subprocess.Popen(
-        [*before, sys.executable, "-c", waiting, config, "1"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [*before, sys.executable, "-c", NODES, config, "1"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as nodes:
         assert nodes.stdout is not None
         os.kill(int(nodes.stdout.readline()), HANGUP)

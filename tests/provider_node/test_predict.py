@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
 import subprocess
 import sys
@@ -42,20 +41,6 @@ from tests.support.small_plan import CLASSES, key_of
 TESTS = TESTS_PER_CLASS * len(CLASSES)
 PLAN = finished_plan()
 Serve = Callable[..., None]
-
-
-@pytest.fixture(autouse=True)
-def process_state() -> Iterator[None]:
-    """The command is a process of its own: put back what it sets."""
-    root, threads = logging.getLogger(), torch.get_num_threads()
-    handlers, level = root.handlers[:], root.level
-    yield
-    for handler in root.handlers:
-        if handler not in handlers:
-            handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-import torch
 
 from mple.node.retry import StoppedError, UnreachableError
 from mple.node.stop import Stop
@@ -44,20 +42,6 @@ class Liar(compute_pb2_grpc.ComputeServiceServicer):
         self.asked.set()
         for request in request_iterator:
             yield from self._answers(request, context)
-
-
-@pytest.fixture(autouse=True)
-def process_state() -> Iterator[None]:
-    """The command is a process of its own: put back what it sets."""
-    root, threads = logging.getLogger(), torch.get_num_threads()
-    handlers, level = root.handlers[:], root.level
-    yield
-    for handler in root.handlers:
-        if handler not in handlers:
-            handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from mple.data import NpzSource, Partition, PartitionKind
+from mple.exit_codes import ExitCode
 from mple.plan import Custody, ModelSettings, MorphSettings, TrainingSettings, WireSettings
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
+from mple.records.state_files import METRICS
 from mple.simulate.children import Children, command
 from mple.simulate.settings import MachineSettings, SimulationSettings
 
@@ -38,9 +43,11 @@ def small_settings(
     preset: str = "compact",
     codec: str = "f32",
     epochs: int = 2,
+    sites: tuple[str, ...] = ("north", "south"),
 ) -> SimulationSettings:
-    """Three sites, a VGG-16 of 1/16 width, ten steps an epoch."""
+    """Two sites, a VGG-16 of 1/16 width, ten steps an epoch."""
     return SimulationSettings(
+        sites=sites,
         custody=custody,
         data=NpzSource(path=pictures, partition=Partition(kind=PartitionKind.IID)),
         morph=MorphSettings(preset=preset),
@@ -52,12 +59,16 @@ def small_settings(
     )
 
 
-def start_node(children: Children, folder: RunFolder, name: str) -> None:
-    """Start one node of a laid-out folder by its own command."""
+def node_command(folder: RunFolder, name: str, *more: str) -> list[str]:
+    """How one node of a laid-out folder is started, with more arguments at the end."""
     programs = {COORDINATOR: ("mple-coordinator", "serve"), COMPUTE: ("mple-compute", "serve")}
     program, verb = programs.get(name, ("mple-provider", "run"))
-    arguments = [*command(program), verb, str(folder.config(name))]
-    children.start(name, arguments, log_text=folder.log_text(name), threads=1)
+    return [*command(program), verb, str(folder.config(name)), *more]
+
+
+def start_node(children: Children, folder: RunFolder, name: str, *more: str) -> None:
+    """Start one node of a laid-out folder by its own command, with more arguments at the end."""
+    children.start(name, node_command(folder, name, *more), log_text=folder.log_text(name), threads=1)
 
 
 def wait_for_end(children: Children, names: set[str], timeout_s: float = 60.0) -> dict[str, int]:
@@ -77,3 +88,32 @@ def wait_for_text(path: Path, text: str, timeout_s: float = 60.0) -> None:
     while not (path.exists() and text in path.read_text()):
         assert time.monotonic() < give_up_at, f"{path} does not say {text!r}"
         time.sleep(0.1)
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    """Return once something holds."""
+    give_up_at = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < give_up_at, "it never came about"
+        time.sleep(0.05)
+
+
+def epochs_done(folder: RunFolder) -> int:
+    """Epochs that the compute node has scored."""
+    path = folder.state(COMPUTE) / METRICS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return sum('"kind": "epoch"' in line for line in lines)
+
+
+def predicted(folder: RunFolder, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """`mple-provider predict` as the first site types it."""
+    typed = [*command("mple-provider"), "predict", str(folder.config(folder.sites[0])), *map(str, arguments)]
+    return subprocess.run(typed, check=False, capture_output=True, text=True, timeout=90)
+
+
+def answer_on(folder: RunFolder, picture: Path) -> dict[str, object]:
+    """What the first site is told of a picture."""
+    done = predicted(folder, picture, "--json")
+    assert done.returncode == ExitCode.DONE, done.stderr
+    told: dict[str, object] = json.loads(done.stdout)
+    return told

@@ -18,7 +18,7 @@ NOBODY = "127.0.0.1:9"
 
 
 def laid_out(tmp_path: Path, policy: AbsencePolicy) -> RunFolder:
-    """A run of three sites; `south` reaches the coordinator but not the compute node."""
+    """A run of two sites; `south` reaches the coordinator but not the compute node."""
     settings = replace(
         small_settings(write_pictures(tmp_path / "set.npz")), absence=AbsenceSettings(policy=policy, patience_s=2.0)
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from mple.audit import FILE_NAME, AuditEntry, read_entries
@@ -13,7 +11,14 @@ from mple.pki import Authority
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.simulate.children import Children
 from mple.simulate.laying_out import lay_out
-from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
+from tests.support.small_consortium import (
+    epochs_done,
+    small_settings,
+    start_node,
+    wait_for_end,
+    wait_until,
+    write_pictures,
+)
 
 SITE = "north"
 HELD = "south"
@@ -83,17 +88,3 @@ def cuts(folder: RunFolder, node: str) -> int:
         return (entry.who, entry.what) == (f"site/{SITE}", "call_cut")
 
     return sum(is_cut(entry) for entry in read_entries(folder.state(node) / FILE_NAME))
-
-
-def epochs_done(folder: RunFolder) -> int:
-    path = folder.state(COMPUTE) / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return sum('"kind": "epoch"' in line for line in lines)
-
-
-def wait_until(holds: Callable[[], bool], timeout_s: float = 40.0) -> None:
-    """Return once something holds."""
-    give_up_at = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < give_up_at, "it never came about"
-        time.sleep(0.05)

@@ -20,10 +20,10 @@ from rich.console import Console
 from mple.exit_codes import ExitCode
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.report import Summary, summarise
-from mple.simulate.children import Children, command
+from mple.simulate.children import Children
 from mple.simulate.repeat import lay_out_again
 from mple.simulate.runner import simulate
-from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
+from tests.support.small_consortium import node_command, small_settings, start_node, wait_for_end, write_pictures
 
 FEWEST_BYTES = {COMPUTE: 1_000_000, COORDINATOR: 400_000}
 """Less than the compute node's cache and the coordinator's first layer take, more than what comes before them."""
@@ -43,17 +43,20 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Summary:
     return summary
 
 
-@pytest.mark.parametrize("name", [COMPUTE, COORDINATOR])
-def test_a_limit_on_the_size_of_files(undisturbed: Summary, tmp_path: Path, name: str) -> None:
+def test_a_limit_on_the_size_of_files(undisturbed: Summary, tmp_path: Path) -> None:
+    """The coordinator ends when the first layer comes; started again it goes on, and then the compute node ends."""
     folder, _ = lay_out_again(undisturbed.folder.path, tmp_path / "run")
-    program, verb = {COMPUTE: ("mple-compute", "serve"), COORDINATOR: ("mple-coordinator", "serve")}[name]
-    unlimited = [*command(program), verb, str(folder.config(name))]
-    limited = [sys.executable, "-c", LIMITED, str(FEWEST_BYTES[name]), *unlimited]
-
-    def start(children: Children) -> None:
-        children.start(name, limited, log_text=folder.log_text(name), threads=1)
-
-    check(undisturbed, folder, name, start, lambda: None)
+    short = (COORDINATOR, COMPUTE)
+    with Children(5.0) as children:
+        for name in short:
+            limited = [sys.executable, "-c", LIMITED, str(FEWEST_BYTES[name]), *node_command(folder, name)]
+            children.start(name, limited, log_text=folder.log_text(name), threads=1)
+        for name in folder.sites:
+            start_node(children, folder, name)
+        for name in short:
+            ends_for_want_of_room(children, folder, name)
+            start_node(children, folder, name)
+        ends_as_if_nothing_had_been(children, folder, undisturbed)
 
 
 @pytest.mark.slow
@@ -61,34 +64,30 @@ def test_a_limit_on_the_size_of_files(undisturbed: Summary, tmp_path: Path, name
 def test_a_file_system_without_room(undisturbed: Summary, tmp_path: Path, name: str) -> None:
     folder, _ = lay_out_again(undisturbed.folder.path, tmp_path / "run")
     folder.state(name).mkdir()
-    with mounted(folder.state(name), FEWEST_BYTES[name] + 500_000) as make_room:
-        check(undisturbed, folder, name, lambda children: start_node(children, folder, name), make_room)
-
-
-def check(
-    undisturbed: Summary,
-    folder: RunFolder,
-    name: str,
-    start: Callable[[Children], None],
-    make_room: Callable[[], None],
-) -> None:
-    """Start all, one of them short of room; see it stop and the others stay; give it room; see the run end well."""
-    others = set(folder.nodes) - {name}
-    with Children(5.0) as children:
-        start(children)
-        for other in sorted(others):
-            start_node(children, folder, other)
-        assert wait_for_end(children, {name}) == {name: ExitCode.STORAGE}, folder.log_text(name).read_text()
-        lines = folder.log_text(name).read_text().splitlines()
-        sentence, fix = [line for line in lines if line.startswith("mple-")]  # a thread may log after it
-        assert "can't be written" in sentence
-        assert "start the node again with the same command" in fix
-        time.sleep(1.0)
-        assert children.ended() == []
-        assert set(children.running) == others
+    with mounted(folder.state(name), FEWEST_BYTES[name] + 500_000) as make_room, Children(5.0) as children:
+        for each in folder.nodes:
+            start_node(children, folder, each)
+        ends_for_want_of_room(children, folder, name)
         make_room()
         start_node(children, folder, name)
-        assert set(wait_for_end(children, set(folder.nodes)).values()) == {ExitCode.DONE}
+        ends_as_if_nothing_had_been(children, folder, undisturbed)
+
+
+def ends_for_want_of_room(children: Children, folder: RunFolder, name: str) -> None:
+    """The node says why and what to do; nobody else ends."""
+    assert wait_for_end(children, {name}) == {name: ExitCode.STORAGE}, folder.log_text(name).read_text()
+    lines = folder.log_text(name).read_text().splitlines()
+    sentence, fix = [line for line in lines if line.startswith("mple-")]  # a thread may log after it
+    assert "can't be written" in sentence
+    assert "start the node again with the same command" in fix
+    time.sleep(1.0)
+    assert children.ended() == []
+    assert set(children.running) == set(folder.nodes) - {name}
+
+
+def ends_as_if_nothing_had_been(children: Children, folder: RunFolder, undisturbed: Summary) -> None:
+    """All are there and have room: the same network, to the last bit."""
+    assert set(wait_for_end(children, set(folder.nodes)).values()) == {ExitCode.DONE}
     summary = summarise(folder.path)
     assert summary.outcome.model_sha256 == undisturbed.outcome.model_sha256
     assert [epoch.loss for epoch in summary.epochs] == [epoch.loss for epoch in undisturbed.epochs]

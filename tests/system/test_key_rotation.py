@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,10 +16,18 @@ from mple.exit_codes import ExitCode
 from mple.plan import RunPlan
 from mple.records.cache_records import CacheShape
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
-from mple.simulate.children import Children, command
+from mple.simulate.children import Children
 from mple.simulate.laying_out import lay_out
 from mple.v1 import common_pb2
-from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
+from tests.support.small_consortium import (
+    epochs_done,
+    predicted,
+    small_settings,
+    start_node,
+    wait_for_end,
+    wait_until,
+    write_pictures,
+)
 
 SITE = "north"
 NODES = (COORDINATOR, COMPUTE)
@@ -75,9 +81,8 @@ def test_after_the_run_its_keys_answer_until_they_are_revoked(tmp_path: Path) ->
     settings = small_settings(write_pictures(tmp_path / "set.npz", train=120, test=12), codec="q8", epochs=6)
     folder = lay_out(tmp_path / "run", settings)
     with Children(10.0) as children:
-        for name, program in ((COORDINATOR, "mple-coordinator"), (COMPUTE, "mple-compute")):
-            arguments = [*command(program), "serve", str(folder.config(name)), "--set", "stay=true"]
-            children.start(name, arguments, log_text=folder.log_text(name), threads=1)
+        for name in NODES:
+            start_node(children, folder, name, "--set", "stay=true")
         for name in folder.sites:
             start_node(children, folder, name)
         wait_until(lambda: (folder.state(SITE) / f"releases-{run_id(folder)}.bin").exists())
@@ -86,31 +91,17 @@ def test_after_the_run_its_keys_answer_until_they_are_revoked(tmp_path: Path) ->
         wait_until(lambda: notes(folder)["in_use"] == 2)
         children.go_on(HELD)
         assert set(wait_for_end(children, set(folder.sites)).values()) == {ExitCode.DONE}
-        assert predict(folder).returncode == ExitCode.DONE
+        assert predicted(folder, "--test", "2").returncode == ExitCode.DONE
         assert main(["keys", "rotate", str(folder.config(SITE))]) == ExitCode.DONE
         assert main(["keys", "revoke", str(folder.config(SITE)), "--all", "--yes"]) == ExitCode.DONE
         start_node(children, folder, SITE)
         assert wait_for_end(children, {SITE}) == {SITE: ExitCode.DONE}
         assert notes(folder)["erased"] == [1, 2]
-        assert "was revoked at" in predict(folder).stderr
+        assert "was revoked at" in predicted(folder, "--test", "2").stderr
         children.stop()
     cache = open_cache(folder)
     assert (cache.count(0), cache.count(3)) == (0, 0)
     the_trails_tell_of_it(folder)
-
-
-def wait_until(holds: Callable[[], bool], timeout_s: float = 40.0) -> None:
-    """Return once something holds."""
-    give_up_at = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < give_up_at, "it never came about"
-        time.sleep(0.05)
-
-
-def epochs_done(folder: RunFolder) -> int:
-    path = folder.state(COMPUTE) / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return sum('"kind": "epoch"' in line for line in lines)
 
 
 def notes(folder: RunFolder) -> dict[str, object]:
@@ -125,11 +116,6 @@ def run_id(folder: RunFolder) -> str:
 def planned_layer(folder: RunFolder) -> str:
     listed = json.loads((folder.state(COMPUTE) / "layers" / "run.json").read_text(encoding="utf-8"))
     return f"{listed['layers'][SITE]}.safetensors"
-
-
-def predict(folder: RunFolder) -> subprocess.CompletedProcess[str]:
-    arguments = [*command("mple-provider"), "predict", str(folder.config(SITE)), "--test", "2"]
-    return subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=50)
 
 
 def run_plan(folder: RunFolder) -> RunPlan:

@@ -15,10 +15,9 @@ from mple.plan import PrivacyMode, PrivacySettings, RunPlan
 from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.report import summarise
 from mple.report.page import page
-from mple.simulate.children import Children, command
+from mple.simulate.children import Children
 from mple.simulate.laying_out import lay_out
-from tests.support.small_consortium import small_settings, start_node, wait_for_end, write_pictures
-from tests.system.test_predictions import predicted, start_staying
+from tests.support.small_consortium import answer_on, small_settings, start_node, wait_for_end, write_pictures
 
 PRIVACY = PrivacySettings(mode=PrivacyMode.NOISE, budget_bits=400.0)
 
@@ -28,13 +27,13 @@ def test_a_run_with_noise_ends_well_and_says_how_much_there_was(tmp_path: Path) 
     Image.fromarray(np.load(pictures)["x_test"][0]).save(tmp_path / "new.png")
     folder = lay_out(tmp_path / "run", dataclasses.replace(small_settings(pictures, codec="q6"), privacy=PRIVACY))
     with Children(10.0) as children:
-        start_staying(children, folder)
+        start_node(children, folder, COMPUTE, "--set", "stay=true")
         for name in (COORDINATOR, *folder.sites):
             start_node(children, folder, name)
         codes = wait_for_end(children, {COORDINATOR, *folder.sites})
         assert set(codes.values()) == {ExitCode.DONE}
         # Two processes of the site draw the same noise on the same picture, hence the same answer to the last bit.
-        assert predicted(folder, tmp_path / "new.png") == predicted(folder, tmp_path / "new.png")
+        assert answer_on(folder, tmp_path / "new.png") == answer_on(folder, tmp_path / "new.png")
         assert [ended.code for ended in children.stop()] == [ExitCode.INTERRUPTED]
 
     summary = summarise(folder.path)
@@ -56,14 +55,7 @@ def test_a_site_that_wants_noise_stops_a_run_without_it(tmp_path: Path) -> None:
     with Children(10.0) as children:
         for name in (COORDINATOR, COMPUTE, *others):
             start_node(children, folder, name)
-        arguments = [
-            *command("mple-provider"),
-            "run",
-            str(folder.config(wary)),
-            "--set",
-            "privacy.most_budget_bits=64.0",
-        ]
-        children.start(wary, arguments, log_text=folder.log_text(wary), threads=1)
+        start_node(children, folder, wary, "--set", "privacy.most_budget_bits=64.0")
         codes = wait_for_end(children, {COORDINATOR, wary})
     assert codes[COORDINATOR] == ExitCode.RUN_FAILED
     assert codes[wary] == ExitCode.BAD_USAGE

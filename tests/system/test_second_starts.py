@@ -8,9 +8,9 @@ from pathlib import Path
 from mple.audit import FILE_NAME, verify
 from mple.exit_codes import ExitCode
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
-from mple.simulate.children import Children, command
+from mple.simulate.children import Children
 from mple.simulate.laying_out import lay_out
-from tests.support.small_consortium import small_settings, start_node, wait_for_text, write_pictures
+from tests.support.small_consortium import node_command, small_settings, start_node, wait_for_text, write_pictures
 
 
 def test_a_second_start_leaves_log_and_trail_as_they_are(tmp_path: Path) -> None:
@@ -37,8 +37,5 @@ def test_a_second_start_leaves_log_and_trail_as_they_are(tmp_path: Path) -> None
 
 def second_start(folder: RunFolder, name: str) -> tuple[int, str]:
     """Exit code and stderr."""
-    programs = {COORDINATOR: ("mple-coordinator", "serve"), COMPUTE: ("mple-compute", "serve")}
-    program, verb = programs.get(name, ("mple-provider", "run"))
-    arguments = [*command(program), verb, str(folder.config(name))]
-    done = subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(node_command(folder, name), check=False, capture_output=True, text=True, timeout=90)
     return done.returncode, done.stderr

@@ -21,6 +21,7 @@ from mple.simulate.settings import SimulationSettings
 from tests.support.small_consortium import small_settings, write_pictures
 
 COMPARED_STEPS = 30
+SITES = ("north", "east", "south")
 
 
 def plain_losses(settings: SimulationSettings, folder: Path) -> list[float]:
@@ -43,21 +44,22 @@ def morphed_losses(folder: Path) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("preset", "custody", "codec", "tolerance"),
+    ("preset", "custody", "codec", "channels", "sites", "tolerance"),
     [
-        ("compact", Custody.SITE, "f32", 1e-4),
-        ("compact", Custody.ESCROW, "f32", 1e-4),
-        ("compact", Custody.SITE, "q8", 1e-2),
-        ("distinct", Custody.SITE, "f32", 1e-4),
-        ("paper", Custody.SITE, "f32", 1e-4),
-        ("mole", Custody.SITE, "f32", 1e-2),  # uniform cores: ill-conditioned, so float32 features are off by far more
+        ("compact", Custody.SITE, "f32", 3, 3, 1e-4),
+        ("compact", Custody.ESCROW, "f32", 3, 2, 1e-4),
+        ("compact", Custody.SITE, "q8", 3, 2, 1e-2),
+        ("distinct", Custody.SITE, "f32", 3, 2, 1e-4),
+        ("paper", Custody.SITE, "f32", 1, 2, 1e-4),
+        # Uniform cores are ill-conditioned: float32 features are off by far more.
+        ("mole", Custody.SITE, "f32", 1, 2, 1e-2),
     ],
 )
 def test_a_morphed_run_learns_as_plain_training_does(
-    tmp_path: Path, preset: str, custody: Custody, codec: str, tolerance: float
+    tmp_path: Path, preset: str, custody: Custody, codec: str, channels: int, sites: int, tolerance: float
 ) -> None:
-    pictures = write_pictures(tmp_path / "set.npz")
-    settings = small_settings(pictures, custody=custody, preset=preset, codec=codec, epochs=3)
+    pictures = write_pictures(tmp_path / "set.npz", channels=channels)
+    settings = small_settings(pictures, custody=custody, preset=preset, codec=codec, epochs=3, sites=SITES[:sites])
     screen = StringIO()
     out = tmp_path / "run"
     summary = simulate(settings, out, Console(file=screen, width=160), plain=True)
@@ -72,7 +74,7 @@ def test_a_morphed_run_learns_as_plain_training_does(
     wire = written["wire"]
     parts = ("data", "label", "layer", "logits", "setup", "control", "framing")
     assert sum(wire[f"{part}_bytes"] for part in parts) == wire["total_bytes"]
-    assert wire["raw_pixel_bytes"] == 300 * 3 * 28 * 28
+    assert wire["raw_pixel_bytes"] == 300 * channels * 28 * 28
     assert sum(site["images"] for site in written["sites"]) == 300
     assert (wire["layer_bytes"] == 0) == (custody is Custody.ESCROW)
     trunk = build_trunk(ModelSettings(width=0.0625), 4, 1)

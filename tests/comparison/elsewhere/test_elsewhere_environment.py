@@ -44,7 +44,10 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return wheels
 
 
-def test_an_environment_is_made_once_and_then_taken_from_the_cache(offline: Path, tmp_path: Path) -> None:
+def test_what_was_not_made_to_the_end_is_made_anew_and_then_taken_from_the_cache(offline: Path, tmp_path: Path) -> None:
+    with pytest.raises(Unavailable) as fault:
+        ensure_environment(GREETING, tmp_path / "cache")
+    assert fault.value.reason is Reason.NO_WHEEL and "mple-greeting" in fault.value.detail
     write_wheel(offline)
     made = ensure_environment(GREETING, tmp_path / "cache")
     (offline / "mple_greeting-1.2-py3-none-any.whl").unlink()
@@ -52,14 +55,6 @@ def test_an_environment_is_made_once_and_then_taken_from_the_cache(offline: Path
     assert again == made and "mple-greeting==1.2" in made.packages
     command = [str(made.python), "-c", "import mple_greeting; print(mple_greeting.WORD)"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "hello\n"
-
-
-def test_what_was_not_made_to_the_end_is_made_anew(offline: Path, tmp_path: Path) -> None:
-    with pytest.raises(Unavailable) as fault:
-        ensure_environment(GREETING, tmp_path / "cache")
-    assert fault.value.reason is Reason.NO_WHEEL and "mple-greeting" in fault.value.detail
-    write_wheel(offline)
-    assert "mple-greeting==1.2" in ensure_environment(GREETING, tmp_path / "cache").packages
 
 
 def test_no_network_is_told_from_no_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

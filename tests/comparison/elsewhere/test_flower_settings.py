@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from comparison.elsewhere import flower
+from comparison.elsewhere.environment import Requirements
 from comparison.elsewhere.flower import AccuracyCost, FlowerRound, FlowerSettings, cost_of_accuracy, measure_flower
 from comparison.elsewhere.unavailable import Reason, Unavailable
 from mple.plan import ModelSettings
@@ -71,14 +74,15 @@ def test_an_accuracy_costs_all_rounds_until_it_is_first_reached() -> None:
     assert cost_of_accuracy(rounds, 0.61) is None
 
 
-def test_without_a_network_it_is_not_available(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("MPLE_ENVIRONMENTS", str(tmp_path / "environments"))
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
-    monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
-    with pytest.raises(Unavailable) as fault:
+def test_without_its_environment_it_is_not_available(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def no_network(wanted: Requirements) -> NoReturn:
+        raise Unavailable(Reason.NO_NETWORK, wanted.name)
+
+    monkeypatch.setattr(flower, "ensure_environment", no_network)
+    with pytest.raises(Unavailable, match="flower") as fault:
         measure_flower(FlowerSettings(width=0.25, rounds=1), tmp_path)
     assert fault.value.reason is Reason.NO_NETWORK
+    assert list(tmp_path.iterdir()) == []
 
 
 IMPORTED = """
