@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from mple.cli.report import wide_console
-from mple.exit_codes import ExitCode
+from mple.records.run_folder import RunFolder
 
 
 def attack(
@@ -27,29 +26,20 @@ def attack(
     seed: Annotated[int, typer.Option("--seed", help="Of whatever an attack draws.")] = 1,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of arithmetic.")] = 1,
     list_only: Annotated[bool, typer.Option("--list", help="Name the attacks and end.")] = False,
-) -> int:
+) -> None:
     """Attack a finished run with what each adversary would hold; print, and write attacks.json and galleries.
 
     Galleries show pictures of the site in the clear beside their morphed forms.
     """
     # Torch takes a second to load; the other verbs don't wait for it.
+    from mple.attacks.lab.attack import AttackSettings
     from mple.cli import attacking
 
-    console: Console = wide_console()
+    console = wide_console()
     if list_only:
         attacking.print_list(console)
-        return int(ExitCode.DONE)
+        return
     if run is None:
         raise typer.BadParameter("give the folder of a finished simulation: --run DIR")
-    attacking.attack_folder(
-        run,
-        names or (),
-        console,
-        out=out or run,
-        site=site,
-        pictures=pictures,
-        public=public,
-        seed=seed,
-        threads=threads,
-    )
-    return int(ExitCode.DONE)
+    settings = AttackSettings(site=site or RunFolder.finished(run).sites[0], pictures=pictures, seed=seed)
+    attacking.attack_folder(run, names or (), settings, console, out=out or run, public=public, threads=threads)

@@ -17,7 +17,6 @@ from mple.attacks.lab.run_views import RunViews
 from mple.attacks.registry import attacks, attacks_named
 from mple.disk.whole_files import write_whole
 from mple.records.attack_results import ATTACKS, keep_attack
-from mple.records.run_folder import RunFolder
 from mple.report.tables import say, table_of
 
 _GALLERIES = "attacks"
@@ -34,13 +33,11 @@ def print_list(console: Console) -> None:
 def attack_folder(
     folder: Path,
     names: Sequence[str],
+    settings: AttackSettings,
     console: Console,
     *,
     out: Path,
-    site: str,
-    pictures: int,
     public: Path | None,
-    seed: int,
     threads: int,
 ) -> None:
     """Attack a run, write what comes of it into `out`, and print it.
@@ -51,8 +48,7 @@ def attack_folder(
     """
     torch.set_num_threads(threads)
     chosen = attacks_named(names)
-    settings = AttackSettings(site=site or RunFolder.finished(folder).sites[0], pictures=pictures, seed=seed)
-    views = RunViews(folder, site=settings.site, pictures=pictures, public=public)
+    views = RunViews(folder, site=settings.site, pictures=settings.pictures, public=public)
     (out / _GALLERIES).mkdir(parents=True, exist_ok=True)
     outcomes = []
     for outcome in attack_run(chosen, views, settings):

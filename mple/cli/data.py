@@ -72,17 +72,28 @@ def describe(dataset: Dataset) -> str:
 
 
 def _source(config: Path | None, kind: str | None, path: Path | None, overrides: list[str]) -> DataSource:
-    if (config is None) == (kind is None):
+    if config is not None and path is not None and kind is None:
+        raise SettingsError(f"--path {path} goes with --kind; with a configuration write --set path={path}")
+    data = sections(config, kind, path)["data"]
+    if config is None:
+        return settings_from(DataSource, data, overrides, where="options")
+    return settings_from(DataSource, data, overrides, base=config.parent, where=f"{config} [data]")
+
+
+def sections(config: Path | None, kind: str | None, path: Path | None) -> dict[str, dict[str, object]]:
+    """What a configuration has, `data` among it, or a `data` section of options.
+
+    Raises:
+        SettingsError: Both or neither were given, or the file can't be read or has no such section.
+    """
+    if (config is None) == (kind is None) or (config is not None and path is not None):
         raise SettingsError("name a configuration file, or --kind and --path")
     if config is None:
-        raw = {"kind": kind} | ({} if path is None else {"path": str(path)})
-        return settings_from(DataSource, raw, overrides, where="options")
-    if path is not None:
-        raise SettingsError(f"--path {path} goes with --kind; with a configuration write --set path={path}")
+        return {"data": {"kind": kind} if path is None else {"kind": kind, "path": str(path)}}
     try:
-        data = tomllib.loads(config.read_text(encoding="utf-8")).get("data")
+        raw = tomllib.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
         raise SettingsError(f"{config} can't be read: {fault}") from None
-    if not isinstance(data, dict):
+    if not isinstance(raw.get("data"), dict):
         raise SettingsError(f"{config} has no section [data]")
-    return settings_from(DataSource, data, overrides, base=config.parent, where=f"{config} [data]")
+    return raw

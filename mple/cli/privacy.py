@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,7 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
-from mple.cli.data import KindOption
+from mple.cli.data import KindOption, sections
 from mple.cli.report import wide_console
 from mple.data import DataSource, open_source
 from mple.plan import (
@@ -22,7 +21,6 @@ from mple.plan import (
     NormalisationSettings,
     PrivacyMode,
     PrivacySettings,
-    SettingsError,
     WireSettings,
     settings_from,
 )
@@ -72,29 +70,22 @@ def plan(
     inputs = _inputs(config, kind, path, overrides or [])
     pixels_NCHW = open_source(inputs.data).train.pixels_NCHW
     spectrum = measure_spectrum(pixels_NCHW, inputs.normalisation)
-    settings = [
-        PrivacySettings(mode=PrivacyMode.NOISE, shape=one, budget_bits=bits)
+    distributions = [
+        NoiseDistribution(
+            spectrum=spectrum,
+            privacy=PrivacySettings(mode=PrivacyMode.NOISE, shape=one, budget_bits=bits),
+            normalisation=inputs.normalisation,
+        )
         for bits in sorted(budget_bits or _BUDGETS)
         for one in ([shape] if shape else NoiseShape)
-    ]
-    distributions = [
-        NoiseDistribution(spectrum=spectrum, privacy=one, normalisation=inputs.normalisation) for one in settings
     ]
     _print(distributions, spectrum, pixels_NCHW, inputs, wide_console())
 
 
 def _inputs(config: Path | None, kind: str | None, path: Path | None, overrides: list[str]) -> _Inputs:
-    if (config is None) == (kind is None) or (config is not None and path is not None):
-        raise SettingsError("name a configuration file, or --kind and --path")
+    raw = sections(config, kind, path)
     if config is None:
-        data = {"kind": kind} | ({} if path is None else {"path": str(path)})
-        return settings_from(_Inputs, {"data": data}, overrides, where="options")
-    try:
-        raw = tomllib.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
-        raise SettingsError(f"{config} can't be read: {fault}") from None
-    if not isinstance(raw.get("data"), dict):
-        raise SettingsError(f"{config} has no section [data]")
+        return settings_from(_Inputs, raw, overrides, where="options")
     known: dict[str, object] = {name: raw[name] for name in ("data", "normalisation", "morph", "wire") if name in raw}
     return settings_from(_Inputs, known, overrides, base=config.parent, where=str(config))
 
@@ -123,6 +114,7 @@ def _print(
     for distribution in distributions:
         tried = forecast(tried_NCHW, distribution, inputs.morph, inputs.wire)
         plain_bits = tried.plain_bits_per_value
+        chance = most_success(distribution.privacy.budget_bits, 1 / count)
         table.add_row(
             f"{distribution.privacy.budget_bits:g}",
             str(distribution.privacy.shape),
@@ -130,7 +122,7 @@ def _print(
             f"{psnr(tried_NCHW, tried.noisy_NCHW).mean():.1f}",
             f"{ssim(tried_NCHW, tried.noisy_NCHW).mean():.3f}" if min(tried_NCHW.shape[2:]) >= _LEAST_FOR_SSIM else "-",
             _best_psnr(eigenvalues, distribution.privacy.budget_bits),
-            _share(most_success(distribution.privacy.budget_bits, 1 / count)),
+            "no bound" if chance == 1.0 else f"{100 * chance:.2f} %",
             f"{tried.bits_per_value:.2f}",
         )
     console.print(table)
@@ -151,7 +143,3 @@ def _best_psnr(eigenvalues: NDArray[np.float64] | None, bits: float) -> str:
         return "-"
     error = gaussian_least_error(eigenvalues, bits) / len(eigenvalues)
     return f"{10 * math.log10(255**2 / error):.1f}"
-
-
-def _share(chance: float) -> str:
-    return "no bound" if chance == 1.0 else f"{100 * chance:.2f} %"

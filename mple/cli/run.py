@@ -48,16 +48,16 @@ def simulate_run(
         if config is not None or overrides or chaos is not None:
             raise SettingsError("--repeat takes all settings from the folder; give it no file, --set or --chaos")
         summary = repeat(again, out, wide_console(), plain=plain)
-        return int(ExitCode.INTERRUPTED if summary is None else ExitCode.DONE)
+        return ExitCode.INTERRUPTED if summary is None else ExitCode.DONE
     settings = _settings(config, overrides)
     if check:
         typer.echo(write_settings(settings), nl=False)
-        return int(ExitCode.DONE)
+        return ExitCode.DONE
     if chaos is not None:
         faults = ChaosSettings(seed=chaos, kills=kills, stops=stops, cuts=cuts)
-        return int(_chaos(settings, faults, out, plain=plain, compare=not no_repeat))
+        return _chaos(settings, faults, out, plain=plain, compare=not no_repeat)
     summary = simulate(settings, out, wide_console(), plain=plain)
-    return int(ExitCode.INTERRUPTED if summary is None else ExitCode.DONE)
+    return ExitCode.INTERRUPTED if summary is None else ExitCode.DONE
 
 
 def train_plain_run(

@@ -62,12 +62,12 @@ def least_power_noise(variance_K: Bands, count_K: NDArray[np.int64], budget_bits
     """
     if variance_K.min() <= 0:
         raise ValueError(f"a band has variance {variance_K.min()}; shaped noise needs some in every band")
-    return _calibrated(lambda scale: _balanced(variance_K, scale), variance_K, count_K, budget_bits)
 
+    def balanced(scale: float) -> Bands:
+        root_K: Bands = np.sqrt(variance_K * variance_K + 4 * scale * variance_K)
+        return 2 * scale * variance_K / (variance_K + root_K)
 
-def _balanced(variance_K: Bands, scale: float) -> Bands:
-    root_K: Bands = np.sqrt(variance_K * variance_K + 4 * scale * variance_K)
-    return 2 * scale * variance_K / (variance_K + root_K)
+    return _calibrated(balanced, variance_K, count_K, budget_bits)
 
 
 def _calibrated(
@@ -79,11 +79,14 @@ def _calibrated(
     if not variance_K.max() > 0:
         raise ValueError("all pictures are equal: there is nothing to hide, and no noise to calibrate")
     low, high = np.log(variance_K.max()) + np.array([-600.0, 300.0])
-    while True:
-        middle = (low + high) / 2
-        if not low < middle < high:
-            return noise_at(float(np.exp(high)))
-        if information_bits(variance_K, noise_at(float(np.exp(middle))), count_K) > budget_bits:
-            low = middle
-        else:
-            high = middle
+    _, high = bisected(
+        low, high, lambda log: information_bits(variance_K, noise_at(float(np.exp(log))), count_K) > budget_bits
+    )
+    return noise_at(float(np.exp(high)))
+
+
+def bisected(low: float, high: float, is_below: Callable[[float], bool]) -> tuple[float, float]:
+    """The two neighbouring numbers between which `is_below` turns from true to false."""
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if is_below(middle) else (low, middle)
+    return low, high

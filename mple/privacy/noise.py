@@ -27,9 +27,8 @@ class PictureNoise:
     """A site's noise. `repr` does not show the secret.
 
     Guarantees: the noise of a picture depends on secret, distribution and picture alone, not on what it is drawn with;
-        given
-    the secret's uniformity and ChaCha20, draws for different pictures or distributions are independent; values are
-    Gaussian up to 8.6 deviations. Not promised: the same bits on machines whose cosine differs in its last bit.
+    given the secret's uniformity and ChaCha20, draws for different pictures or distributions are independent; values
+    are Gaussian up to 8.6 deviations. Not promised: the same bits on machines whose cosine differs in its last bit.
     """
 
     def __init__(self, secret: bytes, distribution: NoiseDistribution) -> None:
@@ -45,11 +44,7 @@ class PictureNoise:
         self._deviation_CHW = np.sqrt(distribution.variance_K())[band_numbers(distribution.spectrum.image)]
 
     def add(self, x_BCHW: NDArray[np.float32], pixels_BCHW: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Normalised pictures with their noise, float32.
-
-        Args:
-            x_BCHW: The pictures, normalised.
-            pixels_BCHW: The same pictures; they name the draws.
+        """Normalised pictures with their noise, float32; the pixels of the same pictures name the draws.
 
         Raises:
             ValueError: The pictures have not the distribution's shape.

@@ -11,6 +11,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from mple.privacy.information import bisected
+
 
 def most_success(information_bits: float, blind: float) -> float:
     """Most probability of success of any adversary who gets so many bits about a picture.
@@ -33,15 +35,7 @@ def most_success(information_bits: float, blind: float) -> float:
         raise ValueError(f"information of {information_bits} bits, blind success {blind}; needs 0 or more, and 0 to 1")
     if blind in (0.0, 1.0) or -math.log2(blind) <= information_bits:
         return blind if blind == 0.0 else 1.0
-    low, high = blind, 1.0
-    while True:
-        middle = (low + high) / 2
-        if not low < middle < high:
-            return high
-        if _divergence_bits(middle, blind) > information_bits:
-            high = middle
-        else:
-            low = middle
+    return bisected(blind, 1.0, lambda p: _divergence_bits(p, blind) <= information_bits)[1]
 
 
 def gaussian_least_error(variance_N: NDArray[np.float64], information_bits: float) -> float:
@@ -60,13 +54,12 @@ def gaussian_least_error(variance_N: NDArray[np.float64], information_bits: floa
     if not len(variance_N):
         return 0.0
     logs_N = np.log2(variance_N)
-    low, high = float(logs_N.min()) - 2 * information_bits, float(logs_N.max())
-    while True:
-        middle = (low + high) / 2
-        if not low < middle < high:
-            return float(np.minimum(variance_N, 2.0**low).sum())
-        rate = float(np.maximum(logs_N - middle, 0.0).sum()) / 2
-        low, high = (low, middle) if rate < information_bits else (middle, high)
+    low, _ = bisected(
+        float(logs_N.min()) - 2 * information_bits,
+        float(logs_N.max()),
+        lambda level: not float(np.maximum(logs_N - level, 0.0).sum()) / 2 < information_bits,
+    )
+    return float(np.minimum(variance_N, 2.0**low).sum())
 
 
 def _divergence_bits(p: float, q: float) -> float:

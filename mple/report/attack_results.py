@@ -28,13 +28,7 @@ class AttackResults:
 
 
 def attack_results(folder: Path, plan: RunPlan, *, pictures: bool) -> AttackResults:
-    """The results in a run's folder.
-
-    Args:
-        folder: Of the run.
-        plan: Its plan.
-        pictures: Take the galleries, which show pictures in the clear beside their morphed forms.
-    """
+    """The results in a run's folder; with `pictures` the galleries, which show them in the clear and morphed, too."""
     attacks = read_attacks(folder / ATTACKS, plan).attacks
     drawn = {attack.name: attack.gallery for attack in attacks if pictures and attack.gallery}
     return AttackResults(attacks, {name: _gallery(folder, gallery) for name, gallery in drawn.items()})

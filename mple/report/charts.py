@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mple.model.metrics import METRICS
 from mple.records.training import StepMetrics, TrainingMetrics, epochs_of
@@ -88,11 +88,7 @@ def history_of(metrics: Sequence[TrainingMetrics]) -> History:
 
 
 def charts(histories: Sequence[tuple[str, History]]) -> list[LineChart]:
-    """The charts that there are points for: training loss, then each metric.
-
-    Args:
-        histories: Names of the runs, empty for a single one, and their histories.
-    """
+    """The charts that there are points for: training loss, then each metric; a single run's name is empty."""
     made = [loss_chart(histories), *(score_chart(metric, histories) for metric in METRICS)]
     return [chart for chart in made if chart is not None]
 
@@ -138,7 +134,7 @@ def _epoch_axis(histories: Sequence[tuple[str, History]]) -> Axis:
     last = max(history.epochs for _, history in histories) or 1
     axis = linear_axis("epoch", 0, last, most=7, fixed=True, text=lambda value: f"{value:.0f}")
     whole = tuple(Tick(axis.percent(epoch), str(epoch)) for epoch in range(last + 1))
-    return Axis(title="epoch", low=0, high=last, ticks=whole if last <= 8 else axis.ticks)
+    return replace(axis, ticks=whole) if last <= 8 else axis
 
 
 def _epoch_line(name: str, points: Sequence[tuple[float, float]], place: int, x: Axis, y: Axis) -> Line:
@@ -210,15 +206,10 @@ def linear_axis(
     fixed: bool = False,
     text: Callable[[float], str] | None = None,
 ) -> Axis:
-    """An axis over a range with ticks at round numbers.
+    """An axis over a range with at most so many ticks at round numbers; `title` has the unit.
 
-    Args:
-        title: What it measures, with its unit.
-        low: Least value.
-        high: Greatest value; where it equals `low` the axis gets some length all the same.
-        most: Most ticks.
-        fixed: The axis ends where the range does, instead of at round numbers.
-        text: Makes the labels.
+    Where `low` equals `high` it gets some length all the same. A `fixed` axis ends where the range does, instead of at
+    round numbers; `text` makes the labels.
     """
     if high <= low:
         high = low + max(1e-9, abs(low) * 0.1, 1.0 if low == 0 else 0)
@@ -232,7 +223,7 @@ def linear_axis(
     label = text or (lambda value: f"{value:,.{digits}f}")
     axis = Axis(title=title, low=low, high=high, ticks=())
     ticks = tuple(Tick(axis.percent(number * step), label(number * step)) for number in numbers)
-    return Axis(title=title, low=low, high=high, ticks=ticks)
+    return replace(axis, ticks=ticks)
 
 
 def _round_step(least: float) -> float:

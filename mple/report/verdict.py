@@ -11,7 +11,7 @@ from mple.report.summary import Summary
 from mple.report.waterfall import Waterfall
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Fact:
     """A number with what it is."""
 
@@ -43,36 +43,21 @@ def facts(summary: Summary, whole: Waterfall) -> list[Fact]:
     outcome, plan, elements, ledgers = summary.outcome, summary.plan, summary.elements, summary.balance
     train_s = outcome.train_seconds
     tests = sum(site.test_images for site in plan.sites)
+    matched = f"{ledgers.matched:,} messages matched at both ends; cut off on their way: {ledgers.lost:,}"
+    scored = f"after {len(summary.epochs)} epochs, over {tests:,} pictures"
+    pace = (
+        f"{outcome.samples_trained / train_s:,.0f} samples/s; waited {share_text(outcome.idle_seconds / train_s)}, "
+        f"first layer {share_text(outcome.augconv_seconds / train_s)}"
+    )
+    counted = f"elements, layers included; the papers' formula gives +{100 * elements.quoted_ratio:.2f}{SPACE}%"
     return [
         Fact(
-            name="crossed the links",
-            value=size_text(whole.total_bytes),
-            note=f"for {size_text(whole.raw_pixel_bytes)} of raw pixels, {whole.images:,} pictures",
+            "crossed the links",
+            size_text(whole.total_bytes),
+            f"for {size_text(whole.raw_pixel_bytes)} of raw pixels, {whole.images:,} pictures",
         ),
-        *(
-            Fact(
-                name=f"test {name}",
-                value=score_text(name, summary.scores),
-                note=f"after {len(summary.epochs)} epochs, over {tests:,} pictures",
-            )
-            for name, metric in METRICS.items()
-            if metric.brief
-        ),
-        Fact(
-            name="training",
-            value=duration_text(train_s),
-            note=f"{outcome.samples_trained / train_s:,.0f} samples/s; waited "
-            f"{share_text(outcome.idle_seconds / train_s)}, "
-            f"first layer {share_text(outcome.augconv_seconds / train_s)}",
-        ),
-        Fact(
-            name="ledgers",
-            value="balanced" if ledgers.balanced else "NOT balanced",
-            note=f"{ledgers.matched:,} messages matched at both ends; cut off on their way: {ledgers.lost:,}",
-        ),
-        Fact(
-            name="counted as the papers do",
-            value=change_text(elements.sent_ratio),
-            note=f"elements, layers included; the papers' formula gives +{100 * elements.quoted_ratio:.2f}{SPACE}%",
-        ),
+        *(Fact(f"test {name}", score_text(name, summary.scores), scored) for name in METRICS if METRICS[name].brief),
+        Fact("training", duration_text(train_s), pace),
+        Fact("ledgers", "balanced" if ledgers.balanced else "NOT balanced", matched),
+        Fact("counted as the papers do", change_text(elements.sent_ratio), counted),
     ]

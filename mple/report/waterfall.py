@@ -77,12 +77,8 @@ class Waterfall:
 
 def waterfalls(merged: Path, overhead: Overhead) -> tuple[Waterfall, tuple[Waterfall, ...]]:
     """The waterfall of all sites together, and each site's."""
-    framings = {site.name: computed_framing(merged, (site.name,)) for site in overhead.sites}
-    everything = computed_framing(merged, tuple(framings))
-    return (
-        _waterfall("all sites", overhead.sites, everything),
-        tuple(_waterfall(site.name, (site,), framings[site.name]) for site in overhead.sites),
-    )
+    alone = tuple(_waterfall(site.name, (site,), merged) for site in overhead.sites)
+    return _waterfall("all sites", overhead.sites, merged), alone
 
 
 def computed_framing(merged: Path, sites: Sequence[str]) -> LinkFraming:
@@ -93,7 +89,8 @@ def computed_framing(merged: Path, sites: Sequence[str]) -> LinkFraming:
         return link_framing(ledgers.execute(query, [f"site/{name}" for name in sites]).fetchall())
 
 
-def _waterfall(name: str, sites: Sequence[SiteOverhead], framing: LinkFraming) -> Waterfall:
+def _waterfall(name: str, sites: Sequence[SiteOverhead], merged: Path) -> Waterfall:
+    framing = computed_framing(merged, [site.name for site in sites])
     raw = sum(site.raw_pixel_bytes for site in sites)
     parts = [
         (text, StepKind(kind), sum(int(getattr(site, f"{part}_bytes")) for site in sites))

@@ -8,10 +8,9 @@ coordinator has ended; it isn't started again, or is stopped.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,12 +77,7 @@ def simulate_chaos(
         folder = lay_out(out, settings, dialled=dialled)
         relays = dict(zip((COORDINATOR, COMPUTE), map(relayed, addresses), strict=True))
         injected: list[InjectedFault] = []
-
-        def driver(
-            children: Children, monitor: RunMonitor, progress: Progress, screen: Screen, interrupted: Stop
-        ) -> Ended | None:
-            disturbed = _Disturbed(folder, settings, children, relays, faults, injected)
-            return disturbed.follow(monitor, progress, screen, interrupted)
+        driver = _Disturbed(folder, settings, relays, faults, injected).follow
 
         summary = run_nodes(folder, settings, console, plain=plain, driver=driver, ledger_every_s=_LEDGER_EVERY_S)
     return None if summary is None else (summary, injected)
@@ -93,18 +87,15 @@ def simulate_chaos(
 def _relays() -> Iterator[Callable[[str], CountingRelay]]:
     """One relay for each address, made when first asked for."""
     made: dict[str, CountingRelay] = {}
+    with ExitStack() as closing:
 
-    def relayed(address: str) -> CountingRelay:
-        if address not in made:
-            made[address] = CountingRelay(*split_address(address))
-        return made[address]
+        def relayed(address: str) -> CountingRelay:
+            if address not in made:
+                made[address] = CountingRelay(*split_address(address))
+                closing.callback(made[address].close)
+            return made[address]
 
-    with contextlib.ExitStack() as closing:
-        try:
-            yield relayed
-        finally:
-            for relay in made.values():
-                closing.callback(relay.close)
+        yield relayed
 
 
 class _Disturbed:
@@ -114,14 +105,12 @@ class _Disturbed:
         self,
         folder: RunFolder,
         settings: SimulationSettings,
-        children: Children,
         relays: Mapping[str, CountingRelay],
         faults: tuple[Fault, ...],
         injected: list[InjectedFault],
     ) -> None:
-        self._folder, self._settings, self._children, self._relays = folder, settings, children, relays
+        self._folder, self._settings, self._relays = folder, settings, relays
         self._due, self._injected = list(faults), injected
-        self._began_s = time.monotonic()
         self._now = Moment(Stage.GATHERING, 0.0)
         self._done: set[str] = set()
         self._start_at_s: dict[str, float] = {}
@@ -131,7 +120,11 @@ class _Disturbed:
         self._late = _latecomer(folder.sites, faults)
         self._leave_by_s: float | None = None
 
-    def follow(self, monitor: RunMonitor, progress: Progress, screen: Screen, interrupted: Stop) -> Ended | None:
+    def follow(
+        self, children: Children, monitor: RunMonitor, progress: Progress, screen: Screen, interrupted: Stop
+    ) -> Ended | None:
+        """Start the run's nodes and follow them: a `RunDriver`."""
+        self._children, self._began_s = children, time.monotonic()
         for name in self._folder.nodes:
             if name != self._late:
                 self._start(name)
@@ -251,5 +244,4 @@ class _Disturbed:
 def _latecomer(sites: tuple[str, ...], faults: tuple[Fault, ...]) -> str:
     """A site that is started after the faults of gathering, so that they find the parties gathering; "" for none."""
     hit = {name for fault in faults if fault.moment.stage is Stage.GATHERING for name in fault.nodes}
-    gathering = any(fault.moment.stage is Stage.GATHERING for fault in faults)
-    return next((name for name in reversed(sites) if gathering and name not in hit), "")
+    return next((name for name in reversed(sites) if hit and name not in hit), "")

@@ -32,13 +32,9 @@ class Claim:
 def claims(
     chaos: ChaosSettings, injected: Sequence[InjectedFault], disturbed: Summary, undisturbed: Summary | None
 ) -> tuple[Claim, ...]:
-    """What has to hold, and whether it does.
+    """What has to hold after the faults that were asked for and done, and whether it does.
 
-    Args:
-        chaos: What was asked for.
-        injected: What was done.
-        disturbed: The run that it was done to.
-        undisturbed: The same run without; None when none was made, and nothing is claimed about it then.
+    Without an undisturbed run nothing is claimed about one.
     """
     ledgers = disturbed.balance
     asked = {FaultKind.KILL: chaos.kills, FaultKind.STOP: chaos.stops, FaultKind.CUT: chaos.cuts}

@@ -105,12 +105,7 @@ def draw_faults(chaos: ChaosSettings, sites: Sequence[str], *, releases: int) ->
 
     Guarantees: kills take turns, so that among any as many kills as there are nodes each node is hit; as soon as there
     are as many faults as stages, each stage is hit. At most `releases` - 1 faults strike while samples are fed: a
-    sample on its way is then never sent more often than the plan allows.
-
-    Args:
-        chaos: Numbers and seed.
-        sites: Names of the sites.
-        releases: The plan's `wire.releases`.
+    sample on its way is then never sent more often than the plan's `wire.releases` allows.
     """
     rng = random.Random(chaos.seed)  # noqa: S311
     nodes = (COORDINATOR, COMPUTE, *sites)
@@ -127,11 +122,9 @@ def draw_faults(chaos: ChaosSettings, sites: Sequence[str], *, releases: int) ->
 
 
 def position(progress: Progress, parties: int) -> Moment:
-    """How far a run is by what its nodes have written; a node that resumes makes it smaller again.
+    """How far a run of so many parties, the coordinator not counted, is by what its nodes have written.
 
-    Args:
-        progress: What was read.
-        parties: Of the run, the coordinator not counted.
+    A node that resumes makes it smaller again.
     """
     training, sites = progress.training, progress.sites.values()
     if progress.phase == "finished":

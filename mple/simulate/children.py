@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from mple.exit_codes import ExitCode
 
@@ -45,9 +44,7 @@ class Children:
     def __enter__(self) -> Children:
         return self
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _fault: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_fault: object) -> None:
         self.stop()
 
     @property
@@ -56,14 +53,10 @@ class Children:
         return tuple(self._running)
 
     def start(self, name: str, arguments: Sequence[str], *, log_text: Path, threads: int, nice: int = 0) -> None:
-        """Start a child; what it prints goes to a file.
+        """Start a node's command as a child; what it prints is appended to a file.
 
-        Args:
-            name: Of the node.
-            arguments: Command and arguments.
-            log_text: File for its output, appended to.
-            threads: For the numeric libraries; set before they are loaded, as they read it only then.
-            nice: How far it steps back for the other processes, 0 to 19.
+        `threads` of the numeric libraries are set before these are loaded, as they read it only then. `nice` is how far
+        the child steps back for the other processes, 0 to 19.
         """
         # Threads that wait must sleep: while they spin they take the cores from the other nodes. A millisecond of it
         # bridges the gaps within a training step.
@@ -131,9 +124,7 @@ class Children:
 def root_cause(ended: Sequence[Ended], blamed: str = "") -> Ended | None:
     """Of children that ended together, the one whose failure the others' follows from; None when none failed.
 
-    Args:
-        ended: In the order in which they were seen to end.
-        blamed: The node that the coordinator has named as the one that failed, if any.
+    They come in the order in which they were seen to end; `blamed` is the node that the coordinator has named, if any.
     """
     failed = [item for item in ended if item.code != ExitCode.DONE]
     named = [item for item in failed if item.name == blamed]

@@ -20,14 +20,8 @@ def repeat(done: Path, out: Path, console: Console, *, plain: bool = False, tabl
 
     Guarantees: on the same machine the new run makes the same plan and, if both finish, the same network. The channel
     order comes from the consortium secret and rounding from the morph keys, so the new folder holds copies of the
-    vaults; guard it like the old one.
-
-    Args:
-        done: Folder of a run that has finished, or has got as far as its set-up.
-        out: A new or empty folder.
-        console: Where progress and the final table go.
-        plain: Lines instead of a live view.
-        tables: Print the summary.
+    vaults; guard it like the old one. `done` has finished, or has got as far as its set-up; `out` is new or empty;
+    `plain` shows lines instead of a live view; `tables` prints the summary.
 
     Raises:
         ValueError: As `lay_out_again`.

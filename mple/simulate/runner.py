@@ -35,13 +35,8 @@ class SimulationError(ExitError):
 def simulate(settings: SimulationSettings, out: Path, console: Console, *, plain: bool = False) -> Summary | None:
     """Run a whole consortium on this machine and sum it up; None when it was interrupted.
 
-    Every child process is gone when this returns or raises, and the run folder is readable.
-
-    Args:
-        settings: What to run.
-        out: A new or empty folder.
-        console: Where progress and the final table go.
-        plain: Lines instead of a live view, on a terminal too.
+    Every child process is gone when this returns or raises, and the run folder, `out`, is readable. Progress and the
+    final table go to the console; `plain` shows lines instead of a live view, on a terminal too.
 
     Raises:
         ValueError: The folder is not empty.

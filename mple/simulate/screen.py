@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -31,17 +30,14 @@ class Screen:
     def __init__(self, console: Console, *, plain: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._clock = console, clock
         self._live = None if plain or not console.is_terminal else Live(console=console, refresh_per_second=4)
-        self._last_line_s = clock()
-        self._began_s = clock()
+        self._began_s = self._last_line_s = clock()
 
     def __enter__(self) -> Screen:
         if self._live is not None:
             self._live.start()
         return self
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _fault: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_fault: object) -> None:
         if self._live is not None:
             self._live.stop()
 
