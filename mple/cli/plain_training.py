@@ -30,10 +30,7 @@ _NOT_OF_PLAIN_TRAINING = ("morph", "wire", "absence", "privacy")
 def train_as_plain(settings: SimulationSettings, out: Path, like: Path | None) -> None:
     """Train on the plain pictures of a simulation's sites and leave figures and network in a new folder.
 
-    Args:
-        settings: Of the simulation.
-        out: The folder.
-        like: Folder of a finished simulation whose channel and label order to use.
+    With `like`, the folder of a finished simulation, its channel order and label order are used.
 
     Raises:
         ValueError: Settings, data or a folder can't be used, or the run in `like` had other settings.

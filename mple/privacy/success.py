@@ -21,12 +21,8 @@ def most_success(information_bits: float, blind: float) -> float:
     By the data-processing inequality kl(p || p0) <= I for the success p with the release and p0 of the same adversary
     when its release is replaced by an independent one, which is at most `blind`.
 
-    Args:
-        information_bits: Bound on I, 0 and above.
-        blind: Largest probability of success without any release, 0 to 1.
-
-    Returns:
-        The largest p with kl(p || blind) <= I, 1 where the bound says nothing.
+    That is the largest p with kl(p || blind) <= I for a bound I of 0 and above and a `blind` of 0 to 1, and 1 where the
+    bound says nothing.
 
     Raises:
         ValueError: An argument is out of range.
@@ -43,12 +39,8 @@ def gaussian_least_error(variance_N: NDArray[np.float64], information_bits: floa
 
     Reverse water-filling (Shannon; Cover & Thomas, 10.3.3): the distortion-rate function at `information_bits`.
 
-    Args:
-        variance_N: Eigenvalues of the covariance.
-        information_bits: Bound on what the estimator knows of the picture.
-
-    Returns:
-        The error in squared units of `variance_N`. Real pictures are not Gaussian and may be estimated better.
+    `variance_N` are the eigenvalues of the covariance, `information_bits` bounds what the estimator knows; the error is
+    in squared units of `variance_N`. Real pictures are not Gaussian and may be estimated better.
     """
     variance_N = variance_N[variance_N > 0]
     if not len(variance_N):
@@ -57,7 +49,7 @@ def gaussian_least_error(variance_N: NDArray[np.float64], information_bits: floa
     low, _ = bisected(
         float(logs_N.min()) - 2 * information_bits,
         float(logs_N.max()),
-        lambda level: not float(np.maximum(logs_N - level, 0.0).sum()) / 2 < information_bits,
+        lambda level: float(np.maximum(logs_N - level, 0.0).sum()) / 2 >= information_bits,
     )
     return float(np.minimum(variance_N, 2.0**low).sum())
 

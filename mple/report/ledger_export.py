@@ -6,7 +6,6 @@ Both have the ledger's own columns, oldest message first; sizes are bytes, times
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,16 +24,10 @@ class MissingLibraryError(ValueError):
 
 
 def export_ledger(summary: Summary, *, csv: Path | None = None, parquet: Path | None = None) -> int:
-    """Write the merged ledger of a run.
+    """Write the merged ledger of a run as either or both, and return the number of messages.
 
-    Args:
-        summary: The run.
-        csv: A CSV file with a header, or none.
-        parquet: A Parquet file, or none: texts as dictionaries but for `call_id`, counts as int32, sizes and
-            `time_unix_ns` as int64; run and plan hash in its metadata.
-
-    Returns:
-        The number of messages.
+    The CSV file has a header. Parquet has texts as dictionaries but for `call_id`, counts as int32, sizes and
+    `time_unix_ns` as int64; run and plan hash in its metadata.
 
     Raises:
         MissingLibraryError: Parquet was asked for and pyarrow is not installed.
@@ -69,12 +62,7 @@ def _write_parquet(merged: Path, out: Path, facts: dict[str, str]) -> None:
 
         schema = arrow.schema([(name, type_of(name)) for name in names], metadata=facts)
         with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
-            for group in _groups(rows):
+            while group := rows.fetchmany(_ROWS):
                 columns = zip(*group, strict=True)
                 arrays = [arrow.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
                 writer.write_table(arrow.table(arrays, schema=schema))
-
-
-def _groups(rows: sqlite3.Cursor) -> Iterator[list[tuple[Any, ...]]]:
-    while group := rows.fetchmany(_ROWS):
-        yield group

@@ -48,6 +48,5 @@ def noise_levels(folder: RunFolder, plan: RunPlan) -> list[NoiseLevel]:
 
 def noise_sentence(levels: list[NoiseLevel]) -> str:
     """Deviations by site."""
-    return "noise added, deviation in grey levels of 255: " + ", ".join(
-        f"{level.site} {level.deviation_px:.1f}" for level in levels
-    )
+    sites = ", ".join(f"{level.site} {level.deviation_px:.1f}" for level in levels)
+    return f"noise added, deviation in grey levels of 255: {sites}"

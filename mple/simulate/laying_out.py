@@ -35,11 +35,8 @@ def lay_out(
 ) -> RunFolder:
     """Make the folder, a throw-away authority, and every node's certificate and configuration.
 
-    Args:
-        path: A new or empty folder.
-        settings: Of the simulation.
-        run_id: The run's id; empty for a new one.
-        dialled: The address at which nodes dial the one that listens at a given address, for a relay between them.
+    The run's id is a new one where it is empty. `dialled` gives the address at which nodes dial the one that listens at
+    a given address, for a relay between them.
 
     Raises:
         ValueError: The folder already holds something.

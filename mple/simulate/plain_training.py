@@ -73,12 +73,9 @@ def train_plain(
     settings: PlainSettings,
     on_epoch: Callable[[PlainEpoch], None] = lambda _epoch: None,
 ) -> PlainOutcome:
-    """Train on plain pictures.
+    """Train on the plain pictures of sites in the plan's order, all of one shape and one class list.
 
-    Args:
-        sites: Their data in the plan's order of sites; all of one shape and one class list.
-        settings: As of the morphed run.
-        on_epoch: Called after each epoch.
+    `on_epoch` is called after each epoch.
 
     Raises:
         ValueError: There is no site, or the sites' classes or shapes differ.

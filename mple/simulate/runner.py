@@ -88,8 +88,7 @@ def run_nodes(
     if failed is not None:
         text = _failure_text(folder, failed)
         folder.note_end(RunEnd.FAILED, text)
-        known = set(ExitCode)
-        raise SimulationError(text, ExitCode(failed.code) if failed.code in known else ExitCode.INTERNAL)
+        raise SimulationError(text, ExitCode(failed.code) if failed.code in set(ExitCode) else ExitCode.INTERNAL)
     summary = summarise(folder.path)
     # The templates' library takes a moment to load: only now.
     from mple.report.page import write_page
