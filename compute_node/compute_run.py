@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import torch
 from torch import nn
 
@@ -36,7 +34,6 @@ from mple.records.training import EpochMetrics, Outcome
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
 
-_LOGGER = logging.getLogger("mple.compute")
 _GRACE_S = 10.0
 
 
@@ -67,7 +64,7 @@ class ComputeRun:
         self._feed_open = False
         node.registry.register(SampleMetrics(node.ledger, self._samples.cache))
         audit("local", "plan", "ok", run=plan.run_id, sha256=plan.sha256().hex())
-        log(_LOGGER, logging.INFO, LogEvent.PLAN, f"follows plan {plan.sha256().hex()[:16]}")
+        log(LogEvent.PLAN, f"follows plan {plan.sha256().hex()[:16]}")
 
     def take_part(self, events: RunFollower) -> None:
         """Do what the run's events ask for, up to its end.
@@ -95,10 +92,10 @@ class ComputeRun:
         self._client.report_totals(self._node.ledger.totals())
         if self._settings.stay:
             self._node.ledger.phase = "predict"
-            log(_LOGGER, logging.INFO, "staying", "training has finished; answering predictions until stopped")
+            log("staying", "training has finished; answering predictions until stopped")
             self._key_changes.follow_after_end(sequence, self._node.stop)
             raise StoppedError
-        log(_LOGGER, logging.INFO, "finished", "the run has finished")
+        log("finished", "the run has finished")
 
     def _take(self, event: coordinator_pb2.WatchResponse, events: RunFollower) -> None:
         kind = event.WhichOneof("event")
@@ -175,7 +172,7 @@ class ComputeRun:
 
     def _report_epoch(self, metrics: EpochMetrics) -> None:
         text = f"epoch {metrics.epoch}: loss {metrics.loss:.4f}, {scores_text(metrics.scores)}"
-        log(_LOGGER, logging.INFO, "epoch", text, epoch=metrics.epoch)
+        log("epoch", text, epoch=metrics.epoch)
         done = coordinator_pb2.EpochDone(
             epoch=metrics.epoch, loss=metrics.loss, scores=metrics.scores, seconds=metrics.seconds
         )

@@ -5,7 +5,6 @@ Events come in the order of the run's log and come again after a restart; what w
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from mple.rpc import MpleError
 from mple.rpc.file_transfer import remove_file
 from mple.v1 import common_pb2, coordinator_pb2
 
-_LOGGER = logging.getLogger("mple.compute")
 _ROUND_S, _PAUSE_S = 2.0, 60.0
 """How long a coordinator that has ended is tried for after the run, and how long it is then left alone."""
 KEY_EVENTS = {"key_rotated", "key_revoked"}
@@ -60,8 +58,8 @@ class KeyChanges:
                     sequence = event.sequence
             except StoppedError:
                 return
-            except (MpleError, UnreachableError) as fault:
-                log(_LOGGER, logging.DEBUG, "keys_unseen", f"no news of keys from the coordinator: {fault}")
+            except (MpleError, UnreachableError):
+                pass  # the coordinator may have ended; another look comes
             stop.wait(_PAUSE_S)
 
     def _rotate(self, header: coordinator_pb2.LayerHeader) -> None:
@@ -100,7 +98,7 @@ class KeyChanges:
             )
             write_list(self.folder, read_list(self.folder, self.samples.plan).with_revoked(noted))
             text = f"erased {noted.samples} samples and the layer of key {key.epoch} of {key.site}"
-            log(_LOGGER, logging.INFO, "key_erased", text, site=key.site, epoch=key.epoch, samples=noted.samples)
+            log("key_erased", text, site=key.site, epoch=key.epoch, samples=noted.samples)
         report = coordinator_pb2.KeyErased(key_ref=key, samples=noted.samples, layer_bytes=noted.layer_bytes)
         self.client.report(coordinator_pb2.ReportRequest(key_erased=report))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -16,7 +15,7 @@ from mple.model.device import Device
 from mple.model.stem import Stem
 from mple.node import run_node
 from mple.node.coordinator_client import CoordinatorClient
-from mple.node.logs import log
+from mple.node.logs import log, warn
 from mple.node.retry import StoppedError, UnreachableError
 from mple.node.run_events import read_plan
 from mple.node.session import NodeSession, open_node
@@ -27,7 +26,6 @@ from mple.rpc import Role, build_server
 from mple.rpc.node_service import add_node_service
 from mple.v1 import compute_pb2_grpc, coordinator_pb2
 
-_LOGGER = logging.getLogger("mple.compute")
 _GRACE_S = 10.0
 _MOST_SITES = 256
 
@@ -60,7 +58,7 @@ def _serving(node: NodeSession, settings: ComputeSettings, service: ComputeServi
     compute_pb2_grpc.add_ComputeServiceServicer_to_server(service, built.server)
     add_node_service(built.server, node.me)
     built.start()
-    log(_LOGGER, logging.INFO, "listening", f"listening on {built.address}")
+    log("listening", f"listening on {built.address}")
     try:
         yield
     finally:
@@ -74,13 +72,13 @@ def _answer_for_restored_run(
     try:
         kept = restored_run(settings.state, Device.named(settings.device))
     except ValueError as fault:
-        log(_LOGGER, logging.WARNING, "not_kept", f"no predictions by the last run's network: {fault}")
+        warn("not_kept", f"no predictions by the last run's network: {fault}")
         return None
     if kept is not None:
         node.ledger.run = kept.plan.run_id
         node.ledger.phase = "predict"
         service.open_predictions(kept.plan, kept.predictor)
-        log(_LOGGER, logging.INFO, "restored_run", f"answering predictions of run {kept.plan.run_id}")
+        log("restored_run", f"answering predictions of run {kept.plan.run_id}")
     return kept
 
 
@@ -91,7 +89,7 @@ def _take_part(node: NodeSession, settings: ComputeSettings, service: ComputeSer
         if kept is None:
             raise
         text = f"{fault}; answering predictions of run {kept.plan.run_id} until stopped"
-        log(_LOGGER, logging.WARNING, "staying", text)
+        warn("staying", text)
         node.stop.wait()
         raise StoppedError from None
     with node.channel(coordinator) as channel:
@@ -100,7 +98,7 @@ def _take_part(node: NodeSession, settings: ComputeSettings, service: ComputeSer
         run_id = client.join(_join_request(settings, client))
         node.ledger.run = run_id
         audit("local", "join", "ok", run=run_id)
-        log(_LOGGER, logging.INFO, "joined", f"joined run {run_id}")
+        log("joined", f"joined run {run_id}")
         with node.follow(client) as events:
             run = ComputeRun(node, settings, client, service, read_plan(events.plan_made()))
             run.take_part(events)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,8 +16,6 @@ from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
 from mple.rpc.read_deadline import MESSAGE_IDLE_S, DeadlineIterator
 from mple.v1 import compute_pb2, compute_pb2_grpc
-
-_LOGGER = logging.getLogger("mple.compute")
 
 
 class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
@@ -62,7 +59,7 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
             raise MpleError(ErrorCode.MESSAGE_MALFORMED, "a stream opens with a hello")
         _same_plan(plan, hello.hello.plan_sha256)
         with intake.stream(peer.name), _audited_feed(peer):
-            log(_LOGGER, logging.INFO, "feed_open", f"{peer.label} feeds", site=peer.name)
+            log("feed_open", f"{peer.label} feeds", site=peer.name)
             context.add_callback(intake.wake)
             # A site has nothing to say while it is not asked: from now on it may be silent.
             requests.hand_to(partial(_take, intake, peer.name), intake.wake)
@@ -79,7 +76,7 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
             if not requests.wait_ended(self._idle_s):
                 raise MpleError(ErrorCode.STREAM_TRUNCATED, f"{peer.label} is done and does not end its stream")
             requests.raise_fault()
-            log(_LOGGER, logging.INFO, "feed_closed", f"{peer.label} has ended its stream", site=peer.name)
+            log("feed_closed", f"{peer.label} has ended its stream", site=peer.name)
 
     @guarded(Role.SITE)
     def Predict(

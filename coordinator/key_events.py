@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
 from coordinator.memory.event_log import EventLog
 from coordinator.memory.layer_store import LayerStore
 from coordinator.site_keys import AnnounceErasure, AnnounceKey, KeyConsequence, KeyState, SiteKey
 from mple.audit import audit
 from mple.node.logs import log
 from mple.v1 import common_pb2, coordinator_pb2
-
-_LOGGER = logging.getLogger("mple.coordinator")
 
 
 def tell_of_key(news: KeyConsequence, events: EventLog, layers: LayerStore, compute: str) -> None:
@@ -48,7 +44,7 @@ def tell_of_key(news: KeyConsequence, events: EventLog, layers: LayerStore, comp
 
 
 def _note(text: str, event: str, key: SiteKey) -> None:
-    log(_LOGGER, logging.INFO, event, text, site=key.site, epoch=key.epoch)
+    log(event, text, site=key.site, epoch=key.epoch)
 
 
 def _named(key: SiteKey) -> str:

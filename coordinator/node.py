@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import ssl
 from collections.abc import Sequence
 from functools import partial
@@ -16,7 +15,7 @@ from coordinator.phases import Phase
 from coordinator.run import Run
 from coordinator.service import CoordinatorService
 from mple.node import run_node
-from mple.node.logs import log
+from mple.node.logs import log, warn
 from mple.node.retry import StoppedError
 from mple.node.session import open_node
 from mple.node.stop import Stop
@@ -25,7 +24,6 @@ from mple.rpc import ErrorCode, MpleError, Role, build_server
 from mple.rpc.node_service import add_node_service
 from mple.v1 import coordinator_pb2_grpc
 
-_LOGGER = logging.getLogger("mple.coordinator")
 _NEWS_GRACE_S = 5.0
 _STOP_GRACE_S = 2.0
 
@@ -58,7 +56,7 @@ def serve(settings: CoordinatorSettings, stop: Stop) -> None:
         coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(service, built.server)
         add_node_service(built.server, node.me)
         built.start()
-        log(_LOGGER, logging.INFO, "listening", f"listening on {built.address}", run_id=run.run_id)
+        log("listening", f"listening on {built.address}", run_id=run.run_id)
         withdraw = stop.on_set(run.log.wake)
         try:
             escrow.resume()
@@ -79,11 +77,11 @@ def _follow(
         raise escrow.fault
     state = run.state()
     if not state.ended:
-        log(_LOGGER, logging.INFO, "stopped", "stopped before the run has ended; start again to go on")
+        log("stopped", "stopped before the run has ended; start again to go on")
         raise StoppedError
     _let_all_know(run, service, settings, stop)
     if settings.stay:
-        log(_LOGGER, logging.INFO, "staying", "the run has ended; serving until stopped")
+        log("staying", "the run has ended; serving until stopped")
         stop.wait()
     if state.phase is Phase.FAILED:
         raise MpleError(ErrorCode.RUN_FAILED, state.reason)
@@ -110,4 +108,4 @@ def _let_all_know(run: Run, service: CoordinatorService, settings: CoordinatorSe
         run.file.changed.wait_for(lambda: not missing() or stop.is_set(), grace_s)
     if missing() and not stop.is_set():
         text = f"ending without {', '.join(sorted(missing()))}"
-        log(_LOGGER, logging.WARNING, "unheard", f"{text}: not all know that the run has ended")
+        warn("unheard", f"{text}: not all know that the run has ended")

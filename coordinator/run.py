@@ -6,7 +6,6 @@ goes on where it was, and nobody has heard of what it forgot.
 
 from __future__ import annotations
 
-import logging
 import math
 import secrets
 from collections.abc import Callable
@@ -44,14 +43,13 @@ from coordinator.site_keys import AnnounceErasure, AnnounceKey, SiteKey
 from mple.audit import audit
 from mple.model.metrics import require_scores
 from mple.model.stem import MOST_BYTES, Stem, StemError
-from mple.node.logs import log
+from mple.node.logs import log, log_error
 from mple.plan import AbsencePolicy, CoordinatorSettings, Custody, PlanError, RunPlan, changed_sections
 from mple.records.log_events import LogEvent
 from mple.records.state_files import LAYERS
 from mple.rpc import ErrorCode, MpleError, Party, Role
 from mple.v1 import coordinator_pb2
 
-_LOGGER = logging.getLogger("mple.coordinator")
 _MOST_TEXT = 500
 
 
@@ -293,8 +291,6 @@ class Run:
         """A party's own sums over its ledger, by which it also says that it knows of the run's end."""
         self.file.keep_fact(f"totals/{caller.label}", totals.SerializeToString(deterministic=True))
         log(
-            _LOGGER,
-            logging.INFO,
             LogEvent.TOTALS_REPORTED,
             f"{caller.label} has reported its totals",
             party=caller.label,
@@ -345,12 +341,12 @@ class Run:
         match consequence:
             case AnnounceParty(party):
                 self.log.append(coordinator_pb2.WatchResponse(party_joined=coordinator_pb2.PartyJoined(party=party)))
-                log(_LOGGER, logging.INFO, LogEvent.PARTY_JOINED, f"{party} has joined", party=party)
+                log(LogEvent.PARTY_JOINED, f"{party} has joined", party=party)
             case AnnouncePhase(phase, reason):
                 changed = coordinator_pb2.PhaseChanged(phase=f"PHASE_{phase.upper()}", reason=reason)
                 self.log.append(coordinator_pb2.WatchResponse(phase_changed=changed))
                 audit("local", "phase", "ok", phase=phase, reason=reason or "as planned")
-                log(_LOGGER, logging.INFO, LogEvent.PHASE, f"the run is {phase}: {reason}".rstrip(": "), phase=phase)
+                log(LogEvent.PHASE, f"the run is {phase}: {reason}".rstrip(": "), phase=phase)
                 self._on_phase(phase)
             case AnnounceLayer(site):
                 stored = self.layers.of_key(site, self.plan.site(site).key_epoch)
@@ -359,7 +355,7 @@ class Run:
                     coordinator_pb2.WatchResponse(layer_released=coordinator_pb2.LayerReleased(header=stored.header))
                 )
                 audit(f"site/{site}", "layer_released", "ok", sha256=stored.header.sha256.hex())
-                log(_LOGGER, logging.INFO, LogEvent.LAYER_RELEASED, f"released the layer of site {site}", site=site)
+                log(LogEvent.LAYER_RELEASED, f"released the layer of site {site}", site=site)
             case AnnounceEpoch(report):
                 done = coordinator_pb2.EpochDone(
                     epoch=report.epoch, loss=report.loss, scores=report.scores, seconds=report.seconds
@@ -367,7 +363,7 @@ class Run:
                 self.log.append(coordinator_pb2.WatchResponse(epoch_done=done))
             case AnnounceFault(party, text):
                 self.log.append(coordinator_pb2.WatchResponse(fault=coordinator_pb2.Fault(party=party, text=text)))
-                log(_LOGGER, logging.ERROR, LogEvent.PARTY_FAILED, f"{party}: {text}", party=party)
+                log_error(LogEvent.PARTY_FAILED, f"{party}: {text}", party=party)
             case AnnounceKey() | AnnounceErasure():
                 tell_of_key(consequence, self.log, self.layers, f"compute/{self.settings.run.compute}")
             case MakePlan():
@@ -395,5 +391,5 @@ class Run:
         )
         self.log.append(coordinator_pb2.WatchResponse(plan_made=made))
         audit("local", "plan", "ok", run=self.run_id, sha256=plan.sha256().hex())
-        log(_LOGGER, logging.INFO, LogEvent.PLAN, f"plan {plan.sha256().hex()[:16]} of {len(plan.sites)} sites")
+        log(LogEvent.PLAN, f"plan {plan.sha256().hex()[:16]} of {len(plan.sites)} sites")
         self.advance(PlanAgreed(tuple(SiteKey(one.name, one.key_epoch, one.key_fingerprint) for one in plan.sites)))

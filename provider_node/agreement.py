@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from mple.audit import audit
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log
@@ -16,8 +14,6 @@ from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, coordinator_pb2
 from provider_node.feeding.noising import refuse_weaker
 from provider_node.site import Site
-
-_LOGGER = logging.getLogger("mple.provider")
 
 
 def join(site: Site, client: CoordinatorClient) -> None:
@@ -41,7 +37,7 @@ def join(site: Site, client: CoordinatorClient) -> None:
     site.node.ledger.run = run_id
     train_images = len(site.dataset.train.labels)
     audit("local", "join", "ok", run=run_id, train_images=train_images)
-    log(_LOGGER, logging.INFO, "joined", f"joined run {run_id} with {train_images} training images")
+    log("joined", f"joined run {run_id} with {train_images} training images")
 
 
 def agree(site: Site, made: coordinator_pb2.PlanMade) -> RunPlan:
@@ -71,7 +67,7 @@ def agree(site: Site, made: coordinator_pb2.PlanMade) -> RunPlan:
     keep_plan(settings.state, plan)
     audit("local", "plan", "ok", run=plan.run_id, sha256=plan.sha256().hex())
     text = f"agreed on plan {plan.sha256().hex()[:16]}"
-    log(_LOGGER, logging.INFO, LogEvent.PLAN, text, plan=plan.sha256().hex())
+    log(LogEvent.PLAN, text, plan=plan.sha256().hex())
     return plan
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 
 from mple.model.metrics import scores_text
 from mple.node.coordinator_client import CoordinatorClient
@@ -16,7 +15,6 @@ from provider_node.feeding.whole_run import Feeding
 from provider_node.keys.rotation_client import KeyRotation, KeyWatch
 from provider_node.site import Site
 
-_LOGGER = logging.getLogger("mple.provider")
 _GRACE_S = 10.0
 _SETTLE_S = 5.0
 
@@ -57,7 +55,7 @@ class SiteRun:
         hasty = CoordinatorClient(self._client.channel, self._client.retry.within(_SETTLE_S))
         self._keys.settle(hasty, sequence)
         self._client.report_totals(self._site.node.ledger.totals())
-        log(_LOGGER, logging.INFO, "finished", "the run has finished")
+        log("finished", "the run has finished")
 
     def _take(self, event: coordinator_pb2.WatchResponse) -> None:
         kind = event.WhichOneof("event")
@@ -65,7 +63,7 @@ class SiteRun:
             done = event.epoch_done
             text = f"epoch {done.epoch}: loss {done.loss:.4f}, {scores_text(done.scores)}"
             scores = {f"test_{name}": value for name, value in done.scores.items()}
-            log(_LOGGER, logging.INFO, "epoch", text, epoch=done.epoch, **scores)
+            log("epoch", text, epoch=done.epoch, **scores)
         elif kind == "key_ready" and event.key_ready.key_ref.site == self._site.name:
             self._feeding.switch(event.key_ready.key_ref)
         elif kind == "key_erased":

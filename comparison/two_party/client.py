@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -24,7 +23,6 @@ from mple.node.stop import Stop
 from mple.rpc import Role, open_channel, verify_remote
 
 PROGRAM = "mple-two-party-client"
-_LOGGER = logging.getLogger(PROGRAM)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +52,7 @@ def infer(settings: ClientSettings, stop: Stop) -> None:
             raise ValueError(f"pictures of {pictures_NCHW.shape[1:]}; the server's network takes {network.input_shape}")
         half = _half(settings, link, network, party.spool)
         party.leave(run_client(link, half, pictures_NCHW, party.watch))
-    log(_LOGGER, logging.INFO, "done", f"{len(pictures_NCHW)} inferences by {settings.method}")
+    log("done", f"{len(pictures_NCHW)} inferences by {settings.method}")
 
 
 def read_pictures(settings: ClientSettings) -> NDArray[np.uint8]:

@@ -5,7 +5,6 @@ It serves one client and ends.
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -28,7 +27,6 @@ from mple.node.stop import Stop
 from mple.rpc import ErrorCode, MpleError, Role, build_server, error_for
 
 PROGRAM = "mple-two-party-server"
-_LOGGER = logging.getLogger(PROGRAM)
 _COMES_WITHIN_S = 120.0
 _GRACE_S = 5.0
 
@@ -55,7 +53,7 @@ def serve(settings: ServerSettings, stop: Stop) -> None:
         two_party_pb2_grpc.add_TwoPartyServiceServicer_to_server(service, built.server)
         built.start()
         write_whole(settings.state / ADDRESS, built.address.encode())
-        log(_LOGGER, logging.INFO, "listening", f"listening on {built.address}")
+        log("listening", f"listening on {built.address}")
         link = service.accept(_COMES_WITHIN_S)
         open_things.callback(stop.on_set(link.break_off))
         try:
@@ -65,7 +63,7 @@ def serve(settings: ServerSettings, stop: Stop) -> None:
             service.fail(link, _told(fault))
             raise
         party.leave()
-    log(_LOGGER, logging.INFO, "done", f"{inferences} inferences by {settings.method}")
+    log("done", f"{inferences} inferences by {settings.method}")
 
 
 def _half(

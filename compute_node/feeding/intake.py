@@ -9,7 +9,6 @@ Legend: a *number* counts a split's samples over all sites in the plan's order; 
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import ErasedKeyError, LayerBank
 from mple.model.metrics import Tally
 from mple.node.idle_timer import LOOK_EVERY_S, IdleTimer
-from mple.node.logs import log
+from mple.node.logs import warn
 from mple.plan import AbsencePolicy, GlobalSampler, RunPlan
 from mple.plan.sample_numbering import Numbers, SampleNumbering
 from mple.records.cache_records import CacheShape
@@ -32,7 +31,6 @@ from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2
 from mple.wire.batch import samples_per_message
 
-_LOGGER = logging.getLogger("mple.compute")
 _SCORE_GROUP = 1000
 _MOST_IN_FLIGHT_BYTES = 32 * 1024 * 1024
 
@@ -282,7 +280,7 @@ class Intake:
         text = f"no {what} came in for {self._idle_timeout_s:g} s; due from {silent}"
         if self._policy is AbsencePolicy.WAIT:
             raise MpleError(ErrorCode.STALLED, text)
-        log(_LOGGER, logging.WARNING, "absent", f"{text}; training goes on without until they come back", sites=silent)
+        warn("absent", f"{text}; training goes on without until they come back", sites=silent)
         self._absent |= due
         self._patience.renew()
 

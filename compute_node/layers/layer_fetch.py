@@ -6,13 +6,12 @@ see `mple.records.layer_list`.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from compute_node.layers.layer_bank import LayerBank
 from mple.audit import audit
 from mple.node.coordinator_client import CoordinatorClient
-from mple.node.logs import log
+from mple.node.logs import log, warn
 from mple.plan import RunPlan
 from mple.records.layer_list import layer_path, read_planned_layer
 from mple.rpc import ErrorCode, MpleError
@@ -20,7 +19,6 @@ from mple.rpc.file_transfer import ChunkFile, remove_file, while_torn
 from mple.v1 import coordinator_pb2
 from mple.wire.layer_file import LayerFileError
 
-_LOGGER = logging.getLogger("mple.compute")
 _STREAM_TIMEOUT_S = 3600.0
 
 
@@ -49,14 +47,14 @@ def fetch_layer(
             bank.refuse(header.key_ref)
             remove_file(path)
             text = f"the coordinator has no layer of key {header.key_ref.epoch} of {site} any more: {refusal.detail}"
-            log(_LOGGER, logging.WARNING, "layer_withheld", text, site=site)
+            warn("layer_withheld", text, site=site)
             return
     try:
         bank.store(header.key_ref, read_planned_layer(path, plan))
     except LayerFileError as fault:
         raise MpleError(ErrorCode.LAYER_REJECTED, str(fault)) from None
     audit("local", "layer_fetched", "ok", site=site, epoch=header.key_ref.epoch, sha256=header.sha256.hex())
-    log(_LOGGER, logging.INFO, "layer_stored", f"holds the layer of {site}", site=site, epoch=header.key_ref.epoch)
+    log("layer_stored", f"holds the layer of {site}", site=site, epoch=header.key_ref.epoch)
 
 
 def _download(client: CoordinatorClient, header: coordinator_pb2.LayerHeader, path: Path) -> None:

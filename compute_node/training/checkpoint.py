@@ -8,7 +8,6 @@ written while training goes on: the trainer copies its state, another thread wri
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,9 +20,8 @@ from torch import Tensor
 
 from mple.disk.json_records import record_from_json, record_to_json
 from mple.disk.whole_files import write_whole
-from mple.node.logs import log
+from mple.node.logs import warn
 
-_LOGGER = logging.getLogger("mple.compute")
 _KEPT = 2
 _DIGEST_DIGITS = 32
 
@@ -91,7 +89,7 @@ class CheckpointFolder:
             try:
                 checkpoint = _read(path)
             except (ValueError, SafetensorError, OSError, TypeError, KeyError) as fault:
-                log(_LOGGER, logging.WARNING, "checkpoint_damaged", f"{path} can't be used: {fault}")
+                warn("checkpoint_damaged", f"{path} can't be used: {fault}")
                 path.unlink()
                 continue
             if checkpoint.position.plan_sha256 == self._plan_sha256:

@@ -7,7 +7,6 @@ sites' scores, is counted as idle.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -35,7 +34,6 @@ from mple.records.training import EpochMetrics, Outcome, StepMetrics
 from mple.v1 import common_pb2
 from mple.wire.codecs import codec_named
 
-_LOGGER = logging.getLogger("mple.compute")
 _SCORED_AT_ONCE = 250
 _LEAST_SAMPLES = 2
 """Batch norm needs more than one; a step with fewer left is not taken."""
@@ -167,7 +165,7 @@ class TrainingRun:
         self._began = self._kept_at = time.monotonic()
         self._steps_kept = position.steps_done
         text = f"training goes on in epoch {position.epoch + 1} after step {position.step}"
-        log(_LOGGER, logging.INFO, "resumed", text, epoch=position.epoch + 1, step=position.step)
+        log("resumed", text, epoch=position.epoch + 1, step=position.step)
         return EpochRecord.of(position, kept.tensors)
 
     def _wanted(self, first_epoch: int, first_step: int) -> Iterator[Wanted]:

@@ -8,7 +8,6 @@ only.
 
 from __future__ import annotations
 
-import logging
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +24,11 @@ from mple.morph.verify import (
     response_deviation,
     stem_deviation,
 )
-from mple.node.logs import log
+from mple.node.logs import log, warn
 from mple.plan import RunPlan
 from mple.records.layer_list import read_planned_layer
 from mple.rpc import ErrorCode, MpleError
 from mple.wire.layer_file import LayerFileError
-
-_LOGGER = logging.getLogger("mple.coordinator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ class LayerReview:
             raise MpleError(ErrorCode.LAYER_REJECTED, f"layer of site {site}: {'; '.join(faults)}")
         if layer.scheme.ensemble is not Ensemble.ORTHOGONAL:
             text = f"layer of site {site}: uniform cores, so norm and agreement with other sites can't be checked"
-            log(_LOGGER, logging.WARNING, "layer_unchecked", text, site=site)
+            warn("layer_unchecked", text, site=site)
             return
         allowed = CONSISTENCY_TOLERANCE[self._plan.layer_dtype]
         deviation = stem_deviation(layer, self._stem.kernels_FCpp, self._probe)
@@ -86,8 +83,6 @@ class LayerReview:
         if not deviation <= allowed:
             raise MpleError(ErrorCode.LAYER_REJECTED, disagreement(site, deviation, allowed, reference))
         log(
-            _LOGGER,
-            logging.INFO,
             "layer_consistent",
             f"layer of site {site} agrees with that of {reference.site} to {deviation:.1e}",
             site=site,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
 
-from mple.node.logs import log
+from mple.node.logs import warn
 from mple.node.stop import Stop
 from mple.rpc import TlsFiles
 
-_LOGGER = logging.getLogger("mple.node")
 _WARN_DAYS = 14
 _DAY_S = 86_400.0
 
@@ -45,11 +43,11 @@ def _watch(files: TlsFiles, stop: Stop) -> None:
         try:
             _look(files)
         except Exception as fault:  # nobody would look tomorrow
-            log(_LOGGER, logging.WARNING, "certificate_unreadable", f"{files.certificate} can't be read: {fault}")
+            warn("certificate_unreadable", f"{files.certificate} can't be read: {fault}")
 
 
 def _look(files: TlsFiles) -> None:
     left = days_left(files, datetime.now(UTC))
     if left < _WARN_DAYS:
         text = f"certificate {files.certificate} ends in {max(0, int(left))} days; make another with 'mple pki renew'"
-        log(_LOGGER, logging.WARNING, "certificate_ends", text, days=int(left))
+        warn("certificate_ends", text, days=int(left))

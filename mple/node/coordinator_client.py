@@ -5,7 +5,6 @@ Events are followed by sequence number: after a broken stream the next one goes 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,13 +14,12 @@ from google.protobuf.message import Message
 from mple.audit import audit, audit_head
 from mple.disk.storage_faults import noted_storage_fault, storage_fault_of
 from mple.meter.ledger import LedgerTotals
-from mple.node.logs import log
+from mple.node.logs import warn
 from mple.node.retry import RetryPolicy, RetryState, StoppedError, UnreachableError
 from mple.node.run_events import ended
 from mple.rpc import AwayError, ErrorCode, MpleError
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
 
-_LOGGER = logging.getLogger("mple.node")
 _DEADLINE_S = 30.0
 _TOTALS_S = 30.0
 AUDIT_HEAD_KEY = "mple-audit-head"
@@ -114,7 +112,7 @@ class CoordinatorClient:
         try:
             CoordinatorClient(self.channel, self.retry.within(_TOTALS_S)).report(request)
         except UnreachableError as fault:
-            log(_LOGGER, logging.WARNING, "totals_lost", f"the coordinator may not know this node's sums: {fault}")
+            warn("totals_lost", f"the coordinator may not know this node's sums: {fault}")
 
     def report_failure(self, fault: Exception) -> None:
         """Try once to tell the coordinator that this party can't go on.
@@ -134,7 +132,7 @@ class CoordinatorClient:
         try:
             self.stub.Report(request, timeout=5.0)
         except grpc.RpcError as second:
-            log(_LOGGER, logging.WARNING, "report_lost", f"the coordinator did not take the failure report: {second}")
+            warn("report_lost", f"the coordinator did not take the failure report: {second}")
 
 
 def _head() -> tuple[tuple[str, str], ...]:

@@ -111,9 +111,8 @@ def run_body(
 
 
 def _end(program: str, told: Exception, code: ExitCode, cause: Exception) -> int:
-    logger = logging.getLogger(program)
-    if logger.hasHandlers() or code is ExitCode.INTERNAL:
+    if logging.getLogger().hasHandlers() or code is ExitCode.INTERNAL:
         # With its traceback for the log's file: what looks like bad data may be a fault of this program after all.
-        log_to_file(logger, "; ".join(filter(None, (str(told), fix_of(told)))), cause)
+        log_to_file("; ".join(filter(None, (str(told), fix_of(told)))), cause)
     say_fault(program, told)
     return int(code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
 
@@ -15,8 +14,6 @@ from mple.plan import RunPlan
 from mple.plan.orders import channel_order
 from mple.v1 import common_pb2, coordinator_pb2
 from mple.wire.layer_file import write_layer
-
-_LOGGER = logging.getLogger("mple.node")
 
 
 def build_layer_file(
@@ -50,7 +47,7 @@ def build_layer_file(
     )
     write_layer(layer, path, plan.layer_dtype)
     text = f"built the layer of site {key_ref.site} in {time.monotonic() - began:.2f} s"
-    log(_LOGGER, logging.INFO, "layer_built", text, site=key_ref.site)
+    log("layer_built", text, site=key_ref.site)
     return layer_header(key_ref, path)
 
 

@@ -15,18 +15,29 @@ from pathlib import Path
 from mple.disk.storage_faults import note_storage_fault, storage_fault_of
 from mple.records.state_files import LOG
 
+_LOGGER = logging.getLogger("mple.node")
 _RESERVED = "mple_fields"
 _FILE_ONLY = "mple_file_only"
 
 
-def log(logger: logging.Logger, level: int, event: str, text: str, **fields: str | int | float) -> None:
+def log(event: str, text: str, **fields: str | int | float) -> None:
     """Write one line: a fixed word for machines, a sentence for people, and the event's own fields."""
-    logger.log(level, "%s", text, extra={_RESERVED: {"event": event, **fields}})
+    _LOGGER.info("%s", text, extra={_RESERVED: {"event": event, **fields}})
 
 
-def log_to_file(logger: logging.Logger, text: str, fault: Exception) -> None:
+def warn(event: str, text: str, **fields: str | int | float) -> None:
+    """The same about what somebody should look at."""
+    _LOGGER.warning("%s", text, extra={_RESERVED: {"event": event, **fields}})
+
+
+def log_error(event: str, text: str, **fields: str | int | float) -> None:
+    """The same about what ends a run or a node."""
+    _LOGGER.error("%s", text, extra={_RESERVED: {"event": event, **fields}})
+
+
+def log_to_file(text: str, fault: Exception) -> None:
     """Write an error with its traceback to the log's file, not to stderr, where whoever calls this prints it."""
-    logger.error("%s", text, exc_info=fault, extra={_FILE_ONLY: True})
+    _LOGGER.error("%s", text, exc_info=fault, extra={_FILE_ONLY: True})
 
 
 def open_log(state: Path, node: str) -> None:

@@ -22,7 +22,7 @@ from mple import __version__
 from mple.audit import refusals
 from mple.meter import Ledger
 from mple.node.certificate_age import seconds_left
-from mple.node.logs import log
+from mple.node.logs import log, warn
 from mple.plan import MonitoringSettings
 from mple.rpc import Party, TlsFiles
 from mple.rpc.tls import split_address
@@ -68,10 +68,10 @@ def monitored(settings: MonitoringSettings, me: Party, tls: TlsFiles, ledger: Le
     registry.register(_NodeMetrics(me, tls, ledger))
     host, server = _served(settings.listen, registry)
     shown = f"[{host}]:{server.server_port}" if ":" in host else f"{host}:{server.server_port}"
-    log(_LOGGER, logging.INFO, "monitoring", f"metrics at http://{shown}/metrics", address=shown)
+    log("monitoring", f"metrics at http://{shown}/metrics", address=shown)
     if not host.startswith(_LOOPBACK):
         text = f"monitoring.listen = {settings.listen}: whoever reaches this address can read the metrics"
-        log(_LOGGER, logging.WARNING, "monitoring_open", text)
+        warn("monitoring_open", text)
     try:
         yield registry
     finally:

@@ -8,7 +8,6 @@ mend it. Clock, jitter, and whoever explains a failure are handed in.
 from __future__ import annotations
 
 import functools
-import logging
 import random
 import time
 from collections.abc import Callable
@@ -26,7 +25,6 @@ from mple.rpc.settings import PING_EVERY_MS, PING_TIMEOUT_MS
 from mple.rpc.tls import Probed
 
 T = TypeVar("T")
-_LOGGER = logging.getLogger("mple.node")
 CONNECTED_S = (PING_EVERY_MS + PING_TIMEOUT_MS) / 1000 + 20.0
 """Longer than connecting (20 s at most) and noticing a dead link by its pings together can take."""
 LONGEST_ROUND_S = 60.0
@@ -137,7 +135,7 @@ class RetryPolicy:
             raise UnreachableError(f"gave up on {self.address} after {self.budget_s:g} s: {why}") from None
         delay_s = self.jitter(0, min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** min(outage.tries, 10)))
         outage.tries += 1
-        log(_LOGGER, logging.INFO, LogEvent.RETRY, f"{why}; next try in {delay_s:.1f} s", tries=outage.tries)
+        log(LogEvent.RETRY, f"{why}; next try in {delay_s:.1f} s", tries=outage.tries)
         if self.stop.wait(min(delay_s, left_s)):
             raise StoppedError from None
 

@@ -6,7 +6,6 @@ queue, which the node's main thread takes from: an event, a fault, or the wish t
 
 from __future__ import annotations
 
-import logging
 import queue
 from collections.abc import Callable
 from types import TracebackType
@@ -22,7 +21,6 @@ from mple.node.worker import Worker
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
 
-_LOGGER = logging.getLogger("mple.node")
 _GRACE_S = 10.0
 _BEFORE_THE_PLAN = {"party_joined", "fault"}
 _BEFORE_TRAINING = {*_BEFORE_THE_PLAN, "plan_made", "layer_released"}
@@ -139,4 +137,4 @@ class RunFollower:
         while not self._news.empty():
             news = self._news.get()
             if isinstance(news, Exception) and not isinstance(news, StoppedError):
-                log_to_file(_LOGGER, f"while the node ended: {news}", news)
+                log_to_file(f"while the node ended: {news}", news)

@@ -6,19 +6,16 @@ the site's: nothing sends it.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from mple.audit import audit
 from mple.data import LabelledImages
 from mple.disk.whole_files import write_whole
-from mple.node.logs import log
+from mple.node.logs import log, warn
 from mple.pki import Vault
 from mple.plan import PrivacyMode, RunPlan
 from mple.privacy import NoiseDistribution, PictureNoise, measure_spectrum
 from mple.records.state_files import NOISE
-
-_LOGGER = logging.getLogger("mple.provider")
 
 
 def refuse_weaker(plan: RunPlan, most_bits: float | None) -> None:
@@ -118,19 +115,19 @@ def _record(plan: RunPlan, distribution: NoiseDistribution, earlier: float, bare
         f"every picture gets {distribution.privacy.shape} noise of deviation {distribution.deviation_px():.1f} "
         f"grey levels: at most {distribution.privacy.budget_bits:g} bits of it leave"
     )
-    log(_LOGGER, logging.INFO, "noise", text, **facts)
+    log("noise", text, **facts)
     if earlier:
         text = f"earlier runs under other noise have released up to {earlier:g} bits of a picture: budgets add up"
-        log(_LOGGER, logging.WARNING, "noise_adds_up", text, **facts)
+        warn("noise_adds_up", text, **facts)
     if bare:
         text = f"pictures of this site have left without noise in {bare} earlier runs; for those, noise comes too late"
-        log(_LOGGER, logging.WARNING, "noise_too_late", text, **facts)
+        warn("noise_too_late", text, **facts)
     if distribution.spectrum.dependent:
         text = (
             f"{distribution.spectrum.dependent} of {distribution.spectrum.pictures} training pictures would change "
             "the noise by their absence, so that the noise itself may tell of them; more pictures help"
         )
-        log(_LOGGER, logging.WARNING, "noise_dependent", text, **facts)
+        warn("noise_dependent", text, **facts)
 
 
 def _path(plan: RunPlan, state: Path) -> Path:

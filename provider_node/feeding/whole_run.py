@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.audit import audit
-from mple.node.logs import log
+from mple.node.logs import log, warn
 from mple.node.retry import RetryPolicy, StoppedError
 from mple.plan import Custody, RunPlan
 from mple.plan.orders import label_order
@@ -26,8 +25,6 @@ from provider_node.feeding.noising import begin_noise
 from provider_node.feeding.release_book import ReleaseBook
 from provider_node.feeding.sample_pictures import keep_sample_pictures
 from provider_node.site import Site
-
-_LOGGER = logging.getLogger("mple.provider")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -56,10 +53,10 @@ class Feeding:
         compute = node.find(settings.compute, Role.COMPUTE, settings.idle_timeout_s)
         with node.channel(compute) as channel:
             stub = compute_pb2_grpc.ComputeServiceStub(channel)
-            log(_LOGGER, logging.INFO, "feeding", f"feeding {compute.party.label}")
+            log("feeding", f"feeding {compute.party.label}")
             began = time.monotonic()
             if self._feed_on(feed, compute.retry, lambda: feed.run(stub, node.stop)):
-                log(_LOGGER, logging.INFO, "fed", f"the compute node is done after {time.monotonic() - began:.1f} s")
+                log("fed", f"the compute node is done after {time.monotonic() - began:.1f} s")
 
     def switch(self, key_ref: common_pb2.KeyRef) -> None:
         """Morph under another key of the site from now on: the compute node holds its layer.
@@ -75,7 +72,7 @@ class Feeding:
                 return
             if not self.site.vault.has_morph_key(key_ref.epoch):
                 text = f"key {key_ref.epoch} could be used, but is not in the vault any more"
-                log(_LOGGER, logging.WARNING, "key_passed_over", text, epoch=key_ref.epoch)
+                warn("key_passed_over", text, epoch=key_ref.epoch)
                 return
             fingerprint = self.site.vault.morph_key(key_ref.epoch).fingerprint()
             if fingerprint != key_ref.fingerprint:
@@ -86,7 +83,7 @@ class Feeding:
             self.site.keys.note_ready(key_ref.epoch, key_ref.fingerprint.hex())
             self._changed.notify_all()
         audit("local", "key_rotated", "ok", epoch=key_ref.epoch, fingerprint=key_ref.fingerprint.hex())
-        log(_LOGGER, logging.INFO, "key_in_use", f"morphs under key {key_ref.epoch} from now on", epoch=key_ref.epoch)
+        log("key_in_use", f"morphs under key {key_ref.epoch} from now on", epoch=key_ref.epoch)
 
     def run_over(self) -> None:
         """The run has ended: no key is waited for any more."""
@@ -143,7 +140,7 @@ class Feeding:
                 # What was on its way under a key that has been revoked since is refused; it is asked for anew.
                 if refusal.code is not ErrorCode.UNKNOWN_KEY_REF or not feed.key_changed:
                     raise
-                log(_LOGGER, logging.INFO, "feed_again", f"feeding anew under the current key: {refusal}")
+                log("feed_again", f"feeding anew under the current key: {refusal}")
 
     def _images(self, epoch: int) -> MorphedImages:
         key = self.site.vault.morph_key(epoch)

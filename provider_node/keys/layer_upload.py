@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from mple.rpc import ErrorCode, MpleError
 from mple.rpc.file_transfer import chunks_of, while_torn
 from mple.v1 import common_pb2, coordinator_pb2
 
-_LOGGER = logging.getLogger("mple.provider")
 _DEADLINE_S = 30.0
 _UPLOAD_S = 3600.0
 
@@ -48,7 +46,7 @@ def bring_layer(
     def attempt() -> bool:
         at = client.stub.BeginLayer(begin, timeout=_DEADLINE_S).resume_offset
         if at:
-            log(_LOGGER, logging.INFO, "layer_resumed", f"the layer upload goes on at byte {at}")
+            log("layer_resumed", f"the layer upload goes on at byte {at}")
         return bool(client.stub.UploadLayer(_messages(path, header, at), timeout=_UPLOAD_S).released)
 
     if not while_torn(lambda: client.retry.call(attempt)):

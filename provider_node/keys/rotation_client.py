@@ -7,7 +7,6 @@ that layer, which an event says. A revoked key is withdrawn as soon as the site 
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -15,7 +14,7 @@ import grpc
 
 from mple.audit import audit
 from mple.node.coordinator_client import CoordinatorClient
-from mple.node.logs import log
+from mple.node.logs import log, warn
 from mple.node.retry import StoppedError, UnreachableError
 from mple.node.stop import Stop
 from mple.pki import KeyRecord, VaultError
@@ -25,7 +24,6 @@ from mple.v1 import common_pb2, coordinator_pb2
 from provider_node.keys.layer_upload import bring_layer, layer_file
 from provider_node.site import Site
 
-_LOGGER = logging.getLogger("mple.provider")
 _LOOK_EVERY_S = 1.0
 """At the vault, which other processes change."""
 _ERASED_WITHIN_S = 10.0
@@ -53,7 +51,7 @@ class KeyRotation:
         reference = common_pb2.KeyRef(site=self.site.name, epoch=epoch, fingerprint=key.fingerprint())
         request = coordinator_pb2.RotateKeyRequest(key_ref=reference, plan_sha256=self.plan.sha256())
         self.client.ask(self.client.stub.RotateKey, request)
-        log(_LOGGER, logging.INFO, "key_announced", f"announced key {epoch}; its layer follows", epoch=epoch)
+        log("key_announced", f"announced key {epoch}; its layer follows", epoch=epoch)
         secret = self.site.vault.consortium_secret(self.plan.run_id)
         path = bring_layer(self.client, self.plan, key, reference, secret, self.site.settings.state)
         self.site.keys.note_released(epoch, reference.fingerprint.hex())
@@ -84,7 +82,7 @@ class KeyRotation:
         layer_file(self.site.settings.state, self.plan, reference).unlink(missing_ok=True)
         if self.site.keys.note_revoked(epoch):
             audit("local", "key_revoked", "ok", epoch=epoch, fingerprint=reference.fingerprint.hex())
-            log(_LOGGER, logging.INFO, "key_revoked", f"the coordinator knows that key {epoch} is revoked", epoch=epoch)
+            log("key_revoked", f"the coordinator knows that key {epoch} is revoked", epoch=epoch)
 
     def note_erased(self, erased: coordinator_pb2.KeyErased) -> None:
         """The compute node has erased what it held under one of the site's keys."""
@@ -93,7 +91,7 @@ class KeyRotation:
             facts = {"epoch": epoch, "samples": erased.samples, "layer_bytes": erased.layer_bytes}
             audit(f"compute/{self.plan.compute}", "key_erased", "ok", **facts)
             text = f"the compute node has erased its layer and {erased.samples} samples of key {epoch}"
-            log(_LOGGER, logging.INFO, "key_erased", text, **facts)
+            log("key_erased", text, **facts)
 
     def await_erasures(self, sequence: int) -> None:
         """Wait for the erasures that are due, as the events behind a sequence number tell of them.
@@ -140,7 +138,7 @@ class KeyWatch:
             rotation.await_erasures(sequence)
         except (VaultError, UnreachableError, MpleError, grpc.RpcError) as fault:
             text = "a revocation is not known to be carried out; start again while the coordinator serves"
-            log(_LOGGER, logging.WARNING, "keys_unsettled", f"{text}: {fault}")
+            warn("keys_unsettled", f"{text}: {fault}")
 
     def look(self) -> None:
         """Take up what has changed in the vault.
@@ -155,7 +153,7 @@ class KeyWatch:
             for record in self.rotation.revocations_due():
                 self._try("key_revoked", record.epoch, self.rotation.revoke)
         except (VaultError, UnreachableError) as fault:
-            log(_LOGGER, logging.WARNING, "keys_unseen", f"can't take up a change of keys now: {fault}")
+            warn("keys_unseen", f"can't take up a change of keys now: {fault}")
 
     def _try(self, what: str, epoch: int, change: Callable[[int], None]) -> None:
         asked = (what, epoch, self.rotation.site.keys.notes.in_use)
@@ -167,4 +165,4 @@ class KeyWatch:
             self._refused.add(asked)
             audit("local", what, refusal.code.value, epoch=epoch)
             text = f"the run goes on under key {self.rotation.site.keys.notes.in_use}; key {epoch}: {refusal}"
-            log(_LOGGER, logging.WARNING, f"{what}_refused", text, epoch=epoch)
+            warn(f"{what}_refused", text, epoch=epoch)

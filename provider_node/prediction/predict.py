@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import logging
 import os
 import sys
 from dataclasses import dataclass
@@ -53,7 +52,6 @@ from provider_node.keys.run_keys import RunKeys
 from provider_node.prediction.pictures import Pictures, picture_files, test_images
 from provider_node.prediction.prediction_text import Predictions, as_json, as_text
 
-_LOGGER = logging.getLogger("mple.provider")
 _PATIENCE_S = 30.0
 """Somebody waits in front of the terminal."""
 _ANSWER_S = 60.0
@@ -261,7 +259,7 @@ def _ask_compute(
             answers = compute.retry.call(functools.partial(_answers, stub, question, plan, node.stop))
             logits_NC[part] = questions.read(question, answers)
     text = f"pictures predicted by {who.label}: {len(pictures)}"
-    log(_LOGGER, logging.INFO, "predicted", text, images=len(pictures))
+    log("predicted", text, images=len(pictures))
     return logits_NC
 
 
