@@ -79,8 +79,7 @@ def _require_lattices() -> None:
 def quantised_network(name: str, run: Path | None) -> QuantisedNetwork:
     """A network by its name or file; what is not there yet is made, once, and kept with the data sets.
 
-    Raises:
-        ValueError: There is no such network, and none can be made.
+    Raises ValueError: there is no such network, and none can be made.
     """
     from comparison.networks import QuantisedNetwork, small_network
 

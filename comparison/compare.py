@@ -106,9 +106,8 @@ def compare(
         accuracy_pictures: At most so many for accuracies.
         say: Gets a line as each row begins and ends.
 
-    Raises:
-        ValueError: An unknown row, or fewer pictures than inferences.
-        ComparisonError: A row of ours failed, its logits are wrong, or its bytes are not those that were counted.
+    Raises ValueError: an unknown row, or fewer pictures than inferences; ComparisonError: a row of ours failed, its
+    logits are wrong, or its bytes are not those that were counted.
     """
     unknown = [row for row in rows if row not in ROWS]
     if unknown or not rows:

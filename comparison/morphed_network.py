@@ -35,8 +35,7 @@ def secret_order(filters: int) -> NDArray[np.int64]:
 def in_order(network: QuantisedNetwork, order: NDArray[np.int64]) -> QuantisedNetwork:
     """The network whose first stage's features come in an order; its first weights stay the public stem's.
 
-    Raises:
-        ValueError: The second stage is dense: its inputs are no channels.
+    Raises ValueError: the second stage is dense: its inputs are no channels.
     """
     first, second, *rest = network.stages
     if second.weights_OIpp.shape[1] != len(order):
@@ -76,11 +75,8 @@ def morphed_accuracy(
     pictures_NCHW: NDArray[np.uint8],
     labels_N: Sequence[int] | NDArray[np.int64],
 ) -> float:
-    """Share of pictures that the network classifies rightly from their codes.
-
-    What codes lose is put onto the pictures, where the first stage is the plain one: rounding of the layer's numbers,
-    an eighth of that, is left out.
-    """
+    """Share of pictures that the network classifies rightly from their codes. What codes lose is put onto the pictures,
+    where the first stage is the plain one: rounding of the layer's numbers, an eighth of that, is left out."""
     scheme, image, codec = PRESETS[preset], image_of(form), codec_named(WIRE.codec)
     geometry, unit = MorphGeometry.of(scheme, image), unit_of(form)
     morpher = Morpher(scheme, image, MorphKey.generate(), session=b"accuracy", key_epoch=1)

@@ -81,9 +81,7 @@ def run_two_processes(
         channel_order: The client's secret, for MpLe.
         held_bytes: Of the server's encoded weights; by default as its settings say.
 
-    Raises:
-        ComparisonError: A party failed, or their ledgers don't balance.
-        OSError: The disk refuses.
+    Raises ComparisonError: a party failed, or their ledgers don't balance; OSError: the disk refuses.
     """
     run = PartyFolders(folder.resolve())
     parties = (Party(_CONSORTIUM, Role.SITE, CLIENT), Party(_CONSORTIUM, Role.COMPUTE, SERVER))

@@ -50,9 +50,7 @@ class ComputeRun:
     ) -> None:
         """Keep the plan, and go on with what an earlier process of the same run has left.
 
-        Raises:
-            ValueError: A file in the state folder is damaged.
-            OSError: The disk refuses.
+        Raises ValueError: a file in the state folder is damaged; OSError: the disk refuses.
         """
         self._node, self._settings, self._client, self._service = node, settings, client, service
         self._plan, self._layers_folder = plan, settings.state / LAYERS
@@ -69,8 +67,7 @@ class ComputeRun:
     def take_part(self, events: RunFollower) -> None:
         """Do what the run's events ask for, up to its end.
 
-        Raises:
-            Exception: As `RunFollower.__next__`, and what went wrong here; the sites' streams have been told then.
+        Raises Exception: as `RunFollower.__next__`, and what went wrong here; the sites' streams have been told then.
         """
         try:
             for event in events:
@@ -85,8 +82,7 @@ class ComputeRun:
         Args:
             sequence: Number of the event that ended the run.
 
-        Raises:
-            StoppedError: The node was told to end.
+        Raises StoppedError: the node was told to end.
         """
         self._samples.intake.await_streams_closed(_GRACE_S)
         self._client.report_totals(self._node.ledger.totals())

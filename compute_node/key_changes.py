@@ -39,9 +39,8 @@ class KeyChanges:
     def take(self, event: coordinator_pb2.WatchResponse) -> None:
         """Carry out a rotation or a revocation and report it.
 
-        Raises:
-            MpleError: A layer is not what was announced, or the coordinator refused a report.
-            OSError: The disk refused; started again, the node goes on with it.
+        Raises MpleError: a layer is not what was announced, or the coordinator refused a report; OSError: the disk
+        refused; started again, the node goes on with it.
         """
         if event.WhichOneof("event") == "key_rotated":
             self._rotate(event.key_rotated.header)

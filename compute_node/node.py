@@ -38,11 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def serve(settings: ComputeSettings, stop: Stop) -> None:
     """Serve sites and train one run.
 
-    Raises:
-        ValueError: Configuration, certificates, state folder or a busy port.
-        MpleError: The run failed.
-        UnreachableError: The coordinator could not be reached.
-        StoppedError: The node was told to end.
+    Raises ValueError: configuration, certificates, state folder or a busy port; MpleError: the run failed;
+    UnreachableError: the coordinator could not be reached; StoppedError: the node was told to end.
     """
     torch.set_num_threads(1)  # only the trainer has more: see `ComputeRun`
     with open_node(settings, Role.COMPUTE, "serve", stop) as node:

@@ -47,8 +47,7 @@ class Predictor:
     def answer(self, message: common_pb2.MorphedBatch, site: str) -> compute_pb2.PredictResponse:
         """Logits for a batch, in the permuted class order: features in the run's arithmetic, the trunk in float32.
 
-        Raises:
-            MpleError: The batch is malformed, too large, or names a key that is not the site's or is revoked.
+        Raises MpleError: the batch is malformed, too large, or names a key that is not the site's or is revoked.
         """
         if not 1 <= message.samples <= self._most_samples:
             text = f"{message.samples} samples; allowed are 1 to {self._most_samples}"
@@ -78,8 +77,7 @@ class RestoredRun:
 def restored_run(state: Path, device: Device = CPU) -> RestoredRun | None:
     """The finished run of a state folder, or None when its last run has not finished.
 
-    Raises:
-        ValueError: The run has finished, but a file of it is missing, damaged or another run's.
+    Raises ValueError: the run has finished, but a file of it is missing, damaged or another run's.
     """
     plan = kept_plan(state)
     if plan is None or not (state / OUTCOME).exists():

@@ -29,9 +29,7 @@ class RunSamples:
     def of(cls, plan: RunPlan, settings: ComputeSettings) -> RunSamples:
         """With the keys, layers and samples of the plan that the state folder has already.
 
-        Raises:
-            ValueError: A file in the state folder is damaged.
-            OSError: The disk refuses.
+        Raises ValueError: a file in the state folder is damaged; OSError: the disk refuses.
         """
         bank = restored_bank(settings.state / LAYERS, plan, Device.named(settings.device))
         changed = threading.Condition()

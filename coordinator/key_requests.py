@@ -16,9 +16,8 @@ _FINGERPRINT_BYTES = 32
 def rotate_key(run: Run, caller: Party, request: coordinator_pb2.RotateKeyRequest) -> None:
     """Take note of a site's next key; its layer follows as at set-up.
 
-    Raises:
-        MpleError: PLAN_HASH_MISMATCH, UNKNOWN_KEY_REF for a key that is not the caller's or can't be, or as
-            `coordinator.site_keys.step_keys`.
+    Raises MpleError: PLAN_HASH_MISMATCH, UNKNOWN_KEY_REF for a key that is not the caller's or can't be, or as
+    `coordinator.site_keys.step_keys`.
     """
     reference = request.key_ref
     _check(run, caller, reference, request.plan_sha256)
@@ -28,8 +27,7 @@ def rotate_key(run: Run, caller: Party, request: coordinator_pb2.RotateKeyReques
 def revoke_key(run: Run, caller: Party, request: coordinator_pb2.RevokeKeyRequest) -> None:
     """Withdraw a site's key: its layer is deleted here, and the compute node is told to erase what it holds.
 
-    Raises:
-        MpleError: As `rotate_key`.
+    Raises MpleError: as `rotate_key`.
     """
     reference = request.key_ref
     _check(run, caller, reference, request.plan_sha256)
@@ -37,11 +35,7 @@ def revoke_key(run: Run, caller: Party, request: coordinator_pb2.RevokeKeyReques
 
 
 def report_key_stored(run: Run, report: coordinator_pb2.KeyStored) -> None:
-    """The compute node holds the layer of a rotated key.
-
-    Raises:
-        MpleError: UNKNOWN_KEY_REF, RUN_FAILED.
-    """
+    """The compute node holds the layer of a rotated key. Raises MpleError: UNKNOWN_KEY_REF, RUN_FAILED."""
     reference = report.key_ref
     run.advance(RotationStored(reference.site, reference.epoch, reference.fingerprint.hex()))
 
@@ -49,8 +43,7 @@ def report_key_stored(run: Run, report: coordinator_pb2.KeyStored) -> None:
 def report_key_erased(run: Run, report: coordinator_pb2.KeyErased) -> None:
     """The compute node has erased what it held under a revoked key.
 
-    Raises:
-        MpleError: UNKNOWN_KEY_REF, KEY_CHANGE_REFUSED when the key is not revoked, RUN_FAILED.
+    Raises MpleError: UNKNOWN_KEY_REF, KEY_CHANGE_REFUSED when the key is not revoked, RUN_FAILED.
     """
     reference = report.key_ref
     run.advance(

@@ -38,10 +38,8 @@ def serve(settings: CoordinatorSettings, stop: Stop) -> None:
 
     Started again on the same state folder, it goes on where it was.
 
-    Raises:
-        ValueError: Configuration, certificates, state folder or a busy port.
-        MpleError: RUN_FAILED.
-        StoppedError: The node was told to end.
+    Raises ValueError: configuration, certificates, state folder or a busy port; MpleError: RUN_FAILED; StoppedError:
+    the node was told to end.
     """
     torch.set_num_threads(settings.threads)
     with open_node(settings, Role.COORDINATOR, "serve", stop) as node, StateFile(settings.state) as file:
@@ -90,11 +88,9 @@ def _follow(
 
 
 def _let_all_know(run: Run, service: CoordinatorService, settings: CoordinatorSettings, stop: Stop) -> None:
-    """Wait a while for every party to have the last event, and after a finished run for its ledger totals.
-
-    Totals are kept and say the same as an event sent; so a coordinator that was killed meanwhile waits for nobody in
-    vain, and a party that was killed meanwhile has time to come back.
-    """
+    """Wait a while for every party to have the last event, and after a finished run for its ledger totals. Totals are
+    kept and say the same as an event sent; so a coordinator that was killed meanwhile waits for nobody in vain, and a
+    party that was killed meanwhile has time to come back."""
     last, state = run.log.last_sequence(), run.state()
     finished = state.phase is Phase.FINISHED
     parties = {f"site/{site}" for site in state.joined}

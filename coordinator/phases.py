@@ -229,11 +229,7 @@ class RunState:
 
     @classmethod
     def from_json(cls, text: bytes) -> RunState:
-        """Read a state that `to_json` wrote.
-
-        Raises:
-            ValueError: It is none.
-        """
+        """Read a state that `to_json` wrote. Raises ValueError: it is none."""
         return record_from_json(cls, text, "the run's state")
 
 
@@ -246,9 +242,8 @@ def step(state: RunState, event: Event) -> Step:
     Guarantees: repeats that an honest party's restart brings about (a second join, layers stored once more) change
     nothing and have no consequence in any phase but FAILED; failures after the end change nothing.
 
-    Raises:
-        MpleError: WRONG_PHASE when the event is not due in this phase, RUN_FAILED when the run has already failed,
-            UNKNOWN_PARTY for a site that is not of the run, and what `step_keys` says of a change of keys.
+    Raises MpleError: WRONG_PHASE when the event is not due in this phase, RUN_FAILED when the run has already failed,
+    UNKNOWN_PARTY for a site that is not of the run, and what `step_keys` says of a change of keys.
     """
     if isinstance(event, PartyFailed):
         return _failed(state, event)

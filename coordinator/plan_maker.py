@@ -34,9 +34,8 @@ def make_plan(
         run_id: Of this run.
         offered: The compute node's stem; required exactly when `model.stem` is "offered".
 
-    Raises:
-        MpleError: STEM_REJECTED when the offered stem does not fit the images.
-        PlanError: The settings do not fit the images, layers would be beyond any machine, or the plan beyond a message.
+    Raises MpleError: STEM_REJECTED when the offered stem does not fit the images; PlanError: the settings do not fit
+    the images, layers would be beyond any machine, or the plan beyond a message.
     """
     first = profiles[settings.run.sites[0]]
     sites = tuple(_site(name, profiles[name]) for name in settings.run.sites)

@@ -73,8 +73,7 @@ class Run:
             file: The run's memory.
             on_phase: Called with each phase that is entered, and at once with the present one.
 
-        Raises:
-            ValueError: The state file is of another coordinator's run, or of one with other settings.
+        Raises ValueError: the state file is of another coordinator's run, or of one with other settings.
         """
         self.settings, self.me, self.file = settings, me, file
         self._certificate_der, self._on_phase = certificate_der, on_phase
@@ -103,20 +102,12 @@ class Run:
 
     @property
     def plan(self) -> RunPlan:
-        """The plan.
-
-        Raises:
-            MpleError: WRONG_PHASE before there is one, RUN_FAILED when there will be none.
-        """
+        """The plan. Raises MpleError: WRONG_PHASE before there is one, RUN_FAILED when there will be none."""
         return RunPlan.from_json(self._planned("plan"))
 
     @property
     def stem(self) -> Stem:
-        """The plan's stem.
-
-        Raises:
-            MpleError: As `plan`.
-        """
+        """The plan's stem. Raises MpleError: as `plan`."""
         return Stem.from_safetensors(self._planned("stem"))
 
     def state(self) -> RunState:
@@ -126,8 +117,7 @@ class Run:
     def advance(self, event: Event) -> None:
         """Take an event and carry out what follows from it, all of it or nothing.
 
-        Raises:
-            MpleError: As `coordinator.phases.step`.
+        Raises MpleError: as `coordinator.phases.step`.
         """
         with self.file.transaction():
             state, consequences = step(self.state(), event)
@@ -142,8 +132,7 @@ class Run:
     def join(self, caller: Party, request: coordinator_pb2.JoinRequest, certificate_der: bytes) -> None:
         """Let a party in, for the first time or, with the same profile, again.
 
-        Raises:
-            MpleError: PROTOCOL_VERSION, UNKNOWN_PARTY, ALREADY_JOINED, what a profile check says, or RUN_FAILED.
+        Raises MpleError: PROTOCOL_VERSION, UNKNOWN_PARTY, ALREADY_JOINED, what a profile check says, or RUN_FAILED.
         """
         check_version(request.protocol_version)
         check_expected(caller, self.settings.run)
@@ -160,21 +149,13 @@ class Run:
                     self.advance(ComputeJoined(caller.name))
 
     def require_unfailed(self) -> None:
-        """Refuse what a failed run has no use for.
-
-        Raises:
-            MpleError: RUN_FAILED.
-        """
+        """Refuse what a failed run has no use for. Raises MpleError: RUN_FAILED."""
         state = self.state()
         if state.phase is Phase.FAILED:
             raise MpleError(ErrorCode.RUN_FAILED, state.reason)
 
     def require_joined(self, caller: Party) -> None:
-        """Refuse a party that has not joined.
-
-        Raises:
-            MpleError: UNKNOWN_PARTY.
-        """
+        """Refuse a party that has not joined. Raises MpleError: UNKNOWN_PARTY."""
         if self._registry.member(caller.label) is None:
             raise MpleError(ErrorCode.UNKNOWN_PARTY, f"{caller.label} has not joined; join first")
 
@@ -188,8 +169,7 @@ class Run:
     def offer_stem(self, caller: Party, safetensors: bytes) -> bytes:
         """Keep the compute node's stem and return its digest; the same again is allowed.
 
-        Raises:
-            MpleError: UNKNOWN_PARTY, STEM_REJECTED.
+        Raises MpleError: UNKNOWN_PARTY, STEM_REJECTED.
         """
         check_expected(caller, self.settings.run)
         if self.settings.model.stem != "offered":
@@ -212,8 +192,7 @@ class Run:
     def stem_file(self, digest: bytes) -> bytes:
         """The plan's stem as safetensors, for whoever knows its digest from the plan.
 
-        Raises:
-            MpleError: STEM_REJECTED for another digest.
+        Raises MpleError: STEM_REJECTED for another digest.
         """
         stem = self.stem
         if digest != stem.digest():
@@ -221,11 +200,7 @@ class Run:
         return stem.to_safetensors()
 
     def put_sealed(self, caller: Party, request: coordinator_pb2.PutSealedRequest) -> None:
-        """Keep an envelope that the plan has room for.
-
-        Raises:
-            MpleError: ENVELOPE_REJECTED, WRONG_PHASE, RUN_FAILED.
-        """
+        """Keep an envelope that the plan has room for. Raises MpleError: ENVELOPE_REJECTED, WRONG_PHASE, RUN_FAILED."""
         self.require_unfailed()
         check_envelope(self.plan, caller, self.me.label, request)
         with self.file.transaction():
@@ -239,11 +214,7 @@ class Run:
         self.fail(caller.label, failure.text or failure.code)
 
     def report_layers_stored(self, report: coordinator_pb2.LayersStored) -> None:
-        """The compute node holds all layers.
-
-        Raises:
-            MpleError: PLAN_HASH_MISMATCH, WRONG_PHASE.
-        """
+        """The compute node holds all layers. Raises MpleError: PLAN_HASH_MISMATCH, WRONG_PHASE."""
         if report.plan_sha256 != self.plan.sha256():
             raise MpleError(
                 ErrorCode.PLAN_HASH_MISMATCH,
@@ -254,8 +225,7 @@ class Run:
     def report_epoch(self, done: coordinator_pb2.EpochDone) -> None:
         """The compute node has finished an epoch; one that was reported before is not announced again.
 
-        Raises:
-            MpleError: MESSAGE_MALFORMED for figures that can't be, WRONG_PHASE.
+        Raises MpleError: MESSAGE_MALFORMED for figures that can't be, WRONG_PHASE.
         """
         figures, epochs = (done.loss, done.seconds), self.plan.training.epochs
         if not 1 <= done.epoch <= epochs or not all(0 <= figure < math.inf for figure in figures):
@@ -272,8 +242,7 @@ class Run:
     def report_training_done(self, done: coordinator_pb2.TrainingDone) -> None:
         """The network is trained; the first digest that is reported stays.
 
-        Raises:
-            MpleError: MESSAGE_MALFORMED for no digest or another one than before, WRONG_PHASE.
+        Raises MpleError: MESSAGE_MALFORMED for no digest or another one than before, WRONG_PHASE.
         """
         digest = done.model_sha256
         if len(digest) != 32:

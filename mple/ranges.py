@@ -60,8 +60,7 @@ def check_ranges(settings: object) -> None:
 
     Of a tuple, the elements are held to theirs: `tuple[Annotated[float, Between(0)], ...]`.
 
-    Raises:
-        ValueError: A value is outside; the text names field, value and range.
+    Raises ValueError: a value is outside; the text names field, value and range.
     """
     kind: type = type(settings)
     for name, rule in declared_ranges(kind).items():

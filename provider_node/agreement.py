@@ -19,9 +19,7 @@ from provider_node.site import Site
 def join(site: Site, client: CoordinatorClient) -> None:
     """Join with the current key or, where the run began with an older one, with that one again.
 
-    Raises:
-        MpleError: The coordinator refused.
-        VaultError: The vault has no key.
+    Raises MpleError: the coordinator refused; VaultError: the vault has no key.
     """
     epoch = site.vault.current_epoch()
     fingerprint = site.vault.morph_key().fingerprint().hex()
@@ -43,9 +41,8 @@ def join(site: Site, client: CoordinatorClient) -> None:
 def agree(site: Site, made: coordinator_pb2.PlanMade) -> RunPlan:
     """The run's plan, kept in the state folder: nobody can plan other than the site has offered.
 
-    Raises:
-        MpleError: PLAN_HASH_MISMATCH when it is another than was offered, announced, or agreed on before.
-        ValueError: It protects pictures less than the site asks for.
+    Raises MpleError: PLAN_HASH_MISMATCH when it is another than was offered, announced, or agreed on before;
+    ValueError: it protects pictures less than the site asks for.
     """
     plan, settings = read_plan(made), site.settings
     epoch = site.keys.notes.planned

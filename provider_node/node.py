@@ -33,11 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(settings: SiteSettings, stop: Stop) -> None:
     """Take part in one run until it has ended.
 
-    Raises:
-        ValueError: Configuration, certificates, state folder, vault or data can't be used.
-        MpleError: The run failed, or a party refused this site.
-        UnreachableError: A party could not be reached.
-        StoppedError: The node was told to end.
+    Raises ValueError: configuration, certificates, state folder, vault or data can't be used; MpleError: the run
+    failed, or a party refused this site; UnreachableError: a party could not be reached; StoppedError: the node was
+    told to end.
     """
     torch.set_num_threads(settings.threads)
     with open_node(settings, Role.SITE, "run", stop) as node:

@@ -32,8 +32,7 @@ class SiteRun:
     def take_part(self, events: RunFollower) -> None:
         """Feed and watch the vault while the run's events come, up to its end.
 
-        Raises:
-            Exception: As `RunFollower.__next__`, and what went wrong here.
+        Raises Exception: as `RunFollower.__next__`, and what went wrong here.
         """
         feeder = events.start("feed", self._feeding.until_done)
         watcher = events.start("keys", lambda: self._keys.watch(self._over))

@@ -112,9 +112,7 @@ def measure_cheetah(
         settings: How.
         folder: For what the parties are given and what they print.
 
-    Raises:
-        Unavailable: SPU can't be installed, failed, or passed a limit.
-        ValueError: There is no picture.
+    Raises Unavailable: SPU can't be installed, failed, or passed a limit; ValueError: there is no picture.
     """
     if not len(pixels_NCHW):
         raise ValueError("no pictures; needs one or more")

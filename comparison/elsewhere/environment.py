@@ -89,8 +89,7 @@ def ensure_environment(wanted: Requirements, cache: Path | None = None, *, patie
     Guarantees: one that is returned was installed to the end; of several processes that want the same one, one makes it
     and the others wait; an unfinished one is made anew.
 
-    Raises:
-        Unavailable: It can't be made; the reason is one of `Reason`.
+    Raises Unavailable: it can't be made; the reason is one of `Reason`.
     """
     cache = cache or default_cache()
     cache.mkdir(parents=True, exist_ok=True)
@@ -119,11 +118,7 @@ def reason_in(printed: str) -> Reason:
 
 
 def interpreter(version: tuple[int, int]) -> Path:
-    """A Python of this version.
-
-    Raises:
-        Unavailable: There is none on this machine.
-    """
+    """A Python of this version. Raises Unavailable: there is none on this machine."""
     if sys.version_info[:2] == version:
         return Path(sys.executable)
     name = "python{}.{}".format(*version)

@@ -162,9 +162,7 @@ def measure_flower(settings: FlowerSettings, folder: Path) -> FlowerResult:
         settings: Which.
         folder: For what the processes are given and what they print.
 
-    Raises:
-        Unavailable: Flower can't be installed, failed, or passed a limit.
-        DataError: CIFAR-10 is not there.
+    Raises Unavailable: flower can't be installed, failed, or passed a limit; DataError: CIFAR-10 is not there.
     """
     environment = ensure_environment(REQUIREMENTS)
     sites = [open_source(settings.source(place)) for place in range(len(settings.sites))]

@@ -83,11 +83,9 @@ class Site(flwr.client.NumPyClient):  # type: ignore[misc]
         self._rates: torch.Tensor | None = None
 
     def fit(self, parameters: Sequence[NDArray[np.float32]], config: dict[str, Any]) -> tuple[Any, int, dict[str, Any]]:
-        """One epoch from the server's weights: the weights after it, the number of samples, the mean loss.
-
-        Momentum begins at zero in each round, as in federated averaging; the learning rate goes on along one cycle
-        over all rounds.
-        """
+        """One epoch from the server's weights: the weights after it, the number of samples, the mean loss. Momentum
+        begins at zero in each round, as in federated averaging; the learning rate goes on along one cycle over all
+        rounds."""
         epoch = int(config["round"]) - 1
         put(self._trunk, parameters)
         trainer = TrunkTrainer(self._trunk, self._run.training, self._total_steps)

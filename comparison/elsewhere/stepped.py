@@ -34,19 +34,11 @@ class Said:
         self._name, self._values = name, values
 
     def real(self, key: str) -> float:
-        """A number.
-
-        Raises:
-            Unavailable: There is none of this name.
-        """
+        """A number. Raises Unavailable: there is none of this name."""
         return _real(self._name, key, self._values.get(key))
 
     def reals(self, key: str) -> tuple[float, ...]:
-        """A list of numbers.
-
-        Raises:
-            Unavailable: There is none of this name.
-        """
+        """A list of numbers. Raises Unavailable: there is none of this name."""
         values = self._values.get(key)
         if not isinstance(values, list):
             raise Unavailable(Reason.RUN_FAILED, f"{self._name} said {key} = {values!r}; needs a list of numbers")
@@ -88,10 +80,8 @@ class SteppedChildren:
     def start_module(
         self, name: str, python: Path, module: str, *arguments: object, environment: Mapping[str, str] | None = None
     ) -> None:
-        """Start a module of ours as a child in another environment, whose other packages it then has.
-
-        It finds `comparison` and `mple` in a folder of their own: nothing of what is installed beside them here.
-        """
+        """Start a module of ours as a child in another environment, whose other packages it then has. It finds
+        `comparison` and `mple` in a folder of their own: nothing of what is installed beside them here."""
         packages = self._folder / "packages"
         packages.mkdir(exist_ok=True)
         for package in (comparison, mple):
@@ -122,8 +112,7 @@ class SteppedChildren:
     def step_ends(self, names: Sequence[str] = ()) -> dict[str, Said]:
         """Wait until these children, by default all, have ended a step; what they said, by child.
 
-        Raises:
-            Unavailable: A child has ended or said no JSON object, or a limit is passed.
+        Raises Unavailable: a child has ended or said no JSON object, or a limit is passed.
         """
         waited = list(names or self._children)
         said: dict[str, Said] = {}
@@ -146,11 +135,7 @@ class SteppedChildren:
         return said
 
     def go_on(self, names: Sequence[str] = ()) -> None:
-        """Let these children, by default all, take their next step.
-
-        Raises:
-            Unavailable: A child has ended.
-        """
+        """Let these children, by default all, take their next step. Raises Unavailable: a child has ended."""
         for name in names or list(self._children):
             to_child = self._children[name].stdin
             try:

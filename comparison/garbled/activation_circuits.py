@@ -40,8 +40,7 @@ def relu_circuit(modulus: int, shift: int) -> ActivationCircuit:
         modulus: t, odd and above 4; fewest gates when t - 1 is a multiple of a high power of two.
         shift: Bits that are dropped, below those of t less one.
 
-    Raises:
-        ValueError: The modulus is even or too small or too large, or nothing would be left after the shift.
+    Raises ValueError: the modulus is even or too small or too large, or nothing would be left after the shift.
     """
     return pooled_relu_circuit(modulus, shift, window=1)
 
@@ -80,8 +79,7 @@ class ActivationCircuit:
     def garbler_bits(self, shares_WI: NDArray[np.int64], masks_I: NDArray[np.int64]) -> Bits:
         """The garbler's input wires, (garbler_inputs, I), for its shares (W, I) or, of one, (I,), and its masks.
 
-        Raises:
-            ValueError: Shapes don't fit, or a value is no residue.
+        Raises ValueError: shapes don't fit, or a value is no residue.
         """
         shares_WI = self._checked(shares_WI)
         if masks_I.shape != shares_WI.shape[1:]:

@@ -43,8 +43,7 @@ class BaseSender:
     def keys(self, answer: Buffer) -> list[tuple[bytes, bytes]]:
         """The pairs of 16-byte keys, of choice 0 and 1.
 
-        Raises:
-            ValueError: The answer is not 128 points, or one is A itself, which no receiver makes.
+        Raises ValueError: the answer is not 128 points, or one is A itself, which no receiver makes.
         """
         check_length(answer, ANSWER_BYTES, "an answer of base transfers")
         ours = self._secret.public_key()
@@ -73,11 +72,7 @@ class BaseReceiver:
         """The chosen 16-byte keys, once answered."""
 
     def answer(self, offer: Buffer) -> bytes:
-        """The answer to an offer.
-
-        Raises:
-            ValueError: The offer is no point.
-        """
+        """The answer to an offer. Raises ValueError: the offer is no point."""
         check_length(offer, OFFER_BYTES, "an offer of base transfers")
         theirs = _decoded(bytes(offer))
         answers = []
@@ -114,8 +109,7 @@ def _negative(point: ec.EllipticCurvePublicKey) -> ec.EllipticCurvePublicKey:
 def _sum(one: ec.EllipticCurvePublicKey, other: ec.EllipticCurvePublicKey) -> ec.EllipticCurvePublicKey:
     """Sum of two points that are neither equal nor opposite, as random points never are.
 
-    Raises:
-        ValueError: They are.
+    Raises ValueError: they are.
     """
     left, right = one.public_numbers(), other.public_numbers()
     if left.x == right.x:

@@ -45,8 +45,7 @@ def unpack(data: Buffer, shape: tuple[int, ...], what: str) -> Bits:
         shape: Of the result.
         what: The name of the message in errors.
 
-    Raises:
-        ValueError: The message has another length.
+    Raises ValueError: the message has another length.
     """
     count = int(np.prod(shape))
     check_length(data, packed_bytes(count), what)
@@ -59,21 +58,13 @@ def packed_bytes(count: int) -> int:
 
 
 def blocks_in(data: Buffer, shape: tuple[int, ...], what: str) -> Blocks:
-    """Blocks of a message, (*shape, 2), without a copy.
-
-    Raises:
-        ValueError: The message has another length.
-    """
+    """Blocks of a message, (*shape, 2), without a copy. Raises ValueError: the message has another length."""
     check_length(data, int(np.prod(shape)) * BLOCK_BYTES, what)
     return np.frombuffer(data, "<u8").reshape(*shape, 2)
 
 
 def check_length(data: Buffer, needed: int, what: str) -> None:
-    """Refuse a message of a wrong length.
-
-    Raises:
-        ValueError: It has one.
-    """
+    """Refuse a message of a wrong length. Raises ValueError: it has one."""
     found = memoryview(data).nbytes
     if found != needed:
         raise ValueError(f"{what} of {found} bytes, needs {needed}; both sides must count the same instances")

@@ -129,8 +129,7 @@ class CircuitBuilder:
     def build(self, outputs: Sequence[int]) -> Circuit:
         """The circuit of these outputs.
 
-        Raises:
-            ValueError: An output is constant, so that garbling it makes no sense.
+        Raises ValueError: an output is constant, so that garbling it makes no sense.
         """
         if FALSE in {literal & ~1 for literal in outputs}:
             raise ValueError("an output of the circuit is constant; leave it out")

@@ -92,8 +92,7 @@ def garble(circuit: Circuit, garbler_bits: Bits, delta: Blocks, first_instance: 
         delta: Of `draw_delta`.
         first_instance: Number of the first instance; the next batch of a connection starts I later.
 
-    Raises:
-        ValueError: The bits don't fit the circuit, or the difference has no colour.
+    Raises ValueError: the bits don't fit the circuit, or the difference has no colour.
     """
     if garbler_bits.ndim != 2 or len(garbler_bits) != circuit.garbler_inputs:
         raise ValueError(f"garbler's bits of shape {garbler_bits.shape}, needs ({circuit.garbler_inputs}, instances)")
@@ -123,8 +122,7 @@ def evaluate(circuit: Circuit, instances: int, message: Buffer, labels_EI: Block
         labels_EI: Labels of the evaluator's bits, (E, I, 2).
         first_instance: As garbled.
 
-    Raises:
-        ValueError: The message or the labels are of another size.
+    Raises ValueError: the message or the labels are of another size.
     """
     check_length(message, garbled_bytes(circuit, instances), "a garbled circuit")
     if labels_EI.shape != (circuit.evaluator_inputs, instances, 2):

@@ -80,11 +80,7 @@ class TransferSender:
         self._streams = [Keystream(key) for key in keys]
 
     def extend(self, count: int, request: Buffer) -> SentTransfers:
-        """The garbler's half of a batch.
-
-        Raises:
-            ValueError: The request is of another count.
-        """
+        """The garbler's half of a batch. Raises ValueError: the request is of another count."""
         check_length(request, request_bytes(count), "a request of transfers")
         size = packed_bytes(count)
         rows = np.frombuffer(request, np.uint8).reshape(BASE_TRANSFERS, size) & self._keeps
@@ -104,8 +100,7 @@ class ReceivedTransfers:
     def choose(self, bits: Bits) -> bytes:
         """The corrections that make the batch one of these bits.
 
-        Raises:
-            ValueError: There are more or fewer bits than transfers, or the batch was used before.
+        Raises ValueError: there are more or fewer bits than transfers, or the batch was used before.
         """
         if self._pads is None:
             raise ValueError("transfers are used a second time; a pad hides one bit only, ask for a new batch")
@@ -118,8 +113,7 @@ class ReceivedTransfers:
     def labels(self, answer: Buffer) -> Blocks:
         """Labels of the chosen bits, of their shape and (2,).
 
-        Raises:
-            ValueError: No bits were chosen, or the answer is of another count.
+        Raises ValueError: no bits were chosen, or the answer is of another count.
         """
         if self._shape is None:
             raise ValueError("an answer to transfers before their bits were chosen")
@@ -140,8 +134,7 @@ class SentTransfers:
             corrections: The evaluator's.
             zeros: Labels of 0 of its wires, (..., 2), fresh ones of `garble`.
 
-        Raises:
-            ValueError: Counts differ, or the batch was used before.
+        Raises ValueError: counts differ, or the batch was used before.
         """
         if self._blocks is None:
             raise ValueError("transfers are answered a second time, which would give away both labels of a wire")

@@ -152,8 +152,7 @@ class ClientLattice:
     def decrypt(self, download: bytes | memoryview) -> NDArray[np.int64]:
         """Slots (K, N) of the results in a message, residues in [0, t).
 
-        Raises:
-            LatticeError: The bytes are no whole number of results.
+        Raises LatticeError: the bytes are no whole number of results.
         """
         slots = [
             self._ring.encoder.decode_uint64(self._decryptor.decrypt(each)).astype(np.int64)
@@ -174,8 +173,7 @@ class ClientLattice:
 class ServerLattice:
     """The end that computes on ciphertexts of one client.
 
-    Raises:
-        LatticeError: The public bytes are not those of a client of the same parameters.
+    Raises LatticeError: the public bytes are not those of a client of the same parameters.
     """
 
     def __init__(self, parameters: LatticeParameters, public: bytes, *, flooded: bool = True) -> None:
@@ -204,8 +202,7 @@ class ServerLattice:
     def load(self, upload: bytes | memoryview) -> list[Ciphertext]:
         """The fresh ciphertexts of a message.
 
-        Raises:
-            LatticeError: The bytes are no whole number of ciphertexts, or a coefficient is not below its prime.
+        Raises LatticeError: the bytes are no whole number of ciphertexts, or a coefficient is not below its prime.
         """
         ring = self._ring
         return [
@@ -248,8 +245,7 @@ class ServerLattice:
     def rotated(self, ciphertext: Ciphertext, step: int) -> Ciphertext:
         """Both rows rotated to the left, or swapped with step 0.
 
-        Raises:
-            LatticeError: The client sent no key for this step.
+        Raises LatticeError: the client sent no key for this step.
         """
         if self._rotation_keys is None:
             raise LatticeError(f"the client sent no rotation keys; one for step {step} is needed")

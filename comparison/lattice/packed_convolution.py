@@ -24,8 +24,7 @@ from comparison.lattice.rotations_plan import SWAP, Meeting, cheapest_plan
 class PackedConvolution:
     """What both parties know of one convolution: where values sit, in which order the server rotates, what it costs.
 
-    Raises:
-        ValueError: A map is larger than half of the slots.
+    Raises ValueError: a map is larger than half of the slots.
     """
 
     def __init__(self, shape: ConvolutionShape, parameters: LatticeParameters) -> None:
@@ -70,8 +69,7 @@ class PackedConvolution:
     def decrypt(self, client: ClientLattice, download: bytes | memoryview) -> NDArray[np.int64]:
         """What the client gets, (O, H, W): the convolution of both shares' sum, plus bias, less the mask, mod t.
 
-        Raises:
-            LatticeError: The message has not the length that was to be expected.
+        Raises LatticeError: the message has not the length that was to be expected.
         """
         if len(download) != self.expected_download_bytes:
             raise LatticeError(f"{len(download)} bytes of results; expected {self.expected_download_bytes}")
@@ -88,8 +86,7 @@ class PackedConvolution:
             keep: Whether plaintexts are made now and kept, which takes `held_bytes`, or made anew for every input,
                 which takes about 0.15 ms for each of `expected_multiplications`.
 
-        Raises:
-            ValueError: The weights are not of this convolution's shape.
+        Raises ValueError: the weights are not of this convolution's shape.
         """
         return PreparedConvolution(self, server, weights_OIpp, keep=keep)
 
@@ -162,8 +159,7 @@ class PreparedConvolution:
             bias_O: Signed integers or residues.
             mask_OHW: Residues in [0, t), drawn afresh for every call.
 
-        Raises:
-            LatticeError: The message is not of this convolution, or the client sent no key for a rotation.
+        Raises LatticeError: the message is not of this convolution, or the client sent no key for a rotation.
         """
         layer, server = self.layer, self._server
         if len(upload) != layer.expected_upload_bytes:

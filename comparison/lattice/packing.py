@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 class ConvolutionShape:
     """A convolution with stride 1 and zero padding that keeps the side; a dense layer has kernel 1 and side 1.
 
-    Raises:
-        ValueError: A number is not positive, the kernel is even, or the side no power of two.
+    Raises ValueError: a number is not positive, the kernel is even, or the side no power of two.
     """
 
     inputs: int
@@ -59,8 +58,7 @@ class ConvolutionShape:
     def reaching(self, weights_OIpp: NDArray[np.integer]) -> NDArray[np.int64]:
         """The weights of the taps that reach a pixel of the map.
 
-        Raises:
-            ValueError: The weights are not of this shape.
+        Raises ValueError: the weights are not of this shape.
         """
         expected = (self.outputs, self.inputs, self.kernel, self.kernel)
         if weights_OIpp.shape != expected:
@@ -112,11 +110,7 @@ class Packing:
         return place_S % self.output_period
 
     def pack(self, x_CHW: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Slots (K, N) of input maps (I, H, W).
-
-        Raises:
-            ValueError: The maps are not of this shape.
-        """
+        """Slots (K, N) of input maps (I, H, W). Raises ValueError: the maps are not of this shape."""
         shape = self.shape
         if x_CHW.shape != (shape.inputs, shape.side, shape.side):
             raise ValueError(f"maps of shape {x_CHW.shape}; expected {(shape.inputs, shape.side, shape.side)}")
@@ -146,8 +140,7 @@ class Packing:
 def packing_of(shape: ConvolutionShape, degree: int) -> Packing:
     """The packing of a convolution in ciphertexts of `degree` slots.
 
-    Raises:
-        ValueError: A map is larger than half of the slots.
+    Raises ValueError: a map is larger than half of the slots.
     """
     if shape.pixels > degree // 2:
         raise ValueError(f"a map of {shape.pixels} pixels; a row of {degree} slots holds {degree // 2}")

@@ -26,9 +26,8 @@ class LatticeParameters:
     Degree 4096 is the smallest at which SEAL can rotate at 128-bit security (GAZELLE's own code uses 2048). It leaves
     7 bits of flooding above the noise of large layers; 8192 leaves 29, for 1.7 times the bytes a slot.
 
-    Raises:
-        ValueError: The degree is not 4096 or 8192, the primes are too few or too large for 128-bit security, or the
-            plaintext modulus is no prime of 16 to 30 bits that is 1 modulo twice the degree.
+    Raises ValueError: the degree is not 4096 or 8192, the primes are too few or too large for 128-bit security, or the
+    plaintext modulus is no prime of 16 to 30 bits that is 1 modulo twice the degree.
     """
 
     plain_modulus: int
@@ -55,8 +54,7 @@ class LatticeParameters:
     def with_bits(cls, bits: int, degree: int = 4096) -> LatticeParameters:
         """Those of the largest plaintext modulus of a bit length.
 
-        Raises:
-            ValueError: There is no such prime, or the degree is not one of those allowed.
+        Raises ValueError: there is no such prime, or the degree is not one of those allowed.
         """
         if degree not in DEFAULT_COEFFICIENT_BITS:
             raise ValueError(f"degree is {degree}; allowed are 4096 and 8192")
@@ -96,8 +94,7 @@ class LatticeParameters:
 def batching_prime(bits: int, degree: int) -> int:
     """The largest prime of a bit length that is 1 modulo 2·degree, so that plaintexts have slots.
 
-    Raises:
-        ValueError: The bit length is not within 16 to 30, or there is none.
+    Raises ValueError: the bit length is not within 16 to 30, or there is none.
     """
     if bits not in _PLAIN_BITS:
         raise ValueError(f"a plaintext modulus of {bits} bits; allowed are 16 to 30")

@@ -26,8 +26,7 @@ from comparison.lattice.parameters import LatticeParameters
 class TripletConvolution:
     """What both parties know of the triplets of one convolution; a dense layer is one of kernel 1 and side 1.
 
-    Raises:
-        ValueError: A map has more pixels than a ciphertext has slots.
+    Raises ValueError: a map has more pixels than a ciphertext has slots.
     """
 
     def __init__(self, shape: ConvolutionShape, parameters: LatticeParameters) -> None:
@@ -83,8 +82,7 @@ class TripletConvolution:
     def encrypt(self, client: ClientLattice, rho_CHW: NDArray[np.int64]) -> bytes:
         """The client's message: inputs (I, H, W), residues in [0, t) that it drew uniformly.
 
-        Raises:
-            ValueError: The inputs are not of this shape.
+        Raises ValueError: the inputs are not of this shape.
         """
         met_MX = self._met(rho_CHW)
         padded = np.zeros((self.upload_ciphertexts * self.inputs_together, self.shape.pixels), np.int64)
@@ -109,8 +107,7 @@ class TripletConvolution:
     def decrypt(self, client: ClientLattice, download: bytes | memoryview) -> NDArray[np.int64]:
         """The client's share u, (O, H, W), residues in [0, t).
 
-        Raises:
-            LatticeError: The message has not the length that was to be expected.
+        Raises LatticeError: the message has not the length that was to be expected.
         """
         if len(download) != self.expected_download_bytes:
             raise LatticeError(f"{len(download)} bytes of results; expected {self.expected_download_bytes}")
@@ -142,8 +139,7 @@ class TripletConvolution:
             weights_OIpp: Signed integers.
             keep: Whether plaintexts are made now and kept, which takes `held_bytes`, or made anew each time.
 
-        Raises:
-            ValueError: The weights are not of this convolution's shape.
+        Raises ValueError: the weights are not of this convolution's shape.
         """
         return PreparedTriplets(self, server, weights_OIpp, keep=keep)
 
@@ -172,8 +168,7 @@ class PreparedTriplets:
     def apply(self, upload: bytes | memoryview) -> tuple[bytes, NDArray[np.int64]]:
         """The server's answer, and its own share v, (O, H, W), residues in [0, t), of fresh masks.
 
-        Raises:
-            LatticeError: The message is not of this convolution.
+        Raises LatticeError: the message is not of this convolution.
         """
         layer, server, modulus = self.layer, self._server, self.layer.parameters.plain_modulus
         if len(upload) != layer.expected_upload_bytes:

@@ -55,8 +55,7 @@ def vgg16_of_run(folder: Path, stem: Stem | None = None) -> FloatNetwork:
         folder: Of the simulation, with `plan.json`, `model.safetensors` and all nodes.
         stem: The one that was offered in the run; left out, the one of the plan's seed.
 
-    Raises:
-        ValueError: The folder is of no finished simulation, the stem is not the run's, or pictures are not 32 x 32.
+    Raises ValueError: the folder is of no finished simulation, the stem is not the run's, or pictures are not 32 x 32.
     """
     run = RunFolder.finished(folder)
     plan = run.plan()
@@ -96,8 +95,7 @@ def folded_vgg16(
         labels: Place j of the trunk's logits is class `labels[j]`; left out, class j.
         side_px: Of the pictures.
 
-    Raises:
-        ValueError: Pictures are not 32 x 32.
+    Raises ValueError: pictures are not 32 x 32.
     """
     if side_px != VGG16_SIDE_PX:
         raise ValueError(f"pictures of {side_px} pixels a side; only VGG-16 for {VGG16_SIDE_PX} can be made of stages")
@@ -135,10 +133,8 @@ def _on_pixels(
     name: str, channels: int, side_px: int, stages: Sequence[FloatStage], normalisation: NormalisationSettings
 ) -> FloatNetwork:
     """The first stage put onto pixels less a whole offset, where a normalised network has (pixel / 255 - mean) / std.
-
     What the offset's rounding leaves, half a grey level at most, goes into the bias; at the border, where some of the
-    kernel lies on padding, that is not exact.
-    """
+    kernel lies on padding, that is not exact."""
     if len(set(normalisation.mean)) != 1:
         raise ValueError(f"means {normalisation.mean}; only networks with one mean for all channels can take integers")
     offset = min(255, round(255 * normalisation.mean[0]))

@@ -111,9 +111,8 @@ def train_minionn(
         bf16: Compute in bfloat16 where that is safe; weights are float32 always.
         on_epoch: Called after each epoch.
 
-    Raises:
-        ValueError: Pictures of another shape, or fewer than one batch; a number out of its range.
-        FloatingPointError: The loss is NaN or infinite.
+    Raises ValueError: pictures of another shape, or fewer than one batch; a number out of its range;
+    FloatingPointError: the loss is NaN or infinite.
     """
     shape = dataset.train.shape
     if (shape.channels, shape.height, shape.width) != (CHANNELS, SIDE_PX, SIDE_PX):
@@ -185,11 +184,7 @@ class _Training:
 
 @torch.no_grad()
 def accuracy(network: Minionn, images: LabelledImages, *, bf16: bool = False) -> float:
-    """Share of pictures whose highest score is that of their class.
-
-    Raises:
-        ValueError: There are no pictures.
-    """
+    """Share of pictures whose highest score is that of their class. Raises ValueError: there are no pictures."""
     if not len(images):
         raise ValueError("no pictures to score")
     network.eval()

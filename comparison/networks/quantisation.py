@@ -75,8 +75,7 @@ def quantise(
             stage lie in memory at once.
         settings: How many bits.
 
-    Raises:
-        ValueError: There are no pictures, or they have another shape.
+    Raises ValueError: there are no pictures, or they have another shape.
     """
     if not len(pixels_NCHW):
         raise NetworkError("no pictures to calibrate on")

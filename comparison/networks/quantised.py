@@ -159,19 +159,14 @@ class QuantisedNetwork:
         return (pixels.astype(np.int64) - self.pixel_offset) >> self.pixel_shift
 
     def run(self, pixels_NCHW: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Logits (N, K), exact.
-
-        Raises:
-            NetworkError: Pictures of another shape, or a sum beyond `largest_sum`.
-        """
+        """Logits (N, K), exact. Raises NetworkError: pictures of another shape, or a sum beyond `largest_sum`."""
         logits = [logits_BK for logits_BK, _ in self._batches(pixels_NCHW)]
         return np.concatenate([np.empty((0, self.classes), np.int64), *logits])
 
     def ranges(self, pixels_NCHW: NDArray[np.uint8]) -> tuple[StageRange, ...]:
         """The largest magnitudes of every stage on one picture or more.
 
-        Raises:
-            NetworkError: As `run`, or there is no picture.
+        Raises NetworkError: as `run`, or there is no picture.
         """
         if not len(pixels_NCHW):
             raise NetworkError("no pictures to find ranges on")
@@ -203,11 +198,7 @@ class QuantisedNetwork:
 
     @classmethod
     def load(cls, path: Path) -> QuantisedNetwork:
-        """Read what `save` wrote.
-
-        Raises:
-            NetworkError: There is no such file, or it holds no such network.
-        """
+        """Read what `save` wrote. Raises NetworkError: there is no such file, or it holds no such network."""
         try:
             with safe_open(path, framework="numpy") as file:
                 about = json.loads((file.metadata() or {})["quantised_network"])
@@ -256,11 +247,9 @@ def largest_sum_of(modulus: int) -> int:
 
 
 class ExactStage:
-    """A stage's arithmetic in floating point of a length in which all its integers are exact.
-
-    Sums of whole numbers are exact in any order as long as the sum of their magnitudes is: below 2^24 in binary32,
-    which most batches are, and below 2^53 in binary64.
-    """
+    """A stage's arithmetic in floating point of a length in which all its integers are exact. Sums of whole numbers are
+    exact in any order as long as the sum of their magnitudes is: below 2^24 in binary32, which most batches are, and
+    below 2^53 in binary64."""
 
     def __init__(self, stage: LinearStage) -> None:
         self.stage = stage

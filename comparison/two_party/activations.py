@@ -53,11 +53,7 @@ def slices_of(instances: int) -> Iterator[slice]:
 
 
 def circuit_of(stage: StageForm, modulus: int) -> ActivationCircuit:
-    """The circuit of a stage's activation.
-
-    Raises:
-        ValueError: The stage has none.
-    """
+    """The circuit of a stage's activation. Raises ValueError: the stage has none."""
     if stage.shift is None:
         raise ValueError(f"stage {stage.name!r} has no activation")
     if stage.pool == "max":
@@ -66,10 +62,8 @@ def circuit_of(stage: StageForm, modulus: int) -> ActivationCircuit:
 
 
 class ActivationGarbler:
-    """The party that makes the circuits.
-
-    Offline, `garble` and `accept_requests` may run in two threads: the one only sends, the other only receives.
-    """
+    """The party that makes the circuits. Offline, `garble` and `accept_requests` may run in two threads: the one only
+    sends, the other only receives."""
 
     def __init__(self, link: Link, network: PublicNetwork, modulus: int) -> None:
         self._link = link
@@ -130,10 +124,8 @@ class ActivationGarbler:
 
 
 class ActivationEvaluator:
-    """The party that evaluates the circuits on its share of the linear part's results.
-
-    Offline, `request` and `store` may run in two threads: the one only sends, the other only receives.
-    """
+    """The party that evaluates the circuits on its share of the linear part's results. Offline, `request` and `store`
+    may run in two threads: the one only sends, the other only receives."""
 
     def __init__(self, link: Link, network: PublicNetwork, modulus: int, spool: Spool) -> None:
         self._link, self._spool = link, spool

@@ -33,9 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def infer(settings: ClientSettings, stop: Stop) -> None:
     """Have every picture inferred and leave ledgers and outcome in the state folder.
 
-    Raises:
-        ValueError: Settings, files or what the server sent can't be used.
-        MpleError: The server refused or the link broke.
+    Raises ValueError: settings, files or what the server sent can't be used; MpleError: the server refused or the link
+    broke.
     """
     pictures_NCHW = read_pictures(settings)
     with ExitStack() as open_things:
@@ -56,11 +55,7 @@ def infer(settings: ClientSettings, stop: Stop) -> None:
 
 
 def read_pictures(settings: ClientSettings) -> NDArray[np.uint8]:
-    """The pictures to infer.
-
-    Raises:
-        ValueError: The file is missing or holds something else.
-    """
+    """The pictures to infer. Raises ValueError: the file is missing or holds something else."""
     try:
         pictures_NCHW = np.load(settings.pictures, allow_pickle=False)
     except (OSError, ValueError, EOFError) as fault:

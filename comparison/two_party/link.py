@@ -40,11 +40,7 @@ class Outbox(Generic[M]):
         self._finished = self._broken = False
 
     def put(self, message: M) -> None:
-        """Append a message, once there is room.
-
-        Raises:
-            MpleError: STREAM_TRUNCATED: the call is over.
-        """
+        """Append a message, once there is room. Raises MpleError: STREAM_TRUNCATED: the call is over."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._waiting) < _AHEAD or self._broken)
             if self._broken:
@@ -108,8 +104,7 @@ class Link:
             buffers: Its bytes, one after the other; at least one frame is sent, were it empty.
             inferences: How many pictures begin with it.
 
-        Raises:
-            MpleError: The call is over.
+        Raises MpleError: the call is over.
         """
         pieces = _pieces(buffers)
         following: bytes | None = next(pieces)
@@ -125,9 +120,8 @@ class Link:
     def receive(self, phase: Phase, part: str, kind: Kind, most_bytes: int = _MOST_CONTENT_BYTES) -> bytes:
         """The next content, which must be the one that is named.
 
-        Raises:
-            MpleError: The peer sent another content or more than `most_bytes`, sent nothing for too long, broke off, or
-                has said why it can't go on.
+        Raises MpleError: the peer sent another content or more than `most_bytes`, sent nothing for too long, broke off,
+        or has said why it can't go on.
         """
         return b"".join(self.receive_pieces(phase, part, kind, most_bytes))
 
@@ -153,11 +147,7 @@ class Link:
         self._outbox.finish()
 
     def require_end(self) -> None:
-        """Wait until the peer has ended its side, too.
-
-        Raises:
-            MpleError: It sends something more, or breaks off.
-        """
+        """Wait until the peer has ended its side, too. Raises MpleError: it sends something more, or breaks off."""
         try:
             message = next(self._incoming)
         except StopIteration:
@@ -183,11 +173,9 @@ class Link:
 
 
 class Sending:
-    """A thread that sends while the party's own thread receives; contents leave in the order of the calls.
-
-    A context manager: on the way out it waits until all has left, and raises what went wrong. A fault in the thread
-    ends the call, so that the party's own thread does not wait for answers to what was never sent.
-    """
+    """A thread that sends while the party's own thread receives; contents leave in the order of the calls. A context
+    manager: on the way out it waits until all has left, and raises what went wrong. A fault in the thread ends the
+    call, so that the party's own thread does not wait for answers to what was never sent."""
 
     def __init__(self, link: Link) -> None:
         self._link = link

@@ -147,11 +147,7 @@ class MorphedServer:
         """Nothing to do."""
 
     def online(self) -> None:
-        """Answer one picture.
-
-        Raises:
-            ValueError: Its bytes are no code of a picture.
-        """
+        """Answer one picture. Raises ValueError: its bytes are no code of a picture."""
         if self._layer is None:
             raise ValueError("no augmented layer yet; call set_up first")
         packed = self._link.receive(Phase.ONLINE, "", Kind.PICTURE)

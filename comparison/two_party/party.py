@@ -47,9 +47,7 @@ class PartySession:
 def open_party(settings: ServerSettings | ClientSettings, role: Role, program: str) -> Iterator[PartySession]:
     """Begin a party's life in its state folder; it ends with the block.
 
-    Raises:
-        ValueError: Another process has the folder, or the certificate can't be used.
-        OSError: The disk refuses.
+    Raises ValueError: another process has the folder, or the certificate can't be used; OSError: the disk refuses.
     """
     with claim(settings.state, program):
         tls = TlsFiles.in_directory(settings.tls)

@@ -23,8 +23,7 @@ def linear_part(weights_OIpp: NDArray[np.int32], values_CHW: NDArray[np.int64]) 
         weights_OIpp: Kernels of odd side.
         values_CHW: Integers of any sign.
 
-    Raises:
-        ValueError: A sum might not be exact.
+    Raises ValueError: a sum might not be exact.
     """
     outputs, channels, side, _ = weights_OIpp.shape
     _, height, width = values_CHW.shape

@@ -52,11 +52,7 @@ class PlainServer:
         """Nothing to do."""
 
     def online(self) -> None:
-        """Answer one picture.
-
-        Raises:
-            ValueError: It has another size.
-        """
+        """Answer one picture. Raises ValueError: it has another size."""
         data = self._link.receive(Phase.ONLINE, "", Kind.PICTURE)
         if len(data) != int(np.prod(self._form.input_shape)):
             raise ValueError(f"a picture of {len(data)} bytes; needs {self._form.input_shape}, one byte a value")
@@ -77,11 +73,7 @@ def send_logits(link: Link, logits: NDArray[np.int64]) -> None:
 
 
 def receive_logits(link: Link, network: PublicNetwork) -> NDArray[np.int64]:
-    """The logits (K,) of a picture.
-
-    Raises:
-        ValueError: Another number came.
-    """
+    """The logits (K,) of a picture. Raises ValueError: another number came."""
     data = link.receive(Phase.ONLINE, "", Kind.LOGITS)
     if len(data) != LOGIT_BYTES * network.classes:
         raise ValueError(f"{len(data)} bytes of logits; needs {LOGIT_BYTES * network.classes}")

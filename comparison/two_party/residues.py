@@ -32,11 +32,7 @@ def to_bytes(residues: NDArray[np.int64]) -> bytes:
 
 
 def from_bytes(data: bytes, shape: tuple[int, ...], modulus: int) -> NDArray[np.int64]:
-    """What `to_bytes` wrote.
-
-    Raises:
-        ValueError: Another length, or a number that is no residue.
-    """
+    """What `to_bytes` wrote. Raises ValueError: another length, or a number that is no residue."""
     due = RESIDUE_BYTES * int(np.prod(shape))
     if len(data) != due:
         raise ValueError(f"{len(data)} bytes of residues instead of {due}")

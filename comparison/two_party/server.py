@@ -39,9 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def serve(settings: ServerSettings, stop: Stop) -> None:
     """Serve one client's inferences and leave ledgers and outcome in the state folder.
 
-    Raises:
-        ValueError: Settings, files or what the client sent can't be used.
-        MpleError: No client came, or the link broke.
+    Raises ValueError: settings, files or what the client sent can't be used; MpleError: no client came, or the link
+    broke.
     """
     network = QuantisedNetwork.load(settings.network)
     form = form_of(network)

@@ -48,11 +48,7 @@ class TwoPartyService(two_party_pb2_grpc.TwoPartyServiceServicer):
             raise self._fault
 
     def accept(self, timeout_s: float) -> Link:
-        """The first client's link.
-
-        Raises:
-            MpleError: STALLED: no client came within the time.
-        """
+        """The first client's link. Raises MpleError: STALLED: no client came within the time."""
         try:
             return self._links.get(timeout=timeout_s)
         except queue.Empty:

@@ -80,9 +80,7 @@ class Greeting:
 def greet(link: Link, method: Method, inferences: int) -> PublicNetwork:
     """The client's first step: say what it wants, learn the network's form.
 
-    Raises:
-        MpleError: The server does something else.
-        ValueError: What it sent is no form of a network.
+    Raises MpleError: the server does something else; ValueError: what it sent is no form of a network.
     """
     greeting = Greeting(version=PROTOCOL_VERSION, method=method, inferences=inferences)
     link.send(Phase.SETUP, "", Kind.CONTROL, record_to_json(greeting).encode())
@@ -93,9 +91,7 @@ def greet(link: Link, method: Method, inferences: int) -> PublicNetwork:
 def answer_greeting(link: Link, method: Method, form: PublicNetwork) -> int:
     """The server's first step: check what the client wants, tell it the network's form; returns how many inferences.
 
-    Raises:
-        MpleError: The client has another version or wants another method.
-        ValueError: What it sent is no greeting.
+    Raises MpleError: the client has another version or wants another method; ValueError: what it sent is no greeting.
     """
     text = link.receive(Phase.SETUP, "", Kind.CONTROL, _MOST_GREETING_BYTES)
     greeting = record_from_json(Greeting, text, "the client's greeting")

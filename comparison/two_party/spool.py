@@ -10,11 +10,7 @@ class Spool:
     """Contents in a file of the state folder; emptied for each inference, gone when closed."""
 
     def __init__(self, path: Path) -> None:
-        """Make the file anew.
-
-        Raises:
-            OSError: The disk refuses.
-        """
+        """Make the file anew. Raises OSError: the disk refuses."""
         self._path = path
         self._file = path.open("w+b")
         self._places: list[tuple[int, int]] = []

@@ -23,9 +23,8 @@ def accept_batch(
         samples: How many samples are due.
         labelled: Whether labels are due or forbidden.
 
-    Raises:
-        MpleError: UNKNOWN_KEY_REF for a key that is not the site's or is revoked, CHECKSUM_MISMATCH for bytes that were
-            damaged, MESSAGE_MALFORMED for all else that is not as the plan says.
+    Raises MpleError: UNKNOWN_KEY_REF for a key that is not the site's or is revoked, CHECKSUM_MISMATCH for bytes that
+    were damaged, MESSAGE_MALFORMED for all else that is not as the plan says.
     """
     geometry = plan.geometry
     try:

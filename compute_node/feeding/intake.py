@@ -85,10 +85,8 @@ class Intake:
             self.want_again(common_pb2.SPLIT_TEST, test)
 
     def want_again(self, split: common_pb2.Split, numbers: Numbers) -> None:
-        """Ask the sites for those of these samples that the cache lacks; none may be asked for already.
-
-        Once the sites have been told that they are done, nothing is asked any more.
-        """
+        """Ask the sites for those of these samples that the cache lacks; none may be asked for already. Once the sites
+        have been told that they are done, nothing is asked any more."""
         with self._changed:
             if self._closed:
                 return
@@ -101,8 +99,7 @@ class Intake:
     def stream(self, site: str) -> Iterator[None]:
         """Hold a site's place while its stream lives.
 
-        Raises:
-            MpleError: The plan has no such site (UNKNOWN_PARTY), or it already has a stream (DUPLICATE_STREAM).
+        Raises MpleError: the plan has no such site (UNKNOWN_PARTY), or it already has a stream (DUPLICATE_STREAM).
         """
         with self._changed:
             if site not in self._windows:
@@ -147,8 +144,7 @@ class Intake:
     def take_batch(self, site: str, message: common_pb2.MorphedBatch) -> None:
         """Check a batch against its request and keep it.
 
-        Raises:
-            MpleError: With the code for what is wrong; nothing is kept then.
+        Raises MpleError: with the code for what is wrong; nothing is kept then.
         """
         with self._changed:
             try:
@@ -169,11 +165,7 @@ class Intake:
             self._progressed()
 
     def take_score(self, site: str, score: compute_pb2.Score) -> None:
-        """Take in a site's score.
-
-        Raises:
-            MpleError: UNKNOWN_REQUEST when it answers nothing or can't be.
-        """
+        """Take in a site's score. Raises MpleError: UNKNOWN_REQUEST when it answers nothing or can't be."""
         with self._changed:
             try:
                 tallies = {name: Tally(tuple(one.counts), tuple(one.sums)) for name, one in score.tallies.items()}
@@ -188,8 +180,7 @@ class Intake:
 
         Under the policy `proceed` those of absent sites that are not here are left out.
 
-        Raises:
-            MpleError: STALLED when nothing has come in for too long, or what `fail` was told.
+        Raises MpleError: STALLED when nothing has come in for too long, or what `fail` was told.
         """
         with self._changed:
             self._patience.renew()
@@ -214,8 +205,7 @@ class Intake:
         Returns:
             By site and metric; under the policy `proceed` those of absent sites are left out.
 
-        Raises:
-            MpleError: As `wait_for`.
+        Raises MpleError: as `wait_for`.
         """
         spans = {site: self._numbering[common_pb2.SPLIT_TEST].span(site) for site in self._windows}
         asked = {site for site, span in spans.items() if scored_T is None or scored_T[span].all()}

@@ -111,11 +111,7 @@ class RequestWindow:
         return None
 
     def asked(self, request_id: int) -> Asked:
-        """The open request that a batch answers.
-
-        Raises:
-            FeedFault: There is no such open request.
-        """
+        """The open request that a batch answers. Raises FeedFault: there is no such open request."""
         try:
             return self._asked[request_id]
         except KeyError:
@@ -129,8 +125,7 @@ class RequestWindow:
     def scored(self, request_id: int, *, epoch: int, samples: int, tallies: Mapping[str, Tally]) -> None:
         """Take in a site's tallies of one group, by metric.
 
-        Raises:
-            FeedFault: No such group is open, or the tallies can't be.
+        Raises FeedFault: no such group is open, or the tallies can't be.
         """
         item = self._unscored.get(request_id)
         if item is None:

@@ -64,8 +64,7 @@ class SampleCache:
             shape: The plan's.
             changed: Notified when samples came or went, held meanwhile; by default the cache's own.
 
-        Raises:
-            CacheError: A whole record contradicts codec, sizes or numbers: the file is another plan's.
+        Raises CacheError: a whole record contradicts codec, sizes or numbers: the file is another plan's.
         """
         self._path, self._shape, self._sample_bytes = path, shape, shape.sample_bytes
         self._index = self._empty_index()
@@ -96,9 +95,7 @@ class SampleCache:
     def append(self, split: common_pb2.Split, numbers: NDArray[np.int64], batch: Batch, key: int) -> None:
         """Keep a checked batch; a number that is already here is replaced by the newer codes.
 
-        Raises:
-            ErasedKeyError: The key has been erased.
-            OSError: The disk refused; the file ends as before.
+        Raises ErasedKeyError: the key has been erased; OSError: the disk refused; the file ends as before.
         """
         record = pack_record(self._shape, split, numbers, batch, key)
         with self._changed:
@@ -115,11 +112,7 @@ class SampleCache:
             self._changed.notify_all()
 
     def read(self, split: common_pb2.Split, numbers: NDArray[np.int64]) -> CachedSamples:
-        """The samples of these numbers, in this order.
-
-        Raises:
-            KeyError: One of them is not here.
-        """
+        """The samples of these numbers, in this order. Raises KeyError: one of them is not here."""
         with self._changed:  # a sample may be replaced meanwhile: its codes, label and key belong together
             index, file = self._index[split], self._file
             offsets, labels_B, keys_B = index.offset[numbers], index.label[numbers], index.key[numbers]
@@ -143,8 +136,7 @@ class SampleCache:
 
         Guarantees: a process that dies within it leaves the old file or the new one, whole.
 
-        Raises:
-            OSError: The disk refused; the file is as before, and nothing more is taken under the key.
+        Raises OSError: the disk refused; the file is as before, and nothing more is taken under the key.
         """
         with self._changed:
             self._erased.add(key)

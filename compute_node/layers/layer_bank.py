@@ -59,8 +59,7 @@ class LayerBank:
     def number(self, key_ref: common_pb2.KeyRef, site: str) -> int:
         """The number of a site's key.
 
-        Raises:
-            UnknownKeyError: The run has no such key, it is not this site's, or it is revoked.
+        Raises UnknownKeyError: the run has no such key, it is not this site's, or it is revoked.
         """
         name = KeyName.of(key_ref)
         if name.site != site or name not in self._numbers:
@@ -79,10 +78,8 @@ class LayerBank:
         return self._numbers.setdefault(KeyName.of(key_ref), len(self._numbers))
 
     def refuse(self, key_ref: common_pb2.KeyRef) -> int | None:
-        """Accept nothing more under a revoked key; its number, None when the run never had the key.
-
-        Its layer stays until `drop`: samples under it may still be in use.
-        """
+        """Accept nothing more under a revoked key; its number, None when the run never had the key. Its layer stays
+        until `drop`: samples under it may still be in use."""
         name = KeyName.of(key_ref)
         if name not in self._numbers:
             return None

@@ -18,8 +18,7 @@ def restored_bank(folder: Path, plan: RunPlan, device: Device = CPU) -> LayerBan
     A rotated key's layer is in it if its file is whole, that of a revoked one too while it is there: samples under it
     may not be erased yet. The plan's own layers come with the run's events.
 
-    Raises:
-        ValueError: The list is damaged.
+    Raises ValueError: the list is damaged.
     """
     bank, listed = LayerBank(plan, device), read_list(folder, plan)
     for layer in listed.rotated:
@@ -42,8 +41,7 @@ def restored_bank(folder: Path, plan: RunPlan, device: Device = CPU) -> LayerBan
 def listed_layers(folder: Path, plan: RunPlan, device: Device = CPU) -> LayerBank:
     """All layers of a plan as the list has them, for a run that has finished.
 
-    Raises:
-        ValueError: The list is missing, damaged or another plan's, or a layer's file is missing or damaged.
+    Raises ValueError: the list is missing, damaged or another plan's, or a layer's file is missing or damaged.
     """
     listed = list_of_finished(folder, plan)
     bank = restored_bank(folder, plan, device)

@@ -71,8 +71,7 @@ class CheckpointFolder:
     def write(self, checkpoint: Checkpoint) -> Path:
         """Keep a checkpoint; it is on the disk when this returns, and the oldest beyond two are gone.
 
-        Raises:
-            OSError: The disk refused; the earlier checkpoints stay.
+        Raises OSError: the disk refused; the earlier checkpoints stay.
         """
         about = {"position": record_to_json(checkpoint.position)}
         content = save({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}, about)
@@ -145,8 +144,7 @@ class CheckpointWriter:
 
         Waits until the checkpoint before is written, so no more than one copy is held.
 
-        Raises:
-            OSError: That one could not be written; the earlier ones are still there.
+        Raises OSError: that one could not be written; the earlier ones are still there.
         """
         if self._writing is not None:
             self._writing.result()
@@ -155,11 +153,7 @@ class CheckpointWriter:
         self._writing = self._pool.submit(self._write, Checkpoint(checkpoint.position, copies), copied_s)
 
     def raise_fault(self) -> None:
-        """Raise what the last write has ended with, if it has failed.
-
-        Raises:
-            OSError: The disk refused.
-        """
+        """Raise what the last write has ended with, if it has failed. Raises OSError: the disk refused."""
         if self._writing is not None and self._writing.done():
             self._writing.result()
 

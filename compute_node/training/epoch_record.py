@@ -65,21 +65,13 @@ class EpochRecord:
         return int(np.count_nonzero(self._uses_N))
 
     def mean_loss(self) -> float:
-        """Over the samples used.
-
-        Raises:
-            MpleError: STALLED when there were none.
-        """
+        """Over the samples used. Raises MpleError: STALLED when there were none."""
         if not self._weights_S.any():
             raise MpleError(ErrorCode.STALLED, f"no sample of any site was here in epoch {self.epoch + 1}")
         return float(np.average(self._losses_S, weights=self._weights_S))
 
     def require_once(self) -> None:
-        """Check that no sample was used twice.
-
-        Raises:
-            RuntimeError: One was: a fault of this program.
-        """
+        """Check that no sample was used twice. Raises RuntimeError: one was: a fault of this program."""
         if self._uses_N.max() > 1:
             raise RuntimeError(f"sample {int(self._uses_N.argmax())} was trained on twice in epoch {self.epoch + 1}")
 

@@ -30,8 +30,7 @@ def features(t_BKQ: Tensor, keys_B: NDArray[np.int64], layers: Mapping[int, Prep
     Returns:
         f_BFHW in the order of `t_BKQ`, channels in the run's channel order, channels last, in the layers' dtype.
 
-    Raises:
-        ErasedKeyError: A key has no layer any more: it was revoked since the samples were read.
+    Raises ErasedKeyError: a key has no layer any more: it was revoked since the samples were read.
     """
     keys, counts = np.unique(keys_B, return_counts=True)
     if not len(keys):

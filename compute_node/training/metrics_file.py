@@ -34,11 +34,7 @@ class MetricsFile:
         os.fsync(self._file.fileno())
 
     def cut(self, length_bytes: int) -> None:
-        """Forget the lines behind a length; they will be written again.
-
-        Raises:
-            ValueError: The file is shorter.
-        """
+        """Forget the lines behind a length; they will be written again. Raises ValueError: the file is shorter."""
         if self.length_bytes < length_bytes:
             raise ValueError(f"{self._file.name} is shorter than when the checkpoint was made")
         self._file.truncate(length_bytes)

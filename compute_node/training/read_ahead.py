@@ -74,11 +74,7 @@ class ReadAhead:
             yield coming
 
     def read(self, wanted: Wanted) -> ReadySamples:
-        """Wait for samples, read and decode them, in the caller's thread.
-
-        Raises:
-            MpleError: As `Intake.wait_for`.
-        """
+        """Wait for samples, read and decode them, in the caller's thread. Raises MpleError: as `Intake.wait_for`."""
         while True:
             numbers = self._intake.wait_for(wanted.split, wanted.numbers)
             began_s = time.monotonic()

@@ -63,8 +63,7 @@ class TensorboardEvents:
             lines: Of `metrics.jsonl`, so far.
             time_unix_s: Now. TensorBoard takes files in the order of their names, which it is part of.
 
-        Raises:
-            OSError: The disk refuses.
+        Raises OSError: the disk refuses.
         """
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

@@ -104,10 +104,8 @@ class TrainingRun:
         Args:
             on_epoch: Called after each epoch; after a restart possibly once more for one that it was called for.
 
-        Raises:
-            MpleError: A site stayed away for too long, or the intake was told to fail.
-            StoppedError: The node is to stop.
-            OSError: The disk refused a checkpoint.
+        Raises MpleError: a site stayed away for too long, or the intake was told to fail; StoppedError: the node is to
+        stop; OSError: the disk refused a checkpoint.
         """
         record = self._resumed()
         wanted = self._wanted(record.epoch, record.step)

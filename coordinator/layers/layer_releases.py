@@ -28,8 +28,7 @@ class LayerReleases:
     def begin(self, caller: Party, request: coordinator_pb2.BeginLayerRequest) -> int:
         """Take note of a site's layer and return how many of its bytes are here.
 
-        Raises:
-            MpleError: As `coordinator.memory.layer_store.check_begin`, or WRONG_PHASE, RUN_FAILED.
+        Raises MpleError: as `coordinator.memory.layer_store.check_begin`, or WRONG_PHASE, RUN_FAILED.
         """
         self._run.require_unfailed()
         check_begin(self._run.plan, caller.name, request, usable_keys(self._run, caller.name))
@@ -38,8 +37,7 @@ class LayerReleases:
     def upload(self, caller: Party, messages: Iterator[coordinator_pb2.UploadLayerRequest]) -> None:
         """Take in the rest of an announced layer, review and release it.
 
-        Raises:
-            MpleError: As `coordinator.memory.layer_store.Upload` and `release`, or RUN_FAILED.
+        Raises MpleError: as `coordinator.memory.layer_store.Upload` and `release`, or RUN_FAILED.
         """
         self._run.require_unfailed()
         first = next(messages, None)
@@ -54,9 +52,8 @@ class LayerReleases:
     def release(self, header: coordinator_pb2.LayerHeader, path: Path) -> None:
         """Review a whole layer and let the compute node have it; one that is released already stays so.
 
-        Raises:
-            MpleError: LAYER_REJECTED; the layer is deleted then. LAYER_OFFSET when its site has announced another
-                meanwhile, KEY_CHANGE_REFUSED when a rotated key's layer comes too late.
+        Raises MpleError: LAYER_REJECTED; the layer is deleted then. LAYER_OFFSET when its site has announced another
+        meanwhile, KEY_CHANGE_REFUSED when a rotated key's layer comes too late.
         """
         run, review, site = self._run, self._reviewer(), header.key_ref.site
         with review.lock:
@@ -79,8 +76,7 @@ class LayerReleases:
     ) -> Iterator[coordinator_pb2.DownloadLayerResponse]:
         """A released layer's bytes from an offset.
 
-        Raises:
-            MpleError: As `coordinator.memory.layer_store.LayerStore.chunks`.
+        Raises MpleError: as `coordinator.memory.layer_store.LayerStore.chunks`.
         """
         return self._run.layers.chunks(request.sha256, request.offset)
 

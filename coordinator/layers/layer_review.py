@@ -57,11 +57,7 @@ class LayerReview:
         """Held from `check` to the release, so that layers are compared in the order of their release."""
 
     def check(self, site: str, path: Path, reference: ReferenceLayer | None) -> None:
-        """Check a site's layer file.
-
-        Raises:
-            MpleError: LAYER_REJECTED; the text says why.
-        """
+        """Check a site's layer file. Raises MpleError: LAYER_REJECTED; the text says why."""
         layer = self._read(path)
         faults = layer_faults(layer, self._stem.kernels_FCpp, self._plan.layer_dtype)
         if faults:

@@ -23,8 +23,7 @@ def check_envelope(plan: RunPlan, sender: Party, coordinator: str, request: coor
         coordinator: The coordinator's label.
         request: As received.
 
-    Raises:
-        MpleError: ENVELOPE_REJECTED.
+    Raises MpleError: ENVELOPE_REJECTED.
     """
     kind, size = request.kind, len(request.envelope)
     if not 1 <= size <= MOST_ENVELOPE_BYTES:
@@ -58,11 +57,9 @@ class Envelopes:
         self._file = file
 
     def put(self, sender: str, recipient: str, kind: int, envelope: bytes) -> bool:
-        """Keep an envelope; False when there was one before, which then stays.
-
-        A site that starts again seals the same secret anew, into other bytes; the first envelope remains the one that
-        counts, so that nobody can exchange a secret that others may have opened already.
-        """
+        """Keep an envelope; False when there was one before, which then stays. A site that starts again seals the same
+        secret anew, into other bytes; the first envelope remains the one that counts, so that nobody can exchange a
+        secret that others may have opened already."""
         with self._file.transaction() as connection:
             cursor = connection.execute(
                 "INSERT OR IGNORE INTO envelopes VALUES (?, ?, ?, ?)", (sender, recipient, kind, envelope)

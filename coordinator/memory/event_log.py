@@ -31,10 +31,8 @@ class EventLog:
         return as_int(self._file.rows("SELECT COALESCE(MAX(sequence), 0) FROM events")[0][0])
 
     def follow(self, after: int, alive: Callable[[], bool]) -> Iterator[coordinator_pb2.WatchResponse]:
-        """Events after a number in their order, then new ones, while `alive()` holds and the log is open.
-
-        Whoever ends what `alive` tells of calls `wake`.
-        """
+        """Events after a number in their order, then new ones, while `alive()` holds and the log is open. Whoever ends
+        what `alive` tells of calls `wake`."""
         query = "SELECT event FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?"
         while alive() and not self._closed.is_set():
             with self._file.changed:

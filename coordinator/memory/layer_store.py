@@ -45,8 +45,7 @@ def check_begin(
         request: As received.
         keys: The site's keys that may have a layer, by default the plan's alone.
 
-    Raises:
-        MpleError: PLAN_HASH_MISMATCH, UNKNOWN_KEY_REF, or LAYER_REJECTED for an impossible size or digest.
+    Raises MpleError: PLAN_HASH_MISMATCH, UNKNOWN_KEY_REF, or LAYER_REJECTED for an impossible size or digest.
     """
     if request.plan_sha256 != plan.sha256():
         raise MpleError(
@@ -100,9 +99,8 @@ class LayerStore:
 
         The site's earlier layers that were not released give way.
 
-        Raises:
-            MpleError: LAYER_REJECTED when the key's released layer is another, or these bytes were announced for
-                another key.
+        Raises MpleError: LAYER_REJECTED when the key's released layer is another, or these bytes were announced for
+        another key.
         """
         site, epoch = header.key_ref.site, header.key_ref.epoch
         with self._lock, self._file.transaction() as connection:
@@ -129,8 +127,7 @@ class LayerStore:
     def open_upload(self, site: str, sha256: bytes) -> Upload:
         """A writer for an announced layer; an older writer of the same layer can write no more.
 
-        Raises:
-            MpleError: UNKNOWN_KEY_REF when the layer is not this site's, LAYER_OFFSET when nobody announced it.
+        Raises MpleError: UNKNOWN_KEY_REF when the layer is not this site's, LAYER_OFFSET when nobody announced it.
         """
         with self._lock:
             stored = self.with_digest(sha256)
@@ -146,8 +143,7 @@ class LayerStore:
     def newest(self, upload: Upload) -> Iterator[None]:
         """Hold what is written of layers, for an upload that no newer one has taken the place of.
 
-        Raises:
-            MpleError: LAYER_OFFSET when one has, or when the layer gave way.
+        Raises MpleError: LAYER_OFFSET when one has, or when the layer gave way.
         """
         with self._lock:
             if self._writer.get(upload.header.sha256) is not upload:
@@ -185,8 +181,7 @@ class LayerStore:
     def mark_released(self, sha256: bytes) -> None:
         """Let the compute node have the layer.
 
-        Raises:
-            MpleError: LAYER_OFFSET when the layer gave way to another of its site.
+        Raises MpleError: LAYER_OFFSET when the layer gave way to another of its site.
         """
         with self._file.transaction() as connection:
             cursor = connection.execute(
@@ -205,8 +200,7 @@ class LayerStore:
     def chunks(self, sha256: bytes, offset: int) -> Iterator[coordinator_pb2.DownloadLayerResponse]:
         """A released layer's bytes from an offset, the last message marked.
 
-        Raises:
-            MpleError: UNKNOWN_KEY_REF for a layer that is not released, or as `chunks_of`.
+        Raises MpleError: UNKNOWN_KEY_REF for a layer that is not released, or as `chunks_of`.
         """
         stored = self.with_digest(sha256)
         if stored is None or not stored.released:
@@ -231,19 +225,14 @@ class Upload:
         self._store, self._file = store, file
 
     def take(self, message: coordinator_pb2.UploadLayerRequest) -> None:
-        """Keep one message's bytes.
-
-        Raises:
-            MpleError: As `ChunkFile.take`, or `LayerStore.newest`.
-        """
+        """Keep one message's bytes. Raises MpleError: as `ChunkFile.take`, or `LayerStore.newest`."""
         with self._store.newest(self):
             self._file.take(message.offset, message.data, message.final)
 
     def finish(self) -> Path:
         """The whole file, its digest checked; other uploads go on meanwhile.
 
-        Raises:
-            MpleError: As `ChunkFile.finish`, or `LayerStore.newest`.
+        Raises MpleError: as `ChunkFile.finish`, or `LayerStore.newest`.
         """
         # A whole file grows no more, and if it is removed before it gets its name, this upload is not the newest.
         return self._file.finish(self._store.newest(self))

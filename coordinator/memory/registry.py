@@ -32,11 +32,7 @@ class Member:
 
 
 def check_version(version: int) -> None:
-    """Refuse a party that does not speak this program's protocol.
-
-    Raises:
-        MpleError: PROTOCOL_VERSION.
-    """
+    """Refuse a party that does not speak this program's protocol. Raises MpleError: PROTOCOL_VERSION."""
     if version < PROTOCOL_VERSION:
         raise MpleError(
             ErrorCode.PROTOCOL_VERSION,
@@ -46,11 +42,7 @@ def check_version(version: int) -> None:
 
 
 def check_expected(party: Party, run: RunSettings) -> None:
-    """Refuse a party that the configuration does not name.
-
-    Raises:
-        MpleError: UNKNOWN_PARTY.
-    """
+    """Refuse a party that the configuration does not name. Raises MpleError: UNKNOWN_PARTY."""
     if party.role is Role.SITE and party.name not in run.sites:
         raise MpleError(ErrorCode.UNKNOWN_PARTY, f"{party.label}; the run has the sites {', '.join(run.sites)}")
     if party.role is Role.COMPUTE and party.name != run.compute:
@@ -67,8 +59,7 @@ def check_site_profile(
         party: The site, by its certificate.
         first: Name and profile of another site that has joined before, if any.
 
-    Raises:
-        MpleError: UNKNOWN_KEY_REF, EMPTY_SITE, SCHEMA_MISMATCH, or MESSAGE_MALFORMED for values out of range.
+    Raises MpleError: UNKNOWN_KEY_REF, EMPTY_SITE, SCHEMA_MISMATCH, or MESSAGE_MALFORMED for values out of range.
     """
     reference = profile.key_ref
     if reference.site != party.name:
@@ -106,8 +97,7 @@ def check_site_profile(
 def check_stem_digest(profile: coordinator_pb2.ComputeProfile, model: ModelSettings, offered: bytes | None) -> None:
     """Check that the compute node's stem is the one that it has offered, or none where the stem is seeded.
 
-    Raises:
-        MpleError: STEM_REJECTED.
+    Raises MpleError: STEM_REJECTED.
     """
     if model.stem == "seed":
         if profile.stem_digest:
@@ -150,8 +140,7 @@ class Registry:
     ) -> bool:
         """Store a checked profile; False when the party had joined with the same, whose certificate is then renewed.
 
-        Raises:
-            MpleError: ALREADY_JOINED when it had joined with another.
+        Raises MpleError: ALREADY_JOINED when it had joined with another.
         """
         content = profile.SerializeToString(deterministic=True)
         with self._file.transaction() as connection:

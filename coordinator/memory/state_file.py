@@ -32,8 +32,7 @@ class StateFile:
     def __init__(self, folder: Path) -> None:
         """Open the file, making it at first use, in a folder that the caller has claimed.
 
-        Raises:
-            ValueError: It is damaged.
+        Raises ValueError: it is damaged.
         """
         try:
             self._connection = _open(folder / "coordinator.sqlite")

@@ -40,8 +40,7 @@ _MIRROR_STEPS = 20
 def run(view: Outsider, settings: AttackSettings) -> Finding:
     """Fit the cores and recover the first pictures.
 
-    Raises:
-        DoesNotApplyError: Cores are not orthogonal, or there are too few pictures for a covariance.
+    Raises DoesNotApplyError: cores are not orthogonal, or there are too few pictures for a covariance.
     """
     plan, t_BKQ = view.plan, view.morphed.t_NKQ
     scheme = plan.morph.scheme()

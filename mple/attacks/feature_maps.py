@@ -62,10 +62,8 @@ def run(view: ComputeNodeWithStem, settings: AttackSettings) -> Finding:
 
 
 def deconvolved(f_NFHW: Tensor, kernels_FCpp: Tensor) -> tuple[Tensor, int]:
-    """Pictures x_NCHW whose features come nearest to f, and the steps that it took.
-
-    Conjugate gradients on the normal equations, each picture with steps of its own.
-    """
+    """Pictures x_NCHW whose features come nearest to f, and the steps that it took. Conjugate gradients on the normal
+    equations, each picture with steps of its own."""
     padding = kernels_FCpp.shape[2] // 2
 
     def normal(x: Tensor) -> Tensor:

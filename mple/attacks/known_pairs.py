@@ -117,11 +117,9 @@ def choose_pairs(x_KNRQ: Tensor) -> PairChoice:
 
 
 def fitted_cores(x_KNRQ: Tensor, t_KNRQ: Tensor, plan: RunPlan) -> Tensor:
-    """M⁻¹ of each core (1 or K, Q, Q), float64, by ridge regression of pictures on their morphed forms.
-
-    The ridge is what codes' rounding asks for under orthogonal cores, whose values have variance 1/Q. Directions that
-    no known picture shows come out as nothing, that is as the grey of the normalisation.
-    """
+    """M⁻¹ of each core (1 or K, Q, Q), float64, by ridge regression of pictures on their morphed forms. The ridge is
+    what codes' rounding asks for under orthogonal cores, whose values have variance 1/Q. Directions that no known
+    picture shows come out as nothing, that is as the grey of the normalisation."""
     side = x_KNRQ.shape[3]
     orthogonal = plan.morph.scheme().ensemble is Ensemble.ORTHOGONAL
     inverses = []

@@ -35,8 +35,7 @@ Values = NDArray[np.float64]
 def run(view: Outsider, settings: AttackSettings) -> Finding:
     """Assign a class to every label on the wire.
 
-    Raises:
-        DoesNotApplyError: Public pictures bear no labels, or pictures can't be recovered.
+    Raises DoesNotApplyError: public pictures bear no labels, or pictures can't be recovered.
     """
     classes = len(view.plan.classes)
     if len(view.public_labels_P) != len(view.public_PCHW) or len(set(view.public_labels_P.tolist())) < classes:

@@ -30,11 +30,7 @@ _SITE, _CLAIM, _LOOKED_AT = "site", "links_M2", "looked_at_N"
 
 
 def run(view: Outsider, settings: AttackSettings) -> Finding:
-    """Compare all pairs of the first 8,192 pictures.
-
-    Raises:
-        DoesNotApplyError: Cores are not orthogonal.
-    """
+    """Compare all pairs of the first 8,192 pictures. Raises DoesNotApplyError: cores are not orthogonal."""
     if view.plan.morph.scheme().ensemble is not Ensemble.ORTHOGONAL:
         raise DoesNotApplyError("uniform cores do not keep inner products")
     numbers_N = view.morphed.numbers_N[:_MOST_PICTURES]
@@ -73,10 +69,8 @@ def similar_pairs(
     rows_NV: Tensor, threshold: float, code_noise: float = 0.0
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """All pairs of rows (M, 2) that correlate at least so much, the first row the earlier one, and how much they do.
-
     Rows are compared after the mean row has been taken off all of them, and the noise of rounding, of this variance a
-    value, off their lengths.
-    """
+    value, off their lengths."""
     centred_NV = rows_NV - rows_NV.mean(0)
     square_N1 = centred_NV.square().sum(dim=1, keepdim=True) - code_noise * rows_NV.shape[1]
     unit_NV = centred_NV / square_N1.clamp(min=1e-9).sqrt()

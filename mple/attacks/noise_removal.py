@@ -32,11 +32,7 @@ _MOST_DENSE = 4096
 
 
 def run(view: ComputeNodeWithStem, settings: AttackSettings) -> Finding:
-    """Find the key, open, and take the noise off.
-
-    Raises:
-        DoesNotApplyError: The run adds no noise.
-    """
+    """Find the key, open, and take the noise off. Raises DoesNotApplyError: the run adds no noise."""
     if view.plan.privacy.mode is PrivacyMode.NONE:
         raise DoesNotApplyError("the run adds no noise; opened pictures are as good as they get")
     distribution = estimated_distribution(view.public_PCHW, view.plan)
@@ -70,8 +66,7 @@ def denoise(
         public_PCHW: Pictures of the same kind, 32 or more; the network sees no others.
         network: How long it trains.
 
-    Raises:
-        ValueError: There are too few public pictures.
+    Raises ValueError: there are too few public pictures.
     """
     if len(public_PCHW) < 32:
         raise ValueError(f"{len(public_PCHW)} public pictures; a denoiser needs 32 or more to learn from")

@@ -42,11 +42,7 @@ def attacks() -> tuple[Attack, ...]:
 
 
 def attacks_named(names: Sequence[str]) -> tuple[Attack, ...]:
-    """These attacks, in the registry's order; all of them for no name.
-
-    Raises:
-        ValueError: There is no such attack.
-    """
+    """These attacks, in the registry's order; all of them for no name. Raises ValueError: there is no such attack."""
     known = {attack.name: attack for attack in attacks()}
     for name in names:
         if name not in known:

@@ -41,8 +41,7 @@ _LEAST_NOISE = 0.01
 def run(view: ComputeNode, settings: AttackSettings) -> Finding:
     """Recover the first pictures from the products of layer and morphed pictures.
 
-    Raises:
-        DoesNotApplyError: Pictures are too small for two patches that share one pixel.
+    Raises DoesNotApplyError: pictures are too small for two patches that share one pixel.
     """
     plan = view.plan
     window = window_for(plan.filters, channels=plan.channels, kernel=plan.model.kernel)
@@ -93,10 +92,8 @@ def window_for(filters: int, *, channels: int, kernel: int) -> int:
 
 
 def shared_pixels(f_BFHW: Tensor, *, channels: int, kernel: int, window: int = 1) -> tuple[Tensor, list[float]]:
-    """Pictures in mixed colours, (B, C, H, W), and the canonical correlations, falling.
-
-    Edges that no pair of places shares are repeated from their neighbours.
-    """
+    """Pictures in mixed colours, (B, C, H, W), and the canonical correlations, falling. Edges that no pair of places
+    shares are repeated from their neighbours."""
     reach = kernel + window - 1
     g_BDHW = _patch_coordinates(_windows(f_BFHW, window), channels * reach**2)
     apart = reach - 1

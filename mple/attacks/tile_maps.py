@@ -31,8 +31,7 @@ _GRID = "grid"
 def run(view: Outsider, settings: AttackSettings) -> Finding:
     """Maps of tile lengths and of tile brightness, stretched over the picture.
 
-    Raises:
-        DoesNotApplyError: There are no tiles, or cores are not orthogonal.
+    Raises DoesNotApplyError: there are no tiles, or cores are not orthogonal.
     """
     plan = view.plan
     scheme, geometry = plan.morph.scheme(), plan.geometry
@@ -60,9 +59,7 @@ def run(view: Outsider, settings: AttackSettings) -> Finding:
 
 def brightness(t_NKQ: Tensor, *, shared: bool) -> Tensor:
     """Each tile along the leading direction of its core's tiles, (N, K), where grey is 0 and signs agree over places.
-
-    The sign of all together stays unknown; neighbours are alike, which settles those of distinct cores.
-    """
+    The sign of all together stays unknown; neighbours are alike, which settles those of distinct cores."""
     some_NKQ = t_NKQ[:_MOST_TO_LEARN]
     if shared:
         return t_NKQ @ _leading(some_NKQ.flatten(0, 1))

@@ -57,8 +57,7 @@ def run(view: ComputeNode, settings: AttackSettings) -> Finding:
 def translation(one: AugmentedLayer, other: AugmentedLayer, *, rounded: bool = False) -> Tensor:
     """M₁⁻¹·M₂ of each core (1 or K, Q, Q), float64, from two layers in the same channel order.
 
-    Raises:
-        ValueError: The layers' stems do not see every pixel.
+    Raises ValueError: the layers' stems do not see every pixel.
     """
     normal: dict[int, tuple[Tensor, Tensor]] = {}
     for ours, theirs in zip(layer_blocks(one), layer_blocks(other), strict=True):

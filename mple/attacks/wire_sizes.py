@@ -38,11 +38,7 @@ _SITE, _BYTES = "site", "message_bytes_M"
 
 
 def run(view: WireObserver, settings: AttackSettings) -> Finding:
-    """Read one site's links.
-
-    Raises:
-        DoesNotApplyError: No message of the site is long enough to carry pictures.
-    """
+    """Read one site's links. Raises DoesNotApplyError: no message of the site is long enough to carry pictures."""
     plan, compute = view.plan, view.plan.compute
     own = f"site/{settings.site}"
     sent = [one for one in view.messages if one.sender == own and one.bytes >= _BULK_BYTES]

@@ -29,9 +29,7 @@ def open_audit(state_folder: Path, node_label: str) -> AuditTrail:
     A last line that was torn (the process was killed within the write, or power failed) is moved into a file of its
     own beside the trail, and an event `torn_line` says so.
 
-    Raises:
-        OSError: The file can't be read or written.
-        ValueError: The file does not end with a line of an audit trail.
+    Raises OSError: the file can't be read or written; ValueError: the file does not end with a line of an audit trail.
     """
     global _open_trail  # as logging: one per process
     trail = AuditTrail(state_folder / FILE_NAME, node_label)
@@ -60,8 +58,7 @@ def audit(who: str, what: str, result: str, **facts: Fact) -> None:
         result: "ok" or an error code.
         facts: What else there is to know. Never secrets, labels or pictures.
 
-    Raises:
-        OSError: The line could not be written.
+    Raises OSError: the line could not be written.
     """
     trail = _open_trail
     if trail is not None:

@@ -27,10 +27,8 @@ def attack(
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of arithmetic.")] = 1,
     list_only: Annotated[bool, typer.Option("--list", help="Name the attacks and end.")] = False,
 ) -> None:
-    """Attack a finished run with what each adversary would hold; print, and write attacks.json and galleries.
-
-    Galleries show pictures of the site in the clear beside their morphed forms.
-    """
+    """Attack a finished run with what each adversary would hold; print, and write attacks.json and galleries. Galleries
+    show pictures of the site in the clear beside their morphed forms."""
     # Torch takes a second to load; the other verbs don't wait for it.
     from mple.attacks.lab.attack import AttackSettings
     from mple.cli import attacking

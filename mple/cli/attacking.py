@@ -42,9 +42,7 @@ def attack_folder(
 ) -> None:
     """Attack a run, write what comes of it into `out`, and print it.
 
-    Raises:
-        ValueError: The folder, a name or a setting can't be used.
-        OSError: A file can't be read or written.
+    Raises ValueError: the folder, a name or a setting can't be used; OSError: a file can't be read or written.
     """
     torch.set_num_threads(threads)
     chosen = attacks_named(names)

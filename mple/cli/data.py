@@ -83,8 +83,7 @@ def _source(config: Path | None, kind: str | None, path: Path | None, overrides:
 def sections(config: Path | None, kind: str | None, path: Path | None) -> dict[str, dict[str, object]]:
     """What a configuration has, `data` among it, or a `data` section of options.
 
-    Raises:
-        SettingsError: Both or neither were given, or the file can't be read or has no such section.
+    Raises SettingsError: both or neither were given, or the file can't be read or has no such section.
     """
     if (config is None) == (kind is None) or (config is not None and path is not None):
         raise SettingsError("name a configuration file, or --kind and --path")

@@ -29,9 +29,7 @@ def doctor(
     as_program: Annotated[bool, typer.Option("--json", help="JSON instead of lines.")] = False,
 ) -> int:
     """Say what is wrong with a node or with the way to its peers: certificates, ports, clocks, versions, throughput.
-
-    Exit code 0: no fault (warnings may be). 2: a fault of this node. 4: a fault of a peer or on the way to it.
-    """
+    Exit code 0: no fault (warnings may be). 2: a fault of this node. 4: a fault of a peer or on the way to it."""
     if (config is None) == (peer is None) or (peer is None) != (tls is None) or (role is not None and peer is None):
         raise typer.BadParameter("name a node's configuration, or --peer HOST:PORT and --tls FOLDER")
     if timeout_s <= 0:

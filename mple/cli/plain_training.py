@@ -32,8 +32,7 @@ def train_as_plain(settings: SimulationSettings, out: Path, like: Path | None) -
 
     With `like`, the folder of a finished simulation, its channel order and label order are used.
 
-    Raises:
-        ValueError: Settings, data or a folder can't be used, or the run in `like` had other settings.
+    Raises ValueError: settings, data or a folder can't be used, or the run in `like` had other settings.
     """
     sites = [open_source(settings.site_source(place)) for place in range(len(settings.sites))]
     plain = PlainSettings(

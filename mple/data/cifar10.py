@@ -61,8 +61,7 @@ class Cifar10Source(DataSource):
 def cifar10_catalogue(source: Cifar10Source, checksums: Mapping[str, str] = CIFAR10_MD5) -> Catalogue:
     """Verify the files by their MD5 and read their labels; without a path: of `cifar10` in `default_data_folder`.
 
-    Raises:
-        DataError: A file is missing or has another checksum, or `classes` are fewer than ten.
+    Raises DataError: a file is missing or has another checksum, or `classes` are fewer than ten.
     """
     folder = source.path or default_data_folder() / "cifar10"
     if faults := faulty_files(folder, checksums):

@@ -51,9 +51,8 @@ class DicomSource(PictureSource):
     def catalogue(self) -> Catalogue:
         """Read the label table and the headers of the files that it names.
 
-        Raises:
-            DataError: pydicom is not installed; no table, wrong columns, an unknown label or split; a file that is
-                missing, unreadable, named twice or outside the folder.
+        Raises DataError: pydicom is not installed; no table, wrong columns, an unknown label or split; a file that is
+        missing, unreadable, named twice or outside the folder.
         """
         self.picture_format()  # a missing library is named before a missing table
         table = self.label_file or self.path / "labels.csv"
@@ -82,8 +81,7 @@ class DicomFiles:
     def __init__(self, window: tuple[float, ...], most_bytes: int) -> None:
         """Load pydicom. The window is centre and width for all files, or nothing.
 
-        Raises:
-            DataError: pydicom is not installed.
+        Raises DataError: pydicom is not installed.
         """
         try:
             self._pydicom = importlib.import_module("pydicom")
@@ -168,8 +166,7 @@ class DicomFiles:
 def windowed(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64]:
     """Levels from 0 to 1 by a window, as DICOM PS3.3 C.11.2.1.2 defines `LINEAR`, `LINEAR_EXACT` and `SIGMOID`.
 
-    Raises:
-        DataError: The function has another name, or the width is out of its range.
+    Raises DataError: the function has another name, or the width is out of its range.
     """
     function = function.upper()
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID") or not width >= (1 if function == "LINEAR" else 1e-9):

@@ -72,8 +72,7 @@ def fetch_cifar10(
     Guarantees: a file bears its final name only when it is whole and verified; a folder that is already complete is
     left alone, without any connection.
 
-    Raises:
-        DataError: No source has the archive, or what came is not CIFAR-10.
+    Raises DataError: no source has the archive, or what came is not CIFAR-10.
     """
     progress(f"looking at {folder}", 0, None)
     if not faulty_files(folder, checksums):
@@ -158,8 +157,7 @@ def _verified_files(archive: Path, progress: Progress, checksums: Mapping[str, s
 def cifar10_files(archive: Path) -> dict[str, bytes]:
     """The six files of the official layout, from either archive, not yet compared with any checksum.
 
-    Raises:
-        DataError: It is missing, damaged, or neither of the two archives.
+    Raises DataError: it is missing, damaged, or neither of the two archives.
     """
     official = {f"cifar-10-batches-bin/{name}": name for name in _FILES}
     sheets = {f"package/{name}": name for name in (*_SHEETS, *_SHEET_LABELS)}

@@ -51,8 +51,7 @@ class LabelledImages:
     def take(self, indices: NDArray[np.int64]) -> LabelledImages:
         """Copies of the images with these numbers, in this order; a number may come twice.
 
-        Raises:
-            DataError: A number is outside 0 to N - 1.
+        Raises DataError: a number is outside 0 to N - 1.
         """
         outside = indices[(indices < 0) | (indices >= len(self))]
         if len(outside):
@@ -98,8 +97,7 @@ class Catalogue:
 def check_labels(labels: NDArray[np.int64], classes: int, where: str) -> None:
     """Refuse labels that count no class.
 
-    Raises:
-        DataError: A label is outside 0 to `classes` - 1; the text begins with `where`.
+    Raises DataError: a label is outside 0 to `classes` - 1; the text begins with `where`.
     """
     outside = labels[(labels < 0) | (labels >= classes)]
     if len(outside):
@@ -109,8 +107,7 @@ def check_labels(labels: NDArray[np.int64], classes: int, where: str) -> None:
 def numbered_classes(named: tuple[str, ...], labels: NDArray[np.int64], where: str) -> tuple[str, ...]:
     """Class names for a set whose labels are numbers: as configured, or the numbers themselves.
 
-    Raises:
-        DataError: A label is out of range, or all labels are equal and no names are configured.
+    Raises DataError: a label is out of range, or all labels are equal and no names are configured.
     """
     names = named or tuple(str(number) for number in range(int(labels.max(initial=-1)) + 1))
     check_labels(labels, len(names), where)

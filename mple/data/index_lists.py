@@ -28,8 +28,7 @@ _SPLITS = ("train", "test")
 def read_index_lists(path: Path, parts: int) -> tuple[IndexLists, ...]:
     """The lists of every part of a file that must have so many.
 
-    Raises:
-        DataError: It is missing, damaged, of another kind, or has other parts; something in it is no whole number.
+    Raises DataError: it is missing, damaged, of another kind, or has other parts; something in it is no whole number.
     """
     readers: dict[str, Callable[[Path, int], Sequence[Mapping[str, object]]]]
     readers = {".json": _from_json, ".npz": _from_npz, ".csv": _from_csv}

@@ -11,11 +11,7 @@ from mple.data.settings import NormalisationSettings
 
 
 def normalise(pixels_NCHW: NDArray[np.uint8], by: NormalisationSettings) -> Tensor:
-    """float32 images x_NCHW.
-
-    Raises:
-        ValueError: There are several means, but not one for each channel.
-    """
+    """float32 images x_NCHW. Raises ValueError: there are several means, but not one for each channel."""
     if len(by.mean) not in (1, pixels_NCHW.shape[1]):
         raise ValueError(f"{len(by.mean)} means for images of {pixels_NCHW.shape[1]} channels")
     scale = torch.tensor([1 / (255 * std) for std in by.std], dtype=torch.float32).view(1, -1, 1, 1)

@@ -35,9 +35,8 @@ class NpzSource(DataSource):
     def catalogue(self) -> Catalogue:
         """Read the labels of the file and judge its arrays.
 
-        Raises:
-            DataError: It is missing, damaged, pickled or too large, or has other keys, dtypes or shapes; a label is
-                out of range.
+        Raises DataError: it is missing, damaged, pickled or too large, or has other keys, dtypes or shapes; a label is
+        out of range.
         """
         path = self.path
         with NpzFile(path, self.most_bytes) as file:

@@ -48,11 +48,7 @@ class NpzFile:
     """
 
     def __init__(self, path: Path, most_bytes: int) -> None:
-        """Open a file.
-
-        Raises:
-            DataError: There is none, or it is no zip archive.
-        """
+        """Open a file. Raises DataError: there is none, or it is no zip archive."""
         self._path, self._most_bytes = path, most_bytes
         if not path.is_file():
             raise DataError(f"no data file at {path}")

@@ -94,8 +94,7 @@ def draw_owners(
     `dirichlet` gives both splits the same class proportions, up to rounding; equal arguments give equal owners (NumPy's
     PCG64 under a fixed NumPy major version). Not promised: that a part owns a test image.
 
-    Raises:
-        DataError: There are fewer training images than parts.
+    Raises DataError: there are fewer training images than parts.
     """
     if len(train_labels) < partition.parts:
         raise DataError(f"{len(train_labels)} training images can't give {partition.parts} parts one each")
@@ -116,8 +115,7 @@ def draw_owners(
 def listed_owners(lists: Sequence[IndexLists], train_images: int, test_images: int) -> tuple[Owners, Owners]:
     """Owners by explicit lists, one for each part; an image that no list names belongs to `NOBODY`.
 
-    Raises:
-        DataError: A number is out of range or comes twice, in one list or in two.
+    Raises DataError: a number is out of range or comes twice, in one list or in two.
     """
     train = _owners_by_list([part.train for part in lists], train_images, "train")
     return train, _owners_by_list([part.test for part in lists], test_images, "test")

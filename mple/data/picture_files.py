@@ -42,16 +42,11 @@ class PictureFormat(Protocol):
     def header(self, path: Path) -> PictureHeader:
         """Read what the file says, without its pixels.
 
-        Raises:
-            DataError: It can't be read, or it is no single picture.
+        Raises DataError: it can't be read, or it is no single picture.
         """
 
     def picture(self, path: Path) -> Image.Image:
-        """Read the picture in Pillow's mode L or RGB, 8 bits a value.
-
-        Raises:
-            DataError: It can't be read.
-        """
+        """Read the picture in Pillow's mode L or RGB, 8 bits a value. Raises DataError: it can't be read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,8 +63,7 @@ class SinglePictures:
 def read_picture(path: Path, shape_CHW: tuple[int, int, int], reader: PictureFormat) -> NDArray[np.uint8]:
     """One picture in this shape: converted to 1 or 3 channels, resized with antialiasing where its size differs.
 
-    Raises:
-        DataError: It can't be read.
+    Raises DataError: it can't be read.
     """
     channels, height, width = shape_CHW
     picture = reader.picture(path).convert("L" if channels == 1 else "RGB")
@@ -80,10 +74,8 @@ def read_picture(path: Path, shape_CHW: tuple[int, int, int], reader: PictureFor
 
 
 class PictureFiles:
-    """Ordinary picture files, read by Pillow.
-
-    16-bit grey values are divided by 257, as 65535 is white; transparency is dropped.
-    """
+    """Ordinary picture files, read by Pillow. 16-bit grey values are divided by 257, as 65535 is white; transparency is
+    dropped."""
 
     def header(self, path: Path) -> PictureHeader:
         """Size and colours of the picture in a file, without its pixels."""

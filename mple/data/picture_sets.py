@@ -45,11 +45,7 @@ class PictureSource(DataSource):
     """Without a test split: the share of each class held out for testing."""
 
     def picture_format(self) -> PictureFormat:
-        """How a file is read.
-
-        Raises:
-            DataError: A library is missing.
-        """
+        """How a file is read. Raises DataError: a library is missing."""
         return PictureFiles()
 
     def single_pictures(self) -> SinglePictures:
@@ -76,9 +72,8 @@ def file_catalogue(
     The set is named as its folder. Of train and test files, None for the second asks to hold out `test_share` of the
     first.
 
-    Raises:
-        DataError: There is no training file, one can't be read, sizes differ and `side_px` is missing, or all are
-            larger than `most_bytes`.
+    Raises DataError: there is no training file, one can't be read, sizes differ and `side_px` is missing, or all are
+    larger than `most_bytes`.
     """
     train, test = splits
     reader = source.picture_format()

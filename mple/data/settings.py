@@ -24,10 +24,8 @@ class Validation(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSource:
-    """Where a site's images come from and which of them it uses.
-
-    Every kind is a dataclass of its own beside its reader, see `mple.data.source`; it gives `kind` its only value.
-    """
+    """Where a site's images come from and which of them it uses. Every kind is a dataclass of its own beside its
+    reader, see `mple.data.source`; it gives `kind` its only value."""
 
     kind: str
     """What the set is kept as."""
@@ -56,16 +54,14 @@ class DataSource:
     def catalogue(self) -> Catalogue:
         """Class names and labels of the whole set.
 
-        Raises:
-            DataError: Something is missing, damaged or not what the settings say.
+        Raises DataError: something is missing, damaged or not what the settings say.
         """
         raise NotImplementedError(f"a reader of {self.kind}")
 
     def single_pictures(self) -> SinglePictures:
         """How pictures that are no part of the set are read, for a prediction: as ordinary files, by default.
 
-        Raises:
-            DataError: A library is missing.
+        Raises DataError: a library is missing.
         """
         return SinglePictures()
 

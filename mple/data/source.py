@@ -26,8 +26,7 @@ SOURCES: Mapping[str, type[DataSource]] = MappingProxyType(
 def source_type(raw: Mapping[str, object]) -> type[DataSource]:
     """The dataclass that a `[data]` section is read as.
 
-    Raises:
-        ValueError: There is no such kind, or a key is one that only other kinds have.
+    Raises ValueError: there is no such kind, or a key is one that only other kinds have.
     """
     kind = raw.get("kind")
     if not isinstance(kind, str) or kind not in SOURCES:
@@ -45,8 +44,7 @@ def open_source(source: DataSource) -> Dataset:
     Guarantees: equal settings and files give equal images in equal order; only the part's pixels are held in memory;
     nothing that lies in a file is executed.
 
-    Raises:
-        DataError: Something is missing, damaged or not what the configuration says, or no training image is left.
+    Raises DataError: something is missing, damaged or not what the configuration says, or no training image is left.
     """
     catalogue = source.catalogue()
     train, test = _places(source, catalogue)

@@ -38,8 +38,7 @@ class ValueFaultError(ValueError):
 def record_from_json(kind: type[R], text: str | bytes, where: str) -> R:
     """Read a record, a frozen dataclass, from JSON; `where` says what the text is, a file's path.
 
-    Raises:
-        ValueError: The text is no JSON, or no such record; one sentence that names `where` and the field.
+    Raises ValueError: the text is no JSON, or no such record; one sentence that names `where` and the field.
     """
     try:
         raw = json.loads(text)
@@ -54,21 +53,14 @@ def record_to_json(record: object, *, indent: int | None = None) -> str:
 
 
 def canonical_json(record: object, *, sort_keys: bool = True) -> bytes:
-    """The JSON of a record without white space, ASCII: equal records give equal bytes, for digests and chains.
-
-    Unsorted keys are fields in their order, and mappings in theirs.
-    """
+    """The JSON of a record without white space, ASCII: equal records give equal bytes, for digests and chains. Unsorted
+    keys are fields in their order, and mappings in theirs."""
     raw = CONVERTER.unstructure(record)
     return json.dumps(raw, sort_keys=sort_keys, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def read_record(kind: type[R], path: Path) -> R:
-    """Read a file that holds one record.
-
-    Raises:
-        OSError: The file can't be read.
-        ValueError: As `record_from_json`.
-    """
+    """Read a file that holds one record. Raises OSError: the file can't be read; ValueError: as `record_from_json`."""
     return record_from_json(kind, path.read_bytes(), str(path))
 
 
@@ -82,8 +74,7 @@ def structured(kind: type[R], raw: object, where: str, converter: Converter | No
 
     `converter` is one of `strict_converter`, that of this module by default.
 
-    Raises:
-        ValueError: See `record_from_json`.
+    Raises ValueError: see `record_from_json`.
     """
     try:
         return (converter or CONVERTER).structure(raw, kind)
@@ -112,10 +103,8 @@ def strict_converter() -> Converter:
 
 
 def _sentence(fault: BaseException, path: str) -> str:
-    """Of the first thing that is wrong; `path` leads to the record or value that it is about.
-
-    An unknown key comes first: where one is missing as well, it may be that key, misspelt.
-    """
+    """Of the first thing that is wrong; `path` leads to the record or value that it is about. An unknown key comes
+    first: where one is missing as well, it may be that key, misspelt."""
     while isinstance(fault, BaseValidationError):
         fault = min(fault.exceptions, key=lambda one: not isinstance(one, ForbiddenExtraKeysError))
         for note in getattr(fault, "__notes__", ()):

@@ -24,9 +24,7 @@ def claim(state: Path, program: str) -> Iterator[None]:
 
     The claim ends with the process, however that ends; `program` is named to a second one that wants it.
 
-    Raises:
-        ValueError: Another process has it, or it can't be a folder of ours.
-        OSError: The disk refuses.
+    Raises ValueError: another process has it, or it can't be a folder of ours; OSError: the disk refuses.
     """
     try:
         state.mkdir(parents=True, exist_ok=True)

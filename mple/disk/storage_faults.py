@@ -26,11 +26,8 @@ _watch: StorageWatch | None = None
 
 
 def storage_fault_of(fault: BaseException | None) -> Exception | None:
-    """The fault of the disk that `fault` is or was raised from; None when there is none.
-
-    No room, quota, limit of file size, input/output error, read-only file system; from the system, SQLite or
-    safetensors.
-    """
+    """The fault of the disk that `fault` is or was raised from; None when there is none. No room, quota, limit of file
+    size, input/output error, read-only file system; from the system, SQLite or safetensors."""
     while fault is not None:
         if isinstance(fault, Exception) and _number(fault) in _FULL | _BROKEN:
             return fault

@@ -14,9 +14,8 @@ from pathlib import Path
 def write_whole(path: Path, content: bytes, *, mode: int = 0o644, new: bool = False) -> None:
     """Write a file in place of the one that may be there; it is on the disk when this returns.
 
-    Raises:
-        FileExistsError: `new`, and there is one already, which is left alone.
-        OSError: The disk refused; what was there stays.
+    Raises FileExistsError: `new`, and there is one already, which is left alone; OSError: the disk refused; what was
+    there stays.
     """
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)

@@ -38,8 +38,7 @@ _BECAUSE = {
 def examine_node(config: Path, timeout_s: float = TIMEOUT_S) -> Iterator[Examination]:
     """Look at the node of a configuration file, then at each peer that it names.
 
-    Raises:
-        SettingsError: The file can't be read, or is no node's.
+    Raises SettingsError: the file can't be read, or is no node's.
     """
     role, settings = _read_node(config)
     tls = own_files.look_at_tls(settings.tls, (role,))

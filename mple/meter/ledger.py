@@ -95,9 +95,7 @@ class Ledger:
     def __init__(self, path: Path, node: str) -> None:
         """Open or make the file.
 
-        Raises:
-            ValueError: The file is of another version of this program.
-            OSError: The disk refuses.
+        Raises ValueError: the file is of another version of this program; OSError: the disk refuses.
         """
         self._node, self._path = node, path
         self.run = self.phase = ""
@@ -120,8 +118,7 @@ class Ledger:
     def record(self, entry: LedgerEntry) -> None:
         """Enter one message; it is in the file when this returns.
 
-        Raises:
-            OSError: This write or an earlier one failed, or the ledger is closed.
+        Raises OSError: this write or an earlier one failed, or the ledger is closed.
         """
         facts = entry.facts
         with self._lock:

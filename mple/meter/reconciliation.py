@@ -115,9 +115,7 @@ class KindRow:
 def merge(ledgers: Sequence[Path], merged: Path) -> None:
     """Copy the rows of several nodes' ledgers into one new file.
 
-    Raises:
-        FileExistsError: `merged` is already there.
-        FileNotFoundError: One of the ledgers is not.
+    Raises FileExistsError: `merged` is already there; FileNotFoundError: one of the ledgers is not.
     """
     if merged.exists():
         raise FileExistsError(f"{merged} already exists; remove it to merge anew")
@@ -136,11 +134,9 @@ def merge(ledgers: Sequence[Path], merged: Path) -> None:
 
 
 def balance(merged: Path) -> Balance:
-    """Match each sent message with the received one of the same call, direction and place.
-
-    A stream's messages arrive in their order, so what a cut stream has lost is its tail. Diagnoses are left out, for
-    who makes them keeps no ledger; other messages with a node that has none here don't match and are named.
-    """
+    """Match each sent message with the received one of the same call, direction and place. A stream's messages arrive
+    in their order, so what a cut stream has lost is its tail. Diagnoses are left out, for who makes them keeps no
+    ledger; other messages with a node that has none here don't match and are named."""
     with _opened(merged) as database:
         sides = (
             "SELECT {a}.node, {a}.peer, {a}.method, {a}.call_id, {a}.idx, {a}.serialized_bytes, {b}.serialized_bytes "

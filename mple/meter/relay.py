@@ -12,10 +12,8 @@ _PIECE_BYTES = 256 * 1024
 
 
 class CountingRelay:
-    """Listens on a free port of 127.0.0.1 and passes everything on to a target, counting exactly.
-
-    Two threads per connection; memory is bounded by one piece per direction.
-    """
+    """Listens on a free port of 127.0.0.1 and passes everything on to a target, counting exactly. Two threads per
+    connection; memory is bounded by one piece per direction."""
 
     def __init__(self, target_host: str, target_port: int) -> None:
         self._target = (target_host, target_port)

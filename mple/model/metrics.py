@@ -110,8 +110,7 @@ def values(sums: Mapping[str, Tally]) -> dict[str, float]:
 def require_tallies(told: Mapping[str, Tally], *, samples: int, classes: int) -> None:
     """Check what another party says are its tallies of so many samples.
 
-    Raises:
-        ValueError: A metric is unknown or missing, or its tally can't be; the text names it.
+    Raises ValueError: a metric is unknown or missing, or its tally can't be; the text names it.
     """
     if told.keys() != METRICS.keys():
         names = ", ".join(sorted(told)) or "nothing"
@@ -129,8 +128,7 @@ def require_tallies(told: Mapping[str, Tally], *, samples: int, classes: int) ->
 def require_scores(scores: Mapping[str, float]) -> None:
     """Check values that another party has made.
 
-    Raises:
-        ValueError: A metric is unknown, or its value is beyond its range, NaN or infinite.
+    Raises ValueError: a metric is unknown, or its value is beyond its range, NaN or infinite.
     """
     for name, value in scores.items():
         if name not in METRICS:

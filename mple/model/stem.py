@@ -42,10 +42,8 @@ class Stem:
 
     @classmethod
     def from_seed(cls, seed: str, *, filters: int, channels: int, kernel: int) -> Stem:
-        """Kernels drawn from a published seed: normal with variance 2 / (C·p²) (He et al., 2015).
-
-        Not secret: whoever knows the seed knows the stem.
-        """
+        """Kernels drawn from a published seed: normal with variance 2 / (C·p²) (He et al., 2015). Not secret: whoever
+        knows the seed knows the stem."""
         fan_in = channels * kernel * kernel
         published = hashlib.sha256(b"mple/v1/stem\0" + seed.encode()).digest()
         values = torch.from_numpy(gaussians(published, b"stem", filters * fan_in)) * math.sqrt(2.0 / fan_in)
@@ -58,8 +56,7 @@ class Stem:
         An ImageNet VGG-16's file fits. A bias is left out: batch normalisation follows the stem and takes any
         constant per channel away again, so the network's output is the same with and without it.
 
-        Raises:
-            StemError: Not safetensors, no such tensor, even kernels, NaN or infinity.
+        Raises StemError: not safetensors, no such tensor, even kernels, NaN or infinity.
         """
         try:
             tensors = load(source if isinstance(source, bytes) else source.read_bytes())
@@ -112,8 +109,7 @@ class Stem:
 def planned_stem(model: ModelSettings, *, filters: int, channels: int, offered: Stem | None = None) -> Stem:
     """The stem of a run: the one that was offered, else drawn from the published seed.
 
-    Raises:
-        StemError: None was offered, though the settings say so; or it has another shape than the run needs.
+    Raises StemError: none was offered, though the settings say so; or it has another shape than the run needs.
     """
     if offered is None:
         if model.stem != "seed":

@@ -62,8 +62,7 @@ class TrunkTrainer:
     def step(self, f_BFHW: Tensor, labels_B: Tensor) -> float:
         """Train on one batch of features and return its mean loss in nats.
 
-        Raises:
-            FloatingPointError: The loss is NaN or infinite; the weights keep their last good values.
+        Raises FloatingPointError: the loss is NaN or infinite; the weights keep their last good values.
         """
         torch.manual_seed((self._settings.seed * 1_000_003 + self.steps_done) % 2**63)
         self.trunk.train()
@@ -86,10 +85,8 @@ class TrunkTrainer:
         return value
 
     def state(self) -> dict[str, Tensor]:
-        """All that the next step depends on but the settings and `steps_done`: weights, statistics, momenta, rates.
-
-        The tensors are the trainer's own; copy or write them before the next step.
-        """
+        """All that the next step depends on but the settings and `steps_done`: weights, statistics, momenta, rates. The
+        tensors are the trainer's own; copy or write them before the next step."""
         tensors = {f"trunk.{name}": tensor.detach() for name, tensor in self.trunk.state_dict().items()}
         for name, weight in self.trunk.named_parameters():
             buffer = self._optimiser.state.get(weight, {}).get("momentum_buffer")
@@ -101,8 +98,7 @@ class TrunkTrainer:
     def restore(self, tensors: Mapping[str, Tensor], steps_done: int) -> None:
         """Go on where the trainer was whose `state` these are; the steps to come equal, bit for bit, those of it.
 
-        Raises:
-            ValueError: They are of another network.
+        Raises ValueError: they are of another network.
         """
         weights = {name.removeprefix("trunk."): t for name, t in tensors.items() if name.startswith("trunk.")}
         try:
@@ -132,10 +128,8 @@ class TrunkTrainer:
 
 
 def shifted(f_BFHW: Tensor, most_px: int, seed: list[int]) -> Tensor:
-    """Each sample's maps moved by up to `most_px` along both axes, zeros moving in.
-
-    Away from the border this equals the features of the shifted image: convolution commutes with translation.
-    """
+    """Each sample's maps moved by up to `most_px` along both axes, zeros moving in. Away from the border this equals
+    the features of the shifted image: convolution commutes with translation."""
     batch, _, height, width = f_BFHW.shape
     generator = np.random.Generator(np.random.PCG64(seed))
     moves_B2 = generator.integers(0, 2 * most_px + 1, size=(batch, 2)).tolist()

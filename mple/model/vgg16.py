@@ -38,8 +38,7 @@ class Vgg16Trunk(nn.Module):
     def forward(self, f_BFHW: Tensor) -> Tensor:
         """Class scores (B, C) of the stem's features, for 28 to 224 pixels.
 
-        Raises:
-            ValueError: The maps are smaller or larger.
+        Raises ValueError: the maps are smaller or larger.
         """
         least, most = TRUNKS["vgg16"].least_px, TRUNKS["vgg16"].most_px
         if not all(least <= extent <= most for extent in f_BFHW.shape[2:]):

@@ -48,11 +48,7 @@ def save_trunk(trunk: nn.Module, path: Path, about: Mapping[str, str]) -> None:
 
 
 def load_trunk(trunk: nn.Module, path: Path) -> None:
-    """Read weights into a trunk of the same size.
-
-    Raises:
-        ValueError: The file is damaged or of another network.
-    """
+    """Read weights into a trunk of the same size. Raises ValueError: the file is damaged or of another network."""
     try:
         trunk.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as fault:

@@ -50,8 +50,7 @@ class AugmentedLayer:
     def apply(self, t_BKQ: Tensor) -> Tensor:
         """Features f_BFHW of morphed blocks, in the weight's dtype or, under autocast, the autocast dtype.
 
-        Raises:
-            ValueError: The blocks have another shape than the scheme gives.
+        Raises ValueError: the blocks have another shape than the scheme gives.
         """
         geometry = MorphGeometry.of(self.scheme, self.image_shape)
         if t_BKQ.shape[1:] != (geometry.blocks, geometry.core_side):
@@ -99,8 +98,7 @@ def build_augmented_layer(
         key_epoch: As the morpher's.
         dtype: Of the weight; sums are made in float64 whatever it is.
 
-    Raises:
-        ValueError: The stem does not fit the image, or the order is none of its filters.
+    Raises ValueError: the stem does not fit the image, or the order is none of its filters.
     """
     filters, channels, kernel, width = stem_FCpp.shape
     if channels != image_shape.channels or kernel != width or kernel % 2 == 0:

@@ -30,8 +30,7 @@ def draw_core(
     With identical cores every `block` gives the same. Orthogonal cores follow the Haar measure: QR of a Gaussian
     matrix with the signs of R's diagonal moved into Q (Mezzadri, 2007). Two machines may differ in the last bits.
 
-    Raises:
-        ValueError: A uniform core is singular to working precision (practically never).
+    Raises ValueError: a uniform core is singular to working precision (practically never).
     """
     number = 0 if scheme.cores is Cores.IDENTICAL else block
     label = b"\0".join(

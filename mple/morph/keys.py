@@ -27,11 +27,7 @@ class MorphKey:
     __slots__ = ("_seed",)
 
     def __init__(self, seed: bytes) -> None:
-        """Wrap 32 secret bytes.
-
-        Raises:
-            ValueError: The seed has another length.
-        """
+        """Wrap 32 secret bytes. Raises ValueError: the seed has another length."""
         if len(seed) != SEED_BYTES:
             raise ValueError(f"a morph key has {SEED_BYTES} bytes, this one has {len(seed)}")
         self._seed = bytes(seed)
@@ -85,8 +81,7 @@ def draw_order(secret: bytes, purpose: str, length: int) -> NDArray[np.int64]:
 
     Convention: ``permuted[..., j] = plain[..., order[j]]``.
 
-    Raises:
-        ValueError: `length` is below 1.
+    Raises ValueError: `length` is below 1.
     """
     if length < 1:
         raise ValueError(f"an order of {length} things; needs 1 or more")

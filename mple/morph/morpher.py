@@ -43,8 +43,7 @@ class Morpher:
     def morph(self, x_BCHW: Tensor) -> Tensor:
         """Morphed blocks t_BKQ, float32 for float32 images and float64 for float64 ones.
 
-        Raises:
-            ValueError: The images have another shape than the one this morpher was made for.
+        Raises ValueError: the images have another shape than the one this morpher was made for.
         """
         image = self._image
         if x_BCHW.shape[1:] != (image.channels, image.height, image.width):

@@ -115,11 +115,7 @@ class MorphGeometry:
 
     @classmethod
     def of(cls, scheme: MorphScheme, image: ImageShape) -> MorphGeometry:
-        """Blocks and padding of `scheme` on `image`.
-
-        Raises:
-            ValueError: `kappa` does not divide the unrolled length.
-        """
+        """Blocks and padding of `scheme` on `image`. Raises ValueError: `kappa` does not divide the unrolled length."""
         if scheme.layout is Layout.TILED:
             rows, columns = -(-image.height // scheme.tile), -(-image.width // scheme.tile)
             return cls(

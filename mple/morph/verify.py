@@ -68,10 +68,8 @@ def layer_faults(layer: AugmentedLayer, stem_FCpp: Tensor, numbers: str = "f32")
 
 
 def consistency_response(layer: AugmentedLayer, probe: bytes) -> Tensor:
-    """Aᵀ(A·v) for a vector v drawn from `probe`, float64; equal at all honest sites with orthogonal cores.
-
-    Tiles with distinct cores answer block by block (K, O); the other layouts answer with one vector.
-    """
+    """Aᵀ(A·v) for a vector v drawn from `probe`, float64; equal at all honest sites with orthogonal cores. Tiles with
+    distinct cores answer block by block (K, O); the other layouts answer with one vector."""
     weight = layer.weight
     if layer.scheme.layout is Layout.TILED and layer.scheme.cores is Cores.DISTINCT:
         v_O = torch.from_numpy(gaussians(probe, b"consistency", weight.shape[2]))
@@ -97,8 +95,7 @@ def stem_deviation(layer: AugmentedLayer, stem_FCpp: Tensor, probe: bytes) -> fl
     null set; u is drawn from `probe`, which its maker must not know. Not seen: another channel order, also one that
     changes from position to position. Agreement with other sites' layers shows that.
 
-    Raises:
-        ValueError: The layer's shape is not one that this stem gives.
+    Raises ValueError: the layer's shape is not one that this stem gives.
     """
     filters, _, kernel, _ = stem_FCpp.shape
     stem, scheme, image = stem_FCpp.detach().double(), layer.scheme, layer.image_shape
@@ -119,8 +116,7 @@ def stem_deviation(layer: AugmentedLayer, stem_FCpp: Tensor, probe: bytes) -> fl
 def response_deviation(first: Tensor, second: Tensor) -> float:
     """Relative distance of two layers' responses to one probe.
 
-    Raises:
-        ValueError: They are of different shapes, hence of different schemes.
+    Raises ValueError: they are of different shapes, hence of different schemes.
     """
     if first.shape != second.shape:
         raise ValueError(f"responses of shapes {tuple(first.shape)} and {tuple(second.shape)} can't be compared")

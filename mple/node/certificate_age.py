@@ -24,9 +24,7 @@ def days_left(files: TlsFiles, now: datetime) -> float:
 def seconds_left(certificate: Path, now: datetime) -> float:
     """Seconds until a certificate ends; below 0 afterwards.
 
-    Raises:
-        OSError: The file can't be read.
-        ValueError: It is no certificate.
+    Raises OSError: the file can't be read; ValueError: it is no certificate.
     """
     end = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
     return (end - now).total_seconds()

@@ -69,8 +69,7 @@ class CoordinatorClient:
 
         Behind the end there are events of keys only, without an end of their own.
 
-        Raises:
-            MpleError, UnreachableError, StoppedError: As `RetryPolicy.call`.
+        Raises MpleError, UnreachableError, StoppedError: as `RetryPolicy.call`.
         """
         seen = after
         outage = RetryState()
@@ -97,10 +96,8 @@ class CoordinatorClient:
         self.ask(self.stub.Report, request, _head())
 
     def report_totals(self, totals: LedgerTotals) -> None:
-        """Tell the coordinator this node's sums after the run has finished.
-
-        For a while only: a coordinator that took them may have ended before its answer came through.
-        """
+        """Tell the coordinator this node's sums after the run has finished. For a while only: a coordinator that took
+        them may have ended before its answer came through."""
         request = coordinator_pb2.ReportRequest(
             ledger_totals=coordinator_pb2.LedgerTotals(
                 messages_sent=totals.messages_sent,
@@ -115,11 +112,9 @@ class CoordinatorClient:
             warn("totals_lost", f"the coordinator may not know this node's sums: {fault}")
 
     def report_failure(self, fault: Exception) -> None:
-        """Try once to tell the coordinator that this party can't go on.
-
-        What a restart mends is not reported, for it must not end the run: a full disk, a party that could
-        not be reached, a node that was stopped, a certificate that was revoked.
-        """
+        """Try once to tell the coordinator that this party can't go on. What a restart mends is not reported, for it
+        must not end the run: a full disk, a party that could not be reached, a node that was stopped, a certificate
+        that was revoked."""
         if noted_storage_fault() is not None or storage_fault_of(fault) is not None:
             return
         if isinstance(fault, UnreachableError | StoppedError | grpc.RpcError):

@@ -32,8 +32,7 @@ def build_layer_file(
     Returns:
         What is said of the layer before its bytes.
 
-    Raises:
-        OSError: The disk refused.
+    Raises OSError: the disk refused.
     """
     began = time.monotonic()
     layer = build_augmented_layer(

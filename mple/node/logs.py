@@ -41,10 +41,8 @@ def log_to_file(text: str, fault: Exception) -> None:
 
 
 def open_log(state: Path, node: str) -> None:
-    """Send all logging of this process to `state/log.jsonl` and, shorter, to stderr.
-
-    A file that can't be written raises nothing into the code that logs: the fault is noted, and ends the node.
-    """
+    """Send all logging of this process to `state/log.jsonl` and, shorter, to stderr. A file that can't be written
+    raises nothing into the code that logs: the fault is noted, and ends the node."""
     lines = _LogFile(state / LOG, encoding="utf-8")
     lines.setFormatter(_JsonLines(node))
     people = logging.StreamHandler(sys.stderr)

@@ -57,8 +57,7 @@ def monitored(settings: MonitoringSettings, me: Party, tls: TlsFiles, ledger: Le
     Returns:
         Takes further collectors, whether or not anything is served.
 
-    Raises:
-        MonitoringError: The address is malformed, taken, or not this machine's.
+    Raises MonitoringError: the address is malformed, taken, or not this machine's.
     """
     registry = CollectorRegistry()
     if not settings.listen:

@@ -99,11 +99,8 @@ class RetryPolicy:
 
         An attempt that failed after more than `CONNECTED_S` seconds had a connection; the budget starts anew then.
 
-        Raises:
-            MpleError: The party refused.
-            UnreachableError: It stayed away for the budget, or TLS can't work.
-            StoppedError: The node is to stop.
-            OSError: This node's disk refuses.
+        Raises MpleError: the party refused; UnreachableError: it stayed away for the budget, or TLS can't work;
+        StoppedError: the node is to stop; OSError: this node's disk refuses.
         """
         outage = RetryState()
         while True:

@@ -19,8 +19,7 @@ def ended(event: coordinator_pb2.WatchResponse) -> bool:
 def phase_name(event: coordinator_pb2.PhaseChanged) -> str:
     """The phase that the run has entered, in lower case.
 
-    Raises:
-        MpleError: MESSAGE_MALFORMED for a phase that this program does not know.
+    Raises MpleError: MESSAGE_MALFORMED for a phase that this program does not know.
     """
     if event.phase not in coordinator_pb2.Phase.values():
         text = f"the coordinator announces phase {event.phase}, which this program does not know"
@@ -31,8 +30,7 @@ def phase_name(event: coordinator_pb2.PhaseChanged) -> str:
 def read_plan(event: coordinator_pb2.PlanMade) -> RunPlan:
     """The plan of an event, its hash checked.
 
-    Raises:
-        MpleError: PLAN_HASH_MISMATCH when text and hash differ or the text is no plan of this version.
+    Raises MpleError: PLAN_HASH_MISMATCH when text and hash differ or the text is no plan of this version.
     """
     try:
         plan = RunPlan.from_json(event.plan_json)
@@ -49,8 +47,7 @@ def read_plan(event: coordinator_pb2.PlanMade) -> RunPlan:
 def certificate_of(event: coordinator_pb2.PlanMade, party: Party, ca_pem: bytes) -> bytes:
     """A party's certificate (DER) from the plan's list, checked against this node's own authority.
 
-    Raises:
-        MpleError: UNIDENTIFIED when the list holds no certificate of the party under that authority.
+    Raises MpleError: UNIDENTIFIED when the list holds no certificate of the party under that authority.
     """
     for der in event.certificates_der:
         try:

@@ -75,12 +75,9 @@ class RunFollower:
     def __next__(self) -> coordinator_pb2.WatchResponse:
         """The next event; the last one is that of the run's good end.
 
-        Raises:
-            StopIteration: That was handed out already.
-            StoppedError: The node is to end.
-            MpleError: RUN_FAILED, the coordinator refused, or announced what can't be.
-            UnreachableError: The coordinator stayed away for too long.
-            Exception: What a worker ended with.
+        Raises StopIteration: that was handed out already; StoppedError: the node is to end; MpleError: RUN_FAILED, the
+        coordinator refused, or announced what can't be; UnreachableError: the coordinator stayed away for too long;
+        Exception: what a worker ended with.
         """
         if self._ended:
             raise StopIteration
@@ -103,8 +100,7 @@ class RunFollower:
     def plan_made(self) -> coordinator_pb2.PlanMade:
         """The run's plan, as soon as it is made.
 
-        Raises:
-            MpleError: WRONG_PHASE when the run goes on without one; else as `__next__`.
+        Raises MpleError: WRONG_PHASE when the run goes on without one; else as `__next__`.
         """
         gathering = coordinator_pb2.PHASE_GATHERING
         for event in self:
@@ -117,8 +113,7 @@ class RunFollower:
     def enter(self, phase: coordinator_pb2.Phase) -> None:
         """Wait for the run's next phase.
 
-        Raises:
-            MpleError: WRONG_PHASE when it is another one, or keys change before; else as `__next__`.
+        Raises MpleError: WRONG_PHASE when it is another one, or keys change before; else as `__next__`.
         """
         for event in self:
             if event.phase_changed.phase == phase:

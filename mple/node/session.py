@@ -83,8 +83,7 @@ class NodeSession:
     def find(self, address: str, role: Role, budget_s: float) -> Remote:
         """Wait until a party of a role answers at an address, within a budget of so many seconds.
 
-        Raises:
-            UnreachableError, StoppedError: As `RetryPolicy.call`.
+        Raises UnreachableError, StoppedError: as `RetryPolicy.call`.
         """
         retry = self.retry(address, budget_s)
         return Remote(party=retry.call(functools.partial(verify_remote, address, self.tls, role)), retry=retry)
@@ -112,9 +111,8 @@ def open_node(
         beside: The verb runs beside the node that the folder may belong to just now: it neither claims the folder nor
             opens the monitoring endpoint.
 
-    Raises:
-        ValueError: Another process has the folder, or configuration or certificates can't be used.
-        OSError: The disk refuses.
+    Raises ValueError: another process has the folder, or configuration or certificates can't be used; OSError: the disk
+    refuses.
     """
     with ExitStack() as opened:
         if beside:

@@ -93,11 +93,8 @@ def create_authority(directory: Path, consortium: str, days: int = 3650) -> Auth
 
 
 def request(directory: Path, party: Party, hosts: Sequence[str]) -> bytes:
-    """Make a node's key in `directory` and return the signing request (PEM); the key stays there.
-
-    `hosts` are names and addresses under which others reach the node. PkiError when one is malformed, or the folder
-    already holds a key.
-    """
+    """Make a node's key in `directory` and return the signing request (PEM); the key stays there. `hosts` are names and
+    addresses under which others reach the node. PkiError when one is malformed, or the folder already holds a key."""
     if (directory / NODE_KEY).exists():
         raise PkiError(f"{directory / NODE_KEY} already exists; a node's key is made once")
     names = names_of(party, hosts)
@@ -174,8 +171,7 @@ def revoke(authority: Authority, serials: Sequence[int], reason: str = "unspecif
         reason: One of `REASONS`.
         days: Until when the list should be replaced by a newer one; an older one still counts.
 
-    Raises:
-        PkiError: The authority has not issued one of them, or there is no such reason.
+    Raises PkiError: the authority has not issued one of them, or there is no such reason.
     """
     if reason not in REASONS:
         raise PkiError(f"reason {reason!r}; choose one of {', '.join(REASONS)}")

@@ -40,8 +40,7 @@ class _Content:
 def back_up(vault: Vault, path: Path, passphrase: str) -> int:
     """Write a backup of mode 0600 and return how many secrets it holds.
 
-    Raises:
-        VaultError: The vault is empty or can't be read, or the file exists.
+    Raises VaultError: the vault is empty or can't be read, or the file exists.
     """
     if path.exists():
         raise VaultError(f"{path} exists; name a new file, backups are not overwritten")
@@ -57,9 +56,8 @@ def back_up(vault: Vault, path: Path, passphrase: str) -> int:
 def restore(vault: Vault, path: Path, passphrase: str) -> Restored:
     """Put a backup's secrets into a vault; those that are there already stay, revoked keys stay revoked.
 
-    Raises:
-        VaultError: The file is no backup, damaged or of another passphrase, or the vault holds other secrets under the
-            same names; nothing is written then.
+    Raises VaultError: the file is no backup, damaged or of another passphrase, or the vault holds other secrets under
+    the same names; nothing is written then.
     """
     found, records = _read(path, passphrase)
     held = vault.contents()

@@ -43,8 +43,7 @@ def renew(directory: Path, *, new_key: bool = False) -> bytes:
     The key stays the same, so that envelopes which were sealed to it can still be opened, or is replaced by a new one
     that waits as `node.key.new` for `install`. The last request counts: a key that waited for an earlier one goes.
 
-    Raises:
-        PkiError: The folder holds no certificate and key to renew.
+    Raises PkiError: the folder holds no certificate and key to renew.
     """
     way_out = "start with 'mple pki request'"
     held = read_file(directory / NODE_CERTIFICATE, "certificate", way_out)
@@ -76,8 +75,7 @@ def install(directory: Path, certificate_pem: bytes, ca_pem: bytes) -> Party:
     Guarantees: a running node goes on with what it has until all is in place. If the program or the machine fails
     within, the node starts with the old certificate or with the new one.
 
-    Raises:
-        PkiError: They don't belong together; nothing is changed then.
+    Raises PkiError: they don't belong together; nothing is changed then.
     """
     waiting = directory / _WAITING_KEY
     if not (directory / NODE_KEY).exists() and not waiting.exists():
@@ -111,8 +109,7 @@ def install(directory: Path, certificate_pem: bytes, ca_pem: bytes) -> Party:
 def install_list(directory: Path, crl_pem: bytes) -> RevokedList:
     """Put a list of revoked certificates into a node's TLS folder; a running node takes it up within a second.
 
-    Raises:
-        PkiError: It is not of the node's authority, is damaged, or older than the one that is there.
+    Raises PkiError: it is not of the node's authority, is damaged, or older than the one that is there.
     """
     ca_pem = read_file(directory / CA_CERTIFICATE, "authority certificate", "install the node's certificate first")
     try:

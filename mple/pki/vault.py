@@ -59,8 +59,7 @@ class Vault:
     def __init__(self, directory: Path, passphrase: str | None = None) -> None:
         """Open the vault, making its folder at first use; a passphrase that is given for the first time encrypts it.
 
-        Raises:
-            VaultError: The folder or `vault.json` is readable by others, the passphrase is wrong, or one is needed.
+        Raises VaultError: the folder or `vault.json` is readable by others, the passphrase is wrong, or one is needed.
         """
         self._directory, self._record_path = directory, directory / "keys.json"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -92,8 +91,7 @@ class Vault:
     def morph_key(self, epoch: int | None = None) -> MorphKey:
         """A key, by default the current one, drawn from the operating system's entropy at first use.
 
-        Raises:
-            VaultError: It is not here or was revoked, its file is readable by others, or damaged.
+        Raises VaultError: it is not here or was revoked, its file is readable by others, or damaged.
         """
         if epoch is None:
             if not self._held():
@@ -121,8 +119,7 @@ class Vault:
     def forget(self, epoch: int) -> None:
         """Revoke a key: its file is overwritten and removed, that it was is kept in `keys.json`.
 
-        Raises:
-            VaultError: It is the current one, never was, or can't be read.
+        Raises VaultError: it is the current one, never was, or can't be read.
         """
         with locked(self._directory):
             held = self._held()
@@ -161,10 +158,8 @@ class Vault:
 
     def noise_secret(self) -> bytes:
         """The secret that the noise of the site's pictures is drawn from, made at first use; it is never rotated.
-
-        Another secret would draw other noise on the same pictures, and two noisy forms tell more than one.
-        VaultError as `consortium_secret`.
-        """
+        Another secret would draw other noise on the same pictures, and two noisy forms tell more than one. VaultError
+        as `consortium_secret`."""
         path = self._directory / "noise.key"
         with locked(self._directory):
             if not path.exists():
@@ -180,8 +175,7 @@ class Vault:
 
         The backup's records, by epoch, tell when a key was made.
 
-        Raises:
-            VaultError: Another secret is already here under this name, or the name is none of a vault.
+        Raises VaultError: another secret is already here under this name, or the name is none of a vault.
         """
         epoch = _epoch_of(name)
         if epoch is None and not _OTHER_SECRETS.fullmatch(name):

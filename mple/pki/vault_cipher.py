@@ -80,8 +80,7 @@ class PassphraseCipher:
 def read_passphrase(variable: str, file: Path | None = None) -> str | None:
     """A passphrase from an environment variable or, when that is not set, from the first line of a file.
 
-    Raises:
-        VaultError: The file is missing, empty, no text, or open to others.
+    Raises VaultError: the file is missing, empty, no text, or open to others.
     """
     told = os.environ.get(variable)
     if told is not None or file is None:

@@ -7,10 +7,6 @@ from mple.v1 import common_pb2
 
 
 def key_ref(plan: RunPlan, site: str) -> common_pb2.KeyRef:
-    """Site, key epoch and fingerprint as the plan has them.
-
-    Raises:
-        PlanError: The plan has no such site.
-    """
+    """Site, key epoch and fingerprint as the plan has them. Raises PlanError: the plan has no such site."""
     part = plan.site(site)
     return common_pb2.KeyRef(site=site, epoch=part.key_epoch, fingerprint=bytes.fromhex(part.key_fingerprint))

@@ -31,8 +31,7 @@ def read_settings(kind: type[S], path: Path, overrides: Sequence[str] = ()) -> S
 
     `overrides` are texts ``section.key=value``, applied after the file; values are TOML, or plain text.
 
-    Raises:
-        SettingsError: The file is missing or no TOML, a key is unknown, a value has the wrong type or range.
+    Raises SettingsError: the file is missing or no TOML, a key is unknown, a value has the wrong type or range.
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -97,11 +97,7 @@ class RunPlan(RunChoices):
         return self.run_id.encode()
 
     def site(self, name: str) -> SitePlan:
-        """A site's part.
-
-        Raises:
-            PlanError: The plan has no such site.
-        """
+        """A site's part. Raises PlanError: the plan has no such site."""
         for site in self.sites:
             if site.name == name:
                 return site
@@ -119,8 +115,7 @@ class RunPlan(RunChoices):
     def from_json(cls, text: bytes) -> RunPlan:
         """Read a plan back.
 
-        Raises:
-            PlanError: The text is no plan, lacks a field, has unknown ones, or contradicts itself.
+        Raises PlanError: the text is no plan, lacks a field, has unknown ones, or contradicts itself.
         """
         try:
             raw = json.loads(text)

@@ -124,11 +124,9 @@ class AbsenceSettings(Ranged):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunChoices:
-    """All that a consortium decides about a run, a section for each.
-
-    The files of a coordinator and of a simulation have these sections, and so has the plan. Whoever compares choices or
-    hands them on takes them as a whole, so that a new section needs no line but its own here.
-    """
+    """All that a consortium decides about a run, a section for each. The files of a coordinator and of a simulation
+    have these sections, and so has the plan. Whoever compares choices or hands them on takes them as a whole, so that a
+    new section needs no line but its own here."""
 
     morph: MorphSettings = field(default_factory=MorphSettings)
     wire: WireSettings = field(default_factory=WireSettings)

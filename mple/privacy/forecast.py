@@ -44,8 +44,7 @@ def forecast(
 ) -> Forecast:
     """Add the noise of a distribution to pictures, morph and code them.
 
-    Raises:
-        ValueError: The pictures have not the distribution's shape, or morphing does not fit it.
+    Raises ValueError: the pictures have not the distribution's shape, or morphing does not fit it.
     """
     normalisation = distribution.normalisation
     x_NCHW = normalise(pixels_NCHW, normalisation)

@@ -27,8 +27,7 @@ def information_bits(variance_K: Bands, noise_K: Bands, count_K: NDArray[np.int6
         noise_K: Variance of the noise on each of them, above 0.
         count_K: Values in each band.
 
-    Raises:
-        ValueError: A variance is negative, or a noise is not above 0.
+    Raises ValueError: a variance is negative, or a noise is not above 0.
     """
     if not (np.isfinite(variance_K).all() and variance_K.min() >= 0 and np.isfinite(noise_K).all()):
         raise ValueError(f"variances {variance_K} with noise {noise_K}; needs finite variances of 0 or more")
@@ -43,8 +42,7 @@ def isotropic_noise(variance_K: Bands, count_K: NDArray[np.int64], budget_bits: 
     Guarantees: the information is at most the budget, and less by no more than 1e-9 of it for budgets below 200 bits a
     value; the smaller the budget, the larger the noise of every band.
 
-    Raises:
-        ValueError: The budget is not above 0, or all variances are 0.
+    Raises ValueError: the budget is not above 0, or all variances are 0.
     """
     return _calibrated(lambda scale: np.full_like(variance_K, scale), variance_K, count_K, budget_bits)
 
@@ -57,8 +55,7 @@ def least_power_noise(variance_K: Bands, count_K: NDArray[np.int64], budget_bits
 
     Guarantees: as `isotropic_noise`; no other diagonal noise of the same information has a smaller sum.
 
-    Raises:
-        ValueError: The budget is not above 0, or a variance is not.
+    Raises ValueError: the budget is not above 0, or a variance is not.
     """
     if variance_K.min() <= 0:
         raise ValueError(f"a band has variance {variance_K.min()}; shaped noise needs some in every band")

@@ -32,11 +32,7 @@ class PictureNoise:
     """
 
     def __init__(self, secret: bytes, distribution: NoiseDistribution) -> None:
-        """Prepare to draw.
-
-        Raises:
-            ValueError: The secret has not 32 bytes.
-        """
+        """Prepare to draw. Raises ValueError: the secret has not 32 bytes."""
         if len(secret) != SEED_BYTES:
             raise ValueError(f"a noise secret has {SEED_BYTES} bytes, this one {len(secret)}")
         self._secret, self.distribution = bytes(secret), distribution
@@ -46,8 +42,7 @@ class PictureNoise:
     def add(self, x_BCHW: NDArray[np.float32], pixels_BCHW: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Normalised pictures with their noise, float32; the pixels of the same pictures name the draws.
 
-        Raises:
-            ValueError: The pictures have not the distribution's shape.
+        Raises ValueError: the pictures have not the distribution's shape.
         """
         image = self.distribution.spectrum.image
         if pixels_BCHW.shape[1:] != (image.channels, image.height, image.width) or x_BCHW.shape != pixels_BCHW.shape:

@@ -55,11 +55,7 @@ class NoiseDistribution:
 
     @classmethod
     def from_json(cls, text: bytes) -> NoiseDistribution:
-        """Read a distribution back.
-
-        Raises:
-            ValueError: The text is not that of a distribution.
-        """
+        """Read a distribution back. Raises ValueError: the text is not that of a distribution."""
         return record_from_json(cls, text, "the noise distribution")
 
     def _text(self, *, pictures: int, dependent: int) -> bytes:

@@ -35,8 +35,7 @@ def psnr(one_NCHW: Pixels, other_NCHW: Pixels) -> NDArray[np.float64]:
 def ssim(one_NCHW: Pixels, other_NCHW: Pixels) -> NDArray[np.float64]:
     """Mean structural similarity of each picture, -1 to 1.
 
-    Raises:
-        ValueError: The shapes differ, or a side is below 11 pixels.
+    Raises ValueError: the shapes differ, or a side is below 11 pixels.
     """
     _require_alike(one_NCHW, other_NCHW)
     if min(one_NCHW.shape[2:]) < _WINDOW:

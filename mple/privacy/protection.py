@@ -37,10 +37,8 @@ def _from_statistics(plan: RunPlan) -> str:
 
 
 def pairs_that_open(plan: RunPlan) -> int:
-    """Pictures known together with their morphed forms from which a core follows by linear algebra.
-
-    Each picture gives one equation for each row of each block that bears the core.
-    """
+    """Pictures known together with their morphed forms from which a core follows by linear algebra. Each picture gives
+    one equation for each row of each block that bears the core."""
     geometry = plan.geometry
     bearing = geometry.blocks if plan.morph.scheme().cores is Cores.IDENTICAL else 1
     return -(-geometry.core_side // bearing)

@@ -63,8 +63,7 @@ class Spectrum:
 def measure_spectrum(pixels_NCHW: NDArray[np.uint8], normalisation: NormalisationSettings) -> Spectrum:
     """Measure a site's training pictures.
 
-    Raises:
-        ValueError: There are fewer than three pictures, or the normalisation stretches them beyond the grid.
+    Raises ValueError: there are fewer than three pictures, or the normalisation stretches them beyond the grid.
     """
     count, *sizes = pixels_NCHW.shape
     image = ImageShape(channels=sizes[0], height=sizes[1], width=sizes[2])

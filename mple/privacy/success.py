@@ -24,8 +24,7 @@ def most_success(information_bits: float, blind: float) -> float:
     That is the largest p with kl(p || blind) <= I for a bound I of 0 and above and a `blind` of 0 to 1, and 1 where the
     bound says nothing.
 
-    Raises:
-        ValueError: An argument is out of range.
+    Raises ValueError: an argument is out of range.
     """
     if not 0 <= blind <= 1 or not information_bits >= 0:
         raise ValueError(f"information of {information_bits} bits, blind success {blind}; needs 0 or more, and 0 to 1")

@@ -113,8 +113,7 @@ def records(shape: CacheShape, path: Path, file: int, start: int, end: int) -> I
 
     `file` is a descriptor that can be read, `path` its name for errors; a record begins at `start`.
 
-    Raises:
-        CacheError: What is there is no record, or one of another plan.
+    Raises CacheError: what is there is no record, or one of another plan.
     """
     sizes, sample_bytes, at = shape.sizes, shape.sample_bytes, start
     while at + _HEADER_BYTES <= end:
@@ -138,11 +137,7 @@ def records(shape: CacheShape, path: Path, file: int, start: int, end: int) -> I
 
 
 def file_records(shape: CacheShape, path: Path) -> Iterator[CacheRecord]:
-    """All records of a file; see `records`.
-
-    Raises:
-        OSError: The file can't be read.
-    """
+    """All records of a file; see `records`. Raises OSError: the file can't be read."""
     with path.open("rb") as file:
         yield from records(shape, path, file.fileno(), 0, os.fstat(file.fileno()).st_size)
 

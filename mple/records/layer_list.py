@@ -98,8 +98,7 @@ class LayerList:
 def read_list(folder: Path, plan: RunPlan) -> LayerList:
     """The list of a plan; an empty one where there is none, or another plan's.
 
-    Raises:
-        ValueError: The file is damaged.
+    Raises ValueError: the file is damaged.
     """
     path, ours = folder / _LIST, plan.sha256().hex()
     if path.exists():
@@ -112,8 +111,7 @@ def read_list(folder: Path, plan: RunPlan) -> LayerList:
 def list_of_finished(folder: Path, plan: RunPlan) -> LayerList:
     """The list of a plan whose layers must be there: its run has finished.
 
-    Raises:
-        ValueError: The file is missing, damaged or another plan's, or lacks a site.
+    Raises ValueError: the file is missing, damaged or another plan's, or lacks a site.
     """
     path, ours = folder / _LIST, plan.sha256().hex()
     try:
@@ -146,11 +144,7 @@ def layer_path(folder: Path, digest: bytes) -> Path:
 
 
 def read_planned_layer(path: Path, plan: RunPlan) -> AugmentedLayer:
-    """A layer file of the plan's shape.
-
-    Raises:
-        LayerFileError: It is another.
-    """
+    """A layer file of the plan's shape. Raises LayerFileError: it is another."""
     return read_layer(
         path,
         scheme=plan.morph.scheme(),

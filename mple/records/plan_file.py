@@ -12,9 +12,7 @@ from mple.records.state_files import PLAN
 def kept_plan(folder: Path) -> RunPlan | None:
     """The plan that is kept in a folder, None where there is none.
 
-    Raises:
-        PlanError: It is damaged, or of another version; the text names the file.
-        OSError: It can't be read.
+    Raises PlanError: it is damaged, or of another version; the text names the file; OSError: it can't be read.
     """
     path = folder / PLAN
     try:

@@ -65,8 +65,7 @@ class RunFolder:
     def finished(cls, path: Path) -> RunFolder:
         """The folder of a run that has finished and was summed up.
 
-        Raises:
-            RunFolderError: It is none; the text says what has become of the run.
+        Raises RunFolderError: it is none; the text says what has become of the run.
         """
         note = cls(path).note()
         if note is not None and note.state is not RunEnd.FINISHED:
@@ -108,8 +107,7 @@ class RunFolder:
     def plan(self) -> RunPlan:
         """The plan: at the top once the run has finished, before that with the compute node.
 
-        Raises:
-            RunFolderError: There is none yet, or it is damaged.
+        Raises RunFolderError: there is none yet, or it is damaged.
         """
         try:
             plan = kept_plan(self.path) or kept_plan(self.state(COMPUTE))
@@ -122,9 +120,7 @@ class RunFolder:
     def vault(self, site: str) -> Vault:
         """A site's vault, with the passphrase that its configuration or the environment has.
 
-        Raises:
-            SettingsError: The configuration is gone or damaged.
-            VaultError: The vault can't be opened.
+        Raises SettingsError: the configuration is gone or damaged; VaultError: the vault can't be opened.
         """
         settings = read_settings(SiteSettings, self.config(site))
         return Vault.of(settings.vault, settings.vault_passphrase_file)

@@ -92,8 +92,7 @@ def metrics_line(metrics: TrainingMetrics) -> str:
 def metrics_from_line(line: str | bytes, where: str = METRICS) -> TrainingMetrics:
     """Read a line back, with or without its end; `where` says what it is, for errors.
 
-    Raises:
-        ValueError: It is no line of metrics.
+    Raises ValueError: it is no line of metrics.
     """
     try:
         fields = json.loads(line)
@@ -106,9 +105,7 @@ def metrics_from_line(line: str | bytes, where: str = METRICS) -> TrainingMetric
 def read_metrics(path: Path) -> tuple[TrainingMetrics, ...]:
     """All lines of a `metrics.jsonl`, in their order.
 
-    Raises:
-        OSError: The file can't be read.
-        ValueError: A line is damaged; the text says which.
+    Raises OSError: the file can't be read; ValueError: a line is damaged; the text says which.
     """
     lines = path.read_text(encoding="utf-8").splitlines()
     return tuple(metrics_from_line(line, f"{path}, line {number}") for number, line in enumerate(lines, 1))

@@ -124,11 +124,7 @@ def compare(first: Summary, second: Summary) -> Comparison:
 
 
 def write_comparison_page(comparison: Comparison, out: Path) -> None:
-    """Write the comparison as one page, made like a run's own.
-
-    Raises:
-        OSError: The disk refuses.
-    """
+    """Write the comparison as one page, made like a run's own. Raises OSError: the disk refuses."""
     histories = list(zip(comparison.names, comparison.histories, strict=True))
     longest = max(fall.total_bytes / max(1, fall.raw_pixel_bytes) for fall in comparison.falls)
     template = environment().get_template("comparison.html.j2")
@@ -137,10 +133,8 @@ def write_comparison_page(comparison: Comparison, out: Path) -> None:
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Print a table for each group of quantities, the settings that differ, and the comparison in a sentence.
-
-    Readable without colours.
-    """
+    """Print a table for each group of quantities, the settings that differ, and the comparison in a sentence. Readable
+    without colours."""
     for title, rows in comparison.groups:
         table = table_of(title, [""], [*comparison.names, "difference"])
         for row in rows:

@@ -29,9 +29,7 @@ def export_ledger(summary: Summary, *, csv: Path | None = None, parquet: Path | 
     The CSV file has a header. Parquet has texts as dictionaries but for `call_id`, counts as int32, sizes and
     `time_unix_ns` as int64; run and plan hash in its metadata.
 
-    Raises:
-        MissingLibraryError: Parquet was asked for and pyarrow is not installed.
-        OSError: The disk refuses.
+    Raises MissingLibraryError: parquet was asked for and pyarrow is not installed; OSError: the disk refuses.
     """
     merged = summary.folder.ledger
     if parquet is not None:

@@ -26,8 +26,7 @@ class NoiseLevel:
 def noise_levels(folder: RunFolder, plan: RunPlan) -> list[NoiseLevel]:
     """Of the sites whose distribution is in the run folder, in the plan's order; none where the plan has no noise.
 
-    Raises:
-        ValueError: A distribution is damaged.
+    Raises ValueError: a distribution is damaged.
     """
     if plan.privacy.mode is PrivacyMode.NONE:
         return []

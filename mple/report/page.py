@@ -30,10 +30,8 @@ NAME = "report.html"
 
 
 def write_page(summary: Summary, out: Path | None = None, *, pictures: bool = True) -> Path:
-    """Write the page of a run, by default as `report.html` in its folder, and return its path.
-
-    With `pictures` it shows the sample pictures that the sites have kept. They are legible: mind whom the page goes to.
-    """
+    """Write the page of a run, by default as `report.html` in its folder, and return its path. With `pictures` it shows
+    the sample pictures that the sites have kept. They are legible: mind whom the page goes to."""
     path = out or summary.folder.path / NAME
     write_whole(path, page(summary, pictures=pictures).encode())
     return path
@@ -71,9 +69,7 @@ def page(summary: Summary, *, pictures: bool = True) -> str:
 
 def environment(*others: str) -> Environment:
     """The report's templates and those of `others`, packages with pages of their own, with the filters that they use.
-
-    Everything is escaped, and a name that is missing is an error.
-    """
+    Everything is escaped, and a name that is missing is an error."""
     templates = Environment(
         loader=ChoiceLoader([PackageLoader(package) for package in ("mple.report", *others)]),
         autoescape=True,

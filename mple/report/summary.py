@@ -139,8 +139,7 @@ class Summary:
 def summarise(path: Path) -> Summary:
     """Merge the ledgers of a finished run and write `summary.json` and what else belongs at the top of its folder.
 
-    Raises:
-        RunFolderError: A file that a finished run leaves is missing.
+    Raises RunFolderError: a file that a finished run leaves is missing.
     """
     folder = RunFolder.begun(path)
     state = folder.state(COMPUTE)
@@ -168,8 +167,7 @@ def summarise(path: Path) -> Summary:
 def read_summary(path: Path) -> Summary:
     """The summary of a run that `summarise` has been through, from its folder.
 
-    Raises:
-        RunFolderError: The folder holds no finished run, or its ledger can't be read.
+    Raises RunFolderError: the folder holds no finished run, or its ledger can't be read.
     """
     folder = RunFolder.finished(path)
     note = folder.note()

@@ -32,20 +32,15 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
 
     def __init__(self, *, per_caller: int, idle_s: float, revoked: FreshList, readers: Executor) -> None:
         """Admit `per_caller` calls of one party at once, and wait `idle_s` seconds for the request of a call with one.
-
-        There must be as many `readers` as calls may be open; see `mple.rpc.read_deadline`.
-        """
+        There must be as many `readers` as calls may be open; see `mple.rpc.read_deadline`."""
         self._per_caller, self._idle_s, self._revoked, self._readers = per_caller, idle_s, revoked, readers
         self._open: dict[str, int] = {}
         self._contexts: dict[grpc.ServicerContext, int] = {}
         self._lock = threading.Lock()
 
     def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
-        """Put the admission before one call.
-
-        A call with a single request is served as a stream of one: gRPC itself would wait for that request without end,
-        and before it lets us see the caller.
-        """
+        """Put the admission before one call. A call with a single request is served as a stream of one: gRPC itself
+        would wait for that request without end, and before it lets us see the caller."""
         handler = continuation(details)
         if handler is None:
             return None

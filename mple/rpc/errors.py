@@ -72,10 +72,8 @@ class ErrorCode(StrEnum):
 
 
 class MpleError(Exception):
-    """An error with a code of the catalogue.
-
-    `detail` says what happened, fit to be shown to the peer; `fix` the way out, where it is plain.
-    """
+    """An error with a code of the catalogue. `detail` says what happened, fit to be shown to the peer; `fix` the way
+    out, where it is plain."""
 
     def __init__(self, code: ErrorCode, detail: str = "", fix: str = "") -> None:
         self.code, self.detail, self.fix = code, detail, fix

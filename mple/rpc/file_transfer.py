@@ -34,8 +34,7 @@ class Chunk(NamedTuple):
 def chunks_of(path: Path, offset: int, total_bytes: int) -> Iterator[Chunk]:
     """The sender's half: a file's bytes from an offset on; one empty last chunk when nothing is left.
 
-    Raises:
-        MpleError: LAYER_OFFSET beyond the end, STREAM_TRUNCATED when the file is shorter than `total_bytes`.
+    Raises MpleError: LAYER_OFFSET beyond the end, STREAM_TRUNCATED when the file is shorter than `total_bytes`.
     """
     if offset > total_bytes:
         raise MpleError(ErrorCode.LAYER_OFFSET, f"offset {offset} of a file of {total_bytes} bytes")
@@ -53,10 +52,8 @@ def chunks_of(path: Path, offset: int, total_bytes: int) -> Iterator[Chunk]:
 
 class ChunkFile:
     """The receiver's half: a file that grows as `<name>.part` and gets its name once all of it is here, as announced.
-
     One of these takes in one stream; the bytes that it leaves are gone on from by the next one. Callers serialise
-    access.
-    """
+    access."""
 
     def __init__(self, path: Path, total_bytes: int, sha256: bytes) -> None:
         """Go on with what is here; a part that is longer than the file can be is removed."""
@@ -76,11 +73,9 @@ class ChunkFile:
     def take(self, offset: int, data: bytes, final: bool) -> None:
         """Keep one chunk's bytes.
 
-        Raises:
-            MpleError: MESSAGE_MALFORMED for a chunk that is empty, too long or behind the last, LAYER_OFFSET for one
-                that does not begin where the file ends, LAYER_REJECTED beyond the announced size; nothing is kept then.
-                STREAM_TRUNCATED when the last comes early; its bytes are kept.
-            OSError: The disk refused.
+        Raises MpleError: MESSAGE_MALFORMED for a chunk that is empty, too long or behind the last, LAYER_OFFSET for one
+        that does not begin where the file ends, LAYER_REJECTED beyond the announced size; nothing is kept then.
+        STREAM_TRUNCATED when the last comes early; its bytes are kept; OSError: the disk refused.
         """
         if self._ended:
             raise MpleError(ErrorCode.MESSAGE_MALFORMED, "a message follows the one that was marked as the last")
@@ -105,10 +100,8 @@ class ChunkFile:
 
         `naming` is entered once the digest is known, while the file gets its name: for files that others may replace.
 
-        Raises:
-            MpleError: STREAM_TRUNCATED when the last chunk never came; what came is kept. LAYER_DIGEST_MISMATCH; the
-                bytes are gone then.
-            OSError: The disk refused.
+        Raises MpleError: STREAM_TRUNCATED when the last chunk never came; what came is kept. LAYER_DIGEST_MISMATCH; the
+        bytes are gone then; OSError: the disk refused.
         """
         if not self._ended:
             raise MpleError(ErrorCode.STREAM_TRUNCATED, "the stream ended before its last chunk; begin again to go on")
@@ -136,8 +129,7 @@ def remove_file(path: Path) -> None:
 def while_torn(transfer: Callable[[], T]) -> T:
     """Transfer a file, and anew while the receiver's bytes have another digest: it has removed them then.
 
-    Raises:
-        MpleError: LAYER_DIGEST_MISMATCH every time, or whatever else `transfer` raises.
+    Raises MpleError: LAYER_DIGEST_MISMATCH every time, or whatever else `transfer` raises.
     """
     for _ in range(ATTEMPTS - 1):
         try:

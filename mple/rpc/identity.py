@@ -48,11 +48,7 @@ class Party:
 
     @classmethod
     def parse(cls, uri: str) -> Party:
-        """The party of a URI.
-
-        Raises:
-            ValueError: It is no mple URI.
-        """
+        """The party of a URI. Raises ValueError: it is no mple URI."""
         scheme, _, rest = uri.partition("://")
         parts = rest.split("/")
         if scheme != "mple" or len(parts) != 3 or parts[1] not in set(Role):
@@ -71,8 +67,7 @@ def label_of(context: grpc.ServicerContext) -> str:
 def peer_of(context: grpc.ServicerContext) -> Party:
     """The caller, from its verified certificate.
 
-    Raises:
-        MpleError: UNIDENTIFIED when the certificate bears no mple URI or several.
+    Raises MpleError: UNIDENTIFIED when the certificate bears no mple URI or several.
     """
     shown = cast("Mapping[str, Sequence[bytes]]", context.auth_context())
     uris = [value.decode("utf-8", "replace") for value in shown.get("peer_uri", ())]

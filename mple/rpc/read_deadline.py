@@ -28,9 +28,8 @@ T = TypeVar("T")
 def only_request(messages: Iterator[T], readers: Executor, idle_s: float) -> T:
     """The request of a call that has one, if it comes within `idle_s` seconds.
 
-    Raises:
-        MpleError: STREAM_TRUNCATED when it does not, MESSAGE_MALFORMED when the call ends without.
-        grpc.RpcError: The caller broke the call off.
+    Raises MpleError: STREAM_TRUNCATED when it does not, MESSAGE_MALFORMED when the call ends without; grpc.RpcError:
+    the caller broke the call off.
     """
     reading = readers.submit(next, messages, None)
     try:
@@ -64,10 +63,8 @@ class DeadlineIterator(Generic[T]):
     def __next__(self) -> T:
         """The next message.
 
-        Raises:
-            StopIteration: The caller has ended its side.
-            MpleError: STREAM_TRUNCATED when no message came in time, or what reading the message raised.
-            grpc.RpcError: The caller broke the call off.
+        Raises StopIteration: the caller has ended its side; MpleError: STREAM_TRUNCATED when no message came in time,
+        or what reading the message raised; grpc.RpcError: the caller broke the call off.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._next or self._ended, self._idle_s):
@@ -83,8 +80,7 @@ class DeadlineIterator(Generic[T]):
 
         What `take` raises ends the reading. `on_end` is called once it has ended: so, by the caller or a broken link.
 
-        Raises:
-            Exception: What `take` raised for a message that was already here.
+        Raises Exception: what `take` raised for a message that was already here.
         """
         with self._changed:
             while self._next:

@@ -62,8 +62,7 @@ class RenewedChannel:
 
         A call that `stays_open` goes on after `begin` has returned it, until it says that it is over.
 
-        Raises:
-            RevokedServerError: The party's certificate was revoked.
+        Raises RevokedServerError: the party's certificate was revoked.
         """
         line = self._take()
         over = False
@@ -105,10 +104,8 @@ class RenewedChannel:
             line.calls -= 1
 
     def _renew(self) -> None:
-        """Open a channel with the certificate that lies in the files now.
-
-        While a renewal is half done, the files don't belong together, the channel of before is used on.
-        """
+        """Open a channel with the certificate that lies in the files now. While a renewal is half done, the files don't
+        belong together, the channel of before is used on."""
         stamp = self._now()
         if stamp == self._stamp or self._closed.is_set():
             return

@@ -57,8 +57,7 @@ class RevokedList:
 def read_revoked(crl_pem: bytes, ca_pem: bytes) -> RevokedList:
     """Read a list after checking that this authority signed it.
 
-    Raises:
-        TlsError: It did not, or the bytes are no list.
+    Raises TlsError: it did not, or the bytes are no list.
     """
     try:
         crl = x509.load_pem_x509_crl(crl_pem)
@@ -99,11 +98,7 @@ class FreshList:
     """
 
     def __init__(self, ca: Path) -> None:
-        """Read the list.
-
-        Raises:
-            TlsError: There is one, and it can't be used.
-        """
+        """Read the list. Raises TlsError: there is one, and it can't be used."""
         self._ca, self._file = ca, ca.with_name(REVOKED_LIST)
         self._lock = threading.Lock()
         self._stamp = stamp_of(self._file)
@@ -144,8 +139,7 @@ class FreshList:
 def revoked_beside(ca: Path) -> FreshList:
     """The one list of this process beside an authority's certificate, so that all who ask keep the same in force.
 
-    Raises:
-        TlsError: At the first call only: there is a list, and it can't be used.
+    Raises TlsError: at the first call only: there is a list, and it can't be used.
     """
     return FreshList(ca)
 

@@ -85,8 +85,7 @@ def build_server(
     `per_caller` calls of one may be open at once; `idle_s` is the longest wait for the request of a call that has one,
     in seconds. `measure` says what messages are for the ledger; the default knows the product's.
 
-    Raises:
-        PortError: The port is taken or the address is not this machine's.
+    Raises PortError: the port is taken or the address is not this machine's.
     """
     calls = streams + _UNARY_SLACK
     threads, readers = (ThreadPoolExecutor(calls, thread_name_prefix=name) for name in ("rpc", "requests"))

@@ -42,8 +42,7 @@ class Probed:
 def own_party(files: TlsFiles, role: Role) -> Party:
     """Check a node's own files and return who they make it.
 
-    Raises:
-        TlsError: As `checked_party`, or they are of another role.
+    Raises TlsError: as `checked_party`, or they are of another role.
     """
     party = checked_party(files)
     if party.role is not role:
@@ -56,9 +55,8 @@ def checked_party(files: TlsFiles, revoked: RevokedList | None = None) -> Party:
 
     `revoked` is held against the certificate; the list beside the authority's by default.
 
-    Raises:
-        TlsError: A file is missing or unreadable, the key is open to others or not the certificate's, the certificate
-            is out of date, revoked, not signed by the authority, or without identity.
+    Raises TlsError: a file is missing or unreadable, the key is open to others or not the certificate's, the
+    certificate is out of date, revoked, not signed by the authority, or without identity.
     """
     _complete_installation(files)
     for what, path in (("authority", files.ca), ("certificate", files.certificate), ("key", files.key)):
@@ -95,9 +93,7 @@ def checked_party(files: TlsFiles, revoked: RevokedList | None = None) -> Party:
 def is_key_of(key: Path, certificate: x509.Certificate) -> bool:
     """Whether a private key file holds the key of a certificate.
 
-    Raises:
-        OSError: The file can't be read.
-        ValueError, TypeError: It holds no key.
+    Raises OSError: the file can't be read; ValueError, TypeError: it holds no key.
     """
     spki = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     public = load_pem_private_key(key.read_bytes(), password=None).public_key()
@@ -105,11 +101,7 @@ def is_key_of(key: Path, certificate: x509.Certificate) -> bool:
 
 
 def party_of_certificate(certificate: x509.Certificate) -> Party:
-    """The identity that a certificate bears.
-
-    Raises:
-        TlsError: It bears no mple URI or several.
-    """
+    """The identity that a certificate bears. Raises TlsError: it bears no mple URI or several."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -126,11 +118,7 @@ def party_of_certificate(certificate: x509.Certificate) -> Party:
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Host and port of "host:port".
-
-    Raises:
-        ValueError: It is something else.
-    """
+    """Host and port of "host:port". Raises ValueError: it is something else."""
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdigit() or int(port) > 65535:
         raise ValueError(f"address {address!r}; write host:port, for example 127.0.0.1:7400")
@@ -140,9 +128,7 @@ def split_address(address: str) -> tuple[str, int]:
 def verify_remote(address: str, files: TlsFiles, role: Role, timeout_s: float = 5.0) -> Party:
     """Who serves at an address, by its certificate.
 
-    Raises:
-        AwayError: Nobody answers now.
-        TlsError: A TLS connection can't work, or who answers is of another role.
+    Raises AwayError: nobody answers now; TlsError: a TLS connection can't work, or who answers is of another role.
     """
     probed = probe(address, files, timeout_s)
     if probed.party is None:
@@ -175,10 +161,8 @@ def probe(address: str, files: TlsFiles, timeout_s: float = 5.0) -> Probed:
 
 
 def _complete_installation(files: TlsFiles) -> None:
-    """Give the last names to what `install` left beside when it was cut short, if only so the files fit together.
-
-    It changes the key's name first, then the certificate's, then the authority's.
-    """
+    """Give the last names to what `install` left beside when it was cut short, if only so the files fit together. It
+    changes the key's name first, then the certificate's, then the authority's."""
     beside = [path.with_name(f"{path.name}.new") for path in (files.certificate, files.ca)]
     if not any(path.exists() for path in beside) or _fit(files.certificate, files.ca, files.key):
         return
@@ -240,11 +224,8 @@ def _look(address: str, host: str, port: int, context: ssl.SSLContext, timeout_s
 
 
 def _hangs_up(link: ssl.SSLSocket) -> bool:
-    """In TLS 1.3 a server looks at our certificate after our side of the handshake is done.
-
-    One that accepts it speaks first (HTTP/2 settings). One that does not sends an alert, which `recv` raises, or
-    simply hangs up, as gRPC does.
-    """
+    """In TLS 1.3 a server looks at our certificate after our side of the handshake is done. One that accepts it speaks
+    first (HTTP/2 settings). One that does not sends an alert, which `recv` raises, or simply hangs up, as gRPC does."""
     try:
         return link.recv(1) == b""
     except TimeoutError:

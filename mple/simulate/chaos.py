@@ -62,9 +62,7 @@ def simulate_chaos(
 ) -> tuple[Summary, list[InjectedFault]] | None:
     """Run a whole consortium under faults; its summary and the faults that it had, or None when it was interrupted.
 
-    Raises:
-        ValueError: The folder is not empty.
-        SimulationError: A node ended by itself with another code than 0.
+    Raises ValueError: the folder is not empty; SimulationError: a node ended by itself with another code than 0.
     """
     faults = draw_faults(chaos, settings.sites, releases=settings.wire.releases)
     with _relays() as relayed:

@@ -32,10 +32,8 @@ class Claim:
 def claims(
     chaos: ChaosSettings, injected: Sequence[InjectedFault], disturbed: Summary, undisturbed: Summary | None
 ) -> tuple[Claim, ...]:
-    """What has to hold after the faults that were asked for and done, and whether it does.
-
-    Without an undisturbed run nothing is claimed about one.
-    """
+    """What has to hold after the faults that were asked for and done, and whether it does. Without an undisturbed run
+    nothing is claimed about one."""
     ledgers = disturbed.balance
     asked = {FaultKind.KILL: chaos.kills, FaultKind.STOP: chaos.stops, FaultKind.CUT: chaos.cuts}
     done = dict.fromkeys(FaultKind, 0)

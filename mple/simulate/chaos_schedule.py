@@ -122,10 +122,8 @@ def draw_faults(chaos: ChaosSettings, sites: Sequence[str], *, releases: int) ->
 
 
 def position(progress: Progress, parties: int) -> Moment:
-    """How far a run of so many parties, the coordinator not counted, is by what its nodes have written.
-
-    A node that resumes makes it smaller again.
-    """
+    """How far a run of so many parties, the coordinator not counted, is by what its nodes have written. A node that
+    resumes makes it smaller again."""
     training, sites = progress.training, progress.sites.values()
     if progress.phase == "finished":
         return Moment(Stage.END, 1.0)

@@ -32,10 +32,8 @@ class Ended:
 
 
 class Children:
-    """Child processes, each in a process group of its own, so that stopping one stops whatever it has started.
-
-    A context manager: on the way out every child that still runs is stopped.
-    """
+    """Child processes, each in a process group of its own, so that stopping one stops whatever it has started. A
+    context manager: on the way out every child that still runs is stopped."""
 
     def __init__(self, grace_s: float) -> None:
         self._grace_s = grace_s
@@ -53,11 +51,9 @@ class Children:
         return tuple(self._running)
 
     def start(self, name: str, arguments: Sequence[str], *, log_text: Path, threads: int, nice: int = 0) -> None:
-        """Start a node's command as a child; what it prints is appended to a file.
-
-        `threads` of the numeric libraries are set before these are loaded, as they read it only then. `nice` is how far
-        the child steps back for the other processes, 0 to 19.
-        """
+        """Start a node's command as a child; what it prints is appended to a file. `threads` of the numeric libraries
+        are set before these are loaded, as they read it only then. `nice` is how far the child steps back for the other
+        processes, 0 to 19."""
         # Threads that wait must sleep: while they spin they take the cores from the other nodes. A millisecond of it
         # bridges the gaps within a training step.
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads), OMP_WAIT_POLICY="PASSIVE", PYTHONUNBUFFERED="1")
@@ -76,10 +72,8 @@ class Children:
             _step_back(child.pid, nice)
 
     def kill(self, name: str) -> int | None:
-        """Kill a running child as `kill -9` does and wait until it is gone.
-
-        Returns its shell code, 137 unless it had just ended by itself; None when it does not run.
-        """
+        """Kill a running child as `kill -9` does and wait until it is gone. Returns its shell code, 137 unless it had
+        just ended by itself; None when it does not run."""
         child = self._running.pop(name, None)
         if child is None:
             return None
@@ -122,10 +116,8 @@ class Children:
 
 
 def root_cause(ended: Sequence[Ended], blamed: str = "") -> Ended | None:
-    """Of children that ended together, the one whose failure the others' follows from; None when none failed.
-
-    They come in the order in which they were seen to end; `blamed` is the node that the coordinator has named, if any.
-    """
+    """Of children that ended together, the one whose failure the others' follows from; None when none failed. They come
+    in the order in which they were seen to end; `blamed` is the node that the coordinator has named, if any."""
     failed = [item for item in ended if item.code != ExitCode.DONE]
     named = [item for item in failed if item.name == blamed]
     own = [item for item in failed if item.code not in (ExitCode.RUN_FAILED, ExitCode.INTERRUPTED)]
@@ -133,11 +125,9 @@ def root_cause(ended: Sequence[Ended], blamed: str = "") -> Ended | None:
 
 
 def _step_back(pid: int, nice: int) -> None:
-    """Lower the priority of a process that has just begun and so has no threads yet: those inherit it.
-
-    Where Linux shares the processor between sessions first (`sched_autogroup_enabled`), and each child has a session of
-    its own, a process's number says nothing to others: the session's must be lowered, too.
-    """
+    """Lower the priority of a process that has just begun and so has no threads yet: those inherit it. Where Linux
+    shares the processor between sessions first (`sched_autogroup_enabled`), and each child has a session of its own, a
+    process's number says nothing to others: the session's must be lowered, too."""
     with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has just ended; no such sharing
         os.setpriority(os.PRIO_PROCESS, pid, nice)
         Path(f"/proc/{pid}/autogroup").write_text(str(nice), encoding="ascii")

@@ -38,8 +38,7 @@ def lay_out(
     The run's id is a new one where it is empty. `dialled` gives the address at which nodes dial the one that listens at
     a given address, for a relay between them.
 
-    Raises:
-        ValueError: The folder already holds something.
+    Raises ValueError: the folder already holds something.
     """
     new_folder(path)
     settings = with_paths_from(settings, Path.cwd())  # the run's own files lie in other folders
@@ -111,11 +110,9 @@ def _site(settings: SimulationSettings, place: int, *, compute: str, coordinator
 
 
 def free_addresses(count: int) -> list[str]:
-    """Loopback addresses with ports that are free now.
-
-    Taken from below the range that outgoing connections are given, so that none of those takes one before its node
-    listens; at random, so that simulations that start together don't choose alike.
-    """
+    """Loopback addresses with ports that are free now. Taken from below the range that outgoing connections are given,
+    so that none of those takes one before its node listens; at random, so that simulations that start together don't
+    choose alike."""
     held: list[socket.socket] = []
     try:
         for port in random.sample(_PORTS, len(_PORTS)):

@@ -77,8 +77,7 @@ def train_plain(
 
     `on_epoch` is called after each epoch.
 
-    Raises:
-        ValueError: There is no site, or the sites' classes or shapes differ.
+    Raises ValueError: there is no site, or the sites' classes or shapes differ.
     """
     if len({(site.classes, site.train.shape) for site in sites}) != 1:
         raise ValueError(f"{len(sites)} sites with different classes or image shapes; they must agree")

@@ -23,9 +23,7 @@ def repeat(done: Path, out: Path, console: Console, *, plain: bool = False, tabl
     vaults; guard it like the old one. `done` has finished, or has got as far as its set-up; `out` is new or empty;
     `plain` shows lines instead of a live view; `tables` prints the summary.
 
-    Raises:
-        ValueError: As `lay_out_again`.
-        SimulationError: A node failed.
+    Raises ValueError: as `lay_out_again`; SimulationError: a node failed.
     """
     folder, settings = lay_out_again(done, out)
     return run_nodes(folder, settings, console, plain=plain, tables=tables)
@@ -34,8 +32,7 @@ def repeat(done: Path, out: Path, console: Console, *, plain: bool = False, tabl
 def lay_out_again(done: Path, out: Path) -> tuple[RunFolder, SimulationSettings]:
     """Lay out the run of a simulation's folder once more: its id, its vaults, new certificates and ports.
 
-    Raises:
-        ValueError: `done` is no such folder, its run was of `escrow` custody, or `out` is not empty.
+    Raises ValueError: `done` is no such folder, its run was of `escrow` custody, or `out` is not empty.
     """
     before = RunFolder.begun(done)
     plan = before.plan()
@@ -50,8 +47,7 @@ def lay_out_again(done: Path, out: Path) -> tuple[RunFolder, SimulationSettings]
 def require_repeatable(custody: Custody) -> None:
     """Refuse what would come out otherwise.
 
-    Raises:
-        ValueError: The coordinator of an `escrow` run draws the consortium secret anew.
+    Raises ValueError: the coordinator of an `escrow` run draws the consortium secret anew.
     """
     if custody is Custody.ESCROW:
         raise ValueError(

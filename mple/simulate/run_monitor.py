@@ -21,10 +21,8 @@ _SUMS = (
 
 
 class LineTail:
-    """Follows a file of lines; a line that is still being written is left for the next call.
-
-    A file whose end was cut off meanwhile, as a compute node does that resumes, is read from its beginning again.
-    """
+    """Follows a file of lines; a line that is still being written is left for the next call. A file whose end was cut
+    off meanwhile, as a compute node does that resumes, is read from its beginning again."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._offset, self._last = path, 0, b""

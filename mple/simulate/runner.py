@@ -38,9 +38,7 @@ def simulate(settings: SimulationSettings, out: Path, console: Console, *, plain
     Every child process is gone when this returns or raises, and the run folder, `out`, is readable. Progress and the
     final table go to the console; `plain` shows lines instead of a live view, on a terminal too.
 
-    Raises:
-        ValueError: The folder is not empty.
-        SimulationError: A node failed.
+    Raises ValueError: the folder is not empty; SimulationError: a node failed.
     """
     return run_nodes(lay_out(out, settings), settings, console, plain=plain)
 
@@ -66,8 +64,7 @@ def run_nodes(
         ledger_every_s: Time between two readings of the ledgers.
         tables: Print the summary.
 
-    Raises:
-        SimulationError: A node failed.
+    Raises SimulationError: a node failed.
     """
     say(console, f"nodes, configurations and logs are in {folder.path / 'nodes'}")
     progress, monitor = Progress(), RunMonitor(folder, ledger_every_s=ledger_every_s)

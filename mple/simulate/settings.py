@@ -52,9 +52,7 @@ class MachineSettings(Ranged):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EndpointSettings:
     """Addresses of the nodes' Prometheus endpoints, as `[monitoring] listen` in their files; empty ones are not opened.
-
-    Port 0 takes a free one, which the node's log names.
-    """
+    Port 0 takes a free one, which the node's log names."""
 
     coordinator: str = ""
     """Of the coordinator."""

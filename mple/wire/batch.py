@@ -35,10 +35,8 @@ class Batch:
 
 
 def samples_per_message(message_bytes: int, sample_bytes: int) -> int:
-    """Most samples of one batch: as many as a message of the plan's size holds, at least one, 1024 at most.
-
-    Entropy coding may make less of them on the wire; how much is not known before.
-    """
+    """Most samples of one batch: as many as a message of the plan's size holds, at least one, 1024 at most. Entropy
+    coding may make less of them on the wire; how much is not known before."""
     return max(1, min(_MOST_SAMPLES, message_bytes // sample_bytes))
 
 
@@ -84,8 +82,7 @@ def batch_from_message(
     The answered request named as many `samples`; `blocks` and morphed `values` are those of one sample under the plan.
     Labels must be below `classes`; they are due where it is `labelled` (train split), else forbidden (test split).
 
-    Raises:
-        BatchError: Codec, counts, byte lengths, checksum, codes, a value or a label is wrong.
+    Raises BatchError: codec, counts, byte lengths, checksum, codes, a value or a label is wrong.
     """
     if message.codec != codec.wire_id:
         raise BatchError(f"codec {message.codec} instead of the plan's {codec.name}")

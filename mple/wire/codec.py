@@ -54,11 +54,7 @@ class Codec(ABC):
 
     @abstractmethod
     def encode(self, t_BKQ: Tensor) -> EncodedSamples:
-        """Code float32 values.
-
-        Raises:
-            ValueError: A value is NaN or infinite, or beyond the codec's range.
-        """
+        """Code float32 values. Raises ValueError: a value is NaN or infinite, or beyond the codec's range."""
 
     @abstractmethod
     def decode(self, coded: EncodedSamples, blocks: int) -> Tensor:
@@ -74,16 +70,13 @@ class Codec(ABC):
 
         The caller has checked `samples`: memory for as many is allocated.
 
-        Raises:
-            CodeError: No samples of these numbers pack to these bytes, or a value would not be finite.
+        Raises CodeError: no samples of these numbers pack to these bytes, or a value would not be finite.
         """
 
     @abstractmethod
     def bits_a_value(self, rms_R: NDArray[np.float64], core_side: int) -> float:
         """Bits that a value takes as it travels: the mean over blocks of near Gaussian values, as morphing makes them.
-
-        `rms_R` is the root mean square of each block's values, in units of normalised pixels; `core_side` is Q.
-        """
+        `rms_R` is the root mean square of each block's values, in units of normalised pixels; `core_side` is Q."""
 
     @property
     def rounding_deviation(self) -> float:

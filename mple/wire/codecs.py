@@ -17,11 +17,7 @@ _CODECS: dict[str, Codec] = {
 
 
 def codec_named(name: str) -> Codec:
-    """The codec of a plan's `wire.codec`.
-
-    Raises:
-        ValueError: There is no such codec.
-    """
+    """The codec of a plan's `wire.codec`. Raises ValueError: there is no such codec."""
     try:
         return _CODECS[name]
     except KeyError:

@@ -52,11 +52,7 @@ class EntropyModels:
 
 @cache
 def entropy_models() -> EntropyModels:
-    """The models of this version.
-
-    Raises:
-        ModelsDifferError: This machine makes other tables.
-    """
+    """The models of this version. Raises ModelsDifferError: this machine makes other tables."""
     tables = [*_code_tables(), _two_sided(CLASSES - 1, _STEP_DECAY), _two_sided(LARGEST_EXPONENT, _EXPONENT_DECAY)]
     digest = hashlib.sha256(b"".join(table.astype("<u4").tobytes() for table in tables)).hexdigest()
     if digest != _DIGEST:

@@ -35,8 +35,7 @@ def tensors_of(weight: Tensor, numbers: str) -> dict[str, Tensor]:
 
     `numbers`, here and below, is one of `mple.wire.names.LAYER_DTYPES`.
 
-    Raises:
-        ValueError: A weight is not finite, or beyond the range of f16.
+    Raises ValueError: a weight is not finite, or beyond the range of f16.
     """
     weight = weight.detach().contiguous()
     if numbers != "int8":
@@ -60,8 +59,7 @@ def tensors_of(weight: Tensor, numbers: str) -> dict[str, Tensor]:
 def require_shapes(found: Mapping[str, tuple[int, ...]], shape: tuple[int, ...], numbers: str) -> None:
     """Check what a file says that it holds, before any of it is read.
 
-    Raises:
-        LayerDtypeError: Names or shapes are others than those of a weight of this shape.
+    Raises LayerDtypeError: names or shapes are others than those of a weight of this shape.
     """
     due = _due(shape, numbers)
     if set(found) != set(due):
@@ -72,11 +70,7 @@ def require_shapes(found: Mapping[str, tuple[int, ...]], shape: tuple[int, ...],
 
 
 def weight_of(tensors: Mapping[str, Tensor], shape: tuple[int, ...], numbers: str) -> Tensor:
-    """The float32 weight that a file's tensors mean.
-
-    Raises:
-        LayerDtypeError: Names, shapes or dtypes are others.
-    """
+    """The float32 weight that a file's tensors mean. Raises LayerDtypeError: names, shapes or dtypes are others."""
     require_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()}, shape, numbers)
     for name, (_, dtype) in _due(shape, numbers).items():
         if tensors[name].dtype != dtype:

@@ -21,9 +21,8 @@ class LayerFileError(ValueError):
 def write_layer(layer: AugmentedLayer, path: Path, numbers: str) -> None:
     """Write a layer in the plan's `layer_dtype`, under a temporary name first, then renamed: never half a file.
 
-    Raises:
-        ValueError: A weight is not finite, or beyond the numbers' range.
-        OSError: The disk is full, or the folder can't be written to; what was at `path` before is untouched.
+    Raises ValueError: a weight is not finite, or beyond the numbers' range; OSError: the disk is full, or the folder
+    can't be written to; what was at `path` before is untouched.
     """
     metadata = {"augmented_layer": _about(layer.filters, layer.kernel)}
     temporary = path.with_name(path.name + ".part")
@@ -42,8 +41,7 @@ def read_layer(
 ) -> AugmentedLayer:
     """Read a layer that must fit scheme, image, first convolution and type of numbers; its weight is float32.
 
-    Raises:
-        LayerFileError: No safetensors file, no such tensor, another shape, dtype or kernel.
+    Raises LayerFileError: no safetensors file, no such tensor, another shape, dtype or kernel.
     """
     expected = expected_weight_shape(scheme, image, filters, kernel)
     try:

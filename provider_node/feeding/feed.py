@@ -62,9 +62,8 @@ class SiteFeed:
     def run(self, stub: compute_pb2_grpc.ComputeServiceStub, stop: Stop) -> bool:
         """Feed over one stream; True when the compute node said that it is done, False when told to stop.
 
-        Raises:
-            grpc.RpcError: The stream broke.
-            MpleError: The compute node asked for what the plan does not allow, or ended the stream without a word.
+        Raises grpc.RpcError: the stream broke; MpleError: the compute node asked for what the plan does not allow, or
+        ended the stream without a word.
         """
         self._epochs_used = set()
         outbox = _Outbox()
@@ -133,8 +132,7 @@ class SiteFeed:
     def _score(self, logits: compute_pb2.Logits) -> compute_pb2.Score:
         """The score of a message; none beyond the plan's epochs, lest scores tell single labels question by question.
 
-        Raises:
-            LogitsError: As `provider_node.feeding.scoring.score`, or beyond the plan.
+        Raises LogitsError: as `provider_node.feeding.scoring.score`, or beyond the plan.
         """
         training, most = self._plan.training, self._plan.training.epochs * self._plan.wire.releases
         if not 1 <= logits.epoch <= training.epochs:

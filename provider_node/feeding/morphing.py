@@ -73,8 +73,7 @@ class PictureMorpher:
             key_epoch: The key's epoch, by default the plan's.
             noise: The site's noise, exactly where the plan asks for it.
 
-        Raises:
-            ValueError: The plan asks for noise and there is none, or other noise, or the other way round.
+        Raises ValueError: the plan asks for noise and there is none, or other noise, or the other way round.
         """
         if (noise is not None) != (plan.privacy.mode is PrivacyMode.NOISE):
             raise ValueError(f"privacy.mode = {plan.privacy.mode}, but the noise is {noise}")

@@ -21,8 +21,7 @@ from mple.records.state_files import NOISE
 def refuse_weaker(plan: RunPlan, most_bits: float | None) -> None:
     """Refuse a plan that lets more leave of a picture than the site allows.
 
-    Raises:
-        ValueError: It has no noise, or a larger budget.
+    Raises ValueError: it has no noise, or a larger budget.
     """
     planned = plan.privacy.budget_bits if plan.privacy.mode is PrivacyMode.NOISE else float("inf")
     if most_bits is not None and planned > most_bits:
@@ -35,9 +34,8 @@ def refuse_weaker(plan: RunPlan, most_bits: float | None) -> None:
 def begin_noise(plan: RunPlan, state: Path, vault: Vault, train: LabelledImages) -> PictureNoise | None:
     """The noise that a plan asks for, None where it asks for none; measured and recorded at first use.
 
-    Raises:
-        ValueError: The pictures are too few to calibrate on, or the kept distribution is damaged or of other settings.
-        VaultError: The vault can't be read.
+    Raises ValueError: the pictures are too few to calibrate on, or the kept distribution is damaged or of other
+    settings; VaultError: the vault can't be read.
     """
     if plan.privacy.mode is PrivacyMode.NONE:
         return None
@@ -55,9 +53,8 @@ def begin_noise(plan: RunPlan, state: Path, vault: Vault, train: LabelledImages)
 def kept_noise(plan: RunPlan, state: Path, vault: Vault) -> PictureNoise | None:
     """The noise of a run that the site has taken part in, None where its plan asks for none.
 
-    Raises:
-        ValueError: The distribution is not in the state folder, damaged, or of other settings.
-        VaultError: The vault can't be read.
+    Raises ValueError: the distribution is not in the state folder, damaged, or of other settings; VaultError: the vault
+    can't be read.
     """
     if plan.privacy.mode is PrivacyMode.NONE:
         return None
@@ -84,8 +81,7 @@ def earlier_bits(state: Path, distribution: NoiseDistribution) -> float:
 
     Runs under an equal distribution draw equal noise and add nothing.
 
-    Raises:
-        ValueError: A kept distribution is damaged.
+    Raises ValueError: a kept distribution is damaged.
     """
     distributions = {
         kept.digest(): kept for kept in (NoiseDistribution.from_json(path.read_bytes()) for path in _kept(state))

@@ -34,8 +34,7 @@ class ReleaseBook:
             test: Its test samples.
             most: Releases of one sample that the plan allows.
 
-        Raises:
-            ValueError: The file is of other sizes.
+        Raises ValueError: the file is of other sizes.
         """
         total = train + test
         if not path.exists():

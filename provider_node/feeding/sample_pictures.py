@@ -35,8 +35,7 @@ def keep_sample_pictures(state: Path, train: LabelledImages, plan: RunPlan, imag
         plan: The run's plan.
         images: What the feed takes its batches from.
 
-    Raises:
-        OSError: The disk refuses.
+    Raises OSError: the disk refuses.
     """
     path = state / PICTURES.format(plan.run_id)
     if path.exists():

@@ -24,8 +24,7 @@ def plain_logits(values: bytes, samples: int, label_order: NDArray[np.int64]) ->
         samples: B.
         label_order: Permuted place j holds class `label_order[j]`.
 
-    Raises:
-        LogitsError: The length is wrong or a value is not finite.
+    Raises LogitsError: the length is wrong or a value is not finite.
     """
     classes = len(label_order)
     if len(values) != 4 * samples * classes:
@@ -52,8 +51,7 @@ def score(logits: compute_pb2.Logits, labels: NDArray[np.int64], label_order: ND
         labels: Of the whole test split.
         label_order: The run's.
 
-    Raises:
-        LogitsError: The message is malformed or names a sample that the site does not have.
+    Raises LogitsError: the message is malformed or names a sample that the site does not have.
     """
     samples = np.asarray(logits.sample_ids, np.int64)
     if samples.size == 0 or samples.max() >= len(labels):

@@ -41,10 +41,8 @@ class Feeding:
     def until_done(self) -> None:
         """Feed, over as many streams as it takes.
 
-        Raises:
-            MpleError: The compute node asked for what the plan does not allow, or refused what it got.
-            UnreachableError: It stayed away for too long.
-            StoppedError: The node is to stop.
+        Raises MpleError: the compute node asked for what the plan does not allow, or refused what it got;
+        UnreachableError: it stayed away for too long; StoppedError: the node is to stop.
         """
         node, settings = self.site.node, self.site.settings
         with self._changed:
@@ -64,8 +62,7 @@ class Feeding:
         An older key than the one in use, as events tell of again after a restart, changes nothing, and neither does one
         that the vault does not hold because it was revoked meanwhile: its successor follows.
 
-        Raises:
-            MpleError: UNKNOWN_KEY_REF for a key that is not the site's.
+        Raises MpleError: UNKNOWN_KEY_REF for a key that is not the site's.
         """
         with self._changed:
             if key_ref.epoch <= self.site.keys.notes.in_use:
@@ -94,9 +91,8 @@ class Feeding:
     def _begin(self) -> SiteFeed:
         """The feed under the key in use; where that was revoked meanwhile, under its successor once it is in use.
 
-        Raises:
-            VaultError: It was revoked, and in escrow custody there will be no successor.
-            StoppedError: The node is to stop, or the run is over.
+        Raises VaultError: it was revoked, and in escrow custody there will be no successor; StoppedError: the node is
+        to stop, or the run is over.
         """
         plan, site, stop = self.plan, self.site, self.site.node.stop
         mine = plan.site(site.name)

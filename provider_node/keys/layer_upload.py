@@ -32,9 +32,8 @@ def bring_layer(
 
     The file is kept meanwhile: built again it might have other bits, which the coordinator would refuse.
 
-    Raises:
-        MpleError: The coordinator refused the layer, or the stem is not the plan's.
-        StoppedError: The node is to stop.
+    Raises MpleError: the coordinator refused the layer, or the stem is not the plan's; StoppedError: the node is to
+    stop.
     """
     path = layer_file(state, plan, key_ref)
     if path.exists():
@@ -64,8 +63,7 @@ def layer_file(state: Path, plan: RunPlan, key_ref: common_pb2.KeyRef) -> Path:
 def fetch_stem(client: CoordinatorClient, plan: RunPlan) -> Stem:
     """The plan's first convolution: drawn from its published seed, or fetched by its digest.
 
-    Raises:
-        MpleError: STEM_REJECTED when what was drawn or fetched has another digest than the plan says.
+    Raises MpleError: STEM_REJECTED when what was drawn or fetched has another digest than the plan says.
     """
     offered = None
     try:

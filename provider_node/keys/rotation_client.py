@@ -40,10 +40,8 @@ class KeyRotation:
     def rotate(self, epoch: int) -> None:
         """Announce a key and bring its layer, unless its layer is released already.
 
-        Raises:
-            MpleError: The coordinator refused the key or the layer.
-            VaultError: The key is not in the vault.
-            StoppedError, UnreachableError: As `mple.node.retry.RetryPolicy.call`.
+        Raises MpleError: the coordinator refused the key or the layer; VaultError: the key is not in the vault;
+        StoppedError, UnreachableError: as `mple.node.retry.RetryPolicy.call`.
         """
         if epoch in self.site.keys.notes.released:
             return
@@ -72,9 +70,8 @@ class KeyRotation:
     def revoke(self, epoch: int) -> None:
         """Withdraw a key.
 
-        Raises:
-            MpleError: The coordinator refused.
-            StoppedError, UnreachableError: As `mple.node.retry.RetryPolicy.call`.
+        Raises MpleError: the coordinator refused; StoppedError, UnreachableError: as
+        `mple.node.retry.RetryPolicy.call`.
         """
         reference = self.site.keys.notes.key_ref(self.site.name, epoch)
         request = coordinator_pb2.RevokeKeyRequest(key_ref=reference, plan_sha256=self.plan.sha256())
@@ -96,8 +93,7 @@ class KeyRotation:
     def await_erasures(self, sequence: int) -> None:
         """Wait for the erasures that are due, as the events behind a sequence number tell of them.
 
-        Raises:
-            grpc.RpcError: They did not come in time.
+        Raises grpc.RpcError: they did not come in time.
         """
         request = coordinator_pb2.WatchRequest(after_sequence=sequence)
         if set(self.site.keys.notes.revoked) <= set(self.site.keys.notes.erased):
@@ -141,11 +137,7 @@ class KeyWatch:
             warn("keys_unsettled", f"{text}: {fault}")
 
     def look(self) -> None:
-        """Take up what has changed in the vault.
-
-        Raises:
-            StoppedError: The node is to stop.
-        """
+        """Take up what has changed in the vault. Raises StoppedError: the node is to stop."""
         try:
             current = self.rotation.site.vault.current_epoch()
             if current > max(self.rotation.site.keys.notes.fingerprints):

@@ -48,11 +48,7 @@ class RunKeys:
     """The notes of the site's newest run, on the disk before anything rests on them. Threads may change them."""
 
     def __init__(self, state: Path) -> None:
-        """Read the notes of a state folder, if there are any.
-
-        Raises:
-            ValueError: The file is damaged.
-        """
+        """Read the notes of a state folder, if there are any. Raises ValueError: the file is damaged."""
         self._path = state / FILE_NAME
         self._lock = threading.Lock()
         self._notes = _read(self._path) if self._path.exists() else None

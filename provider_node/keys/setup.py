@@ -42,10 +42,8 @@ class SiteSetup:
     def run(self) -> None:
         """Take part until the site has the secret and, in `site` custody, its layer is released.
 
-        Raises:
-            MpleError: The coordinator refused something, or an envelope or certificate is not genuine.
-            VaultError: The plan's key is needed and not in the vault, or revoked.
-            StoppedError: The node is to stop.
+        Raises MpleError: the coordinator refused something, or an envelope or certificate is not genuine; VaultError:
+        the plan's key is needed and not in the vault, or revoked; StoppedError: the node is to stop.
         """
         plan, vault, me = self.plan, self.site.vault, self.site.node.me
         secret_kind = coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET

@@ -47,9 +47,8 @@ def picture_files(source: DataSource, paths: Sequence[Path], image: ImageShape, 
         image: Shape that the plan wants.
         resize: Whether pictures of another size are resized, as they also are where `side_px` says so.
 
-    Raises:
-        DataError: There is no such file, one can't be read, is too large, has another size while neither `resize` nor
-            `side_px` is given, or is in colour while the plan's images are grey.
+    Raises DataError: there is no such file, one can't be read, is too large, has another size while neither `resize`
+    nor `side_px` is given, or is in colour while the plan's images are grey.
     """
     if image.channels not in (1, 3):
         raise DataError(f"picture files have 1 or 3 channels, the plan's images {image.channels}; use --test")
@@ -70,8 +69,7 @@ def picture_files(source: DataSource, paths: Sequence[Path], image: ImageShape, 
 def test_images(source: DataSource, most: int, plan: RunPlan) -> Pictures:
     """The first `most` of the site's own test images, or all where there are fewer, with their labels.
 
-    Raises:
-        DataError: The data can't be read, differ from the plan in shape or classes, or there is no test image.
+    Raises DataError: the data can't be read, differ from the plan in shape or classes, or there is no test image.
     """
     dataset = open_source(source)
     shape = dataset.train.shape

@@ -97,11 +97,9 @@ def predict_verb(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
-    """Print class probabilities of pictures, by the network of the site's last run.
-
-    The site must have taken part in a run. Its compute node answers after training for as long as it is up, which needs
-    'stay = true' in its configuration.
-    """
+    """Print class probabilities of pictures, by the network of the site's last run. The site must have taken part in a
+    run. Its compute node answers after training for as long as it is up, which needs 'stay = true' in its
+    configuration."""
 
     def body(settings: SiteSettings, stop: Stop) -> None:
         options = PredictOptions(images=tuple(images or ()), test=test, resize=resize, top=top, json=json)
@@ -113,11 +111,9 @@ def predict_verb(
 def predict(settings: SiteSettings, options: PredictOptions, stop: Stop) -> None:
     """Print class probabilities of pictures, all of them or none.
 
-    Raises:
-        ValueError: Arguments, configuration, certificates, vault or pictures can't be used, or there was no run.
-        MpleError: The compute node refused, has no trained network, or its answer can't be.
-        UnreachableError: It could not be reached.
-        StoppedError: The command was told to end.
+    Raises ValueError: arguments, configuration, certificates, vault or pictures can't be used, or there was no run;
+    MpleError: the compute node refused, has no trained network, or its answer can't be; UnreachableError: it could not
+    be reached; StoppedError: the command was told to end.
     """
     torch.set_num_threads(settings.threads)
     with open_node(settings, Role.SITE, "predict", stop, beside=True) as node:
@@ -155,8 +151,7 @@ def _plan_of_last_run(state: Path, me: Party) -> RunPlan:
 
 def _kept_secrets(settings: SiteSettings, plan: RunPlan, me: Party) -> tuple[MorphKey, common_pb2.KeyRef, bytes]:
     """The newest morph key that the compute node holds the layer of, its name, and the consortium secret of a run; none
-    is drawn anew.
-    """
+    is drawn anew."""
     folder = settings.vault
     if not folder.is_dir():
         raise VaultError(f"no vault at {folder}; name the one that run {plan.run_id} was made with")
@@ -216,8 +211,7 @@ class _Questions:
     ) -> NDArray[np.float64]:
         """Class scores (B, C) from the answer to a question.
 
-        Raises:
-            MpleError: MESSAGE_MALFORMED when it is no answer to it, or holds NaN or infinity.
+        Raises MpleError: MESSAGE_MALFORMED when it is no answer to it, or holds NaN or infinity.
         """
         asked, classes = question.batch, len(self._order)
         if len(answers) != 1:

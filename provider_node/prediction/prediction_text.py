@@ -68,11 +68,9 @@ def as_text(predictions: Predictions, top: int | None) -> str:
 
 
 def as_json(predictions: Predictions, top: int | None) -> str:
-    """One object: `run_id, plan_sha256, classes, predictions[{image, class, probabilities{class: p}}]`.
-
-    `probabilities` holds the `top` likeliest classes, all by default, in descending order. Where labels are known each
-    prediction has `label` too, and the object `scores`, by metric.
-    """
+    """One object: `run_id, plan_sha256, classes, predictions[{image, class, probabilities{class: p}}]`. `probabilities`
+    holds the `top` likeliest classes, all by default, in descending order. Where labels are known each prediction has
+    `label` too, and the object `scores`, by metric."""
     classes, count = predictions.classes, top or len(predictions.classes)
     rows: list[dict[str, object]] = []
     for number, name in enumerate(predictions.names):

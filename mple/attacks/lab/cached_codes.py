@@ -41,9 +41,7 @@ def read_cache(path: Path, plan: RunPlan, layer_list: LayerList) -> Mapping[str,
         plan: The run's plan.
         layer_list: The compute node's, which numbers rotated keys.
 
-    Raises:
-        CacheError: The file is another plan's or damaged.
-        OSError: It can't be read.
+    Raises CacheError: the file is another plan's or damaged; OSError: it can't be read.
     """
     shape = CacheShape.of(plan)
     keys = [(site.name, site.key_epoch) for site in plan.sites]

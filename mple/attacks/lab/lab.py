@@ -26,8 +26,7 @@ class AttackOutcome:
 def attack_run(attacks: Sequence[Attack], views: RunViews, settings: AttackSettings) -> Iterator[AttackOutcome]:
     """Run one attack after the other; each outcome comes as soon as it is there.
 
-    Raises:
-        RunFolderError: The folder lacks what an adversary would hold.
+    Raises RunFolderError: the folder lacks what an adversary would hold.
     """
     for attack in attacks:
         attempt = attack.against(views)

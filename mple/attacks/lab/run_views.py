@@ -48,10 +48,8 @@ class PublicPictures:
 
 
 class RunViews:
-    """One run's views under given settings. Files are read when they are first needed.
-
-    Each of them, `truth` and `public` raise a RunFolderError where the folder lacks what they need.
-    """
+    """One run's views under given settings. Files are read when they are first needed. Each of them, `truth` and
+    `public` raise a RunFolderError where the folder lacks what they need."""
 
     def __init__(self, folder: Path, *, site: str, pictures: int = 256, public: Path | None = None) -> None:
         """Look at a folder.
@@ -62,8 +60,7 @@ class RunViews:
             pictures: How many of its pictures are to be left to recover, where there are so many.
             public: A .npz file with other public pictures, as `[data]` of kind `npz`.
 
-        Raises:
-            RunFolderError: It holds no plan, or the plan has no such site.
+        Raises RunFolderError: it holds no plan, or the plan has no such site.
         """
         self._run, self._public_file = RunFolder.finished(folder), public
         self._site, self._pictures = site, pictures
@@ -77,8 +74,7 @@ class RunViews:
     def truth(self) -> GroundTruth:
         """All secrets, for scoring.
 
-        Raises:
-            RunFolderError: A vault is encrypted or gone, or the sites' pictures can't be read.
+        Raises RunFolderError: a vault is encrypted or gone, or the sites' pictures can't be read.
         """
         plan = self.plan
         sites = {
@@ -100,10 +96,8 @@ class RunViews:
 
     @cached_property
     def public(self) -> PublicPictures:
-        """Test pictures of the common set that no site holds; where sites hold all of them, those that they test on.
-
-        No picture is among them that is equal to a training picture of any site.
-        """
+        """Test pictures of the common set that no site holds; where sites hold all of them, those that they test on. No
+        picture is among them that is equal to a training picture of any site."""
         if self._public_file is not None:
             own = self._sources[self._site]
             other = open_source(NpzSource(path=self._public_file, classes=own.classes, most_bytes=own.most_bytes))

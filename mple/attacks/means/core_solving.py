@@ -36,8 +36,7 @@ def solve_cores(blocks: Iterable[LayerBlock], ordered_stem_FCpp: Tensor) -> Solv
         blocks: Of the layer.
         ordered_stem_FCpp: The stem's kernels in the layer's channel order.
 
-    Raises:
-        ValueError: The stem does not see every pixel, so that no key follows from the layer.
+    Raises ValueError: the stem does not see every pixel, so that no key follows from the layer.
     """
     parts: dict[int, list[tuple[Tensor, Tensor, float]]] = defaultdict(list)
     gram_of: dict[tuple[bytes, int], Tensor] = {}

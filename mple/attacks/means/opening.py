@@ -59,9 +59,7 @@ def opened_ways(
 
 def _by_covariance(t_NKQ: Tensor, inverse_KQQ: Tensor, public_PCHW: NDArray[np.uint8], plan: RunPlan) -> Tensor:
     """The posterior mean for Gaussian pictures, where an ill-conditioned core makes anything but white of the rounding.
-
-    The step of each block is worked out from its largest value, as the codec chooses it.
-    """
+    The step of each block is worked out from its largest value, as the codec chooses it."""
     peak_NK = t_NKQ.abs().amax(2).double().numpy()
     step_NK = torch.from_numpy(codec_named(plan.wire.codec).rounding_steps(peak_NK))
     x_PKQ = to_blocks(to_inputs(public_PCHW[:_MOST_PUBLIC], plan), plan.morph.scheme(), plan.geometry).double()

@@ -40,10 +40,8 @@ _SECRET = bytes(32)
 
 def with_planned_noise(public_PCHW: NDArray[np.uint8], plan: RunPlan) -> Tensor:
     """Public pictures as a site of the run would release them: network inputs x_PCHW, float32, with the plan's noise.
-
     The distribution is public but for the site's own spectrum, and public pictures of the same kind have nearly the
-    same.
-    """
+    same."""
     x_PCHW = to_inputs(public_PCHW, plan)
     distribution = estimated_distribution(public_PCHW, plan)
     if distribution is None:

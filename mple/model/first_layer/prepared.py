@@ -54,8 +54,7 @@ class PreparedLayer(ABC):
     def apply(self, t_BKQ: Tensor) -> Tensor:
         """Features f_BFHW of morphed blocks, channels last.
 
-        Raises:
-            ValueError: The blocks have another shape than the scheme gives.
+        Raises ValueError: the blocks have another shape than the scheme gives.
         """
         height, width = self.image_shape.height, self.image_shape.width
         f_BHWF = self.empty(len(t_BKQ), height, width)
@@ -70,8 +69,7 @@ class PreparedLayer(ABC):
     def fill(self, f_BHWF: Tensor, t_BKQ: Tensor) -> None:
         """Write the features of morphed blocks into a tensor on the device.
 
-        Raises:
-            ValueError: The blocks have another shape than the scheme gives.
+        Raises ValueError: the blocks have another shape than the scheme gives.
         """
         found, needed = tuple(t_BKQ.shape[1:]), (self._geometry.blocks, self._geometry.core_side)
         if found != needed:
@@ -156,11 +154,9 @@ class _Tiled(PreparedLayer):
                 f_BHWF[some] = target[:, :height, :width]
 
     def _add_up(self, f_BHWF: Tensor, t_BKQ: Tensor) -> None:
-        """Write images whose sides the tile divides.
-
-        What a piece has beside its tile is added to the pieces of the tiles there, first along rows, then along
-        columns, which takes along what lies beyond corners; the middles of all pieces are then the image.
-        """
+        """Write images whose sides the tile divides. What a piece has beside its tile is added to the pieces of the
+        tiles there, first along rows, then along columns, which takes along what lies beyond corners; the middles of
+        all pieces are then the image."""
         rows, columns, tile = self._geometry.rows, self._geometry.columns, self._tile
         pieces_BXYrrF = self._pieces(t_BKQ)
         _gather(pieces_BXYrrF.permute(2, 4, 0, 1, 3, 5), tile, self._halo)
