@@ -4,8 +4,6 @@ Rows of ours fail the comparison when they fail: a protocol whose logits are not
 is wrong. Rows from elsewhere are skipped with a reason.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -1,7 +1,5 @@
 """Rows that others' software makes in an environment of its own; what can't be measured is left out with a reason."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -12,8 +12,6 @@
 Pure. Codes of morphed pictures are entropy coded: what they take follows from the pictures, `mple.meter.theory`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What each party learns under each method: the claims beside the figures, for they don't buy the same thing."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -6,8 +6,6 @@ the network's second stage put into it, as if it had been trained so: the logits
 Legend: N pictures, C channels, H W size, F filters of the stem.
 """
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace

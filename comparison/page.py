@@ -3,8 +3,6 @@
 Legend: a bar is one phase of one method.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The most memory that a process has had. The standard library only: programs in other environments import this."""
 
-from __future__ import annotations
-
 import resource
 import sys
 from pathlib import Path

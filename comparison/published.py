@@ -5,8 +5,6 @@ marked as not verified. The totals of GAZELLE agree with the ratio that the pape
 picture of 3072 bytes is 421,888 with binary megabytes.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 MIB = 1024 * 1024

@@ -4,8 +4,6 @@ The papers divide GAZELLE's bytes by a raw picture and its seconds by a plain in
 5 % and 9 %, which are of a training. Here every method is measured on the same inference.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

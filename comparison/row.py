@@ -3,8 +3,6 @@
 "Per inference" is the mean over the run's inferences; what is amortised has the set-up in it, spread over them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

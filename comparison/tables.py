@@ -3,8 +3,6 @@
 Bytes are decimal (1 MB = 1,000,000 bytes), but for published figures, which are printed as they are quoted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What crossed between the two parties, read off the client's ledger."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing

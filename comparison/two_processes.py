@@ -4,8 +4,6 @@ The folder of a run has `client/` and `server/`, each with configuration, log, c
 would have them; `pictures.npy` is the client's, `network.safetensors` the server's.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Sequence

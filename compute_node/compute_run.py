@@ -1,7 +1,5 @@
 """The compute node's part in one run, from the plan on: hold the layers, take samples in, train, answer predictions."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

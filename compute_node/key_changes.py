@@ -3,8 +3,6 @@
 Events come in the order of the run's log and come again after a restart; what was done before is then only looked at.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 

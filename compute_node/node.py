@@ -1,7 +1,5 @@
 """The compute node's process: serve, join a run, take part in it, and answer predictions for as long as it stays."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 

@@ -4,8 +4,6 @@ state folder keeps of the last finished run: plan, outcome, layers and network. 
 Legend: B samples, K blocks, Q core side, C classes.
 """
 
-from __future__ import annotations
-
 import threading
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The compute node's RPCs: sites feed, sites ask for predictions. Thin: state lives in the intake and the predictor."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial

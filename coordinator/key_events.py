@@ -1,7 +1,5 @@
 """What all parties are told of keys, and what the coordinator's log and audit trail say of them."""
 
-from __future__ import annotations
-
 from coordinator.memory.event_log import EventLog
 from coordinator.memory.layer_store import LayerStore
 from coordinator.site_keys import AnnounceErasure, AnnounceKey, KeyConsequence, KeyState, SiteKey

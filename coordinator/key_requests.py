@@ -3,8 +3,6 @@
 What follows from them is written by `coordinator.run` in one transaction, see `coordinator.key_events`.
 """
 
-from __future__ import annotations
-
 from coordinator.run import Run
 from coordinator.site_keys import ErasureReported, KeyAnnounced, KeyWithdrawn, RotationStored
 from mple.rpc import ErrorCode, MpleError, Party

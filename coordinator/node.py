@@ -1,7 +1,5 @@
 """The coordinator's process: serve one run until it has ended."""
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import Sequence
 from functools import partial

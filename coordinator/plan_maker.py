@@ -1,7 +1,5 @@
 """From the configuration and what the parties brought to the run plan: pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from mple.model.stem import Stem, StemError, planned_stem

@@ -4,8 +4,6 @@ State, events and whatever they rest on are written in one transaction, so that 
 goes on where it was, and nobody has heard of what it forgot.
 """
 
-from __future__ import annotations
-
 import math
 import secrets
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The calls that sites and the compute node make: who may, then straight to the run."""
 
-from __future__ import annotations
-
 import re
 import ssl
 from collections.abc import Iterator

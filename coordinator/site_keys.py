@@ -5,8 +5,6 @@ once the compute node holds that layer; then the site uses it. A key that a newe
 and, once the compute node says so, is ERASED.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from enum import StrEnum
 

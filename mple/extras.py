@@ -1,7 +1,5 @@
 """Extras: packages that few commands need, so that whoever does not use those need not install them."""
 
-from __future__ import annotations
-
 
 def missing_extra(purpose: str, package: str, extra: str) -> str:
     """What somebody is told who wants something and lacks the package for it.

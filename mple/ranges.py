@@ -6,8 +6,6 @@
 A dataclass is a `Ranged`, or calls `check_ranges(self)` in a `__post_init__` of its own.
 """
 
-from __future__ import annotations
-
 import math
 import typing
 from collections.abc import Collection

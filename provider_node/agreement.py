@@ -1,7 +1,5 @@
 """A site and its consortium agree: what it offers when it joins, and a plan that must say the same."""
 
-from __future__ import annotations
-
 from mple.audit import audit
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log

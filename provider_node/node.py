@@ -1,7 +1,5 @@
 """A site's process: join a run, agree on its plan, set up, feed, end."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """What a site brings into any run: its node, its data, its keys."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from mple.data import Dataset

@@ -1,7 +1,5 @@
 """A site's part in a run's training: it feeds the compute node, and its keys may change meanwhile."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from mple.model.metrics import scores_text

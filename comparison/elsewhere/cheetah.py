@@ -6,8 +6,6 @@ fixed point where the quantised network rounds down (see `real_stages`), so logi
 Legend: N pictures, C channels, H W size, O classes.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -9,8 +9,6 @@ not even as shares, and a product costs one homomorphic evaluation, as in the pr
 Legend: N pictures, H W size, C I O channels, p kernel side.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -3,8 +3,6 @@
 A system that can't be installed is no error of a comparison: its row is left out and says why.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -5,8 +5,6 @@ crosses the wire are weights and batch norm's statistics, down and up in every r
 Channels are plain gRPC without TLS, through Flower's `start_server` and `start_client`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Sequence

@@ -8,8 +8,6 @@ the time for them is not the round's.
 Legend: N pictures.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from pathlib import Path

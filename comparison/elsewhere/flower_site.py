@@ -7,8 +7,6 @@ FOLDER holds `run.json`, known to all, and a folder for the site with its pictur
 Legend: N pictures, B samples of a step.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What SPU's profile says of a run: bytes and messages of one party, and where they went. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ rounding down takes off on average. Activations then differ from the quantised n
 Legend: O I channels out and in, p kernel side, N pictures, C channels, H W size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """A child's side of `stepped`. The standard library only: programs in other environments import this."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

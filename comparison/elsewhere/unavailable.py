@@ -1,7 +1,5 @@
 """Why a system from elsewhere was not measured."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 

@@ -12,8 +12,6 @@ addition, of points that go over the wire, is in plain Python, and times of this
 The party that will evaluate circuits is the sender here, the garbler the receiver.
 """
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

@@ -3,8 +3,6 @@
 Legend: bits are uint8 of 0 and 1, (wires, I) with little-endian numbers down the wires; I instances.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -12,8 +12,6 @@ cipher (Guo, Katz, Wang, Weng and Yu, CRYPTO 2020), so about 2**100 for one infe
 Legend: a block is 16 bytes, kept as two little-endian uint64 in the last axis (..., 2).
 """
 
-from __future__ import annotations
-
 import secrets
 
 import numpy as np

@@ -7,8 +7,6 @@ a slot that is taken over once its last reader is done, so a row of labels of al
 Legend: I instances of a circuit that run side by side.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

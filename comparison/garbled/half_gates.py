@@ -15,8 +15,6 @@ A message: tables (ands, 2, I) blocks, 16 bytes of seed, decoding bits (outputs,
 Legend: I instances, B instances of a piece that fits the cache, E the evaluator's input wires; blocks (..., 2) uint64.
 """
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ ciphertext travels as the seed that both sides expand.
 Legend: V coefficients of one or more polynomials modulo one prime.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import secrets

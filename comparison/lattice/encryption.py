@@ -13,8 +13,6 @@ coefficient, far from the customary 2^-40; at degree 8192 it's 2^-29.
 Legend: K ciphertexts, N slots (two rows of N/2), V coefficients.
 """
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias

@@ -15,8 +15,6 @@ Legend: I input and O output channels, C either, H W the side, P places of a cip
 K ciphertexts, N slots, S slots of a row.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

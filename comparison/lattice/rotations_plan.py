@@ -12,8 +12,6 @@ line, by one place, by one group.
 Legend: I input, O output channels, T taps, S slots of a row, N slots.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property

@@ -7,8 +7,6 @@ Equalization and Bias Correction" (ICCV 2019), rows and columns use the same few
 Legend: O I channels out and in, X positions of a map that was flattened.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

@@ -6,8 +6,6 @@ positions are sums whose factor 1/4 is in the next stage's weights.
 Legend: N pictures, C channels, H W size, O I channels out and in, p kernel side, K logits.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

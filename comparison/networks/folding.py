@@ -6,8 +6,6 @@ sites know both. Of a simulation all nodes lie in one folder, so that both can b
 Legend: O I channels out and in, p kernel side, F filters of the stem.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path

@@ -8,8 +8,6 @@ training only; `comparison.networks.folding` folds them away, which leaves exact
 Legend: N pictures, B batch, H W size, K classes.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

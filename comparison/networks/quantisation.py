@@ -9,8 +9,6 @@ moved each channel's mean by.
 Legend: N pictures, B batch, C channels, H W size, O I channels out and in, p kernel side.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """A network small enough for tests of whole protocols: 8 x 8 pictures and every kind of stage, random weights."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from comparison.networks.quantised import LinearStage, Pool, QuantisedNetwork

@@ -1,7 +1,5 @@
 """The party with the pictures as a process: `python -m comparison.two_party.client run CONFIG`."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """What two parties send each other, by phase, part and kind: on the wire, in the words of faults, in ledgers. Pure."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import TypeAlias
 

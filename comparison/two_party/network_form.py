@@ -1,7 +1,5 @@
 """The public form of a quantised network: what its server tells the client."""
 
-from __future__ import annotations
-
 from comparison.networks.quantised import QuantisedNetwork
 from comparison.two_party.public_network import PublicNetwork, StageForm
 

@@ -4,8 +4,6 @@ It is shorter than a node's (`mple.node`): there is no coordinator, and what is 
 measured.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Legend: C channels, H W size, O outputs, p kernel side, T terms of one sum.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

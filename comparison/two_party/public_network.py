@@ -6,8 +6,6 @@ to both, in GAZELLE and MiniONN as here.
 Legend: N pictures, C channels, H W size, O outputs, I instances of a circuit.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

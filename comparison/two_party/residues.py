@@ -1,7 +1,5 @@
 """Residues on their way and from the system's randomness: masks and shares that say nothing about what they hide."""
 
-from __future__ import annotations
-
 import secrets
 
 import numpy as np

@@ -3,8 +3,6 @@
 It serves one client and ends.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack

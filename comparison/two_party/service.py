@@ -1,7 +1,5 @@
 """How two parties come together: the server waits for one client, the client dials; each gets its end of the link."""
 
-from __future__ import annotations
-
 import queue
 import threading
 from collections.abc import Callable, Iterator

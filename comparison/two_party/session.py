@@ -3,8 +3,6 @@
 A method has two halves with the same three steps: `set_up` once, `offline` before each picture, `online` with it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol

@@ -1,7 +1,5 @@
 """Configuration files of the two parties."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a party's process took: seconds by phase, its own processor's among them, and the most memory it had."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """A batch of morphed samples from a site, checked against the plan and the keys of the run."""
 
-from __future__ import annotations
-
 from compute_node.layers.layer_bank import LayerBank, UnknownKeyError
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError

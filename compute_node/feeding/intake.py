@@ -7,8 +7,6 @@ the run is its absence policy: it fails, or it goes on without the sites that ar
 Legend: a *number* counts a split's samples over all sites in the plan's order; an *id* counts within one site.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterator

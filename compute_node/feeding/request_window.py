@@ -4,8 +4,6 @@ A window outlives its streams. When a stream breaks, whatever was asked and not 
 Callers serialise access.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A list beside the layers says which of them belong to the run, so that they can 
 see `mple.records.layer_list`.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from compute_node.layers.layer_bank import LayerBank

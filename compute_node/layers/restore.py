@@ -1,7 +1,5 @@
 """A run's layers out of the files that a node keeps, as its list in `run.json` says."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from compute_node.layers.layer_bank import LayerBank

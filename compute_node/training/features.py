@@ -6,8 +6,6 @@ that is put into the order of the samples: however many sites there are, feature
 Legend: B samples, K blocks, Q core side, F filters, H W size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Writes a run's metrics line by line: `metrics.jsonl`, and the same as TensorBoard's events beside it."""
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

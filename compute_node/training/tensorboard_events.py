@@ -4,8 +4,6 @@ The events file is made from the lines of `metrics.jsonl` and holds nothing else
 from the lines that the checkpoint has kept: no step is in it twice, and none that was taken back.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """Where the trainer's time goes: what it waits for, and what its first layer takes."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What a compute node tells Prometheus beyond other nodes: samples, the training, where the trainer's time goes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from prometheus_client import Metric

@@ -4,8 +4,6 @@ A key is in this process's memory while its layer is built, one at a time; on th
 envelopes are wiped once all layers are released or the run has ended otherwise.
 """
 
-from __future__ import annotations
-
 import logging
 import secrets
 import threading

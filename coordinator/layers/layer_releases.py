@@ -1,7 +1,5 @@
 """Where layers come in, are reviewed and go out: between the calls, the layer files and the run."""
 
-from __future__ import annotations
-
 import secrets
 import threading
 from collections.abc import Iterator

@@ -6,8 +6,6 @@ right but belongs to another key than its site morphs with. Layers of uniform co
 only.
 """
 
-from __future__ import annotations
-
 import threading
 from dataclasses import dataclass
 from pathlib import Path

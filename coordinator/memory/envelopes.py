@@ -4,8 +4,6 @@ Who may send what to whom follows from the plan: in `site` custody the plan's fi
 to the others; in `escrow` each site sends its morph key to the coordinator, which sends the secret to the sites.
 """
 
-from __future__ import annotations
-
 from coordinator.memory.state_file import StateFile, as_bytes, as_int, as_text
 from mple.plan import Custody, RunPlan
 from mple.rpc import ErrorCode, MpleError, Party

@@ -1,7 +1,5 @@
 """The run's events by sequence number, kept for whoever comes later or comes back."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterator

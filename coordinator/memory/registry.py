@@ -1,7 +1,5 @@
 """Who has joined, with what profile, under which certificate."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -9,8 +9,6 @@ Without tiles a mirrored world has nearly the same moments: of both fits the bet
 Legend: B pictures, C channels, H W size, K blocks, Q core side, R components, G cores.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -6,8 +6,6 @@ kernels themselves. From then on the attack is that of a compute node that knows
 Legend: C channels, F filters, p kernel side, K blocks, Q core side, R S height and width of a region.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

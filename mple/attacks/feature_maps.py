@@ -7,8 +7,6 @@ each picture is the least-squares solution of conv(x)·P = f, found by conjugate
 Legend: N pictures, C channels, H W size, F filters, p kernel side.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional

@@ -5,8 +5,6 @@ there are and say nothing on how one is found: the other attacks need no guess. 
 reconstructed, the papers' text could not be had: q² unknown values of so many bits each.
 """
 
-from __future__ import annotations
-
 import math
 
 from mple.attacks.lab.adversary import Outsider

@@ -9,8 +9,6 @@ are colours or one with two white tiles, brings fewer equations and is taken las
 Legend: N pairs, K blocks, Q core side, R rows of equations of a pair for one core, B rows of a basis.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

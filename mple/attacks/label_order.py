@@ -8,8 +8,6 @@ does not err. Class counts that differ would tell the same without any picture.
 Legend: N pictures, P public pictures, D values of a coarse picture, Y classes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

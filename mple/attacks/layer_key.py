@@ -6,8 +6,6 @@ order (`channel_leverage`), least squares the cores (`core_solving`), and a prod
 Legend: N pictures, C channels, H W size, Q core side, F filters.
 """
 
-from __future__ import annotations
-
 import torch
 
 from mple.attacks.lab.adversary import ColludingCompute, ComputeNodeWithStem

@@ -6,8 +6,6 @@ copies of one picture, series of one patient, and frames of one film, without an
 Legend: N pictures, V values of a picture, M pairs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

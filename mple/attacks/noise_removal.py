@@ -8,8 +8,6 @@ attack and the frontier of accuracy against recovery.
 Legend: B pictures, P public pictures, C channels, H W size, V = C·H·W.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -1,7 +1,5 @@
 """All attacks, from the least of adversaries to the strongest."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from mple.attacks import (

@@ -12,8 +12,6 @@ Beside it stand what eyes would take first: the smoothest single feature map, an
 Legend: B pictures, F features, C channels, p kernel side, H W size, N places, D = C·p².
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -6,8 +6,6 @@ leading direction of all tiles at a place is, whatever the core, how bright a ti
 Legend: N pictures, K blocks, Q core side, C channels, H W size, R C' tiles along height and width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -6,8 +6,6 @@ apart from the others. Where there are more columns than needed, those of a grid
 Legend: N pictures, K blocks, Q core side, F filters, O chosen columns.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

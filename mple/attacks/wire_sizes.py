@@ -7,8 +7,6 @@ tells the preset. A message padded to a multiple of some size tells its size onl
 Legend: M messages with pictures, in the order in which they went.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

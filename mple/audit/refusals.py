@@ -1,7 +1,5 @@
 """Refused calls in the audit trail, so few per caller that nobody can fill a disk by being refused."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import Counter

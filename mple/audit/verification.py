@@ -4,8 +4,6 @@ A chain shows every change, removal, insertion and reordering of lines that anot
 how many there were, only a head that was kept elsewhere can prove.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """The umbrella command. A fault that the user can mend is a sentence on stderr and an exit code, never a traceback."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import typer

@@ -1,7 +1,5 @@
 """`mple attack`: run the attack lab on a finished run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """What `mple attack` does; apart from the other verbs because it imports torch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`mple audit`: prove that a node's audit trail is as it was written, and read it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated

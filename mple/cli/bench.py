@@ -1,7 +1,5 @@
 """`mple bench`: the benchmarks of the checkout that this program runs from; the installed package has none."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

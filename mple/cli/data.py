@@ -1,7 +1,5 @@
 """`mple data`: fetch a public set, look at any set."""
 
-from __future__ import annotations
-
 import tomllib
 from enum import StrEnum
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`mple doctor`: looks at this node and its peers and says what is wrong and what to do."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict

@@ -4,8 +4,6 @@ A running provider looks at its vault about once a second: it brings a new key i
 data erased. Without a running one, the next start does.
 """
 
-from __future__ import annotations
-
 import os
 from contextlib import closing
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`mple pki`: an authority for a consortium, and certificates for its nodes."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """What `mple plain` does; apart from the other verbs because it imports torch."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import replace

@@ -4,8 +4,6 @@ They are loaded as `mple` starts, since its help lists them, so their modules mu
 loaded ends with a sentence when it is called; everything else works.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated

@@ -3,8 +3,6 @@
 Mounted by `app.add_typer(predict.app)`, without a name.
 """
 
-from __future__ import annotations
-
 import os
 
 import typer

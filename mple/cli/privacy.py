@@ -1,7 +1,5 @@
 """`mple privacy`: what noise a budget means for a site's pictures, before anything is sent."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from pathlib import Path

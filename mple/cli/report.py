@@ -1,7 +1,5 @@
 """`mple report` and `mple export`: what finished runs came to, as tables, pages and files."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """`mple simulate` and `mple plain`: whole runs on this machine."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

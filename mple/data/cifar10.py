@@ -4,8 +4,6 @@ Six files of 10,000 records: a label byte, then 3 x 32 x 32 pixels, channel by c
 whatever else lies under these names is refused.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import os

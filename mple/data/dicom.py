@@ -5,8 +5,6 @@ table or window, else their own range; 8 bits result and MONOCHROME1 is inverted
 frame for each file. Needs the extra `dicom`.
 """
 
-from __future__ import annotations
-
 import csv
 import importlib
 import struct

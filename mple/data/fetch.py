@@ -5,8 +5,6 @@ sheets. Whichever is reached, the six files are put into the official binary lay
 MD5 sums before anything is kept. Archives are read member by member, never unpacked.
 """
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import io

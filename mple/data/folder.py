@@ -4,8 +4,6 @@ Class folders hold picture files and nothing else; hidden files and what desktop
 other stray file is an error, since a picture that is silently left out changes results.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

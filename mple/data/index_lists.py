@@ -7,8 +7,6 @@
 `test` may be missing. Lists may leave images out.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence

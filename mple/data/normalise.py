@@ -1,7 +1,5 @@
 """Pixels to network inputs. All sites of a run use the plan's constants, never their own data's."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -3,8 +3,6 @@
 Images are uint8 (n, H, W) or (n, H, W, C) with up to four channels, labels whole numbers (n) or (n, 1).
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 from pathlib import Path

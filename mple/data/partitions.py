@@ -7,8 +7,6 @@ Legend: N images, P parts, Y classes. *Owners* are an int64 array (N): the part 
 image can be in two parts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum

@@ -3,8 +3,6 @@
 Legend: C channels, H W size.
 """
 
-from __future__ import annotations
-
 import struct
 import warnings
 import zlib

@@ -3,8 +3,6 @@
 Legend: N images, C channels, H W size.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What every kind of source has in common in the `[data]` section of a site's file; what pixels are normalised by."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum

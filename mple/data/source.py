@@ -1,7 +1,5 @@
 """A site's images, as its configuration names them: the table of all kinds of sources, and how a part is taken."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import fields
 from types import MappingProxyType

@@ -5,8 +5,6 @@ sentence names the file and the first such field. Supported field types: str, in
 of texts, tuple[X, ...], frozenset[X], Mapping[str | int, X], X | None, unions of plain values, nested dataclasses.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import json

@@ -4,8 +4,6 @@ A node claims its state folder for as long as it runs: two that write the same c
 changes a vault, an authority's index or an audit trail, as commands do beside a running node, takes a turn instead.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 from collections.abc import Iterator

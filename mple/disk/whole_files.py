@@ -3,8 +3,6 @@
 What is written lies beside first, as NAME.part, is on the disk before it gets its name, and so is the name.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import secrets

@@ -1,7 +1,5 @@
 """What is wrong with a certificate, this node's own or a peer's: certificates and the time in, findings out."""
 
-from __future__ import annotations
-
 import ipaddress
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 A connection that failed was seen as the `OSError` that it failed with.
 """
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

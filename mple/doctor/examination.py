@@ -1,7 +1,5 @@
 """The whole way of a diagnosis: this node first, then each peer step by step, as far as a step makes sense."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """What a diagnosis says: findings, each a step with its cause and its fix."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum

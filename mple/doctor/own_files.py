@@ -1,7 +1,5 @@
 """This node's own side: certificates, vault, state folder, port. Reads, never changes; a state folder is not made."""
 
-from __future__ import annotations
-
 import shutil
 import socket
 import ssl

@@ -1,7 +1,5 @@
 """The looking itself: name service, sockets, handshakes, probe calls. Everything here returns what was seen."""
 
-from __future__ import annotations
-
 import socket
 import ssl
 import tempfile

@@ -4,8 +4,6 @@
 which names kinds of its own; ledgers take any word for a kind.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum

@@ -5,8 +5,6 @@ which is never sent, over that of the data set. The layer that is sent, and that
 where a pixel takes one, are not in it. Both counts stand side by side here.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Ledger reconciliation: all nodes' ledgers merged, matched message by message, and summed up as overhead."""
 
-from __future__ import annotations
-
 import csv
 import sqlite3
 from collections.abc import Iterator, Sequence

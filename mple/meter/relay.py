@@ -1,7 +1,5 @@
 """A TCP relay that counts: what really crossed a port, TLS and HTTP/2 included. For checks and for cutting links."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import struct

@@ -1,7 +1,5 @@
 """What a consortium decides about its network and its training, each field with range and unit."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated

@@ -6,8 +6,6 @@ in the run's channel order. Randomness is a function of seed and step, so that a
 Legend: B samples, F filters, H W size, C classes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -6,8 +6,6 @@ positions feeds a single linear layer.
 Legend: B batch, F filters of the stem, H W size, C classes.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from mple.model.trunks import TRUNKS, scaled

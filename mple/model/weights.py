@@ -1,7 +1,5 @@
 """A trunk's weights, whatever kind it is of: drawn from a seed, in a file, and their digest."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The arithmetic of prepared layers, by name; without torch, so that settings may name it."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 

@@ -10,8 +10,6 @@ error grows with their condition number and nothing is promised.
 Legend: B samples, C channels, H W size, K blocks, Q core side, F filters, O output positions of a block, N' = K·Q.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -3,8 +3,6 @@
 Legend: Q core side.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -3,8 +3,6 @@
 Legend: B samples, C channels, H W size, K blocks, Q core side; a tiled block's values run channel, row, column.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional

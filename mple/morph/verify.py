@@ -11,8 +11,6 @@ in the features, which key-blind checks can't see.
 Legend: Q core side, K blocks, F filters, O output positions of a block, N' = K·Q.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

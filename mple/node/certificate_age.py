@@ -1,7 +1,5 @@
 """A warning in time: a node says at its start, and once a day, when its certificate is about to end."""
 
-from __future__ import annotations
-
 import threading
 from datetime import UTC, datetime
 from pathlib import Path

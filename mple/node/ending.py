@@ -1,7 +1,5 @@
 """How a command ends: the one place where an exception becomes a sentence on stderr, a way out, and an exit code."""
 
-from __future__ import annotations
-
 import sys
 import traceback
 from collections.abc import Sequence

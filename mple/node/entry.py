@@ -1,7 +1,5 @@
 """How a node's process starts and ends: command line, configuration, signals, exit code."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ A process that was stopped (SIGSTOP, a suspended virtual machine) or starved fin
 That leap says nothing of the others, so it does not count: only time in which this process was there to see counts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 LOOK_EVERY_S = 1.0

@@ -1,7 +1,5 @@
 """A layer as a file: built once, by the site that it is of or, in escrow custody, by the coordinator for it."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

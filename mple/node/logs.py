@@ -4,8 +4,6 @@ A line of the file has `time` (UTC, ISO 8601), `level`, `node`, `event` (a fixed
 the event has. Secrets, pictures and labels are never logged.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import sys

@@ -4,8 +4,6 @@ Nothing is counted for it: when somebody asks, the figures are read from where t
 first of all. There are sums and states among them, no secret, no picture, nothing of a single sample.
 """
 
-from __future__ import annotations
-
 import errno
 import logging
 from collections.abc import Iterator

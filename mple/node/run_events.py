@@ -1,7 +1,5 @@
 """What the coordinator's events say: the end of the run, its phase, its plan, the parties' certificates."""
 
-from __future__ import annotations
-
 from mple.pki import verify_certificate
 from mple.plan import PlanError, RunPlan
 from mple.rpc import ErrorCode, MpleError, Party

@@ -4,8 +4,6 @@ Whoever finds the folder taken is refused before it has written a line there. Wh
 (its certificate, its ledger, the wish that it end) goes together from then on.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -5,8 +5,6 @@ within another signal, too. So nothing is done there: the system's own handler w
 (`signal.set_wakeup_fd`), and a thread that reads it sets the wish to end.
 """
 
-from __future__ import annotations
-
 import signal
 import socket
 import threading

@@ -3,8 +3,6 @@
 Nobody has to ask in turns: a loop that waits on a queue or a gRPC call registers with `on_set` what wakes it.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """A thread of a node that can't fail unseen."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 

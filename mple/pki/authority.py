@@ -5,8 +5,6 @@ request there and a certificate back, which `mple.pki.node_folder` puts in place
 names and addresses for TLS and, as a URI, the identity that the protocol goes by (RFC 5280, section 4.2.1.6).
 """
 
-from __future__ import annotations
-
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ with the secrets and the key records. A backup keeps what it was made of: after 
 the old.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@
 (RFC 5280, section 5): nodes check its signature, so it may travel by any way.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta

@@ -4,8 +4,6 @@ A node may run meanwhile. Whatever is put in place lies whole beside the old fir
 a change that was cut short is completed by whoever reads the files next (`mple.rpc.checked_party`).
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from contextlib import suppress

@@ -5,8 +5,6 @@ be given again to open. Base mode does not prove who sealed: who may leave which
 by certificate, and the context names the sender.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from cryptography import x509

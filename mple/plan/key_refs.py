@@ -1,7 +1,5 @@
 """The message that names a site's key in a plan: every batch and every layer carries one."""
 
-from __future__ import annotations
-
 from mple.plan.run_plan import RunPlan
 from mple.v1 import common_pb2
 

@@ -5,8 +5,6 @@ role and consortium are those of its certificate and stand in no file. `state` i
 forget: ledger, log, plan, layers, cache.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Secrets that all sites share, and what binds a sealed envelope to its run, its parties and its kind."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

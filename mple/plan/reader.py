@@ -4,8 +4,6 @@ A file's tables mirror nested dataclasses; a key that no field bears is an error
 Values are read as strictly as those of records, see `mple.disk.json_records`; X | None is what may be left out.
 """
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 Legend: a *number* counts over all sites, an *id* within one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

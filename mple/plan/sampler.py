@@ -4,8 +4,6 @@ Legend: a *global* number counts all sites' training samples one after the other
 (`mple.plan.sample_numbering`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

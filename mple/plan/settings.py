@@ -1,7 +1,5 @@
 """What a consortium decides about a run, each field with range and unit; network and training in `mple.model`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Annotated, Any

@@ -7,8 +7,6 @@ whose frequency lies within half an octave form a band, the constant one a band 
 Legend: N pictures, C channels, H W size, K bands.
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

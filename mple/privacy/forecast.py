@@ -5,8 +5,6 @@ Keys and noise are drawn from fixed bytes: nothing of a run is touched, and the 
 Legend: N pictures, V values of one.
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 

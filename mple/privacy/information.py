@@ -9,8 +9,6 @@ variance form a band, and the noise of a band has one variance. The bound needs 
 Legend: K bands.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

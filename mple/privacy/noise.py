@@ -8,8 +8,6 @@ difference would be theirs without noise. Nor do two distributions: x + s·g and
 Legend: B pictures, C channels, H W size.
 """
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

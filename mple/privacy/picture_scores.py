@@ -7,8 +7,6 @@ any structure of the picture comes out near 0.
 Legend: N pictures, C channels, H W size.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -1,7 +1,5 @@
 """One line that says what the settings of a run protect from, worked out from its plan. Pure."""
 
-from __future__ import annotations
-
 from mple.morph import Cores, Ensemble, Layout
 from mple.plan import Custody, PrivacyMode, RunPlan
 

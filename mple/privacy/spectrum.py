@@ -8,8 +8,6 @@ without any picture, but for few, and `Spectrum.dependent` counts those.
 Legend: N pictures, C channels, H W size, K bands.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

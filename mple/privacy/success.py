@@ -4,8 +4,6 @@
 `gaussian_least_error` holds for Gaussian pictures. The proofs are in docs/science/privacy.md.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """`attacks.json`: what the attacks on a run came to, as figures. An attack that is run again replaces its entry."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 

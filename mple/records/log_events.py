@@ -3,8 +3,6 @@
 A line of `log.jsonl` is written by `mple.node.logs`. It may have any event and any fields; what is read is here.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, fields
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """`plan.json`: the plan that a node follows or has followed last, in its state folder; a run's, in the run's own."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from mple.disk.whole_files import write_whole

@@ -3,8 +3,6 @@
 Legend: N pictures, C channels, H W size.
 """
 
-from __future__ import annotations
-
 import io
 import zipfile
 from dataclasses import dataclass, fields

@@ -1,7 +1,5 @@
 """What nodes keep in their state folders, by name; `mple.disk.locks` and `mple.audit` have files of their own there."""
 
-from __future__ import annotations
-
 PLAN = "plan.json"
 LEDGER = "ledger.sqlite"
 LOG = "log.jsonl"

@@ -1,7 +1,5 @@
 """How a training went: the lines of `metrics.jsonl`, and `outcome.json` once it is over."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field

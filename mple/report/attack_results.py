@@ -1,7 +1,5 @@
 """What `mple attack` has left in a run's folder, for its page: the records of `attacks.json` and the galleries."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass

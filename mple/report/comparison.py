@@ -1,7 +1,5 @@
 """Two runs side by side: what each came to, what the second has more or less of, and which settings differ."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

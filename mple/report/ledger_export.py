@@ -3,8 +3,6 @@
 Both have the ledger's own columns, oldest message first; sizes are bytes, times nanoseconds since 1970 (UTC).
 """
 
-from __future__ import annotations
-
 import sqlite3
 from contextlib import closing
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How much noise each site of a run has added, from the distributions that the sites keep in their state folders."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from mple.plan import PrivacyMode, RunPlan

@@ -4,8 +4,6 @@ What names a run, its sites and classes come from other parties: the templates e
 content security policy lets it load and run nothing.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined

@@ -1,7 +1,5 @@
 """A plan's settings as names and texts, for people and for comparing two runs. Pure."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Quantities in words: sizes, shares, durations as people read them. Pure."""
 
-from __future__ import annotations
-
 MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"
 """Between a number and its unit, so that no line breaks there."""

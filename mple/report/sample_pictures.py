@@ -4,8 +4,6 @@ The site's node has kept them in its own state folder (`provider_node/feeding/sa
 none, as in a run folder that was handed on without its sites' states, there are none here.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 `summary.json` is a contract; scripts read it. Every figure in it comes from the run's own files.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import platform

@@ -1,7 +1,5 @@
 """A run's summary as tables for people, readable without colours."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from rich.console import Console

@@ -1,7 +1,5 @@
 """What crossed the sites' links, from their own ledgers: over time by kind and direction, by size, and by method."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing

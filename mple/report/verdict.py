@@ -1,7 +1,5 @@
 """A run in one sentence, and in the few numbers that stand beside it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from mple.meter.reconciliation import Balance

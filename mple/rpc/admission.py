@@ -5,8 +5,6 @@ Every open call holds a thread, and there are so many for all callers together. 
 streams that never end or by calls whose message never comes, nobody else would be served.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor

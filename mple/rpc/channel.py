@@ -1,7 +1,5 @@
 """The one factory of channels: mutual TLS, keepalive, receive limit, metering."""
 
-from __future__ import annotations
-
 import grpc
 
 from mple.meter import Ledger, Measure, measure

@@ -5,8 +5,6 @@ public sentence and the error's own detail. Errors of ours are raised with detai
 else that goes wrong is INTERNAL: its cause is logged here and stays here.
 """
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import Self
 

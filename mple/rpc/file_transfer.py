@@ -4,8 +4,6 @@ A transfer that breaks goes on where it was. A stream can't end without the chun
 behind it: truncation and trailing data are errors. Nothing is allocated by a declared size.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext

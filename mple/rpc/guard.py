@@ -1,7 +1,5 @@
 """What stands before every served call: who calls, may they, how errors leave, and the audit of who was refused."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import logging

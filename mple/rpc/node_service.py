@@ -1,7 +1,5 @@
 """The service that every listening node has beside its own: a probe of the link, for `mple doctor`."""
 
-from __future__ import annotations
-
 import time
 
 import grpc

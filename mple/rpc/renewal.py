@@ -7,8 +7,6 @@ gRPC knows no lists of revoked certificates either, and does not tell whose cert
 the list changes, a handshake of our own looks.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Callable

@@ -4,8 +4,6 @@ It is an X.509 CRL (RFC 5280, section 5) that the authority signs; it lies as `c
 knows no such lists, so whoever is called or calls looks the other's serial number up in it. No file: nobody is revoked.
 """
 
-from __future__ import annotations
-
 import functools
 import logging
 import threading

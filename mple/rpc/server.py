@@ -1,7 +1,5 @@
 """The one factory of servers: mutual TLS required, bounded threads, health service, metering, no shared port."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor

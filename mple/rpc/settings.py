@@ -6,8 +6,6 @@ the callers between them. The receive limit of 4 MiB is a defence and stays; our
 that the environment names is not used: gRPC would send even loopback calls to it, and the probe knows nothing of it.
 """
 
-from __future__ import annotations
-
 PING_EVERY_MS = 60_000
 PING_TIMEOUT_MS = 20_000
 RECEIVE_LIMIT_BYTES = 4 * 1024 * 1024

@@ -4,8 +4,6 @@ gRPC answers almost every TLS fault with "Socket closed"; the standard library t
 before the first call and whenever a party stays away.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

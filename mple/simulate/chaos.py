@@ -6,8 +6,6 @@ node that is killed after it has reported its totals has nothing left to do, and
 coordinator has ended; it isn't started again, or is stopped.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager

@@ -1,7 +1,5 @@
 """What a run under faults has to show for itself, against the same run undisturbed: pure, and as a table and a file."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Sequence

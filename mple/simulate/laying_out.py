@@ -1,7 +1,5 @@
 """Lays out the folder of a simulated run: certificates, and one configuration per node."""
 
-from __future__ import annotations
-
 import contextlib
 import random
 import socket

@@ -7,8 +7,6 @@ by step; those orders are secrets of the sites, hence that is for checking simul
 Legend: N images of all sites in the plan's order of sites, B samples of a step.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

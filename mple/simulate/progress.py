@@ -3,8 +3,6 @@
 No file, clock or process: `mple.simulate.run_monitor` reads, `mple.simulate.screen` shows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

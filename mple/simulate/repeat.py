@@ -1,7 +1,5 @@
 """A finished run once more, undisturbed and bit for bit: same plan, same secrets, same order, new certificates."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

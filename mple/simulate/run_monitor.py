@@ -1,7 +1,5 @@
 """Reads what the nodes of a run folder write while they write it: logs, metrics, ledgers."""
 
-from __future__ import annotations
-
 import sqlite3
 import time
 from pathlib import Path

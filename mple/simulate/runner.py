@@ -1,7 +1,5 @@
 """One simulated run from its settings to its summary."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a simulation is: a run's settings, a common data set and how it is split over the sites."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

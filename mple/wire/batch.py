@@ -4,8 +4,6 @@ Legend: B samples, V morphed values of one sample. A message's declared sizes ar
 and with the bytes that are there before anything is allocated.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import google_crc32c

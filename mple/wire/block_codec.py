@@ -14,8 +14,6 @@ all blocks of class 0, of class 1, ...
 Legend: B samples, K blocks, Q core side, V = K·Q, R = B·K blocks of all samples.
 """
 
-from __future__ import annotations
-
 from statistics import NormalDist
 
 import constriction

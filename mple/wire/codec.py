@@ -12,8 +12,6 @@ Legend: B samples, K blocks, Q core side, V = K·Q morphed values of one sample.
 | `q8` ... `q4` | 1 | entropy coded | half a step of its block, see `mple.wire.block_codec` |
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 

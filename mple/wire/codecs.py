@@ -1,7 +1,5 @@
 """All codecs by their names in a plan."""
 
-from __future__ import annotations
-
 from mple.v1 import common_pb2
 from mple.wire.block_codec import BlockCodec
 from mple.wire.codec import Codec, FloatCodec

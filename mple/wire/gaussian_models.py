@@ -9,8 +9,6 @@ compared with the one that this version was released with: a machine that would 
 of reading every picture wrongly.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import math

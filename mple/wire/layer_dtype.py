@@ -12,8 +12,6 @@ are close to Gaussian, so that a scale for each output, max abs / 127, leaves no
 Legend: Q inputs, K blocks, O outputs.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

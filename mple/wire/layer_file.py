@@ -1,7 +1,5 @@
 """Augmented layers as safetensors files, with the shape of what they were built for as metadata."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Legend: B samples, C channels, H W size, K blocks, Q core side.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

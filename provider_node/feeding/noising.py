@@ -4,8 +4,6 @@ The distribution is kept so that a restart draws the same noise whatever this ma
 the site's: nothing sends it.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from mple.audit import audit

@@ -3,8 +3,6 @@
 Counts are kept in a file of one byte per sample and survive a restart: the limit holds for the run, not the process.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Never the same ones: whoever has pictures together with their morphed forms can 
 made to be handed on. The file stays in the site's state folder, open to its owner only; nothing here is sent.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A site's feeding over a whole run: across broken links, under whichever of its keys the compute node holds."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable

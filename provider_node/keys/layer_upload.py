@@ -1,7 +1,5 @@
 """A site's augmented layer: built once, uploaded in pieces that a broken link need not repeat, then forgotten here."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

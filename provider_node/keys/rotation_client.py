@@ -4,8 +4,6 @@ A new key is announced to the coordinator and its layer brought; the site morphs
 that layer, which an event says. A revoked key is withdrawn as soon as the site morphs under a newer one.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ A restart needs it: to join as before, whatever the site has rotated to since; t
 node holds; and not to build a layer again that is released already, which other bits would spoil. It holds no secret.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

@@ -5,8 +5,6 @@ and uploads it. In `escrow` the site seals its morph key to the coordinator, whi
 to every site. The coordinator relays envelopes that it can't open, its own excepted.
 """
 
-from __future__ import annotations
-
 import secrets
 from dataclasses import dataclass
 

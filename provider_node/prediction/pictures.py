@@ -3,8 +3,6 @@
 Legend: N pictures, B of them, C channels, H W size.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

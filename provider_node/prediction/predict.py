@@ -6,8 +6,6 @@ node answers with logits in the permuted class order; the order is undone here, 
 Legend: N pictures, B of one message, C classes.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 import os

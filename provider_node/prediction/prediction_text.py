@@ -3,8 +3,6 @@
 Legend: N pictures, C classes.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from functools import cached_property

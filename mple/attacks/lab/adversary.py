@@ -7,8 +7,6 @@ orders and pictures of the run are never in a view, but for the pairs and the co
 Legend: N pictures, P public pictures, C channels, H W size, K blocks, Q core side, F filters.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 

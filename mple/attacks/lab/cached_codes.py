@@ -3,8 +3,6 @@
 Legend: N samples, S bytes of one sample.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

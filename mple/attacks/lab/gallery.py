@@ -5,8 +5,6 @@ A gallery shows pictures in the clear, and beside them their morphed forms: whoe
 Legend: N pictures, C channels, H W size, K blocks, Q core side.
 """
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -3,8 +3,6 @@
 Legend: K blocks, Q core side, F filters.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

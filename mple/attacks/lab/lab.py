@@ -1,7 +1,5 @@
 """Runs attacks on a run and scores them."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What came of an attack, as the record that is kept of it."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

@@ -4,8 +4,6 @@ Morphed pictures are those of the compute node's cache, codes as they crossed th
 computes with. Both are read as anyone reads them who has taken the folder. The truth comes from the sites' own folders.
 """
 
-from __future__ import annotations
-
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping

@@ -3,8 +3,6 @@
 Legend: N pictures.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

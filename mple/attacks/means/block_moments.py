@@ -12,8 +12,6 @@ Legend: B pictures, K blocks, Q core side, R components, S components with third
 share one, else K), L links, N blocks of one core.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from dataclasses import dataclass
 

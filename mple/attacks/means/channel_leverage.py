@@ -12,8 +12,6 @@ Legend: Q core side, C channels, F filters, p kernel side, I J size of the featu
 looks at, V = F·w² columns of a window of w x w positions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -7,8 +7,6 @@ not known.
 Legend: B pictures, C channels, H W size, N pixels, L shifts, R candidate rotations.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

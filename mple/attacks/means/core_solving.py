@@ -6,8 +6,6 @@ hundred columns, so that the rounding of `int8` layers all but averages away.
 Legend: Q core side, F filters, p kernel side.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ and the best linear estimate, and adds to the latter what is missing.
 Legend: B pictures, P public pictures, C channels, H W size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -7,8 +7,6 @@ G is a convolution, its transpose a transposed one.
 Legend: Q core side, C channels, F filters, p kernel side, R S height and width of the region, I J of its features.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ averaged over overlapping patches, is the guess.
 Legend: N pictures, C channels, H W size, K blocks, Q core side, L patches, D values of a patch, S contrasts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -3,8 +3,6 @@
 Legend: N pictures, P public pictures, C channels, H W size.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -11,8 +11,6 @@ one by one, largest variance first, as each finds its direction from those befor
 Legend: as `mple.attacks.means.block_moments`; r components so far.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

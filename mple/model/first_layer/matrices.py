@@ -7,8 +7,6 @@ bfloat16 and, with a processor's VNNI instructions, half the time.
 Legend: R rows of a product, I inputs, O outputs of a part.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 

@@ -6,8 +6,6 @@ for few rows takes longer than the product. Nothing else calls these operations,
 Legend: R rows of a product, I inputs, O outputs.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -20,8 +20,6 @@ sample has the same last bits with other companions.
 Legend: B samples, K blocks, Q core side, F filters, H W size, s tile side, p kernel side, r = s+p-1, N' = K·Q.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 
 import torch
