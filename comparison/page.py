@@ -85,10 +85,7 @@ def charts(comparison: Comparison) -> tuple[BarChart, ...]:
             name = LEARNED[other.method].title
             sizes[name] = (0.0, 0.0, other.steady_bytes or other.first_bytes or 0.0)
             times[name] = (0.0, 0.0, other.steady_s or other.first_s or 0.0)
-    return (
-        _chart("bytes of an inference", sizes, size_text),
-        _chart("seconds of an inference", times, duration_text),
-    )
+    return (_chart("bytes of an inference", sizes, size_text), _chart("seconds of an inference", times, duration_text))
 
 
 def _chart(title: str, rows: Mapping[str, tuple[float, ...]], text: Callable[[float], str]) -> BarChart:

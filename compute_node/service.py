@@ -42,10 +42,7 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
 
     @guarded(Role.SITE)
     def Feed(
-        self,
-        request_iterator: Iterator[compute_pb2.FeedRequest],
-        context: grpc.ServicerContext,
-        peer: Party,
+        self, request_iterator: Iterator[compute_pb2.FeedRequest], context: grpc.ServicerContext, peer: Party
     ) -> Iterator[compute_pb2.FeedResponse]:
         """One site's stream: requests and logits go out while batches and scores come in."""
         plan, intake = self._plan, self._intake
@@ -78,10 +75,7 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
 
     @guarded(Role.SITE)
     def Predict(
-        self,
-        request_iterator: Iterator[compute_pb2.PredictRequest],
-        context: grpc.ServicerContext,
-        peer: Party,
+        self, request_iterator: Iterator[compute_pb2.PredictRequest], context: grpc.ServicerContext, peer: Party
     ) -> Iterator[compute_pb2.PredictResponse]:
         """Class scores for each batch of morphed images."""
         if self._predictions is None:

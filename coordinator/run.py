@@ -257,11 +257,7 @@ class Run:
     def report_totals(self, caller: Party, totals: coordinator_pb2.LedgerTotals) -> None:
         """A party's own sums over its ledger, by which it also says that it knows of the run's end."""
         self.file.keep_fact(f"totals/{caller.label}", totals.SerializeToString(deterministic=True))
-        log(
-            LogEvent.TOTALS_REPORTED,
-            f"{caller.label} has reported its totals",
-            party=caller.label,
-        )
+        log(LogEvent.TOTALS_REPORTED, f"{caller.label} has reported its totals", party=caller.label)
 
     def totals_from(self) -> set[str]:
         """Labels of the parties whose sums are here."""

@@ -145,10 +145,7 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
 
     @guarded(Role.SITE)
     def UploadLayer(
-        self,
-        request: Iterator[coordinator_pb2.UploadLayerRequest],
-        context: grpc.ServicerContext,
-        caller: Party,
+        self, request: Iterator[coordinator_pb2.UploadLayerRequest], context: grpc.ServicerContext, caller: Party
     ) -> coordinator_pb2.UploadLayerResponse:
         """Takes a layer's bytes, reviews and releases it."""
         self._run.require_joined(caller)

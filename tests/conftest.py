@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from mple.audit import close_audit
 from mple.cli import main
@@ -19,6 +20,9 @@ from mple.rpc import Party, Role, TlsFiles
 from mple.simulate import laying_out
 from tests.support.served import PartyTls, Served, serve
 from tests.support.typed_command import Said
+
+settings.register_profile("mple", deadline=None)  # a timing is a benchmark, never a test
+settings.load_profile("mple")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -26,8 +26,7 @@ from mple.rpc.tls import split_address
 from mple.simulate.laying_out import free_addresses
 
 REQUIREMENTS = Requirements(
-    name="spu",
-    steps=(("spu==0.9.5", "jax==0.4.34", "jaxlib==0.4.34", "numpy==1.26.4", "safetensors==0.8.0"),),
+    name="spu", steps=(("spu==0.9.5", "jax==0.4.34", "jaxlib==0.4.34", "numpy==1.26.4", "safetensors==0.8.0"),)
 )
 _PARTY = "comparison.elsewhere.cheetah_party"
 _CLIENT, _SERVER = "client", "server"

@@ -26,10 +26,7 @@ from mple.simulate.laying_out import free_addresses
 SYSTEM = "flower"
 REQUIREMENTS = Requirements(
     name="flower",
-    steps=(
-        ("torch==2.13.0",),
-        ("flwr==1.41.0", "numpy==2.4.6", "safetensors==0.8.0", "pillow<14", "cattrs<27"),
-    ),
+    steps=(("torch==2.13.0",), ("flwr==1.41.0", "numpy==2.4.6", "safetensors==0.8.0", "pillow<14", "cattrs<27")),
 )
 _SERVER = "server"
 

@@ -8,13 +8,7 @@ the garbler's answer.
 """
 
 from comparison.garbled.activation_circuits import ActivationCircuit, pooled_relu_circuit, relu_circuit
-from comparison.garbled.base_transfer import (
-    ANSWER_BYTES,
-    BASE_TRANSFERS,
-    OFFER_BYTES,
-    BaseReceiver,
-    BaseSender,
-)
+from comparison.garbled.base_transfer import ANSWER_BYTES, BASE_TRANSFERS, OFFER_BYTES, BaseReceiver, BaseSender
 from comparison.garbled.circuit import Circuit, CircuitBuilder
 from comparison.garbled.half_gates import Garbled, delta_bits, draw_delta, evaluate, garble, garbled_bytes
 from comparison.garbled.transfer_extension import (

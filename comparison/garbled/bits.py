@@ -9,11 +9,7 @@ from numpy.typing import NDArray
 from comparison.garbled.cipher import BLOCK_BYTES, Blocks, Buffer
 
 Bits = NDArray[np.uint8]
-_SWAPS = (
-    (7, 0x00AA00AA00AA00AA),
-    (14, 0x0000CCCC0000CCCC),
-    (28, 0x00000000F0F0F0F0),
-)
+_SWAPS = ((7, 0x00AA00AA00AA00AA), (14, 0x0000CCCC0000CCCC), (28, 0x00000000F0F0F0F0))
 """Distances and masks of the three exchanges that transpose 8 x 8 bits within 64."""
 
 

@@ -23,15 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comparison.garbled.bits import Bits, blocks_in, check_length, pack, packed_bytes, unpack
-from comparison.garbled.cipher import (
-    BLOCK_BYTES,
-    Blocks,
-    Buffer,
-    TweakedHash,
-    bytes_of,
-    draw_blocks,
-    expand_blocks,
-)
+from comparison.garbled.cipher import BLOCK_BYTES, Blocks, Buffer, TweakedHash, bytes_of, draw_blocks, expand_blocks
 from comparison.garbled.circuit import Circuit
 
 _PIECE = 1024

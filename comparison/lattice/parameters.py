@@ -59,9 +59,7 @@ class LatticeParameters:
         if degree not in DEFAULT_COEFFICIENT_BITS:
             raise ValueError(f"degree is {degree}; allowed are 4096 and 8192")
         return cls(
-            plain_modulus=batching_prime(bits, degree),
-            degree=degree,
-            coefficient_bits=DEFAULT_COEFFICIENT_BITS[degree],
+            plain_modulus=batching_prime(bits, degree), degree=degree, coefficient_bits=DEFAULT_COEFFICIENT_BITS[degree]
         )
 
     @property

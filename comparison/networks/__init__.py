@@ -6,12 +6,7 @@ either a `QuantisedNetwork`, whose logits every protocol must give to the last b
 
 from comparison.networks.float_network import FloatNetwork, FloatStage
 from comparison.networks.folding import folded_minionn, folded_vgg16, vgg16_of_run
-from comparison.networks.minionn import (
-    Minionn,
-    MinionnEpoch,
-    MinionnOutcome,
-    train_minionn,
-)
+from comparison.networks.minionn import Minionn, MinionnEpoch, MinionnOutcome, train_minionn
 from comparison.networks.quantisation import QuantisationSettings, quantise
 from comparison.networks.quantised import LinearStage, NetworkError, QuantisedNetwork, StageRange
 from comparison.networks.small import small_network

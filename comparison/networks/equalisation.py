@@ -41,11 +41,7 @@ def _pair(stage: FloatStage, following: FloatStage) -> tuple[FloatStage, FloatSt
         factor_O[heard_O] /= factor_O[heard_O].log().mean().exp()
     by_input = factor_O.repeat_interleave(following.weights_OIpp.shape[1] // outputs)
     return (
-        replace(
-            stage,
-            weights_OIpp=stage.weights_OIpp * factor_O[:, None, None, None],
-            bias_O=stage.bias_O * factor_O,
-        ),
+        replace(stage, weights_OIpp=stage.weights_OIpp * factor_O[:, None, None, None], bias_O=stage.bias_O * factor_O),
         replace(following, weights_OIpp=following.weights_OIpp / by_input[None, :, None, None]),
     )
 

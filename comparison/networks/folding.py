@@ -143,9 +143,6 @@ def _on_pixels(
     return FloatNetwork(
         name=name,
         input_shape=ImageShape(channels=channels, height=side_px, width=side_px),
-        stages=(
-            FloatStage(name=first.name, weights_OIpp=weights_OIpp, bias_O=bias_O, pool=first.pool),
-            *stages[1:],
-        ),
+        stages=(FloatStage(name=first.name, weights_OIpp=weights_OIpp, bias_O=bias_O, pool=first.pool), *stages[1:]),
         pixel_offset=offset,
     )

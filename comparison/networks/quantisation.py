@@ -127,8 +127,7 @@ def _quantised(
     relieved = replace(stage, weights_OIpp=stage.weights_OIpp / scale)
     least, largest, _ = _extent(relieved, whole_NCHW)
     sum_scale = min(
-        most.weight / max(_TINY, float(relieved.weights_OIpp.abs().max())),
-        most.sum_ / max(_TINY, -least, largest),
+        most.weight / max(_TINY, float(relieved.weights_OIpp.abs().max())), most.sum_ / max(_TINY, -least, largest)
     )
     shift = None if last else max(0, math.ceil(math.log2((largest * sum_scale + 1) / most.activation)))
     weights_OIpp = torch.round(relieved.weights_OIpp * sum_scale)

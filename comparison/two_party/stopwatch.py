@@ -45,10 +45,5 @@ class Stopwatch:
         """Time a phase of an inference."""
         wall, cpu = time.monotonic(), time.process_time()
         yield
-        lap = Lap(
-            phase=phase,
-            inference=inference,
-            wall_s=time.monotonic() - wall,
-            cpu_s=time.process_time() - cpu,
-        )
+        lap = Lap(phase=phase, inference=inference, wall_s=time.monotonic() - wall, cpu_s=time.process_time() - cpu)
         self.laps.append(lap)

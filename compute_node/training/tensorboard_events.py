@@ -23,10 +23,7 @@ _PER_STEP = {
     "idle_share": "speed/idle_share",
     "first_layer_share": "speed/first_layer_share",
 }
-_PER_EPOCH = {
-    "loss": "epoch/train_loss",
-    "seconds": "epoch/seconds",
-}
+_PER_EPOCH = {"loss": "epoch/train_loss", "seconds": "epoch/seconds"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,9 +69,7 @@ class Envelopes:
         query = "SELECT sender, kind, envelope FROM envelopes WHERE recipient = ? ORDER BY sender, kind"
         return [
             coordinator_pb2.SealedEnvelope(
-                sender=as_text(sender),
-                kind=coordinator_pb2.SealedKind.Name(as_int(kind)),
-                envelope=as_bytes(envelope),
+                sender=as_text(sender), kind=coordinator_pb2.SealedKind.Name(as_int(kind)), envelope=as_bytes(envelope)
             )
             for sender, kind, envelope in self._file.rows(query, recipient)
             if envelope

@@ -47,12 +47,7 @@ def stem_from_layer(view: ColludingCompute) -> Tensor:
     times_C = torch.zeros(plan.channels, dtype=torch.float64)
     for number, block in enumerate(layer_blocks(layer)):
         core = draw_core(
-            view.key,
-            plan.morph.scheme(),
-            block.side,
-            session=plan.session,
-            key_epoch=view.key_epoch,
-            block=number,
+            view.key, plan.morph.scheme(), block.side, session=plan.session, key_epoch=view.key_epoch, block=number
         )
         _add_kernels(block, core.core_QQ, layer.kernel, total_FCpp, times_C)
     return (total_FCpp / times_C.view(1, -1, 1, 1)).float()

@@ -48,8 +48,5 @@ def _power_of_ten(digits: float) -> str:
 
 
 ATTACK = Attack.by(
-    name="guessing",
-    adversary=OUTSIDER,
-    claim="one guess at order, cores or seed, by the papers' formulas",
-    run=run,
+    name="guessing", adversary=OUTSIDER, claim="one guess at order, cores or seed, by the papers' formulas", run=run
 )

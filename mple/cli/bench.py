@@ -12,8 +12,7 @@ from mple.exit_codes import ExitCode
 
 
 def bench(
-    context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="Which; without it, all are named.")] = None,
+    context: typer.Context, name: Annotated[str | None, typer.Argument(help="Which; without it, all are named.")] = None
 ) -> int:
     """Run a benchmark; what follows its name goes to it, `--quick` or `--out DIR` for example."""
     folder = Path(mple.__file__).resolve().parent.parent / "benchmarks"

@@ -106,10 +106,7 @@ def revoke(
 
 
 @app.command()
-def install_crl(
-    directory: TlsFolder,
-    crl: Annotated[Path, typer.Argument(help="The authority's ca.crl.")],
-) -> None:
+def install_crl(directory: TlsFolder, crl: Annotated[Path, typer.Argument(help="The authority's ca.crl.")]) -> None:
     """Check a list of revoked certificates and put it in place; a running node takes it up within a second."""
     fresh = pki.install_list(directory, crl.read_bytes())
     typer.echo(f"list {fresh.number} is in place: {len(fresh.entries)} revoked, next by {fresh.next_update:%Y-%m-%d}")

@@ -40,11 +40,7 @@ class TrunkTrainer:
         if share * total_steps == 1:  # the rise would end where it begins, and torch divide by its length
             share *= 1 + 1e-9
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimiser,
-            max_lr=settings.peak_lr,
-            total_steps=total_steps,
-            pct_start=share,
-            cycle_momentum=False,
+            self._optimiser, max_lr=settings.peak_lr, total_steps=total_steps, pct_start=share, cycle_momentum=False
         )
         self.steps_done = 0
 

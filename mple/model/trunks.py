@@ -41,5 +41,5 @@ def _vgg16(model: ModelSettings, classes: int) -> nn.Module:
 
 
 TRUNKS: Mapping[str, TrunkSpec] = {
-    "vgg16": TrunkSpec(filters=lambda width: scaled(64, width), least_px=28, most_px=224, make=_vgg16),
+    "vgg16": TrunkSpec(filters=lambda width: scaled(64, width), least_px=28, most_px=224, make=_vgg16)
 }

@@ -25,11 +25,7 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.K
 
 
 def run_node(
-    program: str,
-    verb: str,
-    settings_type: type[S],
-    body: Callable[[S, Stop], None],
-    argv: Sequence[str] | None = None,
+    program: str, verb: str, settings_type: type[S], body: Callable[[S, Stop], None], argv: Sequence[str] | None = None
 ) -> int:
     """Run the command of a node that has one verb, and return its exit code; see `node_app`.
 
@@ -73,11 +69,7 @@ def node_app(program: str, verb: str, settings_type: type[S], body: Callable[[S,
 
 
 def run_body(
-    program: str,
-    settings_type: type[S],
-    config: Path,
-    overrides: Sequence[str] | None,
-    body: Callable[[S, Stop], None],
+    program: str, settings_type: type[S], config: Path, overrides: Sequence[str] | None, body: Callable[[S, Stop], None]
 ) -> int:
     """Run one verb of a node as all that its process does from here on, and turn its end into an exit code.
 

@@ -31,10 +31,7 @@ _REQUEST_S = 10.0
 """A client that says nothing for so long is hung up on."""
 _LOOPBACK = ("127.", "::1", "localhost")
 _CLASS = ("method", "kind", "direction", "peer")
-_PHASES = (
-    *(name.removeprefix("PHASE_").lower() for name in coordinator_pb2.Phase.keys()[1:]),
-    "predict",
-)
+_PHASES = (*(name.removeprefix("PHASE_").lower() for name in coordinator_pb2.Phase.keys()[1:]), "predict")
 """Those of a run, and that in which a node answers predictions after it."""
 
 

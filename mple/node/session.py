@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 
@@ -28,30 +27,12 @@ from mple.node.retry import RetryPolicy
 from mple.node.run_follower import RunFollower
 from mple.node.stop import Stop
 from mple.plan import MonitoringSettings
+from mple.plan.node_settings import NodeSettings
 from mple.records.state_files import LEDGER
 from mple.rpc import Party, Role, TlsFiles, open_channel, own_party, verify_remote
 from mple.rpc.metering import MeteredChannel
 
 _PROGRAMS = {Role.COORDINATOR: "mple-coordinator", Role.COMPUTE: "mple-compute", Role.SITE: "mple-provider"}
-
-
-class NodeSettings(Protocol):
-    """What the configuration files of all nodes have."""
-
-    @property
-    def state(self) -> Path:
-        """Folder of what the node must not forget."""
-        ...
-
-    @property
-    def tls(self) -> Path:
-        """Folder of its certificate."""
-        ...
-
-    @property
-    def monitoring(self) -> MonitoringSettings:
-        """Its Prometheus endpoint."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -67,9 +67,7 @@ class PlainOutcome:
 
 
 def train_plain(
-    sites: Sequence[Dataset],
-    settings: PlainSettings,
-    on_epoch: Callable[[PlainEpoch], None] = lambda _epoch: None,
+    sites: Sequence[Dataset], settings: PlainSettings, on_epoch: Callable[[PlainEpoch], None] = lambda _epoch: None
 ) -> PlainOutcome:
     """Train on the plain pictures of sites in the plan's order, all of one shape and one class list.
 

@@ -25,14 +25,7 @@ from typing_extensions import override
 
 from mple.v1 import common_pb2
 from mple.wire.codec import Codec, CodeError, EncodedSamples
-from mple.wire.gaussian_models import (
-    CLASSES,
-    LARGEST_CODE,
-    LARGEST_EXPONENT,
-    classes_of,
-    entropies,
-    entropy_models,
-)
+from mple.wire.gaussian_models import CLASSES, LARGEST_CODE, LARGEST_EXPONENT, classes_of, entropies, entropy_models
 
 
 class BlockCodec(Codec):

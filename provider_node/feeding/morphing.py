@@ -55,12 +55,7 @@ class PictureMorpher:
     """Pictures under a plan and a site's key, whichever pictures they are."""
 
     def __init__(
-        self,
-        plan: RunPlan,
-        site: str,
-        key: MorphKey,
-        key_epoch: int | None = None,
-        noise: PictureNoise | None = None,
+        self, plan: RunPlan, site: str, key: MorphKey, key_epoch: int | None = None, noise: PictureNoise | None = None
     ) -> None:
         """Morph under a key.
 

@@ -32,14 +32,7 @@ from mple.plan.key_refs import key_ref as planned_key_ref
 from mple.plan.orders import label_order
 from mple.privacy import PictureNoise
 from mple.records.plan_file import kept_plan
-from mple.rpc import (
-    ErrorCode,
-    MpleError,
-    Party,
-    Role,
-    error_of,
-    probe,
-)
+from mple.rpc import ErrorCode, MpleError, Party, Role, error_of, probe
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
 from mple.wire.batch import Batch, batch_to_message, samples_per_message
 from mple.wire.codecs import codec_named
@@ -256,10 +249,7 @@ def _ask_compute(
 
 
 def _answers(
-    stub: compute_pb2_grpc.ComputeServiceStub,
-    question: compute_pb2.PredictRequest,
-    plan: RunPlan,
-    stop: Stop,
+    stub: compute_pb2_grpc.ComputeServiceStub, question: compute_pb2.PredictRequest, plan: RunPlan, stop: Stop
 ) -> list[compute_pb2.PredictResponse]:
     """All answers to one question, but not more than two: a call for each, so that each has a deadline of its own."""
     call = stub.Predict(iter((question,)), timeout=_ANSWER_S)
