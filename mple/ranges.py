@@ -38,9 +38,9 @@ class Between:
         return f"{low} to {'below ' if self.below else ''}{_number(self.high)}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class OneOf:
-    """A few values."""
+    """A few values; a rule is equal to itself only, for a table has no hash."""
 
     values: Collection[str | int]
     """A table's names, too."""
