@@ -22,8 +22,10 @@ class Validation(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSource:
-    """Where a site's images come from and which of them it uses. Every kind is a dataclass of its own beside its
-    reader, see `mple.data.source`; it gives `kind` its only value."""
+    """Where a site's images come from and which of them it uses.
+
+    Every kind is a dataclass of its own beside its reader, see `mple.data.source`; it gives `kind` its only value.
+    """
 
     kind: str
     """What the set is kept as."""
