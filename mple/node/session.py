@@ -55,16 +55,12 @@ class NodeSession:
     """Takes collectors of metrics."""
     stop: Stop
 
-    def retry(self, address: str, budget_s: float) -> RetryPolicy:
-        """A policy for calls to an address, with a budget of so many seconds."""
-        return RetryPolicy.to(address, self.tls, self.stop, budget_s)
-
     def find(self, address: str, role: Role, budget_s: float) -> Remote:
         """Wait until a party of a role answers at an address, within a budget of so many seconds.
 
         Raises UnreachableError, StoppedError: as `RetryPolicy.call`.
         """
-        retry = self.retry(address, budget_s)
+        retry = RetryPolicy.to(address, self.tls, self.stop, budget_s)
         return Remote(party=retry.call(functools.partial(verify_remote, address, self.tls, role)), retry=retry)
 
     def channel(self, remote: Remote) -> MeteredChannel:
@@ -94,10 +90,10 @@ def open_node(
     refuses.
     """
     with ExitStack() as opened:
-        if beside:
-            settings.state.mkdir(parents=True, exist_ok=True)
-        else:
+        if not beside:
             opened.enter_context(claim(settings.state, _PROGRAMS[role]))
+        elif not settings.state.is_dir():
+            raise ValueError(f"no state folder at {settings.state}; take part in a run first")
         tls = TlsFiles.in_directory(settings.tls)
         me = own_party(tls, role)
         open_log(settings.state, me.name)

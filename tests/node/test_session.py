@@ -120,3 +120,10 @@ def test_a_verb_beside_the_node_goes_on_with_its_trail(settings: Settings) -> No
     ):
         audit("local", "prediction", "ok")
     assert [what for what, _ in trail(settings)] == ["node_start", "prediction", "node_stop"]
+
+
+def test_a_verb_beside_a_node_that_never_was(settings: Settings) -> None:
+    never = pytest.raises(ValueError, match=r"no state folder at .*; take part in a run first")
+    with never, open_node(settings, Role.SITE, "predict", Stop(), beside=True):
+        pass
+    assert not settings.state.exists()
