@@ -73,7 +73,7 @@ def test_honest_layers_agree(tmp_path: Path, preset: str, layer: str, caplog: py
     """With room to spare: 8 bits leave a factor of 2 to the tolerance, binary16 of 3, float32 of 20."""
     plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(layer=layer))
     review, reference = reviewed(tmp_path, plan)
-    with caplog.at_level(logging.INFO, "mple.coordinator"):
+    with caplog.at_level(logging.INFO, "mple.node"):
         review.check("south", write(tmp_path, plan, layer_for(plan, "south")), reference)
     told = re.search("layer of site south agrees with that of north to (.*)", caplog.text)
     assert told is not None

@@ -172,7 +172,7 @@ def test_the_log_has_lines_for_machines_and_for_people(
 ) -> None:
     def body(_settings: Settings, _stop: Stop) -> None:
         open_log(tmp_path, "north")
-        log(logging.getLogger("mple.test"), logging.INFO, "joined", "joined run é7", run_id="é7", images=3)
+        log("joined", "joined run é7", run_id="é7", images=3)
         logging.getLogger("another.library").warning("of %s", "theirs")
         raise ValueError("shapes (2,) and (3,) differ")
 

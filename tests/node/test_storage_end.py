@@ -31,8 +31,6 @@ from mple.rpc import Role
 from tests.support.ledger_entries import SENT, entry
 from tests.node.test_storage_end import Settings
 
-LOGGER = logging.getLogger("mple.test")
-
 def body(settings, stop):
     with open_node(settings, Role.SITE, "serve", stop) as node:
         if settings.most_bytes:
@@ -42,7 +40,7 @@ def body(settings, stop):
             if settings.what == "audit":
                 audit("local", "beat", "ok", number=number)
             elif settings.what == "log":
-                log(LOGGER, logging.INFO, "beat", "x" * 1000)
+                log("beat", "x" * 1000)
                 if stop.is_set():
                     raise StoppedError
             elif settings.what == "file":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mple.node.logs import log, open_log
+from mple.node.logs import open_log, warn
 from mple.records.log_events import LogEvent, LogLine, read_log_line
 
 
@@ -25,7 +25,7 @@ def logger() -> Iterator[logging.Logger]:
 
 def test_a_line_comes_back_as_it_was_logged(tmp_path: Path, logger: logging.Logger) -> None:
     open_log(tmp_path, "north")
-    log(logger, logging.WARNING, LogEvent.PARTY_JOINED, "it is here", party="site/north", tries=3)
+    warn(LogEvent.PARTY_JOINED, "it is here", party="site/north", tries=3)
     logger.info("free words")
     first, second = map(read_log_line, (tmp_path / "log.jsonl").read_bytes().splitlines())
     assert first == LogLine(event="party_joined", level="warning", text="it is here", party="site/north")
