@@ -54,14 +54,17 @@ def party_tls(authority: Authority, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(autouse=True)
 def own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a node sets for its whole process ends with the test: signals, log, threads, an open trail."""
+    """What a node sets for its whole process ends with the test: signals, log, threads, an open trail, processes."""
     monkeypatch.setattr(laying_out, "_PORTS", own_ports())
     monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it, and tables would be cut to it
     signals = {number: signal.getsignal(number) for number in ENDING}
     root, torch = logging.getLogger(), sys.modules.get("torch")
     handlers, level = root.handlers[:], root.level
     threads = torch.get_num_threads() if torch else 0
+    before = running_children()
     yield
+    for child in running_children() - before:  # of a test that failed half-way: they would load the next ones
+        os.kill(child, signal.SIGKILL)
     for number, action in signals.items():
         signal.signal(number, action)
     for handler in [one for one in root.handlers if one not in handlers]:
@@ -71,6 +74,12 @@ def own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if torch:
         torch.set_num_threads(threads)
     close_audit()
+
+
+def running_children() -> set[int]:
+    """Process ids of this process's children, as Linux tells them; elsewhere none."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return {int(child) for threads_own in lists for child in threads_own.read_text().split()}
 
 
 def own_ports() -> range:

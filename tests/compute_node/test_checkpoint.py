@@ -11,22 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from compute_node.training.checkpoint import Checkpoint, CheckpointFolder, Position
+from compute_node.training.checkpoint import Checkpoint, CheckpointFolder
+from tests.support.checkpoints import PLAN, POSITION
 
-PLAN = "ab" * 32
-POSITION = Position(
-    plan_sha256=PLAN,
-    epoch=1,
-    step=2,
-    steps_done=12,
-    train_seconds=3.5,
-    epoch_seconds=0.1,
-    spent_seconds={"first_layer": 0.25, "samples": 0.125},
-    read_ahead_seconds=0.5,
-    samples_trained=120,
-    metrics_bytes=77,
-    ledger_messages=5,
-)
 FULL_DISK = """
 import errno, resource, sys
 from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from compute_node.training.checkpoint import Checkpoint, CheckpointFolder, CheckpointWriter
-from tests.compute_node.test_checkpoint import PLAN, POSITION
+from tests.support.checkpoints import PLAN, POSITION
 
 
 def test_what_is_changed_meanwhile_is_written_as_it_was(tmp_path: Path) -> None:

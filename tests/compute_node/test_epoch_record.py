@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from compute_node.training.epoch_record import EpochRecord, ranges
 from mple.plan import GlobalSampler
 from mple.rpc import ErrorCode, MpleError
-from tests.compute_node.test_checkpoint import POSITION
+from tests.support.checkpoints import POSITION
 from tests.support.small_plan import small_plan
 
 SAMPLER = GlobalSampler([5, 4], 3, seed=1)

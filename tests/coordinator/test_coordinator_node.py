@@ -33,6 +33,7 @@ from mple.rpc import Party, open_channel
 from mple.v1 import coordinator_pb2
 from tests.support.open_coordinator import DEADLINE_S, Stub, honest_layer, read, report, upload
 from tests.support.served import PartyTls
+from tests.support.small_plan import key_of
 from tests.support.small_run import (
     COMPUTE,
     COORDINATOR,
@@ -41,7 +42,6 @@ from tests.support.small_run import (
     begin_of,
     chunks_of,
     compute_join,
-    key_of,
     settings_in,
     site_join,
     site_party,

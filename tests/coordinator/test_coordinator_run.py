@@ -16,6 +16,7 @@ from mple.plan.orders import seal_info
 from mple.rpc import ErrorCode
 from mple.v1 import coordinator_pb2
 from tests.support.served import PartyTls
+from tests.support.small_plan import key_of
 from tests.support.small_run import (
     COMPUTE,
     COORDINATOR,
@@ -23,7 +24,6 @@ from tests.support.small_run import (
     MODEL,
     SITES,
     SmallRun,
-    key_of,
     refused,
     sealed_for,
     settings_in,

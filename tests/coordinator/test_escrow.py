@@ -17,11 +17,11 @@ from mple.plan.orders import seal_info
 from mple.rpc import Role
 from mple.v1 import coordinator_pb2
 from tests.support.served import PartyTls
+from tests.support.small_plan import key_of
 from tests.support.small_run import (
     COORDINATOR,
     SITES,
     SmallRun,
-    key_of,
     layer_bytes,
     layer_for,
     settings_in,

@@ -17,7 +17,8 @@ from coordinator.memory.state_file import StateFile
 from mple.plan import ModelSettings, RunSettings
 from mple.rpc import ErrorCode, Party, Role
 from mple.v1 import common_pb2, coordinator_pb2
-from tests.support.small_run import CLASSES, COMPUTE, SITES, key_of, refused, site_party, site_profile
+from tests.support.small_plan import key_of
+from tests.support.small_run import CLASSES, COMPUTE, SITES, refused, site_party, site_profile
 
 NORTH = site_party("north")
 

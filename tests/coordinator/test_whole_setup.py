@@ -26,13 +26,13 @@ from tests.support.open_coordinator import (
     report,
     upload,
 )
+from tests.support.small_plan import key_of
 from tests.support.small_run import (
     COMPUTE,
     COORDINATOR,
     SITES,
     begin_of,
     compute_join,
-    key_of,
     settings_in,
     site_join,
     site_party,

@@ -10,7 +10,8 @@ from safetensors.torch import save
 
 from mple.plan import RunPlan
 from mple.v1 import common_pb2, coordinator_pb2, node_pb2
-from tests.support.small_run import MODEL, chunks_of, compute_join, header_of, key_of, sealed_for, site_join, stem_for
+from tests.support.small_plan import key_of
+from tests.support.small_run import MODEL, chunks_of, compute_join, header_of, sealed_for, site_join, stem_for
 
 SERVICE = "/mple.v1.CoordinatorService/"
 PROBE = "/mple.v1.NodeService/Probe"

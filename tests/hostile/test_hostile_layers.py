@@ -28,7 +28,8 @@ from tests.support.raw_calls import (
     channel_of,
     never,
 )
-from tests.support.small_run import SECRET, begin_of, chunks_of, key_of, site_party
+from tests.support.small_plan import key_of
+from tests.support.small_run import SECRET, begin_of, chunks_of, site_party
 
 pb = coordinator_pb2
 NORTH = site_party("north")

@@ -39,13 +39,13 @@ from tests.support.raw_calls import (
     never,
     within,
 )
+from tests.support.small_plan import key_of
 from tests.support.small_run import (
     COMPUTE,
     SECRET,
     SITES,
     begin_of,
     chunks_of,
-    key_of,
     sealed_for,
     site_join,
     site_party,

@@ -38,13 +38,10 @@ from mple.morph import Arithmetic, MorphKey
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.morph.morpher import Morpher
 from mple.plan import (
-    Custody,
     GlobalSampler,
     ModelSettings,
     MorphSettings,
-    NormalisationSettings,
     RunPlan,
-    SitePlan,
     TrainingSettings,
     WireSettings,
 )
@@ -54,6 +51,7 @@ from mple.wire.codec import EncodedSamples
 from mple.wire.codecs import codec_named
 from mple.wire.layer_dtype import tensors_of, weight_of
 from provider_node.feeding.morphing import MorphedImages
+from tests.support.small_plan import small_plan
 
 SIZES = {"north": 70, "south": 50, "west": 40}
 CLASSES = ("a", "b", "c", "d")
@@ -98,31 +96,17 @@ def consortium(preset: str, training: TrainingSettings, *, codec: str = "f32", l
     keys = {name: MorphKey(hashlib.sha256(b"no penalty " + name.encode()).digest()) for name in SIZES}
     model = ModelSettings(width=0.125)
     stem = Stem.from_seed(model.stem_seed, filters=8, channels=channels, kernel=model.kernel)
-    plan = RunPlan(
+    plan = small_plan(
         run_id="no-penalty",
-        consortium="test",
-        compute="compute",
-        channels=channels,
-        height=side,
-        width=side,
+        sizes={name: (size, 0) for name, size in SIZES.items()},
+        keys=keys,
         classes=CLASSES,
-        sites=tuple(
-            SitePlan(
-                name=name,
-                train_images=size,
-                test_images=0,
-                key_epoch=1,
-                key_fingerprint=keys[name].fingerprint().hex(),
-            )
-            for name, size in SIZES.items()
-        ),
-        custody=Custody.SITE,
-        stem_digest=stem.digest().hex(),
         morph=MorphSettings(preset=preset),
         wire=WireSettings(codec=codec, layer=layer),
         model=model,
         training=training,
-        normalisation=NormalisationSettings(),
+        channels=channels,
+        side_px=side,
     )
     images = {name: smooth_images(size, channels, side, seed) for seed, (name, size) in enumerate(SIZES.items())}
     return Consortium(plan, keys, images, stem)

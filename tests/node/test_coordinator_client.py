@@ -21,43 +21,18 @@ from mple.node.retry import RetryPolicy, StoppedError, UnreachableError
 from mple.node.run_events import certificate_of, ended, read_plan
 from mple.node.stop import Stop
 from mple.pki import Authority, create_authority
-from mple.plan import (
-    Custody,
-    ModelSettings,
-    MorphSettings,
-    NormalisationSettings,
-    RunPlan,
-    SitePlan,
-    TrainingSettings,
-    WireSettings,
-)
 from mple.rpc import ErrorCode, MpleError, Party, Role, RpcServer, TlsFiles, build_server, guarded, open_channel
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
 from tests.support.certificates import forge
 from tests.support.served import PartyTls, Served, Streams
+from tests.support.small_plan import small_plan
 
 COORDINATOR, NORTH = Party("test", Role.COORDINATOR, "coordinator"), Party("test", Role.SITE, "north")
 Then = Callable[[grpc.ServicerContext], None]
 LONG_S = 600.0
 LAST = 9
 """Number of the event that ends the run."""
-PLAN = RunPlan(
-    run_id="run1",
-    consortium="test",
-    compute="compute",
-    channels=3,
-    height=32,
-    width=32,
-    classes=("cat", "dog"),
-    sites=(SitePlan(name="north", train_images=5, test_images=2, key_epoch=1, key_fingerprint="ab" * 32),),
-    custody=Custody.SITE,
-    stem_digest="cd" * 32,
-    morph=MorphSettings(),
-    wire=WireSettings(),
-    model=ModelSettings(),
-    training=TrainingSettings(),
-    normalisation=NormalisationSettings(),
-)
+PLAN = small_plan(run_id="run1")
 
 
 def event(number: int) -> coordinator_pb2.WatchResponse:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from mple.node.layer_building import build_layer_file, layer_header
 from mple.plan.key_refs import key_ref
-from tests.support.small_run import SECRET, header_of, key_of, layer_bytes, layer_for, plan_for, stem_for
+from tests.support.small_plan import key_of
+from tests.support.small_run import SECRET, header_of, layer_bytes, layer_for, plan_for, stem_for
 
 
 def test_the_file_is_the_layer_of_key_order_and_stem_and_the_header_says_so(tmp_path: Path) -> None:

@@ -8,60 +8,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from mple.audit import FILE_NAME, read_entries, verify
 from mple.exit_codes import ExitCode
-from mple.plan import MonitoringSettings
 from mple.rpc import Role
 from tests.support.served import PartyTls
-
-NODE = """
-import logging, resource, sys, threading
-from pathlib import Path
-from mple.audit import audit
-from mple.node import run_node
-from mple.node.logs import log
-from mple.node.retry import StoppedError
-from mple.node.session import open_node
-from mple.rpc import Role
-from tests.support.ledger_entries import SENT, entry
-from tests.node.test_storage_end import Settings
-
-def body(settings, stop):
-    with open_node(settings, Role.SITE, "serve", stop) as node:
-        if settings.most_bytes:
-            limits = (settings.most_bytes, resource.RLIM_INFINITY)
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        for number in range(settings.writes):
-            if settings.what == "audit":
-                audit("local", "beat", "ok", number=number)
-            elif settings.what == "log":
-                log("beat", "x" * 1000)
-                if stop.is_set():
-                    raise StoppedError
-            elif settings.what == "file":
-                (settings.state / "cache.bin").open("ab").write(bytes(10_000))
-            else:
-                node.ledger.record(entry(SENT, "call", number) if settings.what == "ledger" else None)
-
-sys.exit(run_node("mple-test", "serve", Settings, body, sys.argv[1:]))
-"""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    """Configuration of the node above."""
-
-    state: Path
-    tls: Path
-    what: str
-    writes: int
-    most_bytes: int
-    monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +27,7 @@ def run(folder: Path, what: str, most_bytes: int, writes: int = 500) -> subproce
     config = folder / "node.toml"
     settings = f'what = "{what}"\nwrites = {writes}\nmost_bytes = {most_bytes}\n'
     config.write_text(f'state = "state"\ntls = "tls"\n{settings}')
-    command = [sys.executable, "-c", NODE, "serve", str(config)]
+    command = [sys.executable, "-m", "tests.support.writing_node", "serve", str(config)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 

@@ -23,7 +23,7 @@ from mple.v1 import common_pb2, compute_pb2
 from provider_node.feeding.whole_run import Feeding
 from provider_node.keys.run_keys import RunKeys
 from provider_node.site import Site
-from tests.provider_node.test_morphed_images import DATASET, plan_with
+from tests.support.coloured_site import DATASET, plan_with
 from tests.support.small_plan import TRAIN
 
 SITE = "north"

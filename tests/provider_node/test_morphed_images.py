@@ -8,34 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mple.data import DataError, Dataset, LabelledImages
+from mple.data import DataError
 from mple.morph.morpher import Morpher
-from mple.plan import MorphSettings, NormalisationSettings, RunPlan, WireSettings
+from mple.plan import RunPlan
 from mple.wire.codecs import codec_named
 from provider_node.feeding.morphing import MorphedImages
-from tests.support.small_plan import CLASSES, TEST, TRAIN, key_of, small_plan
+from tests.support.coloured_site import DATASET, plan_with
+from tests.support.small_plan import TEST, TRAIN, key_of
 
 ORDER = np.array([2, 0, 1])
-SIDE_PX = 28
-
-
-def pictures(count: int, channels: int = 3, seed: int = 5) -> LabelledImages:
-    generator = np.random.default_rng(seed)
-    pixels = generator.integers(0, 256, (count, channels, SIDE_PX, SIDE_PX), dtype=np.uint8)
-    return LabelledImages(pixels, np.arange(count) % len(CLASSES))
-
-
-DATASET = Dataset(name="north", classes=CLASSES, train=pictures(40), test=pictures(6, seed=6))
-
-
-def plan_with(preset: str, codec: str = "q8", kappa: int | None = None) -> RunPlan:
-    return small_plan(
-        channels=3,
-        side_px=SIDE_PX,
-        morph=MorphSettings(preset=preset, kappa=kappa),
-        wire=WireSettings(codec=codec),
-        normalisation=NormalisationSettings(mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3)),
-    )
 
 
 def images_of(plan: RunPlan) -> MorphedImages:

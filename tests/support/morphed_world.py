@@ -29,17 +29,14 @@ from mple.model.stem import Stem
 from mple.morph import MorphKey, draw_order
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.plan import (
-    Custody,
     ModelSettings,
     MorphSettings,
-    NormalisationSettings,
     RunPlan,
-    SitePlan,
-    TrainingSettings,
     WireSettings,
 )
 from mple.wire.codecs import codec_named
 from mple.wire.layer_dtype import tensors_of, weight_of
+from tests.support.small_plan import small_plan
 
 NAMES = ("north", "south")
 
@@ -133,37 +130,22 @@ def morphed_world(
     """Two sites share the pictures, the first half goes to `north`."""
     pixels = natural_pixels(80, seed=seed) if pixels_NCHW is None else pixels_NCHW
     labels = np.random.default_rng(seed).integers(0, classes, len(pixels)) if labels_N is None else labels_N
-    _, channels, height, wide = pixels.shape
+    _, channels, side_px, _ = pixels.shape
     model = ModelSettings(width=width, kernel=kernel)
     stem = Stem.from_seed(model.stem_seed, filters=max(8, round(64 * width)), channels=channels, kernel=kernel)
     secret = hashlib.sha256(b"consortium %d" % seed).digest()
     keys = {name: MorphKey(hashlib.sha256(f"{name} {seed}".encode()).digest()) for name in NAMES}
     halves = dict(zip(NAMES, np.array_split(np.arange(len(pixels)), 2), strict=True))
-    plan = RunPlan(
+    plan = small_plan(
         run_id="attacked",
-        consortium="test",
-        compute="compute",
-        channels=channels,
-        height=height,
-        width=wide,
+        sizes={name: (len(half), 0) for name, half in halves.items()},
+        keys=keys,
         classes=tuple(f"class {number}" for number in range(classes)),
-        sites=tuple(
-            SitePlan(
-                name=name,
-                train_images=len(halves[name]),
-                test_images=0,
-                key_epoch=1,
-                key_fingerprint=keys[name].fingerprint().hex(),
-            )
-            for name in NAMES
-        ),
-        custody=Custody.SITE,
-        stem_digest=stem.digest().hex(),
         morph=morph or MorphSettings(),
         wire=WireSettings(codec=codec, layer=layer),
         model=model,
-        training=TrainingSettings(),
-        normalisation=NormalisationSettings(),
+        channels=channels,
+        side_px=side_px,
     )
     truth = GroundTruth(
         plan=plan,
@@ -175,7 +157,9 @@ def morphed_world(
         channel_order_F=draw_order(secret, "channel order", plan.filters),
         label_order=draw_order(secret, "label order", classes),
     )
-    public = natural_pixels(100, channels=channels, side=height, seed=seed + 99) if public_PCHW is None else public_PCHW
+    public = (
+        natural_pixels(100, channels=channels, side=side_px, seed=seed + 99) if public_PCHW is None else public_PCHW
+    )
     return MorphedWorld(
         truth=truth,
         sites={name: _travelled(truth, name) for name in NAMES},

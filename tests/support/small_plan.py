@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 from mple.model.stem import Stem
 from mple.morph import MorphKey
@@ -36,37 +37,43 @@ def key_ref(site: str) -> common_pb2.KeyRef:
 
 def small_plan(
     *,
-    sizes: dict[str, tuple[int, int]] | None = None,
+    run_id: str = "small-run",
+    sizes: Mapping[str, tuple[int, int]] | None = None,
+    keys: Mapping[str, MorphKey] | None = None,
+    classes: tuple[str, ...] = CLASSES,
+    custody: Custody = Custody.SITE,
     morph: MorphSettings | None = None,
     wire: WireSettings | None = None,
+    model: ModelSettings | None = None,
     training: TrainingSettings | None = None,
     normalisation: NormalisationSettings | None = None,
     channels: int = 1,
     side_px: int = 8,
 ) -> RunPlan:
-    """The plan; its stem has eight filters."""
-    model = ModelSettings(width=0.125)
-    stem = Stem.from_seed(model.stem_seed, filters=8, channels=channels, kernel=model.kernel)
+    """The plan; its stem has eight filters, and each site the key of its name, unless the model or `keys` say else."""
+    model = model or ModelSettings(width=0.125)
+    filters = max(8, round(64 * model.width))
+    stem = Stem.from_seed(model.stem_seed, filters=filters, channels=channels, kernel=model.kernel)
     sites = tuple(
         SitePlan(
             name=name,
             train_images=train,
             test_images=test,
             key_epoch=1,
-            key_fingerprint=key_of(name).fingerprint().hex(),
+            key_fingerprint=(keys[name] if keys else key_of(name)).fingerprint().hex(),
         )
         for name, (train, test) in (sizes or SIZES).items()
     )
     return RunPlan(
-        run_id="small-run",
+        run_id=run_id,
         consortium="test",
         compute="compute",
         channels=channels,
         height=side_px,
         width=side_px,
-        classes=CLASSES,
+        classes=classes,
         sites=sites,
-        custody=Custody.SITE,
+        custody=custody,
         stem_digest=stem.digest().hex(),
         morph=morph or MorphSettings(tile=4),
         wire=wire or WireSettings(),

@@ -1,4 +1,4 @@
-"""A run small enough for tests: three sites, images of 1 x 8 x 8, eight filters, layers of 100 KiB.
+"""A run small enough for tests: three sites, images of 1 x 28 x 28, eight filters, layers of 100 KiB.
 
 `SmallRun` drives a coordinator's run by direct calls, without sockets, and can be closed and opened again as a restart
 would; everything else here makes what parties bring.
@@ -27,10 +27,8 @@ from mple.plan import (
     Custody,
     ModelSettings,
     MorphSettings,
-    NormalisationSettings,
     RunPlan,
     RunSettings,
-    SitePlan,
     TrainingSettings,
     WireSettings,
 )
@@ -40,6 +38,7 @@ from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import ErrorCode, MpleError, Party, Role
 from mple.v1 import common_pb2, coordinator_pb2
 from mple.wire.layer_file import write_layer
+from tests.support.small_plan import key_of, small_plan
 
 SITES = ("north", "south", "west")
 CLASSES = ("benign", "malignant")
@@ -56,11 +55,6 @@ GATHERED = [*(f"joined site/{site}" for site in SITES), "joined compute/compute"
 def site_party(name: str) -> Party:
     """A site of the consortium."""
     return Party("test", Role.SITE, name)
-
-
-def key_of(site: str) -> MorphKey:
-    """The same key for the same name."""
-    return MorphKey(hashlib.sha256(b"key of " + site.encode()).digest())
 
 
 def settings_in(
@@ -128,31 +122,14 @@ def plan_for(
     wire: WireSettings | None = None,
 ) -> RunPlan:
     """The plan that the small run comes to, made without a coordinator."""
-    return RunPlan(
+    return small_plan(
         run_id="abc123",
-        consortium="test",
-        compute="compute",
-        channels=1,
-        height=28,
-        width=28,
+        sizes=dict.fromkeys(sites, (10, 3)),
         classes=CLASSES,
-        sites=tuple(
-            SitePlan(
-                name=name,
-                train_images=10,
-                test_images=3,
-                key_epoch=1,
-                key_fingerprint=key_of(name).fingerprint().hex(),
-            )
-            for name in sites
-        ),
         custody=custody,
-        stem_digest=stem_for().digest().hex(),
         morph=morph or MorphSettings(),
         wire=wire or WireSettings(layer="f16"),
-        model=ModelSettings(width=0.125),
-        training=TrainingSettings(),
-        normalisation=NormalisationSettings(),
+        side_px=28,
     )
 
 
