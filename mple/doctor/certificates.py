@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mple.doctor.findings import Finding, fault, ok, warn
+from mple.pki.authority import hosts_of
 from mple.rpc import Party, Role, TlsError
 from mple.rpc.revoked import RevokedList
-from mple.rpc.tls import is_key_of, party_of_certificate
+from mple.rpc.tls import bears_server_name, is_key_of, party_of_certificate
 from mple.rpc.tls_files import UNSOUND
 
 EXPIRES_SOON = timedelta(days=14)
@@ -126,8 +127,28 @@ def usage(held: Held, *, serving: bool) -> Finding | None:
     return fault(
         "usage",
         f"{held.named} is not for {end}: its extended key usage lacks {name}",
-        f"have it issued {held.there} by mple pki approve, which allows both ends",
+        f"have it issued {held.there} by mple pki approve: for both ends, or for a site's dialling",
     )
+
+
+def serving_names(held: Held, party: Party) -> Finding | None:
+    """A fault when the certificate of a party that others dial lacks a host, or the name by which TLS knows its role;
+    None when it has both, or nobody dials the party."""
+    if not party.role.serves:
+        return None
+    if not hosts_of(held.certificate):
+        return fault(
+            "host name",
+            f"{held.named} is made out for no host, and {party.label} listens: nobody could dial it",
+            f"make a new key and request {held.there} in an empty folder: mple pki request --host NAME",
+        )
+    if not bears_server_name(held.certificate, party):
+        return fault(
+            "identity",
+            f"{held.named} lacks the name {party.server_name}, by which TLS knows its role at each connection",
+            f"have it issued again {held.there}: mple pki renew, and approve",
+        )
+    return None
 
 
 def identity(held: Held, roles: Collection[Role], consortium: str | None) -> tuple[Finding, Party | None]:

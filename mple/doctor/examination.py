@@ -134,6 +134,7 @@ def _certificate(
         certificates.host(held, host),
         certificates.usage(held, serving=True),
         who,
+        None if party is None else certificates.serving_names(held, party),
         certificates.revocation(held, own.revoked),
     )
     return [finding for finding in found if finding is not None], party

@@ -82,8 +82,9 @@ def look_at_tls(folder: Path, roles: Collection[Role]) -> OwnTls:
         certificates.chain(held, authority, files.ca),
         certificates.dates(held, datetime.now(UTC)),
         certificates.usage(held, serving=False),
-        certificates.usage(held, serving=True) if party is not None and party.role is not Role.SITE else None,
+        certificates.usage(held, serving=True) if party is not None and party.role.serves else None,
         who,
+        None if party is None else certificates.serving_names(held, party),
         revocation,
     )
     return OwnTls(

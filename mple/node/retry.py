@@ -33,8 +33,8 @@ EXPLAIN_EVERY = 8
 """Failed attempts from one explanation to the next."""
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 20.0
 # Without a code of ours: INTERNAL is not among them, for gRPC says it of streams that break, too.
+# Nor UNAUTHENTICATED: gRPC says it of a server's certificate for another host, which the explanation tells better.
 _FATAL = {
-    grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.FAILED_PRECONDITION,

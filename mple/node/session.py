@@ -7,7 +7,7 @@ Whoever finds the folder taken is refused before it has written a line there. Wh
 import functools
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -31,6 +31,7 @@ from mple.plan.node_settings import NodeSettings
 from mple.records.state_files import LEDGER
 from mple.rpc import Party, Role, TlsFiles, open_channel, own_party, verify_remote
 from mple.rpc.metering import MeteredChannel
+from mple.rpc.tls import probe_for
 
 _PROGRAMS = {Role.COORDINATOR: "mple-coordinator", Role.COMPUTE: "mple-compute", Role.SITE: "mple-provider"}
 
@@ -61,7 +62,9 @@ class NodeSession:
         Raises UnreachableError, StoppedError: as `RetryPolicy.call`.
         """
         retry = RetryPolicy.to(address, self.tls, self.stop, budget_s)
-        return Remote(party=retry.call(functools.partial(verify_remote, address, self.tls, role)), retry=retry)
+        party = retry.call(functools.partial(verify_remote, address, self.tls, role))
+        explain = functools.partial(probe_for, party, address, self.tls)
+        return Remote(party=party, retry=replace(retry, explain=explain))
 
     def channel(self, remote: Remote) -> MeteredChannel:
         """A channel to a party, as a context manager; this node's ledger gets every message."""

@@ -20,6 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from mple.disk.whole_files import write_private, write_whole
 from mple.pki.issued import REASONS, IssuedCertificate, IssuedIndex, enter_certificate, mark_revoked, read_index
 from mple.rpc import Party, Role
+from mple.rpc.identity import SERVER_NAMES
 from mple.rpc.revoked import REVOKED_LIST
 from mple.rpc.tls import party_of_certificate
 from mple.rpc.tls_files import UNSOUND
@@ -92,7 +93,7 @@ def create_authority(directory: Path, consortium: str, days: int = 3650) -> Auth
 
 def request(directory: Path, party: Party, hosts: Sequence[str]) -> bytes:
     """Make a node's key in `directory` and return the signing request (PEM); the key stays there. `hosts` are names and
-    addresses under which others reach the node. PkiError when one is malformed, or the folder already holds a key."""
+    addresses under which others reach the node. PkiError as `names_of`, or when the folder already holds a key."""
     if (directory / NODE_KEY).exists():
         raise PkiError(f"{directory / NODE_KEY} already exists; a node's key is made once")
     names = names_of(party, hosts)
@@ -123,11 +124,17 @@ def describe_request(request_pem: bytes) -> Request:
         party = Party.parse(uris[0])
     except ValueError as fault:
         raise PkiError(str(fault)) from None
-    return Request(party, _hosts(names), key)
+    hosts = _hosts(names)
+    names_of(party, hosts)
+    return Request(party, hosts, key)
 
 
 def approve(authority: Authority, request_pem: bytes, days: int = 90) -> bytes:
-    """Sign a request and return the certificate, PEM; PkiError when it is unsound or for another consortium."""
+    """Sign a request and return the certificate, PEM; PkiError when it is unsound or for another consortium.
+
+    Guarantees: TLS takes a server's certificate for the party and role that are in it and for no other, and a site's
+    for no server's at all.
+    """
     asked = describe_request(request_pem)
     if asked.party.consortium != authority.consortium:
         raise PkiError(
@@ -135,11 +142,14 @@ def approve(authority: Authority, request_pem: bytes, days: int = 90) -> bytes:
         )
     issuer, key = authority.issuer()
     ends = min(datetime.now(UTC) + timedelta(days=days), issuer.not_valid_after_utc)
-    both_ends = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+    usages, names = [ExtendedKeyUsageOID.CLIENT_AUTH], names_of(asked.party, asked.hosts)
+    if asked.party.role.serves:
+        usages.append(ExtendedKeyUsageOID.SERVER_AUTH)
+        names = x509.SubjectAlternativeName([*names, x509.DNSName(asked.party.server_name)])
     certificate = (
         _begun(_name(asked.party.consortium, asked.party.label), issuer.subject, asked.key, ends, authority=False)
-        .add_extension(both_ends, critical=False)
-        .add_extension(names_of(asked.party, asked.hosts), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .add_extension(names, critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         .sign(key, SHA256())
     )
@@ -193,7 +203,13 @@ def signed_request(key: ec.EllipticCurvePrivateKey, subject: x509.Name, names: x
 
 
 def names_of(party: Party, hosts: Sequence[str]) -> x509.SubjectAlternativeName:
-    """A party's identity and hosts as a certificate bears them; PkiError when a host is malformed."""
+    """A party's identity and hosts as a request bears them; PkiError when a host is malformed or of the domain that the
+    authority keeps for identities, or there is none and others dial the party."""
+    if party.role.serves and not hosts:
+        raise PkiError(
+            f"no host for {party.label}, which listens: others could not check where they are; "
+            "make the request with --host NAME, each name or address by which they reach it"
+        )
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(party.uri)]
     for host in dict.fromkeys(hosts):
         try:
@@ -201,8 +217,20 @@ def names_of(party: Party, hosts: Sequence[str]) -> x509.SubjectAlternativeName:
         except ValueError:
             if not host or not host.isascii() or any(sign in host for sign in " /:"):
                 raise PkiError(f"host {host!r} is neither a name nor an address") from None
+            if f".{host.lower().rstrip('.')}".endswith(f".{SERVER_NAMES}"):
+                raise PkiError(
+                    f"host {host!r}: names in {SERVER_NAMES} say who a server is and are the authority's to give; "
+                    "name the host that others dial"
+                ) from None
             names.append(x509.DNSName(host))
     return x509.SubjectAlternativeName(names)
+
+
+def hosts_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Names and addresses that a certificate is made out for, without the name by which TLS knows its bearer."""
+    identity = party_of_certificate(certificate).server_name
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return tuple(host for host in _hosts(names) if host != identity)
 
 
 def _hosts(names: x509.SubjectAlternativeName) -> tuple[str, ...]:
@@ -214,7 +242,7 @@ def _record(certificate: x509.Certificate) -> IssuedCertificate:
     return IssuedCertificate(
         serial=certificate.serial_number,
         identity=party_of_certificate(certificate).uri,
-        hosts=_hosts(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value),
+        hosts=hosts_of(certificate),
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
     )

@@ -22,6 +22,8 @@ from mple.pki.authority import (
     PkiError,
     approve,
     create_authority,
+    hosts_of,
+    names_of,
     read_file,
     request,
     signed_request,
@@ -29,7 +31,7 @@ from mple.pki.authority import (
 )
 from mple.rpc import Party, TlsError, TlsFiles
 from mple.rpc.revoked import REVOKED_LIST, RevokedList, read_revoked
-from mple.rpc.tls import checked_party, is_key_of
+from mple.rpc.tls import checked_party, is_key_of, party_of_certificate
 from mple.rpc.tls_files import UNSOUND
 
 _WAITING_KEY = f"{NODE_KEY}.new"
@@ -47,7 +49,7 @@ def renew(directory: Path, *, new_key: bool = False) -> bytes:
     held = read_file(directory / NODE_CERTIFICATE, "certificate", way_out)
     try:
         certificate = x509.load_pem_x509_certificate(held)
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = names_of(party_of_certificate(certificate), hosts_of(certificate))
         key = load_pem_private_key(read_file(directory / NODE_KEY, "key", way_out), password=None)
     except UNSOUND as fault:
         raise PkiError(f"{directory / NODE_CERTIFICATE} can't be renewed: {fault}; request a new one") from None

@@ -13,12 +13,20 @@ from mple.rpc.tls_files import TlsFiles
 def open_channel(
     address: str, tls: TlsFiles, remote: Party, ledger: Ledger, *, measure: Measure = measure
 ) -> MeteredChannel:
-    """A channel to a party whose certificate `verify_remote` has checked.
+    """A channel to a party, `remote`, and to nobody else.
 
-    gRPC verifies chain and host name at each connection; the caller's ledger gets every message under the remote's
-    label. A renewed certificate is used for new calls without a restart, and calls to a party whose certificate is
-    revoked are broken off. `measure` says what messages are; the default knows the product's.
+    At each connection TLS verifies the chain, that the certificate is for serving, and the remote's role, name and
+    consortium, which a server's certificate bears as `Party.server_name`; at each call, the host that was dialled. gRPC
+    for Python shows the server's certificate to nobody, so names are all that can be demanded of it.
+
+    The caller's ledger gets every message under the remote's label. A renewed certificate is used for new calls without
+    a restart, and calls to a party whose certificate is revoked are broken off. `measure` says what messages are; the
+    default knows the product's.
     """
+
+    # The authority carries its port: gRPC takes a host that equals the target's for checked by the handshake, which
+    # has checked the other name.
+    identity = (("grpc.ssl_target_name_override", remote.server_name), ("grpc.default_authority", address))
 
     def dial(files: TlsFiles) -> grpc.Channel:
         credentials = grpc.ssl_channel_credentials(
@@ -26,6 +34,6 @@ def open_channel(
             private_key=files.key.read_bytes(),
             certificate_chain=files.certificate.read_bytes(),
         )
-        return grpc.secure_channel(address, credentials, options=DIALLING_OPTIONS)
+        return grpc.secure_channel(address, credentials, options=[*DIALLING_OPTIONS, *identity])
 
     return MeteredChannel(RenewedChannel(address, tls, remote, dial), ledger, remote.label, measure=measure)

@@ -12,6 +12,8 @@ import grpc
 
 from mple.rpc.errors import ErrorCode, MpleError
 
+SERVER_NAMES = "mple.internal"
+"""Domain of `Party.server_name`; no host of a request may be in it. The top level is reserved for private use."""
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -21,6 +23,11 @@ class Role(StrEnum):
     SITE = "site"
     COORDINATOR = "coordinator"
     COMPUTE = "compute"
+
+    @property
+    def serves(self) -> bool:
+        """Whether others dial a node of this role; nobody dials a site."""
+        return self is not Role.SITE
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,12 @@ class Party:
     def uri(self) -> str:
         """As in the certificate: mple://consortium/role/name."""
         return f"mple://{self.consortium}/{self.role}/{self.name}"
+
+    @property
+    def server_name(self) -> str:
+        """What TLS knows it by when it serves, beside its hosts: the name that each handshake demands. The authority
+        puts it into the certificates of roles that serve, and into no other."""
+        return f"{self.name}.{self.role}.{self.consortium}.{SERVER_NAMES}"
 
     @property
     def label(self) -> str:

@@ -10,7 +10,7 @@ import socket
 import ssl
 import stat
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,6 +35,8 @@ class Probed:
     away: bool
     revoked: bool = False
     """The fault is that the authority has revoked the party's certificate."""
+    foreign: bool = False
+    """The fault is that whoever answers has a certificate of the consortium, but not one of a server."""
 
 
 def own_party(files: TlsFiles, role: Role) -> Party:
@@ -115,6 +117,12 @@ def party_of_certificate(certificate: x509.Certificate) -> Party:
         raise TlsError(str(fault)) from None
 
 
+def bears_server_name(certificate: x509.Certificate, party: Party) -> bool:
+    """Whether a certificate has the name by which TLS knows that this party serves."""
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return party.server_name in names.get_values_for_type(x509.DNSName)
+
+
 def split_address(address: str) -> tuple[str, int]:
     """Host and port of "host:port". Raises ValueError: it is something else."""
     host, colon, port = address.rpartition(":")
@@ -124,9 +132,10 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def verify_remote(address: str, files: TlsFiles, role: Role, timeout_s: float = 5.0) -> Party:
-    """Who serves at an address, by its certificate.
+    """Who serves at an address, by its certificate; `open_channel` then demands the same at each connection.
 
-    Raises AwayError: nobody answers now; TlsError: a TLS connection can't work, or who answers is of another role.
+    Raises AwayError: nobody answers now; TlsError: a TLS connection can't work, or who answers is of another role or
+    consortium than `role` and this node's.
     """
     probed = probe(address, files, timeout_s)
     if probed.party is None:
@@ -135,7 +144,19 @@ def verify_remote(address: str, files: TlsFiles, role: Role, timeout_s: float = 
         raise TlsError(probed.fault or "unknown fault")
     if probed.party.role is not role:
         raise TlsError(f"{address} is {probed.party.label}, not a {role}; check the address in the configuration")
+    own = party_of_certificate(x509.load_pem_x509_certificate(files.certificate.read_bytes()))
+    if probed.party.consortium != own.consortium:
+        raise TlsError(f"{address} is {probed.party.uri}, this node of consortium {own.consortium}; check the address")
     return probed.party
+
+
+def probe_for(remote: Party, address: str, files: TlsFiles) -> Probed:
+    """As `probe`, where a party was found before. If another serves at its address now, the party counts as away: it
+    may come back, and whoever took its place must not end a node by that."""
+    probed = probe(address, files)
+    if probed.party is None or probed.party == remote:
+        return replace(probed, away=True) if probed.foreign else probed
+    return Probed(None, f"{address} is {probed.party.label} now, not {remote.label}: nothing is sent to it", True)
 
 
 def probe(address: str, files: TlsFiles, timeout_s: float = 5.0) -> Probed:
@@ -201,7 +222,8 @@ def _look(address: str, host: str, port: int, context: ssl.SSLContext, timeout_s
                 if _hangs_up(link):
                     return None
         except ssl.SSLCertVerificationError as fault:
-            return Probed(None, _verification(address, host, fault), False)
+            foreign = "purpose" in fault.verify_message
+            return Probed(None, _verification(address, host, fault), False, foreign=foreign)
         except ssl.SSLEOFError:
             return _away(f"{address} closed the connection during the handshake; is the party behind it up?")
         except ssl.SSLError as fault:
@@ -216,7 +238,11 @@ def _look(address: str, host: str, port: int, context: ssl.SSLContext, timeout_s
         if revoked is not None:
             text = f"the certificate of {address} was {revoked}: it needs another one"
             return Probed(None, text, False, revoked=True)
-        return Probed(party_of_certificate(certificate), None, False)
+        party = party_of_certificate(certificate)
+        if not bears_server_name(certificate, party):
+            text = f"the certificate of {address} lacks the name {party.server_name}, by which TLS knows who serves"
+            return Probed(None, f"{text}: have it issued again there by 'mple pki renew' and approve", False)
+        return Probed(party, None, False)
     except UNSOUND as fault:
         return Probed(None, f"{address}: {fault}", False)
 
@@ -250,6 +276,8 @@ def _verification(address: str, host: str, fault: ssl.SSLCertVerificationError) 
     text = fault.verify_message or str(fault)
     if "Hostname mismatch" in text or "IP address mismatch" in text:
         return f"the certificate of {address} is not made out for {host!r}: request it again with --host {host}"
+    if "purpose" in text:
+        return f"{address} shows a certificate that is not for serving, such as a site's: check the address"
     if "expired" in text:
         return f"the certificate of {address} has expired: renew it there, or set the clock of one of the machines"
     if "not yet valid" in text:

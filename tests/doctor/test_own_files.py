@@ -90,6 +90,22 @@ def test_another_role_than_the_configuration(tls: Path) -> None:
     says(only_fault(looked(tls, Role.COMPUTE)), "identity", ["site/north", "role compute"], ["which TLS folder"])
 
 
+@pytest.mark.parametrize("role", [Role.COORDINATOR, Role.COMPUTE])
+def test_own_certificate_of_a_node_that_listens_without_a_host(
+    tmp_path: Path, authority: Authority, role: Role
+) -> None:
+    forge(authority, tmp_path, uris=(f"mple://test/{role}/bureau",), hosts=(), to_days=30)
+    cause = ["is made out for no host", f"{role}/bureau listens"]
+    says(only_fault(looked(tmp_path, role)), "host name", cause, ["mple pki request --host"])
+
+
+@pytest.mark.parametrize("role", [Role.COORDINATOR, Role.COMPUTE])
+def test_own_certificate_without_the_name_for_tls(tmp_path: Path, authority: Authority, role: Role) -> None:
+    forge(authority, tmp_path, uris=(f"mple://test/{role}/bureau",), server_names=(), to_days=30)
+    cause = [f"lacks the name bureau.{role}.test.mple.internal"]
+    says(only_fault(looked(tmp_path, role)), "identity", cause, ["mple pki renew"])
+
+
 def test_own_certificate_is_revoked(tls: Path, authority: Authority) -> None:
     revoke(authority, [tls / "node.crt"], [tls / "ca.crl"])
     says(only_fault(looked(tls)), "revocation", ["was revoked on"], ["mple pki request"])

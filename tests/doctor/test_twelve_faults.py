@@ -158,9 +158,11 @@ def test_9_server_certificate_with_a_common_name_only(
 
 def test_10_a_site_that_serves(node: Node, north: TlsFiles, party_tls: PartyTls) -> None:
     there = node(party_tls(Role.SITE, "south"))
-    assert called(there.address, north) is grpc.StatusCode.OK
+    assert called(there.address, north) is UNAVAILABLE
     refused_by_caller(there.address, north)
-    fault = diagnosed(there.address, north).peer_fault()
+    faults = diagnosed(there.address, north).peer_faults()
+    assert set(faults) == {"usage", "identity"}
+    fault = faults["identity"]
     says(fault, "identity", ["site/south", "coordinator or compute", "a site never serves"], ["check the address"])
 
 
@@ -297,6 +299,15 @@ def test_unknown_name(north: TlsFiles) -> None:
     found = diagnosed("no-such-host.invalid:7400", north)
     says(found.peer_fault(), "name", ["'no-such-host.invalid' is not known here"], ["name service"])
     assert found.steps_gone() == ["name"]
+
+
+def test_server_certificate_without_the_name_for_tls(
+    node: Node, north: TlsFiles, authority: Authority, tmp_path: Path
+) -> None:
+    there = node(forge(authority, tmp_path / "tls", uris=(COORDINATOR,), server_names=(), to_days=30))
+    refused_by_caller(there.address, north)
+    fault = diagnosed(there.address, north).peer_fault()
+    says(fault, "identity", ["lacks the name coordinator.coordinator.test.mple.internal"], ["mple pki renew"])
 
 
 def test_two_faults_of_one_certificate_are_both_named(

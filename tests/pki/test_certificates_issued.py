@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import stat
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from mple.pki import (
     create_authority,
     describe_request,
     install,
+    renew,
     request,
     throwaway,
 )
@@ -39,9 +41,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def signing_request(uris: list[str], key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
+def signing_request(
+    uris: list[str], key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, hosts: Sequence[str] = ()
+) -> bytes:
     """A request that another program than ours made."""
-    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri) for uri in uris])
+    uri_names = [x509.UniformResourceIdentifier(uri) for uri in uris]
+    names = x509.SubjectAlternativeName([*uri_names, *(x509.DNSName(host) for host in hosts)])
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     return builder.add_extension(names, critical=False).sign(key, SHA256()).public_bytes(Encoding.PEM)
 
@@ -67,13 +72,65 @@ def test_what_a_certificate_says(authority: Authority, tmp_path: Path) -> None:
     assert names.get_values_for_type(x509.DNSName) == ["north.example"]
     assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["10.0.0.7", "::1"]
     usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    assert set(usage) == {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
+    assert set(usage) == {ExtendedKeyUsageOID.CLIENT_AUTH}
     constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
     assert constraints.critical
     assert not constraints.value.ca
     now = datetime.now(UTC)
     assert certificate.not_valid_before_utc < now
     assert timedelta(days=29) < certificate.not_valid_after_utc - now <= timedelta(days=30)
+
+
+@pytest.mark.parametrize("role", [Role.COORDINATOR, Role.COMPUTE])
+def test_a_server_bears_its_role_and_name_for_tls(authority: Authority, tmp_path: Path, role: Role) -> None:
+    asked = request(tmp_path / "tls", Party("test", role, "bureau"), ["bureau.example"])
+    certificate = x509.load_pem_x509_certificate(approve(authority, asked))
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["bureau.example", f"bureau.{role}.test.mple.internal"]
+    usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert set(usage) == {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
+    issued = authority.index().certificates[-1]
+    assert issued.hosts == ("bureau.example",), "people are shown the hosts that were asked for"
+    install(tmp_path / "tls", certificate.public_bytes(Encoding.PEM), authority.certificate_pem)
+    renewed = describe_request(renew(tmp_path / "tls"))
+    assert renewed.hosts == ("bureau.example",)
+
+
+RESERVED = (
+    "coordinator.coordinator.test.mple.internal",
+    "COORDINATOR.Coordinator.Test.MPLE.Internal",
+    "coordinator.coordinator.test.mple.internal.",
+    "*.coordinator.test.mple.internal",
+    "mple.internal",
+)
+
+
+@pytest.mark.parametrize("host", RESERVED)
+@pytest.mark.parametrize("role", list(Role))
+def test_nobody_asks_for_a_name_that_says_who_a_server_is(
+    authority: Authority, tmp_path: Path, host: str, role: Role
+) -> None:
+    """Neither by our command nor by a request of another program."""
+    party = Party("test", role, "north")
+    with pytest.raises(PkiError, match=r"names in mple\.internal say who a server is"):
+        request(tmp_path / "tls", party, ["north.example", host])
+    assert not (tmp_path / "tls").exists()
+    foreign = signing_request([party.uri], ec.generate_private_key(ec.SECP256R1()), ["north.example", host])
+    for read in (describe_request, lambda pem: approve(authority, pem)):
+        with pytest.raises(PkiError, match=r"names in mple\.internal say who a server is"):
+            read(foreign)
+
+
+@pytest.mark.parametrize("role", [Role.COORDINATOR, Role.COMPUTE])
+def test_a_node_that_listens_names_its_hosts(authority: Authority, tmp_path: Path, role: Role) -> None:
+    party = Party("test", role, "bureau")
+    with pytest.raises(PkiError, match=f"no host for {role}/bureau, which listens: .*--host NAME"):
+        request(tmp_path / "tls", party, [])
+    assert not (tmp_path / "tls").exists(), "the folder is free for the right request"
+    foreign = signing_request([party.uri], ec.generate_private_key(ec.SECP256R1()))
+    for read in (describe_request, lambda pem: approve(authority, pem)):
+        with pytest.raises(PkiError, match=f"no host for {role}/bureau"):
+            read(foreign)
 
 
 def test_the_authority_signs_nodes_only(authority: Authority) -> None:

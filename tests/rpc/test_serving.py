@@ -10,8 +10,11 @@ from pathlib import Path
 
 import grpc
 import pytest
+from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from mple.doctor.diagnosis import ShakeSeen
+from mple.doctor.probing import shake_hands
 from mple.meter import Ledger
 from mple.meter.relay import CountingRelay
 from mple.pki import Authority, approve, install, request
@@ -180,13 +183,14 @@ def test_renewed_certificates_are_used_without_a_restart(
     served = serving(tls=files)
     north = party_tls(Role.SITE, "north")
     stub = coordinator_pb2_grpc.CoordinatorServiceStub(served.dial())
-    assert probe(served.address, north).party == Party("test", Role.COORDINATOR, "coordinator")
+    assert shown(served, north) == x509.load_pem_x509_certificate(files.certificate.read_bytes())
 
-    renewed = _coordinator(authority, tmp_path / "renewed", "bureau")
+    renewed = _coordinator(authority, tmp_path / "renewed", "coordinator")
+    second = x509.load_pem_x509_certificate(renewed.certificate.read_bytes())
     for source, target in ((renewed.certificate, files.certificate), (renewed.key, files.key)):
         os.replace(source, target)
 
-    assert probe(served.address, north).party == Party("test", Role.COORDINATOR, "bureau")
+    assert shown(served, north) == second
     assert stub.Join(coordinator_pb2.JoinRequest(), timeout=DEADLINE_S).run_id == "site/north"
 
 
@@ -315,6 +319,14 @@ def test_a_closed_channel_makes_no_call(served: Served) -> None:
     channel.close()
     with pytest.raises(ValueError, match="closed channel"):
         stub.Join(coordinator_pb2.JoinRequest(), timeout=DEADLINE_S)
+
+
+def shown(served: Served, files: TlsFiles) -> x509.Certificate:
+    """The certificate that a server shows to a new connection."""
+    host, _, port = served.address.rpartition(":")
+    seen = shake_hands(host, host, int(port), files, DEADLINE_S)
+    assert isinstance(seen, ShakeSeen)
+    return x509.load_der_x509_certificate(seen.certificate_der)
 
 
 def _joins(stub: coordinator_pb2_grpc.CoordinatorServiceStub) -> bool:

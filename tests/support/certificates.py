@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtensionOID, NameOID
 
 from mple.pki import Authority
-from mple.rpc import TlsFiles
+from mple.rpc import Party, TlsFiles
 
 
 def forge(
@@ -34,8 +35,11 @@ def forge(
     usages: Sequence[x509.ObjectIdentifier] = (),
     common_name: str = "127.0.0.1",
     garbled: bool = False,
+    server_names: Sequence[str] | None = None,
 ) -> TlsFiles:
     """Files of a certificate valid from and to so many days from now; without URIs and hosts it has a CN only.
+
+    `server_names` are by default those that the parties of the URIs should have.
 
     `usages` are of the extended key usage, which is left out when empty; `garbled` puts rubbish there instead.
     """
@@ -44,7 +48,7 @@ def forge(
     assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
     now = datetime.now(UTC)
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri) for uri in uris]
-    for host in hosts:
+    for host in (*hosts, *(_server_names(uris) if server_names is None else server_names)):
         try:
             names.append(x509.IPAddress(ipaddress.ip_address(host)))
         except ValueError:
@@ -72,3 +76,11 @@ def forge(
     files.key.touch(0o600)
     files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return files
+
+
+def _server_names(uris: Sequence[str]) -> Iterator[str]:
+    for uri in uris:
+        with suppress(ValueError):
+            party = Party.parse(uri)
+            if party.role.serves:
+                yield party.server_name
