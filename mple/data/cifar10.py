@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from mple.data.images import Catalogue, DataError, Split, numbered_classes
 from mple.data.settings import DataSource
+from mple.morph import ImageShape
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
@@ -73,6 +74,7 @@ def cifar10_catalogue(source: Cifar10Source, checksums: Mapping[str, str] = CIFA
     return Catalogue(
         name="cifar10",
         classes=numbered_classes(source.classes or CIFAR10_CLASSES, every_label, str(folder)),
+        shape=ImageShape(channels=3, height=SIDE_PX, width=SIDE_PX),
         train=Split(labels=train_labels, read=functools.partial(_read_images, train)),
         test=Split(labels=test_labels, read=functools.partial(_read_images, test)),
     )

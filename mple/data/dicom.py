@@ -1,18 +1,17 @@
-"""DICOM folders with a CSV table of labels: the columns file, label and, if wanted, split (train, val or test).
+"""DICOM folders with a CSV table of labels, see `mple.data.label_table`.
 
 Grey values go through the file's modality transform, then through the configured window, else the file's own lookup
 table or window, else their own range; 8 bits result and MONOCHROME1 is inverted. Colour files are taken as RGB. One
 frame for each file. Needs the extra `dicom`.
 """
 
-import csv
 import importlib
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,14 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mple.data.images import Catalogue, DataError
+from mple.data.label_table import read_label_table
 from mple.data.picture_files import PictureFormat, PictureHeader
-from mple.data.picture_sets import LabelledFile, PictureSource, file_catalogue
-from mple.data.settings import Validation
+from mple.data.picture_sets import PictureSource, table_catalogue
 from mple.extras import missing_extra
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _GREY = ("MONOCHROME1", "MONOCHROME2")
-_SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +34,8 @@ class DicomSource(PictureSource):
 
     kind: Literal["dicom"] = "dicom"
     label_file: Path | None = None
-    """CSV table with the columns file, label and, if wanted, split; by default `labels.csv` in the folder."""
+    """CSV table with the columns file, label and, if wanted, split and patient; by default `labels.csv` in the
+    folder."""
     window: tuple[float, ...] = ()
     """Centre and width of grey values after the modality transform, for all files alike, the width 1 or more; by
     default each file's own."""
@@ -49,24 +48,10 @@ class DicomSource(PictureSource):
     def catalogue(self) -> Catalogue:
         """Read the label table and the headers of the files that it names.
 
-        Raises DataError: pydicom is not installed; no table, wrong columns, an unknown label or split; a file that is
-        missing, unreadable, named twice or outside the folder.
+        Raises DataError: pydicom is not installed; the table, a label or a file can't be used.
         """
         self.picture_format()  # a missing library is named before a missing table
-        table = self.label_file or self.path / "labels.csv"
-        rows = _table_rows(table)
-        classes = self.classes or tuple(sorted({row["label"] for row in rows}))
-        if len(classes) < 2:
-            raise DataError(f"{table} has the labels {list(classes)}; needs two, or `classes`")
-        splits: dict[str, list[LabelledFile]] = {split: [] for split in _SPLITS}
-        for row in rows:
-            label, file = row["label"], self.path / row["file"]
-            if label not in classes:
-                raise DataError(f"{table}: label {label!r} of {row['file']} is not one of classes = {list(classes)}")
-            splits[row["split"] or "train"].append(LabelledFile(file, classes.index(label)))
-        train = splits["train"] + (splits["val"] if self.validation is Validation.TRAIN else [])
-        test = splits["test"] if any(row["split"] for row in rows) else None
-        return file_catalogue(self, classes, (train, test))
+        return table_catalogue(self, read_label_table(self.label_file or self.path / "labels.csv"))
 
     def picture_format(self) -> PictureFormat:
         """As pydicom reads them, under the window."""
@@ -95,7 +80,8 @@ class DicomFiles:
             frames = int(about.get("NumberOfFrames") or 1)
             if frames != 1:
                 raise DataError(f"DICOM file {path} holds {frames} frames; save each as a file")
-            return PictureHeader(int(about.Columns), int(about.Rows), about.PhotometricInterpretation in _GREY)
+            is_grey, patient = about.PhotometricInterpretation in _GREY, str(about.get("PatientID") or "").strip()
+            return PictureHeader(int(about.Columns), int(about.Rows), is_grey, patient)
 
     def picture(self, path: Path) -> Image.Image:
         """The picture in a file, grey or RGB, 8 bits a value."""
@@ -181,36 +167,3 @@ def windowed(values: NDArray[np.float64], centre: float, width: float, function:
 def _first(value: Any) -> float:
     """A file may offer several windows; the first is its default."""
     return float(value if isinstance(value, int | float) else value[0])
-
-
-def _table_rows(table: Path) -> list[Mapping[str, str]]:
-    if not table.is_file():
-        raise DataError(f"no label table at {table}; it needs the columns file,label[,split]")
-    rows: list[Mapping[str, str]] = []
-    seen: set[str] = set()
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if not {"file", "label"} <= set(reader.fieldnames or ()):
-                raise DataError(f"{table} has the columns {reader.fieldnames}; needs file,label[,split]")
-            for raw in reader:
-                row = {column: (raw.get(column) or "").strip() for column in ("file", "label", "split")}
-                where = f"{table}, line {reader.line_num}"
-                if not row["file"] or not row["label"]:
-                    raise DataError(f"{where}: file or label is empty")
-                if row["split"] not in ("", *_SPLITS):
-                    raise DataError(f"{where}: split {row['split']!r}; choose one of {', '.join(_SPLITS)}")
-                if _leads_outside(row["file"]):
-                    raise DataError(f"{where}: {row['file']} leads out of the folder; name files relative to it")
-                if row["file"] in seen:
-                    raise DataError(f"{where}: {row['file']} is named twice")
-                seen.add(row["file"])
-                rows.append(row)
-    except (csv.Error, UnicodeDecodeError) as fault:
-        raise DataError(f"{table} is no CSV: {fault}") from None
-    return rows
-
-
-def _leads_outside(name: str) -> bool:
-    readings = (PurePosixPath(name), PureWindowsPath(name))
-    return any(path.is_absolute() or path.drive or ".." in path.parts for path in readings)

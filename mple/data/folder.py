@@ -1,7 +1,8 @@
 """Image folders: a folder for each class, under `train/` and `test/` (and `val/`), or all under one root.
 
-Class folders hold picture files and nothing else; hidden files and what desktops leave behind are passed over, any
-other stray file is an error, since a picture that is silently left out changes results.
+Class folders hold picture files and nothing else, or a folder for each patient with those. What systems and network
+drives leave is passed over, see `mple.data.names`; whatever else has no place here is an error, since a picture that is
+silently left out changes results.
 """
 
 from collections.abc import Sequence
@@ -10,11 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 from mple.data.images import Catalogue, DataError
+from mple.data.names import check_name, class_numbers, is_system_name, shown, split_named
+from mple.data.patients import Patients
 from mple.data.picture_sets import LabelledFile, PictureSource, file_catalogue
 from mple.data.settings import Validation
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
-_LEFT_BY_DESKTOPS = {"thumbs.db", "desktop.ini"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,47 +30,89 @@ class FolderSource(PictureSource):
 
         Classes are the folders' names, sorted, or `classes` in the order given; then a class may lack its folder.
 
-        Raises:
-            DataError: No such folder, a class folder that `classes` doesn't name, a stray file, an unreadable picture.
+        Raises DataError: no such folder, a class folder that `classes` doesn't name, one that is empty, names that look
+        alike, a split without another or twice, a stray file or folder, an unreadable picture.
         """
-        path = self.path
-        if not path.is_dir():
-            raise DataError(f"no image folder at {path}")
-        roots = {name: path / name for name in ("train", "val", "test") if (path / name).is_dir()}
-        if not roots:
-            classes = _class_names(self, [path])
-            return file_catalogue(self, classes, (_files(path, classes), None))
-        if not {"train", "test"} <= set(roots):
-            has = ", ".join(roots)
-            raise DataError(f"{path} has {has}; needs train and test, or class folders without any of them")
+        if not self.path.is_dir():
+            raise DataError(f"no image folder at {shown(self.path)}")
+        roots = _split_folders(self.path)
         if self.validation is Validation.IGNORED:
             roots.pop("val", None)
-        classes = _class_names(self, list(roots.values()))
-        train = [file for name, root in roots.items() if name != "test" for file in _files(root, classes)]
-        return file_catalogue(self, classes, (train, _files(roots["test"], classes)))
+        folders = {split: _folders(root) for split, root in roots.items()}
+        names = {folder.name for found in folders.values() for folder in found}
+        classes, numbers = class_numbers(names, self.classes, f"class folders in {shown(self.path)}")
+        splits = {
+            split: [file for folder in sorted(found, key=lambda one: numbers[one.name])
+                    for file in _files(folder, numbers[folder.name], self.patients)]
+            for split, found in folders.items()
+        }  # fmt: skip
+        held = {file.label for files in splits.values() for file in files}
+        for name, number in numbers.items():
+            if number not in held and classes[number] not in self.classes:
+                raise DataError(
+                    f"class folder {name!r} in {shown(self.path)} is empty; remove it, or name all `classes`"
+                )
+        train = [file for split, files in splits.items() if split != "test" for file in files]
+        return file_catalogue(self, classes, (train, splits.get("test")))
 
 
-def _class_names(source: FolderSource, roots: Sequence[Path]) -> tuple[str, ...]:
-    within = (folder for root in roots for folder in root.iterdir() if folder.is_dir())
-    folders = {folder.name: folder for folder in within if not folder.name.startswith((".", "__MACOSX"))}
-    if not source.classes:
-        if len(folders) < 2:
-            raise DataError(f"{source.path} has the class folders {sorted(folders)}; needs two, or `classes`")
-        return tuple(sorted(folders))
-    for name, folder in sorted(folders.items()):
-        if name not in source.classes:
-            raise DataError(f"folder {folder} is not one of classes = {list(source.classes)}; add or move it")
-    return source.classes
+def _split_folders(path: Path) -> dict[str, Path]:
+    """The folders of the splits in the order train, val, test; the root itself as train where there are none."""
+    named: dict[str, Path] = {}
+    others = []
+    for folder in _folders(path):
+        split = split_named(folder.name)
+        if split is None:
+            others.append(folder)
+        elif split in named:
+            raise DataError(f"{shown(named[split])} and {shown(folder)} are both the {split} split; make them one")
+        else:
+            named[split] = folder
+    has = ", ".join(folder.name for folder in named.values())
+    # A class may be called "valid" or "training"; with train, test or val beside it, it is a split.
+    if not {"train", "test"} <= set(named):
+        if any(folder.name.casefold() in ("train", "test", "val") for folder in named.values()):
+            raise DataError(f"{shown(path)} has {has}; needs train and test, or class folders without any of them")
+        return {"train": path}
+    if others:
+        raise DataError(f"{shown(others[0])} is no split, beside {has}; move it away or into a split")
+    return {split: named[split] for split in ("train", "val", "test") if split in named}
 
 
-def _files(root: Path, classes: Sequence[str]) -> list[LabelledFile]:
-    found = []
-    for label, name in enumerate(classes):
-        folder = root / name
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if path.name.startswith(".") or path.name.lower() in _LEFT_BY_DESKTOPS:
-                continue
-            if path.suffix.lower() not in _ENDINGS or not path.is_file():
-                raise DataError(f"{path} is no picture file; class folders hold {', '.join(sorted(_ENDINGS))} only")
-            found.append(LabelledFile(path, label))
-    return found
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return [entry for entry in sorted(folder.iterdir()) if not is_system_name(entry.name)]
+    except OSError as fault:
+        raise DataError(f"folder {shown(folder)} can't be read: {fault.strerror}") from None
+
+
+def _folders(root: Path) -> list[Path]:
+    """The folders in a folder that holds no picture of its own."""
+    entries = _entries(root)
+    for entry in entries:
+        if entry.suffix.lower() in _ENDINGS and not entry.is_dir():
+            raise DataError(f"picture {shown(entry)} lies in no class folder; move it into one")
+    return [entry for entry in entries if entry.is_dir()]
+
+
+def _files(folder: Path, label: int, patients: Patients) -> list[LabelledFile]:
+    if patients is Patients.FOLDER:
+        found = []
+        for own in _entries(folder):
+            if not own.is_dir():
+                raise DataError(f'{shown(own)} lies in no patient\'s folder, as patients = "folder" asks')
+            found += [LabelledFile(path, label, own.name) for path in _pictures(own, "")]
+        return found
+    hint = '; for a folder per patient set patients = "folder"'
+    return [LabelledFile(path, label) for path in _pictures(folder, hint)]
+
+
+def _pictures(folder: Path, hint: str) -> Sequence[Path]:
+    paths = _entries(folder)
+    for path in paths:
+        check_name(path.name, f"file {shown(path)}")
+        if path.suffix.lower() not in _ENDINGS or not path.is_file():
+            what = "is a link that leads nowhere" if path.is_symlink() and not path.exists() else "is no picture file"
+            text = f"{shown(path)} {what}; class folders hold {', '.join(sorted(_ENDINGS))} only"
+            raise DataError(text + (hint if path.is_dir() else ""))
+    return paths

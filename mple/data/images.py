@@ -10,13 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mple.data.limits import MOST_CLASSES
 from mple.morph import ImageShape
 
 MOST_CHANNELS = 4
+
+
+class PatientSplit(StrEnum):
+    """Whether test pictures show patients of training pictures; all that a site tells of its patients."""
+
+    UNKNOWN = "unknown"
+    """The pictures do not say whose they are."""
+    APART = "apart"
+    """No patient is in both."""
+    SHARED = "shared"
+    """Some patient is in both: the test measures how well training pictures are remembered."""
 
 
 class DataError(ValueError):
@@ -67,6 +80,10 @@ class Dataset:
     classes: tuple[str, ...]
     train: LabelledImages
     test: LabelledImages
+    patients: PatientSplit = PatientSplit.UNKNOWN
+    """Whether test images show patients of training images."""
+    notes: tuple[str, ...] = ()
+    """What the site should know of its set; counts and names of classes, never a patient's."""
 
     def __post_init__(self) -> None:
         if self.test.shape != self.train.shape:
@@ -82,6 +99,8 @@ class Split:
     labels: NDArray[np.int64]
     read: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
     """Pixels (n, C, H, W) of the n images with these numbers, which ascend."""
+    patients: NDArray[np.int64] | None = None
+    """Numbers (N) of the patients that the images show, over both splits; None where the set does not say."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +109,8 @@ class Catalogue:
 
     name: str
     classes: tuple[str, ...]
+    shape: ImageShape
+    """Of every image."""
     train: Split
     test: Split
 
@@ -101,18 +122,37 @@ def check_labels(labels: NDArray[np.int64], classes: int, where: str) -> None:
     """
     outside = labels[(labels < 0) | (labels >= classes)]
     if len(outside):
-        raise DataError(f"{where}: label {int(outside[0])} is out of range; there are {classes} classes, from 0")
+        found = int(outside[0])
+        most = f"there are {classes} classes, from 0"
+        if classes == MOST_CLASSES:
+            most = f"classes are numbered from 0, at most {MOST_CLASSES}; number them anew if these are codes"
+        raise DataError(f"{where}: label {found} is out of range; {most}")
 
 
 def numbered_classes(named: tuple[str, ...], labels: NDArray[np.int64], where: str) -> tuple[str, ...]:
     """Class names for a set whose labels are numbers: as configured, or the numbers themselves.
 
-    Raises DataError: a label is out of range, or all labels are equal and no names are configured.
+    Raises DataError: a label is out of range; or, where no names are configured, all are equal, they are more than a
+    plan can hold, or a number below the highest has no image.
     """
-    names = named or tuple(str(number) for number in range(int(labels.max(initial=-1)) + 1))
-    check_labels(labels, len(names), where)
-    if len(names) < 2:
-        if not names:
-            raise DataError(f"{where}: there is no labelled image in it")
-        raise DataError(f"{where}: only class {list(names)} occurs; name all classes of the consortium with `classes`")
-    return names
+    if not len(labels):
+        raise DataError(f"{where}: there is no labelled image in it")
+    if named:
+        check_labels(labels, len(named), where)
+        return named
+    highest = int(labels.max())
+    check_labels(labels, MOST_CLASSES, where)
+    missing = np.flatnonzero(np.bincount(labels, minlength=highest + 1) == 0)
+    if len(missing):
+        raise DataError(
+            f"{where}: labels go up to {highest}, but no image has {_listed(missing)}; number the classes from 0 "
+            "without gaps, or name all classes of the consortium with `classes`"
+        )
+    if not highest:
+        raise DataError(f"{where}: only class ['0'] occurs; name all classes of the consortium with `classes`")
+    return tuple(map(str, range(highest + 1)))
+
+
+def _listed(numbers: NDArray[np.int64]) -> str:
+    first = ", ".join(map(str, numbers[:3].tolist()))
+    return first if len(numbers) <= 3 else f"{first} and {len(numbers) - 3} more"

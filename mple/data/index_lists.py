@@ -7,8 +7,8 @@
 `test` may be missing. Lists may leave images out.
 """
 
-import csv
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from mple.data.images import DataError
 from mple.data.npz_file import NpzFile
 from mple.data.partitions import IndexLists
+from mple.data.tables import read_table
 
 _MOST_BYTES = 1024**3
 _SPLITS = ("train", "test")
+_WHOLE = re.compile("[0-9]{1,18}")
 
 
 def read_index_lists(path: Path, parts: int) -> tuple[IndexLists, ...]:
@@ -45,7 +47,7 @@ def read_index_lists(path: Path, parts: int) -> tuple[IndexLists, ...]:
 
 def _from_json(path: Path, parts: int) -> list[Mapping[str, object]]:
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as fault:
         raise DataError(f"index file {path} is no JSON: {fault}") from None
     if not isinstance(raw, list) or len(raw) != parts:
@@ -56,6 +58,12 @@ def _from_json(path: Path, parts: int) -> list[Mapping[str, object]]:
     return raw
 
 
+def _each_once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError(f"a part has {[name for name, _ in pairs]}, one of them twice")
+    return dict(pairs)
+
+
 def _from_npz(path: Path, parts: int) -> list[Mapping[str, object]]:
     with NpzFile(path, _MOST_BYTES) as file:
         needed = {f"train_{part}" for part in range(parts)}
@@ -63,11 +71,11 @@ def _from_npz(path: Path, parts: int) -> list[Mapping[str, object]]:
         if not needed <= file.names or foreign:
             raise DataError(f"index file {path} holds {sorted(file.names)}; needs train_N and test_N, N below {parts}")
 
-        def numbers(name: str) -> NDArray[np.int64]:
+        def numbers(name: str) -> NDArray[np.generic]:
             header = file.header(name)
-            if len(header.shape) != 1 or not np.issubdtype(header.dtype, np.integer):
+            if len(header.shape) != 1 or header.dtype.kind not in "iu":
                 raise DataError(f"index file {path}: {name} is {header.dtype} {header.shape}; needs whole numbers (n)")
-            return file.read(name).astype(np.int64)
+            return file.read(name)
 
         names = [{split: f"{split}_{part}" for split in _SPLITS} for part in range(parts)]
         return [{split: numbers(name) for split, name in own.items() if name in file.names} for own in names]
@@ -75,35 +83,22 @@ def _from_npz(path: Path, parts: int) -> list[Mapping[str, object]]:
 
 def _from_csv(path: Path, parts: int) -> Sequence[Mapping[str, object]]:
     lists: list[dict[str, list[int]]] = [{split: [] for split in _SPLITS} for _ in range(parts)]
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            if set(rows.fieldnames or ()) != {"part", "split", "index"}:
-                raise DataError(f"index file {path} has the columns {rows.fieldnames}; needs part,split,index")
-            for row in rows:
-                part, split = _whole(row["part"]), (row["split"] or "").strip()
-                index = _whole(row["index"])
-                if part is None or index is None or not 0 <= part < parts or split not in _SPLITS:
-                    raise DataError(
-                        f"index file {path}, line {rows.line_num}: part {row['part']!r}, split {row['split']!r}, index "
-                        f"{row['index']!r}; parts go from 0 to {parts - 1}, split is train or test"
-                    )
-                lists[part][split].append(index)
-    except (csv.Error, UnicodeDecodeError) as fault:
-        raise DataError(f"index file {path} is no CSV: {fault}") from None
+    for row in read_table(path, ("part", "split", "index"), (), most_bytes=_MOST_BYTES):
+        part, split, index = (row.cells[name] for name in ("part", "split", "index"))
+        if not (_WHOLE.fullmatch(part) and _WHOLE.fullmatch(index)) or int(part) >= parts or split not in _SPLITS:
+            raise DataError(
+                f"index file {row.where}: part {part!r}, split {split!r}, index {index!r}; parts go from 0 to "
+                f"{parts - 1}, split is train or test"
+            )
+        lists[int(part)][split].append(int(index))
     return lists
-
-
-def _whole(text: str | None) -> int | None:
-    try:
-        return int(text or "")
-    except ValueError:
-        return None
 
 
 def _numbers(values: object, where: str) -> NDArray[np.int64]:
     if isinstance(values, np.ndarray):
-        return values
+        if values.dtype == np.uint64 and values.max(initial=0) > np.iinfo(np.int64).max:
+            raise DataError(f"index file {where}: {values.max()} is out of range")
+        return values.astype(np.int64)
     if not isinstance(values, Sequence) or not all(type(value) is int for value in values):
         raise DataError(f"index file {where}: needs a list of whole numbers")
     try:

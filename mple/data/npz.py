@@ -1,70 +1,146 @@
-"""`.npz` files as MedMNIST publishes them, and such with the keys x_train, y_train, x_test, y_test.
+"""`.npz` files as MedMNIST publishes them, such with the keys x_train, y_train, x_test, y_test, and undivided ones.
 
-Images are uint8 (n, H, W) or (n, H, W, C) with up to four channels, labels whole numbers (n) or (n, 1).
+Images are uint8 (n, H, W) or (n, H, W, C) with up to four channels, labels whole numbers (n) or (n, 1), patients
+numbers or texts of the same shapes.
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mple.data.images import MOST_CHANNELS, Catalogue, DataError, Split, numbered_classes
+from mple.data.names import SPLIT_WORDS
 from mple.data.npz_file import ArrayHeader, NpzFile
+from mple.data.partitions import hold_out
+from mple.data.patients import Patients, number_patients
 from mple.data.settings import DataSource, Validation
+from mple.morph import ImageShape
+from mple.ranges import Between
 
-_KEYS = (
-    (("train_images", "train_labels"), ("val_images", "val_labels"), ("test_images", "test_labels")),
-    (("x_train", "y_train"), ("x_val", "y_val"), ("x_test", "y_test")),
-)
-"""Of images and labels for training, validation and testing."""
+_STYLES = (("{}_images", "{}_labels", "{}_patients"), ("x_{}", "y_{}", "patient_{}"))
+_UNDIVIDED = (("images", "labels", "patients"), ("x", "y", "patient"))
+_WANTED = "train_images train_labels test_images test_labels, or x_train y_train x_test y_test, or undivided: x y"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NpzSource(DataSource):
-    """One NumPy archive with MedMNIST's keys, or x_train, y_train, x_test, y_test."""
+    """One NumPy archive with MedMNIST's keys, with x_train, y_train, x_test, y_test, or undivided: x and y.
+
+    `patients` of a split are in `train_patients`, or `patient_train`, or undivided in `patient`."""
 
     kind: Literal["npz"] = "npz"
     path: Path
     """The file."""
+    test_share: Annotated[float, Between(0, 1, below=True)] = 0.2
+    """Without a test split: the share of each class held out for testing."""
 
     def catalogue(self) -> Catalogue:
         """Read the labels of the file and judge its arrays.
 
         Raises DataError: it is missing, damaged, pickled or too large, or has other keys, dtypes or shapes; a label is
-        out of range.
+        out of range, or a class has no image.
         """
         path = self.path
         with NpzFile(path, self.most_bytes) as file:
-            keys = next(((train, val, test) for train, val, test in _KEYS if {*train, *test} <= file.names), None)
-            if keys is None:
-                wanted = ", or ".join(" ".join((*train, *test)) for train, _, test in _KEYS)
-                raise DataError(f"{path} holds {', '.join(sorted(file.names)) or 'no array'}; needs {wanted}")
-            train, val, test = keys
-            train_keys = [train, val] if self.validation is Validation.TRAIN and set(val) <= file.names else [train]
-            headers = [_image_header(file, path, images) for images, _ in (*train_keys, test)]
-            shape = headers[0].shape[1:]
-            for header, (images, _) in zip(headers, (*train_keys, test), strict=True):
-                if header.shape[1:] != shape:
-                    raise DataError(f"{path}: {images} are {header.shape[1:]}, {train[0]} are {shape}")
-            if sum(header.n_bytes for header in headers) > self.most_bytes:
+            splits = _splits(path, file.names)
+            used = [name for name in ("train", "val", "test") if name in splits]
+            if self.validation is Validation.IGNORED and "val" in used:
+                used.remove("val")
+            parts = [_read_part(file, path, splits[name], self) for name in used]
+            shape = parts[0].header.shape[1:]
+            for part in parts:
+                if part.header.shape[1:] != shape:
+                    text = f"{part.images} are {part.header.shape[1:]}, {parts[0].images} are {shape}"
+                    raise DataError(f"{path}: {text}")
+            if sum(part.header.n_bytes for part in parts) > self.most_bytes:
                 raise DataError(f"{path}: its images exceed {self.most_bytes} bytes; raise most_bytes to read them")
-            *train_labels, test_labels = (
-                _labels(file, path, labels, header.shape[0])
-                for header, (_, labels) in zip(headers, (*train_keys, test), strict=True)
+        labels = np.concatenate([part.labels for part in parts])
+        patients = number_patients([name for part in parts for name in part.patients], str(path))
+        classes = numbered_classes(self.classes, labels, str(path))
+        if "test" in used:
+            held = np.arange(len(labels)) >= len(labels) - len(parts[-1].labels)
+        else:
+            held = hold_out(labels, self.test_share, self.seed, patients)
+        height, width, channels = (*shape, 1)[:3]
+        read = functools.partial(
+            _read_images,
+            path,
+            self.most_bytes,
+            (height, width, channels),
+            [(part.images, len(part.labels)) for part in parts],
+        )
+
+        def split(places: NDArray[np.int64]) -> Split:
+            return Split(
+                labels=labels[places],
+                read=lambda chosen: read(places[chosen]),
+                patients=None if patients is None else patients[places],
             )
-        labels = np.concatenate(train_labels)
-        classes = numbered_classes(self.classes, np.concatenate([labels, test_labels]), str(path))
-        read = functools.partial(_read_images, path, self.most_bytes, (*shape[:2], *(shape[2:] or (1,))))
-        sizes = [len(part) for part in train_labels]
+
         return Catalogue(
             name=path.stem,
             classes=classes,
-            train=Split(labels=labels, read=functools.partial(read, [images for images, _ in train_keys], sizes)),
-            test=Split(labels=test_labels, read=functools.partial(read, [test[0]], [len(test_labels)])),
+            shape=ImageShape(channels=channels, height=height, width=width),
+            train=split(np.flatnonzero(~held)),
+            test=split(np.flatnonzero(held)),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    images: str
+    header: ArrayHeader
+    labels: NDArray[np.int64]
+    patients: Sequence[str]
+    """Empty texts where the file does not say, or is not asked."""
+
+
+def _splits(path: Path, names: frozenset[str]) -> dict[str, tuple[str, str, str]]:
+    """Names of the arrays of images, labels and patients of each split; undivided ones are train."""
+    found: dict[str, tuple[str, str, str]] = {}
+    known: set[str] = set()
+    candidates = [
+        (split, *(part.format(word) for part in style))
+        for style in _STYLES
+        for split, words in SPLIT_WORDS.items()
+        for word in words
+    ]
+    for split, images, labels, patients in (*candidates, *(("train", *keys) for keys in _UNDIVIDED)):
+        have = names & {images, labels, patients}
+        if not have:
+            continue
+        lacking = {images, labels} - have
+        if lacking:
+            raise DataError(f"{path} holds {', '.join(sorted(have))} without {sorted(lacking)[0]}; needs {_WANTED}")
+        if split in found:
+            raise DataError(f"{path} holds {found[split][0]} and {images}, both the {split} split; make them one")
+        found[split] = images, labels, patients
+        known |= have
+    divided = {"train", "test"} <= set(found)
+    if not divided and (set(found) != {"train"} or not known & {"x", "images"}):
+        raise DataError(f"{path} holds {', '.join(sorted(names)) or 'no array'}; needs {_WANTED}")
+    if divided and known & {"x", "images"}:
+        raise DataError(f"{path} holds an undivided set beside a test split; needs {_WANTED}")
+    if names - known:
+        raise DataError(
+            f"{path} holds {sorted(names - known)[0]}, which means nothing here; needs {_WANTED}: save it apart"
+        )
+    return found
+
+
+def _read_part(file: NpzFile, path: Path, names: tuple[str, str, str], source: NpzSource) -> _Part:
+    images, labels, patients = names
+    header = _image_header(file, path, images)
+    count = header.shape[0]
+    said: Sequence[str] = [""] * count
+    if patients in file.names and source.patients is not Patients.IGNORED:
+        said = [str(one) for one in _column(file, path, patients, count, "iuUS", "whole numbers or texts")]
+    return _Part(images, header, _labels(file, path, labels, count), said)
 
 
 def _image_header(file: NpzFile, path: Path, name: str) -> ArrayHeader:
@@ -79,36 +155,39 @@ def _image_header(file: NpzFile, path: Path, name: str) -> ArrayHeader:
 
 
 def _labels(file: NpzFile, path: Path, name: str, images: int) -> NDArray[np.int64]:
-    header = file.header(name)
-    if not np.issubdtype(header.dtype, np.integer):
-        raise DataError(f"{path}: {name} are {header.dtype}; needs whole numbers, the class of each image")
-    if len(header.shape) == 2 and header.shape[1] > 1:
-        raise DataError(f"{path}: {name} have the shape {header.shape}; an image needs one label, not several")
-    if header.shape not in ((images,), (images, 1)):
-        raise DataError(f"{path}: {name} have the shape {header.shape} for {images} images")
-    labels = file.read(name).reshape(-1)
+    labels = _column(file, path, name, images, "iu", "whole numbers, the class of each image")
     if labels.dtype == np.uint64 and labels.max(initial=0) > np.iinfo(np.int64).max:
         raise DataError(f"{path}: {name} hold {labels.max()}, which is out of range")
     return labels.astype(np.int64)
 
 
+def _column(file: NpzFile, path: Path, name: str, images: int, kinds: str, needs: str) -> NDArray[np.generic]:
+    header = file.header(name)
+    if header.dtype.kind not in kinds:
+        raise DataError(f"{path}: {name} are {header.dtype}; needs {needs}")
+    if len(header.shape) == 2 and header.shape[1] > 1:
+        raise DataError(f"{path}: {name} have the shape {header.shape}; an image needs one, not several")
+    if header.shape not in ((images,), (images, 1)):
+        raise DataError(f"{path}: {name} have the shape {header.shape} for {images} images")
+    return file.read(name).reshape(-1)
+
+
 def _read_images(
     path: Path,
     most_bytes: int,
-    shape_HWC: tuple[int, ...],
-    names: list[str],
-    sizes: list[int],
+    shape_HWC: tuple[int, int, int],
+    arrays: Sequence[tuple[str, int]],
     places: NDArray[np.int64],
 ) -> NDArray[np.uint8]:
-    """Rows of the arrays `names` of `sizes`, counted through."""
+    """Rows of the arrays of these names and sizes, counted through."""
     height, width, channels = shape_HWC
     pixels_NCHW = np.empty((len(places), channels, height, width), np.uint8)
     filled = first = 0
     with NpzFile(path, most_bytes) as file:
-        for name, size in zip(names, sizes, strict=True):
+        for name, size in arrays:
             own = places[(places >= first) & (places < first + size)] - first
             first += size
-            for rows in file.chunks(name, own):
+            for rows in file.chunks(name, own) if len(own) else ():
                 block_NHWC = rows.reshape(len(rows), *shape_HWC)
                 pixels_NCHW[filled : filled + len(rows)] = block_NHWC.transpose(0, 3, 1, 2)
                 filled += len(rows)

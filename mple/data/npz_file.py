@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,6 +55,10 @@ class NpzFile:
             raise DataError(f"no data file at {path}")
         with self._faults_named():
             self._archive = zipfile.ZipFile(path)
+        twice = [name for name, count in Counter(self._archive.namelist()).items() if count > 1]
+        if twice:
+            self._archive.close()
+            raise DataError(f"{path} holds {twice[0]!r} twice; save it anew")
 
     def __enter__(self) -> NpzFile:
         return self

@@ -3,8 +3,8 @@
 Every site reads the same set and takes its own part; nobody hands parts out. Pure. The seed is public: it makes a
 split repeatable, not secret.
 
-Legend: N images, P parts, Y classes. *Owners* are an int64 array (N): the part that each image belongs to, so that no
-image can be in two parts.
+Legend: N images, P parts, Y classes, U patients. *Owners* are an int64 array (N): the part that each image belongs to,
+so that no image can be in two parts.
 """
 
 from collections.abc import Sequence
@@ -83,23 +83,32 @@ class IndexLists:
 
 
 def draw_owners(
-    partition: Partition, train_labels: NDArray[np.int64], test_labels: NDArray[np.int64], classes: int
+    partition: Partition,
+    train_labels: NDArray[np.int64],
+    test_labels: NDArray[np.int64],
+    classes: int,
+    patients: tuple[Indices, Indices] | None = None,
 ) -> tuple[Owners, Owners]:
     """Owners of the train and of the test images, for every kind but `list`.
+
+    `patients` are the numbers of those that the train and the test images show.
 
     Guarantees: each image has one owner; each part owns one training image at least (where a draw leaves a part
     without, it gets the last image of the largest part); parts of `iid` differ by one image at most, but for that;
     `dirichlet` gives both splits the same class proportions, up to rounding; equal arguments give equal owners (NumPy's
     PCG64 under a fixed NumPy major version). Not promised: that a part owns a test image.
+    With patients all images of one, of both splits, have one owner; sizes and proportions are as near to those above
+    as whole patients allow.
 
-    Raises DataError: there are fewer training images than parts.
+    Raises DataError: there are fewer training images, or patients with some, than parts.
     """
     if len(train_labels) < partition.parts:
         raise DataError(f"{len(train_labels)} training images can't give {partition.parts} parts one each")
+    if patients is not None:
+        return _patients_owners(partition, (train_labels, test_labels), classes, patients)
     train_dice, test_dice = _dice(partition.seed, _TRAIN_STREAM), _dice(partition.seed, _TEST_STREAM)
     if partition.kind is PartitionKind.DIRICHLET:
-        alphas = [partition.alpha] * partition.parts
-        shares_YP = _dice(partition.seed, _SHARES_STREAM).dirichlet(alphas, size=classes)
+        shares_YP = _class_shares(partition, classes)
         train = _owners_by_class(train_dice, train_labels, shares_YP)
         test = _owners_by_class(test_dice, test_labels, shares_YP)
     else:
@@ -119,8 +128,14 @@ def listed_owners(lists: Sequence[IndexLists], train_images: int, test_images: i
     return train, _owners_by_list([part.test for part in lists], test_images, "test")
 
 
-def hold_out(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
-    """Which images of an unsplit set are for testing: this share of each class, rounded, but never a whole class."""
+def hold_out(labels: NDArray[np.int64], share: float, seed: int, patients: Indices | None = None) -> NDArray[np.bool_]:
+    """Which images of an unsplit set are for testing: this share of each class, rounded, but never a whole class.
+
+    With `patients`, the numbers of those that the images show, whole patients are held out, drawn at random while that
+    brings the classes nearer to their shares.
+    """
+    if patients is not None:
+        return _hold_out_patients(labels, share, seed, patients)
     held = np.zeros(len(labels), np.bool_)
     for label in np.unique(labels):
         members = _dice(seed, _HOLD_OUT_STREAM, int(label)).permutation(np.flatnonzero(labels == label))
@@ -159,6 +174,70 @@ def _in_shares(images: int, shares_P: NDArray[np.float64]) -> Owners:
     borders = np.round(np.cumsum(shares_P) / shares_P.sum() * images).astype(np.int64)
     borders[-1] = images
     return np.repeat(np.arange(len(shares_P)), np.diff(borders, prepend=0))
+
+
+def _class_shares(partition: Partition, classes: int) -> NDArray[np.float64]:
+    alphas = [partition.alpha] * partition.parts
+    return _dice(partition.seed, _SHARES_STREAM).dirichlet(alphas, size=classes)
+
+
+def _hold_out_patients(labels: NDArray[np.int64], share: float, seed: int, patients: Indices) -> NDArray[np.bool_]:
+    counts_UY = _counts(patients, labels, int(labels.max(initial=0)) + 1)
+    total_Y = counts_UY.sum(axis=0)
+    missing_Y = np.round(share * total_Y)
+    left_Y, taken = total_Y.copy(), np.zeros(len(counts_UY), np.bool_)
+    for patient in _dice(seed, _HOLD_OUT_STREAM).permutation(len(counts_UY)):
+        own_Y = counts_UY[patient]
+        nearer = np.abs(missing_Y - own_Y).sum() < np.abs(missing_Y).sum()
+        if nearer and (left_Y - own_Y)[own_Y > 0].all():
+            taken[patient] = True
+            missing_Y, left_Y = missing_Y - own_Y, left_Y - own_Y
+    return np.asarray(taken[patients], np.bool_)
+
+
+def _patients_owners(
+    partition: Partition,
+    labels: tuple[NDArray[np.int64], NDArray[np.int64]],
+    classes: int,
+    patients: tuple[Indices, Indices],
+) -> tuple[Owners, Owners]:
+    """Each patient goes to the part that lacks most of what it has; those with training images come first."""
+    if partition.kind is PartitionKind.DIRICHLET:
+        shares_YP = _class_shares(partition, classes)
+    else:  # classes do not count
+        labels, classes = (np.zeros_like(labels[0]), np.zeros_like(labels[1])), 1
+        shares_YP = np.asarray([partition.shares or [1.0] * partition.parts])
+        shares_YP = shares_YP / shares_YP.sum()
+    people = 1 + max(int(split.max(initial=-1)) for split in patients)
+    owners = np.full(people, NOBODY, np.int64)
+    for split, stream in enumerate((_TRAIN_STREAM, _TEST_STREAM)):
+        counts_UY = _counts(patients[split], labels[split], classes, people)
+        missing_YP = shares_YP * counts_UY.sum(axis=0)[:, np.newaxis]
+        for patient in np.flatnonzero(owners != NOBODY):
+            missing_YP[:, owners[patient]] -= counts_UY[patient]
+        sizes = counts_UY.sum(axis=1)
+        shuffled = _dice(partition.seed, stream).permutation(np.flatnonzero((sizes > 0) & (owners == NOBODY)))
+        for patient in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
+            part = int(np.argmax(counts_UY[patient] @ missing_YP))
+            owners[patient] = part
+            missing_YP[:, part] -= counts_UY[patient]
+        if not split:
+            dealt = np.flatnonzero(owners != NOBODY)
+            if len(dealt) < partition.parts:
+                raise DataError(f"{len(dealt)} patients can't give {partition.parts} parts one each")
+            of_dealt = owners[dealt]
+            _leave_no_part_empty(of_dealt, partition.parts)
+            owners[dealt] = of_dealt
+    return owners[patients[0]], owners[patients[1]]
+
+
+def _counts(
+    patients: Indices, labels: NDArray[np.int64], classes: int, people: int | None = None
+) -> NDArray[np.float64]:
+    """Images of each patient, by class."""
+    people = int(patients.max(initial=-1)) + 1 if people is None else people
+    flat = np.bincount(patients * classes + labels, minlength=people * classes)
+    return flat.reshape(people, classes).astype(np.float64)
 
 
 def _leave_no_part_empty(owners: Owners, parts: int) -> None:

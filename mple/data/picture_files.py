@@ -32,6 +32,8 @@ class PictureHeader:
     width: int
     height: int
     is_grey: bool
+    patient: str = ""
+    """Whose picture it is, where the file says so; it stays in the reader."""
 
 
 class PictureFormat(Protocol):

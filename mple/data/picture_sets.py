@@ -4,6 +4,7 @@ Legend: N images, C channels, H W size.
 """
 
 import functools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,9 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.data.images import Catalogue, DataError, Split
+from mple.data.label_table import LabelRow
+from mple.data.names import class_numbers, shown
 from mple.data.partitions import hold_out
+from mple.data.patients import Patients, number_patients
 from mple.data.picture_files import PictureFiles, PictureFormat, PictureHeader, SinglePictures, read_picture
-from mple.data.settings import DataSource
+from mple.data.settings import DataSource, Validation
+from mple.morph import ImageShape
 from mple.ranges import Between
 
 
@@ -58,6 +63,22 @@ class LabelledFile:
 
     path: Path
     label: int
+    patient: str = ""
+    """Whose picture it is; empty where only the file itself may say so."""
+
+
+def table_catalogue(source: PictureSource, rows: Sequence[LabelRow]) -> Catalogue:
+    """The files that a label table names; the headers are looked at as `file_catalogue` does.
+
+    Raises DataError: as `class_numbers` and `file_catalogue`.
+    """
+    used = [row for row in rows if row.split != "val" or source.validation is Validation.TRAIN]
+    where = rows[0].where.rpartition(", line")[0]
+    classes, numbers = class_numbers({row.label for row in used}, source.classes, f"labels in {where}")
+    files = {id(row): LabelledFile(source.path / row.file, numbers[row.label], row.patient) for row in used}
+    train = [files[id(row)] for split in ("train", None, "val") for row in used if row.split == split]
+    test = [files[id(row)] for row in used if row.split == "test"]
+    return file_catalogue(source, classes, (train, test if any(row.split for row in rows) else None))
 
 
 def file_catalogue(
@@ -68,33 +89,71 @@ def file_catalogue(
     """Look at all headers, agree on channels and size, hold out test files where there are none.
 
     The set is named as its folder. Of train and test files, None for the second asks to hold out `test_share` of the
-    first.
+    first, whole patients where the files say whose they are.
 
-    Raises DataError: there is no training file, one can't be read, sizes differ and `side_px` is missing, or all are
-    larger than `most_bytes`.
+    Raises DataError: there is no training file, one can't be read, leads out of the folder or is there twice, sizes
+    differ and `side_px` is missing, all are larger than `most_bytes`, or some say whose they are and others don't.
     """
     train, test = splits
-    reader = source.picture_format()
-    if test is None:
-        held = hold_out(np.asarray([file.label for file in train], np.int64), source.test_share, source.seed)
-        train, test = ([train[int(i)] for i in np.flatnonzero(held == for_test)] for for_test in (False, True))
     if not train:
-        raise DataError(f"{source.path} holds no training picture")
-    paths = [file.path for file in (*train, *test)]
+        raise DataError(f"{shown(source.path)} holds no training picture")
+    files = [*train, *(test or ())]
+    paths = [file.path for file in files]
+    _refuse_links(source.path, paths)
+    reader = source.picture_format()
     headers = [reader.header(path) for path in paths]
     channels = 1 if source.channels is Channels.GREY else 3
     if source.channels is Channels.AUTO and all(header.is_grey for header in headers):
         channels = 1
     _refuse_large(source, paths, headers, channels)
-    shape_CHW = (channels, *_size(source, paths, headers))
+    height, width = _size(source, paths, headers)
+    labels = np.asarray([file.label for file in files], np.int64)
+    patients = _patients(source, files, headers)
+    if test is None:
+        held = hold_out(labels, source.test_share, source.seed, patients)
+    else:
+        held = np.arange(len(files)) >= len(train)
 
-    def split(files: Sequence[LabelledFile]) -> Split:
+    def split(places: NDArray[np.int64]) -> Split:
         return Split(
-            labels=np.asarray([file.label for file in files], np.int64),
-            read=functools.partial(_read_pictures, [file.path for file in files], shape_CHW, reader),
+            labels=labels[places],
+            read=functools.partial(_read_pictures, [paths[i] for i in places], (channels, height, width), reader),
+            patients=None if patients is None else patients[places],
         )
 
-    return Catalogue(name=source.path.name, classes=classes, train=split(train), test=split(test))
+    return Catalogue(
+        name=source.path.name,
+        classes=classes,
+        shape=ImageShape(channels=channels, height=height, width=width),
+        train=split(np.flatnonzero(~held)),
+        test=split(np.flatnonzero(held)),
+    )
+
+
+def _patients(
+    source: PictureSource, files: Sequence[LabelledFile], headers: Sequence[PictureHeader]
+) -> NDArray[np.int64] | None:
+    if source.patients is Patients.IGNORED:
+        return None
+    said = [file.patient for file in files]
+    return number_patients(said if any(said) else [header.patient for header in headers], shown(source.path))
+
+
+def _refuse_links(folder: Path, paths: Sequence[Path]) -> None:
+    """A file belongs to the folder, and counts once, under whatever names it lies there."""
+    top = os.path.realpath(folder)
+    seen: dict[tuple[int, int], Path] = {}
+    for path in paths:
+        real = os.path.realpath(path)
+        if os.path.commonpath((top, real)) != top:
+            raise DataError(f"{shown(path)} is a link out of {shown(folder)}, to {shown(real)}; copy the file instead")
+        try:
+            about = os.stat(real)
+        except OSError:  # the reader of its header says what is wrong
+            continue
+        first = seen.setdefault((about.st_dev, about.st_ino), path)
+        if first is not path and about.st_ino:
+            raise DataError(f"{shown(first)} and {shown(path)} are one file under two names; take one away")
 
 
 def _read_pictures(

@@ -1,12 +1,16 @@
 """What every kind of source has in common in the `[data]` section of a site's file; what pixels are normalised by."""
 
 import math
+import unicodedata
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
 
 from mple.data.images import Catalogue
+from mple.data.limits import MOST_CLASSES
+from mple.data.names import check_name
 from mple.data.partitions import Partition
+from mple.data.patients import Patients
 from mple.data.picture_files import SinglePictures
 from mple.ranges import Between, check_ranges
 
@@ -33,6 +37,7 @@ class DataSource:
     """Class names in the order that all sites share; by default what the data say. A site without images of some class
     must state the list."""
     validation: Validation = Validation.TRAIN
+    patients: Patients = Patients.AUTO
     partition: Partition = field(default_factory=Partition)
     """The part of a common set that this site takes, in a simulation."""
     most_train: Annotated[int, Between(1)] | None = None
@@ -46,10 +51,15 @@ class DataSource:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.classes and (len(self.classes) < 2 or len(set(self.classes)) != len(self.classes)):
+        names = {unicodedata.normalize("NFC", name) for name in self.classes}
+        if self.classes and (len(self.classes) < 2 or len(names) != len(self.classes)):
             raise ValueError(f"classes = {list(self.classes)}; name two at least, each once")
-        if not all(name.strip() for name in self.classes):
-            raise ValueError(f"classes = {list(self.classes)}; a name is empty")
+        for name in self.classes:
+            check_name(name, "classes")
+        if len(self.classes) > MOST_CLASSES:
+            raise ValueError(f"{len(self.classes)} classes; at most {MOST_CLASSES}")
+        if self.patients is Patients.FOLDER and self.kind != "folder":
+            raise ValueError('patients = "folder" is for data of kind folder')
 
     def catalogue(self) -> Catalogue:
         """Class names and labels of the whole set.

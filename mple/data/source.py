@@ -1,7 +1,7 @@
 """A site's images, as its configuration names them: the table of all kinds of sources, and how a part is taken."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 
 import numpy as np
@@ -9,10 +9,11 @@ import numpy as np
 from mple.data.cifar10 import Cifar10Source
 from mple.data.dicom import DicomSource
 from mple.data.folder import FolderSource
-from mple.data.images import Catalogue, DataError, Dataset, LabelledImages, Split
+from mple.data.images import Catalogue, DataError, Dataset, LabelledImages, PatientSplit, Split
 from mple.data.index_lists import read_index_lists
 from mple.data.npz import NpzSource
-from mple.data.partitions import Indices, PartitionKind, draw_owners, listed_owners, subsample
+from mple.data.partitions import NOBODY, Indices, PartitionKind, draw_owners, listed_owners, subsample
+from mple.data.patients import patient_split
 from mple.data.settings import DataSource
 
 SOURCES: Mapping[str, type[DataSource]] = MappingProxyType(
@@ -36,40 +37,113 @@ def source_type(raw: Mapping[str, object]) -> type[DataSource]:
     return SOURCES[kind]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SitePart:
+    """What a site takes of its data, before any pixel is read."""
+
+    catalogue: Catalogue
+    train: Indices
+    test: Indices
+    """Numbers of the images, ascending."""
+    patients: PatientSplit
+    notes: tuple[str, ...]
+    """What the site should know of it, see `Dataset`."""
+
+
+def choose_part(source: DataSource) -> SitePart:
+    """Look at a site's data by what their headers say, and choose its part.
+
+    Raises DataError: something is missing, damaged or not what the configuration says, no training image is left, or
+    a class that `classes` does not name has test images and no training image.
+    """
+    catalogue = source.catalogue()
+    notes = _class_notes(source, catalogue)
+    train, test, split_patients = _places(source, catalogue)
+    if not len(train):
+        raise DataError(f"{catalogue.name}: no training image is left for this site; check path and partition")
+    if split_patients:
+        notes.append(f"{split_patients} patients have pictures in the lists of several parts; no split is between them")
+    by_split = [
+        None if split.patients is None else split.patients[places]
+        for split, places in ((catalogue.train, train), (catalogue.test, test))
+    ]
+    status, both = patient_split(*by_split)
+    if both:
+        notes.append(
+            f"{both} patients are in training and in test pictures: the test measures how well they are remembered; "
+            "divide the set by patients"
+        )
+    return SitePart(catalogue=catalogue, train=train, test=test, patients=status, notes=tuple(notes))
+
+
 def open_source(source: DataSource) -> Dataset:
     """Read a site's part of its data.
 
     Guarantees: equal settings and files give equal images in equal order; only the part's pixels are held in memory;
-    nothing that lies in a file is executed.
+    nothing that lies in a file is executed; where the set says whose pictures are whose, a split that is drawn here and
+    a deal over sites keep a patient's together.
 
-    Raises DataError: something is missing, damaged or not what the configuration says, or no training image is left.
+    Raises DataError: as `choose_part`, or a picture can't be read.
     """
-    catalogue = source.catalogue()
-    train, test = _places(source, catalogue)
-    if not len(train):
-        raise DataError(f"{catalogue.name}: no training image is left for this site; check path and partition")
+    part = choose_part(source)
+    catalogue = part.catalogue
     return Dataset(
         name=catalogue.name,
         classes=catalogue.classes,
-        train=_images(catalogue.train, train),
-        test=_images(catalogue.test, test),
+        train=_images(catalogue.train, part.train),
+        test=_images(catalogue.test, part.test),
+        patients=part.patients,
+        notes=part.notes,
     )
 
 
-def _places(source: DataSource, catalogue: Catalogue) -> tuple[Indices, Indices]:
-    partition, train, test = source.partition, catalogue.train.labels, catalogue.test.labels
+def _class_notes(source: DataSource, catalogue: Catalogue) -> list[str]:
+    """What is odd about the classes of the whole set."""
+    train, test = (
+        np.bincount(one.labels, minlength=len(catalogue.classes)) for one in (catalogue.train, catalogue.test)
+    )
+    only_test = np.flatnonzero((train == 0) & (test > 0))
+    if len(only_test) and not source.classes:
+        name = catalogue.classes[only_test[0]]
+        raise DataError(f"{catalogue.name}: class {name!r} has test images and no training image; name all `classes`")
+    notes = []
+    if not test.any():
+        notes.append("there is no test picture, so that this site's part of the network goes unmeasured")
+    found = (
+        ("no training picture", only_test),
+        ("no test picture", np.flatnonzero((train > 0) & (test == 0)) if test.any() else ()),
+        ("no picture at all", np.flatnonzero((train == 0) & (test == 0))),
+    )
+    for what, numbers in found:
+        names = [repr(catalogue.classes[number]) for number in numbers[:3]]
+        if names:
+            more = f" and {len(numbers) - 3} more" if len(numbers) > 3 else ""
+            notes.append(f"{what} of class {', '.join(names)}{more}")
+    return notes
+
+
+def _places(source: DataSource, catalogue: Catalogue) -> tuple[Indices, Indices, int]:
+    """The site's train and test images, and how many patients the lists of several parts share."""
+    partition, train, test = source.partition, catalogue.train, catalogue.test
+    patients = None if train.patients is None or test.patients is None else (train.patients, test.patients)
+    shared = 0
     if partition.kind is PartitionKind.LIST and partition.file is not None:
         lists = read_index_lists(partition.file, partition.parts)
         try:
-            owners = listed_owners(lists, len(train), len(test))
+            owners = listed_owners(lists, len(train.labels), len(test.labels))
         except DataError as fault:
             raise DataError(f"{partition.file}: {fault}") from None
+        if patients is not None:
+            pairs = np.stack([np.concatenate(patients), np.concatenate(owners)])
+            _, parts_of = np.unique(np.unique(pairs[:, pairs[1] != NOBODY], axis=1)[0], return_counts=True)
+            shared = int((parts_of > 1).sum())
     else:
-        owners = draw_owners(partition, train, test, len(catalogue.classes))
+        owners = draw_owners(partition, train.labels, test.labels, len(catalogue.classes), patients)
     train_places, test_places = (np.flatnonzero(split == partition.part) for split in owners)
     return (
         subsample(train_places, source.most_train, source.seed),
         subsample(test_places, source.most_test, source.seed),
+        shared,
     )
 
 

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.data import DataError, DataSource, open_source
+from mple.data.names import is_system_name
 from mple.data.picture_files import PictureFormat, PictureHeader, read_picture
 from mple.morph import ImageShape
 from mple.plan import RunPlan
 
-_NO_PICTURES = {"thumbs.db", "desktop.ini", "dicomdir", "labels.csv"}
+_NO_PICTURES = {"dicomdir", "labels.csv"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def _files(path: Path) -> list[Path]:
         for file in sorted(path.rglob("*"))
         if file.is_file()
         and file.name.lower() not in _NO_PICTURES
-        and not any(part.startswith((".", "__MACOSX")) for part in file.relative_to(path).parts)
+        and not any(map(is_system_name, file.relative_to(path).parts))
     ]
     if not files:
         raise DataError(f"folder {path} holds no picture")

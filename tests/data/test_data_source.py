@@ -125,7 +125,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ({"kind": "dicom", "path": "x", "window": [1, 0]}, "needs centre and width"),
         ({"kind": "cifar10", "classes": ["a"]}, "name two at least"),
         ({"kind": "cifar10", "classes": ["a", "a"]}, "each once"),
-        ({"kind": "cifar10", "classes": ["a", " "]}, "a name is empty"),
+        ({"kind": "cifar10", "classes": ["a", " "]}, "the name ' ' is empty"),
         ({"kind": "cifar10", "most_train": 0}, "most_train = 0; allowed are 1 and above"),
         ({"kind": "cifar10", "most_test": -1}, "most_test = -1; allowed are 0 and above"),
         ({"kind": "cifar10", "seed": -1}, "seed = -1; allowed are 0 and above"),

@@ -87,7 +87,7 @@ def test_named_classes_set_the_order_and_may_lack_a_folder(tmp_path: Path) -> No
 
 def test_a_folder_that_is_no_named_class_is_an_error(tmp_path: Path) -> None:
     _split_folder(tmp_path)
-    with pytest.raises(DataError, match=r"dog is not one of classes = \['cat', 'horse'\]"):
+    with pytest.raises(DataError, match=r"'dog' is not one of classes = \['cat', 'horse'\]"):
         _open(tmp_path, classes=("cat", "horse"))
 
 

@@ -69,7 +69,7 @@ def test_a_dataset_refuses_labels_without_class() -> None:
 
 
 def test_classes_of_numbers_reach_to_the_highest() -> None:
-    assert numbered_classes((), np.array([0, 3]), "x") == ("0", "1", "2", "3")
+    assert numbered_classes((), np.array([0, 3, 1, 2, 3]), "x") == ("0", "1", "2", "3")
 
 
 def test_a_site_with_one_class_must_name_them() -> None:

@@ -86,3 +86,41 @@ def test_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
         read_index_lists(tmp_path / "parts.json", 1)
     with pytest.raises(DataError, match=r"\.json, \.npz, \.csv"):
         read_index_lists(tmp_path / "parts.pkl", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("parts.csv", "part,split,index,index\n0,train,1,2\n", "two columns 'index'"),
+        ("parts.csv", "part,split,index,site\n0,train,1,x\n", "the column 'site', which means nothing"),
+        ("parts.csv", "part,split,index\n0,train,1_0\n", "index '1_0'"),
+        ("parts.csv", "part,split,index\n0,train,\u0663\n", "index '\u0663'"),
+        ("parts.csv", "part,split,index\n0,train,1,2\n", "line 2 has 4 cells"),
+        ("parts.json", '[{"train": [1], "train": [2]}]', "one of them twice"),
+    ],
+)
+def test_lists_that_say_two_things_are_refused(tmp_path: Path, name: str, content: str, text: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=text):
+        read_index_lists(tmp_path / name, 1)
+
+
+def test_semicolons_and_a_mark_at_the_start_are_read(tmp_path: Path) -> None:
+    (tmp_path / "parts.csv").write_text("\ufeffpart;split;index\n0;train;5\n")
+    (tmp_path / "parts.json").write_text('\ufeff[{"train": [5]}]')
+    for name in ("parts.csv", "parts.json"):
+        assert read_index_lists(tmp_path / name, 1)[0].train.tolist() == [5]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        (np.array([2**63], np.uint64), "9223372036854775808 is out of range"),
+        (np.array([1], "m8[s]"), "needs whole numbers"),
+        (np.array([True]), "needs whole numbers"),
+    ],
+)
+def test_arrays_of_other_numbers_are_refused(tmp_path: Path, numbers: np.ndarray, text: str) -> None:
+    np.savez(tmp_path / "parts.npz", train_0=numbers)
+    with pytest.raises(DataError, match=text):
+        read_index_lists(tmp_path / "parts.npz", 1)

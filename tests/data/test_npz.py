@@ -112,7 +112,7 @@ def test_classes_can_be_named_and_more_than_occur(tmp_path: Path) -> None:
         ({"train_images": np.zeros((12, 5, 5, 5), np.uint8)}, "channels, 1 to 4"),
         ({"test_images": np.zeros((5, 9, 9), np.uint8)}, r"test_images are \(9, 9\)"),
         ({"train_labels": np.zeros(11, np.int64)}, r"train_labels have the shape \(11,\) for 12 images"),
-        ({"train_labels": np.zeros((12, 14), np.int64)}, "one label, not several"),
+        ({"train_labels": np.zeros((12, 14), np.int64)}, "an image needs one, not several"),
         ({"train_labels": np.zeros(12)}, "train_labels are float64"),
         ({"train_labels": np.full(12, -1)}, "label -1 is out of range"),
         ({"train_labels": np.full(12, 2**63, np.uint64)}, "out of range"),
