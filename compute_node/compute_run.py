@@ -5,7 +5,7 @@ from torch import nn
 
 from compute_node.key_changes import KEY_EVENTS, KeyChanges
 from compute_node.layers.layer_fetch import fetch_layer
-from compute_node.predictor import Predictor
+from compute_node.predictor import TRAINED_AGAIN, Predictor, load_outcome
 from compute_node.run_samples import RunSamples
 from compute_node.service import ComputeService
 from compute_node.training.checkpoint import CheckpointFolder
@@ -17,7 +17,7 @@ from mple.disk.json_records import read_record, write_record
 from mple.disk.storage_faults import noted_storage_fault, storage_fault_of
 from mple.model.metrics import scores_text
 from mple.model.training import TrunkTrainer
-from mple.model.weights import build_trunk, load_trunk, save_trunk, state_sha256
+from mple.model.weights import build_trunk, save_trunk, state_sha256
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log
 from mple.node.retry import StoppedError, UnreachableError
@@ -29,7 +29,7 @@ from mple.records.log_events import LogEvent
 from mple.records.plan_file import keep_plan
 from mple.records.state_files import CHECKPOINTS, LAYERS, METRICS, MODEL, OUTCOME, TENSORBOARD
 from mple.records.training import EpochMetrics, Outcome
-from mple.rpc import ErrorCode, MpleError
+from mple.rpc import ErrorCode, MpleError, error_for
 from mple.v1 import coordinator_pb2
 
 _GRACE_S = 10.0
@@ -129,9 +129,10 @@ class ComputeRun:
         outcome_path, model_path = state / OUTCOME, state / MODEL
         checkpoints = CheckpointFolder(state / CHECKPOINTS, plan.sha256().hex())
         trunk = build_trunk(plan.model, len(plan.classes), plan.training.seed)
-        if outcome_path.exists() and read_record(Outcome, outcome_path).plan_sha256 == plan.sha256().hex():
-            load_trunk(trunk, model_path)
-            digest = state_sha256(trunk)
+        outcome = read_record(Outcome, outcome_path, TRAINED_AGAIN) if outcome_path.exists() else None
+        if outcome is not None and outcome.plan_sha256 == plan.sha256().hex():
+            load_outcome(trunk, model_path, outcome)
+            digest = outcome.model_sha256
         else:
             run = self._train_anew(trunk, checkpoints)
             digest = state_sha256(trunk)
@@ -175,8 +176,8 @@ class ComputeRun:
 
 def _told(fault: Exception) -> MpleError:
     """What the sites' streams end with."""
-    if noted_storage_fault() is not None or storage_fault_of(fault) is not None:
-        return MpleError(ErrorCode.STORAGE_FULL)
+    if (own := noted_storage_fault() or storage_fault_of(fault)) is not None:
+        return error_for(own)
     if isinstance(fault, StoppedError | UnreachableError):
         return MpleError(ErrorCode.GOING_DOWN)
     if not isinstance(fault, MpleError):

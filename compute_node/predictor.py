@@ -16,6 +16,7 @@ from compute_node.feeding.accepted_batch import accept_batch
 from compute_node.layers.layer_bank import ErasedKeyError, LayerBank
 from compute_node.layers.restore import listed_layers
 from compute_node.training.features import features
+from mple.disk.damage import DamagedError
 from mple.disk.json_records import read_record
 from mple.model.device import CPU, Device
 from mple.model.weights import build_trunk, load_trunk, state_sha256
@@ -27,6 +28,11 @@ from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2
 from mple.wire.batch import samples_per_message
 from mple.wire.codecs import codec_named
+
+TRAINED_AGAIN = (
+    f"put the file back as it was, or remove {OUTCOME}: the network is then trained again, while the run lasts"
+)
+"""The way out of a network or an outcome that is damaged."""
 
 
 class Predictor:
@@ -80,16 +86,21 @@ def restored_run(state: Path, device: Device = CPU) -> RestoredRun | None:
     plan = kept_plan(state)
     if plan is None or not (state / OUTCOME).exists():
         return None
-    outcome = read_record(Outcome, state / OUTCOME)
+    outcome = read_record(Outcome, state / OUTCOME, TRAINED_AGAIN)
     if outcome.plan_sha256 != plan.sha256().hex():
         return None
     bank = listed_layers(state / LAYERS, plan, device)
     trunk = build_trunk(plan.model, len(plan.classes), plan.training.seed)
-    model_path = state / MODEL
-    try:
-        load_trunk(trunk, model_path)
-    except (OSError, ValueError) as fault:
-        raise ValueError(f"the network of run {plan.run_id} can't be read: {fault}") from None
-    if state_sha256(trunk) != outcome.model_sha256:
-        raise ValueError(f"{model_path} differs from the network that run {plan.run_id} trained; restore it")
+    load_outcome(trunk, state / MODEL, outcome)
     return RestoredRun(plan, Predictor(plan, trunk, bank))
+
+
+def load_outcome(trunk: nn.Module, path: Path, outcome: Outcome) -> None:
+    """Read the weights that a training has come to. Raises DamagedError: the file is gone, or holds others."""
+    try:
+        load_trunk(trunk, path)
+    except (OSError, ValueError) as fault:
+        raise DamagedError(path, f"can't be read: {fault}", TRAINED_AGAIN) from None
+    if state_sha256(trunk) != outcome.model_sha256:
+        text = f"is damaged: it differs from the network that run {outcome.run_id} trained"
+        raise DamagedError(path, text, TRAINED_AGAIN)

@@ -17,6 +17,8 @@ class ExitCode(IntEnum):
     """A fault of this program; the log has the details."""
     STORAGE = 6
     """The node can't write to its disk: make room and start it again with the same command."""
+    DAMAGED = 7
+    """A file of this node's own is damaged, gone or out of date: put it right and start again with the same command."""
     INTERRUPTED = 130
     """Stopped by Ctrl-C, SIGTERM, or a terminal that went away."""
 

@@ -11,7 +11,7 @@ from mple.audit import audit
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log, warn
 from mple.plan import RunPlan
-from mple.records.layer_list import layer_path, read_planned_layer
+from mple.records.layer_list import layer_path, read_planned_layer, whole_layer
 from mple.rpc import ErrorCode, MpleError
 from mple.rpc.file_transfer import ChunkFile, remove_file, while_torn
 from mple.v1 import coordinator_pb2
@@ -35,7 +35,10 @@ def fetch_layer(
         return
     folder.mkdir(parents=True, exist_ok=True)
     path = layer_path(folder, header.sha256)
-    if not path.exists():
+    if whole_layer(folder, header.sha256) is None:
+        if path.exists():
+            path.unlink()
+            warn("layer_damaged", f"{path} is damaged: its digest is another; it is fetched again", site=site)
         try:
             while_torn(lambda: client.retry.call(lambda: _download(client, header, path)))
         except MpleError as refusal:

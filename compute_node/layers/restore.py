@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from compute_node.layers.layer_bank import LayerBank
-from mple.disk.whole_files import file_sha256
+from mple.disk.damage import DamagedError
 from mple.model.device import CPU, Device
 from mple.plan import RunPlan
 from mple.plan.key_refs import key_ref
-from mple.records.layer_list import layer_path, list_of_finished, read_list, read_planned_layer
+from mple.records.layer_list import layer_path, list_of_finished, read_list, read_planned_layer, whole_layer
 
 
 def restored_bank(folder: Path, plan: RunPlan, device: Device = CPU) -> LayerBank:
@@ -21,16 +21,16 @@ def restored_bank(folder: Path, plan: RunPlan, device: Device = CPU) -> LayerBan
     bank, listed = LayerBank(plan, device), read_list(folder, plan)
     for layer in listed.rotated:
         bank.add(layer.key_ref)
-        path = layer_path(folder, bytes.fromhex(layer.sha256))
-        if path.is_file() and file_sha256(path).hex() == layer.sha256:
+        path = whole_layer(folder, bytes.fromhex(layer.sha256))
+        if path is not None:
             bank.store(layer.key_ref, read_planned_layer(path, plan))
     for key in listed.revoked:
         planned = key_ref(plan, key.site)
         rotated = [layer.key_ref for layer in listed.rotated if (layer.site, layer.epoch) == (key.site, key.epoch)]
         for reference in [planned] if planned.epoch == key.epoch else rotated:
             digest = listed.digest(plan, reference)
-            path = layer_path(folder, digest or b"")
-            if not key.erased and path.is_file():
+            path = None if digest is None else whole_layer(folder, digest)
+            if not key.erased and path is not None:
                 bank.store(reference, read_planned_layer(path, plan))
             bank.refuse(reference)
     return bank
@@ -47,9 +47,10 @@ def listed_layers(folder: Path, plan: RunPlan, device: Device = CPU) -> LayerBan
         if bank.refused(reference):
             continue
         digest = listed.digest(plan, reference) or b""
-        path = layer_path(folder, digest)
-        if not path.is_file() or file_sha256(path) != digest:
-            raise ValueError(f"the layer of site {reference.site} in {path} is missing or damaged")
+        path = whole_layer(folder, digest)
+        if path is None:
+            text = f"holds the layer of site {reference.site}, and is missing or damaged"
+            raise DamagedError(layer_path(folder, digest), text)
         if not bank.usable(reference):
             bank.store(reference, read_planned_layer(path, plan))
     return bank

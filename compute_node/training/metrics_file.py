@@ -5,7 +5,9 @@ import time
 from pathlib import Path
 
 from compute_node.training.tensorboard_events import TensorboardEvents
-from mple.records.training import TrainingMetrics, metrics_line, read_metrics
+from mple.disk.whole_files import write_whole
+from mple.node.logs import warn
+from mple.records.training import StepMetrics, TrainingMetrics, metrics_line, sound_metrics
 
 
 class MetricsFile:
@@ -31,14 +33,35 @@ class MetricsFile:
         """Have all lines on the disk when this returns. For any thread."""
         os.fsync(self._file.fileno())
 
-    def cut(self, length_bytes: int) -> None:
-        """Forget the lines behind a length; they will be written again. Raises ValueError: the file is shorter."""
-        if self.length_bytes < length_bytes:
-            raise ValueError(f"{self._file.name} is shorter than when the checkpoint was made")
-        self._file.truncate(length_bytes)
+    def cut(self, length_bytes: int, *, epoch: int, step: int) -> None:
+        """Forget the lines behind a checkpoint; they will be written again.
+
+        The file tells of the training and is no part of it, so damage does not end the run: a file with damaged lines
+        is set aside, and one with the sound lines goes on in its place.
+
+        Args:
+            length_bytes: Length of the file when the checkpoint was made.
+            epoch: Of the checkpoint, counted from 0.
+            step: Steps of it that were done.
+        """
+        content = self._path.read_bytes()[:length_bytes]
+        lines, damaged = sound_metrics(content)
+        kept = tuple(line for line in lines if _before(line, epoch, step))
+        text = "".join(map(metrics_line, kept)).encode()
+        if text == content:
+            self._file.truncate(len(text))
+        else:
+            self._file.close()
+            if damaged:
+                self._path.replace(self._path.with_name(f"{self._path.name}.damaged"))
+            write_whole(self._path, text)
+            self._file = self._path.open("a", encoding="utf-8")
+        if damaged or len(text) < length_bytes:
+            what = f"{damaged} damaged lines and {length_bytes - len(content)} bytes that are gone"
+            warn("metrics_damaged", f"{self._path} had {what}: it goes on without them, a copy lies beside it")
         if self._tensorboard is not None:
             self._close_events()
-            self._events = TensorboardEvents(self._tensorboard, read_metrics(self._path), time.time())
+            self._events = TensorboardEvents(self._tensorboard, kept, time.time())
 
     def write(self, metrics: TrainingMetrics) -> None:
         """Append one line, whole."""
@@ -55,3 +78,9 @@ class MetricsFile:
     def _close_events(self) -> None:
         if self._events is not None:
             self._events.close()
+
+
+def _before(line: TrainingMetrics, epoch: int, step: int) -> bool:
+    if isinstance(line, StepMetrics):
+        return (line.epoch - 1, line.step) <= (epoch, step)
+    return line.epoch <= epoch

@@ -152,11 +152,11 @@ class TrainingRun:
     def _resumed(self) -> EpochRecord:
         kept = self._checkpoints.newest()
         if kept is None:
-            self._metrics.cut(0)
+            self._metrics.cut(0, epoch=0, step=0)
             return EpochRecord.begin(0, self._sampler)
         position = kept.position
         self._trainer.restore(kept.tensors, position.steps_done)
-        self._metrics.cut(position.metrics_bytes)
+        self._metrics.cut(position.metrics_bytes, epoch=position.epoch, step=position.step)
         self.time.restore(position.spent_seconds)
         self.state.samples_trained, self.state.steps_done = position.samples_trained, position.steps_done
         self._seconds_before, self._ahead_seconds_before = position.train_seconds, position.read_ahead_seconds

@@ -13,6 +13,7 @@ import typer
 
 from mple import pki
 from mple.audit import FILE_NAME, AuditTrail
+from mple.disk.damage import DamagedError
 from mple.pki import Vault, VaultError
 from mple.plan import Custody, PlanError, SiteSettings, read_settings
 from mple.records.plan_file import kept_plan
@@ -127,7 +128,7 @@ def _last_custody(settings: SiteSettings) -> Custody | None:
     """The custody of the run that the site takes part in, or took part in last."""
     try:
         plan = kept_plan(settings.state)
-    except (OSError, PlanError):
+    except (OSError, PlanError, DamagedError):
         return None
     return None if plan is None else plan.custody
 

@@ -21,6 +21,7 @@ from cattrs.cols import homogenous_tuple_structure_factory, is_mapping, mapping_
 from cattrs.gen import make_dict_structure_fn
 from cattrs.strategies import configure_union_passthrough
 
+from mple.disk.damage import PUT_BACK, with_checksum, without_checksum
 from mple.disk.whole_files import write_whole
 
 R = TypeVar("R")
@@ -57,14 +58,19 @@ def canonical_json(record: object, *, sort_keys: bool = True) -> bytes:
     return json.dumps(raw, sort_keys=sort_keys, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-def read_record(kind: type[R], path: Path) -> R:
-    """Read a file that holds one record. Raises OSError: the file can't be read; ValueError: as `record_from_json`."""
-    return record_from_json(kind, path.read_bytes(), str(path))
+def read_record(kind: type[R], path: Path, fix: str = PUT_BACK) -> R:
+    """Read a file that `write_record` has written; `fix` is the way out when it is damaged.
+
+    Raises OSError: the file can't be read; DamagedError: its bytes are not those that its checksum is of; ValueError:
+    as `record_from_json`, of a file of another version of this program.
+    """
+    return record_from_json(kind, without_checksum(path.read_bytes(), path, fix), str(path))
 
 
 def write_record(path: Path, record: object, *, mode: int = 0o644) -> None:
-    """Write a record as a whole file, indented for people; it is on the disk when this returns."""
-    write_whole(path, record_to_json(record, indent=2).encode() + b"\n", mode=mode)
+    """Write a record as a whole file, indented for people, with a checksum as its last field; it is on the disk when
+    this returns."""
+    write_whole(path, with_checksum(record_to_json(record, indent=2).encode()), mode=mode)
 
 
 def structured(kind: type[R], raw: object, where: str, converter: Converter | None = None) -> R:

@@ -1,8 +1,8 @@
-"""Faults of the disk: recognised in one place, and noted once per process, for they end the node.
+"""Faults of the disk and damaged files: recognised in one place, and noted once per process, for they end the node.
 
-A full disk says nothing about the run. The node stops with `ExitCode.STORAGE`, its peers wait, and the same command
-goes on when there is room. gRPC and threads swallow what is raised within them; whoever sees a fault of the disk there
-notes it, and the node's start has it end the process.
+A full disk or a damaged file says nothing about the run. The node stops with `ExitCode.STORAGE` or `DAMAGED`, its peers
+wait, and the same command goes on when there is room or the file was put right. gRPC and threads swallow what is raised
+within them; whoever sees such a fault there notes it, and the node's start has it end the process.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from mple.disk.damage import DamagedError
 from mple.exit_codes import ExitCode, ExitError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -27,8 +28,10 @@ _watch: StorageWatch | None = None
 
 def storage_fault_of(fault: BaseException | None) -> Exception | None:
     """The fault of the disk that `fault` is or was raised from; None when there is none. No room, quota, limit of file
-    size, input/output error, read-only file system; from the system, SQLite or safetensors."""
+    size, input/output error, read-only file system; from the system, SQLite or safetensors; a damaged file."""
     while fault is not None:
+        if isinstance(fault, DamagedError):
+            return fault
         if isinstance(fault, Exception) and _number(fault) in _FULL | _BROKEN:
             return fault
         fault = fault.__cause__
@@ -81,6 +84,8 @@ def raise_storage_fault() -> None:
 
 def storage_end(fault: Exception, state: Path) -> ExitError:
     """The end by a fault of the disk of the node with this state folder: what its operator is told, and the way out."""
+    if isinstance(fault, DamagedError):
+        return fault
     path = Path(str(getattr(fault, "filename", None) or state))
     why = getattr(fault, "strerror", None) or str(fault)
     folder = path if path.is_dir() else path.parent

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from mple import __version__
 from mple.audit import close_audit, open_audit
+from mple.disk.damage import DamagedError
 from mple.disk.locks import claim
 from mple.disk.storage_faults import noted_storage_fault, raise_storage_fault, storage_fault_of
 from mple.exit_codes import ExitCode
@@ -123,8 +124,9 @@ def _audited(state: Path, me: Party, verb: str) -> Iterator[None]:
         raise_storage_fault()
         end(ExitCode.DONE)
     except Exception as fault:
-        if noted_storage_fault() is None and storage_fault_of(fault) is None:
-            end(exit_code_of(fault))
+        own = noted_storage_fault() or storage_fault_of(fault)
+        if own is None or isinstance(own, DamagedError):  # what can't be written, the trail can't have either
+            end(exit_code_of(own or fault))
         raise
     finally:
         close_audit()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mple.disk.json_records import read_record, write_record
+from mple.disk.whole_files import file_sha256
 from mple.morph.augmented import AugmentedLayer
 from mple.plan import RunPlan
 from mple.plan.key_refs import key_ref
@@ -19,6 +20,7 @@ from mple.v1 import common_pb2, coordinator_pb2
 from mple.wire.layer_file import read_layer
 
 _LIST = "run.json"
+_FIX = "put the file back as it was, or remove it: the list is made anew of the coordinator's events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +100,11 @@ class LayerList:
 def read_list(folder: Path, plan: RunPlan) -> LayerList:
     """The list of a plan; an empty one where there is none, or another plan's.
 
-    Raises ValueError: the file is damaged.
+    Raises DamagedError: the file is damaged; ValueError: it is of another version.
     """
     path, ours = folder / _LIST, plan.sha256().hex()
     if path.exists():
-        found = read_record(LayerList, path)
+        found = read_record(LayerList, path, _FIX)
         if found.plan_sha256 == ours:
             return found
     return LayerList(ours)
@@ -141,6 +143,16 @@ def list_layers(folder: Path, plan: RunPlan, digests: Mapping[str, bytes]) -> No
 def layer_path(folder: Path, digest: bytes) -> Path:
     """Where a layer lies."""
     return folder / f"{digest.hex()}.safetensors"
+
+
+def whole_layer(folder: Path, digest: bytes) -> Path | None:
+    """Where a layer lies whose bytes are those of its digest; None where there is none, or it is damaged.
+
+    A change of one bit in a layer trains another network, and nothing behind would notice: every use of a file after
+    a start goes through here.
+    """
+    path = layer_path(folder, digest)
+    return path if path.is_file() and file_sha256(path) == digest else None
 
 
 def read_planned_layer(path: Path, plan: RunPlan) -> AugmentedLayer:

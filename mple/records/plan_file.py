@@ -2,19 +2,23 @@
 
 from pathlib import Path
 
+from mple.disk.damage import with_checksum, without_checksum
 from mple.disk.whole_files import write_whole
 from mple.plan import PlanError, RunPlan
 from mple.records.state_files import PLAN
+
+_FIX = "put the file back as it was, or remove it: the node that starts again keeps the coordinator's plan anew"
 
 
 def kept_plan(folder: Path) -> RunPlan | None:
     """The plan that is kept in a folder, None where there is none.
 
-    Raises PlanError: it is damaged, or of another version; the text names the file; OSError: it can't be read.
+    Raises DamagedError: its bytes are not those that were written; PlanError: it is of another version; the text names
+    the file; OSError: it can't be read.
     """
     path = folder / PLAN
     try:
-        return RunPlan.from_json(path.read_bytes())
+        return RunPlan.from_json(without_checksum(path.read_bytes(), path, _FIX))
     except FileNotFoundError:
         return None
     except PlanError as fault:
@@ -23,4 +27,4 @@ def kept_plan(folder: Path) -> RunPlan | None:
 
 def keep_plan(folder: Path, plan: RunPlan) -> None:
     """Write a plan into a folder, whole; it is on the disk when this returns."""
-    write_whole(folder / PLAN, plan.to_json())
+    write_whole(folder / PLAN, with_checksum(plan.to_json()))

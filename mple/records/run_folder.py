@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 
+from mple.disk.damage import DamagedError
 from mple.disk.json_records import structured, write_record
 from mple.pki import Vault
 from mple.plan import PlanError, RunPlan, SiteSettings, read_settings
@@ -111,7 +112,7 @@ class RunFolder:
         """
         try:
             plan = kept_plan(self.path) or kept_plan(self.state(COMPUTE))
-        except PlanError as fault:
+        except (PlanError, DamagedError) as fault:
             raise RunFolderError(str(fault)) from None
         if plan is None:
             raise RunFolderError(f"{self.path} holds no {PLAN}: is it the folder of a simulation?")

@@ -1,6 +1,8 @@
 """How a training went: the lines of `metrics.jsonl`, and `outcome.json` once it is over."""
 
+import contextlib
 import json
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,18 +84,25 @@ _KINDS: dict[str, type[TrainingMetrics]] = {"step": StepMetrics, "epoch": EpochM
 
 
 def metrics_line(metrics: TrainingMetrics) -> str:
-    """A line of `metrics.jsonl`, with its end: a record and the `kind` that it is of, `step` or `epoch`."""
+    """A line of `metrics.jsonl`, with its end: the `kind` of a record, `step` or `epoch`, its fields, and the CRC-32 of
+    all that lies before."""
     kind = next(name for name, of in _KINDS.items() if isinstance(metrics, of))
-    return f'{{"kind": "{kind}", {record_to_json(metrics)[1:]}\n'
+    body = f'{{"kind": "{kind}", {record_to_json(metrics)[1:-1]}'
+    return f'{body}, "crc32": "{_crc(body)}"}}\n'
 
 
 def metrics_from_line(line: str | bytes, where: str = METRICS) -> TrainingMetrics:
     """Read a line back, with or without its end; `where` says what it is, for errors.
 
-    Raises ValueError: it is no line of metrics.
+    Raises ValueError: it is no line of metrics, or not the one that was written.
     """
     try:
-        fields = json.loads(line)
+        text = (line if isinstance(line, str) else line.decode()).rstrip("\n")
+        body, _, rest = text.rpartition(", ")
+        fields = json.loads(text)
+        if rest != f'"crc32": "{_crc(body)}"}}':
+            raise ValueError
+        del fields["crc32"]
         kind = _KINDS[fields.pop("kind")]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"{where} is no line of metrics: {line[:200]!r}") from None
@@ -109,6 +118,19 @@ def read_metrics(path: Path) -> tuple[TrainingMetrics, ...]:
     return tuple(metrics_from_line(line, f"{path}, line {number}") for number, line in enumerate(lines, 1))
 
 
+def sound_metrics(content: bytes) -> tuple[tuple[TrainingMetrics, ...], int]:
+    """The lines of a `metrics.jsonl` that are as they were written, and how many are not."""
+    sound, lines = [], content.splitlines()
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            sound.append(metrics_from_line(line))
+    return tuple(sound), len(lines) - len(sound)
+
+
 def epochs_of(metrics: Iterable[TrainingMetrics]) -> tuple[EpochMetrics, ...]:
     """The epochs among them."""
     return tuple(one for one in metrics if isinstance(one, EpochMetrics))
+
+
+def _crc(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"

@@ -11,7 +11,6 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from mple.disk.whole_files import write_whole
 from mple.model.metrics import METRICS, score_text
 from mple.privacy import protection
-from mple.records.state_files import PLAN
 from mple.report import quantities
 from mple.report.attack_results import attack_results, figure_text
 from mple.report.charts import charts, history_of
@@ -60,7 +59,7 @@ def page(summary: Summary, *, pictures: bool = True) -> str:
         pictures=sample_pictures(summary.folder, plan) if pictures else [],
         attacked=attack_results(summary.folder.path, plan, pictures=pictures),
         settings=plan_facts(plan),
-        plan_text=(summary.folder.path / PLAN).read_text(encoding="utf-8"),
+        plan_text=plan.to_json().decode(),
         versions=summary.versions,
     )
 

@@ -10,6 +10,7 @@ from typing import Self
 
 import grpc
 
+from mple.disk.damage import DamagedError
 from mple.disk.storage_faults import storage_fault_of
 
 METADATA_KEY = "mple-error"
@@ -85,8 +86,8 @@ class MpleError(Exception):
 
 def error_for(fault: Exception) -> MpleError:
     """What a peer is told of any exception: an error of the catalogue as it is, of the rest only its kind."""
-    if storage_fault_of(fault) is not None:
-        return MpleError(ErrorCode.STORAGE_FULL)
+    if (own := storage_fault_of(fault)) is not None:
+        return MpleError(ErrorCode.GOING_DOWN if isinstance(own, DamagedError) else ErrorCode.STORAGE_FULL)
     if isinstance(fault, MpleError) and fault.code is not ErrorCode.INTERNAL:
         return fault
     return MpleError(ErrorCode.INTERNAL)

@@ -4,6 +4,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+from mple.disk.damage import DamagedError
 from mple.plan import PlanError
 from mple.records.log_events import read_log_line
 from mple.records.plan_file import kept_plan
@@ -76,8 +77,8 @@ class RunMonitor:
             return
         try:
             plan = kept_plan(self._folder.state(COMPUTE))
-        except PlanError:
-            return  # half written; the next look finds it whole
+        except (PlanError, DamagedError):
+            return  # the node itself says what is wrong with it
         if plan is None:
             return
         self._planned = True

@@ -13,6 +13,7 @@ import torch
 
 from compute_node.layers.layer_bank import LayerBank
 from compute_node.predictor import Predictor, restored_run
+from mple.disk.damage import with_checksum
 from mple.disk.json_records import write_record
 from mple.disk.whole_files import file_sha256
 from mple.model.stem import Stem
@@ -42,7 +43,7 @@ class Finished:
 
 @pytest.fixture
 def finished(tmp_path: Path) -> Finished:
-    (tmp_path / "plan.json").write_bytes(PLAN.to_json())
+    (tmp_path / "plan.json").write_bytes(with_checksum(PLAN.to_json()))
     bank, digests = LayerBank(PLAN), {}
     stem = Stem.from_seed(PLAN.model.stem_seed, filters=PLAN.filters, channels=1, kernel=PLAN.model.kernel)
     (tmp_path / "layers").mkdir()
@@ -93,7 +94,7 @@ def test_a_run_that_has_not_finished_is_not_kept(finished: Finished, missing: st
 
 
 def test_a_newer_plan_without_an_outcome_is_not_finished(finished: Finished) -> None:
-    (finished.state / "plan.json").write_bytes(other_plan().to_json())
+    (finished.state / "plan.json").write_bytes(with_checksum(other_plan().to_json()))
     assert restored_run(finished.state) is None
 
 
@@ -143,12 +144,12 @@ def damaged_plan(state: Path) -> None:
     [
         (cut_network, "model.safetensors"),
         (other_network, "differs from the network that run small-run trained"),
-        (no_network, "the network of run small-run can't be read"),
-        (no_layer, "the layer of site north in .* is missing or damaged"),
-        (flipped_layer, "the layer of site north in .* is missing or damaged"),
+        (no_network, "model.safetensors can't be read"),
+        (no_layer, "safetensors holds the layer of site north, and is missing or damaged"),
+        (flipped_layer, "safetensors holds the layer of site north, and is missing or damaged"),
         (list_of_another_plan, "lists the layers of plan"),
-        (damaged_outcome, "outcome.json is damaged: run_id is missing"),
-        (damaged_plan, "plan.json: this is no run plan"),
+        (damaged_outcome, "outcome.json is damaged: its 2 bytes are not"),
+        (damaged_plan, "plan.json is damaged"),
     ],
 )
 def test_what_is_damaged_or_foreign_does_not_answer(

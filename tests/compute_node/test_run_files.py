@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import zlib
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,7 @@ def test_metrics_are_lines_that_can_be_read_while_they_are_written(tmp_path: Pat
         "first_layer_share": 0.125,
         "read_ahead_share": 0.0625,
         "time_unix_s": 1.5,
+        "crc32": f"{zlib.crc32(path.read_bytes().rpartition(b', ')[0]):08x}",
     }
     metrics.write(EPOCH)
     metrics.close()
@@ -97,3 +99,58 @@ def test_a_damaged_outcome_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "outcome.json").write_text(text)
     with pytest.raises(ValueError, match=r"outcome\.json"):
         read_record(Outcome, tmp_path / "outcome.json")
+
+
+def lines_of(path: Path, steps: int) -> list[bytes]:
+    metrics = MetricsFile(path)
+    for step in range(1, steps + 1):
+        metrics.write(dataclasses.replace(STEP, step=step))
+    metrics.close()
+    return path.read_bytes().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize("damage", ["flip", "zeros", "cut", "gone", "rubbish"])
+def test_damaged_metrics_are_set_aside_and_the_sound_lines_go_on(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = lines_of(path, 5)
+    whole = b"".join(lines)
+    digit = whole.index(b'"loss": 0.5', len(lines[0])) + 8  # 0.5 becomes 1.5 in the second line
+    damaged = {
+        "flip": whole[:digit] + b"1" + whole[digit + 1 :],
+        "zeros": bytes(len(lines[0]) + 9) + whole[len(lines[0]) + 9 :],
+        "cut": whole[: -1 - len(lines[4])],
+        "gone": b"",
+        "rubbish": b"\xff\xfe" + whole,
+    }[damage]
+    left = {"flip": (1, 3, 4), "zeros": (3, 4), "cut": (1, 2, 3, 4), "gone": (), "rubbish": (2, 3)}[damage]
+    path.write_bytes(damaged)
+    again = MetricsFile(path)
+    again.cut(len(b"".join(lines[:4])), epoch=0, step=4)
+    again.write(dataclasses.replace(STEP, step=5))
+    again.close()
+    assert [line.step for line in read_metrics(path) if isinstance(line, StepMetrics)] == [*left, 5]
+    assert (tmp_path / "metrics.jsonl.damaged").exists() == (damage not in ("cut", "gone"))
+
+
+def test_metrics_that_were_set_aside_can_be_cut_once_more_at_the_older_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = lines_of(path, 4)
+    path.write_bytes(lines[0] + b"x" + b"".join(lines[1:]))
+    for _ in range(2):  # killed behind the first restart, before another checkpoint
+        again = MetricsFile(path)
+        again.cut(sum(map(len, lines[:3])), epoch=0, step=3)
+        for step in (4, 5, 6):
+            again.write(dataclasses.replace(STEP, step=step))
+        again.close()
+    assert [line.step for line in read_metrics(path) if isinstance(line, StepMetrics)] == [1, 3, 4, 5, 6]
+
+
+def test_what_a_killed_process_left_behind_its_checkpoint_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = lines_of(path, 3)
+    path.write_bytes(b"".join(lines[:2]) + lines[2][:20])
+    again = MetricsFile(path)
+    again.cut(sum(map(len, lines[:2])), epoch=0, step=2)
+    again.close()
+    assert path.read_bytes() == b"".join(lines[:2])
+    assert not (tmp_path / "metrics.jsonl.damaged").exists()

@@ -65,7 +65,7 @@ def masked(data: bytes) -> bytes:
 @pytest.fixture
 def metrics(tmp_path: Path) -> Iterator[MetricsFile]:
     metrics = MetricsFile(tmp_path / "metrics.jsonl", tensorboard=tmp_path / "tensorboard")
-    metrics.cut(0)
+    metrics.cut(0, epoch=0, step=0)
     yield metrics
     metrics.close()
 
@@ -101,7 +101,7 @@ def test_after_a_restart_no_step_is_told_twice(metrics: MetricsFile, tmp_path: P
     with (tmp_path / "metrics.jsonl").open("a") as torn:
         torn.write('{"kind": "st')
     again = MetricsFile(tmp_path / "metrics.jsonl", tensorboard=tmp_path / "tensorboard")
-    again.cut(kept_bytes)
+    again.cut(kept_bytes, epoch=0, step=STEP.step)
     again.write(dataclasses.replace(LAST, loss=0.375, losses=(0.375,)))
     again.write(EPOCH)
     again.close()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mple.disk.damage import DamagedError
 from mple.disk.json_records import canonical_json, read_record, record_from_json, record_to_json, write_record
+from mple.exit_codes import ExitCode
 
 
 class Colour(StrEnum):
@@ -148,3 +151,34 @@ def test_what_does_not_fit_is_told_in_one_sentence(text: str, sentence: str) -> 
     with pytest.raises(ValueError, match=sentence) as refused:
         record_from_json(Whole, text, "here")
     assert "\n" not in str(refused.value)
+
+
+def test_every_bit_of_a_file_counts(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    write_record(path, Part(number=7, note="a\nb"))
+    written = path.read_bytes()
+    assert read_record(Part, path) == Part(number=7, note="a\nb")
+    for place in range(len(written)):
+        for bit in range(8):
+            path.write_bytes(written[:place] + bytes([written[place] ^ 1 << bit]) + written[place + 1 :])
+            with pytest.raises(DamagedError, match=r"record\.json is damaged"):
+                read_record(Part, path)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda text: text[:-1], lambda text: text + b"\n", lambda _: b"", lambda _: b"{}\n"]
+)
+def test_a_file_of_another_length_is_damaged(tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "record.json"
+    write_record(path, Part(number=7))
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(DamagedError) as caught:
+        read_record(Part, path, fix="do this")
+    assert (caught.value.code, caught.value.fix) == (ExitCode.DAMAGED, "do this")
+
+
+def test_the_checksum_is_of_what_stands_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    write_record(path, Part(number=7))
+    body = b'{\n  "number": 7,\n  "note": null'
+    assert path.read_bytes() == body + b',\n  "checksum": "' + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'

@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from mple.disk.damage import DamagedError
 from mple.meter import Ledger
 from mple.meter.relay import CountingRelay
 from mple.node.coordinator_client import CoordinatorClient
@@ -311,6 +312,7 @@ def test_a_failure_is_reported_once_with_code_and_text(served: Served, party_tls
     line = CoordinatorClient(served.dial(), RetryPolicy.to(served.address, north, Stop(), LONG_S))
     line.report_failure(MpleError(ErrorCode.STEM_REJECTED, "x" * 10_000))
     line.report_failure(OSError("disk full"))
+    line.report_failure(DamagedError("plan.json", "is damaged"))  # nobody hears of it
     first, second = [report.failure for report in served.coordinator.reports]
     assert first.code == "STEM_REJECTED"
     assert first.text.startswith("STEM_REJECTED: the stem does not fit the run: xxx")
@@ -326,9 +328,6 @@ def test_a_failure_that_nobody_takes_is_not_a_second_failure(
     served.rpc.stop(0)
     line.report_failure(OSError("disk full"))
     assert "did not take the failure report" in caplog.text
-
-
-# Plans and certificates.
 
 
 def made(plan_json: bytes, digest: bytes | None = None) -> coordinator_pb2.PlanMade:

@@ -103,6 +103,7 @@ def test_exit_codes_are_what_scripts_rely_on() -> None:
         "UNREACHABLE": 4,
         "INTERNAL": 5,
         "STORAGE": 6,
+        "DAMAGED": 7,
         "INTERRUPTED": 130,
     }
 

@@ -56,3 +56,12 @@ def test_an_error_is_on_stderr_once_and_in_the_log_with_its_traceback(tmp_path: 
     assert "Traceback" in (tmp_path / "state" / "log.jsonl").read_text(encoding="utf-8")
     last = list(read_entries(tmp_path / "state" / FILE_NAME))[-1]
     assert (last.what, last.result) == ("node_stop", "INTERNAL")
+
+
+def test_a_damaged_file_ends_the_node_by_a_code_and_a_sentence_of_its_own(tmp_path: Path) -> None:
+    ended = run(tmp_path, "damage", 0)
+    assert ended.returncode == ExitCode.DAMAGED
+    assert f"mple-test: {tmp_path / 'state' / 'plan.json'} is damaged\nmple-test: fix: put it back" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    last = list(read_entries(tmp_path / "state" / FILE_NAME))[-1]
+    assert (last.what, last.result) == ("node_stop", "DAMAGED")

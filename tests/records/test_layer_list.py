@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mple.disk.damage import with_checksum, without_checksum
 from mple.disk.json_records import record_from_json, record_to_json
 from mple.records.layer_list import LayerList, RevokedKey, RotatedLayer, list_of_finished, read_list, write_list
 from tests.support.small_plan import small_plan
@@ -45,6 +47,7 @@ def test_the_fields_of_the_file(tmp_path: Path) -> None:
         "layers": {"north": "cd" * 32},
         "rotated": [{"site": "north", "epoch": 2, "fingerprint": "ef" * 32, "sha256": "01" * 32}],
         "revoked": [{"site": "north", "epoch": 1, "samples": 5, "layer_bytes": 7, "erased": True}],
+        "checksum": hashlib.sha256((tmp_path / "layers" / "run.json").read_bytes().rpartition(b",")[0]).hexdigest(),
     }
     assert listed.layer_of("north", 2) == bytes.fromhex("01" * 32)
     assert listed.layer_of("north", 1) == bytes.fromhex("cd" * 32)
@@ -66,7 +69,8 @@ def test_the_fields_of_the_file(tmp_path: Path) -> None:
 def test_a_damaged_list_is_refused(tmp_path: Path, change: dict[str, object], sentence: str) -> None:
     write_list(tmp_path, LayerList(OURS))
     path = tmp_path / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    raw = json.loads(without_checksum(path.read_bytes(), path)) | change
+    path.write_bytes(with_checksum(json.dumps(raw).encode()))
     for read in (read_list, list_of_finished):
         with pytest.raises(ValueError, match=sentence):
             read(tmp_path, PLAN)

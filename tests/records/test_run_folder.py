@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mple.disk.damage import with_checksum
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunEnd, RunFolder, RunFolderError, RunNote, new_folder
 from tests.support.small_plan import small_plan
 
@@ -16,7 +17,7 @@ SITES = tuple(site.name for site in PLAN.sites)
 
 def plan_at(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(PLAN.to_json())
+    path.write_bytes(with_checksum(PLAN.to_json()))
 
 
 def test_where_things_lie(tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_a_damaged_summary_is_named(tmp_path: Path, text: str) -> None:
 
 def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text("{}")
-    with pytest.raises(RunFolderError, match=r"plan\.json: this is no run plan"):
+    with pytest.raises(RunFolderError, match=r"plan\.json is damaged"):
         RunFolder.finished(tmp_path)
 
 

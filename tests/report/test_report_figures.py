@@ -163,7 +163,7 @@ def test_the_page_names_hashes_and_versions(run: Summary) -> None:
         assert digest in text
     for site in run.plan.sites:
         assert site.key_fingerprint in text
-    assert escape((run.folder.path / "plan.json").read_text(encoding="utf-8")) in text
+    assert escape(run.plan.to_json().decode()) in text
     assert "2.13" in text
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mple.disk.damage import with_checksum
 from mple.meter import Ledger, MessageFacts, MessageKind
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.records.training import metrics_line
@@ -76,7 +77,7 @@ def test_a_plan_says_how_much_is_to_come(folder: RunFolder) -> None:
     path.write_bytes(PLAN.to_json()[:40])
     monitor.read(progress)
     assert progress.plan == ""
-    path.write_bytes(PLAN.to_json())
+    path.write_bytes(with_checksum(PLAN.to_json()))
     monitor.read(progress)
     assert PLAN.sha256().hex().startswith(progress.plan)
     assert len(progress.plan) == 16

@@ -9,6 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from mple.data import Dataset, LabelledImages
+from mple.disk.damage import with_checksum
 from mple.disk.json_records import write_record
 from mple.meter import Direction, Ledger, LedgerEntry, MessageFacts, MessageKind
 from mple.pki import Vault
@@ -52,7 +53,7 @@ def finished_run(
     for node in run.nodes:
         run.state(node).mkdir(parents=True)
     compute = run.state(COMPUTE)
-    (compute / PLAN).write_bytes(plan.to_json())
+    (compute / PLAN).write_bytes(with_checksum(plan.to_json()))
     (compute / MODEL).write_bytes(b"a network")
     (compute / METRICS).write_text("".join(map(metrics_line, _metrics(accuracy, absent, more_scores))))
     plan_sha256, model_sha256 = plan.sha256().hex(), f"{round(1e6 * accuracy):064x}"

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from compute_node.layers.layer_bank import LayerBank
 from compute_node.predictor import Predictor
 from compute_node.service import ComputeService
+from mple.disk.damage import with_checksum
 from mple.meter import Ledger
 from mple.model.stem import Stem
 from mple.model.weights import build_trunk
@@ -130,7 +131,7 @@ class Site:
         self._tls = party_tls(Role.SITE, "north").key.parent
         self.state, self.vault = folder / "state", folder / "vault"
         self.state.mkdir(parents=True)
-        (self.state / "plan.json").write_bytes(plan.to_json())
+        (self.state / "plan.json").write_bytes(with_checksum(plan.to_json()))
         vault = Vault(self.vault)
         vault.keep_consortium_secret(plan.run_id, SECRET)
         (self.vault / "morph.key").touch(0o600)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mple.audit import audit
+from mple.disk.damage import DamagedError
 from mple.node import run_node
 from mple.node.logs import log
 from mple.node.retry import StoppedError
@@ -43,6 +44,8 @@ def body(settings: Settings, stop: Stop) -> None:
                     raise StoppedError
             elif settings.what == "file":
                 (settings.state / "cache.bin").open("ab").write(bytes(10_000))
+            elif settings.what == "damage":
+                raise DamagedError(settings.state / "plan.json", "is damaged", "put it back")
             elif settings.what == "ledger":
                 node.ledger.record(entry(SENT, "call", number))
             else:

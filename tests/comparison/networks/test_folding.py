@@ -14,6 +14,7 @@ from comparison.networks import Minionn, folded_minionn, folded_vgg16, vgg16_of_
 from comparison.networks.folding import folded
 from comparison.networks.minionn import NORMALISATION
 from mple.data.normalise import normalise
+from mple.disk.damage import with_checksum
 from mple.model.settings import ModelSettings
 from mple.model.stem import Stem
 from mple.model.weights import build_trunk, save_trunk
@@ -128,7 +129,7 @@ def test_a_simulations_network_takes_plain_pictures(tmp_path: Path) -> None:
         'state = "state"\ntls = "tls"\nvault = "vault"\ncoordinator = "a:1"\ncompute = "a:2"\n'
         '[data]\nkind = "cifar10"\n'
     )
-    (tmp_path / "plan.json").write_bytes(plan.to_json())
+    (tmp_path / "plan.json").write_bytes(with_checksum(plan.to_json()))
     trunk = lived_in(build_trunk(ModelSettings(width=plan.model.width), 3, 4))
     assert isinstance(trunk, nn.Module)
     save_trunk(trunk, tmp_path / "model.safetensors", {})
