@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from mple.cli.report import wide_console
 from mple.data import Cifar10Source, default_data_folder, open_source
 from mple.exit_codes import ExitCode
 from mple.extras import missing_extra
+from mple.node.ending import say_fault
+from mple.report.tables import say
+from mple.terminal import echo, wide_console
 
 if TYPE_CHECKING:
     from comparison.compare import Comparison, Pictures
@@ -60,10 +62,10 @@ def compare_methods(
             rows=chosen,
             inferences=inferences,
             accuracy_pictures=accuracy_pictures,
-            say=lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True),
+            say=lambda text: say(console, text),
         )
     except ComparisonError as fault:
-        typer.echo(f"mple: {fault}", err=True)
+        say_fault("mple", fault)
         return int(ExitCode.RUN_FAILED)
     _leave(comparison, out)
     return int(ExitCode.DONE)
@@ -95,18 +97,18 @@ def quantised_network(name: str, run: Path | None) -> QuantisedNetwork:
         made = _made_minionn() if name == "minionn" else _made_vgg16(run)
         kept.parent.mkdir(parents=True, exist_ok=True)
         made.save(kept)
-        typer.echo(f"{kept} holds the network from now on")
+        echo(f"{kept} holds the network from now on")
     return QuantisedNetwork.load(kept)
 
 
 def _made_minionn() -> QuantisedNetwork:
     from comparison.networks import folded_minionn, quantise, train_minionn
 
-    typer.echo("training MiniONN's network on CIFAR-10: about ten minutes on two cores")
+    echo("training MiniONN's network on CIFAR-10: about ten minutes on two cores")
     data = open_source(Cifar10Source())
     outcome = train_minionn(
         data,
-        on_epoch=lambda epoch: typer.echo(
+        on_epoch=lambda epoch: echo(
             f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, test accuracy {epoch.test_accuracy:.4f}"
         ),
     )
@@ -157,9 +159,4 @@ def _leave(comparison: Comparison, out: Path) -> None:
     write_whole(out / "comparison.html", page(comparison).encode())
     console = wide_console()
     console.print(Markdown(text))
-    console.print(
-        f"figures, tables and a page are comparison.json, .md and .html in {out}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    say(console, f"figures, tables and a page are comparison.json, .md and .html in {out}")

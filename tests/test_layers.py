@@ -14,6 +14,7 @@ from tests.support.levels import LEVELS, OTHERS, PAGE, ROOT, page_with, table
 DOING_IO = {"socket", "ssl", "grpc", "threading", "concurrent", "asyncio", "multiprocessing", "subprocess", "time"}
 """What pure code does not import; neither does it import `os`, open a file, or draw from a clock."""
 PURE = (
+    "mple/printable.py",
     "mple/ranges.py",
     "mple/morph",
     "mple/wire",

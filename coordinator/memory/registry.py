@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from coordinator.memory.state_file import StateFile, as_bytes
 from mple.plan import ModelSettings, RunSettings
 from mple.plan.run_plan import PROTOCOL_VERSION
+from mple.printable import require_printable
 from mple.rpc import ErrorCode, MpleError, Party, Role
 from mple.v1 import coordinator_pb2
 
 _MOST_SIDE = 4096
 _MOST_CHANNELS = 64
 _MOST_CLASSES = 65_535
-_MOST_CLASS_NAME = 200
 _MOST_IMAGES = 5_000_000
 """Of one split: the compute node's index takes some 30 bytes for each, whether the image ever comes or not."""
 _MOST_LOGITS = 250_000_000
@@ -77,8 +77,11 @@ def check_site_profile(
     names = list(profile.classes)
     if not 2 <= len(names) <= _MOST_CLASSES or len(set(names)) != len(names):
         raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"{len(names)} class names; needs two or more, each once")
-    if any(not 1 <= len(name) <= _MOST_CLASS_NAME for name in names):
-        raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"class names must have 1 to {_MOST_CLASS_NAME} characters")
+    try:
+        for name in names:
+            require_printable("class", name)
+    except ValueError as fault:
+        raise MpleError(ErrorCode.MESSAGE_MALFORMED, str(fault)) from None
     if profile.train_images < 1:
         raise MpleError(ErrorCode.EMPTY_SITE, f"{party.label} brings {profile.train_images} training images")
     images = (profile.train_images, profile.test_images)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mple.disk.json_records import canonical_json, record_from_json
+from mple.printable import printable
 
 Fact = str | int | float | bool
 FIRST_PREVIOUS = "0" * 64
@@ -61,11 +62,12 @@ def line_sha256(line: bytes) -> str:
 
 
 def tidy(facts: Mapping[str, Fact]) -> dict[str, Fact]:
-    """Facts as a line can hold them: texts cut to a bounded length, numbers that are not finite as texts."""
+    """Facts as a line can hold them: texts printable and cut, numbers that are not finite as texts."""
 
     def tidied(fact: Fact) -> Fact:
         if isinstance(fact, float) and not math.isfinite(fact):
             return str(fact)
-        return str(fact)[:_MOST_TEXT] if isinstance(fact, str) else fact  # a member of an enumeration becomes its text
+        # A member of an enumeration becomes its text.
+        return printable(fact, _MOST_TEXT) if isinstance(fact, str) else fact
 
     return {name: tidied(fact) for name, fact in facts.items()}

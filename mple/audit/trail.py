@@ -17,9 +17,11 @@ from mple.audit.entry import FIRST_PREVIOUS, AuditEntry, Fact, line_sha256, tidy
 from mple.audit.refusals import RefusalTally
 from mple.disk.locks import turn
 from mple.disk.whole_files import fsync_folder, write_private
+from mple.printable import printable
 
 FILE_NAME = "audit.jsonl"
 _TAIL_BYTES = 1 << 16
+_MOST_NAME = 200
 _open_trail: AuditTrail | None = None
 
 
@@ -178,9 +180,9 @@ class AuditTrail:
             sequence=self._head.sequence + 1,
             time=datetime.now(UTC).isoformat(timespec="milliseconds"),
             node=self._node,
-            who=who,
-            what=what,
-            result=str(result),
+            who=printable(who, _MOST_NAME),
+            what=printable(what, _MOST_NAME),
+            result=printable(result, _MOST_NAME),
             facts=tidy(facts),
             previous=self._head.sha256,
         )

@@ -8,6 +8,7 @@ from mple import __version__
 from mple.cli import attack, audit, bench, data, doctor, keys, pki, predict, privacy, report, run
 from mple.cli.plugins import add_plugins
 from mple.node import run_app
+from mple.terminal import echo
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,7 +36,7 @@ add_plugins(app)
 def about(version: bool = typer.Option(False, "--version", help="Print the version and end.")) -> None:
     """Entered before each verb."""
     if version:
-        typer.echo(f"mple {__version__}")
+        echo(f"mple {__version__}")
         raise typer.Exit
 
 

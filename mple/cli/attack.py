@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from mple.cli.report import wide_console
 from mple.records.run_folder import RunFolder
+from mple.terminal import wide_console
 
 
 def attack(

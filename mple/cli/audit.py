@@ -9,8 +9,11 @@ import typer
 from mple.audit import FILE_NAME, read_entries
 from mple.audit import verify as verify_trail
 from mple.exit_codes import ExitCode
+from mple.printable import printable
+from mple.terminal import echo
 
 app = typer.Typer(no_args_is_help=True, help="Audit trails: who did what at a node, in lines that seal each other.")
+_MOST_SHOWN = 2_000
 
 
 @app.command()
@@ -25,7 +28,7 @@ def verify(
     verdicts = [verify_trail(file, head) for file in files]
     for one in verdicts:
         found = "sound" if one.sound else f"line {one.line} {one.damage} ({one.why})"
-        typer.echo(f"{one.path}: {found}, {one.lines} lines, head {one.head}")
+        echo(f"{one.path}: {found}, {one.lines} lines, head {one.head}")
     return int(ExitCode.DONE if all(one.sound for one in verdicts) else ExitCode.RUN_FAILED)
 
 
@@ -41,7 +44,7 @@ def show(
             if (who is None or entry.who == who) and (what is None or entry.what == what):
                 facts = " ".join(f"{name}={fact}" for name, fact in entry.facts.items())
                 line = f"{entry.sequence:>5} {entry.time[:19]}Z {entry.who} {entry.what} {entry.result} {facts}"
-                typer.echo(_printable(line.rstrip()))
+                echo(printable(line.rstrip(), _MOST_SHOWN))
 
 
 def _trails(path: Path) -> Iterator[Path]:
@@ -52,8 +55,3 @@ def _trails(path: Path) -> Iterator[Path]:
     if not found:
         raise ValueError(f"no {FILE_NAME} in {path} or below")
     yield from found
-
-
-def _printable(text: str) -> str:
-    """A peer's words may be in it: none of them may move the terminal's cursor."""
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

@@ -9,6 +9,7 @@ import typer
 
 import mple
 from mple.exit_codes import ExitCode
+from mple.terminal import echo
 
 
 def bench(
@@ -20,7 +21,7 @@ def bench(
     if not names:
         raise ValueError(f"no benchmarks in {folder}: the package has none, the repository has; run from a checkout")
     if name is None:
-        typer.echo("\n".join(names))
+        echo(*names)
         return int(ExitCode.DONE)
     if name not in names:
         raise ValueError(f"no benchmark {name!r}; choose one of {', '.join(names)}")

@@ -12,6 +12,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from mple.data import SOURCES, Dataset, DataSource, default_data_folder, fetch_cifar10, open_source
 from mple.plan import SettingsError
 from mple.plan.reader import settings_from
+from mple.printable import printable
+from mple.terminal import echo, wide_console
 
 app = typer.Typer(no_args_is_help=True, help="Data: fetch a public set, look at what a site would train on.")
 
@@ -33,14 +35,14 @@ def fetch(
     """Fetch a public data set and verify it; a folder that is already whole is left alone."""
     folder = to or default_data_folder() / name.value
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, transient=True) as bar:
+    with Progress(*columns, transient=True, console=wide_console()) as bar:
         task = bar.add_task("starting", total=None)
 
         def progress(text: str, done: int, total: int | None) -> None:
             bar.update(task, description=text, completed=done, total=total)
 
         had_to = fetch_cifar10(folder, archive=archive, progress=progress)
-    typer.echo(f"{name.value} is in {folder}, {'fetched and verified' if had_to else 'already whole and verified'}")
+    echo(f"{name.value} is in {folder}, {'fetched and verified' if had_to else 'already whole and verified'}")
 
 
 @app.command()
@@ -53,20 +55,22 @@ def show(
     ] = None,
 ) -> None:
     """Read a site's images and print their shape and how many there are of each class."""
-    typer.echo(describe(open_source(_source(config, kind, path, overrides or []))))
+    echo(*describe(open_source(_source(config, kind, path, overrides or []))))
 
 
-def describe(dataset: Dataset) -> str:
+def describe(dataset: Dataset) -> list[str]:
     """Name, image shape, and a table of classes with their counts in each split."""
     shape, splits = dataset.train.shape, (dataset.train, dataset.test)
     counts = [np.bincount(split.labels, minlength=len(dataset.classes)) for split in splits]
     rows = [("class", "train", "test")]
-    rows += [(name, str(train), str(test)) for name, train, test in zip(dataset.classes, *counts, strict=True)]
+    rows += [
+        (printable(name), str(train), str(test)) for name, train, test in zip(dataset.classes, *counts, strict=True)
+    ]
     rows.append(("all", str(len(dataset.train)), str(len(dataset.test))))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [f"{dataset.name}: {shape.channels}x{shape.height}x{shape.width}, {len(dataset.classes)} classes"]
     lines += [f"{a.ljust(widths[0])}  {b.rjust(widths[1])}  {c.rjust(widths[2])}" for a, b, c in rows]
-    return "\n".join(lines)
+    return lines
 
 
 def _source(config: Path | None, kind: str | None, path: Path | None, overrides: list[str]) -> DataSource:

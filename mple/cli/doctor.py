@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from mple.doctor import TIMEOUT_S, Examination, Severity, examine_node, examine_one
 from mple.exit_codes import ExitCode
 from mple.rpc import Role
+from mple.terminal import echo, wide_console
 
 _STYLES = {Severity.OK: "green", Severity.WARN: "yellow", Severity.FAULT: "bold red"}
 
@@ -36,16 +36,16 @@ def doctor(
         examining = examine_node(config, timeout_s)
     else:
         examining = examine_one(peer or "", role, tls or Path(), timeout_s)
-    console = Console(highlight=False)
+    console = wide_console()
     examined: list[Examination] = []
     for examination in examining:
         examined.append(examination)
         if console.is_terminal and not as_program:
             console.print(table(examination))
         elif not as_program:
-            typer.echo("\n".join(lines(examination)))
+            echo(*lines(examination))
     code = _code(examined)
-    typer.echo(as_json(examined, int(code)) if as_program else verdict(examined))
+    echo(*(as_json(examined, int(code)).splitlines() if as_program else [verdict(examined)]))
     return int(code)
 
 

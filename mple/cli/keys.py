@@ -18,6 +18,7 @@ from mple.pki import Vault, VaultError
 from mple.plan import Custody, PlanError, SiteSettings, read_settings
 from mple.records.plan_file import kept_plan
 from mple.rpc import Role, TlsFiles, own_party
+from mple.terminal import echo
 
 BACKUP_VARIABLE = "MPLE_BACKUP_PASSPHRASE"
 app = typer.Typer(no_args_is_help=True, help="A site's morph keys: make, show, rotate, revoke, back up.")
@@ -49,7 +50,7 @@ def rotate(config: Config) -> None:
     _note(settings, "key_made", epoch=vault.new_epoch())
     _show(vault)
     if _last_custody(settings) is Custody.ESCROW:
-        typer.echo("in escrow custody a run keeps the key that it began with; the next run takes this one")
+        echo("in escrow custody a run keeps the key that it began with; the next run takes this one")
 
 
 @app.command()
@@ -81,7 +82,7 @@ def backup(
     settings, vault = _opened(config, make=False)
     count = pki.back_up(vault, out, _backup_passphrase(confirm=True))
     _note(settings, "keys_backed_up", secrets=count)
-    typer.echo(f"{count} secrets in {out}; who has the file and its passphrase has the keys")
+    echo(f"{count} secrets in {out}; who has the file and its passphrase has the keys")
 
 
 @app.command()
@@ -90,9 +91,9 @@ def restore(config: Config, file: Annotated[Path, typer.Argument(help="The backu
     settings, vault = _opened(config)
     done = pki.restore(vault, file, _backup_passphrase(confirm=False))
     _note(settings, "keys_restored", secrets=len(done.taken))
-    typer.echo(f"{len(done.taken)} secrets are in the vault")
+    echo(f"{len(done.taken)} secrets are in the vault")
     for name in done.revoked:
-        typer.echo(f"left out {name}: revoked since the backup; destroy the backup and make a new one")
+        echo(f"left out {name}: revoked since the backup; destroy the backup and make a new one")
 
 
 def _opened(config: Path, *, make: bool = True) -> tuple[SiteSettings, Vault]:
@@ -115,13 +116,13 @@ def _note(settings: SiteSettings, what: str, **facts: int) -> None:
 def _show(vault: Vault) -> None:
     records = vault.epochs()
     if not records:
-        typer.echo("no key yet")
+        echo("no key yet")
     for record in records:
         state = f"revoked {record.revoked}" if record.revoked else "kept"
         if record.revoked is None and record.epoch == vault.current_epoch():
             state = "current"
-        typer.echo(f"epoch {record.epoch}  {record.fingerprint[:16]}  made {record.made}  {state}")
-    typer.echo(f"vault: {'under a passphrase' if vault.encrypted else 'file permission only'}")
+        echo(f"epoch {record.epoch}  {record.fingerprint[:16]}  made {record.made}  {state}")
+    echo(f"vault: {'under a passphrase' if vault.encrypted else 'file permission only'}")
 
 
 def _last_custody(settings: SiteSettings) -> Custody | None:

@@ -8,6 +8,7 @@ import typer
 
 from mple import pki
 from mple.rpc import Party, Role
+from mple.terminal import echo
 
 app = typer.Typer(no_args_is_help=True, help="Certificates: an authority per consortium, a certificate per node.")
 TlsFolder = Annotated[Path, typer.Argument(help="The node's TLS folder.")]
@@ -21,7 +22,7 @@ def init(
 ) -> None:
     """Make the consortium's authority."""
     pki.create_authority(directory, consortium, days)
-    typer.echo(f"authority of {consortium} in {directory}; give {directory / 'ca.crt'} to every node, ca.key to nobody")
+    echo(f"authority of {consortium} in {directory}; give {directory / 'ca.crt'} to every node, ca.key to nobody")
 
 
 @app.command()
@@ -34,7 +35,7 @@ def request(
 ) -> None:
     """Make the node's key, which stays in the folder, and a signing request."""
     pki.request(directory, Party(consortium, role, name), host or [])
-    typer.echo(f"send {directory / 'node.csr'} to the authority; {directory / 'node.key'} stays here")
+    echo(f"send {directory / 'node.csr'} to the authority; {directory / 'node.key'} stays here")
 
 
 @app.command()
@@ -48,11 +49,11 @@ def approve(
     """Look at a signing request and sign it."""
     pem = signing_request.read_bytes()
     asked = pki.describe_request(pem)
-    typer.echo(f"identity {asked.party.uri}, hosts {', '.join(asked.hosts) or 'none'}")
+    echo(f"identity {asked.party.uri}", f"hosts {', '.join(asked.hosts) or 'none'}")
     if not yes:
         typer.confirm("sign it?", abort=True)
     out.write_bytes(pki.approve(pki.Authority(authority), pem, days))
-    typer.echo(f"wrote {out}; send it back with {authority / 'ca.crt'}")
+    echo(f"wrote {out}; send it back with {authority / 'ca.crt'}")
 
 
 @app.command()
@@ -63,7 +64,7 @@ def install(
 ) -> None:
     """Check a certificate against the node's key and put it in place."""
     party = pki.install(directory, certificate.read_bytes(), ca.read_bytes())
-    typer.echo(f"{directory} is now {party.uri}")
+    echo(f"{directory} is now {party.uri}")
 
 
 @app.command()
@@ -74,7 +75,7 @@ def renew(
     """Make a signing request for the same identity and hosts; the node may go on running."""
     pki.renew(directory, new_key=new_key)
     key = f"its new key waits in {directory / 'node.key.new'}" if new_key else "its key stays the same"
-    typer.echo(f"send {directory / 'node.csr'} to the authority; {key}")
+    echo(f"send {directory / 'node.csr'} to the authority; {key}")
 
 
 @app.command()
@@ -100,16 +101,16 @@ def revoke(
     path = pki.revoke(authority, serials, reason, days)
     for one in authority.index().certificates:
         if one.serial in serials:
-            typer.echo(f"{one.serial:040x}  {one.identity}  {one.state(datetime.now(UTC))}")
+            echo(f"{one.serial:040x}  {one.identity}  {one.state(datetime.now(UTC))}")
     count = len(set(serials) - before)
-    typer.echo(f"revoked {count}; give {path} to every node: mple pki install-crl TLSDIR ca.crl")
+    echo(f"revoked {count}; give {path} to every node: mple pki install-crl TLSDIR ca.crl")
 
 
 @app.command()
 def install_crl(directory: TlsFolder, crl: Annotated[Path, typer.Argument(help="The authority's ca.crl.")]) -> None:
     """Check a list of revoked certificates and put it in place; a running node takes it up within a second."""
     fresh = pki.install_list(directory, crl.read_bytes())
-    typer.echo(f"list {fresh.number} is in place: {len(fresh.entries)} revoked, next by {fresh.next_update:%Y-%m-%d}")
+    echo(f"list {fresh.number} is in place: {len(fresh.entries)} revoked, next by {fresh.next_update:%Y-%m-%d}")
 
 
 @app.command("list")
@@ -117,7 +118,7 @@ def show(directory: Annotated[Path, typer.Argument(help="The authority's folder.
     """Show every certificate that the authority has issued."""
     now = datetime.now(UTC)
     for one in pki.Authority(directory).index().certificates:
-        typer.echo(f"{one.serial:040x}  {one.identity}  {one.state(now)}  {', '.join(one.hosts) or 'no hosts'}")
+        echo(f"{one.serial:040x}  {one.identity}  {one.state(now)}  {', '.join(one.hosts) or 'no hosts'}")
 
 
 def _of_party(authority: pki.Authority, label: str) -> list[int]:

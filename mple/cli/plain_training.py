@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-import typer
 
 from mple.data import Dataset, open_source
 from mple.disk.whole_files import write_whole
@@ -20,6 +19,7 @@ from mple.records.run_folder import SUMMARY, RunEnd, RunFolder, new_folder
 from mple.records.state_files import MODEL
 from mple.simulate.plain_training import PlainEpoch, PlainSettings, train_plain
 from mple.simulate.settings import SimulationSettings
+from mple.terminal import echo
 
 _NOT_OF_PLAIN_TRAINING = ("morph", "wire", "absence", "privacy")
 """Sections of a run that change nothing in a plain training; any other must be the same."""
@@ -74,4 +74,4 @@ def _as_in(folder: Path, plain: PlainSettings, names: Sequence[str], sites: Sequ
 
 
 def _say_epoch(epoch: PlainEpoch) -> None:
-    typer.echo(f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, {scores_text(epoch.scores)}, {epoch.seconds:.1f} s")
+    echo(f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, {scores_text(epoch.scores)}, {epoch.seconds:.1f} s")

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from mple.cli.data import KindOption, sections
-from mple.cli.report import wide_console
 from mple.data import DataSource, open_source
 from mple.plan import (
     MorphSettings,
@@ -24,6 +23,7 @@ from mple.plan import (
 )
 from mple.privacy import NoiseDistribution, Spectrum, gaussian_least_error, measure_spectrum, most_success
 from mple.report.tables import say, table_of
+from mple.terminal import wide_console
 
 app = typer.Typer(no_args_is_help=True, help="The hardened mode: noise that bounds what leaves a site.")
 _BUDGETS = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)

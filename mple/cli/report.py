@@ -1,14 +1,13 @@
 """`mple report` and `mple export`: what finished runs came to, as tables, pages and files."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from mple.report import print_summary, read_summary
 from mple.report.tables import say
+from mple.terminal import echo, wide_console
 
 _PAGE = ".html"
 
@@ -60,10 +59,4 @@ def export_run(
 
     messages = export_ledger(read_summary(folder), csv=csv, parquet=parquet)
     files = " and ".join(str(path) for path in (csv, parquet) if path is not None)
-    typer.echo(f"{messages:,} rows in {files}")
-
-
-def wide_console() -> Console:
-    """Wide enough for the tables where there is no terminal to ask."""
-    console = Console()
-    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=160)
+    echo(f"{messages:,} rows in {files}")

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from mple.cli.report import wide_console
 from mple.exit_codes import ExitCode
 from mple.plan import SettingsError, read_settings, settings_from, write_settings
 from mple.simulate.chaos import simulate_chaos
@@ -14,6 +13,7 @@ from mple.simulate.chaos_schedule import ChaosSettings
 from mple.simulate.repeat import repeat, require_repeatable
 from mple.simulate.runner import simulate
 from mple.simulate.settings import DEFAULT_DATA, SimulationSettings
+from mple.terminal import echo, wide_console
 
 _Config = Annotated[
     Path | None, typer.Argument(help="TOML file; without it, three hospitals share 10,000 pictures of CIFAR-10.")
@@ -49,7 +49,7 @@ def simulate_run(
         return ExitCode.INTERRUPTED if summary is None else ExitCode.DONE
     settings = _settings(config, overrides)
     if check:
-        typer.echo(write_settings(settings), nl=False)
+        echo(*write_settings(settings).splitlines())
         return ExitCode.DONE
     if chaos is not None:
         faults = ChaosSettings(seed=chaos, kills=kills, stops=stops, cuts=cuts)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mple.data.limits import MOST_CLASSES
 from mple.morph import ImageShape
+from mple.printable import require_printable
 
 MOST_CHANNELS = 4
 
@@ -88,6 +89,11 @@ class Dataset:
     def __post_init__(self) -> None:
         if self.test.shape != self.train.shape:
             raise DataError(f"{self.name}: train images are {self.train.shape}, test images {self.test.shape}")
+        for name in self.classes:
+            try:
+                require_printable("class", name)
+            except ValueError as fault:
+                raise DataError(f"{self.name}: {fault}") from None
         for split, images in (("train", self.train), ("test", self.test)):
             check_labels(images.labels, len(self.classes), f"{self.name}, {split} split")
 

@@ -9,7 +9,9 @@ from typer.exceptions import TyperException
 
 from mple.exit_codes import ExitCode, ExitError
 from mple.node.retry import StoppedError, UnreachableError
+from mple.printable import printable_lines
 from mple.rpc import ErrorCode, MpleError
+from mple.terminal import printable_output
 
 
 def run_app(program: str, app: typer.Typer, argv: Sequence[str] | None = None) -> int:
@@ -23,6 +25,11 @@ def run_app(program: str, app: typer.Typer, argv: Sequence[str] | None = None) -
         app: Its verbs; each returns its exit code or None.
         argv: Arguments without the program, `sys.argv[1:]` by default.
     """
+    with printable_output():
+        return _run(program, app, argv)
+
+
+def _run(program: str, app: typer.Typer, argv: Sequence[str] | None) -> int:
     try:
         code = app(args=list(sys.argv[1:] if argv is None else argv), prog_name=program, standalone_mode=False)
     except typer.Abort:
@@ -60,9 +67,9 @@ def exit_code_of(fault: Exception) -> ExitCode:
 
 def say_fault(program: str, fault: Exception) -> None:
     """Print on stderr what went wrong and, where it stands apart, the way out in a line of its own."""
-    print(f"{program}: {fault}", file=sys.stderr)
+    print(f"{program}: {printable_lines(fault)}", file=sys.stderr)
     if fix := fix_of(fault):
-        print(f"{program}: fix: {fix}", file=sys.stderr)
+        print(f"{program}: fix: {printable_lines(fix)}", file=sys.stderr)
 
 
 def fix_of(fault: Exception) -> str:

@@ -16,6 +16,7 @@ from mple.node.retry import StoppedError
 from mple.node.signals import stop_on_signals
 from mple.node.stop import Stop
 from mple.plan import read_settings
+from mple.terminal import echo
 
 S = TypeVar("S")
 Config = Annotated[Path, typer.Argument(help="The node's TOML file.", show_default=False)]
@@ -52,7 +53,7 @@ def node_app(program: str, verb: str, settings_type: type[S], body: Callable[[S,
 
     def print_version(wanted: bool) -> None:
         if wanted:
-            typer.echo(f"{program} {__version__}")
+            echo(f"{program} {__version__}")
             raise typer.Exit
 
     shown = typer.Option(False, "--version", callback=print_version, is_eager=True, help="Print the version and end.")

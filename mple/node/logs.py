@@ -11,11 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mple.disk.storage_faults import note_storage_fault, storage_fault_of
+from mple.printable import printable, printable_lines
 from mple.records.state_files import LOG
 
 _LOGGER = logging.getLogger("mple.node")
 _RESERVED = "mple_fields"
 _FILE_ONLY = "mple_file_only"
+_MOST_TEXT = 2_000
+"""Characters of a text and of a field: a peer's words may be in them."""
+_MOST_TRACEBACK_LINES = 200
 
 
 def log(event: str, text: str, **fields: str | int | float) -> None:
@@ -61,6 +65,10 @@ class _LogFile(logging.FileHandler):
 
 
 class _ShortLines(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = printable_lines(record.message, _MOST_TEXT)
+        return super().formatMessage(record)
+
     def formatException(self, ei: object) -> str:
         return ""  # tracebacks are in the file
 
@@ -76,9 +84,11 @@ class _JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "node": self._node,
             "event": "log",
-            "text": record.getMessage(),
+            "text": printable(record.getMessage(), _MOST_TEXT),
         }
-        line.update(getattr(record, _RESERVED, {}))
+        for name, value in getattr(record, _RESERVED, {}).items():
+            line[name] = value if isinstance(value, int | float) else printable(value, _MOST_TEXT)
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+            lines = self.formatException(record.exc_info).split("\n")
+            line["traceback"] = "\n".join(printable(one, _MOST_TEXT) for one in lines[-_MOST_TRACEBACK_LINES:])
         return json.dumps(line, default=str)

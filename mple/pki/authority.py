@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mple.disk.whole_files import write_private, write_whole
 from mple.pki.issued import REASONS, IssuedCertificate, IssuedIndex, enter_certificate, mark_revoked, read_index
+from mple.printable import is_host_name, printable
 from mple.rpc import Party, Role
 from mple.rpc.identity import SERVER_NAMES
 from mple.rpc.revoked import REVOKED_LIST
@@ -26,6 +27,7 @@ from mple.rpc.tls import party_of_certificate
 from mple.rpc.tls_files import UNSOUND
 
 _BACKDATED = timedelta(minutes=5)
+_MOST_HOSTS = 32
 CA_CERTIFICATE, CA_KEY = "ca.crt", "ca.key"
 NODE_CERTIFICATE, NODE_KEY, NODE_REQUEST = "node.crt", "node.key", "node.csr"
 
@@ -106,7 +108,8 @@ def request(directory: Path, party: Party, hosts: Sequence[str]) -> bytes:
 
 
 def describe_request(request_pem: bytes) -> Request:
-    """Who asks, and for which hosts, to look at before `approve`; PkiError when it is no sound request of ours."""
+    """Who asks, and for which hosts, to look at before `approve`; PkiError when it is no sound request of ours, or a
+    host is none: a person reads the names and decides by them."""
     try:
         signing_request = x509.load_pem_x509_csr(request_pem)
         names = signing_request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -211,13 +214,11 @@ def names_of(party: Party, hosts: Sequence[str]) -> x509.SubjectAlternativeName:
             "make the request with --host NAME, each name or address by which they reach it"
         )
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(party.uri)]
-    for host in dict.fromkeys(hosts):
+    for host in checked_hosts(hosts):
         try:
             names.append(x509.IPAddress(ipaddress.ip_address(host)))
         except ValueError:
-            if not host or not host.isascii() or any(sign in host for sign in " /:"):
-                raise PkiError(f"host {host!r} is neither a name nor an address") from None
-            if f".{host.lower().rstrip('.')}".endswith(f".{SERVER_NAMES}"):
+            if f".{host.lower()}".endswith(f".{SERVER_NAMES}"):
                 raise PkiError(
                     f"host {host!r}: names in {SERVER_NAMES} say who a server is and are the authority's to give; "
                     "name the host that others dial"
@@ -231,6 +232,27 @@ def hosts_of(certificate: x509.Certificate) -> tuple[str, ...]:
     identity = party_of_certificate(certificate).server_name
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return tuple(host for host in _hosts(names) if host != identity)
+
+
+def checked_hosts(hosts: Sequence[str]) -> tuple[str, ...]:
+    """Hosts, each once. Raises PkiError: one is neither a host name nor an address, or there are more than 32."""
+    each_once = tuple(dict.fromkeys(hosts))
+    for host in each_once:
+        if not is_host_name(host) and not _is_address(host):
+            raise PkiError(
+                f"host {printable(host, 80)!r} is neither a name nor an address; a name has letters, digits, inner "
+                "hyphens and dots: no wildcard, no underscore, no port"
+            )
+    if len(each_once) > _MOST_HOSTS:
+        raise PkiError(f"{len(each_once)} hosts; a node has at most {_MOST_HOSTS}")
+    return each_once
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return "%" not in host and bool(ipaddress.ip_address(host).packed)
+    except ValueError:
+        return False
 
 
 def _hosts(names: x509.SubjectAlternativeName) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Annotated
 from mple.data import DataSource
 from mple.model.settings import DeviceName
 from mple.plan.settings import Custody, RunChoices
+from mple.printable import require_name
 from mple.ranges import Between, Ranged
 
 _Seconds = Annotated[float, Between(0, 1e9, above=True)]
@@ -29,14 +30,16 @@ class RunSettings:
     """Name of the compute node."""
     custody: Custody = Custody.SITE
     run_id: str = ""
-    """Lower-case letters and digits, 1 to 64; drawn at random when empty. A run that is begun again under its old id,
+    """Lower-case letters and digits, 1 to 63; drawn at random when empty. A run that is begun again under its old id,
     with the same vaults, is the same run bit for bit: its cores are the same ones."""
 
     def __post_init__(self) -> None:
         if not self.sites or len(set(self.sites)) != len(self.sites):
             raise ValueError(f"sites = {list(self.sites)}; name one at least, each once")
-        if not re.fullmatch("[a-z0-9]{0,64}", self.run_id):
-            raise ValueError(f"run_id = {self.run_id!r}; use 1 to 64 lower-case letters and digits, or leave it out")
+        for name in (*self.sites, self.compute):
+            require_name("name", name)
+        if not re.fullmatch("[a-z0-9]{0,63}", self.run_id):
+            raise ValueError(f"run_id = {self.run_id!r}; use 1 to 63 lower-case letters and digits, or leave it out")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

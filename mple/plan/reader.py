@@ -16,6 +16,7 @@ from cattrs import Converter
 from mple.data import DataSource
 from mple.data.source import source_type
 from mple.disk.json_records import ValueFaultError, strict_converter, structured
+from mple.printable import printable
 
 S = TypeVar("S")
 
@@ -125,6 +126,5 @@ def _write_table(table: Mapping[str, object], prefix: str, lines: list[str]) -> 
 def _literal(value: object) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_literal, value)) + "]"
-    # JSON writes plain values as TOML does, but for infinity and NaN; its escapes are TOML's, except that of DEL.
-    text = repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
-    return text.replace("\x7f", "\\u007f")
+    # JSON writes plain values as TOML does, but for infinity and NaN; its escapes are TOML's, and `printable`'s, too.
+    return repr(value) if isinstance(value, float) else printable(json.dumps(value, ensure_ascii=False))

@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 
 from mple.disk.json_records import canonical_json
 from mple.morph import Ensemble, ImageShape, MorphGeometry
 from mple.plan.reader import settings_from
 from mple.plan.settings import Custody, RunChoices
+from mple.printable import printable, require_name, require_printable
 
 PROTOCOL_VERSION = 3
 
@@ -35,9 +37,10 @@ class SitePlan:
     """Hexadecimal, 64 digits."""
 
     def __post_init__(self) -> None:
+        require_name("site", self.name)
         if self.train_images < 1:
             raise ValueError(f"site {self.name!r} has {self.train_images} training images; needs one at least")
-        if self.test_images < 0 or self.key_epoch < 1 or len(bytes.fromhex(self.key_fingerprint)) != 32:
+        if self.test_images < 0 or self.key_epoch < 1 or not re.fullmatch("[0-9a-f]{64}", self.key_fingerprint):
             raise ValueError(f"site {self.name!r}: test_images, key_epoch or key_fingerprint out of range")
 
 
@@ -67,6 +70,12 @@ class RunPlan(RunChoices):
             raise PlanError(f"plan names the sites {names}; needs one at least, each once")
         if not 2 <= len(self.classes) <= 65_535:
             raise PlanError(f"plan has {len(self.classes)} classes; allowed are 2 to 65535")
+        for name in self.classes:
+            require_printable("class", name)
+        for what, name in {"run_id": self.run_id, "consortium": self.consortium, "compute": self.compute}.items():
+            require_name(what, name)
+        if not re.fullmatch("(?:[0-9a-f]{64})?", self.stem_digest):
+            raise PlanError(f"stem_digest = {printable(self.stem_digest, 80)!r}; needs 64 hexadecimal digits")
         if len(self.normalisation.mean) not in (1, self.channels):
             raise PlanError(f"normalisation has {len(self.normalisation.mean)} means for {self.channels} channels")
         _ = self.geometry

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mple.model.metrics import scores_text
+from mple.printable import printable
 from mple.privacy import protection
 from mple.report.noise_levels import noise_levels, noise_sentence
 from mple.report.summary import PARTS, Summary
@@ -21,7 +22,7 @@ def print_summary(summary: Summary, console: Console) -> None:
 
 def say(console: Console, text: str) -> None:
     """Print a sentence as it is."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def table_of(title: str, texts: Sequence[str], numbers: Sequence[str] = ()) -> Table:

@@ -12,9 +12,11 @@ import grpc
 
 from mple.disk.damage import DamagedError
 from mple.disk.storage_faults import storage_fault_of
+from mple.printable import printable
 
 METADATA_KEY = "mple-error"
 FIX_KEY = "mple-fix-bin"
+_MOST_TEXT = 2_000
 
 
 _S = grpc.StatusCode
@@ -72,11 +74,11 @@ class ErrorCode(StrEnum):
 
 class MpleError(Exception):
     """An error with a code of the catalogue. `detail` says what happened, fit to be shown to the peer; `fix` the way
-    out, where it is plain."""
+    out, where it is plain. Both are made printable, since they quote peers or are a peer's own words."""
 
     def __init__(self, code: ErrorCode, detail: str = "", fix: str = "") -> None:
-        self.code, self.detail, self.fix = code, detail, fix
-        super().__init__(f"{code}: {code.sentence}" + (f": {detail}" if detail else ""))
+        self.code, self.detail, self.fix = code, printable(detail, _MOST_TEXT), printable(fix, _MOST_TEXT)
+        super().__init__(f"{code}: {code.sentence}" + (f": {self.detail}" if detail else ""))
 
     @property
     def retryable(self) -> bool:

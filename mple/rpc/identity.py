@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,12 +9,11 @@ from typing import cast
 
 import grpc
 
+from mple.printable import printable, require_name
 from mple.rpc.errors import ErrorCode, MpleError
 
 SERVER_NAMES = "mple.internal"
 """Domain of `Party.server_name`; no host of a request may be in it. The top level is reserved for private use."""
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-
 
 class Role(StrEnum):
     """What a party does."""
@@ -40,8 +38,7 @@ class Party:
 
     def __post_init__(self) -> None:
         for what, text in (("consortium", self.consortium), ("name", self.name)):
-            if not _NAME.fullmatch(text):
-                raise ValueError(f"{what} {text!r}: use 1 to 63 lower-case letters, digits and inner hyphens")
+            require_name(what, text)
 
     @property
     def uri(self) -> str:
@@ -65,7 +62,10 @@ class Party:
         scheme, _, rest = uri.partition("://")
         parts = rest.split("/")
         if scheme != "mple" or len(parts) != 3 or parts[1] not in set(Role):
-            raise ValueError(f"{uri!r} is no identity; needs mple://consortium/role/name with a role of {list(Role)}")
+            raise ValueError(
+                f"{printable(uri, 300)!r} is no identity; needs mple://consortium/role/name with a role of "
+                f"{', '.join(Role)}"
+            )
         return cls(parts[0], Role(parts[1]), parts[2])
 
 

@@ -17,11 +17,14 @@ from rich.table import Table
 from rich.text import Text
 
 from mple.model.metrics import scores_text
+from mple.printable import printable
 from mple.records.training import StepMetrics
 from mple.report.quantities import duration_text, size_text
+from mple.report.tables import say
 from mple.simulate.progress import Progress
 
 _LINE_EVERY_S = 10.0
+_MOST_TEXT = 2_000
 
 
 class Screen:
@@ -54,7 +57,7 @@ class Screen:
             self._say(now_s, line(progress, now_s))
 
     def _say(self, now_s: float, text: str) -> None:
-        self._console.print(f"{now_s - self._began_s:6.1f} s  {text}", markup=False, highlight=False, soft_wrap=True)
+        say(self._console, f"{now_s - self._began_s:6.1f} s  {printable(text, _MOST_TEXT)}")
 
 
 def line(progress: Progress, now_s: float) -> str:

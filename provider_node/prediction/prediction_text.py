@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.model.metrics import tallies, values
+from mple.printable import printable
 from provider_node.feeding.scoring import probabilities
 
 _SHOWN_CLASSES = 3
@@ -48,8 +49,8 @@ class Predictions:
 def as_text(predictions: Predictions, top: int | None) -> str:
     """A line for each picture with its `top` likeliest classes, three by default; then the scores, if known."""
     count = min(top or _SHOWN_CLASSES, len(predictions.classes))
-    classes = [_printable(name) for name in predictions.classes]
-    names = [_printable(name) for name in predictions.names]
+    classes = [printable(name) for name in predictions.classes]
+    names = [printable(name) for name in predictions.names]
     name_width, class_width = max(map(len, names)), max(map(len, classes))
     lines = []
     for number, name in enumerate(names):
@@ -87,8 +88,3 @@ def as_json(predictions: Predictions, top: int | None) -> str:
     if scores := predictions.scores:
         whole["scores"] = scores
     return json.dumps(whole, indent=2) + "\n"
-
-
-def _printable(text: str) -> str:
-    """File names and class names come from elsewhere; they must not steer the terminal."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)

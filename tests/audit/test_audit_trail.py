@@ -55,7 +55,7 @@ def test_a_line_says_who_what_and_how_it_ended(tmp_path: Path) -> None:
         "who": "site/north",
         "what": "feed_open",
         "result": "ok",
-        "facts": {"samples": 3, "share": 0.5, "again": True, "text": "ä\n\u2028"},
+        "facts": {"samples": 3, "share": 0.5, "again": True, "text": "ä\\n\\u2028"},
         "previous": FIRST_PREVIOUS,
     }
     assert stat.S_IMODE((tmp_path / FILE_NAME).stat().st_mode) == 0o600
@@ -65,7 +65,7 @@ def test_facts_are_bounded_and_finite(tmp_path: Path) -> None:
     open_audit(tmp_path, "compute/gpu")
     audit("local", "odd", "ok", text="x" * 100_000, number=float("nan"))
     facts = lines(tmp_path)[0]["facts"]
-    assert facts == {"text": "x" * 500, "number": "nan"}
+    assert facts == {"text": "x" * 476 + "... (100,000 characters)", "number": "nan"}
     assert verify(tmp_path / FILE_NAME).sound
 
 

@@ -60,8 +60,10 @@ def test_unknown_parties_are_refused_by_name() -> None:
         ({"width": 4097}, ErrorCode.MESSAGE_MALFORMED, "sides of 1 to 4096"),
         ({"classes": ("one",)}, ErrorCode.MESSAGE_MALFORMED, "1 class names"),
         ({"classes": ("same", "same")}, ErrorCode.MESSAGE_MALFORMED, "2 class names"),
-        ({"classes": ("", "other")}, ErrorCode.MESSAGE_MALFORMED, "1 to 200 characters"),
-        ({"classes": ("x" * 201, "other")}, ErrorCode.MESSAGE_MALFORMED, "1 to 200 characters"),
+        ({"classes": ("", "other")}, ErrorCode.MESSAGE_MALFORMED, "use 1 to 200 that can be printed"),
+        ({"classes": ("x" * 201, "other")}, ErrorCode.MESSAGE_MALFORMED, "use 1 to 200 that can be printed"),
+        ({"classes": ("a\x1b[2J", "other")}, ErrorCode.MESSAGE_MALFORMED, "use 1 to 200 that can be printed"),
+        ({"classes": ("other\u202e", "other")}, ErrorCode.MESSAGE_MALFORMED, "use 1 to 200 that can be printed"),
         ({"train_images": 0}, ErrorCode.EMPTY_SITE, "site/north brings 0 training images"),
     ],
 )

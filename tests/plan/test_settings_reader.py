@@ -29,6 +29,7 @@ from mple.plan import (
     settings_from,
     write_settings,
 )
+from mple.printable import printable
 
 S = TypeVar("S")
 EXAMPLES = Path(__file__).parents[2] / "examples" / "deployment"
@@ -70,10 +71,13 @@ def test_written_settings_read_back_equal(settings: object, tmp_path: Path) -> N
     assert read_settings(type(settings), path) == settings
 
 
-@given(text=st.text(), names=st.lists(st.text(min_size=1), min_size=1, unique=True))
+@given(text=st.text(), names=st.lists(st.text().filter(str.strip), min_size=2, unique=True))
 def test_any_text_survives_the_file(text: str, names: list[str]) -> None:
-    settings = CoordinatorSettings(listen=text, state=HERE, tls=HERE, run=RunSettings(sites=tuple(names), compute=text))
-    assert settings_from(CoordinatorSettings, tomllib.loads(write_settings(settings))) == settings
+    data = NpzSource(path=HERE, classes=tuple(names))
+    settings = SiteSettings(coordinator=text, compute="b:1", state=HERE, tls=HERE, vault=HERE, data=data)
+    written = write_settings(settings)
+    assert settings_from(SiteSettings, tomllib.loads(written)) == settings
+    assert printable(written.replace("\n", "")) == written.replace("\n", "")
 
 
 @given(value=st.floats(min_value=0, allow_nan=False, allow_infinity=False))

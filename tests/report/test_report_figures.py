@@ -176,7 +176,7 @@ def test_pictures_can_be_left_out(run: Summary, tmp_path: Path) -> None:
 
 def test_what_other_parties_name_is_escaped(tmp_path: Path) -> None:
     hostile = '<script>alert("x")</script>'
-    plan = dataclasses.replace(small_plan(), classes=("cyst", hostile, "<img src=x>"), consortium=hostile)
+    plan = dataclasses.replace(small_plan(), classes=("cyst", hostile, "<img src=x>"))
     text = page(finished_run(tmp_path / "run", plan=plan))
     assert "<script" not in text
     assert "<img src=x" not in text
