@@ -78,7 +78,7 @@ STEERING = {
     "no character": "\uffff",
     "annotation": "\ufff9",
 }
-KEPT = ("north", "Hämangiom", "Tumor, Grad III", "опухоль", "腫瘍", "ورم", "גידול", "1.5 MB", "−3 %", "a\\n", "🙂")  # noqa: RUF001
+KEPT = ("north", "Hämangiom", "Tumor, Grad III", "опухоль", "腫瘍", "ورم", "גידול", "1.5 MB", "−3 %", "a\\n", "🙂")
 
 
 @pytest.mark.parametrize("sign", STEERING.values(), ids=STEERING)
@@ -123,7 +123,7 @@ def test_a_later_line_is_indented() -> None:
 
 
 NAMES = ("north", "a", "a-b", "0", "x" * 63)
-NO_NAMES = ("", "North", "a_b", "-a", "a-", "a b", "a\n", "x" * 64, "ä", "../a", "a/b", "a.b", "а", "\u202ea", "١")  # noqa: RUF001
+NO_NAMES = ("", "North", "a_b", "-a", "a-", "a b", "a\n", "x" * 64, "ä", "../a", "a/b", "a.b", "а", "\u202ea", "١")
 
 
 @pytest.mark.parametrize("text", NAMES)
@@ -151,8 +151,10 @@ def test_no_class_names(text: str) -> None:
 
 
 HOSTS = ("compute.hospital.example", "gpu1", "a-b.c", "xn--mnchen-3ya.de", "A.B", "a1.2b", "x" * 63 + ".de")
-NO_HOSTS = ("", ".", "a.", ".a", "a..b", "*.a.de", "*", "a_b", "-a", "a-", "1.2.3.4", "1.2.3", "256.1.1.1", "a b",
-            "a:1", "a/b", "münchen.de", "a\n", "a\x1b[A", "x" * 64, "a." * 126 + "ab", "fe80::1%eth0", "a\0.de")  # fmt: skip
+NO_HOSTS = (
+    *("", ".", "a.", ".a", "a..b", "*.a.de", "*", "a_b", "-a", "a-", "1.2.3.4", "1.2.3", "256.1.1.1", "a b", "a:1"),
+    *("a/b", "münchen.de", "a\n", "a\x1b[A", "x" * 64, "a." * 126 + "ab", "fe80::1%eth0", "a\0.de"),
+)
 
 
 @pytest.mark.parametrize("text", HOSTS)
@@ -174,7 +176,7 @@ CELLS = {
     "\r=1": "'\\r=1",
     "\n=1": "'\\n=1",
     " =1": "' =1",
-    "＝1": "'＝1",  # noqa: RUF001
+    "＝1": "'＝1",
     "data": "data",
     "a=b": "a=b",
     "": "",
@@ -287,7 +289,7 @@ def test_own_colours_stay() -> None:
 
 def test_an_identity_is_quoted_printably() -> None:
     for uri in (f"mple://a/site/{every_sign()}", every_sign(), "mple://a/site/" + "x" * 1_000_000):
-        with pytest.raises(ValueError, match="use 1 to 63|no identity") as refused:
+        with pytest.raises(ValueError, match=r"use 1 to 63|no identity") as refused:
             Party.parse(uri)
         assert str(refused.value).isprintable()
         assert len(str(refused.value)) < 1_000

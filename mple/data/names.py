@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from mple.data.images import DataError
 from mple.data.limits import MOST_CLASS_NAME, MOST_CLASSES
+from mple.printable import printable
 
 SPLIT_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
@@ -44,8 +45,7 @@ def says_nothing(text: str) -> bool:
 
 def shown(text: object) -> str:
     """A text for a message, with escapes for what can't be printed."""
-    text = str(text)
-    return text if text.isprintable() else ascii(text)[1:-1]
+    return printable(text, 200)
 
 
 def check_name(name: str, where: str) -> None:
@@ -58,7 +58,7 @@ def check_name(name: str, where: str) -> None:
         raise DataError(f"{where}: the name {name!a} is empty; give it one")
     if name != name.strip():
         raise DataError(f"{where}: the name {name!a} begins or ends with a blank; rename it")
-    if not name.isprintable():
+    if not name.isprintable() or printable(name) != name:
         raise DataError(f"{where}: the name {name!a} has a character that can't be seen or decoded; rename it")
     if len(name) > MOST_CLASS_NAME:
         raise DataError(f"{where}: the name {name[:20]!r}... has {len(name)} characters; at most {MOST_CLASS_NAME}")

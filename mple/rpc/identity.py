@@ -15,6 +15,7 @@ from mple.rpc.errors import ErrorCode, MpleError
 SERVER_NAMES = "mple.internal"
 """Domain of `Party.server_name`; no host of a request may be in it. The top level is reserved for private use."""
 
+
 class Role(StrEnum):
     """What a party does."""
 

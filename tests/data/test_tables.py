@@ -72,7 +72,7 @@ def test_splits_go_by_any_of_their_names(tmp_path: Path, said: str, split: str) 
         ('file,label\n"a"b.dcm,sick\n', "is no CSV"),
         ("file,label\na.dcm,H\xe4mangiom\n".encode("latin-1"), "is not UTF-8"),
         ("file,label\na.dcm,sick\n".encode("utf-16"), "is UTF-16; save it as CSV in UTF-8"),
-        ("file,label\na.dcm,sick\n".encode("utf-16-le"), r"has the columns \['f\\+x00i"),
+        ("file,label\na.dcm,sick\n".encode("utf-16-le"), r"has the columns \['f\\+u0000i"),
     ],
 )
 def test_tables_that_are_doubtful_are_refused(tmp_path: Path, content: str | bytes, text: str) -> None:
