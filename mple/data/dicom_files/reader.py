@@ -1,0 +1,96 @@
+"""The reader of DICOM files: one way for training, for headers and for predictions."""
+
+import importlib
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mple.data.dicom_files.colours import colour_levels
+from mple.data.dicom_files.display import Display, display_of, grey_levels, padding
+from mple.data.dicom_files.layout import Layout, picture_layout
+from mple.data.dicom_files.objects import DicomObject, opened
+from mple.data.dicom_files.pixels import check_encoding, stored_values
+from mple.data.images import DataError
+from mple.data.picture_files import PictureHeader
+from mple.extras import missing_extra
+
+
+class DicomFiles:
+    """DICOM files, read by pydicom and, where compressed, by imagecodecs."""
+
+    def __init__(self, window: Sequence[float], most_bytes: int) -> None:
+        """Load pydicom. The window is centre and width for all files, or nothing.
+
+        Raises DataError: pydicom is not installed.
+        """
+        try:
+            self._pydicom = importlib.import_module("pydicom")
+        except ImportError:
+            raise DataError(missing_extra("reading DICOM files", "pydicom", "dicom")) from None
+        self._window, self._most_bytes = tuple(window), most_bytes
+
+    def header(self, path: Path) -> PictureHeader:
+        """Size and colours of the picture in a file, without its pixels; what it says of them is checked."""
+        with self._faults_named(path), self._opened(path) as file:
+            layout, _ = self._checked(file)
+            patient = str(file.about.get("PatientID") or "").strip()
+            return PictureHeader(layout.columns, layout.rows, layout.is_grey, patient)
+
+    def picture(self, path: Path) -> Image.Image:
+        """The picture in a file, grey or RGB, 8 bits a value."""
+        with self._faults_named(path), self._opened(path) as file:
+            layout, display = self._checked(file)
+            stored = stored_values(file, layout)
+            if display is None:
+                little = file.is_little_endian
+                levels = colour_levels(stored.values, stored.photometric, layout, file.about, little_endian=little)
+            else:
+                background = padding(stored.values, stored.cells, layout, file.about)
+                levels = grey_levels(stored.values, background, layout, display)
+            return Image.fromarray(np.round(np.clip(levels, 0, 1) * 255).astype(np.uint8))
+
+    def _checked(self, file: DicomObject) -> tuple[Layout, Display | None]:
+        """Layout and, for grey values, display of a file whose pixels can be decoded."""
+        layout = picture_layout(file)
+        check_encoding(file, layout)
+        if not layout.is_grey:
+            return layout, None
+        return layout, display_of(file.about, layout, self._window, little_endian=file.is_little_endian)
+
+    @contextmanager
+    def _opened(self, path: Path) -> Iterator[DicomObject]:
+        if not path.is_file():
+            raise DataError(f"no DICOM file at {path}")
+        if path.stat().st_size > self._most_bytes:
+            raise DataError(f"DICOM file {path} has {path.stat().st_size} bytes, above most_bytes = {self._most_bytes}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom warns of much that is checked here
+            with opened(path) as file:
+                yield file
+
+    @contextmanager
+    def _faults_named(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except (
+            OSError, EOFError, AttributeError, LookupError, TypeError, ValueError, RuntimeError, NotImplementedError,
+            ArithmeticError, MemoryError, AssertionError, struct.error, zlib.error,
+            self._pydicom.errors.InvalidDicomError, self._pydicom.errors.BytesLengthException,
+        ) as fault:  # fmt: skip
+            if isinstance(fault, DataError) and str(path) in str(fault):
+                raise
+            raise DataError(f"DICOM file {path} can't be read: {_sentence(fault)}") from None
+
+
+def _sentence(fault: BaseException) -> str:
+    if isinstance(fault, RecursionError):
+        return "its sequences are nested too deep; is it damaged?"
+    if isinstance(fault, MemoryError):
+        return "it takes more memory than there is"
+    return " ".join(str(fault).split()) or type(fault).__name__
