@@ -14,9 +14,10 @@ from compute_node.training.training_metrics import SampleMetrics, TrainingMetric
 from compute_node.training.training_run import CheckpointRule, TrainingRun
 from mple.audit import audit
 from mple.disk.json_records import read_record, write_record
+from mple.disk.scarcity import scarcity_of
 from mple.disk.storage_faults import noted_storage_fault, storage_fault_of
 from mple.model.metrics import scores_text
-from mple.model.training import TrunkTrainer
+from mple.model.training import DivergenceError, TrunkTrainer
 from mple.model.weights import build_trunk, save_trunk, state_sha256
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log
@@ -161,6 +162,8 @@ class ComputeRun:
         self._node.registry.register(TrainingMetrics(run))
         try:
             run.run(self._report_epoch)
+        except DivergenceError as fault:
+            raise MpleError(ErrorCode.DIVERGED, str(fault)) from None
         finally:
             metrics.close()
         return run
@@ -176,11 +179,10 @@ class ComputeRun:
 
 def _told(fault: Exception) -> MpleError:
     """What the sites' streams end with."""
-    if (own := noted_storage_fault() or storage_fault_of(fault)) is not None:
+    if (own := noted_storage_fault() or storage_fault_of(fault) or scarcity_of(fault)) is not None:
         return error_for(own)
-    if isinstance(fault, StoppedError | UnreachableError):
+    revoked = isinstance(fault, MpleError) and fault.code is ErrorCode.CERTIFICATE_REVOKED
+    if revoked or isinstance(fault, StoppedError | UnreachableError):
         return MpleError(ErrorCode.GOING_DOWN)
-    if not isinstance(fault, MpleError):
-        return MpleError(ErrorCode.INTERNAL, str(fault))
-    # When this node was revoked, the sites would take the code for their own certificates'.
-    return MpleError(ErrorCode.GOING_DOWN) if fault.code is ErrorCode.CERTIFICATE_REVOKED else fault
+    # Whatever it was, it was not theirs: they hear of it as the run's end, from the coordinator.
+    return MpleError(ErrorCode.RUN_FAILED, str(fault))

@@ -51,7 +51,8 @@ class Predictor:
     def answer(self, message: common_pb2.MorphedBatch, site: str) -> compute_pb2.PredictResponse:
         """Logits for a batch, in the permuted class order: features in the run's arithmetic, the trunk in float32.
 
-        Raises MpleError: the batch is malformed, too large, or names a key that is not the site's or is revoked.
+        Raises MpleError: the batch is malformed, too large, or names a key that is not the site's or is revoked;
+        DIVERGED when the network has no finite answer.
         """
         if not 1 <= message.samples <= self._most_samples:
             text = f"{message.samples} samples; allowed are 1 to {self._most_samples}"
@@ -65,6 +66,8 @@ class Predictor:
             except ErasedKeyError:
                 raise MpleError(ErrorCode.UNKNOWN_KEY_REF, "the key has just been revoked") from None
             logits_BC = self._trunk(f_BFHW.float()).cpu().numpy()
+        if not np.isfinite(logits_BC).all():
+            raise MpleError(ErrorCode.DIVERGED, "the network answers these pictures with NaN or infinity")
         return compute_pb2.PredictResponse(
             request_id=message.request_id, classes=logits_BC.shape[1], values=logits_BC.astype("<f4").tobytes()
         )

@@ -9,6 +9,8 @@ import grpc
 from compute_node.feeding.intake import Intake
 from compute_node.predictor import Predictor
 from mple.audit import audit
+from mple.disk.scarcity import scarcity_of
+from mple.disk.storage_faults import storage_fault_of
 from mple.node.logs import log
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
@@ -53,7 +55,7 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
         if hello is None or hello.WhichOneof("message") != "hello":
             raise MpleError(ErrorCode.MESSAGE_MALFORMED, "a stream opens with a hello")
         _same_plan(plan, hello.hello.plan_sha256)
-        with intake.stream(peer.name), _audited_feed(peer):
+        with _own_faults(intake), intake.stream(peer.name), _audited_feed(peer):
             log("feed_open", f"{peer.label} feeds", site=peer.name)
             context.add_callback(intake.wake)
             # A site has nothing to say while it is not asked: from now on it may be silent.
@@ -86,6 +88,19 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
             answer = predictor.answer(request.batch, peer.name)
             audit(peer.label, "prediction", "ok", samples=request.batch.samples)
             yield answer
+
+
+@contextmanager
+def _own_faults(intake: Intake) -> Iterator[None]:
+    """A fault of this program ends the run as this node's, and not as that of the site whose stream has met it."""
+    try:
+        yield
+    except (MpleError, grpc.RpcError):
+        raise
+    except Exception as fault:
+        if storage_fault_of(fault) is None and scarcity_of(fault) is None:
+            intake.fail(MpleError(ErrorCode.INTERNAL, f"{type(fault).__name__} in a site's stream"))
+        raise
 
 
 @contextmanager

@@ -19,6 +19,8 @@ class ExitCode(IntEnum):
     """The node can't write to its disk: make room and start it again with the same command."""
     DAMAGED = 7
     """A file of this node's own is damaged, gone or out of date: put it right and start again with the same command."""
+    RESOURCES = 8
+    """The process has no descriptors, memory or threads left: give it more and start it again with the same command."""
     INTERRUPTED = 130
     """Stopped by Ctrl-C, SIGTERM, or a terminal that went away."""
 

@@ -40,7 +40,8 @@ def fetch_layer(
             path.unlink()
             warn("layer_damaged", f"{path} is damaged: its digest is another; it is fetched again", site=site)
         try:
-            while_torn(lambda: client.retry.call(lambda: _download(client, header, path)))
+            file = ChunkFile(path, header.total_bytes, header.sha256)
+            while_torn(lambda: client.retry.call(lambda: _download(client, header, path), lambda: file.present))
         except MpleError as refusal:
             if refusal.code is not ErrorCode.UNKNOWN_KEY_REF:
                 raise

@@ -104,8 +104,8 @@ class TrainingRun:
         Args:
             on_epoch: Called after each epoch; after a restart possibly once more for one that it was called for.
 
-        Raises MpleError: a site stayed away for too long, or the intake was told to fail; StoppedError: the node is to
-        stop; OSError: the disk refused a checkpoint.
+        Raises DivergenceError: training diverged; MpleError: a site stayed away for too long, or the intake was told to
+        fail; StoppedError: the node is to stop; OSError: the disk refused a checkpoint.
         """
         record = self._resumed()
         wanted = self._wanted(record.epoch, record.step)
@@ -117,6 +117,7 @@ class TrainingRun:
                 with self.time.spent(Use.REPORTS):
                     on_epoch(metrics)
                 record = EpochRecord.begin(record.epoch + 1, self._sampler)
+        self._trainer.require_finite()
         self._ended = time.monotonic()
 
     def outcome(self, model_sha256: str) -> Outcome:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from coordinator.layers.layer_releases import LayerReleases
 from coordinator.run import Run
+from mple.disk.scarcity import scarcity_of
 from mple.disk.storage_faults import storage_fault_of
 from mple.model.stem import Stem
 from mple.morph import MorphKey
@@ -78,8 +79,8 @@ class EscrowWorker:
         except MpleError as fault:
             self._run.fail(self._run.me.label, str(fault))
         except Exception as fault:
-            if storage_fault_of(fault) is not None:
-                raise  # the run goes on when there is room
+            if storage_fault_of(fault) is not None or scarcity_of(fault) is not None:
+                raise  # the run goes on when there is room, or enough of the rest
             _LOGGER.error("building the layers failed", exc_info=True)
             self._run.fail(self._run.me.label, f"building the layers failed: {type(fault).__name__}")
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mple.disk.scarcity import scarcity_of
 from mple.disk.storage_faults import storage_fault_of
 
 _SCHEMA = """
@@ -37,7 +38,7 @@ class StateFile:
         try:
             self._connection = _open(folder / "coordinator.sqlite")
         except sqlite3.DatabaseError as fault:
-            if storage_fault_of(fault) is not None:
+            if storage_fault_of(fault) is not None or scarcity_of(fault) is not None:
                 raise
             raise ValueError(
                 f"{folder / 'coordinator.sqlite'} can't be used ({fault}); restore it, or name another state folder"

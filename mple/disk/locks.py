@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mple.disk.scarcity import scarcity_of
 from mple.disk.storage_faults import storage_fault_of
 
 _LOCK = "node.lock"
@@ -28,7 +29,7 @@ def claim(state: Path, program: str) -> Iterator[None]:
         state.mkdir(parents=True, exist_ok=True)
         lock = os.open(state / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as fault:
-        if storage_fault_of(fault) is not None:
+        if storage_fault_of(fault) is not None or scarcity_of(fault) is not None:
             raise
         raise ValueError(f"state = {state} can't be used: {fault.strerror}; name a folder") from None
     try:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from mple.disk.scarcity import scarcity_of
 from mple.meter.facts import MessageFacts
 
 GRPC_PREFIX_BYTES = 5
@@ -107,6 +108,8 @@ class Ledger:
             self._connection = _open(path)
             self._tallies = self._stored_tallies()
         except sqlite3.OperationalError as fault:
+            if scarcity_of(fault) is not None:
+                raise
             raise self._unwritable(fault) from fault
 
     def __enter__(self) -> Ledger:
@@ -133,6 +136,8 @@ class Ledger:
             try:
                 self._connection.execute(_INSERT, (*stamp, *message, *sizes, *samples))
             except sqlite3.Error as fault:
+                if scarcity_of(fault) is not None:
+                    raise  # it may pass
                 self._fault = self._unwritable(fault)
                 raise self._fault from fault
             of = MessageClass(entry.method, str(facts.kind), entry.direction, entry.peer)

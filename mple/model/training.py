@@ -17,6 +17,10 @@ from mple.model.device import CPU, Device
 from mple.model.settings import Augment, Precision, TrainingSettings
 
 
+class DivergenceError(ValueError):
+    """The network's numbers have left all bounds; the text names the setting that cures it."""
+
+
 class TrunkTrainer:
     """A trunk with its optimiser and its one-cycle learning rate (Smith & Topin, 2018).
 
@@ -56,7 +60,8 @@ class TrunkTrainer:
     def step(self, f_BFHW: Tensor, labels_B: Tensor) -> float:
         """Train on one batch of features and return its mean loss in nats.
 
-        Raises FloatingPointError: the loss is NaN or infinite; the weights keep their last good values.
+        Raises DivergenceError: the loss is NaN or infinite; the weights keep their last values. FloatingPointError: a
+        feature is, so that something is wrong with the samples or their layer.
         """
         torch.manual_seed((self._settings.seed * 1_000_003 + self.steps_done) % 2**63)
         self.trunk.train()
@@ -68,9 +73,9 @@ class TrunkTrainer:
         loss = functional.cross_entropy(logits_BC, self._device.place(labels_B))
         value = float(loss.detach())
         if not np.isfinite(value):
-            raise FloatingPointError(
-                f"the loss of step {self.steps_done} is {value}; lower training.peak_lr (now {self._settings.peak_lr})"
-            )
+            if not torch.isfinite(f_BFHW).all():
+                raise FloatingPointError(f"a feature of step {self.steps_done} is NaN or infinite: no rate cures that")
+            raise self._diverged(f"the loss of step {self.steps_done} is {value}")
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
@@ -114,11 +119,32 @@ class TrunkTrainer:
 
     @torch.no_grad()
     def logits(self, f_BFHW: Tensor) -> Tensor:
-        """Class scores (B, C) in float32 in main memory, with the trunk in evaluation mode."""
+        """Class scores (B, C) in float32 in main memory, with the trunk in evaluation mode.
+
+        Raises DivergenceError: a score is NaN or infinite.
+        """
         self.trunk.eval()
         with self.autocast():
             scores_BC: Tensor = self.trunk(f_BFHW)
-        return scores_BC.float().cpu()
+        scores_BC = scores_BC.float().cpu()
+        if not torch.isfinite(scores_BC).all():
+            raise self._diverged(f"after step {self.steps_done} the network answers with NaN or infinity")
+        return scores_BC
+
+    def require_finite(self) -> None:
+        """Refuse a network that the last step has spoiled: no loss and no score has shown it yet.
+
+        Raises DivergenceError: a weight, or a mean or variance of batch norm, is NaN or infinite.
+        """
+        for name, tensor in self.trunk.state_dict().items():
+            if not torch.isfinite(tensor).all():
+                raise self._diverged(f"after step {self.steps_done} {name} holds NaN or infinity")
+
+    def _diverged(self, what: str) -> DivergenceError:
+        rate, decay = self._settings.peak_lr, self._settings.weight_decay
+        # A weight keeps 1 - rate * decay of itself in a step: beyond 2 decay alone makes it grow.
+        other = f" or training.weight_decay (now {decay:g})" if rate * decay > 1 else ""
+        return DivergenceError(f"{what}: lower training.peak_lr (now {rate:g}){other}")
 
 
 def shifted(f_BFHW: Tensor, most_px: int, seed: list[int]) -> Tensor:

@@ -12,6 +12,7 @@ import grpc
 from google.protobuf.message import Message
 
 from mple.audit import audit, audit_head
+from mple.disk.scarcity import scarcity_of
 from mple.disk.storage_faults import noted_storage_fault, storage_fault_of
 from mple.meter.ledger import LedgerTotals
 from mple.node.logs import warn
@@ -22,6 +23,8 @@ from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
 
 _DEADLINE_S = 30.0
 _TOTALS_S = 30.0
+_FAILURE_S = 15.0
+"""Longer than a coordinator takes that is just being started again."""
 AUDIT_HEAD_KEY = "mple-audit-head"
 """Metadata of `Join` and `Report`: sequence number and SHA-256 of the caller's newest audit line."""
 
@@ -75,7 +78,7 @@ class CoordinatorClient:
         outage = RetryState()
         while True:
             began_s = self.retry.clock()
-            fault: grpc.RpcError | AwayError = AwayError("the coordinator ended its events before the run had ended")
+            fault: Exception = AwayError("the coordinator ended its events before the run had ended")
             stream = self.stub.Watch(coordinator_pb2.WatchRequest(after_sequence=seen))
             withdraw = self.retry.stop.on_set(stream.cancel)
             try:
@@ -89,7 +92,7 @@ class CoordinatorClient:
             finally:
                 withdraw()
                 stream.cancel()
-            self.retry.pause(fault, outage, began_s)
+            self.retry.pause(fault, outage, began_s, lasting=True)
 
     def report(self, request: coordinator_pb2.ReportRequest) -> None:
         """Tell the coordinator something; returns once it knows."""
@@ -112,12 +115,12 @@ class CoordinatorClient:
             warn("totals_lost", f"the coordinator may not know this node's sums: {fault}")
 
     def report_failure(self, fault: Exception) -> None:
-        """Try once to tell the coordinator that this party can't go on. What a restart mends is not reported, for it
-        must not end the run: a full disk, a party that could not be reached, a node that was stopped, a certificate
-        that was revoked."""
+        """Tell the coordinator that this party can't go on; for a while only, for it may have ended. What a restart
+        mends is not reported, for it must not end the run: a full disk, want of descriptors, memory or threads, a party
+        that could not be reached, a node that was stopped, a certificate that was revoked."""
         if noted_storage_fault() is not None or storage_fault_of(fault) is not None:
             return
-        if isinstance(fault, UnreachableError | StoppedError | grpc.RpcError):
+        if isinstance(fault, UnreachableError | StoppedError | grpc.RpcError) or scarcity_of(fault) is not None:
             return
         if isinstance(fault, MpleError) and fault.code in (ErrorCode.GOING_DOWN, ErrorCode.CERTIFICATE_REVOKED):
             return
@@ -125,8 +128,8 @@ class CoordinatorClient:
         audit("local", "failure_report", code, text=str(fault))
         request = coordinator_pb2.ReportRequest(failure=coordinator_pb2.Failure(code=code, text=str(fault)[:500]))
         try:
-            self.stub.Report(request, timeout=5.0)
-        except grpc.RpcError as second:
+            CoordinatorClient(self.channel, self.retry.within(_FAILURE_S)).ask(self.stub.Report, request)
+        except (MpleError, UnreachableError, StoppedError) as second:
             warn("report_lost", f"the coordinator did not take the failure report: {second}")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import TyperException
 
+from mple.disk.scarcity import scarcity_end, scarcity_of
 from mple.exit_codes import ExitCode, ExitError
 from mple.node.retry import StoppedError, UnreachableError
 from mple.printable import printable_lines
@@ -44,6 +45,9 @@ def _run(program: str, app: typer.Typer, argv: Sequence[str] | None) -> int:
         ending = exit_code_of(fault)
         if isinstance(fault, OSError) and ending is ExitCode.INTERNAL:
             ending = ExitCode.BAD_USAGE
+        scarce = scarcity_of(fault)
+        if scarce is not None:
+            fault = scarcity_end(scarce)
         if ending is ExitCode.INTERNAL:
             traceback.print_exception(fault)
         say_fault(program, fault)
@@ -57,6 +61,8 @@ def exit_code_of(fault: Exception) -> ExitCode:
         return fault.code
     if isinstance(fault, StoppedError):
         return ExitCode.INTERRUPTED
+    if scarcity_of(fault) is not None:
+        return ExitCode.RESOURCES
     revoked = isinstance(fault, MpleError) and fault.code is ErrorCode.CERTIFICATE_REVOKED
     if revoked or isinstance(fault, UnreachableError):
         return ExitCode.UNREACHABLE

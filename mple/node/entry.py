@@ -8,6 +8,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from mple import __version__
+from mple.disk.scarcity import raise_own_limit, scarcity_end, scarcity_of
 from mple.disk.storage_faults import storage_end, storage_fault_of, watched_storage
 from mple.exit_codes import ExitCode
 from mple.node.ending import exit_code_of, fix_of, run_app, say_fault
@@ -83,6 +84,7 @@ def run_body(
         overrides: Settings that replace the file's, `SECTION.KEY=VALUE`.
         body: Gets configuration and wish to end, after which it soon raises `StoppedError`; returns when all is done.
     """
+    raise_own_limit()
     with stop_on_signals(last=True) as stop, watched_storage(stop.set) as disk:
         settings, fault, code = None, None, ExitCode.DONE
         try:
@@ -96,6 +98,9 @@ def run_body(
         if full is not None:
             told = storage_end(full, getattr(settings, "state", Path()))
             return _end(program, told, told.code, full)
+        scarce = scarcity_of(fault)
+        if scarce is not None:
+            return _end(program, scarcity_end(scarce), code, scarce)
         if fault is not None:
             return _end(program, fault, code, fault)
         return int(code)

@@ -25,6 +25,10 @@ CALLS_PER_CALLER = 8
 """A stream of each kind, the broken one that each may have replaced, and short calls beside them."""
 
 
+ACCEPTED_KEY = "mple-accepted"
+"""Initial metadata of every stream that is let in: so its caller can tell a link that broke from one that never was."""
+
+
 class AdmissionInterceptor(grpc.ServerInterceptor):
     """Refuses revoked callers, and calls beyond a caller's number; ends a call whose request does not come."""
 
@@ -58,6 +62,7 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
         def stream(received: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
             try:
                 with self._place(context):
+                    context.send_initial_metadata(((ACCEPTED_KEY, "1"),))
                     yield from behaviour(requests(received), context)
             except (MpleError, grpc.RpcError) as fault:
                 abort_call(context, fault, details.method)

@@ -11,6 +11,7 @@ from typing import Self
 import grpc
 
 from mple.disk.damage import DamagedError
+from mple.disk.scarcity import scarcity_of
 from mple.disk.storage_faults import storage_fault_of
 from mple.printable import printable
 
@@ -69,6 +70,12 @@ class ErrorCode(StrEnum):
         _S.UNAVAILABLE,
         "the party can't write to its disk; it has stopped and will go on when there is room",
     )
+    OUT_OF_RESOURCES = (
+        "OUT_OF_RESOURCES",
+        _S.UNAVAILABLE,
+        "the party has no descriptors, memory or threads left; it goes on when it has some",
+    )
+    DIVERGED = "DIVERGED", _S.FAILED_PRECONDITION, "training has diverged"
     INTERNAL = "INTERNAL", _S.INTERNAL, "a fault of the program; its log has the details"
 
 
@@ -90,6 +97,8 @@ def error_for(fault: Exception) -> MpleError:
     """What a peer is told of any exception: an error of the catalogue as it is, of the rest only its kind."""
     if (own := storage_fault_of(fault)) is not None:
         return MpleError(ErrorCode.GOING_DOWN if isinstance(own, DamagedError) else ErrorCode.STORAGE_FULL)
+    if scarcity_of(fault) is not None:
+        return MpleError(ErrorCode.OUT_OF_RESOURCES)
     if isinstance(fault, MpleError) and fault.code is not ErrorCode.INTERNAL:
         return fault
     return MpleError(ErrorCode.INTERNAL)

@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mple.audit import audit
+from mple.disk.scarcity import scarcity_of
 from mple.rpc.errors import ErrorCode
 from mple.rpc.tls_files import UNSOUND, TlsError
 
@@ -96,7 +97,8 @@ class FreshList:
     """
 
     def __init__(self, ca: Path) -> None:
-        """Read the list. Raises TlsError: there is one, and it can't be used."""
+        """Read the list. Raises TlsError: there is one, and it can't be used; OSError: this process has no descriptor
+        left for it."""
         self._ca, self._file = ca, ca.with_name(REVOKED_LIST)
         self._lock = threading.Lock()
         self._stamp = stamp_of(self._file)
@@ -106,12 +108,12 @@ class FreshList:
         """The list in force."""
         stamp = stamp_of(self._file)
         with self._lock:
-            if stamp != self._stamp:
+            if stamp != self._stamp and self._renew():
                 self._stamp = stamp
-                self._renew()
             return self._list
 
-    def _renew(self) -> None:
+    def _renew(self) -> bool:
+        """Take in the file; False where it could not even be opened, for want of descriptors: look again."""
         try:
             fresh = self._read()
             if fresh.number < self._list.number:
@@ -119,15 +121,21 @@ class FreshList:
         except TlsError as fault:
             _LOGGER.error("%s; list %d of revoked certificates stays in force", fault, self._list.number)
             audit("local", "revoked_list", ErrorCode.INTERNAL, why=str(fault), kept=self._list.number)
-            return
+            return True
+        except OSError as fault:
+            _LOGGER.warning("%s can't be read now: %s", self._file, fault)
+            return False
         self._list = fresh
         _LOGGER.info("list %d of revoked certificates is in force: %d", fresh.number, len(fresh.entries))
         audit("local", "revoked_list", "ok", number=fresh.number, revoked=len(fresh.entries))
+        return True
 
     def _read(self) -> RevokedList:
         try:
             return read_revoked(self._file.read_bytes(), self._ca.read_bytes())
         except OSError as fault:
+            if scarcity_of(fault) is not None:
+                raise
             raise TlsError(f"{self._file} can't be read: {fault.strerror}") from None
         except TlsError as fault:
             raise TlsError(f"{self._file}: {fault}; install it anew with 'mple pki install-crl'") from None

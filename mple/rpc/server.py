@@ -125,8 +125,9 @@ def _reloading(tls: TlsFiles) -> grpc.ServerCredentials:
         now = stamp()
         if now == seen[0]:
             return None
-        seen[0] = now
-        return configuration()
+        fresh = configuration()
+        seen[0] = now  # not before: files that could not be read now are looked at again
+        return fresh
 
     return grpc.dynamic_ssl_server_credentials(
         configuration(),

@@ -17,6 +17,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from mple.disk.scarcity import scarcity_of
 from mple.rpc.identity import Party, Role
 from mple.rpc.revoked import RevokedList, revoked_beside
 from mple.rpc.tls_files import UNSOUND, AwayError, TlsError, TlsFiles
@@ -70,6 +71,8 @@ def checked_party(files: TlsFiles, revoked: RevokedList | None = None) -> Party:
         certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
         ours = is_key_of(files.key, certificate)
     except (OSError, *UNSOUND) as fault:
+        if scarcity_of(fault) is not None:
+            raise
         raise TlsError(f"the certificates beside {files.certificate} can't be read: {fault}") from None
     if not ours:
         raise TlsError(f"key {files.key} is not the key of certificate {files.certificate}; install the right pair")
@@ -169,6 +172,8 @@ def probe(address: str, files: TlsFiles, timeout_s: float = 5.0) -> Probed:
         context.load_cert_chain(str(files.certificate), str(files.key))
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # Python's default since 3.13; gRPC is not as strict
     except OSError as fault:  # ssl.SSLError is one
+        if scarcity_of(fault) is not None:
+            return _away(f"this node can't look at {address}: {fault}")
         return Probed(None, f"this node's own files beside {files.certificate} can't be used: {fault}", False)
     context.set_alpn_protocols(["h2"])
     for wait_s in (0.0, _SECOND_LOOK_S):
@@ -210,8 +215,12 @@ def _look(address: str, host: str, port: int, context: ssl.SSLContext, timeout_s
         return _away(f"{address} refused the connection: nothing listens there; is the party started?")
     except TimeoutError:
         return _away(f"no answer from {address} within {timeout_s:g} s: check the address and the firewalls between")
-    except socket.gaierror:
-        return Probed(None, f"the name {host!r} is not known here; check the address or the name service", False)
+    except socket.gaierror as fault:
+        # A name service that is away says either; which, it depends on what else answers meanwhile.
+        why = "the name service does not answer" if fault.errno == socket.EAI_AGAIN else "the name is not known here"
+        return _away(f"{address} can't be looked up: {why} ({fault.strerror}); check the address and the name service")
+    except UnicodeError as fault:
+        return Probed(None, f"{host!r} can't be a host's name: {fault}", False)
     except OSError as fault:
         return _away(f"{address} can't be reached: {fault}")
     with raw:

@@ -5,17 +5,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import grpc
 import numpy as np
 from numpy.typing import NDArray
 
 from mple.audit import audit
 from mple.node.logs import log, warn
 from mple.node.retry import RetryPolicy, StoppedError
+from mple.node.stop import Stop
 from mple.plan import Custody, RunPlan
 from mple.plan.orders import label_order
 from mple.privacy import PictureNoise
 from mple.records.state_files import RELEASES
-from mple.rpc import ErrorCode, MpleError, Role
+from mple.rpc import AwayError, ErrorCode, MpleError, Role, error_of
 from mple.v1 import common_pb2, compute_pb2_grpc
 from provider_node.feeding.feed import SiteFeed
 from provider_node.feeding.morphing import MorphedImages
@@ -23,6 +25,9 @@ from provider_node.feeding.noising import begin_noise
 from provider_node.feeding.release_book import ReleaseBook
 from provider_node.feeding.sample_pictures import keep_sample_pictures
 from provider_node.site import Site
+
+_ITS_OWN = {ErrorCode.INTERNAL, ErrorCode.RUN_FAILED, ErrorCode.STALLED}
+"""With what a compute node ends its streams when it itself has failed."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -51,7 +56,8 @@ class Feeding:
             stub = compute_pb2_grpc.ComputeServiceStub(channel)
             log("feeding", f"feeding {compute.party.label}")
             began = time.monotonic()
-            if self._feed_on(feed, compute.retry, lambda: feed.run(stub, node.stop)):
+            who = compute.party.label
+            if self._feed_on(feed, compute.retry, lambda: _one_stream(feed, stub, node.stop, who)):
                 log("fed", f"the compute node is done after {time.monotonic() - began:.1f} s")
 
     def switch(self, key_ref: common_pb2.KeyRef) -> None:
@@ -129,7 +135,7 @@ class Feeding:
     def _feed_on(self, feed: SiteFeed, retry: RetryPolicy, stream: Callable[[], bool]) -> bool:
         while True:
             try:
-                return retry.call(stream)
+                return retry.call(stream, lasting=True)
             except MpleError as refusal:
                 # What was on its way under a key that has been revoked since is refused; it is asked for anew.
                 if refusal.code is not ErrorCode.UNKNOWN_KEY_REF or not feed.key_changed:
@@ -142,3 +148,19 @@ class Feeding:
 
     def _order(self) -> NDArray[np.int64]:
         return label_order(self.site.vault.consortium_secret(self.plan.run_id), len(self.plan.classes))
+
+
+def _one_stream(feed: SiteFeed, stub: compute_pb2_grpc.ComputeServiceStub, stop: Stop, compute: str) -> bool:
+    """As `SiteFeed.run`, with every fault told as whose it is. One of the compute node's own is not this site's to
+    report: it is as if that were away, until the coordinator says what becomes of the run."""
+    try:
+        return feed.run(stub, stop)
+    except MpleError as fault:
+        if fault.code is ErrorCode.STREAM_TRUNCATED:
+            raise AwayError(str(fault)) from None
+        raise MpleError(fault.code, f"{compute} sent what this site can't answer: {fault.detail}", fault.fix) from None
+    except grpc.RpcError as broken:
+        said = error_of(broken)
+        if said is None or said.code not in _ITS_OWN:
+            raise
+        raise AwayError(f"{compute} has failed: {said}") from None

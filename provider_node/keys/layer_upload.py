@@ -40,13 +40,16 @@ def bring_layer(
         header = build_layer_file(plan, key, key_ref, consortium_secret, fetch_stem(client, plan), path)
     begin = coordinator_pb2.BeginLayerRequest(header=header, plan_sha256=plan.sha256())
 
+    there = 0
+
     def attempt() -> bool:
-        at = client.stub.BeginLayer(begin, timeout=_DEADLINE_S).resume_offset
+        nonlocal there
+        at = there = client.stub.BeginLayer(begin, timeout=_DEADLINE_S).resume_offset
         if at:
             log("layer_resumed", f"the layer upload goes on at byte {at}")
         return bool(client.stub.UploadLayer(_messages(path, header, at), timeout=_UPLOAD_S).released)
 
-    if not while_torn(lambda: client.retry.call(attempt)):
+    if not while_torn(lambda: client.retry.call(attempt, lambda: there)):
         raise MpleError(ErrorCode.LAYER_REJECTED, "the coordinator kept the layer but did not release it")
     audit("local", "layer_uploaded", "ok", epoch=key_ref.epoch, sha256=header.sha256.hex())
     return path

@@ -124,7 +124,7 @@ def test_rubbish_is_a_broken_link(site: SiteTarget, rubbish: bytes) -> None:
     assert answered(site, ask([0]), DONE) == "OK"
 
 
-def test_a_message_beyond_the_limit_is_a_broken_link(site: SiteTarget) -> None:
+def test_a_message_beyond_the_limit_is_refused_by_grpc(site: SiteTarget) -> None:
     before_mib = rss_mib()
     assert answered(site, bytes(8 * 1024 * 1024)) == "MultiThreadedRendezvous"
     assert rss_mib() - before_mib < 60

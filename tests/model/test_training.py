@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mple.model.settings import ModelSettings
 from mple.model.stem import Stem
-from mple.model.training import TrunkTrainer, shifted
+from mple.model.training import DivergenceError, TrunkTrainer, shifted
 from mple.model.weights import build_trunk, state_sha256
 from mple.plan import Augment, Precision, TrainingSettings
 
@@ -104,11 +104,40 @@ def test_only_matrices_decay() -> None:
 def test_a_loss_that_is_no_number_stops_training_and_spares_the_weights() -> None:
     trainer = TrunkTrainer(build_trunk(MODEL, CLASSES, 1), SETTINGS, total_steps=10)
     before = {name: weight.detach().clone() for name, weight in trainer.trunk.named_parameters()}
-    with pytest.raises(FloatingPointError, match=r"loss of step 0 is nan; lower training.peak_lr \(now 0.02\)"):
+    with pytest.raises(FloatingPointError, match="a feature of step 0 is NaN or infinite"):
         trainer.step(torch.full((8, MODEL.filters, 28, 28), float("nan")), LABELS)
     assert trainer.steps_done == 0
     for name, weight in trainer.trunk.named_parameters():
         assert torch.equal(weight, before[name])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_network_that_has_diverged_is_named_with_its_cure_wherever_it_shows(value: float) -> None:
+    trainer = TrunkTrainer(build_trunk(MODEL, CLASSES, 1), SETTINGS, total_steps=10)
+    trainer.step(maps(0), LABELS)
+    trainer.require_finite()
+    with torch.no_grad():
+        trainer.trunk.get_parameter("classifier.3.bias")[1] = value
+    cure = r": lower training.peak_lr \(now 0.02\)"
+    with pytest.raises(DivergenceError, match=f"after step 1 classifier.3.bias holds NaN or infinity{cure}"):
+        trainer.require_finite()
+    with pytest.raises(DivergenceError, match=f"after step 1 the network answers with NaN or infinity{cure}"):
+        trainer.logits(maps(1))
+    with pytest.raises(DivergenceError, match=f"the loss of step 1 is (nan|inf){cure}"):
+        trainer.step(maps(1), LABELS)
+
+
+def test_a_rate_without_bounds_makes_a_network_diverge() -> None:
+    steep = dataclasses.replace(SETTINGS, peak_lr=10.0, weight_decay=1e6)
+    trainer = TrunkTrainer(build_trunk(MODEL, CLASSES, 1), steep, total_steps=10)
+
+    def train() -> None:
+        for number in range(10):
+            trainer.step(maps(number), LABELS)
+        trainer.require_finite()
+
+    with pytest.raises(DivergenceError, match=r"lower training.peak_lr \(now 10\) or training.weight_decay \(now 1e"):
+        train()
 
 
 def test_scoring_changes_nothing_and_does_not_depend_on_the_batch() -> None:

@@ -324,7 +324,7 @@ def test_a_failure_that_nobody_takes_is_not_a_second_failure(
     served: Served, party_tls: PartyTls, caplog: pytest.LogCaptureFixture
 ) -> None:
     north = party_tls(Role.SITE, "north")
-    line = CoordinatorClient(served.dial(), RetryPolicy.to(served.address, north, Stop(), LONG_S))
+    line = CoordinatorClient(served.dial(), RetryPolicy.to(served.address, north, Stop(), 0.3))
     served.rpc.stop(0)
     line.report_failure(OSError("disk full"))
     assert "did not take the failure report" in caplog.text

@@ -104,6 +104,7 @@ def test_exit_codes_are_what_scripts_rely_on() -> None:
         "INTERNAL": 5,
         "STORAGE": 6,
         "DAMAGED": 7,
+        "RESOURCES": 8,
         "INTERRUPTED": 130,
     }
 

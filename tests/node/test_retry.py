@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 from collections.abc import Callable
 
+import grpc
 import pytest
 
 from mple.node.retry import CONNECTED_S, EXPLAIN_EVERY, LONGEST_ROUND_S, RetryPolicy, StoppedError, UnreachableError
 from mple.node.stop import Stop
-from mple.rpc import AwayError, TlsError
+from mple.rpc import AwayError, ErrorCode, MpleError, TlsError
+from mple.rpc.admission import ACCEPTED_KEY
+from mple.rpc.errors import METADATA_KEY
 from mple.rpc.tls import Probed
 
 AWAY = Probed(None, "nothing listens there", True)
@@ -138,3 +142,107 @@ def test_a_wish_to_end_is_seen_before_anybody_is_asked_why() -> None:
     with pytest.raises(StoppedError):
         world.retry.call(world.failing(0, 0))
     assert (world.tries, world.looks) == (1, 0)
+
+
+# What counts as progress, and what does not.
+
+
+class Broken(grpc.RpcError, grpc.Call):  # type: ignore[misc]
+    """A call that has ended: with a code, perhaps one of ours behind it, and perhaps after it was let in."""
+
+    def __init__(self, *, let_in: bool = False, code: ErrorCode | None = None, details: str = "Socket closed") -> None:
+        self._initial = ((ACCEPTED_KEY, "1"),) if let_in else ()
+        self._trailing = ((METADATA_KEY, code.value),) if code is not None else ()
+        self._status = grpc.StatusCode.UNAVAILABLE if code is None else code.status
+        self._details = details
+
+    def initial_metadata(self) -> object:
+        return self._initial
+
+    def trailing_metadata(self) -> object:
+        return self._trailing
+
+    def code(self) -> grpc.StatusCode:
+        return self._status
+
+    def details(self) -> str:
+        return self._details
+
+
+SHORT_OUTAGES = [40.0] * 100
+"""Each far shorter than the budget; all together they are far longer."""
+
+
+@pytest.mark.parametrize("code", [None, ErrorCode.GOING_DOWN, ErrorCode.STORAGE_FULL, ErrorCode.OUT_OF_RESOURCES])
+def test_a_stream_that_is_let_in_each_time_outlasts_any_number_of_short_outages(code: ErrorCode | None) -> None:
+    world = World(budget_s=100.0)
+    attempt = world.failing(*SHORT_OUTAGES, fault=Broken(let_in=True, code=code))
+    assert world.retry.call(attempt, lasting=True) == "answer"
+
+
+@pytest.mark.parametrize(
+    ("let_in", "code", "lasting"),
+    [
+        (False, None, True),
+        (True, None, False),
+        (True, ErrorCode.CHECKSUM_MISMATCH, True),
+        (True, ErrorCode.DUPLICATE_STREAM, True),
+        (True, ErrorCode.TOO_MANY_CALLS, True),
+        (True, ErrorCode.WRONG_PHASE, True),
+    ],
+)
+def test_what_is_never_let_in_or_refused_each_time_spends_its_budget(
+    let_in: bool, code: ErrorCode | None, lasting: bool
+) -> None:
+    world = World(budget_s=100.0)
+    attempt = world.failing(*SHORT_OUTAGES, fault=Broken(let_in=let_in, code=code))
+    with pytest.raises(UnreachableError, match="gave up on north:1 after 100 s"):
+        world.retry.call(attempt, lasting=lasting)
+
+
+def test_a_transfer_that_gains_a_little_each_time_goes_on_and_one_that_stands_still_ends() -> None:
+    world = World(budget_s=100.0)
+    assert world.retry.call(world.failing(*SHORT_OUTAGES, fault=Broken()), lambda: world.tries) == "answer"
+    world.tries = 0
+    with pytest.raises(UnreachableError):
+        world.retry.call(world.failing(*SHORT_OUTAGES, fault=Broken()), lambda: min(world.tries, 5))
+    assert 5 < world.tries < 10
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        "CLIENT: Received message larger than max (5242891 vs. 4194304)",
+        "SERVER: Received message larger than max (5242891 vs. 4194304)",
+        "Sent message larger than max (5242891 vs. 4194304)",
+        "received initial metadata size exceeds hard limit (20000 vs. 16384)",
+        "received trailing metadata size exceeds limit",
+    ],
+)
+def test_a_size_that_was_refused_is_refused_each_time(details: str) -> None:
+    world, fault = World(), Broken(details=details)
+    fault._status = grpc.StatusCode.RESOURCE_EXHAUSTED
+    with pytest.raises(MpleError, match=r"north:1: RESOURCE_EXHAUSTED .*a message may have 4194304 bytes") as refused:
+        world.retry.call(world.failing(0, 0, fault=fault))
+    assert (refused.value.code, world.tries) == (ErrorCode.MESSAGE_MALFORMED, 1)
+
+
+def test_a_party_that_is_busy_is_asked_again() -> None:
+    world, fault = World(), Broken(details="Concurrent RPC limit exceeded!")
+    fault._status = grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert world.retry.call(world.failing(0, 0, fault=fault)) == "answer"
+
+
+def test_a_peers_own_fault_is_told_with_whose_it_is() -> None:
+    world = World()
+    with pytest.raises(MpleError, match="INTERNAL: a fault of the program; its log has the details: at north:1"):
+        world.retry.call(world.failing(0, fault=Broken(code=ErrorCode.INTERNAL)))
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_want_of_descriptors_is_waited_for_and_then_is_this_nodes_own_end(number: int) -> None:
+    world, fault = World(budget_s=100.0), OSError(number, "none left")
+    assert world.retry.call(world.failing(0, 0, 50, fault=fault)) == "answer"
+    assert world.looks == 0, "a look would need what there is none of"
+    with pytest.raises(OSError, match="none left"):
+        world.retry.call(world.failing(*SHORT_OUTAGES, fault=fault))

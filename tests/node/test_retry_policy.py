@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
-from mple.node.retry import RetryPolicy, StoppedError, UnreachableError
+from mple.node.retry import RetryPolicy, RetryState, StoppedError, UnreachableError
 from mple.node.stop import Stop
 from mple.pki import create_authority
 from mple.rpc import AwayError, ErrorCode, MpleError, Role, TlsFiles, verify_remote
@@ -174,6 +175,52 @@ def test_a_party_that_comes_up_later(
     retry = RetryPolicy.to(nowhere, north, Stop(), LONG_S)
     assert retry.call(attempt) == "coordinator/coordinator"
     assert tries == 3
+
+
+@pytest.mark.parametrize("number", [socket.EAI_AGAIN, socket.EAI_NONAME, socket.EAI_FAIL])
+def test_a_name_service_that_is_away_for_a_while(
+    served: Served, north: TlsFiles, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """At a start: the first thing that a node does is to look who is there."""
+    looked_up, real = 0, socket.getaddrinfo
+
+    def resolver(*what: Any, **how: Any) -> Any:
+        nonlocal looked_up
+        looked_up += 1
+        if looked_up < 4:
+            raise socket.gaierror(number, "said the resolver")
+        return real(*what, **how)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    address = served.address.replace("127.0.0.1", "localhost")
+    retry = RetryPolicy.to(address, north, Stop(), LONG_S)
+    assert retry.call(lambda: verify_remote(address, north, Role.COORDINATOR)).label == "coordinator/coordinator"
+    assert looked_up >= 4
+
+
+def test_a_stream_says_that_it_was_let_in(served: Served, north: TlsFiles) -> None:
+    """Seen over a real link: the last event was long ago, and the server goes away."""
+    stub = Stub(served.dial())
+
+    def watch() -> None:
+        served.coordinator.fault = MpleError(ErrorCode.GOING_DOWN)
+        for _ in stub.Watch(coordinator_pb2.WatchRequest()):
+            pytest.fail("there is no event")
+
+    outage, retry = RetryState(tries=7, seen_s=1.0, spent_s=LONG_S), patient(served, north)
+    with pytest.raises(grpc.RpcError) as broken:
+        watch()
+    retry.pause(broken.value, outage, retry.clock(), lasting=True)
+    assert (outage.tries, outage.spent_s) == (1, 0.0)
+
+
+@pytest.mark.parametrize("size", [4 * 1024 * 1024 + 1, 8 * 1024 * 1024])
+def test_a_message_that_the_party_does_not_take_for_its_size(served: Served, north: TlsFiles, size: int) -> None:
+    request = coordinator_pb2.ReportRequest(failure=coordinator_pb2.Failure(text="x" * size))
+    attempts = Attempts(lambda: Stub(served.dial()).Report(request, timeout=DEADLINE_S))
+    with pytest.raises(MpleError, match=r"larger than max .*; a message may have 4194304 bytes"):
+        patient(served, north).call(attempts)
+    assert attempts.count == 1
 
 
 # For how long.

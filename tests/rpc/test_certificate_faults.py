@@ -250,9 +250,29 @@ def test_another_service_listens(north: TlsFiles) -> None:
             verify_remote(f"127.0.0.1:{listener.getsockname()[1]}", north, Role.COORDINATOR)
 
 
-def test_unknown_name(north: TlsFiles) -> None:
-    with pytest.raises(TlsError, match=r"the name 'no-such-host\.invalid' is not known here"):
-        verify_remote("no-such-host.invalid:7400", north, Role.COORDINATOR)
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (socket.EAI_AGAIN, "the name service does not answer"),
+        (socket.EAI_NONAME, "the name is not known here"),
+        (socket.EAI_FAIL, "the name is not known here"),
+        (socket.EAI_SYSTEM, "the name is not known here"),
+    ],
+)
+def test_a_name_that_can_not_be_looked_up_now(
+    north: TlsFiles, monkeypatch: pytest.MonkeyPatch, number: int, words: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror(number, "said the resolver")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(AwayError, match=rf"coordinator\.clinic:7400 can't be looked up: {words} \(said the resolver\)"):
+        verify_remote("coordinator.clinic:7400", north, Role.COORDINATOR)
+
+
+def test_what_can_be_no_name(north: TlsFiles) -> None:
+    with pytest.raises(TlsError, match=r"'a{64}\.clinic' can't be a host's name"):
+        verify_remote(f"{'a' * 64}.clinic:7400", north, Role.COORDINATOR)
 
 
 @pytest.mark.parametrize("address", ["", "host", "host:", ":7400", "host:x", "host:65536", "host:-1"])
