@@ -18,6 +18,7 @@ from compute_node.layers.restore import listed_layers
 from compute_node.training.features import features
 from mple.disk.damage import DamagedError
 from mple.disk.json_records import read_record
+from mple.disk.scarcity import scarcity_of
 from mple.model.device import CPU, Device
 from mple.model.weights import build_trunk, load_trunk, state_sha256
 from mple.plan import RunPlan
@@ -103,6 +104,8 @@ def load_outcome(trunk: nn.Module, path: Path, outcome: Outcome) -> None:
     try:
         load_trunk(trunk, path)
     except (OSError, ValueError) as fault:
+        if scarcity_of(fault) is not None:
+            raise
         raise DamagedError(path, f"can't be read: {fault}", TRAINED_AGAIN) from None
     if state_sha256(trunk) != outcome.model_sha256:
         text = f"is damaged: it differs from the network that run {outcome.run_id} trained"
