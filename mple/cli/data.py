@@ -59,7 +59,7 @@ def show(
 
 
 def describe(dataset: Dataset) -> list[str]:
-    """Name, image shape, and a table of classes with their counts in each split."""
+    """Name, image shape, a table of classes with their counts in each split, and what else to know of it."""
     shape, splits = dataset.train.shape, (dataset.train, dataset.test)
     counts = [np.bincount(split.labels, minlength=len(dataset.classes)) for split in splits]
     rows = [("class", "train", "test")]
@@ -70,7 +70,7 @@ def describe(dataset: Dataset) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [f"{dataset.name}: {shape.channels}x{shape.height}x{shape.width}, {len(dataset.classes)} classes"]
     lines += [f"{a.ljust(widths[0])}  {b.rjust(widths[1])}  {c.rjust(widths[2])}" for a, b, c in rows]
-    return lines
+    return [*lines, *dataset.notes]
 
 
 def _source(config: Path | None, kind: str | None, path: Path | None, overrides: list[str]) -> DataSource:

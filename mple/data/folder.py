@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Literal
 
 from mple.data.images import Catalogue, DataError
+from mple.data.levels import White
 from mple.data.names import check_name, class_numbers, is_system_name, shown, split_named
+from mple.data.other_formats import other_format
 from mple.data.patients import Patients
+from mple.data.picture_files import PictureFiles, PictureFormat
 from mple.data.picture_sets import LabelledFile, PictureSource, file_catalogue
 from mple.data.settings import Validation
 
-_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+_ENDINGS = {
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".pbm", ".pgm", ".ppm", ".pnm"
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +29,13 @@ class FolderSource(PictureSource):
     """Pictures in a folder per class, under `train` and `test` or under one root."""
 
     kind: Literal["folder"] = "folder"
+    white: White | None = None
+    """The stored value that becomes white, level 255, as 4095 for 12 bits in files of 16; by default what the files
+    say: 255, 65535, a PGM's maximum. Float, signed and 32-bit values need it. Values above it are refused."""
+
+    def picture_format(self) -> PictureFormat:
+        """As Pillow reads them, up to `white`."""
+        return PictureFiles(self.white)
 
     def catalogue(self) -> Catalogue:
         """List the folder's pictures and read their headers.
@@ -113,6 +125,7 @@ def _pictures(folder: Path, hint: str) -> Sequence[Path]:
         check_name(path.name, f"file {shown(path)}")
         if path.suffix.lower() not in _ENDINGS or not path.is_file():
             what = "is a link that leads nowhere" if path.is_symlink() and not path.exists() else "is no picture file"
-            text = f"{shown(path)} {what}; class folders hold {', '.join(sorted(_ENDINGS))} only"
-            raise DataError(text + (hint if path.is_dir() else ""))
+            kind = other_format(path)
+            more = f"it is {kind}" if kind else f"class folders hold {', '.join(sorted(_ENDINGS))} only"
+            raise DataError(f"{shown(path)} {what}; {more}" + (hint if path.is_dir() else ""))
     return paths

@@ -1,7 +1,7 @@
 """`.npz` files as MedMNIST publishes them, such with the keys x_train, y_train, x_test, y_test, and undivided ones.
 
-Images are uint8 (n, H, W) or (n, H, W, C) with up to four channels, labels whole numbers (n) or (n, 1), patients
-numbers or texts of the same shapes.
+Images are uint8 (n, H, W) or (n, H, W, C) with up to four channels, or other numbers with `white`; labels whole numbers
+(n) or (n, 1), patients numbers or texts of the same shapes.
 """
 
 import functools
@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.data.images import MOST_CHANNELS, Catalogue, DataError, Split, numbered_classes
+from mple.data.levels import White, to_levels
 from mple.data.names import SPLIT_WORDS
 from mple.data.npz_file import ArrayHeader, NpzFile
 from mple.data.partitions import hold_out
 from mple.data.patients import Patients, number_patients
+from mple.data.picture_files import PictureFiles, SinglePictures
 from mple.data.settings import DataSource, Validation
 from mple.morph import ImageShape
 from mple.ranges import Between
@@ -36,8 +38,15 @@ class NpzSource(DataSource):
     kind: Literal["npz"] = "npz"
     path: Path
     """The file."""
+    white: White | None = None
+    """The value that becomes white, level 255, 0 being black; by default 255 of uint8. Other whole numbers and floats
+    need it, and picture files of a prediction are read with it. Values above it are refused."""
     test_share: Annotated[float, Between(0, 1, below=True)] = 0.2
     """Without a test split: the share of each class held out for testing."""
+
+    def single_pictures(self) -> SinglePictures:
+        """As ordinary files, up to `white`."""
+        return SinglePictures(format=PictureFiles(self.white))
 
     def catalogue(self) -> Catalogue:
         """Read the labels of the file and judge its arrays.
@@ -71,6 +80,7 @@ class NpzSource(DataSource):
             _read_images,
             path,
             self.most_bytes,
+            self.white or 255,
             (height, width, channels),
             [(part.images, len(part.labels)) for part in parts],
         )
@@ -135,7 +145,7 @@ def _splits(path: Path, names: frozenset[str]) -> dict[str, tuple[str, str, str]
 
 def _read_part(file: NpzFile, path: Path, names: tuple[str, str, str], source: NpzSource) -> _Part:
     images, labels, patients = names
-    header = _image_header(file, path, images)
+    header = _image_header(file, path, images, source.white)
     count = header.shape[0]
     said: Sequence[str] = [""] * count
     if patients in file.names and source.patients is not Patients.IGNORED:
@@ -143,10 +153,14 @@ def _read_part(file: NpzFile, path: Path, names: tuple[str, str, str], source: N
     return _Part(images, header, _labels(file, path, labels, count), said)
 
 
-def _image_header(file: NpzFile, path: Path, name: str) -> ArrayHeader:
+def _image_header(file: NpzFile, path: Path, name: str, white: float | None) -> ArrayHeader:
     header = file.header(name)
-    if header.dtype != np.uint8:
-        raise DataError(f"{path}: {name} are {header.dtype}; save them as uint8 from 0 to 255")
+    kind, bits = header.dtype.kind, 8 * header.dtype.itemsize
+    if header.dtype != np.uint8 and (white is None or kind not in "uif"):
+        out = "set white in [data], the value of white, or save them as uint8 from 0 to 255"
+        raise DataError(f"{path}: {name} are {header.dtype}; {out}")
+    if white is not None and kind in "ui" and white >= 2 ** (bits - (kind == "i")):
+        raise DataError(f"{path}: {name} are {header.dtype}, so that white = {white:g} can't be meant")
     if len(header.shape) not in (3, 4) or min(header.shape[1:]) < 1:
         raise DataError(f"{path}: {name} have the shape {header.shape}; needs (n, H, W) or (n, H, W, C)")
     if len(header.shape) == 4 and header.shape[3] > MOST_CHANNELS:
@@ -175,6 +189,7 @@ def _column(file: NpzFile, path: Path, name: str, images: int, kinds: str, needs
 def _read_images(
     path: Path,
     most_bytes: int,
+    white: float,
     shape_HWC: tuple[int, int, int],
     arrays: Sequence[tuple[str, int]],
     places: NDArray[np.int64],
@@ -188,7 +203,7 @@ def _read_images(
             own = places[(places >= first) & (places < first + size)] - first
             first += size
             for rows in file.chunks(name, own) if len(own) else ():
-                block_NHWC = rows.reshape(len(rows), *shape_HWC)
+                block_NHWC = to_levels(rows, white, f"{path}: {name}").reshape(len(rows), *shape_HWC)
                 pixels_NCHW[filled : filled + len(rows)] = block_NHWC.transpose(0, 3, 1, 2)
                 filled += len(rows)
     if filled != len(places):

@@ -14,15 +14,16 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from mple.data.images import DataError
+from mple.data.levels import to_levels
+from mple.data.other_formats import other_format
+from mple.data.picture_display import in_srgb, refuse_other_gamma, shown_size, turned
+from mple.data.stored_values import is_grey, own_white, refuse_unreadable, stored_values
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 """Only these are decoded, whatever a file is called: some of Pillow's formats start other programs."""
-_GREY_MODES = {"1", "L", "LA", "La"}
-_GREY_16_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
-_COLOUR_MODES = {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,38 +75,67 @@ def read_picture(path: Path, shape_CHW: tuple[int, int, int], reader: PictureFor
 
 
 class PictureFiles:
-    """Ordinary picture files, read by Pillow. 16-bit grey values are divided by 257, as 65535 is white; transparency is
-    dropped."""
+    """Ordinary picture files, read by Pillow, as a viewer shows them: turned by their orientation, through palette and
+    colour profile, 0 white where they say so. Nothing is clipped, and what is ambiguous is refused."""
+
+    def __init__(self, white: float | None = None) -> None:
+        """The stored value that is white, by default each file's own: 255, 65535, or the maximum of a PGM."""
+        self._white = white
 
     def header(self, path: Path) -> PictureHeader:
-        """Size and colours of the picture in a file, without its pixels."""
+        """Size, as shown, and colours of the picture in a file, without its pixels.
+
+        Raises DataError: it can't be read, it is no single picture, or `white` is beyond its own.
+        """
         with _opened(path) as picture:
-            return PictureHeader(*picture.size, is_grey=picture.mode in _GREY_MODES | _GREY_16_BIT_MODES)
+            self._white_level(picture, path)
+            return PictureHeader(*shown_size(picture, path), is_grey=is_grey(picture))
 
     def picture(self, path: Path) -> Image.Image:
-        """The picture in a file, grey or RGB, 8 bits a value."""
+        """The picture in a file, grey or RGB, 8 bits a value.
+
+        Raises DataError: it can't be read, some pixel is transparent, or some value is below 0 or above white.
+        """
         with _opened(path) as picture:
-            if picture.mode in _GREY_16_BIT_MODES:
-                values = np.asarray(picture).astype(np.uint32)
-                return Image.fromarray(((values + 128) // 257).astype(np.uint8))
-            return picture.convert("L" if picture.mode in _GREY_MODES else "RGB")
+            white = self._white_level(picture, path)
+            stored = stored_values(picture, path)
+            levels = to_levels(stored.values, white, f"picture {path}")
+            if stored.inverted:
+                levels = 255 - levels
+            levels = in_srgb(levels, picture.info.get("icc_profile"), path)
+            return turned(Image.fromarray(levels), picture)
+
+    def _white_level(self, picture: ImageFile.ImageFile, path: Path) -> float:
+        own, white = own_white(picture), self._white
+        if own is None:
+            if white is None:
+                raise DataError(
+                    f"picture {path} has float, signed or 32-bit values, which have no white of their own; "
+                    "set white in [data] to the value that is white"
+                )
+            return white
+        if white is not None and white > own:
+            raise DataError(f"picture {path} holds values up to {own:g}, so that white = {white:g} can't be meant")
+        return own if white is None else white
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as picture:
-                if getattr(picture, "n_frames", 1) > 1:
-                    raise DataError(f"picture {path} holds several frames; save each as a file")
-                if picture.mode not in _GREY_MODES | _GREY_16_BIT_MODES | _COLOUR_MODES:
-                    raise DataError(f"picture {path} has Pillow's mode {picture.mode}; save it with 8 or 16 bits")
+            # Not by its path: Pillow would map the file, and take a mapped TIFF's rows as long as the turned ones.
+            with path.open("rb") as file, Image.open(file, formats=_FORMATS) as picture:
+                refuse_unreadable(picture, path)
+                refuse_other_gamma(picture, path)
                 yield picture
     except DataError:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as fault:
         raise DataError(f"picture {path} is too large to be decoded: {fault}") from None
+    except UnidentifiedImageError:
+        kind = other_format(path) or "of no kind that is read; convert it to PNG with 8 or 16 bits: magick in out.png"
+        raise DataError(f"picture {path} can't be read: it is {kind}") from None
     except (
         OSError, EOFError, ValueError, SyntaxError, LookupError, TypeError, OverflowError, struct.error, zlib.error
     ) as fault:  # fmt: skip

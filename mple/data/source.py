@@ -11,6 +11,7 @@ from mple.data.dicom import DicomSource
 from mple.data.folder import FolderSource
 from mple.data.images import Catalogue, DataError, Dataset, LabelledImages, PatientSplit, Split
 from mple.data.index_lists import read_index_lists
+from mple.data.levels import range_notes
 from mple.data.npz import NpzSource
 from mple.data.partitions import NOBODY, Indices, PartitionKind, draw_owners, listed_owners, subsample
 from mple.data.patients import patient_split
@@ -87,13 +88,14 @@ def open_source(source: DataSource) -> Dataset:
     """
     part = choose_part(source)
     catalogue = part.catalogue
+    train, test = _images(catalogue.train, part.train), _images(catalogue.test, part.test)
     return Dataset(
         name=catalogue.name,
         classes=catalogue.classes,
-        train=_images(catalogue.train, part.train),
-        test=_images(catalogue.test, part.test),
+        train=train,
+        test=test,
         patients=part.patients,
-        notes=part.notes,
+        notes=(*part.notes, *range_notes(train, test)),
     )
 
 

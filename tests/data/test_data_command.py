@@ -22,7 +22,7 @@ all        5     2
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     path = tmp_path / "set.npz"
-    pixels = np.zeros((5, 4, 5), np.uint8)
+    pixels = np.arange(100, dtype=np.uint8).reshape(5, 4, 5) * 2
     np.savez(path, x_train=pixels, y_train=[0, 1, 0, 1, 0], x_test=pixels[:2], y_test=[0, 1])
     return path
 

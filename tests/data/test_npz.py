@@ -107,7 +107,10 @@ def test_classes_can_be_named_and_more_than_occur(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("replaced", "text"),
     [
-        ({"train_images": np.zeros((12, *SHAPE), np.float32)}, "train_images are float32; save them as uint8"),
+        (
+            {"train_images": np.zeros((12, *SHAPE), np.float32)},
+            "train_images are float32; set white in .data.*or save them as uint8",
+        ),
         ({"train_images": np.zeros((12, 5), np.uint8)}, "needs .n, H, W. or"),
         ({"train_images": np.zeros((12, 5, 5, 5), np.uint8)}, "channels, 1 to 4"),
         ({"test_images": np.zeros((5, 9, 9), np.uint8)}, r"test_images are \(9, 9\)"),
@@ -212,3 +215,47 @@ def test_a_truncated_file_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no data file at .*none\.npz"):
         _open(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i2", "<i4", "<f4", ">f8", "<f2"])
+def test_other_numbers_are_scaled_by_white(tmp_path: Path, dtype: str) -> None:
+    values = np.array([0, 2, 512, 1023]).reshape(1, 2, 2).astype(dtype)
+    arrays = {"x_train": values, "y_train": [0], "x_test": values[:, ::-1], "y_test": [1]}
+    dataset = _open(_saved(tmp_path, arrays), white=1023.0, classes=("a", "b"))
+    # 255 / 1023 a step: 0, 0.499, 127.6, 255
+    assert dataset.train.pixels_NCHW.tolist() == [[[[0, 0], [128, 255]]]]
+    assert dataset.test.pixels_NCHW.tolist() == [[[[128, 255], [0, 0]]]]
+
+
+def test_floats_from_0_to_1_and_small_bytes(tmp_path: Path) -> None:
+    for values, white in ((np.array([0, 0.25, 1.0], np.float32), 1.0), (np.array([0, 5, 15], np.uint8), 15.0)):
+        whole = np.tile(values.reshape(1, 1, 3), (2, 1, 1))
+        path = _saved(tmp_path, {"x_train": whole, "y_train": [0, 1], "x_test": whole, "y_test": [0, 1]})
+        middle = {1.0: 64, 15.0: 85}[white]
+        assert _open(path, white=white).train.pixels_NCHW[1, 0, 0].tolist() == [0, middle, 255]
+
+
+@pytest.mark.parametrize(
+    ("images", "white", "text"),
+    [
+        (np.full((12, *SHAPE), 4096, np.uint16), 4095, "train_images holds the value 4096, above its white level 4095"),
+        (np.full((12, *SHAPE), -1, np.int16), 4095, "train_images holds the value -1"),
+        (np.full((12, *SHAPE), np.nan, np.float32), 1, "train_images holds the value nan"),
+        (np.zeros((12, *SHAPE), np.uint8), 256, "train_images are uint8, so that white = 256 can't be meant"),
+        (np.zeros((12, *SHAPE), np.int16), 32768, "train_images are int16, so that white = 32768 can't be meant"),
+        (np.zeros((12, *SHAPE), np.bool_), 1, "train_images are bool; set white"),
+        (np.zeros((12, *SHAPE), np.complex64), 1, "train_images are complex64; set white"),
+    ],
+)
+def test_values_beyond_white_are_refused_by_name(tmp_path: Path, images: Any, white: float, text: str) -> None:
+    path = _saved(tmp_path, _medmnist(train_images=images, test_images=images[:5]))
+    with pytest.raises(DataError, match=text) as caught:
+        _open(path, white=white, validation=Validation.IGNORED)
+    assert "set.npz" in str(caught.value)
+
+
+def test_white_of_a_configuration_may_be_a_whole_number(tmp_path: Path) -> None:
+    values = np.full((4, 2, 2), 4095, np.uint16)
+    path = _saved(tmp_path, {"x_train": values, "y_train": [0, 1, 0, 1], "x_test": values, "y_test": [0, 1, 0, 1]})
+    raw = {"kind": "npz", "path": str(path), "white": 4095}
+    assert open_source(settings_from(DataSource, raw)).train.pixels_NCHW.min() == 255

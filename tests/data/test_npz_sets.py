@@ -12,6 +12,7 @@ from mple.data import DataError, Dataset, NpzSource, open_source
 from mple.data.settings import Validation
 
 IMAGES = np.zeros((8, 4, 4), np.uint8)
+IMAGES[:, 0, 0] = 255
 HALF = np.array([0, 1, 0, 1, 0, 1, 0, 1])
 
 
@@ -23,6 +24,7 @@ def _open(folder: Path, arrays: dict[str, Any], **settings: Any) -> Dataset:
 def _with_labels(train: Any, test: Any = (0, 1)) -> dict[str, Any]:
     train = np.asarray(train)
     images = np.zeros((len(train), 4, 4), np.uint8)
+    images[:, 0, 0] = 255
     return {"x_train": images, "y_train": train, "x_test": images[: len(test)], "y_test": np.asarray(test)}
 
 

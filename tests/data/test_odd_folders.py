@@ -17,7 +17,9 @@ NFC, NFD = "H\xe4mangiom", "Ha\u0308mangiom"
 
 def _picture(path: Path, value: int = 7) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((6, 5), value, np.uint8)).save(path, format="PNG")
+    pixels = np.full((6, 5), value, np.uint8)
+    pixels[-1, -1] = 255
+    Image.fromarray(pixels).save(path, format="PNG")
     return path
 
 

@@ -1,0 +1,64 @@
+"""Files that are no pictures to this system: what they are, and the command that makes pictures of them."""
+
+from pathlib import Path
+
+_AVIF = "AVIF; convert it: avifdec {name} {stem}.png"
+_DICOM = "DICOM; read such files with kind = \"dicom\", which the extra dicom brings: pip install 'mple[dicom]'"
+_GIF = "GIF; convert it: magick '{name}[0]' {stem}.png"
+_HEIC = "HEIC; convert it: heif-convert {name} {stem}.png"
+_JPEG_2000 = "JPEG 2000; convert it: opj_decompress -i {name} -o {stem}.png"
+_JPEG_XL = "JPEG XL; convert it: djxl {name} {stem}.png"
+_JPEG_XR = "JPEG XR; convert it: JxrDecApp -i {name} -o {stem}.tif"
+_VOLUME = "a volume; save each slice as a picture"
+_SLIDE = "a whole slide; save each region as a picture (vips, OpenSlide)"
+_RAW = "a camera's raw file; develop it: dcraw -T {name}"
+_ARRAY = 'an array; save all as .npz with x_train, y_train, x_test, y_test, and read it with kind = "npz"'
+_OTHER = "of another format; convert it: magick {name} {stem}.png"
+
+_BY_CONTENT = (
+    (128, b"DICM", _DICOM),
+    (0, b"GIF8", _GIF),
+    (0, b"\0\0\0\x0cjP  \r\n\x87\n", _JPEG_2000),
+    (0, b"\xff\x4f\xff\x51", _JPEG_2000),
+    (0, b"\0\0\0\x0cJXL \r\n\x87\n", _JPEG_XL),
+    (0, b"\xff\x0a", _JPEG_XL),
+    (0, b"II\xbc", _JPEG_XR),
+    (4, b"ftypavif", _AVIF),
+    (4, b"ftypavis", _AVIF),
+    *(
+        (4, b"ftyp" + brand, _HEIC)
+        for brand in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+    ),
+    (0, b"\x93NUMPY", _ARRAY),
+    (344, b"n+1\0", _VOLUME),
+    (0, b"NRRD", _VOLUME),
+)
+"""Where in a file the bytes lie that tell its format."""
+_BY_ENDING = {
+    **dict.fromkeys((".dcm", ".dicom", ".ima"), _DICOM),
+    ".gif": _GIF,
+    **dict.fromkeys((".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".jph", ".jhc"), _JPEG_2000),
+    ".jxl": _JPEG_XL,
+    **dict.fromkeys((".jxr", ".wdp", ".hdp"), _JPEG_XR),
+    **dict.fromkeys((".avif", ".avifs"), _AVIF),
+    **dict.fromkeys((".heic", ".heif", ".hif"), _HEIC),
+    **dict.fromkeys((".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".mnc"), _VOLUME),
+    **dict.fromkeys((".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".bif", ".czi", ".lif"), _SLIDE),
+    **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"), _RAW),
+    **dict.fromkeys((".npy", ".npz"), _ARRAY),
+    **dict.fromkeys((".psd", ".tga", ".pcx", ".ico", ".pfm", ".pam", ".exr", ".hdr", ".svg", ".eps", ".pdf"), _OTHER),
+}
+
+
+def other_format(path: Path) -> str | None:
+    """What a file is that is no picture to this system, and the way out, after "is"; None where neither its first bytes
+    nor its ending tells."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError:
+        head = b""
+    found = [text for at, magic, text in _BY_CONTENT if head[at : at + len(magic)] == magic]
+    ending = ".nii" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
+    text = found[0] if found else _BY_ENDING.get(ending)
+    return None if text is None else text.format(name=path.name, stem=path.stem)
