@@ -36,6 +36,7 @@ from mple.data import Cifar10Source, Dataset, NpzSource, open_source
 from mple.plan import NormalisationSettings, PrivacySettings
 from mple.plan.settings import NoiseShape, PrivacyMode
 from mple.privacy import NoiseDistribution, PictureNoise, measure_spectrum
+from mple.simulate.children import tied
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -132,7 +133,7 @@ def _in_own_process(point: Point, work: Path) -> None:
     """With one thread: two side by side get more done on two cores than one after the other."""
     if not (_trained(point, work).exists() and _attacked(point, work).exists()):
         command = [sys.executable, "-m", "benchmarks.frontier", *sys.argv[1:], "--only", point.name]
-        subprocess.run(command, check=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
+        subprocess.run(tied(command), check=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
 
 
 def _measure(point: Point, options: argparse.Namespace) -> None:

@@ -36,6 +36,7 @@ from mple.data.settings import NormalisationSettings
 from mple.morph import PRESETS, ImageShape, MorphKey
 from mple.morph.morpher import Morpher
 from mple.plan import WireSettings
+from mple.simulate.children import tied
 from mple.v1 import common_pb2
 from mple.wire.batch import Batch, batch_from_message, batch_to_message
 from mple.wire.codec import EncodedSamples
@@ -104,7 +105,7 @@ def _fed(folder: Path, seconds: float) -> tuple[float, float, float]:
         nodes = {}
         for role in (SITE, COMPUTE):  # ended in the other order: the site is used to a compute node that is not there
             command = [sys.executable, "-m", "benchmarks.feeding_nodes", role, str(folder)]
-            nodes[role] = stack.enter_context(subprocess.Popen(command, env=environment))
+            nodes[role] = stack.enter_context(subprocess.Popen(tied(command), env=environment))
             stack.callback(nodes[role].terminate)
         _next_count(counted, 0, nodes)  # the first round warms up
         first, began_s, cpu_s = _next_count(counted, int(counted.read_text()), nodes), time.monotonic(), _cpu_s(nodes)

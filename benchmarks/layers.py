@@ -50,6 +50,7 @@ from mple.morph import PRESETS, Arithmetic, ImageShape, MorphKey, draw_order
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.morph.morpher import Morpher
 from mple.plan import Precision, TrainingSettings, WireSettings
+from mple.simulate.children import tied
 from mple.wire.codecs import codec_named
 
 mpl.use("Agg")
@@ -122,7 +123,7 @@ def main() -> None:
     results = []
     for name in options.preset:
         command = [sys.executable, "-m", "benchmarks.layers", *sys.argv[1:], "--measure", name]
-        told = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+        told = subprocess.run(tied(command), check=True, stdout=subprocess.PIPE).stdout
         results.append(json.loads(told))
         print(_line(results[-1]), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -28,6 +28,7 @@ from benchmarks.coded_training import CodedTraining
 from benchmarks.machine import RESULTS, machine
 from mple.data import Cifar10Source, open_source
 from mple.plan import WireSettings
+from mple.simulate.children import tied
 from mple.wire.names import CODECS, LAYER_DTYPES
 
 mpl.use("Agg")
@@ -99,7 +100,7 @@ def _in_own_process(point: _Point, work: Path) -> None:
     chosen = [f"--codecs={point.codec}", f"--seeds={point.seed}", f"--layer={point.layer}"]
     chosen += [f"--epochs={point.epochs}", f"--width={point.width}", "--workers=1", f"--work={work}", f"--out={work}"]
     command = [sys.executable, "-m", "benchmarks.rate_accuracy", *chosen]
-    subprocess.run(command, check=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
+    subprocess.run(tied(command), check=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
 
 
 def _done(work: Path, epochs: int, width: float) -> Iterator[Training]:

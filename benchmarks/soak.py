@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from benchmarks.feeding_nodes import COMPUTE, ROUND_SAMPLES, SITE, lay_out
 from benchmarks.machine import RESULTS
 from mple.plan import WireSettings
+from mple.simulate.children import tied
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -112,7 +113,7 @@ def _watch(folder: Path, seconds: float) -> tuple[dict[str, list[Look]], int, fl
         nodes = {}
         for role in (COMPUTE, SITE):
             command = [sys.executable, "-m", "benchmarks.feeding_nodes", role, str(folder)]
-            nodes[role] = stack.enter_context(subprocess.Popen(command, env=environment))
+            nodes[role] = stack.enter_context(subprocess.Popen(tied(command), env=environment))
             stack.callback(nodes[role].terminate)
         _await(counted, nodes)
         began_s, before = time.monotonic(), int(counted.read_text())

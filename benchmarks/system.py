@@ -33,6 +33,7 @@ from benchmarks.process_watch import ProcessUse, ProcessWatch
 from benchmarks.whole_runs import scratch
 from mple.plan import Augment, ModelSettings, Precision, TrainingSettings, write_settings
 from mple.records.run_folder import RunFolder
+from mple.simulate.children import tied
 from mple.simulate.settings import SimulationSettings
 
 mpl.use("Agg")
@@ -201,7 +202,7 @@ def _command(verb: str, config: Path, out: Path, environment: Mapping[str, str] 
     program = [sys.executable, "-c", "import sys; from mple.cli import main; sys.exit(main())"]
     command = [*program, verb, str(config), "--out", str(out)]
     variables = {**os.environ, **(environment or {})}
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    done = subprocess.run(tied(command), env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stdout[-2000:] + done.stderr[-2000:]
         raise RuntimeError(f"mple {verb} ended with code {done.returncode}:\n{said}")

@@ -20,6 +20,7 @@ from types import TracebackType
 import comparison
 import mple
 from comparison.elsewhere.unavailable import Reason, Unavailable
+from mple.simulate.children import tied
 
 _LOOK_S = 0.5
 _GRACE_S = 20.0
@@ -95,7 +96,7 @@ class SteppedChildren:
         """Start a child in a process group of its own."""
         with self.log(name).open("wb") as log:
             self._children[name] = subprocess.Popen(  # noqa: S603
-                list(command),
+                tied(command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -9,6 +9,7 @@ import typer
 
 import mple
 from mple.exit_codes import ExitCode
+from mple.simulate.children import tied
 from mple.terminal import echo
 
 
@@ -26,7 +27,7 @@ def bench(
     if name not in names:
         raise ValueError(f"no benchmark {name!r}; choose one of {', '.join(names)}")
     command = [sys.executable, "-m", f"benchmarks.{name}", *context.args]
-    return subprocess.run(command, cwd=folder.parent, check=False).returncode  # noqa: S603
+    return subprocess.run(tied(command), cwd=folder.parent, check=False).returncode  # noqa: S603
 
 
 def benchmarks_in(folder: Path) -> tuple[str, ...]:

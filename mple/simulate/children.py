@@ -1,4 +1,7 @@
-"""The node commands as child processes: started, watched, and all of them gone at the end, whatever happens."""
+"""The node commands as child processes: started, watched, and all of them gone at the end, whatever happens.
+
+Also when this process is killed, and can't see to it any more: Linux then kills the children, as each has asked it to.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,28 @@ def command(program: str) -> list[str]:
     return [str(script)] if script.exists() else [sys.executable, "-m", _MODULES[program]]
 
 
+_TIED = """
+import os, sys
+if sys.platform == "linux":
+    import ctypes, signal
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, which outlasts `exec`
+    if os.getppid() != int(sys.argv[1]):  # the parent was killed before this
+        sys.exit(137)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""Run in the child before its command: in the parent, between `fork` and `exec`, threads make everything unsafe."""
+
+
+def tied(arguments: Sequence[str]) -> list[str]:
+    """A command as a child that is killed when this process ends, in whichever way, `kill -9` included.
+
+    Guarantees: on Linux; elsewhere it is the command alone. Process id, exit code and signals are the command's own.
+    The thread that starts the child must live as long as the child may: the system takes its end for the process's.
+    What the child starts is not tied to it, unless it does so itself.
+    """
+    return [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *arguments]
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """A child that has ended."""
@@ -32,8 +57,8 @@ class Ended:
 
 
 class Children:
-    """Child processes, each in a process group of its own, so that stopping one stops whatever it has started. A
-    context manager: on the way out every child that still runs is stopped."""
+    """Child processes, each in a process group of its own, so that stopping one stops whatever it has started, and
+    `tied` to this one. A context manager: on the way out every child that still runs is stopped."""
 
     def __init__(self, grace_s: float) -> None:
         self._grace_s = grace_s
@@ -61,7 +86,7 @@ class Children:
             environment["GOMP_SPINCOUNT"] = "300000"
         with log_text.open("ab") as out:
             child = self._running[name] = subprocess.Popen(  # noqa: S603
-                list(arguments),
+                tied(arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

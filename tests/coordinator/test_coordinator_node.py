@@ -30,6 +30,7 @@ from mple.pki import seal
 from mple.plan import CoordinatorSettings, Custody, ModelSettings, MorphSettings, RunPlan, write_settings
 from mple.plan.orders import seal_info
 from mple.rpc import Party, open_channel
+from mple.simulate.children import tied
 from mple.v1 import coordinator_pb2
 from tests.support.open_coordinator import DEADLINE_S, Stub, honest_layer, read, report, upload
 from tests.support.served import PartyTls
@@ -182,7 +183,7 @@ class Process:
     def __init__(self, settings: CoordinatorSettings) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         arguments = [sys.executable, "-m", "coordinator", "serve", config(settings)]
-        self.process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment)
+        self.process = subprocess.Popen(tied(arguments), stderr=subprocess.PIPE, text=True, env=environment)
 
     def end(self, how: signal.Signals | None = None) -> tuple[int, str]:
         """Exit code and what stood on stderr, after a signal or of its own accord."""

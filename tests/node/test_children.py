@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mple.exit_codes import ExitCode
-from mple.simulate.children import Children, Ended, command, root_cause
+from mple.simulate.children import Children, Ended, command, root_cause, tied
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
 PARENT = f"""
@@ -169,6 +171,50 @@ def test_a_held_child_goes_on_where_it_was_and_can_be_stopped(tmp_path: Path) ->
         wait_for(lambda: log.read_text() != held)
         assert children.pause("counting")
         assert children.stop() == [Ended("counting", 143)]
+
+
+KILLED_PARENT = """
+import sys, time
+from pathlib import Path
+from mple.simulate.children import Children
+from tests.node.test_children import DEAF, python
+with Children(grace_s=5.0) as children:
+    for name in ("held", "deaf"):
+        children.start(name, python(DEAF), log_text=Path(sys.argv[1], name), threads=1)
+    while not all("ready" in Path(sys.argv[1], name).read_text() for name in children.running):
+        time.sleep(0.02)
+    children.pause("held")
+    print(*(child.pid for child in children._running.values()), flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a killed parent can't take its children along")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
+def test_children_die_with_a_parent_that_can_not_see_to_it(tmp_path: Path, number: signal.Signals) -> None:
+    """Those that hear nothing, and those that are held."""
+    with subprocess.Popen(tied(python(KILLED_PARENT, str(tmp_path))), stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(pids) == 2
+        assert all(map(alive, pids))
+        os.kill(parent.pid, number)
+        wait_for(lambda: not any(map(alive, pids)))
+
+
+def test_a_child_whose_parent_is_gone_before_it_could_be_tied_does_not_begin(tmp_path: Path) -> None:
+    command = tied(python("print('begun')"))
+    command[command.index(str(os.getpid()))] = "1"  # as if another had been the parent
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (137, "")
+
+
+def test_elsewhere_than_on_linux_a_tied_child_is_the_command_alone() -> None:
+    command = tied(python("import sys; print(sys.argv[1]); sys.exit(3)", "word"))
+    place = next(place for place, word in enumerate(command) if "prctl" in word)
+    command[place] = "import sys; sys.platform = 'darwin'" + command[place]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (3, "word\n")
 
 
 def state(pid: int) -> str:

@@ -15,12 +15,14 @@ import pytest
 
 from mple.exit_codes import ExitCode
 from mple.node.signals import ENDING, stop_on_signals
+from mple.simulate.children import tied
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TERM, CTRL_C, HANGUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 NODES = """
 import gc, os, sys
 from mple.node import run_node
+from mple.simulate.children import tied
 from tests.support.waiting_node import Settings, wait
 
 def body(settings, stop):
@@ -62,7 +64,7 @@ def ends(config: str, tries: int, signals: tuple[signal.Signals, ...], gap_s: fl
     """How often each exit code came of nodes that got these signals, so far apart."""
     codes: Counter[int | str] = Counter()
     nodes = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", NODES, config, str(tries)],
+        tied([sys.executable, "-W", "ignore", "-c", NODES, config, str(tries)]),
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

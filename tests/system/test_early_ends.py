@@ -20,9 +20,16 @@ from mple.exit_codes import ExitCode
 from mple.model.stem import Stem
 from mple.plan import write_settings
 from mple.records.run_folder import COMPUTE
-from mple.simulate.children import Children
+from mple.simulate.children import Children, tied
 from mple.simulate.laying_out import lay_out
-from tests.support.small_consortium import small_settings, start_node, wait_for_end, wait_for_text, write_pictures
+from tests.support.small_consortium import (
+    small_settings,
+    start_node,
+    wait_for_end,
+    wait_for_text,
+    wait_until,
+    write_pictures,
+)
 
 MPLE = "import sys; from mple.cli import main; sys.exit(main())"
 
@@ -40,7 +47,7 @@ def config(tmp_path: Path) -> Path:
 def mple(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
     """The command; if it is still there at the end it is told to stop, so that its nodes go with it."""
     command = [sys.executable, "-c", MPLE, *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(tied(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:
@@ -88,6 +95,17 @@ def test_an_interrupted_run_leaves_a_readable_folder_and_no_process(
     assert process.returncode == ExitCode.BAD_USAGE
     assert "interrupted" in complaints
     assert "Traceback" not in complaints
+
+
+@pytest.mark.parametrize("training", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_killed_run_leaves_no_process(config: Path, tmp_path: Path, training: bool) -> None:
+    out = tmp_path / "run"
+    with mple("simulate", config, "--out", out) as process:
+        if training:
+            wait_for_text(out / "nodes" / "compute" / "state" / "metrics.jsonl", '"step"')
+        wait_until(lambda: len(processes_of(out)) == 4)
+        process.kill()
+        wait_until(lambda: not processes_of(out))
 
 
 def test_each_node_ends_in_order_however_signals_come(tmp_path: Path) -> None:
