@@ -25,6 +25,7 @@ from mple.node.retry import StoppedError, UnreachableError
 from mple.node.run_follower import RunFollower
 from mple.node.session import NodeSession
 from mple.plan import ComputeSettings, RunPlan
+from mple.plan.fit import check_compute_memory
 from mple.records.layer_list import list_layers
 from mple.records.log_events import LogEvent
 from mple.records.plan_file import keep_plan
@@ -49,10 +50,12 @@ class ComputeRun:
     ) -> None:
         """Keep the plan, and go on with what an earlier process of the same run has left.
 
-        Raises ValueError: a file in the state folder is damaged; OSError: the disk refuses.
+        Raises ValueError: a file in the state folder is damaged, or the plan takes more memory than this machine has;
+        OSError: the disk refuses.
         """
         self._node, self._settings, self._client, self._service = node, settings, client, service
         self._plan, self._layers_folder = plan, settings.state / LAYERS
+        check_compute_memory(plan)
         keep_plan(settings.state, plan)
         self._samples = RunSamples.of(plan, settings)
         self._key_changes = KeyChanges(client=client, samples=self._samples, folder=self._layers_folder)

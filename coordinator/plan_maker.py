@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 
+from mple.data.images import PatientSplit
 from mple.model.stem import Stem, StemError, planned_stem
-from mple.model.trunks import TRUNKS
-from mple.morph import expected_weight_shape
+from mple.morph import ImageShape, expected_weight_shape
 from mple.plan import CoordinatorSettings, PlanError, RunPlan, SitePlan
+from mple.plan.fit import check_images
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
 from mple.wire.layer_dtype import weight_bytes
 
-_MOST_LAYER_BYTES = 16 * 1024**3
 _MOST_PLAN_BYTES = 512 * 1024
 """The plan travels in one message, with a certificate for each party."""
 
@@ -58,26 +58,12 @@ def make_plan(
         except ValueError as fault:
             raise PlanError(str(fault)) from None
 
-    trunk = TRUNKS[settings.model.trunk]
-    if not all(trunk.least_px <= side <= trunk.most_px for side in (first.height, first.width)):
-        raise PlanError(
-            f"images of {first.height} x {first.width} pixels; {settings.model.trunk} takes {trunk.least_px} to "
-            f"{trunk.most_px} a side; set side_px in the sites' [data]"
-        )
-    border, kernel = settings.morph.scheme().border, settings.model.kernel
-    if border > kernel // 2:
-        raise PlanError(f"morph.border = {border} is wider than half of model.kernel = {kernel}; lower it")
+    check_images(image_of(first), settings)
     draft = plan_with(bytes(32))
     try:
         stem = planned_stem(draft.model, filters=draft.filters, channels=draft.channels, offered=offered)
     except StemError as fault:
         raise MpleError(ErrorCode.STEM_REJECTED, str(fault)) from None
-    shape = expected_weight_shape(draft.morph.scheme(), draft.image, draft.filters, draft.model.kernel)
-    needed = weight_bytes(shape, "f32")  # as whoever builds or reads it holds it in memory
-    if needed > _MOST_LAYER_BYTES:
-        raise PlanError(
-            f'each layer would have {needed / 1024**3:.0f} GiB; choose the tiled layout (morph.preset = "compact")'
-        )
     plan = plan_with(stem.digest())
     if len(plan.to_json()) > _MOST_PLAN_BYTES:
         raise PlanError(
@@ -85,6 +71,11 @@ def make_plan(
             f"{len(plan.classes)} classes"
         )
     return plan, stem
+
+
+def image_of(profile: coordinator_pb2.SiteProfile) -> ImageShape:
+    """The shape of a site's images."""
+    return ImageShape(channels=profile.channels, height=profile.height, width=profile.width)
 
 
 def layer_weight_bytes(plan: RunPlan) -> int:
@@ -100,4 +91,5 @@ def _site(name: str, profile: coordinator_pb2.SiteProfile) -> SitePlan:
         test_images=profile.test_images,
         key_epoch=profile.key_ref.epoch,
         key_fingerprint=profile.key_ref.fingerprint.hex(),
+        patients=PatientSplit(profile.patients),
     )

@@ -36,13 +36,14 @@ from coordinator.phases import (
     TrainingDone,
     step,
 )
-from coordinator.plan_maker import make_plan
+from coordinator.plan_maker import image_of, make_plan
 from coordinator.site_keys import AnnounceErasure, AnnounceKey, SiteKey
 from mple.audit import audit
 from mple.model.metrics import require_scores
 from mple.model.stem import MOST_BYTES, Stem, StemError
 from mple.node.logs import log, log_error
 from mple.plan import AbsencePolicy, CoordinatorSettings, Custody, PlanError, RunPlan, changed_sections
+from mple.plan.fit import check_images
 from mple.records.log_events import LogEvent
 from mple.records.state_files import LAYERS
 from mple.rpc import ErrorCode, MpleError, Party, Role
@@ -139,6 +140,7 @@ class Run:
         with self.file.transaction():
             if caller.role is Role.SITE:
                 check_site_profile(request.site, caller, self._other_site(caller.name))
+                self._check_images(request.site)
                 if self._registry.admit(caller, request.site, certificate_der):
                     self.advance(SiteJoined(caller.name))
             else:
@@ -291,6 +293,12 @@ class Run:
                 f"{settings.state} holds run {self.run_id} of the sites {', '.join(state.sites)}, begun with another "
                 f"{', '.join(changed)}; restore the configuration, or name another state folder for a new run"
             )
+
+    def _check_images(self, profile: coordinator_pb2.SiteProfile) -> None:
+        try:
+            check_images(image_of(profile), self.settings)
+        except PlanError as fault:
+            raise MpleError(ErrorCode.IMAGES_UNFIT, str(fault)) from None
 
     def _other_site(self, name: str) -> tuple[str, coordinator_pb2.SiteProfile] | None:
         others = [other for other in self.settings.run.sites if other != name]

@@ -5,6 +5,7 @@ from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log
 from mple.node.run_events import read_plan
 from mple.plan import RunPlan
+from mple.plan.fit import check_site_memory
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.records.log_events import LogEvent
 from mple.records.plan_file import keep_plan, kept_plan
@@ -40,19 +41,20 @@ def agree(site: Site, made: coordinator_pb2.PlanMade) -> RunPlan:
     """The run's plan, kept in the state folder: nobody can plan other than the site has offered.
 
     Raises MpleError: PLAN_HASH_MISMATCH when it is another than was offered, announced, or agreed on before;
-    ValueError: it protects pictures less than the site asks for.
+    ValueError: it protects pictures less than the site asks for, or takes more memory than this machine has.
     """
     plan, settings = read_plan(made), site.settings
     epoch = site.keys.notes.planned
     fingerprint = site.keys.notes.fingerprints[epoch]
     mine, profile = plan.site(site.name), _profile(site, epoch, fingerprint)
-    offered = (profile.train_images, profile.test_images, epoch, fingerprint)
-    planned = (mine.train_images, mine.test_images, mine.key_epoch, mine.key_fingerprint)
+    offered = (profile.train_images, profile.test_images, profile.patients, epoch, fingerprint)
+    planned = (mine.train_images, mine.test_images, mine.patients, mine.key_epoch, mine.key_fingerprint)
     shape = (profile.channels, profile.height, profile.width, tuple(profile.classes))
     if offered != planned or shape != (plan.channels, plan.height, plan.width, plan.classes):
         text = f"the plan says {planned} for this site, offered was {offered}"
         raise MpleError(ErrorCode.PLAN_HASH_MISMATCH, text)
     refuse_weaker(plan, settings.privacy.most_budget_bits)
+    check_site_memory(plan, site.dataset)
     before = kept_plan(settings.state)
     if before is not None and before.run_id == plan.run_id and before.sha256() != plan.sha256():
         raise MpleError(
@@ -80,5 +82,6 @@ def _profile(site: Site, epoch: int, fingerprint: str) -> coordinator_pb2.SitePr
         classes=dataset.classes,
         train_images=len(dataset.train.labels),
         test_images=len(dataset.test.labels),
+        patients=dataset.patients,
         key_ref=common_pb2.KeyRef(site=site.name, epoch=epoch, fingerprint=bytes.fromhex(fingerprint)),
     )

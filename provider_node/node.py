@@ -7,10 +7,12 @@ import torch
 from mple.data import open_source
 from mple.node import node_app, run_app
 from mple.node.coordinator_client import CoordinatorClient
+from mple.node.logs import warn
 from mple.node.session import open_node
 from mple.node.stop import Stop
 from mple.pki import Vault
 from mple.plan import SiteSettings
+from mple.plan.fit import check_any_run
 from mple.rpc import Role
 from mple.v1 import coordinator_pb2
 from provider_node.agreement import agree, join
@@ -39,6 +41,10 @@ def run(settings: SiteSettings, stop: Stop) -> None:
     with open_node(settings, Role.SITE, "run", stop) as node:
         vault = Vault.of(settings.vault, settings.vault_passphrase_file)
         dataset, keys = open_source(settings.data), RunKeys(settings.state)
+        train, test = dataset.train, dataset.test
+        check_any_run(train.shape, classes=len(dataset.classes), train=len(train), test=len(test))
+        for note in dataset.notes:
+            warn("data", note)
         _take_part(Site(node=node, settings=settings, vault=vault, dataset=dataset, keys=keys))
 
 

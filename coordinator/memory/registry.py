@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from coordinator.memory.state_file import StateFile, as_bytes
+from mple.data.images import PatientSplit
+from mple.data.limits import MOST_CLASSES, MOST_IMAGES, MOST_LOGITS
 from mple.plan import ModelSettings, RunSettings
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.printable import require_printable
@@ -12,11 +14,6 @@ from mple.v1 import coordinator_pb2
 
 _MOST_SIDE = 4096
 _MOST_CHANNELS = 64
-_MOST_CLASSES = 65_535
-_MOST_IMAGES = 5_000_000
-"""Of one split: the compute node's index takes some 30 bytes for each, whether the image ever comes or not."""
-_MOST_LOGITS = 250_000_000
-"""Test images x classes, 1 GB of scores at the compute node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ def check_site_profile(
             f"sides of 1 to {_MOST_SIDE}",
         )
     names = list(profile.classes)
-    if not 2 <= len(names) <= _MOST_CLASSES or len(set(names)) != len(names):
+    if not 2 <= len(names) <= MOST_CLASSES or len(set(names)) != len(names):
         raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"{len(names)} class names; needs two or more, each once")
     try:
         for name in names:
@@ -85,11 +82,15 @@ def check_site_profile(
     if profile.train_images < 1:
         raise MpleError(ErrorCode.EMPTY_SITE, f"{party.label} brings {profile.train_images} training images")
     images = (profile.train_images, profile.test_images)
-    if max(images) > _MOST_IMAGES or profile.test_images * len(names) > _MOST_LOGITS:
+    if max(images) > MOST_IMAGES or profile.test_images * len(names) > MOST_LOGITS:
         raise MpleError(
             ErrorCode.MESSAGE_MALFORMED,
-            f"{images[0]} training and {images[1]} test images of {len(names)} classes; allowed are {_MOST_IMAGES} of "
-            f"a split, and {_MOST_LOGITS} scores of test images",
+            f"{images[0]} training and {images[1]} test images of {len(names)} classes; allowed are {MOST_IMAGES} of "
+            f"a split, and {MOST_LOGITS} scores of test images",
+        )
+    if profile.patients not in set(PatientSplit):
+        raise MpleError(
+            ErrorCode.MESSAGE_MALFORMED, f"patients {profile.patients[:20]!r}; use {', '.join(PatientSplit)}"
         )
     if first is not None:
         _compare(party.name, profile, *first)

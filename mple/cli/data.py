@@ -1,6 +1,7 @@
 """`mple data`: fetch a public set, look at any set."""
 
 import tomllib
+from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,13 +11,20 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from mple.data import SOURCES, Dataset, DataSource, default_data_folder, fetch_cifar10, open_source
-from mple.plan import SettingsError
+from mple.data.images import PatientSplit, repeated_images
+from mple.plan import RunChoices, SettingsError
+from mple.plan.fit import check_any_run, check_images
 from mple.plan.reader import settings_from
 from mple.printable import printable
 from mple.terminal import echo, wide_console
 
 app = typer.Typer(no_args_is_help=True, help="Data: fetch a public set, look at what a site would train on.")
 
+_PATIENTS = {
+    PatientSplit.UNKNOWN: "unknown, the pictures do not say whose they are; one patient may be in training and test",
+    PatientSplit.APART: "none is in training and test",
+    PatientSplit.SHARED: "some are in training and test",
+}
 KindOption = Annotated[str | None, typer.Option("--kind", help=f"Without a configuration: {', '.join(SOURCES)}.")]
 
 
@@ -54,8 +62,13 @@ def show(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of [data], as side_px=64; repeat.")
     ] = None,
 ) -> None:
-    """Read a site's images and print their shape and how many there are of each class."""
-    echo(*describe(open_source(_source(config, kind, path, overrides or []))))
+    """Read a site's images and print their shape, how many there are of each class, and what is odd about them."""
+    dataset = open_source(_source(config, kind, path, overrides or []))
+    echo(*describe(dataset))
+    shape, choices = dataset.train.shape, _run_choices(config)
+    check_any_run(shape, classes=len(dataset.classes), train=len(dataset.train), test=len(dataset.test))
+    if choices is not None:
+        check_images(shape, choices)
 
 
 def describe(dataset: Dataset) -> list[str]:
@@ -70,7 +83,19 @@ def describe(dataset: Dataset) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [f"{dataset.name}: {shape.channels}x{shape.height}x{shape.width}, {len(dataset.classes)} classes"]
     lines += [f"{a.ljust(widths[0])}  {b.rjust(widths[1])}  {c.rjust(widths[2])}" for a, b, c in rows]
-    return [*lines, *dataset.notes]
+    lines += [f"patients: {_PATIENTS[dataset.patients]}"]
+    repeated = repeated_images(dataset)
+    found = [f"test pictures that are training pictures, too, to the last bit: {repeated}"] if repeated else []
+    return [*lines, *dataset.notes, *found]
+
+
+def _run_choices(config: Path | None) -> RunChoices | None:
+    """What a simulation's configuration decides about the run; a site's decides nothing."""
+    raw = {} if config is None else sections(config, None, None)
+    if config is None or "vault" in raw:
+        return None
+    known = {field.name: raw[field.name] for field in fields(RunChoices) if field.name in raw}
+    return settings_from(RunChoices, known, where=str(config))
 
 
 def _source(config: Path | None, kind: str | None, path: Path | None, overrides: list[str]) -> DataSource:

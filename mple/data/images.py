@@ -8,6 +8,7 @@ Legend: N images, C channels, H W size.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -119,6 +120,16 @@ class Catalogue:
     """Of every image."""
     train: Split
     test: Split
+
+
+def repeated_images(dataset: Dataset) -> int:
+    """How many test images equal some training image in every value."""
+    known = set(map(_digest, dataset.train.pixels_NCHW))
+    return sum(_digest(row) in known for row in dataset.test.pixels_NCHW)
+
+
+def _digest(pixels_CHW: NDArray[np.uint8]) -> bytes:
+    return hashlib.blake2b(pixels_CHW.tobytes(), digest_size=16).digest()
 
 
 def check_labels(labels: NDArray[np.int64], classes: int, where: str) -> None:

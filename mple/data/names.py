@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from mple.data.images import DataError
-from mple.data.limits import MOST_CLASS_NAME, MOST_CLASSES
-from mple.printable import printable
+from mple.data.limits import MOST_CLASSES
+from mple.printable import MOST_CLASS_NAME, printable
 
 SPLIT_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
@@ -45,7 +45,7 @@ def says_nothing(text: str) -> bool:
 
 def shown(text: object) -> str:
     """A text for a message, with escapes for what can't be printed."""
-    return printable(text, 200)
+    return printable(text, 1000)
 
 
 def check_name(name: str, where: str) -> None:

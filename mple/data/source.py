@@ -16,6 +16,7 @@ from mple.data.npz import NpzSource
 from mple.data.partitions import NOBODY, Indices, PartitionKind, draw_owners, listed_owners, subsample
 from mple.data.patients import patient_split
 from mple.data.settings import DataSource
+from mple.machine import require_memory
 
 SOURCES: Mapping[str, type[DataSource]] = MappingProxyType(
     {"cifar10": Cifar10Source, "npz": NpzSource, "folder": FolderSource, "dicom": DicomSource}
@@ -63,7 +64,7 @@ def choose_part(source: DataSource) -> SitePart:
     if not len(train):
         raise DataError(f"{catalogue.name}: no training image is left for this site; check path and partition")
     if split_patients:
-        notes.append(f"{split_patients} patients have pictures in the lists of several parts; no split is between them")
+        notes.append(f"patients with pictures in the lists of several parts: {split_patients}; give each to one part")
     by_split = [
         None if split.patients is None else split.patients[places]
         for split, places in ((catalogue.train, train), (catalogue.test, test))
@@ -71,7 +72,7 @@ def choose_part(source: DataSource) -> SitePart:
     status, both = patient_split(*by_split)
     if both:
         notes.append(
-            f"{both} patients are in training and in test pictures: the test measures how well they are remembered; "
+            f"patients in training and in test pictures: {both}; the test measures how well they are remembered: "
             "divide the set by patients"
         )
     return SitePart(catalogue=catalogue, train=train, test=test, patients=status, notes=tuple(notes))
@@ -84,10 +85,16 @@ def open_source(source: DataSource) -> Dataset:
     nothing that lies in a file is executed; where the set says whose pictures are whose, a split that is drawn here and
     a deal over sites keep a patient's together.
 
-    Raises DataError: as `choose_part`, or a picture can't be read.
+    Raises DataError: as `choose_part`, or a picture can't be read; MemoryShortError: the machine can't hold the part.
     """
     part = choose_part(source)
     catalogue = part.catalogue
+    images = len(part.train) + len(part.test)
+    require_memory(
+        images * catalogue.shape.elements,
+        f"{images} pictures of {catalogue.name}",
+        "take fewer (most_train, most_test) or smaller ones (side_px)",
+    )
     train, test = _images(catalogue.train, part.train), _images(catalogue.test, part.test)
     return Dataset(
         name=catalogue.name,

@@ -47,6 +47,7 @@ def examine_node(config: Path, timeout_s: float = TIMEOUT_S) -> Iterator[Examina
     if isinstance(settings, SiteSettings):
         peers.append((settings.compute, Role.COMPUTE))
         findings.append(own_files.vault(settings))
+        findings += own_files.data(settings)
     findings.append(own_files.state_folder(settings.state))
     if not isinstance(settings, SiteSettings):
         findings.append(own_files.listening(settings.listen, tls))

@@ -15,12 +15,14 @@ from typing import TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from mple.data.source import choose_part
 from mple.doctor import certificates
 from mple.doctor.diagnosis import ShakeSeen
 from mple.doctor.findings import Finding, fault, faulty, ok, skipped, warn
 from mple.doctor.probing import dial, shake_hands
 from mple.pki import PASSPHRASE_VARIABLE, VaultError, read_passphrase
 from mple.plan import SiteSettings
+from mple.plan.fit import check_any_run
 from mple.rpc import Party, Role, TlsError, TlsFiles
 from mple.rpc.revoked import REVOKED_LIST, RevokedList, read_revoked
 from mple.rpc.tls import split_address
@@ -95,6 +97,20 @@ def look_at_tls(folder: Path, roles: Collection[Role]) -> OwnTls:
         revoked=revoked,
         usable=not faulty([key]),
     )
+
+
+def data(settings: SiteSettings) -> list[Finding]:
+    """Whether some run can train on a site's pictures, by what their headers say; no pixel is read."""
+    fix = "change [data], and look at it: mple data show"
+    try:
+        part = choose_part(settings.data)
+        shape, classes = part.catalogue.shape, len(part.catalogue.classes)
+        check_any_run(shape, classes=classes, train=len(part.train), test=len(part.test))
+    except ValueError as unusable:
+        return [fault("data", str(unusable), fix)]
+    size = f"{shape.channels}x{shape.height}x{shape.width}"
+    cause = f"{part.catalogue.name}: {len(part.train)} training and {len(part.test)} test pictures of {size}"
+    return [ok("data", f"{cause}, {classes} classes"), *(warn("data", note, fix) for note in part.notes)]
 
 
 def vault(settings: SiteSettings) -> Finding:

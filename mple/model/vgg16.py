@@ -8,9 +8,7 @@ Legend: B batch, F filters of the stem, H W size, C classes.
 
 from torch import Tensor, nn
 
-from mple.model.trunks import TRUNKS, scaled
-
-_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+from mple.model.trunks import TRUNKS, VGG16_STAGES, scaled
 
 
 class Vgg16Trunk(nn.Module):
@@ -20,7 +18,7 @@ class Vgg16Trunk(nn.Module):
         super().__init__()
         channels = TRUNKS["vgg16"].filters(width)
         layers: list[nn.Module] = [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
-        for stage, counts in enumerate(_STAGES):
+        for stage, counts in enumerate(VGG16_STAGES):
             for place, full in enumerate(counts):
                 if stage == place == 0:
                     continue

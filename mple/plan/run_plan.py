@@ -12,6 +12,8 @@ import json
 import re
 from dataclasses import dataclass
 
+from mple.data.images import PatientSplit
+from mple.data.limits import MOST_CLASSES
 from mple.disk.json_records import canonical_json
 from mple.morph import Ensemble, ImageShape, MorphGeometry
 from mple.plan.reader import settings_from
@@ -35,6 +37,8 @@ class SitePlan:
     key_epoch: int
     key_fingerprint: str
     """Hexadecimal, 64 digits."""
+    patients: PatientSplit = PatientSplit.UNKNOWN
+    """Whether its test images show patients of its training images, by its own word."""
 
     def __post_init__(self) -> None:
         require_name("site", self.name)
@@ -68,8 +72,8 @@ class RunPlan(RunChoices):
         names = [site.name for site in self.sites]
         if not names or len(set(names)) != len(names):
             raise PlanError(f"plan names the sites {names}; needs one at least, each once")
-        if not 2 <= len(self.classes) <= 65_535:
-            raise PlanError(f"plan has {len(self.classes)} classes; allowed are 2 to 65535")
+        if not 2 <= len(self.classes) <= MOST_CLASSES:
+            raise PlanError(f"plan has {len(self.classes)} classes; allowed are 2 to {MOST_CLASSES}")
         for name in self.classes:
             require_printable("class", name)
         for what, name in {"run_id": self.run_id, "consortium": self.consortium, "compute": self.compute}.items():

@@ -15,7 +15,7 @@ from mple.report import quantities
 from mple.report.attack_results import attack_results, figure_text
 from mple.report.charts import charts, history_of
 from mple.report.noise_levels import noise_levels, noise_sentence
-from mple.report.plan_facts import plan_facts
+from mple.report.plan_facts import patients_sentence, plan_facts
 from mple.report.sample_pictures import sample_pictures
 from mple.report.summary import Summary
 from mple.report.traffic import methods, size_histogram, traffic
@@ -47,6 +47,7 @@ def page(summary: Summary, *, pictures: bool = True) -> str:
         verdict=verdict(summary, whole),
         facts=facts(summary, whole),
         protection=protection(plan),
+        patients_told=patients_sentence(plan),
         noise=noise_sentence(noise) if noise else "",
         whole=whole,
         sites=sites,

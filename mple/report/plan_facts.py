@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from mple.data.images import PatientSplit
 from mple.plan import PrivacyMode, RunPlan
 
 Facts = dict[str, dict[str, str]]
@@ -20,6 +21,7 @@ def plan_facts(plan: RunPlan) -> Facts:
             "train": f"{sum(site.train_images for site in plan.sites):,}",
             "test": f"{sum(site.test_images for site in plan.sites):,}",
             "classes": ", ".join(plan.classes),
+            "patients": ", ".join(f"{site.name} {site.patients}" for site in plan.sites),
         },
         "morph": {"preset": plan.morph.preset, **_fields(plan.morph.scheme())},
         "wire": _fields(plan.wire),
@@ -29,6 +31,22 @@ def plan_facts(plan: RunPlan) -> Facts:
         "absence": _fields(plan.absence),
         "privacy": _fields(plan.privacy) if plan.privacy.mode is PrivacyMode.NOISE else {"mode": "none"},
     }
+
+
+def patients_sentence(plan: RunPlan) -> str:
+    """What the sites say of their patients, and so what the accuracy is worth."""
+    said = {
+        PatientSplit.APART: "no test picture shows a patient of the training pictures at {}",
+        PatientSplit.SHARED: "some do at {}, so that the score is partly memory",
+        PatientSplit.UNKNOWN: "at {} the pictures do not say whose they are, and nobody can know whether the score is "
+        "memory of patients",
+    }
+    parts = []
+    for status, text in said.items():
+        sites = [site.name for site in plan.sites if site.patients is status]
+        if sites:
+            parts.append(text.format(", ".join(sites)))
+    return f"patients: {'; '.join(parts)}; nobody compares patients over sites"
 
 
 def differing(first: RunPlan, second: RunPlan) -> list[tuple[str, str, str]]:

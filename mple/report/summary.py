@@ -89,6 +89,7 @@ class Summary:
             "sites": [
                 {
                     "name": site.name,
+                    "patients": plan.site(site.name).patients,
                     "images": site.images,
                     "uplink_bytes": site.uplink_bytes,
                     "downlink_bytes": site.downlink_bytes,

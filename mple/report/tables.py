@@ -9,6 +9,7 @@ from mple.model.metrics import scores_text
 from mple.printable import printable
 from mple.privacy import protection
 from mple.report.noise_levels import noise_levels, noise_sentence
+from mple.report.plan_facts import patients_sentence
 from mple.report.summary import PARTS, Summary
 
 
@@ -76,6 +77,7 @@ def _sentences(summary: Summary) -> list[str]:
         *_absent(summary),
         *([noise_sentence(noise)] if noise else []),
         f"protection: {protection(summary.plan)}",
+        patients_sentence(summary.plan),
         f"training: {train_s:.1f} s, {outcome.samples_trained / train_s:.0f} samples/s, first layer "
         f"{100 * outcome.augconv_seconds / train_s:.1f} %, "
         f"waiting {100 * outcome.idle_seconds / train_s:.1f} %{_causes(summary)}",

@@ -44,6 +44,7 @@ class ErrorCode(StrEnum):
     # Retried: the site may know before the serving party does that its old link is dead.
     DUPLICATE_STREAM = "DUPLICATE_STREAM", _S.ABORTED, "the site already has a stream"
     SCHEMA_MISMATCH = "SCHEMA_MISMATCH", _S.FAILED_PRECONDITION, "the site's images differ from the others'"
+    IMAGES_UNFIT = "IMAGES_UNFIT", _S.FAILED_PRECONDITION, "the run can't train on images of this kind"
     EMPTY_SITE = "EMPTY_SITE", _S.FAILED_PRECONDITION, "the site has no training image"
     PLAN_HASH_MISMATCH = "PLAN_HASH_MISMATCH", _S.FAILED_PRECONDITION, "the parties follow different plans"
     WRONG_PHASE = "WRONG_PHASE", _S.UNAVAILABLE, "the run is not in the phase for this call"

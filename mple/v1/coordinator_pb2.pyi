@@ -43,7 +43,7 @@ class JoinRequest(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., site: _Optional[_Union[SiteProfile, _Mapping]] = ..., compute: _Optional[_Union[ComputeProfile, _Mapping]] = ...) -> None: ...
 
 class SiteProfile(_message.Message):
-    __slots__ = ("channels", "height", "width", "classes", "train_images", "test_images", "key_ref")
+    __slots__ = ("channels", "height", "width", "classes", "train_images", "test_images", "key_ref", "patients")
     CHANNELS_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +51,7 @@ class SiteProfile(_message.Message):
     TRAIN_IMAGES_FIELD_NUMBER: _ClassVar[int]
     TEST_IMAGES_FIELD_NUMBER: _ClassVar[int]
     KEY_REF_FIELD_NUMBER: _ClassVar[int]
+    PATIENTS_FIELD_NUMBER: _ClassVar[int]
     channels: int
     height: int
     width: int
@@ -58,7 +59,8 @@ class SiteProfile(_message.Message):
     train_images: int
     test_images: int
     key_ref: _common_pb2.KeyRef
-    def __init__(self, channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., classes: _Optional[_Iterable[str]] = ..., train_images: _Optional[int] = ..., test_images: _Optional[int] = ..., key_ref: _Optional[_Union[_common_pb2.KeyRef, _Mapping]] = ...) -> None: ...
+    patients: str
+    def __init__(self, channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., classes: _Optional[_Iterable[str]] = ..., train_images: _Optional[int] = ..., test_images: _Optional[int] = ..., key_ref: _Optional[_Union[_common_pb2.KeyRef, _Mapping]] = ..., patients: _Optional[str] = ...) -> None: ...
 
 class ComputeProfile(_message.Message):
     __slots__ = ("stem_digest",)

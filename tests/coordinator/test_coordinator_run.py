@@ -200,17 +200,58 @@ def test_offered_stem_that_does_not_fit_ends_the_run(start_run: Callable[..., Sm
 def test_settings_that_do_not_fit_end_the_run_with_the_reason(
     start_run: Callable[..., SmallRun], tmp_path: Path
 ) -> None:
-    run = start_run(settings_in(tmp_path, morph=MorphSettings(preset="paper", kappa=9)))
+    run = start_run(settings_in(tmp_path))
     run.join_compute()
     for site in SITES:
-        run.join_site(site)
+        run.join_site(site, classes=tuple(f"{number:05d}" + "x" * 150 for number in range(4000)))
     assert run.phases == ["gathering", "failed"]
-    assert "kappa = 9 does not divide" in run.run.state().reason
+    assert "shorten the names of its 4000 classes" in run.run.state().reason
     for call in (lambda: run.run.plan, lambda: run.run.stem):
-        with refused(ErrorCode.RUN_FAILED, "kappa = 9"):
+        with refused(ErrorCode.RUN_FAILED, "shorten the names"):
             call()
     run.restart()
     assert run.run.state().phase is Phase.FAILED
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"height": 17, "width": 31}, "images of 17 x 31 pixels; vgg16 takes 28 to 224 a side; set side_px"),
+        ({"height": 256, "width": 256}, "images of 256 x 256 pixels"),
+        ({"height": 512, "width": 512}, "images of 512 x 512 pixels"),
+    ],
+)
+def test_a_site_whose_pictures_fit_no_network_is_refused_when_it_joins(
+    small_run: SmallRun, changes: dict[str, int], text: str
+) -> None:
+    small_run.join_compute()
+    with refused(ErrorCode.IMAGES_UNFIT, text):
+        small_run.join_site("north", **changes)
+    assert small_run.phases == ["gathering"]
+    for site in SITES:
+        small_run.join_site(site)  # with pictures of another size the same site is let in
+    assert small_run.phases[-1] == "setup"
+
+
+def test_settings_that_fit_no_site_are_said_to_each_when_it_joins(
+    start_run: Callable[..., SmallRun], tmp_path: Path
+) -> None:
+    run = start_run(settings_in(tmp_path, morph=MorphSettings(preset="paper", kappa=9)))
+    with refused(ErrorCode.IMAGES_UNFIT, "kappa = 9 does not divide the unrolled length 784; near it 4, 7, 8, 14 do"):
+        run.join_site("north")
+
+
+@pytest.mark.parametrize("patients", ["", "APART", "apart ", "x\x1b"])
+def test_a_word_on_patients_that_is_none_is_refused(small_run: SmallRun, patients: str) -> None:
+    with refused(ErrorCode.MESSAGE_MALFORMED, "use unknown, apart, shared"):
+        small_run.join_site("north", patients=patients)
+
+
+def test_the_plan_tells_what_each_site_says_of_its_patients(small_run: SmallRun) -> None:
+    small_run.join_compute()
+    for site, patients in zip(SITES, ("apart", "shared", "unknown"), strict=True):
+        small_run.join_site(site, patients=patients)
+    assert [site.patients for site in small_run.run.plan.sites] == ["apart", "shared", "unknown"]
 
 
 def test_joining_again_is_allowed_in_every_phase(small_run: SmallRun) -> None:

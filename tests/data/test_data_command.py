@@ -11,19 +11,20 @@ from mple.data import DataError
 from mple.plan import SettingsError
 
 EXPECTED = """\
-set: 1x4x5, 2 classes
+set: 1x28x30, 2 classes
 class  train  test
 sick       3     1
 well       2     1
 all        5     2
+patients: unknown, the pictures do not say whose they are; one patient may be in training and test
 """
 
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     path = tmp_path / "set.npz"
-    pixels = np.arange(100, dtype=np.uint8).reshape(5, 4, 5) * 2
-    np.savez(path, x_train=pixels, y_train=[0, 1, 0, 1, 0], x_test=pixels[:2], y_test=[0, 1])
+    pixels = np.arange(7 * 28 * 30).reshape(7, 28, 30).astype(np.uint8)
+    np.savez(path, x_train=pixels[:5], y_train=[0, 1, 0, 1, 0], x_test=pixels[5:], y_test=[0, 1])
     return path
 
 
@@ -58,3 +59,86 @@ def test_fetch_refuses_an_archive_that_is_not_cifar10(archive: Path) -> None:
     fault = CliRunner().invoke(app, arguments).exception
     assert isinstance(fault, DataError)
     assert "set.npz" in str(fault)
+
+
+def _shown(
+    folder: Path, shape: tuple[int, ...], *more: str, train: int = 4, **arrays: object
+) -> tuple[str, Exception | None]:
+    pixels = np.random.default_rng(0).integers(0, 256, (train + 2, *shape), dtype=np.uint8)
+    kept = {"x_train": pixels[:train], "y_train": np.arange(train) % 2, "x_test": pixels[train:], "y_test": [0, 1]}
+    np.savez(folder / "set.npz", **(kept | arrays))
+    arguments = ["show", "--kind", "npz", "--path", str(folder / "set.npz")]
+    arguments += [part for override in more for part in ("--set", override)]
+    result = CliRunner().invoke(app, arguments)
+    return result.output, result.exception
+
+
+@pytest.mark.parametrize("shape", [(17, 31), (256, 256), (512, 512, 3), (27, 224), (28, 225), (1, 1)])
+def test_sizes_outside_the_trunks_are_refused_after_the_table(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    output, fault = _shown(tmp_path, shape)
+    assert output.startswith("set: ")
+    assert f"{shape[0]} x {shape[1]} pixels; vgg16 takes 28 to 224 a side; set side_px in the sites' [data]" in str(
+        fault
+    )
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (224, 224), (28, 224)])
+def test_sizes_within_the_trunks_pass(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    assert _shown(tmp_path, shape)[1] is None
+
+
+def test_pictures_that_come_again_in_the_test_split_are_counted(tmp_path: Path) -> None:
+    same = np.ones((2, 28, 28), np.uint8)
+    output, _ = _shown(
+        tmp_path, (28, 28), x_train=np.concatenate([same, same * 2]), x_test=np.stack([same[0], same[0] * 3])
+    )
+    assert output.splitlines()[-1] == "test pictures that are training pictures, too, to the last bit: 1"
+
+
+@pytest.mark.parametrize(
+    ("patients", "said"),
+    [
+        (["A", "B", "C", "D"], "patients: none is in training and test"),
+        (
+            ["A", "B", "Yves", "D"],
+            "patients: some are in training and test\npatients in training and in test pictures: 1;",
+        ),
+    ],
+)
+def test_patients_are_told_by_count_and_never_by_name(tmp_path: Path, patients: list[str], said: str) -> None:
+    output, _ = _shown(tmp_path, (28, 28), patient_train=patients, patient_test=["Yves", "Zoe"])
+    assert said in output
+    assert "Yves" not in output
+
+
+def test_more_pictures_than_this_machine_can_hold_are_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mple.machine.memory_bytes", lambda: 6 * 28 * 28 - 1)
+    output, fault = _shown(tmp_path, (28, 28))
+    assert "6 pictures of set take 0.0 MiB of memory, this machine has 0.0 MiB; take fewer (most_train" in str(fault)
+    assert not output
+    assert _shown(tmp_path, (28, 28), "most_train=3")[1] is None
+
+
+def test_more_scores_than_a_run_can_hold_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mple.plan.fit.MOST_LOGITS", 3)
+    assert "have 4 scores; a run can hold 3: set most_test" in str(_shown(tmp_path, (28, 28))[1])
+    monkeypatch.setattr("mple.plan.fit.MOST_IMAGES", 3)
+    assert "a run can hold 3 of a split" in str(_shown(tmp_path, (28, 28))[1])
+
+
+@pytest.mark.parametrize(
+    ("sections", "text"),
+    [
+        ('[morph]\npreset = "paper"\nkappa = 9\n', "kappa = 9 does not divide the unrolled length 840"),
+        ("[normalisation]\nmean = [0.1, 0.2, 0.3]\nstd = [1.0, 1.0, 1.0]\n", "3 means for 1 channels"),
+        ('[morph]\npreset = "compact"\n', ""),
+    ],
+)
+def test_a_simulations_own_choices_count(archive: Path, sections: str, text: str) -> None:
+    config = archive.with_name("simulation.toml")
+    config.write_text(f'{sections}[data]\nkind = "npz"\npath = "set.npz"\n')
+    fault = CliRunner().invoke(app, ["show", str(config)]).exception
+    assert text in str(fault)
+    assert (fault is None) == (not text)

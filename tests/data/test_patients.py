@@ -125,8 +125,8 @@ def test_a_sites_own_split_is_checked_and_the_warning_names_nobody(tmp_path: Pat
     dataset = _own_split(tmp_path, ["Ann", "Ann", "Bob", "Cy"], ["ann ", "Dan", "Bob", "Bob"])
     assert dataset.patients is PatientSplit.SHARED
     assert dataset.notes == (
-        "2 patients are in training and in test pictures: the test measures how well they are remembered; divide the "
-        "set by patients",
+        "patients in training and in test pictures: 2; the test measures how well they are remembered: divide the set "
+        "by patients",
     )
     assert _own_split(tmp_path, ["Ann", "Bob"], ["Cy", "Dan"]).patients is PatientSplit.APART
 
@@ -147,7 +147,7 @@ def test_lists_that_split_a_patient_are_said(tmp_path: Path) -> None:
     (tmp_path / "parts.json").write_text('[{"train": [0, 2]}, {"train": [1, 3], "test": [0]}]')
     partition = Partition(kind=PartitionKind.LIST, parts=2, part=1, file=tmp_path / "parts.json")
     dataset = _own_split(tmp_path, ["a", "a", "b", "c"], ["b", "d"], partition=partition)
-    assert dataset.notes[0].startswith("2 patients have pictures in the lists of several parts")
+    assert dataset.notes[0].startswith("patients with pictures in the lists of several parts: 2;")
     assert dataset.patients is PatientSplit.APART  # at this site
 
 

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from mple.data import Cifar10Source
+from mple.data import Cifar10Source, NpzSource
 from mple.doctor import Severity, examine_node
 from mple.doctor.findings import Finding
-from mple.doctor.own_files import OwnTls, listening, look_at_tls, state_folder, vault
+from mple.doctor.own_files import OwnTls, data, listening, look_at_tls, state_folder, vault
 from mple.pki import Authority, Vault
 from mple.plan import SettingsError, SiteSettings
 from mple.rpc import Role, RpcServer, TlsFiles
@@ -207,3 +208,42 @@ def test_what_is_no_configuration(tmp_path: Path) -> None:
     config.write_text("a = \n")
     with pytest.raises(SettingsError, match="not valid TOML"):
         list(examine_node(config))
+
+
+def _set(folder: Path, side_px: int, **arrays: object) -> SiteSettings:
+    pixels = np.zeros((4, side_px, side_px), np.uint8)
+    kept = {"x_train": pixels, "y_train": [0, 1, 0, 1], "x_test": pixels[:2], "y_test": [0, 1]}
+    np.savez(folder / "set.npz", **(kept | arrays))
+    site = {"state": folder, "tls": folder, "vault": folder, "coordinator": "a:1", "compute": "a:2"}
+    return SiteSettings(**site, data=NpzSource(path=folder / "set.npz"))  # type: ignore[arg-type]
+
+
+def test_pictures_that_can_be_trained_on(tmp_path: Path) -> None:
+    (found,) = data(_set(tmp_path, 28))
+    assert (found.severity, found.cause) == (
+        Severity.OK,
+        "set: 4 training and 2 test pictures of 1x28x28, 2 classes",
+    )
+
+
+@pytest.mark.parametrize(
+    ("side_px", "arrays", "words"),
+    [
+        (17, {}, "images of 17 x 17 pixels; vgg16 takes 28 to 224 a side; set side_px"),
+        (256, {}, "images of 256 x 256 pixels"),
+        (28, {"y_train": [0, 1, 2, 255]}, "labels go up to 255, but no image has 3, 4, 5"),
+        (28, {"y_train": [0, 20231105, 0, 1]}, "label 20231105 is out of range"),
+    ],
+)
+def test_pictures_that_no_run_takes(tmp_path: Path, side_px: int, arrays: dict[str, object], words: str) -> None:
+    (found,) = data(_set(tmp_path, side_px, **arrays))
+    assert found.severity is Severity.FAULT
+    assert words in found.cause
+    assert "mple data show" in found.fix
+
+
+def test_patients_in_both_splits_are_a_warning(tmp_path: Path) -> None:
+    _, found = data(_set(tmp_path, 28, patient_train=["Ann", "Bob", "Cy", "Dan"], patient_test=["Bob", "Eve"]))
+    assert found.severity is Severity.WARN
+    assert found.cause.startswith("patients in training and in test pictures: 1;")
+    assert "Bob" not in found.cause + found.fix

@@ -1,5 +1,7 @@
-"""Patients of many slices that are nearly equal, each patient's class by coin: nothing can be learned from them, so that
-whatever a test measures beyond chance is memory of the same patients."""
+"""Patients of many slices that are nearly equal, each patient's class by coin: nothing can be learned from them.
+
+So whatever a test measures beyond chance is memory of the same patients.
+"""
 
 import csv
 from dataclasses import dataclass

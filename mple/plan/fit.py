@@ -1,0 +1,120 @@
+"""Whether a run can train on a site's pictures, and a machine hold it: said when data are looked at, when a site joins
+and when a plan arrives, before any picture leaves. Pure but for the question how much memory there is.
+"""
+
+import math
+from collections.abc import Sequence
+
+from mple.data import Dataset
+from mple.data.limits import MOST_CLASSES, MOST_IMAGES, MOST_LOGITS
+from mple.machine import require_memory
+from mple.model.settings import Precision
+from mple.model.trunks import TRUNKS
+from mple.morph import Ensemble, ImageShape, MorphGeometry, expected_weight_shape
+from mple.morph.arithmetic import Arithmetic
+from mple.plan.run_plan import PlanError, RunPlan
+from mple.plan.settings import RunChoices
+
+_MOST_LAYER_BYTES = 16 * 1024**3
+_LAYER_BYTES = {Arithmetic.F32: 4, Arithmetic.BF16: 2, Arithmetic.INT8: 1}
+
+
+def check_images(image: ImageShape, choices: RunChoices) -> None:
+    """Whether a run can be planned for images of this shape.
+
+    Raises PlanError: the trunk takes no such sides, the layout no such images, a normalisation is for other channels,
+    or layers would be beyond any machine; the text names the setting.
+    """
+    _check_sides(image, [choices.model.trunk])
+    scheme, model, means = choices.morph.scheme(), choices.model, choices.normalisation.mean
+    if scheme.border > model.kernel // 2:
+        raise PlanError(f"morph.border = {scheme.border} is wider than half of model.kernel = {model.kernel}; lower it")
+    if len(means) not in (1, image.channels):
+        raise PlanError(
+            f"normalisation has {len(means)} means for {image.channels} channels; give one mean and std for all, or "
+            "set channels in the sites' [data]"
+        )
+    try:
+        MorphGeometry.of(scheme, image)
+    except ValueError as fault:
+        raise PlanError(str(fault)) from None
+    needed = _layer_values(image, choices) * 4  # as whoever builds or reads it holds it in memory
+    if needed > _MOST_LAYER_BYTES:
+        raise PlanError(
+            f'each layer would have {needed / 1024**3:.0f} GiB; choose the tiled layout (morph.preset = "compact")'
+        )
+
+
+def check_any_run(image: ImageShape, *, classes: int, train: int, test: int) -> None:
+    """Whether some run may take a site's images: all that it can say before it knows its run.
+
+    Raises PlanError: no trunk takes such sides, or there are more classes or images than a run can hold; the text names
+    the setting.
+    """
+    _check_sides(image, list(TRUNKS))
+    if not 2 <= classes <= MOST_CLASSES:
+        raise PlanError(f"{classes} classes; a run can hold 2 to {MOST_CLASSES}")
+    if max(train, test) > MOST_IMAGES:
+        raise PlanError(
+            f"{train} training and {test} test images; a run can hold {MOST_IMAGES} of a split: set most_train and "
+            "most_test"
+        )
+    if test * classes > MOST_LOGITS:
+        raise PlanError(
+            f"{test} test images of {classes} classes have {test * classes} scores; a run can hold {MOST_LOGITS}: set "
+            "most_test"
+        )
+
+
+def check_site_memory(plan: RunPlan, dataset: Dataset) -> None:
+    """Whether this machine holds what a site needs for a plan: its pictures, and a layer while it is built.
+
+    Raises MemoryShortError: it has less.
+    """
+    pixels = sum(images.pixels_NCHW.nbytes for images in (dataset.train, dataset.test))
+    require_memory(
+        pixels + _layer_values(plan.image, plan) * 4,
+        "this site's pictures and the plan's layer",
+        "take fewer pictures (most_train), or have the run choose the tiled layout (morph.preset)",
+    )
+
+
+def check_compute_memory(plan: RunPlan) -> None:
+    """Whether this machine holds what training by a plan takes at least: all sites' layers, the network, one batch.
+
+    Raises MemoryShortError: it has less.
+    """
+    require_memory(
+        compute_bytes(plan),
+        f"{len(plan.sites)} sites' layers, the network and a batch of {plan.training.batch}",
+        "lower training.batch, side_px or model.width, or choose the tiled layout (morph.preset)",
+    )
+
+
+def compute_bytes(plan: RunPlan) -> int:
+    """Memory that training by a plan takes at least, in bytes: layers as they are applied, one of them as it comes,
+    weights with gradient and momentum, and what a step keeps of its batch for the way back."""
+    image, trunk = plan.image, TRUNKS[plan.model.trunk]
+    exact = plan.morph.scheme().ensemble is Ensemble.UNIFORM
+    layer = _layer_values(image, plan)
+    layers = layer * len(plan.sites) * (4 if exact else _LAYER_BYTES[plan.training.first_layer])
+    weights = trunk.weights(plan.model.width, len(plan.classes))
+    kept = trunk.kept_values(plan.model.width, image.height, image.width)
+    value_bytes = 4 if plan.training.precision is Precision.F32 else 2
+    samples = min(plan.training.batch, sum(site.train_images for site in plan.sites))
+    return layers + 4 * layer + 3 * 4 * weights + samples * kept * value_bytes
+
+
+def _check_sides(image: ImageShape, trunks: Sequence[str]) -> None:
+    sides = (image.height, image.width)
+    fitting = [name for name in trunks if all(TRUNKS[name].least_px <= side <= TRUNKS[name].most_px for side in sides)]
+    if not fitting:
+        takes = " or ".join(f"{name} takes {TRUNKS[name].least_px} to {TRUNKS[name].most_px} a side" for name in trunks)
+        raise PlanError(
+            f"images of {image.height} x {image.width} pixels; {takes}; set side_px in the sites' [data], or save "
+            "an archive's pictures in another size"
+        )
+
+
+def _layer_values(image: ImageShape, choices: RunChoices) -> int:
+    return math.prod(expected_weight_shape(choices.morph.scheme(), image, choices.model.filters, choices.model.kernel))
