@@ -8,7 +8,7 @@ import grpc
 
 from compute_node.feeding.intake import Intake
 from compute_node.predictor import Predictor
-from mple.audit import audit
+from mple.audit import audit_call
 from mple.disk.scarcity import scarcity_of
 from mple.disk.storage_faults import storage_fault_of
 from mple.node.logs import log
@@ -56,7 +56,6 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
             raise MpleError(ErrorCode.MESSAGE_MALFORMED, "a stream opens with a hello")
         _same_plan(plan, hello.hello.plan_sha256)
         with _own_faults(intake), intake.stream(peer.name), _audited_feed(peer):
-            log("feed_open", f"{peer.label} feeds", site=peer.name)
             context.add_callback(intake.wake)
             # A site has nothing to say while it is not asked: from now on it may be silent.
             requests.hand_to(partial(_take, intake, peer.name), intake.wake)
@@ -73,7 +72,6 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
             if not requests.wait_ended(self._idle_s):
                 raise MpleError(ErrorCode.STREAM_TRUNCATED, f"{peer.label} is done and does not end its stream")
             requests.raise_fault()
-            log("feed_closed", f"{peer.label} has ended its stream", site=peer.name)
 
     @guarded(Role.SITE)
     def Predict(
@@ -86,7 +84,7 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
         for request in DeadlineIterator(request_iterator, context, self._idle_s):
             _same_plan(plan, request.plan_sha256)
             answer = predictor.answer(request.batch, peer.name)
-            audit(peer.label, "prediction", "ok", samples=request.batch.samples)
+            audit_call(peer.label, "prediction", "ok", samples=request.batch.samples)
             yield answer
 
 
@@ -105,7 +103,8 @@ def _own_faults(intake: Intake) -> Iterator[None]:
 
 @contextmanager
 def _audited_feed(peer: Party) -> Iterator[None]:
-    audit(peer.label, "feed_open", "ok")
+    if audit_call(peer.label, "feed_open", "ok"):
+        log("feed_open", f"{peer.label} feeds", site=peer.name)
     result = ErrorCode.STREAM_TRUNCATED.value
     try:
         yield
@@ -114,7 +113,8 @@ def _audited_feed(peer: Party) -> Iterator[None]:
         result = fault.code.value
         raise
     finally:
-        audit(peer.label, "feed_closed", result)
+        if audit_call(peer.label, "feed_closed", result) and result == "ok":
+            log("feed_closed", f"{peer.label} has ended its stream", site=peer.name)
 
 
 def _take(intake: Intake, site: str, request: compute_pb2.FeedRequest) -> None:

@@ -258,8 +258,10 @@ class Run:
 
     def report_totals(self, caller: Party, totals: coordinator_pb2.LedgerTotals) -> None:
         """A party's own sums over its ledger, by which it also says that it knows of the run's end."""
+        known = self.file.fact(f"totals/{caller.label}")
         self.file.keep_fact(f"totals/{caller.label}", totals.SerializeToString(deterministic=True))
-        log(LogEvent.TOTALS_REPORTED, f"{caller.label} has reported its totals", party=caller.label)
+        if known is None:
+            log(LogEvent.TOTALS_REPORTED, f"{caller.label} has reported its totals", party=caller.label)
 
     def totals_from(self) -> set[str]:
         """Labels of the parties whose sums are here."""

@@ -9,7 +9,7 @@ import grpc
 from coordinator.key_requests import report_key_erased, report_key_stored, revoke_key, rotate_key
 from coordinator.layers.layer_releases import LayerReleases
 from coordinator.run import Run
-from mple.audit import audit
+from mple.audit import audit_call
 from mple.node.coordinator_client import AUDIT_HEAD_KEY
 from mple.node.run_events import ended
 from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
@@ -59,7 +59,7 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
     ) -> coordinator_pb2.JoinResponse:
         """Announces a party and what it brings."""
         self._run.join(caller, request, _certificate_der(context))
-        audit(caller.label, "join", "ok", run=self._run.run_id)
+        audit_call(caller.label, "join", "ok", run=self._run.run_id)
         _keep_head(context, caller)
         return coordinator_pb2.JoinResponse(run_id=self._run.run_id, last_sequence=self._run.log.last_sequence())
 
@@ -107,7 +107,7 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
         """Keeps an envelope for another party."""
         self._run.require_joined(caller)
         self._run.put_sealed(caller, request)
-        audit(caller.label, "envelope_left", "ok", recipient=request.recipient, kind=request.kind)
+        audit_call(caller.label, "envelope_left", "ok", recipient=request.recipient, kind=request.kind)
         return coordinator_pb2.PutSealedResponse()
 
     @guarded(Role.SITE)
@@ -130,7 +130,7 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
         run.require_unfailed()
         envelopes = run.envelopes.to(caller.label)
         if envelopes:
-            audit(caller.label, "envelopes_given", "ok", envelopes=len(envelopes))
+            audit_call(caller.label, "envelopes_given", "ok", envelopes=len(envelopes))
         return coordinator_pb2.GetSealedResponse(envelopes=envelopes)
 
     @guarded(Role.SITE)
@@ -140,7 +140,7 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
         """Takes note of a layer and says how much of it is here."""
         self._run.require_joined(caller)
         offset = self._releases.begin(caller, request)
-        audit(caller.label, "layer_begun", "ok", sha256=request.header.sha256.hex(), offset=offset)
+        audit_call(caller.label, "layer_begun", "ok", sha256=request.header.sha256.hex(), offset=offset)
         return coordinator_pb2.BeginLayerResponse(resume_offset=offset)
 
     @guarded(Role.SITE)
@@ -158,7 +158,7 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
     ) -> Iterator[coordinator_pb2.DownloadLayerResponse]:
         """Gives a released layer's bytes."""
         self._run.require_joined(caller)
-        audit(caller.label, "layer_fetched", "ok", sha256=request.sha256.hex(), offset=request.offset)
+        audit_call(caller.label, "layer_fetched", "ok", sha256=request.sha256.hex(), offset=request.offset)
         yield from self._releases.download(request)
 
     @guarded(Role.SITE, Role.COMPUTE)
@@ -173,7 +173,7 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
             raise MpleError(ErrorCode.ROLE_NOT_ALLOWED, f"{caller.label} reports {kind}")
         if kind == "failure":
             self._run.report_failure(caller, request.failure)
-            audit(caller.label, "failure_report", "ok", code=request.failure.code, text=request.failure.text)
+            audit_call(caller.label, "failure_report", "ok", code=request.failure.code, text=request.failure.text)
             return coordinator_pb2.ReportResponse()
         self._run.require_joined(caller)
         _keep_head(context, caller)
@@ -183,7 +183,7 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
             self._run.report_epoch(request.epoch_done)
         elif kind == "training_done":
             self._run.report_training_done(request.training_done)
-            audit(caller.label, "training_finished", "ok", model_sha256=request.training_done.model_sha256.hex())
+            audit_call(caller.label, "training_finished", "ok", model_sha256=request.training_done.model_sha256.hex())
         elif kind == "key_stored":
             report_key_stored(self._run, request.key_stored)
         elif kind == "key_erased":
@@ -216,7 +216,7 @@ def _keep_head(context: grpc.ServicerContext, caller: Party) -> None:
     for key, value in context.invocation_metadata() or ():
         match = _HEAD.fullmatch(value) if key == AUDIT_HEAD_KEY and isinstance(value, str) else None
         if match is not None:
-            audit(caller.label, "audit_head", "ok", sequence=int(match[1]), sha256=match[2])
+            audit_call(caller.label, "audit_head", "ok", sequence=int(match[1]), sha256=match[2])
 
 
 def _certificate_der(context: grpc.ServicerContext) -> bytes:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mple.audit.call_tally import ACCEPTED, REFUSED, CallTally
 from mple.audit.entry import FIRST_PREVIOUS, AuditEntry, Fact, line_sha256, tidy
-from mple.audit.refusals import RefusalTally
 from mple.disk.locks import turn
 from mple.disk.whole_files import fsync_folder, write_private
 from mple.printable import printable
@@ -67,11 +67,17 @@ def audit(who: str, what: str, result: str, **facts: Fact) -> None:
         trail.append(who, what, result, **facts)
 
 
-def audit_refusal(who: str, result: str, **facts: Fact) -> None:
-    """Enter a refused call as `audit` does; at most `MOST_LINES` per caller in `WINDOW_S` seconds, then a sum."""
+def audit_call(who: str, what: str, result: str, **facts: Fact) -> bool:
+    """Enter a call that was accepted as `audit` does: what a caller can repeat at will. Beyond `ACCEPTED` of a caller
+    it is counted, and told in a sum. Returns whether there is a line, so that the log says no more than the trail."""
     trail = _open_trail
-    if trail is not None:
-        trail.refusals.refused(who, result, **facts)
+    return trail is None or trail.calls.enter(who, what, result, **facts)
+
+
+def audit_refusal(who: str, result: str, **facts: Fact) -> bool:
+    """Enter a refused call, likewise; `REFUSED` are the lines that a caller may have."""
+    trail = _open_trail
+    return trail is None or trail.refusals.enter(who, "refused", result, **facts)
 
 
 def refusals() -> dict[tuple[str, str], int]:
@@ -100,7 +106,7 @@ class AuditTrail:
     def __init__(self, path: Path, node: str) -> None:
         """Open or make the file; see `open_audit`."""
         self._path, self._node = path, node
-        self.refusals = RefusalTally(self.append)
+        self.refusals, self.calls = CallTally(self.append, REFUSED), CallTally(self.append, ACCEPTED)
         self._turn = threading.Lock()
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._head, self._end_bytes = AuditHead(0, FIRST_PREVIOUS), 0
@@ -127,6 +133,11 @@ class AuditTrail:
             with turn(self._file):
                 self._catch_up()
                 self._write(who, what, result, facts)
+
+    def tell_rest(self) -> None:
+        """Write the sums of calls that are not told yet, at the node's end; OSError as `audit`."""
+        self.refusals.tell_rest()
+        self.calls.tell_rest()
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

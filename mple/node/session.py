@@ -115,7 +115,7 @@ def _audited(state: Path, me: Party, verb: str) -> Iterator[None]:
     trail = open_audit(state, me.label)
 
     def end(code: ExitCode) -> None:
-        trail.refusals.tell_rest()
+        trail.tell_rest()
         trail.append("local", "node_stop", "ok" if code is ExitCode.DONE else code.name, verb=verb, exit_code=int(code))
 
     try:

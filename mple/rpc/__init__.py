@@ -4,6 +4,8 @@ import os
 
 # gRPC reads this at import. No process of ours forks after a channel exists, and its fork hooks cost and hang.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+# It would write a line to stderr for whatever a peer does wrong, without end, beside the log that we bound.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from mple.rpc.channel import open_channel
 from mple.rpc.errors import ErrorCode, MpleError, error_for, error_of

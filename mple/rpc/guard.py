@@ -64,18 +64,19 @@ def abort_call(context: grpc.ServicerContext, fault: Exception, method: str) -> 
     """End a served call because of `fault`, telling the caller what the catalogue allows and the log the rest."""
     if isinstance(fault, grpc.RpcError) and not isinstance(fault, grpc.Call):
         # The caller is gone: its request iterator raised. There is nobody left to answer.
-        _LOGGER.info("%s: the caller broke the call off", method)
         context.abort(grpc.StatusCode.CANCELLED, "the caller broke the call off")
-    error = error_for(fault)
+    error, told = error_for(fault), True
     try:
         # With the consortium where it is another: names are unique within one only.
         caller = peer_of(context).uri if error.code is ErrorCode.FOREIGN_CONSORTIUM else label_of(context)
-        audit_refusal(caller, error.code, method=method, detail=error.detail)
+        told = audit_refusal(caller, error.code, method=method, detail=error.detail)
     except OSError as unaudited:
         fault = unaudited
         error = error_for(fault)
     note_storage_fault(fault)
-    if error.code is ErrorCode.INTERNAL:
+    if not told:
+        pass  # a caller that is refused again and again fills the log no more than the trail
+    elif error.code is ErrorCode.INTERNAL:
         _LOGGER.error("%s failed", method, exc_info=fault)
     else:
         # As text: a kept record would keep the error, and with its frames the message that was refused.

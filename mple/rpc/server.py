@@ -14,11 +14,13 @@ from mple.rpc.admission import CALLS_PER_CALLER, AdmissionInterceptor
 from mple.rpc.metering import MeteringInterceptor
 from mple.rpc.read_deadline import MESSAGE_IDLE_S
 from mple.rpc.revoked import revoked_beside, stamp_of
-from mple.rpc.settings import SERVING_OPTIONS
+from mple.rpc.settings import serving_options
 from mple.rpc.tls import split_address
 from mple.rpc.tls_files import TlsFiles
 
 _UNARY_SLACK = 8
+_CONNECTION_SLACK = 16
+"""Connections beyond the streams: what a cut link or a renewed certificate leaves open for a while, and who asks."""
 _LOOK_EVERY_S = 1.0
 _LOGGER = logging.getLogger("mple.rpc")
 
@@ -76,7 +78,8 @@ def build_server(
     """A server that knows its callers by their certificates; add services, then `start`.
 
     What an open call costs, `mple.rpc.read_deadline` says; calls beyond `streams` and some slack are refused with
-    RESOURCE_EXHAUSTED instead of waiting silently. Renewed certificate files are used for new connections without a
+    RESOURCE_EXHAUSTED instead of waiting silently. Connections beyond `streams` and more slack are closed at once,
+    those without a call after a minute. Renewed certificate files are used for new connections without a
     restart, and a renewed list of revoked certificates for new calls at once and for open ones within a second.
 
     The port 0 of `listen`, "host:port", takes a free one. The files are already checked. `streams` of all callers and
@@ -93,7 +96,7 @@ def build_server(
     server = grpc.server(
         threads,
         interceptors=[admission, MeteringInterceptor(ledger, measure=measure)],
-        options=SERVING_OPTIONS,
+        options=serving_options(streams + _CONNECTION_SLACK, per_caller),
         maximum_concurrent_rpcs=calls,
     )
     host, _ = split_address(listen)

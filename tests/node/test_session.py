@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mple.audit import FILE_NAME, audit, audit_head, audit_refusal, read_entries, refusals
-from mple.audit.refusals import MOST_LINES
+from mple.audit.call_tally import REFUSED
 from mple.disk.locks import claim
 from mple.exit_codes import ExitCode
 from mple.node.retry import StoppedError, UnreachableError
@@ -73,15 +73,15 @@ def test_the_trail_tells_of_a_life_from_start_to_end(
 ) -> None:
     with suppress(type(fault) if fault else ()), open_node(settings, Role.SITE, "run", Stop()) as node:
         assert (node.me.label, node.ledger.phase) == ("site/north", "")
-        for _ in range(MOST_LINES + 2):
+        for _ in range(REFUSED.lines + 2):
             audit_refusal("site/south", "ROLE_NOT_ALLOWED")
-        assert refusals() == {("site/south", "ROLE_NOT_ALLOWED"): MOST_LINES + 2}
+        assert refusals() == {("site/south", "ROLE_NOT_ALLOWED"): REFUSED.lines + 2}
         if fault is not None:
             raise fault
     start, *refused, more, stop = read_entries(settings.state / FILE_NAME)
     assert (start.what, start.result, start.facts["verb"]) == ("node_start", "ok", "run")
-    assert len(refused) == MOST_LINES
-    assert (more.what, more.facts) == ("refused_more", {"calls": 2})
+    assert len(refused) == REFUSED.lines
+    assert (more.what, more.facts) == ("refused_more", {"calls": 2, "which": "ROLE_NOT_ALLOWED 2"})
     result = "ok" if code is ExitCode.DONE else code.name
     assert (stop.what, stop.result, stop.facts) == ("node_stop", result, {"verb": "run", "exit_code": int(code)})
 
