@@ -82,15 +82,13 @@ def refuse_other_gamma(picture: ImageFile.ImageFile, path: Path) -> None:
 def in_srgb(levels: NDArray[np.uint8], profile: bytes | None, path: Path) -> NDArray[np.uint8]:
     """Levels (H, W) or (H, W, 3) by the colour profile of their file, as sRGB has them.
 
-    Guarantees: without a profile, with one for other colours than the picture's, and with sRGB's own, by whomever
-    written, they are as they were.
+    Guarantees: with a profile for other colours than the picture's, and with sRGB's own, by whomever written, they are
+    as they were.
 
-    Raises DataError: the profile can't be read.
+    Raises DataError: the profile can't be read, or is None: Pillow could not put it together.
     """
-    if not profile:
-        return levels
     try:
-        table = _srgb_of(profile, levels.ndim == 2)
+        table = _srgb_of(profile or b"", levels.ndim == 2)
     except OSError as fault:
         raise DataError(f"picture {path} has a colour profile that can't be read ({fault}); remove it") from None
     if table is None:

@@ -102,7 +102,8 @@ class PictureFiles:
             levels = to_levels(stored.values, white, f"picture {path}")
             if stored.inverted:
                 levels = 255 - levels
-            levels = in_srgb(levels, picture.info.get("icc_profile"), path)
+            if "icc_profile" in picture.info:
+                levels = in_srgb(levels, picture.info["icc_profile"], path)
             return turned(Image.fromarray(levels), picture)
 
     def _white_level(self, picture: ImageFile.ImageFile, path: Path) -> float:
@@ -123,7 +124,9 @@ class PictureFiles:
 def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.filterwarnings("error", "Corrupt EXIF data")  # what lies behind would be passed over
             # Not by its path: Pillow would map the file, and take a mapped TIFF's rows as long as the turned ones.
             with path.open("rb") as file, Image.open(file, formats=_FORMATS) as picture:
                 refuse_unreadable(picture, path)
@@ -137,6 +140,7 @@ def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
         kind = other_format(path) or "of no kind that is read; convert it to PNG with 8 or 16 bits: magick in out.png"
         raise DataError(f"picture {path} can't be read: it is {kind}") from None
     except (
-        OSError, EOFError, ValueError, SyntaxError, LookupError, TypeError, OverflowError, struct.error, zlib.error
+        OSError, EOFError, ValueError, SyntaxError, LookupError, TypeError, OverflowError, UserWarning, struct.error,
+        zlib.error,
     ) as fault:  # fmt: skip
         raise DataError(f"picture {path} can't be read: {fault}") from None

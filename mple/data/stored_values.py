@@ -28,6 +28,7 @@ _DECODED = {"1": "L", "La": "LA", "P": "RGB", "PA": "RGBA", "RGBa": "RGBA", "RGB
 _WITHOUT_WHITE = {"I", "F"}
 _LOWER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 """Ends of Pillow's raw modes: the other byte order has the other byte in front, and that one is kept."""
+_NATIVE = {"F;32BF": "F;32NF", "I;16BS": "I;16NS", "I;32BS": "I;32NS"}
 _PHOTOMETRIC, _COLOUR_MAP, _PLANAR, _SAMPLE_FORMAT, _COMPRESSION, _BITS = 262, 320, 284, 339, 259, 258
 
 
@@ -74,8 +75,8 @@ def refuse_unreadable(picture: ImageFile.ImageFile, path: Path) -> None:
         fault = f"has Pillow's mode {picture.mode}; save it as grey or RGB, with 8 or 16 bits"
     elif picture.format == "TIFF":
         fault = _tiff_fault(picture)
-    elif picture.format == "BMP" and picture.mode in ("1", "L") and _bmp_bits(path) != {"1": 1, "L": 8}[picture.mode]:
-        fault = "is a bitmap whose grey palette is smaller than its bits; save it as PNG"
+    elif picture.format == "BMP":
+        fault = _bmp_fault(picture, path)
     if fault:
         raise DataError(f"picture {path} {fault}")
 
@@ -91,6 +92,9 @@ def stored_values(picture: ImageFile.ImageFile, path: Path) -> StoredValues:
         return StoredValues(pnm_values(picture, path), white)
     if picture.mode in ("RGB", "RGBA") and ";16" in raw_mode:
         return StoredValues(_wide_colour(picture, path, raw_mode), white)
+    if picture.format == "TIFF" and picture.tile[0].codec_name == "libtiff":
+        # It swaps bytes itself, which Pillow forgets of numbers that are float or signed.
+        _set_raw_mode(picture, _NATIVE.get(raw_mode, raw_mode))
     if picture.mode == "P":
         _refuse_outside_palette(picture, path)
     mode = _DECODED.get(picture.mode, picture.mode)
@@ -116,11 +120,13 @@ def _tiff_fault(picture: ImageFile.ImageFile) -> str:
     bits = tags.get(_BITS, (1,))
     if _PHOTOMETRIC not in tags:
         return "doesn't say whether 0 is black or white (TIFF's PhotometricInterpretation); save it anew"
+    if tags[_PHOTOMETRIC] == 6 and tags.get(_COMPRESSION, 1) == 1:
+        return "is in YCbCr without compression; save it as grey or RGB"
     if 2 in sample_format and 8 in bits:
         return "has signed bytes; save it with values from 0 to 255"
     if picture.mode == "P" and max(colours) < 256:
         return "has a palette that ends at 255, where TIFF wants 65535; save it anew"
-    if tags.get(_PLANAR) == 2 and 16 in bits and tags.get(_COMPRESSION, 1) == 1:
+    if tags.get(_PLANAR) == 2 and 16 in bits:
         return "has 16-bit colours in planes of their own; save them interleaved (tiffcp -p contig in.tif out.tif)"
     return ""
 
@@ -135,11 +141,16 @@ def _raw_mode(picture: ImageFile.ImageFile) -> str:
     return first if isinstance(first, str) else ""
 
 
-def _bmp_bits(path: Path) -> int:
+def _bmp_fault(picture: ImageFile.ImageFile, path: Path) -> str:
     with path.open("rb") as file:
-        head = file.read(30)
-    old = struct.unpack_from("<I", head, 14)[0] == 12
-    return int(struct.unpack_from("<H", head, 24 if old else 28)[0])
+        head = file.read(74)
+    header_bytes = struct.unpack_from("<I", head, 14)[0]
+    bits = struct.unpack_from("<H", head, 24 if header_bytes == 12 else 28)[0]
+    if picture.mode in ("1", "L") and bits != {"1": 1, "L": 8}[picture.mode]:
+        return "is a bitmap whose grey palette is smaller than its bits; save it as PNG"
+    if header_bytes >= 124 and head[70:74] in (b"DEBM", b"KNIL"):  # MBED, LINK, in little-endian
+        return "is a bitmap with a colour profile, which is not read of those; save it as PNG"
+    return ""
 
 
 def _wide_colour(picture: ImageFile.ImageFile, path: Path, raw_mode: str) -> Numbers:

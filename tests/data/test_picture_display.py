@@ -21,6 +21,8 @@ CASES = Path(__file__).parent / "cases"
 GREY = np.arange(6, dtype=np.uint8).reshape(2, 3) * 50
 DEEP = np.array([[0, 257, 514], [25700, 51400, 65535]], np.uint16)
 COLOUR = np.arange(18, dtype=np.uint8).reshape(2, 3, 3) * 14
+FLAT = np.full((2, 3), 77, np.uint8)
+"""JPEG would change anything else; its turned pixels are looked at in a test of their own."""
 TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -50,6 +52,15 @@ def _saved(pixels: np.ndarray, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+def _exif(orientation: int) -> bytes:
+    return b"Exif\0\0" + exif_bytes(orientation)
+
+
+def _with_xmp(jpeg: bytes, orientation: int) -> bytes:
+    body = b"http://ns.adobe.com/xap/1.0/\0" + xmp_bytes(orientation)
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+
 WRITERS: dict[str, tuple[np.ndarray, Callable[[int], bytes]]] = {
     "png-before": (GREY, lambda o: png_bytes(GREY, (b"eXIf", exif_bytes(o)))),
     "png-behind": (GREY, lambda o: png_bytes(GREY, behind=[(b"eXIf", exif_bytes(o, ">"))])),
@@ -66,13 +77,11 @@ WRITERS: dict[str, tuple[np.ndarray, Callable[[int], bytes]]] = {
     "tiff-wide-colour": (COLOUR, lambda o: tiff_bytes(COLOUR * np.uint16(257), 2, t274=[o])),
     "tiff-wide-packed": (COLOUR, lambda o: tiff_bytes(COLOUR * np.uint16(257), 2, ">", packed=True, t274=[o])),
     "tiff-xmp": (GREY, lambda o: tiff_bytes(GREY, 1, t700=xmp_bytes(o))),
-    "webp": (COLOUR, lambda o: _saved(COLOUR, "WEBP", lossless=True, exact=True, exif=b"Exif\0\0" + exif_bytes(o))),
-    "jpeg": (np.full((2, 3), 77, np.uint8), lambda o: _saved(np.full((2, 3), 77, np.uint8), "JPEG", exif=_exif(o))),
+    "webp": (COLOUR, lambda o: _saved(COLOUR, "WEBP", lossless=True, exact=True, exif=_exif(o))),
+    "webp-xmp": (COLOUR, lambda o: _saved(COLOUR, "WEBP", lossless=True, exact=True, xmp=xmp_bytes(o))),
+    "jpeg-xmp": (FLAT, lambda o: _with_xmp(_saved(FLAT, "JPEG"), o)),
+    "jpeg": (FLAT, lambda o: _saved(FLAT, "JPEG", exif=_exif(o))),
 }
-
-
-def _exif(orientation: int) -> bytes:
-    return b"Exif\0\0" + exif_bytes(orientation)
 
 
 @pytest.mark.parametrize("orientation", TURNS)
@@ -142,6 +151,14 @@ def test_damaged_exif_is_refused_by_name(tmp_path: Path) -> None:
             read(path)
 
 
+def test_exif_that_ends_early_is_refused_by_name(tmp_path: Path) -> None:
+    exif = exif_bytes(6)
+    path = tmp_path / "x.jpg"
+    path.write_bytes(_saved(FLAT, "JPEG", exif=b"Exif\0\0" + exif[:8] + b"\2\0" + exif[10:14]))
+    with pytest.raises(DataError, match=r"x\.jpg can't be read: Corrupt EXIF"):
+        PictureFiles().header(path)
+
+
 def _profile(name: str) -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes()  # type: ignore[arg-type]
 
@@ -208,8 +225,13 @@ def test_srgb_and_profiles_of_other_colours_leave_every_value_alone(tmp_path: Pa
 
 def test_a_profile_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(_saved(GREY, "PNG", icc_profile=b"no profile"))
-    with pytest.raises(DataError, match=r"x\.png has a colour profile that can't be read"):
-        PictureFiles().picture(tmp_path / "x.png")
+    cut = b"\xff\xe2" + struct.pack(">H", 20) + b"ICC_PROFILE\0\1\2none"  # the first of two pieces
+    jpeg = _saved(FLAT, "JPEG")
+    (tmp_path / "y.png").write_bytes(jpeg[:2] + cut + jpeg[2:])
+    (tmp_path / "z.png").write_bytes(png_bytes(GREY, (b"iCCP", b"x\0\0no zlib")))
+    for name in "xyz":
+        with pytest.raises(DataError, match=rf"{name}\.png has a colour profile that can't be read"):
+            PictureFiles().picture(tmp_path / f"{name}.png")
 
 
 GAMMA = {"as sRGB": 45455, "a little beside": 46000, "linear": 100000, "Mac of old": 55556, "none": 0}

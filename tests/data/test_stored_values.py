@@ -74,13 +74,15 @@ def test_tiff_of_signed_bytes_is_refused(tmp_path: Path) -> None:
     assert "signed bytes" in _refusal(tmp_path, tiff_bytes(BYTES.astype(np.int8), 1))
 
 
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("order", "<>")
-def test_numbers_without_a_white_of_their_own_need_one(tmp_path: Path, order: str) -> None:
-    for stored in (np.array([[0, 0.25, 1]], np.float32), np.array([[0, 250, 1000]], np.int16)):
-        content = tiff_bytes(stored, 1, order)
+def test_numbers_without_a_white_of_their_own_need_one(tmp_path: Path, order: str, packed: bool) -> None:
+    whole = np.array([[0, 250, 1000]])
+    for stored in (np.array([[0, 0.25, 1]], np.float32), whole.astype(np.int16), whole.astype(np.int32)):
+        content = tiff_bytes(stored, 1, order, packed=packed)
         assert "set white in [data]" in _refusal(tmp_path, content)
         np.testing.assert_array_equal(_read(tmp_path, content, float(stored.max())), [[0, 64, 255]])
-    inverted = tiff_bytes(np.array([[0, 0.25, 1]], np.float32), 0, order)
+    inverted = tiff_bytes(np.array([[0, 0.25, 1]], np.float32), 0, order, packed=packed)
     np.testing.assert_array_equal(_read(tmp_path, inverted, 1.0), [[255, 191, 0]])
 
 
@@ -120,11 +122,10 @@ def test_colour_of_sixteen_bits_is_rounded_and_scaled_by_white(tmp_path: Path, o
         assert "above its white level 3000" in _refusal(tmp_path, content, 3000)
 
 
-def test_colour_of_sixteen_bits_in_planes(tmp_path: Path) -> None:
+def test_colour_of_sixteen_bits_in_planes_is_refused(tmp_path: Path) -> None:
     planes = [COLOURS[..., band].astype("<u2").tobytes() for band in range(3)]
-    assert "planes" in _refusal(tmp_path, tiff_bytes(COLOURS, 2, t284=[2], strips=planes))
-    found = _read(tmp_path, tiff_bytes(COLOURS, 2, packed=True, t284=[2], strips=planes))
-    np.testing.assert_array_equal(found, COLOURS // 257)
+    for packed in (False, True):
+        assert "planes" in _refusal(tmp_path, tiff_bytes(COLOURS, 2, packed=packed, t284=[2], strips=planes))
 
 
 def test_colour_of_eight_bits_in_planes(tmp_path: Path) -> None:
@@ -245,6 +246,17 @@ def test_a_bitmap_that_pillow_reads_as_black_is_refused(tmp_path: Path) -> None:
     assert "bitmap whose grey palette is smaller" in _refusal(tmp_path, bitmap)
 
 
+def test_a_bitmap_with_a_profile_is_refused(tmp_path: Path) -> None:
+    head = struct.pack("<IiiHHIIiiII", 124, 1, 1, 1, 24, 0, 4, 2835, 2835, 0, 0) + bytes(16)
+    for space, refused in ((b"DEBM", True), (b"BGRs", False)):
+        header = (head + space).ljust(124, b"\0")
+        bitmap = b"BM" + struct.pack("<IHHI", 142, 0, 0, 138) + header + bytes([30, 20, 10, 0])
+        if refused:
+            assert "bitmap with a colour profile" in _refusal(tmp_path, bitmap)
+        else:
+            np.testing.assert_array_equal(_read(tmp_path, bitmap), [[[10, 20, 30]]])
+
+
 def test_bitmaps(tmp_path: Path) -> None:
     for pixels in (BYTES, np.stack([BYTES] * 3, axis=-1), BYTES > 100):
         Image.fromarray(pixels).save(tmp_path / "x.bmp")
@@ -326,4 +338,5 @@ def test_ink_colours_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("photometric", [6, 8])
 def test_other_colour_spaces_of_tiff_are_refused(tmp_path: Path, photometric: int) -> None:
     small = (COLOURS // 257).astype(np.uint8)
-    assert "save it as grey or RGB" in _refusal(tmp_path, tiff_bytes(small, photometric))
+    for packed in (False, True) if photometric == 8 else (False,):
+        assert "save it as grey or RGB" in _refusal(tmp_path, tiff_bytes(small, photometric, packed=packed))
