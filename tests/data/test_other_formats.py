@@ -31,6 +31,8 @@ CONTENTS = {
     "JPEG XL": (b"\0\0\0\x0cJXL \r\n\x87\n", "djxl"),
     "JPEG XL bare": (b"\xff\x0a\xfa", "djxl"),
     "DICOM": (bytes(128) + b"DICM" + bytes(20), 'kind = "dicom"'),
+    "JPEG with more than 8 bits": (b"\xff\xd8\xff\xc1\0\x0b\x0c\0\1\0\1\1\1\x11\0", "djpeg"),
+    "JPEG-LS": (b"\xff\xd8\xff\xe0\0\4ab\xff\xf7\0\x0b\x08\0\1\0\1\1\1\x11\0", "ffmpeg"),
     "an array": (b"\x93NUMPY\x01\0", 'kind = "npz"'),
     "a volume": (b"NRRD0004\n", "slice"),
 }
@@ -47,7 +49,7 @@ def test_content_is_named_whatever_its_file_is_called(tmp_path: Path, name: str,
             read(path)
         assert str(path) in str(caught.value)
         assert way_out in str(caught.value)
-        assert name.split()[0] in str(caught.value)
+        assert name.split(" bare")[0].split(" of ")[0] in str(caught.value)
 
 
 ENDINGS = {
