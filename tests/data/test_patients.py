@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.slices import Slices, draw_slices, save_npz
 from mple.data import DataError, DataSource, NpzSource, Partition, PartitionKind, open_source
 from mple.data.dicom import DicomSource
 from mple.data.folder import FolderSource
@@ -16,15 +17,7 @@ from mple.data.images import PatientSplit
 from mple.data.partitions import draw_owners, hold_out
 from mple.data.patients import Patients, number_patients
 from mple.plan.reader import SettingsError, settings_from
-from tests.support.slices import (
-    Slices,
-    draw_slices,
-    nearest_neighbour_accuracy,
-    patients_shown,
-    save_dicom,
-    save_folder,
-    save_npz,
-)
+from tests.support.slices import nearest_neighbour_accuracy, patients_shown, save_dicom, save_folder
 
 
 def _folder(slices: Slices, path: Path, **settings: Any) -> DataSource:
@@ -54,13 +47,14 @@ def _npz(slices: Slices, path: Path, **settings: Any) -> DataSource:
     return NpzSource(path=path, **settings)
 
 
+SIDE_PX = 8
 Kind = Callable[..., DataSource]
 KINDS = pytest.mark.parametrize("kind", [_folder, _files, _table, _npz])
 
 
 @KINDS
 def test_a_drawn_split_has_no_patient_twice_and_is_learned_by_chance(tmp_path: Path, kind: Kind) -> None:
-    slices, scores = draw_slices(11), []
+    slices, scores = draw_slices(11, SIDE_PX), []
     for seed in range(3 if kind in (_folder, _npz) else 1):  # DICOM files take seconds
         dataset = open_source(kind(slices, tmp_path / "set", seed=seed))
         train, test = (patients_shown(slices, split) for split in (dataset.train, dataset.test))
@@ -75,7 +69,7 @@ def test_a_drawn_split_has_no_patient_twice_and_is_learned_by_chance(tmp_path: P
 def test_accuracy_on_patients_that_tell_nothing_is_that_of_chance(tmp_path: Path) -> None:
     scores, remembered = [], []
     for seed in range(40):
-        slices = draw_slices(seed)
+        slices = draw_slices(seed, SIDE_PX)
         dataset = open_source(_npz(slices, tmp_path / str(seed)))
         scores.append(nearest_neighbour_accuracy(dataset.train, dataset.test))
         blind = open_source(_npz(slices, tmp_path / str(seed), patients=Patients.IGNORED))
@@ -91,7 +85,7 @@ def test_accuracy_on_patients_that_tell_nothing_is_that_of_chance(tmp_path: Path
     [(kind, over) for kind in (_folder, _npz) for over in ("iid", "dirichlet", "quantity")] + [(_files, "iid")],
 )
 def test_a_deal_over_sites_keeps_patients_together(tmp_path: Path, kind: Kind, over: str) -> None:
-    slices, seen = draw_slices(5), []
+    slices, seen = draw_slices(5, SIDE_PX), []
     shares = {"shares": (1.0, 2.0, 3.0)} if over == "quantity" else {}
     for part in range(3):
         partition = Partition(kind=PartitionKind(over), parts=3, part=part, seed=4, **shares)
@@ -105,7 +99,7 @@ def test_a_deal_over_sites_keeps_patients_together(tmp_path: Path, kind: Kind, o
 
 
 def test_limits_do_not_split_a_patient_over_train_and_test(tmp_path: Path) -> None:
-    slices = draw_slices(6)
+    slices = draw_slices(6, SIDE_PX)
     dataset = open_source(_npz(slices, tmp_path / "set", most_train=50, most_test=30))
     assert not patients_shown(slices, dataset.train) & patients_shown(slices, dataset.test)
     assert (len(dataset.train), len(dataset.test), dataset.patients) == (50, 30, PatientSplit.APART)
@@ -211,7 +205,7 @@ def test_a_set_without_patients_can_not_know(tmp_path: Path) -> None:
 
 
 def test_pictures_beside_patients_folders_are_refused(tmp_path: Path) -> None:
-    slices = draw_slices(1)
+    slices = draw_slices(1, SIDE_PX)
     save_folder(slices, tmp_path / "set")
     (tmp_path / "set/sick/loose.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"loose\.png lies in no patient's folder"):

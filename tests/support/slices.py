@@ -1,40 +1,17 @@
-"""Patients of many slices that are nearly equal, each patient's class by coin: nothing can be learned from them.
+"""Slices of patients in every kind of set, and how well a classifier does that can only remember.
 
-So whatever a test measures beyond chance is memory of the same patients.
+What they are is said in `benchmarks/slices.py`.
 """
 
 import csv
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.slices import Slices
 from mple.data import LabelledImages
-
-PATIENTS, SLICES = 24, 20
-SIDE_PX = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Slices:
-    """Pixels (480, side, side), labels and patients of as many, mixed as an archive is that was sorted by nothing."""
-
-    pixels_NHW: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    patients: NDArray[np.int64]
-
-
-def draw_slices(seed: int, side_px: int = SIDE_PX) -> Slices:
-    """A set of 24 patients with 20 slices each; slices of one differ by two grey levels at most."""
-    dice = np.random.default_rng(seed)
-    patients = dice.permutation(np.repeat(np.arange(PATIENTS), SLICES))
-    faces = dice.integers(2, 254, (PATIENTS, side_px, side_px))
-    pixels = faces[patients] + dice.integers(-2, 3, (len(patients), side_px, side_px))
-    coins = dice.permutation(PATIENTS) % 2  # as many of each
-    return Slices(pixels.astype(np.uint8), coins[patients], patients)
 
 
 def save_folder(slices: Slices, root: Path) -> None:
@@ -45,11 +22,6 @@ def save_folder(slices: Slices, root: Path) -> None:
         folder = root / ("sick", "well")[label] / f"P{patient:02}"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(folder / f"{number}.png")
-
-
-def save_npz(slices: Slices, path: Path) -> None:
-    """Undivided: x, y, patient."""
-    np.savez(path, x=slices.pixels_NHW, y=slices.labels, patient=slices.patients)
 
 
 def save_dicom(slices: Slices, root: Path, *, column: bool) -> None:
