@@ -60,7 +60,7 @@ class FolderSource(PictureSource):
         }  # fmt: skip
         held = {file.label for files in splits.values() for file in files}
         for name, number in numbers.items():
-            if number not in held and classes[number] not in self.classes:
+            if number not in held and not self.classes:
                 raise DataError(
                     f"class folder {name!r} in {shown(self.path)} is empty; remove it, or name all `classes`"
                 )

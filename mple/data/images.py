@@ -9,6 +9,7 @@ Legend: N images, C channels, H W size.
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -147,7 +148,7 @@ def check_labels(labels: NDArray[np.int64], classes: int, where: str) -> None:
 
 
 def numbered_classes(named: tuple[str, ...], labels: NDArray[np.int64], where: str) -> tuple[str, ...]:
-    """Class names for a set whose labels are numbers: as configured, or the numbers themselves.
+    """Class names for a set whose labels are numbers: as configured, in Unicode's form NFC, or the numbers themselves.
 
     Raises DataError: a label is out of range; or, where no names are configured, all are equal, they are more than a
     plan can hold, or a number below the highest has no image.
@@ -156,7 +157,7 @@ def numbered_classes(named: tuple[str, ...], labels: NDArray[np.int64], where: s
         raise DataError(f"{where}: there is no labelled image in it")
     if named:
         check_labels(labels, len(named), where)
-        return named
+        return tuple(unicodedata.normalize("NFC", name) for name in named)
     highest = int(labels.max())
     check_labels(labels, MOST_CLASSES, where)
     missing = np.flatnonzero(np.bincount(labels, minlength=highest + 1) == 0)

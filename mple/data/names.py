@@ -4,8 +4,10 @@ A name that a person can't tell from another one, or can't see, makes two classe
 the text shows the difference, since it prints them with escapes.
 """
 
+import os
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
 from mple.data.images import DataError
@@ -19,7 +21,7 @@ SPLIT_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 _SYSTEM_NAMES = frozenset(
     {
         *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "network trash folder", "temporary items"),
-        *("$recycle.bin", "recycler", "recycled", "system volume information", "found.000", "$extend", "msocache"),
+        *("$recycle.bin", "system volume information", "found.000", "$extend", "msocache"),
         *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@tmp", "~snapshot"),
         *("lost+found", "lost.dir", "__pycache__"),
     }
@@ -95,6 +97,14 @@ def class_numbers(
             raise DataError(f"{where}: {len(classes)} different ones; at most {MOST_CLASSES} classes are allowed")
     numbers = {name: number for number, name in enumerate(classes)}
     return classes, {raw: numbers[name] for name, raw in spelled.items()}
+
+
+def similar_name(folder: Path, name: str) -> str | None:
+    """What lies in a folder and differs from a name only in Unicode form, capitals or blanks."""
+    try:
+        return next((other for other in sorted(os.listdir(folder)) if _look(other) == _look(name)), None)
+    except OSError:
+        return None
 
 
 def _refuse_alike(names: Iterable[str], where: str) -> None:

@@ -26,6 +26,7 @@ from mple.ranges import Between
 
 _STYLES = (("{}_images", "{}_labels", "{}_patients"), ("x_{}", "y_{}", "patient_{}"))
 _UNDIVIDED = (("images", "labels", "patients"), ("x", "y", "patient"))
+_MOST_TEXT_BYTES = 1024
 _WANTED = "train_images train_labels test_images test_labels, or x_train y_train x_test y_test, or undivided: x y"
 
 
@@ -179,6 +180,8 @@ def _column(file: NpzFile, path: Path, name: str, images: int, kinds: str, needs
     header = file.header(name)
     if header.dtype.kind not in kinds:
         raise DataError(f"{path}: {name} are {header.dtype}; needs {needs}")
+    if header.dtype.itemsize > _MOST_TEXT_BYTES:
+        raise DataError(f"{path}: {name} are {header.dtype}; at most {_MOST_TEXT_BYTES} bytes for each are read")
     if len(header.shape) == 2 and header.shape[1] > 1:
         raise DataError(f"{path}: {name} have the shape {header.shape}; an image needs one, not several")
     if header.shape not in ((images,), (images, 1)):

@@ -46,7 +46,7 @@ class Partition:
     """A way to split, and which part is this site's. Train and test are split alike."""
 
     kind: PartitionKind = PartitionKind.ALL
-    parts: Annotated[int, Between(1)] = 1
+    parts: Annotated[int, Between(1, 10_000)] = 1
     """Number of parts, usually of sites."""
     part: Annotated[int, Between(0)] = 0
     """This site's part, from 0."""

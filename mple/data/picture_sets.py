@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mple.data.images import Catalogue, DataError, Split
 from mple.data.label_table import LabelRow
-from mple.data.names import class_numbers, shown
+from mple.data.names import class_numbers, shown, similar_name
 from mple.data.partitions import hold_out
 from mple.data.patients import Patients, number_patients
 from mple.data.picture_files import PictureFiles, PictureFormat, PictureHeader, SinglePictures, read_picture
@@ -75,6 +75,10 @@ def table_catalogue(source: PictureSource, rows: Sequence[LabelRow]) -> Catalogu
     used = [row for row in rows if row.split != "val" or source.validation is Validation.TRAIN]
     where = rows[0].where.rpartition(", line")[0]
     classes, numbers = class_numbers({row.label for row in used}, source.classes, f"labels in {where}")
+    for row in used:
+        path = source.path / row.file
+        if not path.exists() and (similar := similar_name(path.parent, path.name)):
+            raise DataError(f"{row.where}: {path.name!a} is not there, but {similar!a} is; write it so")
     files = {id(row): LabelledFile(source.path / row.file, numbers[row.label], row.patient) for row in used}
     train = [files[id(row)] for split in ("train", None, "val") for row in used if row.split == split]
     test = [files[id(row)] for row in used if row.split == "test"]

@@ -63,6 +63,8 @@ def choose_part(source: DataSource) -> SitePart:
     train, test, split_patients = _places(source, catalogue)
     if not len(train):
         raise DataError(f"{catalogue.name}: no training image is left for this site; check path and partition")
+    if len(catalogue.test.labels) and not len(test):
+        notes.append("no test picture is left for this site, so that its part of the network goes unmeasured")
     if split_patients:
         notes.append(f"patients with pictures in the lists of several parts: {split_patients}; give each to one part")
     by_split = [

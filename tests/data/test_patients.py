@@ -1,6 +1,7 @@
 """A patient's pictures stay together, whatever divides a set and whatever the set is kept as."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,14 @@ def test_a_patient_of_both_splits_is_dealt_to_one_site(tmp_path: Path) -> None:
             assert owners.setdefault(who, part) == part
 
 
+def test_a_site_that_is_dealt_no_test_patient_is_told(tmp_path: Path) -> None:
+    partition = Partition(kind=PartitionKind.IID, parts=3)
+    notes = [
+        _own_split(tmp_path, list("aabbcc"), ["d"], partition=replace(partition, part=part)).notes for part in range(3)
+    ]
+    assert sum("no test picture is left for this site" in "".join(one) for one in notes) == 2
+
+
 def test_lists_that_split_a_patient_are_said(tmp_path: Path) -> None:
     (tmp_path / "parts.json").write_text('[{"train": [0, 2]}, {"train": [1, 3], "test": [0]}]')
     partition = Partition(kind=PartitionKind.LIST, parts=2, part=1, file=tmp_path / "parts.json")
@@ -227,6 +236,7 @@ def test_folders_of_patients_are_for_image_folders() -> None:
         (np.arange(8), r"patient have the shape \(8,\) for 9 images"),
         (np.zeros((9, 2), int), "an image needs one, not several"),
         (np.array(["a"] * 8 + [""]), "1 of 9 pictures do not say"),
+        (np.array(["a"] * 9, "U300"), "at most 1024 bytes for each are read"),
     ],
 )
 def test_wrong_arrays_of_patients_are_refused(tmp_path: Path, patients: np.ndarray, text: str) -> None:

@@ -1,10 +1,13 @@
 """CSV tables as spreadsheets write them: read right, or refused by a sentence that names line and cell."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mple.data import DataError
+from mple.data import DataError, open_source
+from mple.data.dicom import DicomSource
 from mple.data.label_table import LabelRow, read_label_table
 
 CELLS = [("a.dcm", "sick", "train", "P1"), ("b.dcm", "well", "test", "P2")]
@@ -79,3 +82,51 @@ def test_tables_that_are_doubtful_are_refused(tmp_path: Path, content: str | byt
     with pytest.raises(DataError, match=text) as caught:
         _read(tmp_path, content)
     assert str(caught.value).isprintable()
+
+
+def _file(path: Path) -> None:
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, "1.2.840.10008.5.1.4.1.1.7"
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    made = FileDataset(path, {}, file_meta=meta, preamble=bytes(128))
+    made.Rows = made.Columns = 4
+    made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
+    made.BitsAllocated = made.BitsStored = 8
+    made.HighBit, made.PixelRepresentation, made.PixelData = 7, 0, bytes(range(16))
+    made.save_as(path, enforce_file_format=True)
+
+
+@pytest.mark.parametrize(
+    ("lies", "said"),
+    [("H\xe4.dcm", "Ha\u0308.dcm"), ("Ha\u0308.dcm", "H\xe4.dcm"), ("A.DCM", "a.dcm"), ("a .dcm", "a  .dcm")],
+)
+def test_a_file_under_a_name_that_looks_alike_is_shown(tmp_path: Path, lies: str, said: str) -> None:
+    pytest.importorskip("pydicom")
+    for name in (lies, "b.dcm"):
+        _file(tmp_path / name)
+    (tmp_path / "labels.csv").write_text(f"file,label\n{said},sick\nb.dcm,well\n")
+    with pytest.raises(DataError) as caught:
+        open_source(DicomSource(path=tmp_path))
+    assert f"line 2: {said!a} is not there, but {lies!a} is" in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [os.link, os.symlink])
+def test_two_rows_for_one_file_under_two_names_are_refused(tmp_path: Path, make: Any) -> None:
+    pytest.importorskip("pydicom")
+    _file(tmp_path / "a.dcm")
+    make(tmp_path / "a.dcm", tmp_path / "b.dcm")
+    (tmp_path / "labels.csv").write_text("file,label\na.dcm,sick\nb.dcm,well\n")
+    with pytest.raises(DataError, match=r"a\.dcm and .*b\.dcm are one file under two names"):
+        open_source(DicomSource(path=tmp_path))
+
+
+@pytest.mark.parametrize("labels", [("Tumor", "tumor"), ("H\xe4", "Ha\u0308"), ("1", "1.0"), ("sick", "NA")])
+def test_labels_that_look_alike_are_refused(tmp_path: Path, labels: tuple[str, str]) -> None:
+    pytest.importorskip("pydicom")
+    _file(tmp_path / "a.dcm")
+    (tmp_path / "labels.csv").write_text(f"file,label\na.dcm,{labels[0]}\nb.dcm,{labels[1]}\n")
+    with pytest.raises(DataError, match=r"look alike|one name in two Unicode forms|looks like a missing value"):
+        open_source(DicomSource(path=tmp_path))

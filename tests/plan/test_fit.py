@@ -3,15 +3,17 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from mple.data import Dataset, LabelledImages
 from mple.machine import MemoryShortError
 from mple.model.settings import ModelSettings
 from mple.model.trunks import TRUNKS
 from mple.morph import ImageShape
 from mple.plan import MorphSettings, NormalisationSettings, PlanError, RunChoices
-from mple.plan.fit import check_compute_memory, check_images, compute_bytes
+from mple.plan.fit import check_compute_memory, check_images, check_site_memory, compute_bytes
 from tests.support.small_plan import small_plan
 
 
@@ -85,3 +87,15 @@ def test_memory_grows_with_batch_sites_and_sides() -> None:
     dense = dataclasses.replace(small, morph=MorphSettings(preset="paper"))
     weight = 3 * 32 * 32 * math.prod((small.filters, 32, 32)) * 4
     assert compute_bytes(dense) - compute_bytes(small) > len(small.sites) * weight
+
+
+def test_a_site_checks_its_pictures_and_the_layer_that_it_would_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = dataclasses.replace(small_plan(channels=1, side_px=28), morph=MorphSettings(preset="paper"))
+    images = LabelledImages(np.zeros((3, 1, 28, 28), np.uint8), np.array([0, 1, 0]))
+    dataset = Dataset(name="x", classes=("a", "b"), train=images, test=images)
+    needed = 2 * 3 * 28 * 28 + 4 * (28 * 28) * (plan.filters * 28 * 28)
+    monkeypatch.setattr("mple.machine.memory_bytes", lambda: needed)
+    check_site_memory(plan, dataset)
+    monkeypatch.setattr("mple.machine.memory_bytes", lambda: needed - 1)
+    with pytest.raises(MemoryShortError, match=r"pictures and the plan's layer take .*; take fewer pictures"):
+        check_site_memory(plan, dataset)

@@ -12,8 +12,9 @@ from mple.data import open_source
 from mple.model.settings import ModelSettings
 from mple.model.weights import build_trunk, load_trunk, state_sha256
 from mple.pki import Vault
-from mple.plan import Custody, RunPlan, choices_of
+from mple.plan import Custody, choices_of
 from mple.plan.orders import channel_order, label_order
+from mple.records.run_folder import RunFolder
 from mple.report import read_summary
 from mple.simulate.plain_training import PlainSettings, train_plain
 from mple.simulate.runner import simulate
@@ -25,7 +26,7 @@ SITES = ("north", "east", "south")
 
 
 def plain_losses(settings: SimulationSettings, folder: Path) -> list[float]:
-    plan = RunPlan.from_json((folder / "plan.json").read_bytes())
+    plan = RunFolder(folder).plan()
     secret = Vault(folder / "nodes" / settings.sites[0] / "vault").consortium_secret(plan.run_id)
     outcome = train_plain(
         [open_source(settings.site_source(place)) for place in range(len(settings.sites))],
