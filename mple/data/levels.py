@@ -25,7 +25,7 @@ def to_levels(values: NDArray[np.generic], white: float, where: str) -> NDArray[
     Raises DataError: a value is below 0, above `white` or no finite number; the text begins with `where`.
     """
     if values.dtype == np.uint8 and white == 255:
-        return values.astype(np.uint8)
+        return values.astype(np.uint8, copy=False)
     if values.size:
         low, high = float(values.min()), float(values.max())
         if not low >= 0 or not high < np.inf:

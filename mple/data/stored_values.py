@@ -6,6 +6,7 @@ unsigned, and more; what it misreads is read here, or refused by name.
 Legend: H W size.
 """
 
+import re
 import struct
 import sys
 from dataclasses import dataclass
@@ -28,8 +29,18 @@ _DECODED = {"1": "L", "La": "LA", "P": "RGB", "PA": "RGBA", "RGBa": "RGBA", "RGB
 _WITHOUT_WHITE = {"I", "F"}
 _LOWER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 """Ends of Pillow's raw modes: the other byte order has the other byte in front, and that one is kept."""
+_IMAGEJ_STACK = re.compile(r"ImageJ=[^\n]*\nimages=(\d{1,9})\n")
+"""A large stack has one directory, and says here how many pictures follow the first."""
 _NATIVE = {"F;32BF": "F;32NF", "I;16BS": "I;16NS", "I;32BS": "I;32NS"}
-_PHOTOMETRIC, _COLOUR_MAP, _PLANAR, _SAMPLE_FORMAT, _COMPRESSION, _BITS = 262, 320, 284, 339, 259, 258
+_DESCRIPTION, _PHOTOMETRIC, _COLOUR_MAP, _PLANAR, _SAMPLE_FORMAT, _COMPRESSION, _BITS = (
+    270,
+    262,
+    320,
+    284,
+    339,
+    259,
+    258,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +129,9 @@ def _tiff_fault(picture: ImageFile.ImageFile) -> str:
     tags = _tags(picture)
     sample_format, colours = tags.get(_SAMPLE_FORMAT, (1,)), tags.get(_COLOUR_MAP, (65535,))
     bits = tags.get(_BITS, (1,))
+    stack = _IMAGEJ_STACK.match(str(tags.get(_DESCRIPTION, "")))
+    if stack and int(stack[1]) > 1:
+        return f"holds {stack[1]} frames by ImageJ's description; save each as a file"
     if _PHOTOMETRIC not in tags:
         return "doesn't say whether 0 is black or white (TIFF's PhotometricInterpretation); save it anew"
     if tags[_PHOTOMETRIC] == 6 and tags.get(_COMPRESSION, 1) == 1:

@@ -70,6 +70,15 @@ def test_tiff_that_does_not_say_what_zero_is_is_refused(tmp_path: Path) -> None:
     assert "whether 0 is black or white" in _refusal(tmp_path, tiff_bytes(BYTES, None))
 
 
+def test_a_stack_of_imagej_is_refused(tmp_path: Path) -> None:
+    for count, refused in ((10, True), (1, False)):
+        content = tiff_bytes(BYTES, 1, t270=b"ImageJ=1.53k\nimages=%d\nslices=%d\n\0" % (count, count))
+        if refused:
+            assert "holds 10 frames by ImageJ's description" in _refusal(tmp_path, content)
+        else:
+            np.testing.assert_array_equal(_read(tmp_path, content), BYTES)
+
+
 def test_tiff_of_signed_bytes_is_refused(tmp_path: Path) -> None:
     assert "signed bytes" in _refusal(tmp_path, tiff_bytes(BYTES.astype(np.int8), 1))
 

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_TIFF_FORMATS = {1: "B", 3: "H", 4: "I", 7: "B", 12: "d"}
+_TIFF_FORMATS = {3: "H", 4: "I"}
 _STRIP_OFFSETS = 273
+_BYTES = {"t270": 2}
+"""A description is text, other bytes are of no stated kind."""
 
 
 def png_bytes(
@@ -41,7 +43,8 @@ def tiff_bytes(
         photometric: PhotometricInterpretation; None leaves the tag out.
         order: Byte order.
         packed: Compressed by zlib (Adobe deflate).
-        tags: Of numbers as SHORT, of bytes as UNDEFINED; `strips` are the strips' bytes in place of the pixels.
+        tags: Of numbers as SHORT, of bytes as UNDEFINED, or text for a description; `strips` are the strips' bytes in
+            place of the pixels.
     """
     samples = pixels.shape[2] if pixels.ndim == 3 else 1
     strips = tags.pop("strips", None) or [pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()]
@@ -60,7 +63,8 @@ def tiff_bytes(
     }
     if photometric is not None:
         entries[262] = (3, [photometric])
-    entries |= {int(name[1:]): (7 if isinstance(value, bytes) else 3, value) for name, value in tags.items()}
+    for name, value in tags.items():
+        entries[int(name[1:])] = (_BYTES.get(name, 7) if isinstance(value, bytes) else 3, value)
     return _tiff_file(entries, strips, order)
 
 
