@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -78,8 +79,11 @@ def own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def running_children() -> set[int]:
     """Process ids of this process's children, as Linux tells them; elsewhere none."""
-    lists = Path("/proc/self/task").glob("*/children")
-    return {int(child) for threads_own in lists for child in threads_own.read_text().split()}
+    found: set[int] = set()
+    for of_thread in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            found.update(map(int, of_thread.read_text().split()))
+    return found
 
 
 def own_ports() -> range:
