@@ -19,11 +19,12 @@ from torch import Tensor
 from mple.data import Dataset
 from mple.data.normalise import normalise
 from mple.data.settings import NormalisationSettings
+from mple.model.first_layer.prepared import prepare_layer
 from mple.model.settings import Augment, ModelSettings
 from mple.model.stem import Stem
 from mple.model.training import TrunkTrainer
 from mple.model.weights import build_trunk
-from mple.morph import PRESETS, MorphKey, draw_order
+from mple.morph import PRESETS, Arithmetic, MorphKey, draw_order
 from mple.morph.augmented import build_augmented_layer
 from mple.morph.morpher import Morpher
 from mple.plan import GlobalSampler, Precision, TrainingSettings
@@ -69,8 +70,9 @@ class CodedTraining:
         stem = Stem.from_seed("mple-stem-1", filters=filters, channels=image.channels, kernel=3)
         order = draw_order(bytes(32), "channel order", filters)
         built = build_augmented_layer(scheme, image, stem.kernels_FCpp, key, order, session=_SESSION, key_epoch=1)
-        received = weight_of(tensors_of(built.weight, layer), tuple(built.weight.shape), layer)
-        self._layer = dataclasses.replace(built, weight=received)
+        received = weight_of(tensors_of(built.weight, layer), built.weight.shape, layer)
+        arithmetic = Arithmetic.BF16 if settings.precision is Precision.BF16 else Arithmetic.F32
+        self._layer = prepare_layer(dataclasses.replace(built, weight=received), arithmetic)
 
     def epoch(self, epoch: int) -> float:
         """Mean loss of an epoch."""
@@ -95,22 +97,23 @@ class CodedTraining:
         for low in range(0, min(_BITS_FROM, len(self._train_NCHW)), _MESSAGE_SAMPLES):
             t_BKQ = self._morpher.morph(self._train_NCHW[low : low + _MESSAGE_SAMPLES])
             packed += len(self._codec.pack(self._codec.encode(t_BKQ)))
-            values += t_BKQ.numel()
+            values += t_BKQ.size
         return 8 * packed / values
 
-    def _features(self, x_BCHW: Tensor) -> Tensor:
+    def _features(self, x_BCHW: NDArray[np.float32]) -> Tensor:
+        t_BKQ = self._morpher.morph(x_BCHW)
+        received_BKQ = self._codec.decode(self._codec.encode(t_BKQ), t_BKQ.shape[1])
         with torch.no_grad():
-            t_BKQ = self._morpher.morph(x_BCHW)
-            received_BKQ = self._codec.decode(self._codec.encode(t_BKQ), t_BKQ.shape[1])
-            with self._trainer.autocast():
-                return self._layer.apply(received_BKQ)
+            return self._layer.apply(torch.from_numpy(received_BKQ))
 
 
-def _released(pixels_NCHW: NDArray[np.uint8], by: NormalisationSettings, noise: PictureNoise | None) -> Tensor:
+def _released(
+    pixels_NCHW: NDArray[np.uint8], by: NormalisationSettings, noise: PictureNoise | None
+) -> NDArray[np.float32]:
     """Network inputs before morphing."""
     parts = []
     for low in range(0, len(pixels_NCHW), _SCORED_AT_ONCE):
         pixels_BCHW = pixels_NCHW[low : low + _SCORED_AT_ONCE]
         x_BCHW = normalise(pixels_BCHW, by)
-        parts.append(x_BCHW if noise is None else torch.from_numpy(noise.add(x_BCHW.numpy(), pixels_BCHW)))
-    return torch.cat(parts)
+        parts.append(x_BCHW if noise is None else noise.add(x_BCHW, pixels_BCHW))
+    return np.concatenate(parts)

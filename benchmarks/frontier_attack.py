@@ -42,7 +42,7 @@ def attack_noise(dataset: Dataset, noise: PictureNoise | None, *, steps: int) ->
     pixels_NCHW = dataset.train.take(np.arange(min(ATTACKED, len(dataset.train.labels)))).pixels_NCHW
     public_NCHW = dataset.test.take(np.arange(min(PUBLIC, len(dataset.test.labels)))).pixels_NCHW
     normalisation = NormalisationSettings()
-    x_NCHW = normalise(pixels_NCHW, normalisation)
+    x_NCHW = torch.from_numpy(normalise(pixels_NCHW, normalisation))
     found = {NOTHING: x_NCHW}
     if noise is not None:
         noisy_NCHW = torch.from_numpy(noise.add(x_NCHW.numpy(), pixels_NCHW))

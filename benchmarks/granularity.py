@@ -43,7 +43,7 @@ def main() -> None:
     train = open_source(Cifar10Source(most_train=options.images, most_test=1)).train
     pictures = train.take(np.arange(options.images))
     morpher = Morpher(PRESETS["compact"], train.shape, MorphKey.generate(), session=b"granularity", key_epoch=1)
-    t_BKQ = morpher.morph(normalise(pictures.pixels_NCHW, NormalisationSettings())).double().numpy()
+    t_BKQ = morpher.morph(normalise(pictures.pixels_NCHW, NormalisationSettings())).astype(np.float64)
     choices: dict[str, tuple[_Steps, float]] = {
         "one step": (np.ones((1, 1, 1)), 0.0),
         "peak of a picture": (np.abs(t_BKQ).max((1, 2), keepdims=True), _SCALE_BITS / t_BKQ[0].size),

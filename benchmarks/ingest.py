@@ -188,7 +188,7 @@ def _stages(name: str, pixels_NCHW: NDArray[np.uint8]) -> dict[str, float]:
                 common_pb2.MorphedBatch.FromString(m),
                 samples=_MESSAGE_SAMPLES,
                 blocks=t.shape[1],
-                values=t[0].numel(),
+                values=t[0].size,
                 codec=codec,
                 classes=1,
                 labelled=True,

@@ -41,6 +41,7 @@ from benchmarks.machine import RESULTS, machine
 from compute_node.training.features import features
 from mple.data.normalise import normalise
 from mple.data.settings import NormalisationSettings
+from mple.model.first_layer.plain import plain_features
 from mple.model.first_layer.prepared import PreparedLayer, prepare_layer
 from mple.model.settings import ModelSettings
 from mple.model.stem import Stem
@@ -194,9 +195,12 @@ def _step_times(
 
     def morphed(count: int) -> Callable[[], Tensor]:
         keys_B = np.arange(batch) % count
-        return lambda: features(codec.decode(coded, blocks), keys_B, layers)
+        return lambda: features(torch.from_numpy(codec.decode(coded, blocks)), keys_B, layers)
 
-    firsts = [lambda: _STEM.convolve(normalise(pixels_BCHW, normalisation)), *map(morphed, sites)]
+    firsts = [
+        lambda: plain_features(_STEM, torch.from_numpy(normalise(pixels_BCHW, normalisation))),
+        *map(morphed, sites),
+    ]
     steps = [_step(first, labels_B, now) for first in firsts]
     times = [[step() for step in steps] for _ in range(1 + rounds)][1:]
     found = []

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -73,8 +72,8 @@ def predicted_bits(plan: RunPlan, pixels_NCHW: NDArray[np.uint8]) -> float | Non
     rms = []
     for low in range(0, len(pixels_NCHW), _AT_ONCE):
         x_BKQ = to_blocks(normalise(pixels_NCHW[low : low + _AT_ONCE], normalisation), scheme, plan.geometry)
-        rms.append(x_BKQ.double().square().mean(2).sqrt().flatten())  # an orthogonal core keeps it
-    return codec.bits_a_value(torch.cat(rms).numpy(), plan.geometry.core_side)
+        rms.append(np.sqrt(np.square(x_BKQ, dtype=np.float64).mean(2)).ravel())  # an orthogonal core keeps it
+    return codec.bits_a_value(np.concatenate(rms), plan.geometry.core_side)
 
 
 def all_pixels(sites: Sequence[Dataset]) -> NDArray[np.uint8]:

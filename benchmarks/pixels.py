@@ -103,8 +103,8 @@ def _works(side_px: int) -> tuple[Callable[[], object], Callable[[], object]]:
     layer = build_augmented_layer(scheme, image, stem.kernels_FCpp, key, np.arange(64), session=b"p", key_epoch=1)
     prepared = prepare_layer(layer, Arithmetic.BF16)
     morpher = Morpher(scheme, image, key, session=b"p", key_epoch=1)
-    x_BCHW = torch.randn((_pictures(side_px), 3, side_px, side_px))
-    t_BKQ = morpher.morph(x_BCHW)
+    x_BCHW = np.random.default_rng(1).normal(size=(_pictures(side_px), 3, side_px, side_px)).astype(np.float32)
+    t_BKQ = torch.from_numpy(morpher.morph(x_BCHW))
     return lambda: morpher.morph(x_BCHW), lambda: prepared.apply(t_BKQ)
 
 

@@ -59,8 +59,8 @@ def expected_code_bytes(form: PublicNetwork, preset: str, pictures_NCHW: NDArray
     """Of each picture: an orthogonal core keeps the root mean square of a block, and the codes' entropy follows."""
     scheme, image = PRESETS[preset], image_of(form)
     geometry = MorphGeometry.of(scheme, image)
-    units_NCHW = torch.from_numpy(form.integers_of(pictures_NCHW)).double() / unit_of(form)
-    rms_NK = to_blocks(units_NCHW, scheme, geometry).square().mean(2).sqrt().numpy()
+    units_NCHW = form.integers_of(pictures_NCHW).astype(np.float64) / unit_of(form)
+    rms_NK = np.sqrt(np.square(to_blocks(units_NCHW, scheme, geometry)).mean(2))
     codec = codec_named(WIRE.codec)
     bits = [codec.bits_a_value(rms_K, geometry.core_side) for rms_K in rms_NK]
     return [geometry.morphed_elements * of_value / 8 for of_value in bits]
@@ -83,9 +83,10 @@ def morphed_accuracy(
     bias_F11 = torch.from_numpy(network.stages[0].bias_O)[:, None, None]
     correct = 0
     for low in range(0, len(pictures_NCHW), _AT_ONCE):
-        units_BCHW = torch.from_numpy(form.integers_of(pictures_NCHW[low : low + _AT_ONCE])).float() / unit
+        integers_BCHW = form.integers_of(pictures_NCHW[low : low + _AT_ONCE])
+        units_BCHW = integers_BCHW.astype(np.float32) / np.float32(unit)
         decoded = codec.decode(codec.encode(morpher.morph(units_BCHW)), geometry.blocks)
-        seen_BCHW = morpher.unmorph(decoded) * unit
+        seen_BCHW = torch.from_numpy(np.ascontiguousarray(morpher.unmorph(decoded))) * unit
         features_BFHW = torch.nn.functional.conv2d(seen_BCHW, kernels_FCpp, padding=kernels_FCpp.shape[2] // 2)
         x_BCHW, _ = stages[0].activated(features_BFHW.round() + bias_F11)
         for stage in stages[1:]:

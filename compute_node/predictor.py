@@ -60,7 +60,7 @@ class Predictor:
             raise MpleError(ErrorCode.MESSAGE_MALFORMED, text)
         count = message.samples
         batch, key = accept_batch(self._plan, self._bank, message, site, samples=count, labelled=False)
-        t_BKQ = self._codec.decode(batch.coded, self._plan.geometry.blocks)
+        t_BKQ = torch.from_numpy(self._codec.decode(batch.coded, self._plan.geometry.blocks))
         with self._busy:
             try:
                 f_BFHW = features(t_BKQ, np.full(count, key, np.int64), self._bank.layers)

@@ -4,7 +4,7 @@ import ssl
 from collections.abc import Sequence
 from functools import partial
 
-import torch
+from threadpoolctl import threadpool_limits
 
 from coordinator.layers.escrow import EscrowWorker
 from coordinator.layers.layer_releases import LayerReleases
@@ -39,7 +39,7 @@ def serve(settings: CoordinatorSettings, stop: Stop) -> None:
     Raises ValueError: configuration, certificates, state folder or a busy port; MpleError: RUN_FAILED; StoppedError:
     the node was told to end.
     """
-    torch.set_num_threads(settings.threads)
+    threadpool_limits(settings.threads)
     with open_node(settings, Role.COORDINATOR, "serve", stop) as node, StateFile(settings.state) as file:
         certificate_der = ssl.PEM_cert_to_DER_cert(node.tls.certificate.read_text(encoding="ascii"))
         run = Run(settings, node.me, certificate_der, file, partial(setattr, node.ledger, "phase"))

@@ -43,12 +43,10 @@ def main(out: Path) -> None:
         session=b"picture",
         key_epoch=1,
     )
-    with torch.no_grad():
-        f_BFHW = layer.apply(t_BKQ)
-    grey_BHW = x_BCHW.mean(dim=1)
+    f_BFHW, grey_BHW = torch.from_numpy(layer.apply(t_BKQ)), torch.from_numpy(x_BCHW.mean(1))
     rows = {
         "at the site": images.pixels_NCHW.transpose(0, 2, 3, 1),
-        "on the wire": _stretched(t_BKQ.reshape(_SHOWN, 3, 32, 32)).permute(0, 2, 3, 1).numpy(),
+        "on the wire": _stretched(torch.from_numpy(t_BKQ.reshape(_SHOWN, 3, 32, 32))).permute(0, 2, 3, 1).numpy(),
         "at the compute node": _stretched(_most_alike(f_BFHW, grey_BHW)).numpy(),
     }
     figure, axes = plt.subplots(len(rows), _SHOWN, figsize=(_SHOWN * 1.1, len(rows) * 1.2), layout="constrained")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-import torch
+from threadpoolctl import threadpool_limits
 
 from mple.data import open_source
 from mple.node import node_app, run_app
@@ -37,7 +37,7 @@ def run(settings: SiteSettings, stop: Stop) -> None:
     failed, or a party refused this site; UnreachableError: a party could not be reached; StoppedError: the node was
     told to end.
     """
-    torch.set_num_threads(settings.threads)
+    threadpool_limits(settings.threads)
     with open_node(settings, Role.SITE, "run", stop) as node:
         vault = Vault.of(settings.vault, settings.vault_passphrase_file)
         dataset, keys = open_source(settings.data), RunKeys(settings.state)

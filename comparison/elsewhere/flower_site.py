@@ -23,6 +23,7 @@ from comparison.elsewhere.steps import step_teller
 from comparison.peak_memory import peak_memory_bytes
 from mple.data.normalise import normalise
 from mple.data.settings import NormalisationSettings
+from mple.model.first_layer.plain import plain_features
 from mple.model.settings import ModelSettings
 from mple.model.stem import Stem
 from mple.model.training import TrunkTrainer
@@ -66,7 +67,7 @@ class Run:
     def features(self, pixels_BCHW: NDArray[np.uint8], trainer: TrunkTrainer) -> torch.Tensor:
         """Of the frozen stem."""
         with torch.no_grad(), trainer.autocast():
-            return self._stem.convolve(normalise(pixels_BCHW, self._normalisation))
+            return plain_features(self._stem, torch.from_numpy(normalise(pixels_BCHW, self._normalisation)))
 
 
 class Site(flwr.client.NumPyClient):  # type: ignore[misc]

@@ -97,7 +97,7 @@ def folded_vgg16(
     """
     if side_px != VGG16_SIDE_PX:
         raise ValueError(f"pictures of {side_px} pixels a side; only VGG-16 for {VGG16_SIDE_PX} can be made of stages")
-    kernels_FCpp = stem.kernels_FCpp if channels is None else stem.kernels_FCpp[torch.from_numpy(channels)]
+    kernels_FCpp = torch.from_numpy(stem.kernels_FCpp if channels is None else stem.kernels_FCpp[channels])
     stages: list[FloatStage] = []
     weights_OIpp = kernels_FCpp
     layers = [layer for layer in trunk.get_submodule("features").children() if not isinstance(layer, nn.ReLU)]

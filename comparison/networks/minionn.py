@@ -167,7 +167,7 @@ class _Training:
         labels_B = torch.from_numpy(self._train.labels[numbers])
         self.network.train()
         with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
-            x_BCHW = normalise(pixels_BCHW, NORMALISATION)
+            x_BCHW = torch.from_numpy(normalise(pixels_BCHW, NORMALISATION))
             logits_BK = self.network(x_BCHW.contiguous(memory_format=torch.channels_last))
         loss = functional.cross_entropy(logits_BK.float(), labels_B)
         value = float(loss.detach())
@@ -189,9 +189,9 @@ def accuracy(network: Minionn, images: LabelledImages, *, bf16: bool = False) ->
     correct = 0
     for low in range(0, len(images), _SCORED_AT_ONCE):
         rows = slice(low, low + _SCORED_AT_ONCE)
-        x_BCHW = normalise(images.pixels_NCHW[rows], NORMALISATION).contiguous(memory_format=torch.channels_last)
+        x_BCHW = torch.from_numpy(normalise(images.pixels_NCHW[rows], NORMALISATION))
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logits_BK = network(x_BCHW)
+            logits_BK = network(x_BCHW.contiguous(memory_format=torch.channels_last))
         correct += int((logits_BK.argmax(1).numpy() == images.labels[rows]).sum())
     return correct / len(images)
 

@@ -96,7 +96,7 @@ class MorphedClient:
 
     def online(self, pixels_CHW: NDArray[np.uint8]) -> NDArray[np.int64]:
         """The logits (K,) of a picture."""
-        units_BCHW = torch.from_numpy(self._network.integers_of(pixels_CHW)[None]).float() / unit_of(self._network)
+        units_BCHW = self._network.integers_of(pixels_CHW)[None].astype(np.float32) / np.float32(unit_of(self._network))
         coded = self._codec.pack(self._codec.encode(self._morpher.morph(units_BCHW)))
         self._link.send(Phase.ONLINE, "", Kind.PICTURE, coded, inferences=1)
         return receive_logits(self._link, self._network)
@@ -123,8 +123,8 @@ class MorphedServer:
 
     def set_up(self) -> None:
         """Send the stem, take the augmented layer."""
-        kernels_FCpp = torch.from_numpy(self._network.stages[0].weights_OIpp).float() * unit_of(self._form)
-        self._link.send(Phase.SETUP, "", Kind.LAYER, Stem(kernels_FCpp.contiguous()).to_safetensors())
+        kernels_FCpp = self._network.stages[0].weights_OIpp.astype(np.float32) * np.float32(unit_of(self._form))
+        self._link.send(Phase.SETUP, "", Kind.LAYER, Stem(kernels_FCpp).to_safetensors())
         path = self._state / "layer.safetensors"
         try:
             with path.open("wb") as file:
@@ -154,7 +154,8 @@ class MorphedServer:
         coded = self._codec.unpack(
             packed, samples=1, blocks=self._geometry.blocks, values=self._geometry.morphed_elements
         )
-        features_FHW = self._layer.apply(self._codec.decode(coded, self._geometry.blocks))[0].numpy()
+        t_BKQ = torch.from_numpy(self._codec.decode(coded, self._geometry.blocks))
+        features_FHW = self._layer.apply(t_BKQ)[0].numpy()
         (first, *forms), (stem, *stages) = self._form.stages, self._network.stages
         sums_FHW = np.rint(features_FHW).astype(np.int64) + stem.bias_O[:, None, None]
         weights, biases = [stage.weights_OIpp for stage in stages], [stage.bias_O for stage in stages]

@@ -82,6 +82,6 @@ class ReadAhead:
                 cached = self._cache.read(wanted.split, numbers)
             except KeyError:
                 continue  # some were erased with a revoked key in between, and are asked for anew
-            t_BKQ = self._codec.decode(cached.coded, self._blocks)
+            t_BKQ = torch.from_numpy(self._codec.decode(cached.coded, self._blocks))
             self.busy_seconds += time.monotonic() - began_s
             return ReadySamples(wanted, numbers, t_BKQ, torch.from_numpy(cached.labels_B), cached.keys_B)

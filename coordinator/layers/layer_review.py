@@ -10,7 +10,8 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from mple.model.stem import Stem
 from mple.morph import Ensemble
@@ -50,7 +51,7 @@ class LayerReview:
             probe: Secret of the run that the compared vector is drawn from: who knew it could please it.
         """
         self._plan, self._stem, self._probe = plan, stem, probe
-        self._response: tuple[Path, Tensor] | None = None
+        self._response: tuple[Path, NDArray[np.float64]] | None = None
         self.lock = threading.Lock()
         """Held from `check` to the release, so that layers are compared in the order of their release."""
 
@@ -82,7 +83,7 @@ class LayerReview:
             site=site,
         )
 
-    def _reference_response(self, reference: ReferenceLayer) -> Tensor:
+    def _reference_response(self, reference: ReferenceLayer) -> NDArray[np.float64]:
         if self._response is None or self._response[0] != reference.path:
             self._response = (reference.path, consistency_response(self._read(reference.path), self._probe))
         return self._response[1]

@@ -20,10 +20,10 @@ from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, F
 from mple.attacks.lab.ground_truth import GroundTruth
 from mple.attacks.lab.run_views import OUTSIDER
 from mple.attacks.means.block_moments import BlockMoments, Links, links_of, measure_moments
+from mple.attacks.means.blocks import blocks_of, pictures_of
 from mple.attacks.means.pixel_values import to_pixels, with_planned_noise
 from mple.attacks.means.rotation_fit import agreement, fit_rotations, orthogonal, refined
 from mple.morph import Ensemble, Layout
-from mple.morph.morpher import from_blocks, to_blocks
 from mple.plan import RunPlan
 from mple.privacy.picture_scores import psnr, ssim
 from mple.wire.codecs import codec_named
@@ -46,7 +46,7 @@ def run(view: Outsider, settings: AttackSettings) -> Finding:
         raise DoesNotApplyError("uniform cores change variances, and this attack goes by variances; others open them")
     if min(len(t_BKQ), len(view.public_PCHW)) < 16:
         raise DoesNotApplyError(f"{len(t_BKQ)} morphed and {len(view.public_PCHW)} public pictures are too few")
-    public_BKQ = to_blocks(with_planned_noise(view.public_PCHW, plan), scheme, plan.geometry)
+    public_BKQ = blocks_of(with_planned_noise(view.public_PCHW, plan), plan)
     links, noise = links_of(scheme, plan.geometry), codec_named(plan.wire.codec).rounding_deviation ** 2
     public, morphed = _measured(public_BKQ, t_BKQ, links, noise)
     turn_GRR = fit_rotations(public, morphed, links)
@@ -106,7 +106,7 @@ def _recovered(
     """Network inputs x_BCHW."""
     opened_GQQ = morphed.into_GQR @ turn_GRR.mT @ public.back_GRQ
     x_BKQ = torch.einsum("bkq,kqp->bkp", t_BKQ - morphed.mean_KQ, opened_GQQ[links.core_K]) + public.mean_KQ
-    return from_blocks(x_BKQ, plan.morph.scheme(), plan.geometry, plan.image)
+    return pictures_of(x_BKQ, plan)
 
 
 ATTACK = Attack.by(

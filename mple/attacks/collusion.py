@@ -30,7 +30,7 @@ def run(view: ColludingCompute, settings: AttackSettings) -> Finding:
         raise DoesNotApplyError("the site under attack is the colluder itself")
     kernels_FCpp = torch.empty_like(ordered := stem_from_layer(view))
     kernels_FCpp[torch.from_numpy(view.channel_order_F)] = ordered
-    found = open_by_stem(view, Stem(kernels_FCpp), settings)
+    found = open_by_stem(view, Stem(kernels_FCpp.numpy()), settings)
     return Finding(
         recovered=found.recovered,
         inverse_cores=found.inverse_cores,
@@ -49,7 +49,7 @@ def stem_from_layer(view: ColludingCompute) -> Tensor:
         core = draw_core(
             view.key, plan.morph.scheme(), block.side, session=plan.session, key_epoch=view.key_epoch, block=number
         )
-        _add_kernels(block, core.core_QQ, layer.kernel, total_FCpp, times_C)
+        _add_kernels(block, torch.from_numpy(core.core_QQ), layer.kernel, total_FCpp, times_C)
     return (total_FCpp / times_C.view(1, -1, 1, 1)).float()
 
 
@@ -72,7 +72,7 @@ def _add_kernels(block: LayerBlock, core_QQ: Tensor, kernel: int, total_FCpp: Te
 
 def score(finding: Finding, truth: GroundTruth) -> Sequence[Figure]:
     """Compare the kernels."""
-    real_FCpp = truth.stem.kernels_FCpp
+    real_FCpp = torch.from_numpy(truth.stem.kernels_FCpp)
     off_FCpp = torch.from_numpy(finding.claims["stem_FCpp"]) - real_FCpp
     return (Figure("relative error of the stem", float(off_FCpp.norm() / real_FCpp.norm())),)
 

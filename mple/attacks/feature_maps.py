@@ -15,7 +15,7 @@ from mple.attacks.lab.adversary import ComputeNodeWithStem
 from mple.attacks.lab.attack import Attack, AttackSettings, Figure, Finding
 from mple.attacks.lab.run_views import COMPUTE_NODE_WITH_STEM
 from mple.attacks.means.channel_leverage import order_by_leverage
-from mple.attacks.means.layer_blocks import LayerBlock
+from mple.attacks.means.layer_blocks import LayerBlock, features_of
 from mple.attacks.means.opening import AS_OPENED, ROUNDING_OFF, recovered_pictures, without_rounding
 from mple.morph import Ensemble
 from mple.wire.codecs import codec_named
@@ -29,9 +29,9 @@ _TOLERANCE = 1e-4
 
 def run(view: ComputeNodeWithStem, settings: AttackSettings) -> Finding:
     """Forget the layer once it has been applied, as a trainer's memory has it."""
-    morphed, plan, kernels_FCpp = view.sites[settings.site], view.plan, view.stem.kernels_FCpp
+    morphed, plan, kernels_FCpp = view.sites[settings.site], view.plan, torch.from_numpy(view.stem.kernels_FCpp)
     watched = max(settings.pictures, _LEAST_WATCHED)
-    f_NFHW = view.layers[settings.site].apply(morphed.t_NKQ[:watched]).contiguous()
+    f_NFHW = features_of(view.layers[settings.site], morphed.t_NKQ[:watched])
     image = plan.image
     seen = LayerBlock(
         core=0,

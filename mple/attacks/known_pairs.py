@@ -21,9 +21,9 @@ from mple.attacks.lab.adversary import KnownPairs, OutsiderWithPairs
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
 from mple.attacks.lab.ground_truth import GroundTruth
 from mple.attacks.lab.run_views import OUTSIDER_WITH_PAIRS
+from mple.attacks.means.blocks import blocks_of
 from mple.attacks.means.opening import open_pictures, recovered_pictures
 from mple.morph import Cores, Ensemble
-from mple.morph.morpher import to_blocks
 from mple.plan import RunPlan
 from mple.privacy.protection import pairs_that_open
 from mple.wire.codecs import codec_named
@@ -72,7 +72,7 @@ def exact_blocks(pairs: KnownPairs, plan: RunPlan) -> Tensor:
         for values in (plan.normalisation.mean, plan.normalisation.std)
     )
     x_NCHW = (torch.from_numpy(pairs.pixels_NCHW).double() / 255 - mean) / std
-    return to_blocks(x_NCHW, plan.morph.scheme(), plan.geometry)
+    return blocks_of(x_NCHW, plan)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,7 +26,7 @@ def run(view: ComputeNodeWithStem, settings: AttackSettings) -> Finding:
 def open_by_stem(view: ComputeNodeWithStem | ColludingCompute, stem: Stem, settings: AttackSettings) -> Finding:
     """Order, key and pictures of `settings.site`. Where codes are rounded, the pictures come twice: as opened, and with
     what public pictures tell of the rounding."""
-    layer, kernels_FCpp = view.layers[settings.site], stem.kernels_FCpp
+    layer, kernels_FCpp = view.layers[settings.site], torch.from_numpy(stem.kernels_FCpp)
     guess = order_by_leverage(layer_blocks(layer), kernels_FCpp)
     solved = solve_cores(layer_blocks(layer), kernels_FCpp[torch.from_numpy(guess.order_F)])
     morphed, plan = view.sites[settings.site], view.plan

@@ -68,7 +68,7 @@ def denoise(
     """
     if len(public_PCHW) < 32:
         raise ValueError(f"{len(public_PCHW)} public pictures; a denoiser needs 32 or more to learn from")
-    clean_PCHW = normalise(public_PCHW, distribution.normalisation)
+    clean_PCHW = torch.from_numpy(normalise(public_PCHW, distribution.normalisation))
     # The covariance and the network learn from different pictures: linear estimates of those that a covariance was
     # measured on are better than those of others, and the network would trust them too much.
     filtered = _LinearFilter(clean_PCHW[::2], distribution)
@@ -80,7 +80,8 @@ def denoise(
 
 def linear_estimate(noisy_BCHW: Tensor, distribution: NoiseDistribution, public_PCHW: NDArray[np.uint8]) -> Tensor:
     """The best linear estimate by mean and covariance of public pictures, float32."""
-    return _LinearFilter(normalise(public_PCHW, distribution.normalisation), distribution)(noisy_BCHW)
+    clean_PCHW = torch.from_numpy(normalise(public_PCHW, distribution.normalisation))
+    return _LinearFilter(clean_PCHW, distribution)(noisy_BCHW)
 
 
 class _LinearFilter:

@@ -23,6 +23,7 @@ from mple.attacks.lab.adversary import ComputeNode
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
 from mple.attacks.lab.run_views import COMPUTE_NODE
 from mple.attacks.means.colour_fit import fit_colours
+from mple.attacks.means.layer_blocks import features_of
 from mple.attacks.means.opening import without_rounding
 from mple.attacks.means.pixel_values import to_inputs, to_pixels
 from mple.wire.codecs import codec_named
@@ -48,8 +49,7 @@ def run(view: ComputeNode, settings: AttackSettings) -> Finding:
         raise DoesNotApplyError(f"pictures of {plan.height}x{plan.width} have too few patches that share one pixel")
     morphed, layer = view.sites[settings.site], view.layers[settings.site]
     count = max(settings.pictures, min(_MOST_TO_LEARN, len(morphed)))
-    with torch.no_grad():
-        f_BFHW = layer.apply(morphed.t_NKQ[:count]).float().contiguous()
+    f_BFHW = features_of(layer, morphed.t_NKQ[:count])
     mixed_BCHW, correlations = shared_pixels(f_BFHW, channels=plan.channels, kernel=plan.model.kernel, window=window)
     first_BCHW = fit_colours(mixed_BCHW, to_inputs(view.public_PCHW, plan))
     numbers = morphed.numbers_N[: settings.pictures]

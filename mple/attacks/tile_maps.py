@@ -17,9 +17,9 @@ from mple.attacks.lab.adversary import Outsider
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding, RecoveredPictures
 from mple.attacks.lab.ground_truth import GroundTruth
 from mple.attacks.lab.run_views import OUTSIDER
+from mple.attacks.means.blocks import blocks_of
 from mple.attacks.means.pixel_values import grey_levels, to_inputs
 from mple.morph import Cores, Ensemble, Layout
-from mple.morph.morpher import to_blocks
 from mple.privacy.picture_scores import ssim
 
 _MOST_TO_LEARN = 4096
@@ -39,7 +39,7 @@ def run(view: Outsider, settings: AttackSettings) -> Finding:
         raise DoesNotApplyError("uniform cores do not keep lengths")
     t_NKQ = view.morphed.t_NKQ
     shared = scheme.cores is Cores.IDENTICAL
-    public_BKQ = to_blocks(to_inputs(view.public_PCHW, plan), scheme, geometry)
+    public_BKQ = blocks_of(to_inputs(view.public_PCHW, plan), plan)
     bright_NK = _upright(brightness(t_NKQ, shared=shared), public_BKQ.mean(2))[: settings.pictures]
     first_NKQ = t_NKQ[: settings.pictures]
     length_NK = (first_NKQ - t_NKQ.mean((0, 1) if shared else 0)).norm(dim=2)

@@ -73,7 +73,7 @@ def score(finding: Finding, truth: GroundTruth) -> Sequence[Figure]:
     matrix_KQQ = torch.from_numpy(finding.claims["matrix_KQQ"])
     real_KQQ = truth.inverse_cores(source) @ torch.linalg.inv(truth.inverse_cores(to))
     pixels_NCHW = truth.sites[source].train.pixels_NCHW[finding.claims["numbers_N"]]
-    due_NKQ = truth.morpher(to).morph(to_inputs(pixels_NCHW, truth.plan).double())
+    due_NKQ = torch.from_numpy(truth.morpher(to).morph(to_inputs(pixels_NCHW, truth.plan).double().numpy()))
     off_NKQ = torch.from_numpy(finding.claims["translated_NKQ"]) - due_NKQ
     return (
         Figure("relative error of the translation", float((matrix_KQQ - real_KQQ).norm() / real_KQQ.norm())),

@@ -16,9 +16,9 @@ from mple.attacks.lab.adversary import SeenMessage, WireObserver
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
 from mple.attacks.lab.ground_truth import GroundTruth
 from mple.attacks.lab.run_views import WIRE_OBSERVER
+from mple.attacks.means.blocks import blocks_of
 from mple.attacks.means.pixel_values import to_inputs
 from mple.morph import PRESETS, expected_weight_shape
-from mple.morph.morpher import to_blocks
 from mple.plan import GlobalSampler, RunPlan
 from mple.plan.sample_numbering import SampleNumbering
 from mple.wire.batch import samples_per_message
@@ -77,7 +77,7 @@ def score(finding: Finding, truth: GroundTruth) -> Sequence[Figure]:
     if full < 3:
         return [*figures, Figure("correlation of size and contrast", "too few full messages")]
     used = train.pixels_NCHW[numbers_N[: full * each]]
-    blocks_NKQ = to_blocks(to_inputs(used, plan), plan.morph.scheme(), plan.geometry)
+    blocks_NKQ = blocks_of(to_inputs(used, plan), plan)
     contrast_M = blocks_NKQ.square().mean(2).clamp(min=1e-6).log2().mean(1).view(full, each).mean(1).numpy()
     figures.append(Figure("correlation of size and contrast", _correlation(train_M[:full], contrast_M)))
     figures += [

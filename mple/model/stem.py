@@ -10,11 +10,10 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor
-from torch.nn import functional
+from safetensors.numpy import load, save
 
 from mple.model.settings import ModelSettings
 from mple.morph import gaussians
@@ -31,13 +30,13 @@ class StemError(ValueError):
 class Stem:
     """Kernels of the first convolution: float32 (F, C, p, p), odd p; stride 1, padding p // 2, no bias."""
 
-    kernels_FCpp: Tensor
+    kernels_FCpp: NDArray[np.float32]
 
     def __post_init__(self) -> None:
         kernels = self.kernels_FCpp
         if kernels.ndim != 4 or 0 in kernels.shape or kernels.shape[2] != kernels.shape[3] or kernels.shape[2] % 2 == 0:
-            raise StemError(f"kernels of shape {tuple(kernels.shape)}; needs (filters, channels, p, p) with odd p")
-        if kernels.dtype != torch.float32 or not torch.isfinite(kernels).all():
+            raise StemError(f"kernels of shape {kernels.shape}; needs (filters, channels, p, p) with odd p")
+        if kernels.dtype != np.float32 or not np.isfinite(kernels).all():
             raise StemError(f"kernels of dtype {kernels.dtype} or with NaN or infinity; needs finite float32")
 
     @classmethod
@@ -46,8 +45,8 @@ class Stem:
         knows the seed knows the stem."""
         fan_in = channels * kernel * kernel
         published = hashlib.sha256(b"mple/v1/stem\0" + seed.encode()).digest()
-        values = torch.from_numpy(gaussians(published, b"stem", filters * fan_in)) * math.sqrt(2.0 / fan_in)
-        return cls(values.float().view(filters, channels, kernel, kernel))
+        values = gaussians(published, b"stem", filters * fan_in) * math.sqrt(2.0 / fan_in)
+        return cls(values.astype(np.float32).reshape(filters, channels, kernel, kernel))
 
     @classmethod
     def from_safetensors(cls, source: Path | bytes) -> Stem:
@@ -62,7 +61,7 @@ class Stem:
             tensors = load(source if isinstance(source, bytes) else source.read_bytes())
         except FileNotFoundError:
             raise StemError(f"no stem file at {source!s}") from None
-        except (SafetensorError, KeyError) as fault:  # KeyError: a type of numbers that torch does not have
+        except (SafetensorError, KeyError) as fault:  # KeyError: a type of numbers that numpy does not have
             raise StemError(f"the stem file is no safetensors file: {fault}") from None
         named = [name for name in _NAMES if name in tensors]
         if not named:
@@ -70,9 +69,9 @@ class Stem:
             if len(named) != 1:
                 raise StemError(f"the stem file holds {sorted(tensors)[:8]}; needs one of {_NAMES} or one 4-d tensor")
         kernels = tensors[named[0]]
-        if not kernels.is_floating_point():
+        if not np.issubdtype(kernels.dtype, np.floating):
             raise StemError(f"kernels of dtype {kernels.dtype}; needs floating point")
-        return cls(kernels.float().contiguous())
+        return cls(np.ascontiguousarray(kernels, np.float32))
 
     @property
     def filters(self) -> int:
@@ -92,18 +91,12 @@ class Stem:
     def digest(self) -> bytes:
         """SHA-256 over shape and little-endian values, 32 bytes."""
         shape = ",".join(map(str, self.kernels_FCpp.shape)).encode()
-        values = self.kernels_FCpp.contiguous().numpy().astype("<f4").tobytes()
+        values = self.kernels_FCpp.astype("<f4").tobytes()
         return hashlib.sha256(b"mple/v1/stem-digest\0" + shape + b"\0" + values).digest()
 
     def to_safetensors(self) -> bytes:
         """The file that `from_safetensors` reads back."""
-        return save({"stem.weight": self.kernels_FCpp.contiguous()})
-
-    def convolve(self, x_BCHW: Tensor) -> Tensor:
-        """Plain features f_BFHW, in the stem's own channel order, channels last as the trunk trains fastest."""
-        kernels = self.kernels_FCpp.to(x_BCHW.device, x_BCHW.dtype, memory_format=torch.channels_last)
-        f_BFHW = functional.conv2d(x_BCHW, kernels, padding=self.kernel // 2)
-        return f_BFHW.contiguous(memory_format=torch.channels_last)
+        return save({"stem.weight": np.ascontiguousarray(self.kernels_FCpp)})
 
 
 def planned_stem(model: ModelSettings, *, filters: int, channels: int, offered: Stem | None = None) -> Stem:

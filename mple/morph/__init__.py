@@ -1,13 +1,12 @@
 """Morphing: secret invertible transforms of images, and the augmented layers that undo them within a convolution.
 
-Pure mathematics on tensors; no I/O. A site holds a `MorphKey` and morphs with a `Morpher`; whoever computes layers
-calls `build_augmented_layer`; whoever trains prepares them once. For every key, layout and image
+Pure mathematics on arrays; no I/O, and no torch, which a hospital does not need. A site holds a `MorphKey` and morphs
+with a `Morpher`; whoever computes layers calls `build_augmented_layer`; whoever trains prepares them once. For every
+key, layout and image
 
     AugmentedLayer.apply(Morpher.morph(x)) = conv(x) with its output channels in the secret order,
 
 up to rounding (see `mple.morph.augmented`), and the prepared layer gives the same (see `mple.model.first_layer`).
-
-Here are keys and schemes; what makes tensors is imported by its module, since torch takes a second to load.
 """
 
 from mple.morph.arithmetic import Arithmetic

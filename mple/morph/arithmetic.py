@@ -1,6 +1,12 @@
-"""The arithmetic of prepared layers, by name; without torch, so that settings may name it."""
+"""The numbers that morphing computes with and, by name, the arithmetic of prepared layers."""
 
 from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+"""float32 or float64."""
 
 
 class Arithmetic(StrEnum):

@@ -10,14 +10,14 @@ error grows with their condition number and nothing is promised.
 Legend: B samples, C channels, H W size, K blocks, Q core side, F filters, O output positions of a block, N' = K·Q.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
+from numpy.typing import DTypeLike, NDArray
 
+from mple.morph.arithmetic import Floats
+from mple.morph.convolution import convolve
 from mple.morph.cores import draw_core
 from mple.morph.keys import MorphKey
 from mple.morph.scheme import Cores, ImageShape, Layout, MorphGeometry, MorphScheme, expected_weight_shape
@@ -37,52 +37,49 @@ class AugmentedLayer:
     """p, side of the stem's kernels."""
     filters: int
     """Output channels, F."""
-    weight: Tensor
+    weight: Floats
     """unrolled: (N', F·H·W); tiled, identical: (Q, F, s+p-1, s+p-1); tiled, distinct: (K, Q, F·(s+p-1)²)."""
 
     def __post_init__(self) -> None:
         expected = expected_weight_shape(self.scheme, self.image_shape, self.filters, self.kernel)
-        if tuple(self.weight.shape) != expected:
-            raise ValueError(f"layer weight of shape {tuple(self.weight.shape)}, needs {expected}")
+        if self.weight.shape != expected:
+            raise ValueError(f"layer weight of shape {self.weight.shape}, needs {expected}")
 
-    def apply(self, t_BKQ: Tensor) -> Tensor:
-        """Features f_BFHW of morphed blocks, in the weight's dtype or, under autocast, the autocast dtype.
+    def apply(self, t_BKQ: Floats) -> Floats:
+        """Features f_BFHW of morphed blocks: what the layer means; `mple.model.first_layer` has what trains fast.
 
         Raises ValueError: the blocks have another shape than the scheme gives.
         """
         geometry = MorphGeometry.of(self.scheme, self.image_shape)
         if t_BKQ.shape[1:] != (geometry.blocks, geometry.core_side):
             raise ValueError(
-                f"morphed blocks of shape {tuple(t_BKQ.shape[1:])}, needs {(geometry.blocks, geometry.core_side)}"
+                f"morphed blocks of shape {t_BKQ.shape[1:]}, needs {(geometry.blocks, geometry.core_side)}"
             )
         height, width = self.image_shape.height, self.image_shape.width
         if self.scheme.layout is Layout.UNROLLED:
-            return (t_BKQ.flatten(1) @ self.weight).view(-1, self.filters, height, width)
-        if self.scheme.cores is Cores.IDENTICAL:
-            grid = t_BKQ.view(-1, geometry.rows, geometry.columns, geometry.core_side).permute(0, 3, 1, 2)
-            whole = functional.conv_transpose2d(grid, self.weight, stride=self.scheme.tile, padding=self.kernel // 2)
-            return whole[:, :, :height, :width]
-        pieces_KBO = torch.bmm(t_BKQ.transpose(0, 1), self.weight)
-        whole = functional.fold(
-            pieces_KBO.permute(1, 2, 0),
-            output_size=(geometry.padded_height, geometry.padded_width),
-            kernel_size=self.scheme.tile + self.kernel - 1,
-            stride=self.scheme.tile,
-            padding=self.kernel // 2,
-        )
-        return whole[:, :, :height, :width]
+            return (t_BKQ.reshape(len(t_BKQ), -1) @ self.weight).reshape(-1, self.filters, height, width)
+        reach, tile, halo = self.scheme.tile + self.kernel - 1, self.scheme.tile, self.kernel // 2
+        weight_KQO = self.weight.reshape(-1, geometry.core_side, self.filters * reach * reach)
+        pieces_KBO = t_BKQ.swapaxes(0, 1) @ weight_KQO
+        pieces = pieces_KBO.reshape(geometry.rows, geometry.columns, -1, self.filters, reach, reach)
+        sides = geometry.padded_height + self.kernel - 1, geometry.padded_width + self.kernel - 1
+        whole = np.zeros((len(t_BKQ), self.filters, *sides), pieces.dtype)
+        for row, column in itertools.product(range(geometry.rows), range(geometry.columns)):
+            down, right = row * tile, column * tile
+            whole[:, :, down : down + reach, right : right + reach] += pieces[row, column]
+        return whole[:, :, halo : halo + height, halo : halo + width]
 
 
 def build_augmented_layer(
     scheme: MorphScheme,
     image_shape: ImageShape,
-    stem_FCpp: Tensor,
+    stem_FCpp: Floats,
     key: MorphKey,
     order: NDArray[np.int64],
     *,
     session: bytes,
     key_epoch: int,
-    dtype: torch.dtype = torch.float32,
+    dtype: DTypeLike = np.float32,
 ) -> AugmentedLayer:
     """Build the layer of a key.
 
@@ -101,12 +98,12 @@ def build_augmented_layer(
     filters, channels, kernel, width = stem_FCpp.shape
     if channels != image_shape.channels or kernel != width or kernel % 2 == 0:
         raise ValueError(
-            f"stem of shape {tuple(stem_FCpp.shape)} for images of {image_shape.channels} channels; "
+            f"stem of shape {stem_FCpp.shape} for images of {image_shape.channels} channels; "
             "needs (F, C, p, p) with odd p"
         )
     if sorted(order.tolist()) != list(range(filters)):
         raise ValueError(f"a channel order of {len(order)} for {filters} filters is no permutation of them")
-    stem = stem_FCpp.detach().double()[torch.from_numpy(order)]
+    stem = stem_FCpp.astype(np.float64)[order]
     geometry = MorphGeometry.of(scheme, image_shape)
     if scheme.layout is Layout.UNROLLED:
         if scheme.border > kernel // 2:
@@ -120,40 +117,40 @@ def build_augmented_layer(
 def _tiled(
     scheme: MorphScheme,
     geometry: MorphGeometry,
-    stem: Tensor,
+    stem: NDArray[np.float64],
     key: MorphKey,
     session: bytes,
     key_epoch: int,
-    dtype: torch.dtype,
-) -> Tensor:
+    dtype: DTypeLike,
+) -> Floats:
     filters, channels, kernel, _ = stem.shape
     side, reach = geometry.core_side, scheme.tile + kernel - 1
     count = 1 if scheme.cores is Cores.IDENTICAL else geometry.blocks
-    weight = torch.empty((count, side, filters, reach, reach), dtype=dtype)
+    weight = np.empty((count, side, filters, reach, reach), dtype)
     rows_at_once = _rows_at_once(stem, reach * reach)
     for block in range(count):
         core = draw_core(key, scheme, side, session=session, key_epoch=key_epoch, block=block)
         images_QCss = core.inverse_QQ.reshape(side, channels, scheme.tile, scheme.tile)
         for low in range(0, side, rows_at_once):
             some = slice(low, low + rows_at_once)
-            weight[block, some] = functional.conv2d(images_QCss[some], stem, padding=kernel - 1).to(dtype)
-    return weight[0] if scheme.cores is Cores.IDENTICAL else weight.flatten(2)
+            weight[block, some] = convolve(images_QCss[some], stem, kernel - 1)
+    return weight[0] if scheme.cores is Cores.IDENTICAL else weight.reshape(count, side, -1)
 
 
 def _unrolled(
     scheme: MorphScheme,
     image: ImageShape,
     geometry: MorphGeometry,
-    stem: Tensor,
+    stem: NDArray[np.float64],
     key: MorphKey,
     session: bytes,
     key_epoch: int,
-    dtype: torch.dtype,
-) -> Tensor:
+    dtype: DTypeLike,
+) -> Floats:
     filters, channels, kernel, _ = stem.shape
     side, length = geometry.core_side, geometry.morphed_elements
     padding = kernel // 2 - scheme.border
-    weight = torch.empty((length, filters * image.height * image.width), dtype=dtype)
+    weight = np.empty((length, filters * image.height * image.width), dtype)
     rows_at_once = _rows_at_once(stem, image.height * image.width)
     core = None
     for block in range(geometry.blocks):
@@ -161,15 +158,15 @@ def _unrolled(
             core = draw_core(key, scheme, side, session=session, key_epoch=key_epoch, block=block)
         for low in range(0, side, rows_at_once):
             rows = core.inverse_QQ[low : low + rows_at_once]
-            images = torch.zeros((len(rows), length), dtype=torch.float64)
-            images[:, block * side : (block + 1) * side] = rows
-            images = images.view(-1, channels, geometry.padded_height, geometry.padded_width)
+            flat = np.zeros((len(rows), length))
+            flat[:, block * side : (block + 1) * side] = rows
+            images = flat.reshape(-1, channels, geometry.padded_height, geometry.padded_width)
             start = block * side + low
-            weight[start : start + len(rows)] = functional.conv2d(images, stem, padding=padding).flatten(1).to(dtype)
+            weight[start : start + len(rows)] = convolve(images, stem, padding).reshape(len(rows), -1)
     return weight
 
 
-def _rows_at_once(stem: Tensor, positions: int) -> int:
-    """Images to convolve in one go: a result has F·O values, and torch unfolds the images to C·p²·O values before."""
-    filters, channels, kernel, _ = stem.shape
+def _rows_at_once(stem: NDArray[np.float64], positions: int) -> int:
+    """Images to convolve in one go: a result has F·O values, its images unfold to C·p²·O before."""
+    filters, channels, kernel, _ = map(int, stem.shape)
     return max(1, _CHUNK_VALUES // (positions * max(filters, channels * kernel * kernel)))

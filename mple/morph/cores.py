@@ -5,8 +5,8 @@ Legend: Q core side.
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from mple.morph.keys import MorphKey, gaussians, uniforms
 from mple.morph.scheme import Cores, Ensemble, MorphScheme
@@ -16,8 +16,8 @@ from mple.morph.scheme import Cores, Ensemble, MorphScheme
 class BlockCore:
     """One core and its inverse, float64 (Q, Q). The inverse of an orthogonal core is its transpose, no copy."""
 
-    core_QQ: Tensor
-    inverse_QQ: Tensor
+    core_QQ: NDArray[np.float64]
+    inverse_QQ: NDArray[np.float64]
 
 
 def draw_core(
@@ -42,12 +42,11 @@ def draw_core(
     )
     count = core_side * core_side
     if scheme.ensemble is Ensemble.UNIFORM:
-        core_QQ = torch.from_numpy(uniforms(key.seed, label, count)).view(core_side, core_side)
+        core_QQ = uniforms(key.seed, label, count).reshape(core_side, core_side)
         try:
-            return BlockCore(core_QQ, torch.linalg.inv(core_QQ))
-        except RuntimeError:
+            return BlockCore(core_QQ, np.linalg.inv(core_QQ).astype(np.float64, copy=False))
+        except np.linalg.LinAlgError:
             raise ValueError(f"the core of block {number} is singular; rotate the morph key") from None
-    gaussian_QQ = torch.from_numpy(gaussians(key.seed, label, count)).view(core_side, core_side)
-    orthogonal_QQ, upper_QQ = torch.linalg.qr(gaussian_QQ)
-    core_QQ = orthogonal_QQ * torch.sign(torch.diagonal(upper_QQ))
+    orthogonal_QQ, upper_QQ = np.linalg.qr(gaussians(key.seed, label, count).reshape(core_side, core_side))
+    core_QQ = orthogonal_QQ * np.sign(np.diagonal(upper_QQ))
     return BlockCore(core_QQ, core_QQ.T)

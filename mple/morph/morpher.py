@@ -3,16 +3,15 @@
 Legend: B samples, C channels, H W size, K blocks, Q core side; a tiled block's values run channel, row, column.
 """
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+import numpy as np
 
+from mple.morph.arithmetic import Floats
 from mple.morph.cores import draw_core
 from mple.morph.keys import MorphKey
 from mple.morph.scheme import Cores, Ensemble, ImageShape, Layout, MorphGeometry, MorphScheme
 
-_ROWS = 16
-"""Products are made of multiples of so many rows: with fewer, their sums are made in another order."""
+_ROWS = 256
+"""Products are made of so many rows each, zeros below: libraries choose the order of sums by a product's shape."""
 
 
 class Morpher:
@@ -34,11 +33,11 @@ class Morpher:
             draw_core(key, scheme, self.geometry.core_side, session=session, key_epoch=key_epoch, block=block)
             for block in range(count)
         ]
-        self._core_KQQ = torch.stack([core.core_QQ for core in cores])
-        self._inverse_KQQ = torch.stack([core.inverse_QQ for core in cores])
-        self._core32_KQQ = self._core_KQQ.float()
+        self._core_KQQ = np.stack([core.core_QQ for core in cores])
+        self._inverse_KQQ = np.stack([core.inverse_QQ for core in cores])
+        self._core32_KQQ = self._core_KQQ.astype(np.float32)
 
-    def morph(self, x_BCHW: Tensor) -> Tensor:
+    def morph(self, x_BCHW: Floats) -> Floats:
         """Morphed blocks t_BKQ, float32 for float32 images and float64 for float64 ones.
 
         Raises ValueError: the images have another shape than the one this morpher was made for.
@@ -46,54 +45,61 @@ class Morpher:
         image = self._image
         if x_BCHW.shape[1:] != (image.channels, image.height, image.width):
             raise ValueError(
-                f"images of shape {tuple(x_BCHW.shape[1:])}; this key morphs "
-                f"{(image.channels, image.height, image.width)}"
+                f"images of shape {x_BCHW.shape[1:]}; this key morphs {(image.channels, image.height, image.width)}"
             )
         x_BKQ = to_blocks(x_BCHW, self._scheme, self.geometry)
-        if x_BCHW.dtype == torch.float64:
+        if x_BCHW.dtype == np.float64:
             return _times(x_BKQ, self._core_KQQ)
         if self._scheme.ensemble is Ensemble.UNIFORM:
-            return _times(x_BKQ.double(), self._core_KQQ).float()
+            return _times(x_BKQ.astype(np.float64), self._core_KQQ).astype(np.float32)
         return _times(x_BKQ, self._core32_KQQ)
 
-    def unmorph(self, t_BKQ: Tensor) -> Tensor:
+    def unmorph(self, t_BKQ: Floats) -> Floats:
         """The images x_BCHW behind morphed blocks, computed in float64, in the dtype of `t_BKQ`."""
-        x_BKQ = _times(t_BKQ.double(), self._inverse_KQQ)
-        return from_blocks(x_BKQ, self._scheme, self.geometry, self._image).to(t_BKQ.dtype)
+        x_BKQ = _times(t_BKQ.astype(np.float64), self._inverse_KQQ)
+        return from_blocks(x_BKQ, self._scheme, self.geometry, self._image).astype(t_BKQ.dtype)
 
 
-def to_blocks(x_BCHW: Tensor, scheme: MorphScheme, geometry: MorphGeometry) -> Tensor:
+def to_blocks(x_BCHW: Floats, scheme: MorphScheme, geometry: MorphGeometry) -> Floats:
     """Pad images and cut them into blocks x_BKQ."""
     batch, channels, height, width = x_BCHW.shape
     if scheme.layout is Layout.UNROLLED:
-        return functional.pad(x_BCHW, (scheme.border,) * 4).reshape(batch, geometry.blocks, geometry.core_side)
+        border = (scheme.border, scheme.border)
+        return np.pad(x_BCHW, ((0, 0), (0, 0), border, border)).reshape(batch, geometry.blocks, geometry.core_side)
     down, right = geometry.padded_height - height, geometry.padded_width - width
-    padded = functional.pad(x_BCHW, (0, right, 0, down)) if down or right else x_BCHW
+    padded = np.pad(x_BCHW, ((0, 0), (0, 0), (0, down), (0, right))) if down or right else x_BCHW
     tiles = padded.reshape(batch, channels, geometry.rows, scheme.tile, geometry.columns, scheme.tile)
-    return tiles.permute(0, 2, 4, 1, 3, 5).reshape(batch, geometry.blocks, geometry.core_side)
+    return tiles.transpose(0, 2, 4, 1, 3, 5).reshape(batch, geometry.blocks, geometry.core_side)
 
 
-def from_blocks(x_BKQ: Tensor, scheme: MorphScheme, geometry: MorphGeometry, image: ImageShape) -> Tensor:
+def from_blocks(x_BKQ: Floats, scheme: MorphScheme, geometry: MorphGeometry, image: ImageShape) -> Floats:
     """Put blocks back together and crop; undoes `to_blocks`."""
     batch, side, tile = x_BKQ.shape[0], scheme.border, scheme.tile
     if scheme.layout is Layout.UNROLLED:
         whole = x_BKQ.reshape(batch, image.channels, geometry.padded_height, geometry.padded_width)
         return whole[:, :, side : side + image.height, side : side + image.width]
     tiles = x_BKQ.reshape(batch, geometry.rows, geometry.columns, image.channels, tile, tile)
-    whole = tiles.permute(0, 3, 1, 4, 2, 5).reshape(
+    whole = tiles.transpose(0, 3, 1, 4, 2, 5).reshape(
         batch, image.channels, geometry.padded_height, geometry.padded_width
     )
     return whole[:, :, : image.height, : image.width]
 
 
-def _times(x_BKQ: Tensor, core_KQQ: Tensor) -> Tensor:
+def _times(x_BKQ: Floats, core_KQQ: Floats) -> Floats:
     if len(core_KQQ) == 1:
-        flat = x_BKQ.flatten(0, 1)
-        return (_filled_up(flat) @ core_KQQ[0])[: len(flat)].view(x_BKQ.shape)
-    return torch.bmm(_filled_up(x_BKQ).transpose(0, 1), core_KQQ).transpose(0, 1)[: len(x_BKQ)].contiguous()
+        return _product(x_BKQ.reshape(-1, x_BKQ.shape[2]), core_KQQ[0]).reshape(x_BKQ.shape)
+    t_BKQ = np.empty_like(x_BKQ)
+    for block, core_QQ in enumerate(core_KQQ):
+        t_BKQ[:, block] = _product(x_BKQ[:, block], core_QQ)
+    return t_BKQ
 
 
-def _filled_up(x: Tensor) -> Tensor:
-    """With rows of zeros behind, up to a multiple of `_ROWS`."""
-    missing = -len(x) % _ROWS
-    return functional.pad(x, (0,) * (2 * x.ndim - 1) + (missing,)) if missing else x
+def _product(x_RQ: Floats, core_QQ: Floats) -> Floats:
+    """x·M, some rows at a time. Each product has the same shape, so that a row's does not depend on the others."""
+    t_RQ = np.empty((-(-len(x_RQ) // _ROWS) * _ROWS, x_RQ.shape[1]), x_RQ.dtype)
+    for low in range(0, len(t_RQ), _ROWS):
+        some_RQ = x_RQ[low : low + _ROWS]
+        if len(some_RQ) < _ROWS:
+            some_RQ = np.pad(some_RQ, ((0, _ROWS - len(some_RQ)), (0, 0)))
+        np.matmul(some_RQ, core_QQ, out=t_RQ[low : low + _ROWS])
+    return t_RQ[: len(x_RQ)]

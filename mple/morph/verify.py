@@ -14,11 +14,12 @@ Legend: Q core side, K blocks, F filters, O output positions of a block, N' = K�
 import math
 from collections.abc import Iterator
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+import numpy as np
+from numpy.typing import NDArray
 
+from mple.morph.arithmetic import Floats
 from mple.morph.augmented import AugmentedLayer
+from mple.morph.convolution import convolve, convolve_back
 from mple.morph.keys import gaussians
 from mple.morph.scheme import Cores, Ensemble, ImageShape, Layout, MorphScheme
 
@@ -32,9 +33,9 @@ CONSISTENCY_TOLERANCE = {"f32": 1e-5, "f16": 1.5e-3, "int8": 4e-2}
 wrong sign 5e-6 to 2e-2, less in a larger layer: it may stay below the rounding of binary16 or of 8 bits."""
 
 
-def expected_frobenius(scheme: MorphScheme, image_shape: ImageShape, stem_FCpp: Tensor) -> float:
+def expected_frobenius(scheme: MorphScheme, image_shape: ImageShape, stem_FCpp: Floats) -> float:
     """Frobenius norm that the weight of an honest layer with orthogonal cores has."""
-    energy_pp = stem_FCpp.detach().double().square().sum(dim=(0, 1))
+    energy_pp = np.square(stem_FCpp.astype(np.float64)).sum((0, 1))
     kernel = energy_pp.shape[0]
     if scheme.layout is Layout.TILED:
         repeats = 1
@@ -51,32 +52,31 @@ def expected_frobenius(scheme: MorphScheme, image_shape: ImageShape, stem_FCpp: 
     return math.sqrt(total)
 
 
-def layer_faults(layer: AugmentedLayer, stem_FCpp: Tensor, numbers: str = "f32") -> list[str]:
+def layer_faults(layer: AugmentedLayer, stem_FCpp: Floats, numbers: str = "f32") -> list[str]:
     """What is wrong with a layer that came in these numbers, in words; empty when nothing is."""
-    finite = bool(torch.isfinite(layer.weight).all())
-    if not finite:
+    if not np.isfinite(layer.weight).all():
         return ["the layer holds NaN or infinity"]
     if layer.scheme.ensemble is not Ensemble.ORTHOGONAL:
         return []
-    norm = math.sqrt(math.fsum(float(rows.double().square().sum()) for rows in _pieces(layer.weight.flatten(1))))
+    norm = math.sqrt(math.fsum(float(np.square(rows).sum()) for rows in _pieces(_flat(layer.weight))))
     expected = expected_frobenius(layer.scheme, layer.image_shape, stem_FCpp)
     if abs(norm - expected) > NORM_TOLERANCE[numbers] * expected:
         return [f"the layer's norm is {norm:.8g}, the stem gives {expected:.8g}"]
     return []
 
 
-def consistency_response(layer: AugmentedLayer, probe: bytes) -> Tensor:
+def consistency_response(layer: AugmentedLayer, probe: bytes) -> NDArray[np.float64]:
     """Aᵀ(A·v) for a vector v drawn from `probe`, float64; equal at all honest sites with orthogonal cores. Tiles with
     distinct cores answer block by block (K, O); the other layouts answer with one vector."""
     weight = layer.weight
     if layer.scheme.layout is Layout.TILED and layer.scheme.cores is Cores.DISTINCT:
-        v_O = torch.from_numpy(gaussians(probe, b"consistency", weight.shape[2]))
-        return torch.stack([_response(block_QO, v_O) for block_QO in weight])
-    flat = weight.flatten(1)
-    return _response(flat, torch.from_numpy(gaussians(probe, b"consistency", flat.shape[1])))
+        v_O = gaussians(probe, b"consistency", weight.shape[2])
+        return np.stack([_response(block_QO, v_O) for block_QO in weight])
+    flat = _flat(weight)
+    return _response(flat, gaussians(probe, b"consistency", flat.shape[1]))
 
 
-def stem_deviation(layer: AugmentedLayer, stem_FCpp: Tensor, probe: bytes) -> float:
+def stem_deviation(layer: AugmentedLayer, stem_FCpp: Floats, probe: bytes) -> float:
     """Relative distance of a layer with orthogonal cores from what the stem gives under any key and any channel order.
 
     Take v that repeats one vector u in every channel. The order P only exchanges channels, so P·v = v, and with
@@ -96,43 +96,46 @@ def stem_deviation(layer: AugmentedLayer, stem_FCpp: Tensor, probe: bytes) -> fl
     Raises ValueError: the layer's shape is not one that this stem gives.
     """
     filters, _, kernel, _ = stem_FCpp.shape
-    stem, scheme, image = stem_FCpp.detach().double(), layer.scheme, layer.image_shape
+    stem, scheme, image = stem_FCpp.astype(np.float64), layer.scheme, layer.image_shape
     if scheme.layout is Layout.UNROLLED:
         extent, padding = (image.height, image.width), kernel // 2 - scheme.border
     else:
         extent, padding = (scheme.tile + kernel - 1,) * 2, kernel - 1
-    u_HW = torch.from_numpy(gaussians(probe, b"stem", extent[0] * extent[1])).view(extent)
-    v_FHW = u_HW.expand(filters, *extent).contiguous()
-    seen = functional.conv_transpose2d(v_FHW[None], stem, padding=padding)
-    expected_FO = functional.conv2d(seen, stem, padding=padding)[0].flatten(1).sort(dim=0).values
+    u_HW = gaussians(probe, b"stem", extent[0] * extent[1]).reshape(extent)
+    v_FHW = np.tile(u_HW, (filters, 1, 1))
+    seen = convolve_back(v_FHW[None], stem, padding)
+    expected_FO = np.sort(convolve(seen, stem, padding)[0].reshape(filters, -1), axis=0)
     distinct_tiles = scheme.layout is Layout.TILED and scheme.cores is Cores.DISTINCT
-    blocks = layer.weight if distinct_tiles else layer.weight.flatten(1)[None]
-    found = [_response(block_QO, v_FHW.flatten()).view(filters, -1).sort(dim=0).values for block_QO in blocks]
+    blocks = layer.weight if distinct_tiles else _flat(layer.weight)[None]
+    found = [np.sort(_response(block_QO, v_FHW.ravel()).reshape(filters, -1), axis=0) for block_QO in blocks]
     return max(response_deviation(expected_FO, found_FO) for found_FO in found)
 
 
-def response_deviation(first: Tensor, second: Tensor) -> float:
+def response_deviation(first: Floats, second: Floats) -> float:
     """Relative distance of two layers' responses to one probe.
 
     Raises ValueError: they are of different shapes, hence of different schemes.
     """
     if first.shape != second.shape:
-        raise ValueError(f"responses of shapes {tuple(first.shape)} and {tuple(second.shape)} can't be compared")
-    return float((first - second).norm() / first.norm().clamp(min=1e-300))
+        raise ValueError(f"responses of shapes {first.shape} and {second.shape} can't be compared")
+    return float(np.linalg.norm(first - second)) / max(float(np.linalg.norm(first)), 1e-300)
 
 
-def _response(weight_NO: Tensor, v_O: Tensor) -> Tensor:
-    total = torch.zeros_like(v_O)
+def _response(weight_NO: Floats, v_O: NDArray[np.float64]) -> NDArray[np.float64]:
+    total = np.zeros_like(v_O)
     for rows in _pieces(weight_NO):
-        part = rows.double()
-        total += part.T @ (part @ v_O)
+        total += rows.T @ (rows @ v_O)
     return total
 
 
-def _pieces(weight_NO: Tensor) -> Iterator[Tensor]:
+def _flat(weight: Floats) -> Floats:
+    return weight.reshape(len(weight), -1)
+
+
+def _pieces(weight_NO: Floats) -> Iterator[NDArray[np.float64]]:
     """Some rows at a time, so that no whole layer is copied into float64."""
     for low in range(0, len(weight_NO), _ROWS_AT_ONCE):
-        yield weight_NO[low : low + _ROWS_AT_ONCE]
+        yield weight_NO[low : low + _ROWS_AT_ONCE].astype(np.float64)
 
 
 def _overlap(extent: int, offset: int, border: int) -> int:

@@ -9,7 +9,6 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mple.data.normalise import normalise
@@ -46,17 +45,15 @@ def forecast(
     """
     normalisation = distribution.normalisation
     x_NCHW = normalise(pixels_NCHW, normalisation)
-    noisy_NCHW = torch.from_numpy(PictureNoise(_FIXED, distribution).add(x_NCHW.numpy(), pixels_NCHW))
+    noisy_NCHW = PictureNoise(_FIXED, distribution).add(x_NCHW, pixels_NCHW)
     morpher = Morpher(morph.scheme(), distribution.spectrum.image, MorphKey(_FIXED), session=b"forecast", key_epoch=1)
     codec = codec_named(wire.codec)
     plain_bits, noisy_bits = (
         8 * len(codec.pack(codec.encode(morpher.morph(form)))) / pixels_NCHW.size for form in (x_NCHW, noisy_NCHW)
     )
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (normalisation.mean, normalisation.std))
-    levels_NCHW = (255 * (noisy_NCHW * std + mean)).round().clamp(0, 255)
-    return Forecast(
-        noisy_NCHW=levels_NCHW.to(torch.uint8).numpy(), bits_per_value=noisy_bits, plain_bits_per_value=plain_bits
-    )
+    mean, std = (np.reshape(values, (-1, 1, 1)) for values in (normalisation.mean, normalisation.std))
+    levels_NCHW = np.rint(255 * (noisy_NCHW * std + mean)).clip(0, 255).astype(np.uint8)
+    return Forecast(noisy_NCHW=levels_NCHW, bits_per_value=noisy_bits, plain_bits_per_value=plain_bits)
 
 
 def picture_eigenvalues(pixels_NCHW: NDArray[np.uint8]) -> NDArray[np.float64] | None:

@@ -8,10 +8,8 @@ Legend: N pictures, C channels, H W size.
 """
 
 import numpy as np
-import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
 
 RANGE = 255.0
 _WINDOW, _DEVIATION = 11, 1.5
@@ -46,24 +44,24 @@ def ssim(one_NCHW: Pixels, other_NCHW: Pixels) -> NDArray[np.float64]:
 
 
 def _similarity(one_NCHW: Pixels, other_NCHW: Pixels) -> NDArray[np.float64]:
-    x, y = (torch.from_numpy(np.asarray(side)).double().flatten(0, 1).unsqueeze(1) for side in (one_NCHW, other_NCHW))
+    x, y = one_NCHW.astype(np.float64), other_NCHW.astype(np.float64)
     mean_x, mean_y = _smoothed(x), _smoothed(y)
     variance_x = _smoothed(x * x) - mean_x * mean_x
     variance_y = _smoothed(y * y) - mean_y * mean_y
     covariance = _smoothed(x * y) - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + _C1) / (mean_x * mean_x + mean_y * mean_y + _C1)
     structure = (2 * covariance + _C2) / (variance_x + variance_y + _C2)
-    mean_N: NDArray[np.float64] = (luminance * structure).flatten(1).mean(1).view(len(one_NCHW), -1).mean(1).numpy()
+    mean_N: NDArray[np.float64] = (luminance * structure).mean((1, 2, 3))
     return mean_N
 
 
-def _smoothed(planes: Tensor) -> Tensor:
-    """Local means of planes (·, 1, H, W) under the window; it is a product of two, one along each axis."""
-    places = torch.arange(_WINDOW, dtype=torch.float64) - _WINDOW // 2
-    weights = torch.exp(-(places**2) / (2 * _DEVIATION**2))
+def _smoothed(levels_NCHW: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Local means under the window; it is a product of two, one along each axis."""
+    weights = np.exp(-((np.arange(_WINDOW) - _WINDOW // 2) ** 2) / (2 * _DEVIATION**2))
     weights /= weights.sum()
-    down = functional.conv2d(planes, weights.view(1, 1, -1, 1))
-    return functional.conv2d(down, weights.view(1, 1, 1, -1))
+    for axis in (2, 3):
+        levels_NCHW = sliding_window_view(levels_NCHW, _WINDOW, axis=axis) @ weights
+    return levels_NCHW
 
 
 def _require_alike(one: Pixels, other: Pixels) -> None:

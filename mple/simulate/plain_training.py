@@ -19,6 +19,7 @@ from torch import nn
 from mple.data import Dataset
 from mple.data.normalise import normalise
 from mple.model.device import CPU, Device
+from mple.model.first_layer.plain import plain_features
 from mple.model.metrics import merged, tallies, values
 from mple.model.stem import Stem, planned_stem
 from mple.model.training import TrunkTrainer
@@ -108,7 +109,7 @@ class _PlainRun:
         channels, filters = sites[0].train.shape.channels, model.filters
         stem = planned_stem(model, filters=filters, channels=channels, offered=settings.stem)
         order = settings.channel_order
-        self._stem = stem if order is None else Stem(stem.kernels_FCpp[torch.from_numpy(order)])
+        self._stem = stem if order is None else Stem(stem.kernels_FCpp[order])
         self._device = settings.device
         self.trainer = TrunkTrainer(trunk, training, self._sampler.steps_per_epoch * training.epochs, self._device)
 
@@ -137,4 +138,5 @@ class _PlainRun:
 
     def _features(self, pixels_BCHW: NDArray[np.uint8]) -> torch.Tensor:
         with torch.no_grad(), self.trainer.autocast():
-            return self._stem.convolve(self._device.place(normalise(pixels_BCHW, self._normalisation)))
+            x_BCHW = self._device.place(torch.from_numpy(normalise(pixels_BCHW, self._normalisation)))
+            return plain_features(self._stem, x_BCHW)

@@ -18,9 +18,7 @@ from statistics import NormalDist
 
 import constriction
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from typing_extensions import override
 
 from mple.v1 import common_pb2
@@ -44,25 +42,24 @@ class BlockCodec(Codec):
         """D, in units of normalised pixels."""
 
     @override
-    def encode(self, t_BKQ: Tensor) -> EncodedSamples:
-        t_BKQ = t_BKQ.detach()
-        low_BK, high_BK = torch.aminmax(t_BKQ, dim=2)
-        peak_BK = torch.maximum(high_BK, -low_BK)
-        if not torch.isfinite(peak_BK).all():
+    def encode(self, t_BKQ: NDArray[np.float32]) -> EncodedSamples:
+        peak_BK = np.maximum(t_BKQ.max(2), -t_BKQ.min(2))
+        if not np.isfinite(peak_BK).all():
             raise ValueError(f"codec {self.name}: a morphed value is NaN or infinite")
-        exponents_BK = self._exponents(peak_BK.numpy())
+        exponents_BK = self._exponents(peak_BK)
         if exponents_BK.size and exponents_BK.max() > LARGEST_EXPONENT:
             raise ValueError(f"codec {self.name}: a morphed value is beyond the codec's range")
-        per_value_BK = torch.from_numpy(np.ldexp(np.float32(1 / self._step), -exponents_BK))
-        codes_BKQ = (t_BKQ * per_value_BK.unsqueeze(2)).round_().clamp_(-LARGEST_CODE, LARGEST_CODE).to(torch.int8)
-        return EncodedSamples(codes_BKQ.flatten(1).numpy(), exponents_BK.astype(np.uint8))
+        codes_BKQ = t_BKQ * np.ldexp(np.float32(1 / self._step), -exponents_BK)[:, :, None]
+        np.rint(codes_BKQ, out=codes_BKQ)
+        np.clip(codes_BKQ, -LARGEST_CODE, LARGEST_CODE, out=codes_BKQ)
+        return EncodedSamples(codes_BKQ.astype(np.int8).reshape(len(t_BKQ), -1), exponents_BK.astype(np.uint8))
 
     @override
-    def decode(self, coded: EncodedSamples, blocks: int) -> Tensor:
+    def decode(self, coded: EncodedSamples, blocks: int) -> NDArray[np.float32]:
         samples, values = coded.codes_BV.shape
-        codes_BKQ = torch.from_numpy(coded.codes_BV.astype(np.float32)).view(samples, blocks, values // blocks)
-        steps_BK = np.ldexp(np.float32(self._step), coded.exponents_BK.astype(np.int32))
-        return codes_BKQ.mul_(torch.from_numpy(steps_BK).unsqueeze(2))
+        t_BKQ = coded.codes_BV.astype(np.float32).reshape(samples, blocks, values // blocks)
+        t_BKQ *= np.ldexp(np.float32(self._step), coded.exponents_BK.astype(np.int32))[:, :, None]
+        return t_BKQ
 
     @override
     def pack(self, coded: EncodedSamples) -> bytes:

@@ -16,9 +16,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from typing_extensions import override
 
 from mple.v1 import common_pb2
@@ -51,12 +49,12 @@ class Codec(ABC):
     """Whether each block of a sample has an exponent, one byte."""
 
     @abstractmethod
-    def encode(self, t_BKQ: Tensor) -> EncodedSamples:
+    def encode(self, t_BKQ: NDArray[np.float32]) -> EncodedSamples:
         """Code float32 values. Raises ValueError: a value is NaN or infinite, or beyond the codec's range."""
 
     @abstractmethod
-    def decode(self, coded: EncodedSamples, blocks: int) -> Tensor:
-        """The values, as `encode` or `unpack` coded them, as a float32 tensor (B, K, Q) of its own memory."""
+    def decode(self, coded: EncodedSamples, blocks: int) -> NDArray[np.float32]:
+        """The values, as `encode` or `unpack` coded them, float32 (B, K, Q) in memory of their own."""
 
     @abstractmethod
     def pack(self, coded: EncodedSamples) -> bytes:
@@ -99,8 +97,8 @@ class FloatCodec(Codec):
         self.name, self.wire_id, self.code_dtype = name, wire_id, np.dtype(dtype)
 
     @override
-    def encode(self, t_BKQ: Tensor) -> EncodedSamples:
-        values_BV = t_BKQ.detach().flatten(1).contiguous().numpy()
+    def encode(self, t_BKQ: NDArray[np.float32]) -> EncodedSamples:
+        values_BV = np.ascontiguousarray(t_BKQ).reshape(len(t_BKQ), -1)
         with np.errstate(over="ignore"):
             codes_BV = values_BV.astype(self.code_dtype, copy=False)
         if not np.isfinite(codes_BV).all():
@@ -108,9 +106,9 @@ class FloatCodec(Codec):
         return EncodedSamples(codes_BV, _no_exponents(len(codes_BV)))
 
     @override
-    def decode(self, coded: EncodedSamples, blocks: int) -> Tensor:
+    def decode(self, coded: EncodedSamples, blocks: int) -> NDArray[np.float32]:
         samples, values = coded.codes_BV.shape
-        return torch.from_numpy(coded.codes_BV.astype(np.float32)).view(samples, blocks, values // blocks)
+        return coded.codes_BV.astype(np.float32).reshape(samples, blocks, values // blocks)
 
     @override
     def pack(self, coded: EncodedSamples) -> bytes:

@@ -15,11 +15,17 @@ Legend: Q inputs, K blocks, O outputs.
 import math
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+from mple.morph.arithmetic import Floats
 
 _WEIGHT, _SCALE = "augmented.weight", "augmented.scale"
-_DTYPES = {"int8": torch.int8, "f16": torch.float16, "f32": torch.float32}
+_DTYPES: dict[str, np.dtype[np.generic]] = {
+    "int8": np.dtype(np.int8),
+    "f16": np.dtype(np.float16),
+    "f32": np.dtype(np.float32),
+}
 _LEVELS = 127
 _ROWS_AT_ONCE = 256
 
@@ -28,29 +34,28 @@ class LayerDtypeError(ValueError):
     """Tensors that are no weight in these numbers."""
 
 
-def tensors_of(weight: Tensor, numbers: str) -> dict[str, Tensor]:
+def tensors_of(weight: Floats, numbers: str) -> dict[str, NDArray[np.generic]]:
     """The tensors that a layer's file holds for a float32 weight (Q, ...) or, for distinct cores, (K, Q, O).
 
     `numbers`, here and below, is one of `mple.wire.names.LAYER_DTYPES`.
 
     Raises ValueError: a weight is not finite, or beyond the range of f16.
     """
-    weight = weight.detach().contiguous()
     if numbers != "int8":
-        written = weight.to(_DTYPES[numbers])
-        if not torch.isfinite(written).all():
+        with np.errstate(over="ignore"):
+            written = np.ascontiguousarray(weight, _DTYPES[numbers])
+        if not np.isfinite(written).all():
             raise ValueError(f'a weight of the layer is NaN, or beyond the range of {numbers}; set wire.layer to "f32"')
         return {_WEIGHT: written}
     axis = _input_axis(weight.ndim)
-    low, high = torch.aminmax(weight, dim=axis, keepdim=True)
-    peak = torch.maximum(high, -low)
-    if not torch.isfinite(peak).all():
+    peak = np.maximum(weight.max(axis, keepdims=True), -weight.min(axis, keepdims=True))
+    if not np.isfinite(peak).all():
         raise ValueError("a weight of the layer is NaN or infinite")
-    scale = torch.where(peak > 0, peak / _LEVELS, torch.ones_like(peak))
-    codes = torch.empty(weight.shape, dtype=torch.int8)
-    parts = (torch.split(whole, _ROWS_AT_ONCE, axis) for whole in (weight, codes))
-    for rows, coded in zip(*parts, strict=True):  # no second float copy of a dense layer
-        coded.copy_((rows / scale).round_().clamp_(-_LEVELS, _LEVELS))
+    scale = np.where(peak > 0, peak / _LEVELS, 1).astype(np.float32)
+    codes = np.empty(weight.shape, np.int8)
+    for low in range(0, weight.shape[axis], _ROWS_AT_ONCE):  # no second float copy of a dense layer
+        some = (slice(None),) * axis + (slice(low, low + _ROWS_AT_ONCE),)
+        codes[some] = np.clip(np.rint(weight[some] / scale), -_LEVELS, _LEVELS)
     return {_WEIGHT: codes, _SCALE: scale.squeeze(axis)}
 
 
@@ -67,14 +72,16 @@ def require_shapes(found: Mapping[str, tuple[int, ...]], shape: tuple[int, ...],
             raise LayerDtypeError(f"has shape {found[name]}, the plan needs {due_shape}")
 
 
-def weight_of(tensors: Mapping[str, Tensor], shape: tuple[int, ...], numbers: str) -> Tensor:
+def weight_of(tensors: Mapping[str, NDArray[np.generic]], shape: tuple[int, ...], numbers: str) -> NDArray[np.float32]:
     """The float32 weight that a file's tensors mean. Raises LayerDtypeError: names, shapes or dtypes are others."""
-    require_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()}, shape, numbers)
+    require_shapes({name: tensor.shape for name, tensor in tensors.items()}, shape, numbers)
     for name, (_, dtype) in _due(shape, numbers).items():
         if tensors[name].dtype != dtype:
             raise LayerDtypeError(f"has dtype {tensors[name].dtype}; the plan needs {dtype}")
-    weight = tensors[_WEIGHT].float()
-    return weight if numbers != "int8" else weight.mul_(tensors[_SCALE].unsqueeze(_input_axis(len(shape))))
+    weight = tensors[_WEIGHT].astype(np.float32, copy=False)
+    if numbers == "int8":
+        weight *= np.expand_dims(tensors[_SCALE], _input_axis(len(shape)))
+    return weight
 
 
 def weight_bytes(shape: tuple[int, ...], numbers: str) -> int:
@@ -93,6 +100,6 @@ def _output_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape[:axis], *shape[axis + 1 :])
 
 
-def _due(shape: tuple[int, ...], numbers: str) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+def _due(shape: tuple[int, ...], numbers: str) -> dict[str, tuple[tuple[int, ...], np.dtype[np.generic]]]:
     due = {_WEIGHT: (shape, _DTYPES[numbers])}
-    return due | ({_SCALE: (_output_shape(shape), torch.float32)} if numbers == "int8" else {})
+    return due | ({_SCALE: (_output_shape(shape), _DTYPES["f32"])} if numbers == "int8" else {})

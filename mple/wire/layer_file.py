@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 from mple.disk.whole_files import put_in_place
 from mple.morph import ImageShape, MorphScheme, expected_weight_shape
@@ -43,12 +43,12 @@ def read_layer(
     """
     expected = expected_weight_shape(scheme, image, filters, kernel)
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             about = (file.metadata() or {}).get("augmented_layer")
             names = list(file.keys())
             require_shapes({name: tuple(file.get_slice(name).get_shape()) for name in names}, expected, numbers)
             weight = weight_of({name: file.get_tensor(name) for name in names}, expected, numbers)
-    except (SafetensorError, KeyError) as fault:  # KeyError: a type of numbers that torch does not have
+    except (SafetensorError, KeyError) as fault:  # KeyError: a type of numbers that numpy does not have
         raise LayerFileError(f"{path.name} is no readable layer file: {fault}") from None
     except LayerDtypeError as fault:
         raise LayerFileError(f"layer in {path.name} {fault}") from None

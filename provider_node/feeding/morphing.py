@@ -6,7 +6,6 @@ Legend: B samples, C channels, H W size, K blocks, Q core side.
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mple.data import Dataset, LabelledImages
@@ -82,5 +81,5 @@ class PictureMorpher:
         """Normalise, add noise where the plan asks for it, morph and code pictures."""
         x_BCHW = normalise(pixels_BCHW, self._normalisation)
         if self._noise is not None:
-            x_BCHW = torch.from_numpy(self._noise.add(x_BCHW.numpy(), pixels_BCHW))
+            x_BCHW = self._noise.add(x_BCHW, pixels_BCHW)
         return self._codec.encode(self._morpher.morph(x_BCHW))

@@ -46,6 +46,6 @@ def keep_sample_pictures(state: Path, train: LabelledImages, plan: RunPlan, imag
         seen_N=seen_N,
         pixels_NCHW=train.pixels_NCHW[seen_N],
         travelling_N=travelling_N,
-        travelling_NCHW=from_blocks(t_BKQ, plan.morph.scheme(), plan.geometry, plan.image).numpy(),
+        travelling_NCHW=from_blocks(t_BKQ, plan.morph.scheme(), plan.geometry, plan.image),
     )
     write_pictures(path, pictures)

@@ -16,9 +16,9 @@ from typing import Annotated
 
 import grpc
 import numpy as np
-import torch
 import typer
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from mple.morph import MorphKey
 from mple.node import Config, Overrides, run_body
@@ -106,7 +106,7 @@ def predict(settings: SiteSettings, options: PredictOptions, stop: Stop) -> None
     MpleError: the compute node refused, has no trained network, or its answer can't be; UnreachableError: it could not
     be reached; StoppedError: the command was told to end.
     """
-    torch.set_num_threads(settings.threads)
+    threadpool_limits(settings.threads)
     with open_node(settings, Role.SITE, "predict", stop, beside=True) as node:
         plan = _plan_of_last_run(settings.state, node.me)
         key, key_ref, secret = _kept_secrets(settings, plan, node.me)

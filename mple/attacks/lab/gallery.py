@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mple.attacks.lab.ground_truth import GroundTruth
 from mple.attacks.lab.scoring import PictureScore
-from mple.morph.morpher import from_blocks
+from mple.attacks.means.blocks import pictures_of
 
 _SHOWN = 6
 _LEAST_PX = 96
@@ -61,8 +61,7 @@ def gallery(title: str, scored: PictureScore, truth: GroundTruth, t_NKQ: Tensor)
 
 
 def _laid_out(t_NKQ: Tensor, truth: GroundTruth) -> NDArray[np.float32]:
-    plan = truth.plan
-    laid: NDArray[np.float32] = from_blocks(t_NKQ, plan.morph.scheme(), plan.geometry, plan.image).numpy()
+    laid: NDArray[np.float32] = pictures_of(t_NKQ, truth.plan).numpy()
     return laid
 
 

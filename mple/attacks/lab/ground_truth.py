@@ -58,4 +58,4 @@ class GroundTruth:
             draw_core(one.key, scheme, geometry.core_side, session=plan.session, key_epoch=one.key_epoch, block=block)
             for block in range(count)
         ]
-        return torch.stack([core.inverse_QQ for core in cores])
+        return torch.from_numpy(np.stack([core.inverse_QQ for core in cores]))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -194,7 +195,9 @@ class RunViews:
         return MorphedPictures(
             site=site,
             numbers_N=travelled.numbers_N,
-            t_NKQ=codec_named(self.plan.wire.codec).decode(travelled.coded, self.plan.geometry.blocks),
+            t_NKQ=torch.from_numpy(
+                codec_named(self.plan.wire.codec).decode(travelled.coded, self.plan.geometry.blocks)
+            ),
             labels_N=travelled.labels_N,
         )
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -65,13 +66,18 @@ class LayerBlock:
         return math.fsum(float(some.double().square().sum()) for some in _pieces(self.rows_QFIJ))
 
 
+def features_of(layer: AugmentedLayer, t_NKQ: Tensor) -> Tensor:
+    """What a layer makes of morphed pictures, f_NFHW in float32."""
+    return torch.from_numpy(np.ascontiguousarray(layer.apply(t_NKQ.numpy()), np.float32))
+
+
 def layer_blocks(layer: AugmentedLayer) -> Iterator[LayerBlock]:
     """The blocks of a layer that differ: one for tiles with identical cores, else all."""
     scheme, image = layer.scheme, layer.image_shape
-    geometry = MorphGeometry.of(scheme, image)
+    geometry, whole_weight = MorphGeometry.of(scheme, image), torch.from_numpy(layer.weight)
     if scheme.layout is Layout.TILED:
         reach = scheme.tile + layer.kernel - 1
-        weight = layer.weight if scheme.cores is Cores.DISTINCT else layer.weight[None]
+        weight = whole_weight if scheme.cores is Cores.DISTINCT else whole_weight[None]
         whole_CRS = torch.ones((image.channels, scheme.tile, scheme.tile), dtype=torch.bool)
         for core, rows in enumerate(weight):
             yield LayerBlock(
@@ -85,7 +91,7 @@ def layer_blocks(layer: AugmentedLayer) -> Iterator[LayerBlock]:
     for block in range(geometry.blocks):
         own = torch.zeros(geometry.morphed_elements, dtype=torch.bool)
         own[block * side : (block + 1) * side] = True
-        rows = layer.weight[block * side : (block + 1) * side]
+        rows = whole_weight[block * side : (block + 1) * side]
         yield LayerBlock(
             core=0 if scheme.cores is Cores.IDENTICAL else block,
             rows_QFIJ=rows.view(side, layer.filters, image.height, image.width),

@@ -18,9 +18,9 @@ from torch.nn import functional
 
 from mple.attacks.lab.adversary import MorphedPictures
 from mple.attacks.lab.attack import RecoveredPictures
+from mple.attacks.means.blocks import blocks_of, pictures_of
 from mple.attacks.means.pixel_values import to_inputs, to_pixels
 from mple.morph import Ensemble
-from mple.morph.morpher import from_blocks, to_blocks
 from mple.plan import RunPlan
 from mple.wire.codecs import codec_named
 
@@ -39,7 +39,7 @@ def open_pictures(t_NKQ: Tensor, inverse_KQQ: Tensor, plan: RunPlan) -> Tensor:
     inverse = inverse_KQQ.float() if float(inverse_KQQ.abs().max()) < 1e3 else inverse_KQQ
     t = t_NKQ.to(inverse.dtype)
     x_NKQ = t @ inverse[0] if len(inverse) == 1 else torch.bmm(t.transpose(0, 1), inverse).transpose(0, 1)
-    return from_blocks(x_NKQ, plan.morph.scheme(), plan.geometry, plan.image).float().contiguous()
+    return pictures_of(x_NKQ, plan).float()
 
 
 def opened_ways(
@@ -60,7 +60,7 @@ def _by_covariance(t_NKQ: Tensor, inverse_KQQ: Tensor, public_PCHW: NDArray[np.u
     The step of each block is worked out from its largest value, as the codec chooses it."""
     peak_NK = t_NKQ.abs().amax(2).double().numpy()
     step_NK = torch.from_numpy(codec_named(plan.wire.codec).rounding_steps(peak_NK))
-    x_PKQ = to_blocks(to_inputs(public_PCHW[:_MOST_PUBLIC], plan), plan.morph.scheme(), plan.geometry).double()
+    x_PKQ = blocks_of(to_inputs(public_PCHW[:_MOST_PUBLIC], plan), plan).double()
     mean_KQ, kept = x_PKQ.mean(0), torch.empty_like(t_NKQ)
     for block in range(t_NKQ.shape[1]):
         core_QQ = torch.linalg.inv(inverse_KQQ[block % len(inverse_KQQ)])
@@ -72,7 +72,7 @@ def _by_covariance(t_NKQ: Tensor, inverse_KQQ: Tensor, public_PCHW: NDArray[np.u
         seen_QQ.diagonal().add_(float(step_NK[:, block].square().mean()) / 12)
         beyond_NQ = t_NKQ[:, block].double() - mean_KQ[block] @ core_QQ
         kept[:, block] = (beyond_NQ @ torch.linalg.solve(seen_QQ, through_QQ) + mean_KQ[block]).float()
-    return from_blocks(kept, plan.morph.scheme(), plan.geometry, plan.image).contiguous()
+    return pictures_of(kept, plan)
 
 
 def recovered_pictures(

@@ -15,7 +15,7 @@ from mple.privacy import NoiseDistribution, PictureNoise, measure_spectrum
 
 def to_inputs(pixels_NCHW: NDArray[np.uint8], plan: RunPlan) -> Tensor:
     """Network inputs x_NCHW, float32, as a site makes them."""
-    return normalise(pixels_NCHW, plan.normalisation)
+    return torch.from_numpy(normalise(pixels_NCHW, plan.normalisation))
 
 
 def to_pixels(x_NCHW: Tensor, normalisation: NormalisationSettings) -> NDArray[np.float32]:

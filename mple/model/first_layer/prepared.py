@@ -94,7 +94,7 @@ class _Unrolled(PreparedLayer):
     def __init__(self, layer: AugmentedLayer, arithmetic: Arithmetic, device: Device) -> None:
         super().__init__(layer, arithmetic, device)
         image, length = layer.image_shape, self._geometry.morphed_elements
-        weight_NFHW = layer.weight.view(length, layer.filters, image.height, image.width)
+        weight_NFHW = torch.from_numpy(layer.weight).view(length, layer.filters, image.height, image.width)
         self._band = max(1, _BAND_COLUMNS // (layer.filters * image.width))
         eight_bits = arithmetic is Arithmetic.INT8 and layer.scheme.ensemble is not Ensemble.UNIFORM
         bands = (
@@ -130,7 +130,8 @@ class _Tiled(PreparedLayer):
         blocks = self._geometry.blocks
         self._samples = max(1, (_SHARED_ROWS if shared else _DISTINCT_ROWS) // blocks)
         rows = self._samples * (blocks if shared else 1)
-        weight_KQFrr = layer.weight.view(-1, self._geometry.core_side, layer.filters, self._reach, self._reach)
+        sides = self._reach, self._reach
+        weight_KQFrr = torch.from_numpy(layer.weight).view(-1, self._geometry.core_side, layer.filters, *sides)
         self._matrices = [
             FloatMatrix([_channels_last(block_QFrr.to(self._inner_dtype))], self._inner_dtype, rows, device)
             for block_QFrr in weight_KQFrr
