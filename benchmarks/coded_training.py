@@ -70,7 +70,7 @@ class CodedTraining:
         stem = Stem.from_seed("mple-stem-1", filters=filters, channels=image.channels, kernel=3)
         order = draw_order(bytes(32), "channel order", filters)
         built = build_augmented_layer(scheme, image, stem.kernels_FCpp, key, order, session=_SESSION, key_epoch=1)
-        received = weight_of(tensors_of(built.weight, layer), built.weight.shape, layer)
+        received = weight_of(tensors_of(built.weight, layer), layer)
         arithmetic = Arithmetic.BF16 if settings.precision is Precision.BF16 else Arithmetic.F32
         self._layer = prepare_layer(dataclasses.replace(built, weight=received), arithmetic)
 

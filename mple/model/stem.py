@@ -61,8 +61,10 @@ class Stem:
             tensors = load(source if isinstance(source, bytes) else source.read_bytes())
         except FileNotFoundError:
             raise StemError(f"no stem file at {source!s}") from None
-        except (SafetensorError, KeyError) as fault:  # KeyError: a type of numbers that numpy does not have
+        except SafetensorError as fault:
             raise StemError(f"the stem file is no safetensors file: {fault}") from None
+        except (KeyError, TypeError) as fault:
+            raise StemError(f"the stem file has numbers of the type {fault}; save it as float32") from None
         named = [name for name in _NAMES if name in tensors]
         if not named:
             named = [name for name, tensor in tensors.items() if tensor.ndim == 4]

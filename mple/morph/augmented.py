@@ -57,11 +57,13 @@ class AugmentedLayer:
             )
         height, width = self.image_shape.height, self.image_shape.width
         if self.scheme.layout is Layout.UNROLLED:
-            return (t_BKQ.reshape(len(t_BKQ), -1) @ self.weight).reshape(-1, self.filters, height, width)
+            return (t_BKQ.reshape(len(t_BKQ), geometry.morphed_elements) @ self.weight).reshape(
+                len(t_BKQ), self.filters, height, width
+            )
         reach, tile, halo = self.scheme.tile + self.kernel - 1, self.scheme.tile, self.kernel // 2
         weight_KQO = self.weight.reshape(-1, geometry.core_side, self.filters * reach * reach)
         pieces_KBO = t_BKQ.swapaxes(0, 1) @ weight_KQO
-        pieces = pieces_KBO.reshape(geometry.rows, geometry.columns, -1, self.filters, reach, reach)
+        pieces = pieces_KBO.reshape(geometry.rows, geometry.columns, len(t_BKQ), self.filters, reach, reach)
         sides = geometry.padded_height + self.kernel - 1, geometry.padded_width + self.kernel - 1
         whole = np.zeros((len(t_BKQ), self.filters, *sides), pieces.dtype)
         for row, column in itertools.product(range(geometry.rows), range(geometry.columns)):

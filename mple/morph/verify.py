@@ -123,8 +123,9 @@ def response_deviation(first: Floats, second: Floats) -> float:
 
 def _response(weight_NO: Floats, v_O: NDArray[np.float64]) -> NDArray[np.float64]:
     total = np.zeros_like(v_O)
-    for rows in _pieces(weight_NO):
-        total += rows.T @ (rows @ v_O)
+    with np.errstate(invalid="ignore"):  # what is not finite gives NaN
+        for rows in _pieces(weight_NO):
+            total += rows.T @ (rows @ v_O)
     return total
 
 

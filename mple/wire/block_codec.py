@@ -52,7 +52,9 @@ class BlockCodec(Codec):
         codes_BKQ = t_BKQ * np.ldexp(np.float32(1 / self._step), -exponents_BK)[:, :, None]
         np.rint(codes_BKQ, out=codes_BKQ)
         np.clip(codes_BKQ, -LARGEST_CODE, LARGEST_CODE, out=codes_BKQ)
-        return EncodedSamples(codes_BKQ.astype(np.int8).reshape(len(t_BKQ), -1), exponents_BK.astype(np.uint8))
+        samples, blocks, side = t_BKQ.shape
+        codes_BV = codes_BKQ.astype(np.int8).reshape(samples, blocks * side)
+        return EncodedSamples(codes_BV, exponents_BK.astype(np.uint8))
 
     @override
     def decode(self, coded: EncodedSamples, blocks: int) -> NDArray[np.float32]:

@@ -98,7 +98,8 @@ class FloatCodec(Codec):
 
     @override
     def encode(self, t_BKQ: NDArray[np.float32]) -> EncodedSamples:
-        values_BV = np.ascontiguousarray(t_BKQ).reshape(len(t_BKQ), -1)
+        samples, blocks, side = t_BKQ.shape
+        values_BV = np.ascontiguousarray(t_BKQ).reshape(samples, blocks * side)
         with np.errstate(over="ignore"):
             codes_BV = values_BV.astype(self.code_dtype, copy=False)
         if not np.isfinite(codes_BV).all():

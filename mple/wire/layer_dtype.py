@@ -26,6 +26,8 @@ _DTYPES: dict[str, np.dtype[np.generic]] = {
     "f16": np.dtype(np.float16),
     "f32": np.dtype(np.float32),
 }
+_NAMES = {"int8": "I8", "f16": "F16", "f32": "F32"}
+"""As safetensors calls them."""
 _LEVELS = 127
 _ROWS_AT_ONCE = 256
 
@@ -59,28 +61,29 @@ def tensors_of(weight: Floats, numbers: str) -> dict[str, NDArray[np.generic]]:
     return {_WEIGHT: codes, _SCALE: scale.squeeze(axis)}
 
 
-def require_shapes(found: Mapping[str, tuple[int, ...]], shape: tuple[int, ...], numbers: str) -> None:
-    """Check what a file says that it holds, before any of it is read.
+def require_header(found: Mapping[str, tuple[str, tuple[int, ...]]], shape: tuple[int, ...], numbers: str) -> None:
+    """Check what a file says that it holds, by name the type of numbers and the shape, before any of it is read.
 
-    Raises LayerDtypeError: names or shapes are others than those of a weight of this shape.
+    Raises LayerDtypeError: it is something else than a weight of this shape in these numbers.
     """
-    due = _due(shape, numbers)
+    due = {_WEIGHT: (_NAMES[numbers], shape)}
+    if numbers == "int8":
+        due[_SCALE] = (_NAMES["f32"], _output_shape(shape))
     if set(found) != set(due):
         raise LayerDtypeError(f"holds {sorted(found)} instead of {sorted(due)}")
-    for name, (due_shape, _) in due.items():
-        if found[name] != due_shape:
-            raise LayerDtypeError(f"has shape {found[name]}, the plan needs {due_shape}")
+    for name, (due_dtype, due_shape) in due.items():
+        dtype, has = found[name]
+        if has != due_shape:
+            raise LayerDtypeError(f"has shape {has}, the plan needs {due_shape}")
+        if dtype != due_dtype:
+            raise LayerDtypeError(f"has dtype {dtype}; the plan needs {due_dtype}")
 
 
-def weight_of(tensors: Mapping[str, NDArray[np.generic]], shape: tuple[int, ...], numbers: str) -> NDArray[np.float32]:
-    """The float32 weight that a file's tensors mean. Raises LayerDtypeError: names, shapes or dtypes are others."""
-    require_shapes({name: tensor.shape for name, tensor in tensors.items()}, shape, numbers)
-    for name, (_, dtype) in _due(shape, numbers).items():
-        if tensors[name].dtype != dtype:
-            raise LayerDtypeError(f"has dtype {tensors[name].dtype}; the plan needs {dtype}")
+def weight_of(tensors: Mapping[str, NDArray[np.generic]], numbers: str) -> NDArray[np.float32]:
+    """The float32 weight that a file's tensors mean, once `require_header` has passed them; may use their memory."""
     weight = tensors[_WEIGHT].astype(np.float32, copy=False)
     if numbers == "int8":
-        weight *= np.expand_dims(tensors[_SCALE], _input_axis(len(shape)))
+        weight *= np.expand_dims(tensors[_SCALE], _input_axis(weight.ndim))
     return weight
 
 
@@ -98,8 +101,3 @@ def _input_axis(dimensions: int) -> int:
 def _output_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     axis = _input_axis(len(shape))
     return (*shape[:axis], *shape[axis + 1 :])
-
-
-def _due(shape: tuple[int, ...], numbers: str) -> dict[str, tuple[tuple[int, ...], np.dtype[np.generic]]]:
-    due = {_WEIGHT: (shape, _DTYPES[numbers])}
-    return due | ({_SCALE: (_output_shape(shape), _DTYPES["f32"])} if numbers == "int8" else {})

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from mple.disk.whole_files import put_in_place
 from mple.morph import ImageShape, MorphScheme, expected_weight_shape
 from mple.morph.augmented import AugmentedLayer
-from mple.wire.layer_dtype import LayerDtypeError, require_shapes, tensors_of, weight_of
+from mple.wire.layer_dtype import LayerDtypeError, require_header, tensors_of, weight_of
 
 
 class LayerFileError(ValueError):
@@ -45,10 +45,11 @@ def read_layer(
     try:
         with safe_open(path, framework="np") as file:
             about = (file.metadata() or {}).get("augmented_layer")
-            names = list(file.keys())
-            require_shapes({name: tuple(file.get_slice(name).get_shape()) for name in names}, expected, numbers)
-            weight = weight_of({name: file.get_tensor(name) for name in names}, expected, numbers)
-    except (SafetensorError, KeyError) as fault:  # KeyError: a type of numbers that numpy does not have
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            found = {name: (one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()}
+            require_header(found, expected, numbers)
+            weight = weight_of({name: file.get_tensor(name) for name in slices}, numbers)
+    except SafetensorError as fault:
         raise LayerFileError(f"{path.name} is no readable layer file: {fault}") from None
     except LayerDtypeError as fault:
         raise LayerFileError(f"layer in {path.name} {fault}") from None

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mple.attacks.lab.run_views import RunViews
 from mple.cli import main
+from mple.data.normalise import normalise
 from mple.exit_codes import ExitCode
 from mple.records.run_folder import RunFolderError
 from tests.support.morphed_world import natural_pixels
@@ -89,15 +90,13 @@ def test_public_pictures_are_none_of_the_sites(run: Path) -> None:
 
 def test_the_views_of_a_run_are_what_its_sites_sent(run: Path) -> None:
     """Under the key, the codes are the pictures that they are numbered as, and labels are permuted."""
-    from mple.attacks.means.pixel_values import to_inputs
-
     views = RunViews(run, site="north")
     held = views.compute_node()
     truth = views.truth
     for name, morphed in held.sites.items():
         train = truth.sites[name].train
-        x_NCHW = truth.morpher(name).unmorph(morphed.t_NKQ)
-        assert (x_NCHW - to_inputs(train.pixels_NCHW[morphed.numbers_N], views.plan)).abs().mean() < 0.05
+        x_NCHW = truth.morpher(name).unmorph(morphed.t_NKQ.numpy())
+        assert np.abs(x_NCHW - normalise(train.pixels_NCHW[morphed.numbers_N], views.plan.normalisation)).mean() < 0.05
         assert (truth.label_order[morphed.labels_N] == train.labels[morphed.numbers_N]).all()
     assert sum(len(morphed) for morphed in held.sites.values()) == 80
     seen = views.wire_observer()

@@ -93,10 +93,10 @@ def test_the_cache_is_read_as_the_compute_node_wrote_it(codec: str, tmp_path: Pa
     for number, site in enumerate(("north", "south")):
         morphed = world.sites[site]
         for places in (slice(5, 12), slice(0, 6)):
-            coded = how.encode(morphed.t_NKQ[places])
+            coded = how.encode(morphed.t_NKQ[places].numpy())
             batch = Batch(coded, morphed.labels_N[places].astype(np.uint16))
             cache.append(common_pb2.SPLIT_TRAIN, 12 * number + morphed.numbers_N[places], batch, key=number)
-        untold = Batch(how.encode(morphed.t_NKQ[:2]), np.empty(0, np.uint16))
+        untold = Batch(how.encode(morphed.t_NKQ[:2].numpy()), np.empty(0, np.uint16))
         cache.append(common_pb2.SPLIT_TEST, np.array([2 * number, 2 * number + 1]), untold, key=number)
     with path.open("ab") as file:
         file.write(path.read_bytes()[:100])

@@ -138,7 +138,7 @@ def observed(world: MorphedWorld, codec: str) -> WireObserver:
     t_NKQ = world.sites["north"].t_NKQ
     messages = []
     for low in range(0, len(order), each):
-        packed = len(coder.pack(coder.encode(t_NKQ[torch.from_numpy(order[low : low + each])]))) + 40
+        packed = len(coder.pack(coder.encode(t_NKQ[torch.from_numpy(order[low : low + each])].numpy()))) + 40
         messages.append(SeenMessage(time_s=low / 100, sender="site/north", receiver="compute/compute", bytes=packed))
     return WireObserver(plan=without_stem(plan), messages=tuple(messages), public_PCHW=world.public_PCHW)
 

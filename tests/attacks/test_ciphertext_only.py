@@ -14,6 +14,7 @@ from mple.attacks import ciphertext_only, label_order, tile_maps
 from mple.attacks.lab.attack import AttackSettings, DoesNotApplyError, Finding
 from mple.attacks.label_order import best_assignment
 from mple.attacks.means.block_moments import links_of, measure_moments
+from mple.attacks.means.blocks import blocks_of
 from mple.attacks.means.rotation_fit import agreement, fit_rotations
 from mple.morph import Cores
 from mple.plan import MorphSettings
@@ -72,9 +73,9 @@ def test_the_true_rotation_is_found_and_agrees_best(cores: Cores) -> None:
     plan, train = world.plan, world.truth.sites["north"].train
     links = links_of(plan.morph.scheme(), plan.geometry)
     pixels = torch.from_numpy(train.pixels_NCHW).float() / 64 - 2
-    blocks = ciphertext_only.to_blocks(pixels, plan.morph.scheme(), plan.geometry)
+    blocks = blocks_of(pixels, plan)
     given = measure_moments(blocks, links, components=24)
-    found = measure_moments(world.truth.morpher("north").morph(pixels), links, components=24)
+    found = measure_moments(torch.from_numpy(world.truth.morpher("north").morph(pixels.numpy())), links, components=24)
     turn_GRR = fit_rotations(given, found, links)
     signs = torch.diagonal(turn_GRR, dim1=1, dim2=2).abs()
     assert float(signs.min()) > 0.99  # eigenvectors are those of one matrix: signs alone were open

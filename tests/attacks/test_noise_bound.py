@@ -20,7 +20,7 @@ def share_named(budget_bits: float, shape: NoiseShape) -> float:
     privacy = PrivacySettings(mode=PrivacyMode.NOISE, shape=shape, budget_bits=budget_bits)
     spectrum = measure_spectrum(pixels_NCHW, NormalisationSettings())
     distribution = NoiseDistribution(spectrum=spectrum, privacy=privacy, normalisation=NormalisationSettings())
-    x_NCHW = normalise(pixels_NCHW, NormalisationSettings()).numpy()
+    x_NCHW = normalise(pixels_NCHW, NormalisationSettings())
     noisy_NCHW = PictureNoise(bytes(range(32)), distribution).add(x_NCHW, pixels_NCHW)
     deviation_CHW = np.sqrt(distribution.variance_K())[band_numbers(spectrum.image)]
     seen_NV = (to_cosines(noisy_NCHW.astype(np.float64)) / deviation_CHW).reshape(_PICTURES, -1)

@@ -10,6 +10,7 @@ import torch
 
 from compute_node.layers.layer_bank import LayerBank, UnknownKeyError
 from compute_node.training.features import features
+from mple.model.first_layer.plain import plain_features
 from mple.model.first_layer.prepared import PreparedLayer, prepare_layer
 from mple.model.stem import Stem
 from mple.morph import Arithmetic
@@ -48,7 +49,7 @@ def morphed_by(plan: RunPlan, x_BCHW: torch.Tensor, keys: list[int]) -> torch.Te
     rows = []
     for x_CHW, key in zip(x_BCHW, keys, strict=True):
         site = Morpher(plan.morph.scheme(), plan.image, key_of(SITES[key]), session=plan.session, key_epoch=1)
-        rows.append(site.morph(x_CHW[None]))
+        rows.append(torch.from_numpy(site.morph(x_CHW[None].numpy())))
     return torch.cat(rows)
 
 
@@ -58,7 +59,7 @@ def test_each_sample_is_read_under_its_own_key(morph: MorphSettings, keys: list[
     plan = small_plan(morph=morph, channels=2, side_px=10 if morph.preset != "paper" else 8)
     x_BCHW = torch.randn((len(keys), *plan_shape(plan)), generator=torch.Generator().manual_seed(3))
     found = features(morphed_by(plan, x_BCHW, keys), np.array(keys), prepared(plan))
-    plain = stem_of(plan).convolve(x_BCHW)[:, channel_order(SECRET, plan.filters)]
+    plain = plain_features(stem_of(plan), x_BCHW)[:, channel_order(SECRET, plan.filters)]
     torch.testing.assert_close(found, plain, rtol=0, atol=1e-5 * float(plain.max() - plain.min()))
 
 
@@ -107,7 +108,7 @@ def test_the_bank_holds_the_layer_in_the_runs_arithmetic_only(
     bank, layer = LayerBank(plan), layers_of(plan)[0]
     bank.store(key_ref("north"), layer)
     assert bank.layers[0].dtype == dtype
-    assert bank.layers[0].held_bytes == layer.weight.numel() * layer_bytes
+    assert bank.layers[0].held_bytes == layer.weight.size * layer_bytes
     raw_weight = weakref.ref(layer.weight)
     del layer
     assert raw_weight() is None

@@ -39,7 +39,7 @@ def test_what_comes_is_decoded_in_the_order_that_was_asked_for(one: OpenIntake, 
         assert ready.wanted is item
         assert ready.numbers.tolist() == item.numbers.tolist()
         cached = one.cache.read(item.split, item.numbers)
-        assert torch.equal(ready.t_BKQ, CODEC.decode(cached.coded, BLOCKS))
+        assert np.array_equal(ready.t_BKQ.numpy(), CODEC.decode(cached.coded, BLOCKS))
         assert ready.labels_B.tolist() == cached.labels_B.tolist()
         assert ready.keys_B.tolist() == cached.keys_B.tolist()
     assert ahead.busy_seconds > 0

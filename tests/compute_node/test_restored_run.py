@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from compute_node.layers.layer_bank import LayerBank
 from compute_node.predictor import Predictor, restored_run
@@ -69,7 +68,7 @@ def finished(tmp_path: Path) -> Finished:
 
 
 def question(site: str) -> common_pb2.MorphedBatch:
-    x_BCHW = torch.rand((3, 1, 28, 28), generator=torch.Generator().manual_seed(1))
+    x_BCHW = np.random.default_rng(1).random((3, 1, 28, 28), np.float32)
     morpher = Morpher(PLAN.morph.scheme(), PLAN.image, key_of(site), session=PLAN.session, key_epoch=1)
     batch = Batch(CODEC.encode(morpher.morph(x_BCHW)), np.empty(0, np.uint16))
     return batch_to_message(batch, request_id=1, key_ref=key_ref(site), split=common_pb2.SPLIT_UNSPECIFIED, codec=CODEC)

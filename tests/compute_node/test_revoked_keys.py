@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from compute_node.feeding.intake import Intake
 from compute_node.feeding.sample_cache import SampleCache
@@ -116,7 +117,7 @@ def test_older_samples_stay_usable_beside_those_of_a_rotated_key(node: Node) -> 
     assert set(samples.keys_B.tolist()) == {0, 1}
     mixed = node.cache.read(TEST, np.arange(5))
     assert set(mixed.keys_B.tolist()) == {1, 2}
-    assert features(CODEC.decode(mixed.coded, BLOCKS), mixed.keys_B, node.bank.layers).shape[0] == 5
+    assert features(torch.from_numpy(CODEC.decode(mixed.coded, BLOCKS)), mixed.keys_B, node.bank.layers).shape[0] == 5
 
 
 def test_samples_read_before_the_revocation_are_not_used_after_it(node: Node) -> None:
@@ -125,7 +126,7 @@ def test_samples_read_before_the_revocation_are_not_used_after_it(node: Node) ->
     rotate(node)
     node.revoke(key_ref("north"))
     with pytest.raises(ErasedKeyError, match="key number 0 is revoked"):
-        features(CODEC.decode(samples.coded, BLOCKS), samples.keys_B, node.bank.layers)
+        features(torch.from_numpy(CODEC.decode(samples.coded, BLOCKS)), samples.keys_B, node.bank.layers)
 
 
 def test_training_waits_for_the_samples_that_come_anew(node: Node) -> None:

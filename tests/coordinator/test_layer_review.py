@@ -13,8 +13,10 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -45,11 +47,11 @@ def write(
     folder: Path, plan: RunPlan, layer: AugmentedLayer | Tensor, site: str = "south", *, name: str = NAME
 ) -> Path:
     """A layer's file in the plan's numbers."""
-    weight = layer.weight if isinstance(layer, AugmentedLayer) else layer
+    weight = torch.from_numpy(layer.weight) if isinstance(layer, AugmentedLayer) else layer
     if plan.layer_dtype != "int8":
         return write_tensor(folder, weight.to(DTYPES[plan.layer_dtype]), site, name=name)
     path = folder / f"{site}.safetensors"
-    save_file(tensors_of(weight, "int8"), path)
+    save_arrays(tensors_of(weight.numpy(), "int8"), path)
     return path
 
 
@@ -110,7 +112,7 @@ def test_wrong_channel_order_is_refused(tmp_path: Path, preset: str, layer: str)
 def test_one_negated_filter_is_refused(tmp_path: Path, preset: str, layer: str) -> None:
     """Its norm is right; the stem alone tells, before any other layer is there."""
     plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(layer=layer))
-    kernels_FCpp = stem_for().kernels_FCpp.clone()
+    kernels_FCpp = stem_for().kernels_FCpp.copy()
     kernels_FCpp[3] *= -1
     wrong = layer_for(plan, "south", stem=Stem(kernels_FCpp))
     review, reference = reviewed(tmp_path, plan)
@@ -133,14 +135,15 @@ def test_wrong_stem_shows_by_its_norm_and_else_by_itself(tmp_path: Path, plan: R
     for first in (None, reference):
         with refused(ErrorCode.LAYER_REJECTED, "the layer's norm is"):
             review.check("south", write(tmp_path, plan, wrong), first)
-    same_norm = wrong.weight * (layer_for(plan, "south").weight.norm() / wrong.weight.norm())
+    honest_norm, wrong_norm = (np.linalg.norm(one.weight) for one in (layer_for(plan, "south"), wrong))
+    same_norm = torch.from_numpy(wrong.weight * np.float32(honest_norm / wrong_norm))
     for first in (None, reference):
         with refused(ErrorCode.LAYER_REJECTED, "deviates from what the stem gives under any key"):
             review.check("south", write(tmp_path, plan, same_norm), first)
 
 
 def test_scaled_layer_is_refused(tmp_path: Path, plan: RunPlan) -> None:
-    path = write(tmp_path, plan, layer_for(plan, "south").weight * 1.001)
+    path = write(tmp_path, plan, torch.from_numpy(layer_for(plan, "south").weight) * 1.001)
     with refused(ErrorCode.LAYER_REJECTED, "the layer's norm is"):
         LayerReview(plan, stem_for(), PROBE).check("south", path, None)
 
@@ -149,30 +152,38 @@ def test_scaled_layer_is_refused(tmp_path: Path, plan: RunPlan) -> None:
 @pytest.mark.parametrize("preset", ["compact", "mole"])
 def test_one_value_that_is_no_number_is_refused(tmp_path: Path, preset: str, value: float) -> None:
     plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(layer="f16"))
-    weight = layer_for(plan, "south").weight.clone()
+    weight = torch.from_numpy(layer_for(plan, "south").weight).clone()
     weight.view(-1)[12_345] = value
     with refused(ErrorCode.LAYER_REJECTED, "layer of site south: the layer holds NaN or infinity"):
         LayerReview(plan, stem_for(), PROBE).check("south", write(tmp_path, plan, weight), None)
 
 
 @pytest.mark.parametrize(
-    "dtype", [torch.float16, torch.float32, torch.bfloat16, torch.float64, torch.int32, torch.bool], ids=str
+    ("dtype", "name"),
+    [
+        (torch.float16, "F16"),
+        (torch.float32, "F32"),
+        (torch.bfloat16, "BF16"),
+        (torch.float64, "F64"),
+        (torch.int32, "I32"),
+        (torch.bool, "BOOL"),
+    ],
 )
 @pytest.mark.parametrize("layer", ["f16", "f32"])
-def test_wrong_dtype_is_refused(tmp_path: Path, layer: str, dtype: torch.dtype) -> None:
+def test_wrong_dtype_is_refused(tmp_path: Path, layer: str, dtype: torch.dtype, name: str) -> None:
     plan = plan_for(wire=WireSettings(layer=layer))
     review = LayerReview(plan, stem_for(), PROBE)
-    path = write_tensor(tmp_path, layer_for(plan, "south").weight.to(dtype))
+    path = write_tensor(tmp_path, torch.from_numpy(layer_for(plan, "south").weight).to(dtype))
     if dtype == DTYPES[plan.layer_dtype]:
         review.check("south", path, None)
     else:
-        with refused(ErrorCode.LAYER_REJECTED, f"has dtype {dtype}; the plan needs {DTYPES[plan.layer_dtype]}"):
+        with refused(ErrorCode.LAYER_REJECTED, f"has dtype {name}; the plan needs {layer.upper()}"):
             review.check("south", path, None)
 
 
 def test_wrong_size_is_refused(tmp_path: Path) -> None:
     review = LayerReview(PLAN, stem_for(), PROBE)
-    weight = layer_for(PLAN, "south").weight
+    weight = torch.from_numpy(layer_for(PLAN, "south").weight)
     for other in (weight[1:], weight.flatten(), weight.transpose(0, 1)):
         with refused(ErrorCode.LAYER_REJECTED, r"has shape .*, the plan needs \(64, 8, 10, 10\)"):
             review.check("south", write(tmp_path, PLAN, other), None)
@@ -247,7 +258,7 @@ def flips_that_show(
 def test_flipped_bits_show_by_how_much_they_change(tmp_path: Path) -> None:
     plan = plan_for(wire=F32)
     review, reference = reviewed(tmp_path, plan)
-    weight = layer_for(plan, "south").weight
+    weight = torch.from_numpy(layer_for(plan, "south").weight)
     seen = flips_that_show(tmp_path, weight, review, reference, always_rms=1, never_rms=2e-4)
     assert [seen[bit] for bit in (31, 30)] == [16, 16]
     assert sum(seen[bit] for bit in range(23, 30)) >= 0.9 * 7 * 16
@@ -256,7 +267,7 @@ def test_flipped_bits_show_by_how_much_they_change(tmp_path: Path) -> None:
 
 def test_flipped_bits_of_binary16_show_by_how_much_they_change(tmp_path: Path) -> None:
     review, reference = reviewed(tmp_path)
-    weight = layer_for(PLAN, "south").weight.half()
+    weight = torch.from_numpy(layer_for(PLAN, "south").weight).half()
     seen = flips_that_show(tmp_path, weight, review, reference, always_rms=12, never_rms=3e-2)
     assert seen[14] == 16
     assert sum(seen[bit] for bit in range(5)) == 0
@@ -266,7 +277,7 @@ def test_flipped_bits_of_binary16_show_by_how_much_they_change(tmp_path: Path) -
 def test_the_first_layer_is_measured_by_the_stem_alone(tmp_path: Path, preset: str) -> None:
     plan = plan_for(morph=MorphSettings(preset=preset), wire=F32)
     review = LayerReview(plan, stem_for(), PROBE)
-    weight = layer_for(plan, "north").weight
+    weight = torch.from_numpy(layer_for(plan, "north").weight)
     with refused(ErrorCode.LAYER_REJECTED, "deviates from what the stem gives under any key"):
         review.check("north", write(tmp_path, plan, flipped(weight, int(weight.abs().argmax()), 31), "north"), None)
     review.check("north", write(tmp_path, plan, weight, "north"), None)
@@ -275,7 +286,7 @@ def test_the_first_layer_is_measured_by_the_stem_alone(tmp_path: Path, preset: s
 def test_without_a_reference_any_channel_order_passes(tmp_path: Path, plan: RunPlan) -> None:
     """The order is the consortium's secret; then the second, honest layer is refused, and the text leaves it open."""
     review = LayerReview(plan, stem_for(), PROBE)
-    weight = layer_for(plan, "north").weight.clone()
+    weight = torch.from_numpy(layer_for(plan, "north").weight).clone()
     weight.view(-1)[int(weight.abs().argmax())] *= 16
     with refused(ErrorCode.LAYER_REJECTED, "the layer's norm is"):
         review.check("north", write(tmp_path, plan, weight, "north"), None)

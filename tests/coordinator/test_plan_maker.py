@@ -113,7 +113,7 @@ def test_a_layer_file_has_the_bytes_that_the_plan_says(
     """Uniform cores are float32 whatever is set; the file is that much and a small header, so it may be announced."""
     plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(layer=layer))
     made_layer = layer_for(plan, "north")
-    assert layer_weight_bytes(plan) == value_bytes * made_layer.weight.numel()
+    assert layer_weight_bytes(plan) == value_bytes * made_layer.weight.size
     data = layer_bytes(made_layer, tmp_path, plan.layer_dtype)
     check_begin(plan, "north", begin_of(plan, "north", data))
     other = layer_bytes(made_layer, tmp_path, {2: "f32", 4: "f16"}[value_bytes])

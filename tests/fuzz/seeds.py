@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from google.protobuf.message import Message
-from safetensors.torch import save
+from safetensors.numpy import save
 
 from mple.plan import RunPlan
 from mple.v1 import common_pb2, coordinator_pb2, node_pb2

@@ -64,7 +64,7 @@ def test_features_are_made_on_the_device_of_the_layers(
 ) -> None:
     shape = ImageShape(channels=1, height=15, width=16)
     raw = layer(scheme, shape, stem(4, 1, 3))
-    t_BKQ = morpher(scheme, shape).morph(images(shape, 5))
+    t_BKQ = torch.from_numpy(morpher(scheme, shape).morph(images(shape, 5)))
     layers = {number: prepare_layer(raw, arithmetic, META) for number in range(2)}
     for keys_B in (np.zeros(5, np.int64), np.array([1, 0, 1, 1, 0])):
         f_BFHW = features(t_BKQ, keys_B, layers)

@@ -23,13 +23,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from compute_node.training.features import features
 from mple.data import Dataset, LabelledImages
 from mple.data.normalise import normalise
+from mple.model.first_layer.plain import plain_features
 from mple.model.first_layer.prepared import PreparedLayer, prepare_layer
 from mple.model.stem import Stem
 from mple.model.training import TrunkTrainer
@@ -131,13 +132,13 @@ def losses(party: Consortium, features_of: Features, dtype: torch.dtype = torch.
     return np.array(taken)
 
 
-def plain_features(party: Consortium, dtype: torch.dtype = torch.float32) -> Features:
+def features_of_plain(party: Consortium, dtype: torch.dtype = torch.float32) -> Features:
     """As one place makes them that holds every image."""
     plan = party.plan
     pixels = np.concatenate([images.pixels_NCHW for images in party.images.values()])
-    x_BCHW = normalise(pixels, plan.normalisation).to(dtype)
+    x_BCHW = torch.from_numpy(normalise(pixels, plan.normalisation)).to(dtype)
     stem = Stem(party.stem.kernels_FCpp[channel_order(SECRET, plan.filters)])
-    return lambda numbers: stem.convolve(x_BCHW[numbers])
+    return lambda numbers: plain_features(stem, x_BCHW[numbers])
 
 
 @functools.cache
@@ -147,10 +148,10 @@ def plain_losses(
     """Of plain images: the same whatever the preset, so made once for all presets with such images."""
     preset = next(name for name, shape in IMAGES.items() if shape == (channels, side))
     party = consortium(preset, training)
-    return losses(party, plain_features(party, dtype), dtype)
+    return losses(party, features_of_plain(party, dtype), dtype)
 
 
-def layers_of(party: Consortium, dtype: torch.dtype = torch.float32) -> dict[int, AugmentedLayer]:
+def layers_of(party: Consortium, dtype: DTypeLike = np.float32) -> dict[int, AugmentedLayer]:
     """Each site's layer, by its place in the plan."""
     plan = party.plan
     return {
@@ -173,9 +174,7 @@ def travelled_layers(party: Consortium) -> dict[int, PreparedLayer]:
     layers = layers_of(party)
     numbers = party.plan.layer_dtype
     layers = {
-        place: dataclasses.replace(
-            layer, weight=weight_of(tensors_of(layer.weight, numbers), tuple(layer.weight.shape), numbers)
-        )
+        place: dataclasses.replace(layer, weight=weight_of(tensors_of(layer.weight, numbers), numbers))
         for place, layer in layers.items()
     }
     return {place: prepare_layer(layer, Arithmetic.F32) for place, layer in layers.items()}
@@ -201,20 +200,20 @@ def travelled_features(party: Consortium) -> Features:
     def of(numbers: NDArray[np.int64]) -> Tensor:
         coded = EncodedSamples(codes_BV[numbers], exponents_BK[numbers])
         with torch.no_grad():
-            return features(codec.decode(coded, plan.geometry.blocks), keys_B[numbers], layers)
+            return features(torch.from_numpy(codec.decode(coded, plan.geometry.blocks)), keys_B[numbers], layers)
 
     return of
 
 
 def exact_features(party: Consortium) -> Features:
     """Morphed and unmorphed by the layers in float64, nothing coded."""
-    plan, layers = party.plan, layers_of(party, torch.float64)
+    plan, layers = party.plan, layers_of(party, np.float64)
     parts = []
     for place, (name, images) in enumerate(party.images.items()):
         x_BCHW = normalise(images.pixels_NCHW, plan.normalisation)
         morpher = Morpher(plan.morph.scheme(), plan.image, party.keys[name], session=plan.session, key_epoch=1)
-        parts.append(layers[place].apply(morpher.morph(x_BCHW.double())))
-    f_BFHW = torch.cat(parts)
+        parts.append(layers[place].apply(morpher.morph(x_BCHW.astype(np.float64))))
+    f_BFHW = torch.from_numpy(np.concatenate(parts))
     return lambda numbers: f_BFHW[numbers]
 
 
@@ -253,7 +252,7 @@ def test_q8_does_not_suit_uniform_cores() -> None:
 def test_float32_training_itself_carries_rounding_beyond_1e_4() -> None:
     """Plain features with noise of 4e-7 of each value, as morphing in float32 adds, drift as far as morphed ones do."""
     party = consortium("compact", HARSH)
-    plain_of = plain_features(party)
+    plain_of = features_of_plain(party)
     plain = plain_losses(*IMAGES["compact"], HARSH)
     drifts = []
     for seed in range(4):
@@ -273,7 +272,7 @@ def test_a_wrong_channel_order_shows() -> None:
     """The bounds above can fail: features in the stem's own order give other losses, from the first on."""
     party = consortium("compact", GENTLE)
     order = torch.from_numpy(np.argsort(channel_order(SECRET, party.plan.filters)))
-    plain_of = plain_features(party)
+    plain_of = features_of_plain(party)
     other = losses(party, lambda numbers: plain_of(numbers)[:, order])
     drift = np.abs(other - plain_losses(*IMAGES["compact"], GENTLE))
     assert drift[0] > 1e-4

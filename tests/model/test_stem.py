@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save, save_file
 from torch.nn import functional
 
+from mple.model.first_layer.plain import plain_features
 from mple.model.settings import ModelSettings
 from mple.model.stem import Stem, StemError, planned_stem
 from mple.model.weights import build_trunk
@@ -56,28 +58,28 @@ def test_takes_the_first_layer_of_an_imagenet_vgg16(tmp_path: Path) -> None:
         "classifier.0.weight": torch.randn(10, 8),
     }
     save_file(tensors, tmp_path / "vgg16.safetensors")
-    assert torch.equal(Stem.from_safetensors(tmp_path / "vgg16.safetensors").kernels_FCpp, kernels)
+    assert np.array_equal(Stem.from_safetensors(tmp_path / "vgg16.safetensors").kernels_FCpp, kernels.numpy())
 
 
 def test_leaving_the_bias_out_changes_nothing_in_training() -> None:
     """Batch normalisation takes a constant per channel away."""
     model = ModelSettings(width=0.0625)
     trunk = build_trunk(model, 3, seed=1).double()
-    f_BFHW = Stem.from_seed("bias", filters=model.filters, channels=1, kernel=3).convolve(
-        torch.rand(4, 1, 28, 28, dtype=torch.float64)
-    )
+    stem = Stem.from_seed("bias", filters=model.filters, channels=1, kernel=3)
+    f_BFHW = plain_features(stem, torch.rand(4, 1, 28, 28, dtype=torch.float64))
     bias_F11 = torch.randn(model.filters, 1, 1, dtype=torch.float64)
     assert torch.allclose(trunk(f_BFHW), trunk(f_BFHW + bias_F11), rtol=0, atol=1e-9)
 
 
 def test_takes_the_only_kernel_whatever_its_name() -> None:
     kernels = torch.randn(8, 1, 3, 3)
-    assert torch.equal(Stem.from_safetensors(save({"conv": kernels, "b": torch.zeros(8)})).kernels_FCpp, kernels)
+    found = Stem.from_safetensors(save({"conv": kernels, "b": torch.zeros(8)}))
+    assert np.array_equal(found.kernels_FCpp, kernels.numpy())
 
 
 def test_half_precision_kernels_become_float32() -> None:
     stem = Stem.from_safetensors(save({"stem.weight": torch.ones(8, 1, 3, 3, dtype=torch.float16)}))
-    assert stem.kernels_FCpp.dtype == torch.float32
+    assert stem.kernels_FCpp.dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,7 @@ def test_half_precision_kernels_become_float32() -> None:
         (save({"stem.weight": torch.full((8, 1, 3, 3), float("inf"))}), "NaN or infinity"),
         (save({"a": torch.zeros(8, 1, 3, 3), "b": torch.zeros(8, 8, 3, 3)}), "one 4-d tensor"),
         (save({"a": torch.zeros(8)}), "one 4-d tensor"),
+        (save({"stem.weight": torch.zeros(8, 1, 3, 3, dtype=torch.bfloat16)}), "BF16.*save it as float32"),
     ],
 )
 def test_bad_stems_are_refused(content: bytes, reason: str) -> None:
@@ -106,15 +109,15 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_an_empty_kernel_is_refused() -> None:
     with pytest.raises(StemError, match="needs"):
-        Stem(torch.zeros(0, 1, 3, 3))
+        Stem(np.zeros((0, 1, 3, 3), np.float32))
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7])
 def test_convolves_with_stride_one_and_same_size(kernel: int) -> None:
     stem = Stem.from_seed("conv", filters=8, channels=2, kernel=kernel)
     x_BCHW = torch.rand(2, 2, 9, 11)
-    expected = functional.conv2d(x_BCHW, stem.kernels_FCpp, stride=1, padding=kernel // 2)
-    found = stem.convolve(x_BCHW)
+    expected = functional.conv2d(x_BCHW, torch.from_numpy(stem.kernels_FCpp), stride=1, padding=kernel // 2)
+    found = plain_features(stem, x_BCHW)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     assert found.shape == (2, 8, 9, 11)
     assert found.is_contiguous(memory_format=torch.channels_last), "the trunk trains fastest in this order"

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mple.model.first_layer.plain import plain_features
 from mple.model.settings import ModelSettings
 from mple.model.stem import Stem
 from mple.model.training import DivergenceError, TrunkTrainer, shifted
@@ -155,11 +156,11 @@ def test_shifted_features_are_those_of_the_shifted_image() -> None:
     stem = Stem.from_seed("shift", filters=8, channels=3, kernel=3)
     x_BCHW = torch.rand(16, 3, 20, 20, generator=torch.Generator().manual_seed(0))
     most = 2
-    moved_features = shifted(stem.convolve(x_BCHW), most, [1, 2, 3])
+    moved_features = shifted(plain_features(stem, x_BCHW), most, [1, 2, 3])
     moved_images = shifted(x_BCHW, most, [1, 2, 3])
     edge = most + 1
     inner = (slice(None), slice(None), slice(edge, -edge), slice(edge, -edge))
-    assert torch.allclose(moved_features[inner], stem.convolve(moved_images)[inner], rtol=0, atol=1e-5)
+    assert torch.allclose(moved_features[inner], plain_features(stem, moved_images)[inner], rtol=0, atol=1e-5)
 
 
 def test_shifts_reach_every_place_in_range_and_none_beyond() -> None:

@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from mple.model.first_layer.plain import plain_features
 from mple.model.settings import ModelSettings
 from mple.model.stem import Stem
 from mple.model.weights import build_trunk, load_trunk, save_trunk, state_sha256
@@ -39,7 +40,7 @@ def test_parameter_count_by_hand() -> None:
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_takes_images_of_many_sizes(side: int, channels: int) -> None:
     stem = Stem.from_seed("sizes", filters=NARROW.filters, channels=channels, kernel=3)
-    scores_BC = build_trunk(NARROW, CLASSES, seed=1)(stem.convolve(torch.rand(2, channels, side, side)))
+    scores_BC = build_trunk(NARROW, CLASSES, seed=1)(plain_features(stem, torch.rand(2, channels, side, side)))
     assert scores_BC.shape == (2, 3)
     assert torch.isfinite(scores_BC).all()
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from torch.nn import functional
 
 from mple.morph import Cores, Ensemble, ImageShape, Layout, MorphScheme
 from mple.morph.verify import expected_frobenius
-from tests.support.morph_cases import KEY, SESSION, channel_order, images, layer, morpher, stem, tiled, unrolled
+from tests.support.morph_cases import (
+    KEY,
+    SESSION,
+    channel_order,
+    images,
+    layer,
+    morpher,
+    plain_features,
+    stem,
+    tiled,
+    unrolled,
+)
 from tests.support.naive import convolution_matrix, morph_matrix, order_matrix, unroll
 
 SMALL = ImageShape(channels=2, height=6, width=6)
@@ -43,9 +52,9 @@ def tolerance(scheme: MorphScheme) -> float:
 def test_morphed_blocks_are_the_image_times_the_morph_matrix(
     scheme: MorphScheme, shape: ImageShape, kernel: int
 ) -> None:
-    x = images(shape, 3, torch.float64)
-    expected = unroll(scheme, shape, x.numpy()) @ morph_matrix(scheme, shape, KEY, SESSION, 1)
-    np.testing.assert_allclose(morpher(scheme, shape).morph(x).flatten(1).numpy(), expected, rtol=0, atol=1e-12)
+    x = images(shape, 3, np.float64)
+    expected = unroll(scheme, shape, x) @ morph_matrix(scheme, shape, KEY, SESSION, 1)
+    np.testing.assert_allclose(morpher(scheme, shape).morph(x).reshape(3, -1), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(("scheme", "shape", "kernel"), CASES)
@@ -55,25 +64,25 @@ def test_augmented_layer_is_inverse_morph_times_convolution_times_order(
     filters = 3
     kernels = stem(filters, shape.channels, kernel)
     whole = morph_matrix(scheme, shape, KEY, SESSION, 1)
-    plain = convolution_matrix(scheme, shape, kernels.double().numpy())
+    plain = convolution_matrix(scheme, shape, kernels.astype(np.float64))
     expected = np.linalg.inv(whole) @ plain @ order_matrix(channel_order(filters), shape.height * shape.width)
 
-    made = layer(scheme, shape, kernels, dtype=torch.float64)
+    made = layer(scheme, shape, kernels, dtype=np.float64)
     geometry = morpher(scheme, shape).geometry
-    unit_vectors = torch.eye(len(whole), dtype=torch.float64).view(-1, geometry.blocks, geometry.core_side)
-    found = made.apply(unit_vectors).flatten(1).numpy()
+    unit_vectors = np.eye(len(whole)).reshape(-1, geometry.blocks, geometry.core_side)
+    found = made.apply(unit_vectors).reshape(len(whole), -1)
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance(scheme) * max(1.0, np.abs(expected).max()))
     if scheme.layout is Layout.UNROLLED:
-        np.testing.assert_array_equal(made.weight.numpy(), found)
+        np.testing.assert_array_equal(made.weight, found)
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7])
 def test_the_convolution_matrix_of_this_test_is_the_convolution(kernel: int) -> None:
-    kernels = stem(2, OBLONG.channels, kernel).double()
-    x = images(OBLONG, 2, torch.float64)
+    kernels = stem(2, OBLONG.channels, kernel).astype(np.float64)
+    x = images(OBLONG, 2, np.float64)
     scheme = tiled(Cores.IDENTICAL, 4)
-    found = unroll(scheme, OBLONG, x.numpy()) @ convolution_matrix(scheme, OBLONG, kernels.numpy())
-    expected = functional.conv2d(x, kernels, padding=kernel // 2).flatten(1).numpy()
+    found = unroll(scheme, OBLONG, x) @ convolution_matrix(scheme, OBLONG, kernels)
+    expected = plain_features(x, kernels).reshape(2, -1)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)
 
 
@@ -82,16 +91,16 @@ def test_expected_norm_of_unrolled_layers_is_that_of_the_convolution_matrix(
     scheme: MorphScheme, shape: ImageShape, kernel: int
 ) -> None:
     kernels = stem(3, shape.channels, kernel)
-    matrix = convolution_matrix(scheme, shape, kernels.double().numpy())
+    matrix = convolution_matrix(scheme, shape, kernels.astype(np.float64))
     assert expected_frobenius(scheme, shape, kernels) == pytest.approx(np.linalg.norm(matrix), rel=1e-12)
 
 
 def test_the_order_says_which_feature_of_the_stem_comes_where() -> None:
     kernels = stem(4, SMALL.channels, 3)
     order = np.array([2, 0, 3, 1])
-    x = images(SMALL, 2, torch.float64)
+    x = images(SMALL, 2, np.float64)
     scheme = tiled(Cores.DISTINCT, 3)
-    features = layer(scheme, SMALL, kernels, dtype=torch.float64, order=order).apply(morpher(scheme, SMALL).morph(x))
-    plain = functional.conv2d(x, kernels.double(), padding=1)
+    features = layer(scheme, SMALL, kernels, dtype=np.float64, order=order).apply(morpher(scheme, SMALL).morph(x))
+    plain = plain_features(x, kernels.astype(np.float64))
     for new, old in enumerate(order.tolist()):
-        torch.testing.assert_close(features[:, new], plain[:, old], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(features[:, new], plain[:, old], rtol=0, atol=1e-12)

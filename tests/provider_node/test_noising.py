@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from mple.audit import close_audit, open_audit, read_entries
 from mple.audit import verify as verify_trail
 from mple.data import Dataset, LabelledImages
 from mple.morph import MorphKey
+from mple.morph.arithmetic import Floats
 from mple.morph.morpher import Morpher
 from mple.pki import Vault
 from mple.plan import NoiseShape, PrivacyMode, PrivacySettings, RunPlan, WireSettings
@@ -48,7 +48,7 @@ def noisy(plan: RunPlan, folder: Path, key: MorphKey, key_epoch: int) -> Morphed
 
 def unmorphed(
     images: MorphedImages, plan: RunPlan, key: MorphKey, key_epoch: int, split: common_pb2.Split = TRAIN
-) -> torch.Tensor:
+) -> Floats:
     coded = images.batch(split, [0, 1, 2, 5]).coded
     morpher = Morpher(plan.morph.scheme(), plan.image, key, session=plan.session, key_epoch=key_epoch)
     return morpher.unmorph(codec_named("f32").decode(coded, plan.geometry.blocks))
@@ -59,7 +59,7 @@ def test_what_leaves_is_the_picture_with_the_noise_of_its_distribution(tmp_path:
     noise = kept_noise(PLAN, tmp_path, Vault(tmp_path / "vault"))
     assert noise is not None
     for split, pixels in ((TRAIN, DATASET.train.pixels_NCHW), (TEST, DATASET.test.pixels_NCHW)):
-        seen = unmorphed(images, PLAN, key_of("north"), 1, split).numpy()
+        seen = unmorphed(images, PLAN, key_of("north"), 1, split)
         x = (pixels[[0, 1, 2, 5]] / 255 - 0.5) / 0.25
         drawn = np.stack([noise.draw(one) for one in pixels[[0, 1, 2, 5]]])
         np.testing.assert_allclose(seen, x + drawn, atol=2**-12)
@@ -72,16 +72,16 @@ def test_a_restart_a_new_key_and_another_run_of_the_same_distribution_draw_the_s
     assert noisy(PLAN, tmp_path, key_of("north"), 1).batch(TRAIN, range(60)).coded.codes_BV.tobytes() == codes.tobytes()
     seen = unmorphed(first, PLAN, key_of("north"), 1)
     rotated = noisy(PLAN, tmp_path, key_of("other"), 2)
-    torch.testing.assert_close(unmorphed(rotated, PLAN, key_of("other"), 2), seen, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(unmorphed(rotated, PLAN, key_of("other"), 2), seen, atol=1e-4, rtol=0)
     again = dataclasses.replace(PLAN, run_id="second")
     later = noisy(again, tmp_path, key_of("north"), 1)
-    torch.testing.assert_close(unmorphed(later, again, key_of("north"), 1), seen, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(unmorphed(later, again, key_of("north"), 1), seen, atol=1e-4, rtol=0)
 
 
 def test_another_site_draws_other_noise_on_the_same_picture(tmp_path: Path) -> None:
     north = unmorphed(noisy(PLAN, tmp_path / "north", key_of("north"), 1), PLAN, key_of("north"), 1)
     south = unmorphed(noisy(PLAN, tmp_path / "south", key_of("north"), 1), PLAN, key_of("north"), 1)
-    assert (north - south).abs().min() > 0
+    assert np.abs(north - south).min() > 0
 
 
 def test_a_restart_keeps_the_distribution_though_pictures_have_changed(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_sample_pictures_travel_with_their_noise(tmp_path: Path) -> None:
         plain_plan = dataclasses.replace(PLAN, privacy=PrivacySettings())
         plain = MorphedImages(DATASET, plain_plan, "north", key_of("north"), ORDER)
         coded = plain.batch(TRAIN, kept["travelling_N"].tolist()).coded
-    assert np.std(travelling) > 1.2 * np.std(codec_named("f32").decode(coded, PLAN.geometry.blocks).numpy())
+    assert np.std(travelling) > 1.2 * np.std(codec_named("f32").decode(coded, PLAN.geometry.blocks))
 
 
 def test_too_few_pictures_stop_the_site(tmp_path: Path) -> None:

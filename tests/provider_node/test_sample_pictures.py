@@ -42,10 +42,10 @@ def test_they_are_what_the_feed_sends_but_of_other_pictures(tmp_path: Path, code
     assert not set(seen_N) & set(travelling_N)
     sent = images.batch(common_pb2.SPLIT_TRAIN, travelling_N.tolist()).coded
     t_BKQ = codec_named(codec).decode(sent, plan.geometry.blocks)
-    assert np.array_equal(np.sort(travelling_NCHW.ravel()), np.sort(t_BKQ.numpy().ravel()))
+    assert np.array_equal(np.sort(travelling_NCHW.ravel()), np.sort(t_BKQ.ravel()))
     key = key_of("north")
     morpher = Morpher(plan.morph.scheme(), plan.image, key, session=plan.session, key_epoch=1)
-    x_BCHW = morpher.unmorph(t_BKQ).numpy()
+    x_BCHW = morpher.unmorph(t_BKQ)
     pixels_BCHW = train.pixels_NCHW[travelling_N] / 255
     assert np.abs(x_BCHW * 0.25 + 0.5 - pixels_BCHW).max() < 0.05, "the key must bring the very pictures back"
 

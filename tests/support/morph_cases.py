@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from numpy.typing import DTypeLike, NDArray
 
 from mple.morph import Cores, Ensemble, ImageShape, Layout, MorphKey, MorphScheme, draw_order
+from mple.morph.arithmetic import Floats
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.morph.morpher import Morpher
 
@@ -24,17 +24,23 @@ def tiled(cores: Cores, tile: int = 8, ensemble: Ensemble = Ensemble.ORTHOGONAL)
     return MorphScheme(layout=Layout.TILED, cores=cores, ensemble=ensemble, tile=tile)
 
 
-def images(shape: ImageShape, count: int = 2, dtype: torch.dtype = torch.float32) -> Tensor:
+def images(shape: ImageShape, count: int = 2, dtype: DTypeLike = np.float32) -> Floats:
     """Images uniform on [0, 1), as pixels are."""
-    generator = torch.Generator().manual_seed(7)
     size = (count, shape.channels, shape.height, shape.width)
-    return torch.rand(size, generator=generator, dtype=torch.float64).to(dtype)
+    return np.random.default_rng(7).random(size).astype(dtype)
 
 
-def stem(filters: int, channels: int, kernel: int, seed: int = 11) -> Tensor:
+def stem(filters: int, channels: int, kernel: int, seed: int = 11) -> NDArray[np.float32]:
     """Kernels with the variance that a network starts from."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn((filters, channels, kernel, kernel), generator=generator) * (2 / (channels * kernel**2)) ** 0.5
+    drawn = np.random.default_rng(seed).normal(size=(filters, channels, kernel, kernel))
+    return (drawn * (2 / (channels * kernel**2)) ** 0.5).astype(np.float32)
+
+
+def plain_features(x_BCHW: Floats, kernels_FCpp: Floats) -> Floats:
+    """The first convolution by torch, which morphing is compared with."""
+    kernels = torch.from_numpy(np.ascontiguousarray(kernels_FCpp))
+    padding = kernels.shape[2] // 2
+    return torch.nn.functional.conv2d(torch.from_numpy(x_BCHW), kernels, padding=padding).numpy()
 
 
 def channel_order(filters: int) -> NDArray[np.int64]:
@@ -48,9 +54,9 @@ def morpher(scheme: MorphScheme, shape: ImageShape, key: MorphKey = KEY) -> Morp
 def layer(
     scheme: MorphScheme,
     shape: ImageShape,
-    stem_FCpp: Tensor,
+    stem_FCpp: Floats,
     key: MorphKey = KEY,
-    dtype: torch.dtype = torch.float32,
+    dtype: DTypeLike = np.float32,
     order: NDArray[np.int64] | None = None,
 ) -> AugmentedLayer:
     return build_augmented_layer(

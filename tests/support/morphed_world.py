@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 
@@ -23,8 +24,8 @@ from mple.attacks.lab.adversary import (
     without_stem,
 )
 from mple.attacks.lab.ground_truth import GroundTruth, SiteTruth
-from mple.attacks.means.pixel_values import to_inputs
 from mple.data import LabelledImages
+from mple.data.normalise import normalise
 from mple.model.stem import Stem
 from mple.morph import MorphKey, draw_order
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
@@ -171,11 +172,11 @@ def morphed_world(
 def _travelled(truth: GroundTruth, site: str) -> MorphedPictures:
     plan, train = truth.plan, truth.sites[site].train
     codec = codec_named(plan.wire.codec)
-    coded = codec.encode(truth.morpher(site).morph(to_inputs(train.pixels_NCHW, plan)))
+    coded = codec.encode(truth.morpher(site).morph(normalise(train.pixels_NCHW, plan.normalisation)))
     return MorphedPictures(
         site=site,
         numbers_N=np.arange(len(train)),
-        t_NKQ=codec.decode(coded, plan.geometry.blocks),
+        t_NKQ=torch.from_numpy(codec.decode(coded, plan.geometry.blocks)),
         labels_N=np.argsort(truth.label_order)[train.labels],
     )
 
@@ -191,6 +192,5 @@ def _layer(truth: GroundTruth, site: str) -> AugmentedLayer:
         session=plan.session,
         key_epoch=1,
     )
-    shape = tuple(layer.weight.shape)
-    weight = weight_of(tensors_of(layer.weight, plan.layer_dtype), shape, plan.layer_dtype)
-    return AugmentedLayer(layer.scheme, layer.image_shape, layer.kernel, layer.filters, torch.as_tensor(weight))
+    weight = weight_of(tensors_of(layer.weight, plan.layer_dtype), plan.layer_dtype)
+    return dataclasses.replace(layer, weight=weight)

@@ -35,7 +35,7 @@ def morph_matrix(scheme: MorphScheme, shape: ImageShape, key: MorphKey, session:
     side = len(blocks[0])
     m = np.zeros((len(blocks) * side, len(blocks) * side))
     for number, places in enumerate(blocks):
-        core = draw_core(key, scheme, side, session=session, key_epoch=key_epoch, block=number).core_QQ.numpy()
+        core = draw_core(key, scheme, side, session=session, key_epoch=key_epoch, block=number).core_QQ
         for i, place in enumerate(places):
             for j in range(side):
                 m[place, number * side + j] = core[i, j]

@@ -21,6 +21,7 @@ from compute_node.predictor import Predictor
 from compute_node.service import ComputeService
 from mple.disk.damage import with_checksum
 from mple.meter import Ledger
+from mple.model.first_layer.plain import plain_features
 from mple.model.stem import Stem
 from mple.model.weights import build_trunk
 from mple.morph.augmented import build_augmented_layer
@@ -52,11 +53,17 @@ def stem_of(plan: RunPlan) -> Stem:
     return Stem.from_seed(plan.model.stem_seed, filters=plan.filters, channels=1, kernel=plan.model.kernel)
 
 
+def permuted_features(plan: RunPlan, pixels_NHW: NDArray[np.uint8]) -> Tensor:
+    """Of plain pictures, in the run's channel order."""
+    f_NFHW = plain_features(stem_of(plan), normalised(pixels_NHW))
+    return f_NFHW[:, torch.from_numpy(channel_order(SECRET, plan.filters))]
+
+
 def opinionated_trunk(plan: RunPlan, classes: int | None = None) -> nn.Module:
     """An untrained trunk whose answers nevertheless differ from picture to picture."""
     trunk = build_trunk(plan.model, classes or len(plan.classes), seed=3)
     pixels_NHW = np.stack([picture(seed) for seed in range(1000, 1032)])
-    f_NFHW = stem_of(plan).convolve(normalised(pixels_NHW))[:, torch.from_numpy(channel_order(SECRET, plan.filters))]
+    f_NFHW = permuted_features(plan, pixels_NHW)
     last = trunk.classifier[3]
     assert isinstance(last, nn.Linear)
     with torch.no_grad():
@@ -71,7 +78,7 @@ def opinionated_trunk(plan: RunPlan, classes: int | None = None) -> nn.Module:
 
 def plain_probabilities(plan: RunPlan, trunk: nn.Module, pixels_NHW: NDArray[np.uint8]) -> NDArray[np.float64]:
     """What the network says of plain pictures, in the site's class order: no morphing, no codec, no wire."""
-    f_BFHW = stem_of(plan).convolve(normalised(pixels_NHW))[:, torch.from_numpy(channel_order(SECRET, plan.filters))]
+    f_BFHW = permuted_features(plan, pixels_NHW)
     with torch.no_grad():
         permuted_BC = torch.softmax(trunk(f_BFHW).double(), dim=1).numpy()
     place_of = {int(label): place for place, label in enumerate(label_order(SECRET, len(CLASSES)))}

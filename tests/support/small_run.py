@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.numpy import load_file
 
 from coordinator.layers.layer_releases import LayerReleases
 from coordinator.memory.state_file import StateFile

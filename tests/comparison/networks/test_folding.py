@@ -15,6 +15,7 @@ from comparison.networks.folding import folded
 from comparison.networks.minionn import NORMALISATION
 from mple.data.normalise import normalise
 from mple.disk.damage import with_checksum
+from mple.model.first_layer.plain import plain_features
 from mple.model.settings import ModelSettings
 from mple.model.stem import Stem
 from mple.model.weights import build_trunk, save_trunk
@@ -69,7 +70,7 @@ def test_minionns_network_is_eight_stages_with_the_same_logits() -> None:
     assert isinstance(network, Minionn)
     made = folded_minionn(network)
     with torch.no_grad():
-        expected = network(normalise(PIXELS, NORMALISATION)).numpy()
+        expected = network(torch.from_numpy(normalise(PIXELS, NORMALISATION))).numpy()
     found = made.run(PIXELS)
     # Half a grey level of the offset goes into the bias, which is not exact at the border.
     assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
@@ -82,7 +83,7 @@ def test_vgg16_is_fourteen_stages_with_the_same_logits() -> None:
     trunk, stem = trunk_and_stem()
     made = folded_vgg16(stem, trunk, GREYS)
     with torch.no_grad():
-        expected = trunk(stem.convolve(normalise(PIXELS, GREYS))).numpy()
+        expected = trunk(plain_features(stem, torch.from_numpy(normalise(PIXELS, GREYS)))).numpy()
     np.testing.assert_allclose(made.run(PIXELS), expected, rtol=1e-3, atol=1e-4)
     assert len(made.stages) == 14
     assert [number for number, stage in enumerate(made.stages, 1) if stage.pool == "max"] == [2, 4, 7, 10, 13]
@@ -92,7 +93,7 @@ def test_secret_orders_are_undone() -> None:
     """A trunk that takes features in an order and gives labels in one: place j is class labels[j]."""
     trunk, stem = trunk_and_stem()
     channels, labels = np.random.default_rng(3).permutation(stem.filters), np.array([2, 0, 3, 1])
-    features = stem.convolve(normalise(PIXELS, GREYS))[:, torch.from_numpy(channels)]
+    features = plain_features(stem, torch.from_numpy(normalise(PIXELS, GREYS)))[:, torch.from_numpy(channels)]
     with torch.no_grad():
         permuted = trunk(features).numpy()
     expected = np.empty_like(permuted)
@@ -105,7 +106,7 @@ def test_several_scales_go_into_the_first_weights() -> None:
     trunk, stem = trunk_and_stem()
     scales = NormalisationSettings(mean=(128 / 255,) * 3, std=(0.2, 0.25, 0.3))
     with torch.no_grad():
-        expected = trunk(stem.convolve(normalise(PIXELS, scales))).numpy()
+        expected = trunk(plain_features(stem, torch.from_numpy(normalise(PIXELS, scales)))).numpy()
     np.testing.assert_allclose(folded_vgg16(stem, trunk, scales).run(PIXELS), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -136,7 +137,9 @@ def test_a_simulations_network_takes_plain_pictures(tmp_path: Path) -> None:
     stem = Stem.from_seed(plan.model.stem_seed, filters=8, channels=3, kernel=3)
     channels = channel_order(secret, plan.filters)
     with torch.no_grad():
-        permuted = trunk(stem.convolve(normalise(PIXELS, GREYS))[:, torch.from_numpy(channels)]).numpy()
+        permuted = trunk(
+            plain_features(stem, torch.from_numpy(normalise(PIXELS, GREYS)))[:, torch.from_numpy(channels)]
+        ).numpy()
     expected = np.empty_like(permuted)
     expected[:, label_order(secret, 3)] = permuted
     np.testing.assert_allclose(vgg16_of_run(tmp_path).run(PIXELS), expected, rtol=1e-3, atol=1e-4)
