@@ -1,5 +1,7 @@
 """The compute node's part in one run, from the plan on: hold the layers, take samples in, train, answer predictions."""
 
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -16,6 +18,7 @@ from mple.audit import audit
 from mple.disk.json_records import read_record, write_record
 from mple.disk.scarcity import scarcity_of
 from mple.disk.storage_faults import noted_storage_fault, storage_fault_of
+from mple.meter import Direction
 from mple.model.metrics import scores_text
 from mple.model.training import DivergenceError, TrunkTrainer
 from mple.model.weights import build_trunk, save_trunk, state_sha256
@@ -120,7 +123,8 @@ class ComputeRun:
             return
         list_layers(self._layers_folder, plan, self._digests)
         samples.intake.want_missing(samples.sampler, 0)
-        self._service.open_feed(plan, samples.intake)
+        received = partial(self._node.ledger.samples, plan.run_id, direction=Direction.RECEIVED)
+        self._service.open_feed(plan, samples.intake, received)
         self._feed_open = True
         stored = coordinator_pb2.LayersStored(plan_sha256=plan.sha256())
         self._client.report(coordinator_pb2.ReportRequest(layers_stored=stored))

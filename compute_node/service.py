@@ -1,6 +1,6 @@
 """The compute node's RPCs: sites feed, sites ask for predictions. Thin: state lives in the intake and the predictor."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -31,12 +31,14 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
         self.consortium, self._idle_s = consortium, idle_s
         self._plan: RunPlan | None = None
         self._intake: Intake | None = None
+        self._received: Callable[[str], int] = lambda _site: 0
         # A network keeps its own plan: after a restart the last run's answers while the next one trains.
         self._predictions: tuple[RunPlan, Predictor] | None = None
 
-    def open_feed(self, plan: RunPlan, intake: Intake) -> None:
-        """From now on sites may feed."""
-        self._plan, self._intake = plan, intake
+    def open_feed(self, plan: RunPlan, intake: Intake, received: Callable[[str], int] = lambda _site: 0) -> None:
+        """From now on sites may feed. `received` counts the samples that came from a party in this run, by its label:
+        the site is told with a stream's first request, and so can't be made to forget what it has sent."""
+        self._plan, self._intake, self._received = plan, intake, received
 
     def open_predictions(self, plan: RunPlan, predictor: Predictor) -> None:
         """From now on sites may ask for predictions by this plan's network."""
@@ -59,7 +61,7 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
             context.add_callback(intake.wake)
             # A site has nothing to say while it is not asked: from now on it may be silent.
             requests.hand_to(partial(_take, intake, peer.name), intake.wake)
-            done = False
+            done, received = False, self._received(peer.label)
             while not done:
                 requests.raise_fault()
                 message = intake.next_message(peer.name, lambda: requests.ended or not context.is_active())
@@ -67,6 +69,8 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
                     requests.wait_ended(self._idle_s)
                     requests.raise_fault()
                     raise MpleError(ErrorCode.STREAM_TRUNCATED, f"{peer.label} ended its stream too early")
+                if message.WhichOneof("message") == "samples":
+                    message.samples.received_samples, received = received, 0
                 yield message
                 done = message.WhichOneof("message") == "done"
             if not requests.wait_ended(self._idle_s):

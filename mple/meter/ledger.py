@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from mple.disk.scarcity import scarcity_of
-from mple.meter.facts import MessageFacts
+from mple.meter.facts import MessageFacts, MessageKind
 
 GRPC_PREFIX_BYTES = 5
 """Length prefix that gRPC puts before each message (gRPC over HTTP/2, section "Length-Prefixed-Message")."""
@@ -165,6 +165,17 @@ class Ledger:
             sum(tally.framed_bytes for tally in sent),
             sum(tally.framed_bytes for tally in received),
         )
+
+    def samples(self, run: str, peer: str, direction: Direction) -> int:
+        """Samples of the run's morphed batches that went to a peer, or came from it, each time counted. Predictions
+        are none of a run's batches."""
+        query = (
+            "SELECT COALESCE(SUM(samples), 0) FROM messages "
+            "WHERE run = ? AND peer = ? AND direction = ? AND kind IN (?, ?)"
+        )
+        kinds = (MessageKind.DATA.value, MessageKind.TEST_DATA.value)
+        with self._lock:
+            return int(self._connection.execute(query, (run, peer, direction.value, *kinds)).fetchone()[0])
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

@@ -34,14 +34,16 @@ class FeedResponse(_message.Message):
     def __init__(self, samples: _Optional[_Union[SampleRequest, _Mapping]] = ..., logits: _Optional[_Union[Logits, _Mapping]] = ..., done: _Optional[_Union[FeedDone, _Mapping]] = ...) -> None: ...
 
 class SampleRequest(_message.Message):
-    __slots__ = ("request_id", "split", "sample_ids")
+    __slots__ = ("request_id", "split", "sample_ids", "received_samples")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     SPLIT_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_IDS_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     request_id: int
     split: _common_pb2.Split
     sample_ids: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, request_id: _Optional[int] = ..., split: _Optional[_Union[_common_pb2.Split, str]] = ..., sample_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+    received_samples: int
+    def __init__(self, request_id: _Optional[int] = ..., split: _Optional[_Union[_common_pb2.Split, str]] = ..., sample_ids: _Optional[_Iterable[int]] = ..., received_samples: _Optional[int] = ...) -> None: ...
 
 class Logits(_message.Message):
     __slots__ = ("request_id", "epoch", "sample_ids", "classes", "values")

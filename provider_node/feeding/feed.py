@@ -111,6 +111,7 @@ class SiteFeed:
                 ErrorCode.MESSAGE_MALFORMED,
                 f"a request for {len(request.sample_ids)} samples; under the plan a message holds {self._per_request}",
             )
+        self._releases.require(request.received_samples, f"compute/{self._plan.compute} has received")
         try:
             resent = self._releases.release(request.split, request.sample_ids)
         except ReleaseError as fault:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.audit import audit
+from mple.meter import Direction
 from mple.node.logs import log, warn
 from mple.node.retry import RetryPolicy, StoppedError
 from mple.node.stop import Stop
@@ -95,7 +96,7 @@ class Feeding:
     def _begin(self) -> SiteFeed:
         """The feed under the key in use; where that was revoked meanwhile, under its successor once it is in use.
 
-        Raises VaultError: it was revoked, and in escrow custody there will be no successor; StoppedError: the node is
+        Raises DamagedError: the count of releases is damaged, or shows fewer than the ledger; VaultError: it was revoked, and in escrow custody there will be no successor; StoppedError: the node is
         to stop, or the run is over.
         """
         plan, site, stop = self.plan, self.site, self.site.node.stop
@@ -120,6 +121,7 @@ class Feeding:
                     train=mine.train_images,
                     test=mine.test_images,
                     most=plan.wire.releases,
+                    sent=site.node.ledger.samples(plan.run_id, f"compute/{plan.compute}", Direction.SENT),
                 ),
             )
             return self._feed

@@ -65,7 +65,7 @@ class SiteTarget:
         self._line = CoordinatorClient(self._channel, retry)
         train, test = SIZES["north"]
         dataset = Dataset(name="north", classes=CLASSES, train=_pictures(train), test=_pictures(test))
-        book = ReleaseBook(folder / "releases.bin", train=train, test=test, most=255)
+        self._book = book = ReleaseBook(folder / "releases.bin", train=train, test=test, most=255)
         images = MorphedImages(dataset, self.plan, "north", key_of("north"), ORDER)
         self.feed = SiteFeed(self.plan, key_ref("north"), images, dataset.test.labels, ORDER, book)
 
@@ -138,7 +138,7 @@ class SiteTarget:
 
     def released(self) -> NDArray[np.uint8]:
         """How often each training sample has left the site."""
-        return np.fromfile(self._folder / "releases.bin", np.uint8)[: SIZES["north"][0]]
+        return self._book.counts(common_pb2.SPLIT_TRAIN)
 
     def _follow(self) -> None:
         for event in self._line.events():

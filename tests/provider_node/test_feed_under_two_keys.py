@@ -12,7 +12,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from mple.data import NpzSource
-from mple.meter import Ledger
+from mple.disk.damage import DamagedError
+from mple.meter import Direction, Ledger, LedgerEntry, MessageFacts, MessageKind
 from mple.node.retry import RetryPolicy, StoppedError
 from mple.node.session import NodeSession
 from mple.node.stop import Stop
@@ -143,3 +144,28 @@ def test_a_key_that_is_not_this_sites_is_not_used(feeding: Feeding) -> None:
     assert fault.value.code is ErrorCode.UNKNOWN_KEY_REF
     feeding.switch(common_pb2.KeyRef(site=SITE, epoch=3, fingerprint=bytes(32)))
     assert feeding.site.keys.notes.in_use == 1
+
+
+def test_a_compute_node_that_has_received_more_than_the_site_has_counted_gets_nothing(feeding: Feeding) -> None:
+    feed = feeding._begin()
+    feed._answer(asked(3, 4))
+    request = asked(5)
+    request.samples.received_samples = 2
+    feed._answer(request)
+    request.samples.received_samples = 4
+    with pytest.raises(DamagedError, match=r"counts 3 samples sent, compute/.* has received 4"):
+        feed._answer(request)
+
+
+def test_a_site_counts_no_less_than_its_ledger_has_sent(feeding: Feeding) -> None:
+    feeding._begin()._answer(asked(3, 4))
+    ledger, plan = feeding.site.node.ledger, feeding.plan
+    ledger.run = plan.run_id
+    for index, samples in enumerate((2, 1)):
+        facts = MessageFacts(MessageKind.DATA, samples=samples)
+        peer = f"compute/{plan.compute}"
+        ledger.record(LedgerEntry(1, Direction.SENT, peer, "Feed", "call", index, facts, 10))
+        if index == 0:
+            assert feeding._begin()._releases.total == 2
+    with pytest.raises(DamagedError, match="counts 2 samples sent, the site's ledger has 3"):
+        feeding._begin()

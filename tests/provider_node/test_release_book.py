@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mple.disk.damage import DamagedError
+from mple.exit_codes import ExitCode
 from mple.v1 import common_pb2
 from provider_node.feeding.release_book import ReleaseBook, ReleaseError
 from tests.support.small_plan import TEST, TRAIN
@@ -18,6 +21,11 @@ TRAIN_IMAGES, TEST_IMAGES = 5, 3
 
 def book(folder: Path, **changed: Any) -> ReleaseBook:
     return ReleaseBook(folder / "releases.bin", **({"train": TRAIN_IMAGES, "test": TEST_IMAGES, "most": 2} | changed))
+
+
+def counts(folder: Path) -> tuple[list[int], list[int]]:
+    kept = book(folder)
+    return kept.counts(TRAIN).tolist(), kept.counts(TEST).tolist()
 
 
 def refused(book: ReleaseBook, split: common_pb2.Split, samples: list[int]) -> ReleaseError:
@@ -54,7 +62,7 @@ def test_the_count_survives_a_restart(tmp_path: Path) -> None:
     book(tmp_path).release(TRAIN, [2])
     book(tmp_path).release(TRAIN, [2])
     assert refused(book(tmp_path), TRAIN, [2]).limit
-    assert (tmp_path / "releases.bin").read_bytes() == bytes([0, 0, 2, 0, 0, 0, 0, 0])
+    assert counts(tmp_path) == ([0, 0, 2, 0, 0], [0, 0, 0])
 
 
 def test_the_largest_limit_does_not_wrap(tmp_path: Path) -> None:
@@ -84,7 +92,7 @@ def test_what_is_not_the_sites_is_refused(
     fault = refused(book(tmp_path), split, samples)
     assert not fault.limit
     assert text in str(fault)
-    assert (tmp_path / "releases.bin").read_bytes() == bytes(8)
+    assert counts(tmp_path) == ([0] * 5, [0] * 3)
 
 
 def test_a_site_without_test_images_releases_none(tmp_path: Path) -> None:
@@ -93,7 +101,7 @@ def test_a_site_without_test_images_releases_none(tmp_path: Path) -> None:
 
 def test_a_book_of_other_sizes_is_refused(tmp_path: Path) -> None:
     book(tmp_path)
-    with pytest.raises(ValueError, match=r"counts 8 samples, the site has 9; remove it"):
+    with pytest.raises(ValueError, match=r"counts 5 and 3 samples, the site has 6 and 3; begin a new run"):
         book(tmp_path, train=6)
 
 
@@ -115,12 +123,114 @@ def test_no_walk_exceeds_the_limit(
     for restart, split, samples in walk:
         if restart:
             releases = book(folder, most=most)
-        counts = sent[split]
-        own = samples and len(set(samples)) == len(samples) and max(samples) < len(counts)
-        if own and all(counts[sample] < most for sample in samples):
+        plain = sent[split]
+        own = samples and len(set(samples)) == len(samples) and max(samples) < len(plain)
+        if own and all(plain[sample] < most for sample in samples):
             releases.release(split, samples)
             for sample in samples:
-                counts[sample] += 1
+                plain[sample] += 1
         else:
             assert refused(releases, split, samples).limit == bool(own)
-    assert (folder / "releases.bin").read_bytes() == bytes(sent[TRAIN] + sent[TEST])
+    assert counts(folder) == (sent[TRAIN], sent[TEST])
+
+
+# Durable, and not to be rolled back unseen.
+
+
+def test_a_release_is_on_the_disk_before_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    releases, told = book(tmp_path), []
+    monkeypatch.setattr("os.fdatasync", lambda _file: told.append((tmp_path / "releases.bin").read_bytes()))
+    releases.release(TRAIN, [1, 2])
+    assert told == [(tmp_path / "releases.bin").read_bytes()]
+
+
+def test_what_a_killed_process_left_of_a_record_was_never_sent(tmp_path: Path) -> None:
+    book(tmp_path).release(TRAIN, [1])
+    whole = (tmp_path / "releases.bin").read_bytes()
+    book(tmp_path).release(TRAIN, [3, 4])
+    more = (tmp_path / "releases.bin").read_bytes()
+    for end in range(len(whole), len(more)):
+        (tmp_path / "releases.bin").write_bytes(more[:end])
+        assert counts(tmp_path) == ([0, 1, 0, 0, 0], [0, 0, 0])
+        assert (tmp_path / "releases.bin").read_bytes() == whole
+    (tmp_path / "releases.bin").write_bytes(whole + bytes(len(more) - len(whole)))  # size, without its blocks
+    assert counts(tmp_path) == ([0, 1, 0, 0, 0], [0, 0, 0])
+
+
+def three_releases(folder: Path) -> bytes:
+    releases = book(folder)
+    for split, samples in ((TRAIN, [1, 2]), (TEST, [0]), (TRAIN, [2, 4])):
+        releases.release(split, samples)
+    return (folder / "releases.bin").read_bytes()
+
+
+def test_every_bit_counts(tmp_path: Path) -> None:
+    """Whichever bit of the file is another, nothing more is sent: by the file alone, or by the ledger's count."""
+    whole = three_releases(tmp_path)
+    for place in range(len(whole)):
+        for bit in range(8):
+            changed = whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :]
+            (tmp_path / "releases.bin").write_bytes(changed)
+            with pytest.raises(DamagedError, match=r"releases\.bin"):
+                book(tmp_path, sent=5)
+            assert (tmp_path / "releases.bin").read_bytes() == changed, "it is left as it was found"
+
+
+@pytest.mark.parametrize("damage", ["one byte", "all but one release", "zeros", "gone", "older", "empty"])
+def test_what_shows_less_than_was_sent_sends_nothing_more(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "releases.bin"
+    whole = three_releases(tmp_path)
+    (tmp_path / "older").mkdir()
+    book(tmp_path / "older").release(TRAIN, [1, 2])
+    path.write_bytes(
+        {
+            "one byte": whole[:-1],
+            "all but one release": whole[:40],
+            "zeros": whole[:20] + bytes(len(whole) - 20),
+            "older": (tmp_path / "older" / "releases.bin").read_bytes(),
+        }.get(damage, b"")
+    )
+    if damage == "gone":
+        path.unlink()
+    with pytest.raises(DamagedError) as caught:
+        book(tmp_path, sent=5)
+    assert caught.value.code is ExitCode.DAMAGED
+    assert "begin a new run" in caught.value.fix
+    path.write_bytes(whole)
+    assert book(tmp_path, sent=5).total == 5
+
+
+def test_records_of_another_place_are_none(tmp_path: Path) -> None:
+    """The checksums are a chain: a record can't be left out or stand twice."""
+    whole = three_releases(tmp_path)
+    head, first, second = whole[:16], whole[16:33], whole[33:46]
+    for changed in (head + second, head + first + first, head + second + first, head + first + whole[46:]):
+        (tmp_path / "releases.bin").write_bytes(changed)
+        with pytest.raises(DamagedError):
+            book(tmp_path, sent=5)
+
+
+def test_a_witness_may_know_less_but_not_more(tmp_path: Path) -> None:
+    three_releases(tmp_path)
+    releases = book(tmp_path)
+    for sent in (0, 4, 5):
+        releases.require(sent, "compute/c has received")
+    with pytest.raises(DamagedError, match="counts 5 samples sent, compute/c has received 6: it was cut"):
+        releases.require(6, "compute/c has received")
+
+
+def test_a_full_disk_counts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    releases = book(tmp_path)
+    releases.release(TRAIN, [1])
+    whole = (tmp_path / "releases.bin").read_bytes()
+
+    def full(_file: int) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fdatasync", full)
+        with pytest.raises(OSError, match="no room"):
+            releases.release(TRAIN, [1, 2])
+    assert (tmp_path / "releases.bin").read_bytes() == whole
+    releases.release(TRAIN, [1])
+    assert counts(tmp_path) == ([0, 2, 0, 0, 0], [0, 0, 0])
