@@ -199,14 +199,18 @@ class Run:
             raise MpleError(ErrorCode.STEM_REJECTED, f"the plan's stem is {stem.digest().hex()[:16]}")
         return stem.to_safetensors()
 
-    def put_sealed(self, caller: Party, request: coordinator_pb2.PutSealedRequest) -> None:
-        """Keep an envelope that the plan has room for. Raises MpleError: ENVELOPE_REJECTED, WRONG_PHASE, RUN_FAILED."""
+    def put_sealed(self, caller: Party, request: coordinator_pb2.PutSealedRequest) -> bool:
+        """Keep an envelope that the plan has room for; False when there was one before, which then stays.
+
+        Raises MpleError: ENVELOPE_REJECTED, WRONG_PHASE, RUN_FAILED.
+        """
         self.require_unfailed()
         check_envelope(self.plan, caller, self.me.label, request)
         with self.file.transaction():
             new = self.envelopes.put(caller.label, request.recipient, request.kind, request.envelope)
             if new and request.kind == coordinator_pb2.SEALED_KIND_MORPH_KEY:
                 self.advance(KeySealed(caller.name))
+        return new
 
     def report_failure(self, caller: Party, failure: coordinator_pb2.Failure) -> None:
         """A party of the run can't go on."""

@@ -18,7 +18,8 @@ from provider_node.site import Site
 def join(site: Site, client: CoordinatorClient) -> None:
     """Join with the current key or, where the run began with an older one, with that one again.
 
-    Raises MpleError: the coordinator refused; VaultError: the vault has no key.
+    Raises MpleError: the coordinator refused; VaultError: the vault has no key; VaultDamagedError: its key
+    is gone, or another than the one that the run rests on.
     """
     epoch = site.vault.current_epoch()
     fingerprint = site.vault.morph_key().fingerprint().hex()
@@ -26,7 +27,10 @@ def join(site: Site, client: CoordinatorClient) -> None:
         run_id = client.join(_join_request(site, epoch, fingerprint))
     except MpleError as refusal:
         kept = site.keys.kept
-        if refusal.code is not ErrorCode.ALREADY_JOINED or kept is None or kept.planned == epoch:
+        if refusal.code is not ErrorCode.ALREADY_JOINED or kept is None:
+            raise
+        site.keys.require_key(site.vault.morph_key(), epoch)
+        if kept.planned == epoch:
             raise
         epoch, fingerprint = kept.planned, kept.fingerprints[kept.planned]
         run_id = client.join(_join_request(site, epoch, fingerprint))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mple.data import Dataset
+from mple.morph import MorphKey
 from mple.node.session import NodeSession
 from mple.pki import Vault
 from mple.plan import SiteSettings
@@ -23,3 +24,10 @@ class Site:
     def name(self) -> str:
         """By its certificate."""
         return self.node.me.name
+
+    def morph_key(self, epoch: int) -> MorphKey:
+        """A key of the run.
+
+        Raises VaultError: it is not in the vault, or revoked; VaultDamagedError: it is gone, or another.
+        """
+        return self.keys.require_key(self.vault.morph_key(epoch), epoch)

@@ -5,10 +5,12 @@ from mple.pki.backup import back_up, restore
 from mple.pki.issued import REASONS
 from mple.pki.node_folder import install, install_list, renew, throwaway
 from mple.pki.seal import SealError, open_sealed, seal, verify_certificate
-from mple.pki.vault import PASSPHRASE_VARIABLE, KeyRecord, Vault
-from mple.pki.vault_cipher import VaultError, read_passphrase
+from mple.pki.secret_records import NOISE_KEY, KeyRecord, consortium_key, secret_fingerprint
+from mple.pki.vault import PASSPHRASE_VARIABLE, Vault
+from mple.pki.vault_cipher import VaultDamagedError, VaultError, read_passphrase
 
 __all__ = [
+    "NOISE_KEY",
     "PASSPHRASE_VARIABLE",
     "REASONS",
     "Authority",
@@ -16,9 +18,11 @@ __all__ = [
     "PkiError",
     "SealError",
     "Vault",
+    "VaultDamagedError",
     "VaultError",
     "approve",
     "back_up",
+    "consortium_key",
     "create_authority",
     "describe_request",
     "enter",
@@ -31,6 +35,7 @@ __all__ = [
     "restore",
     "revoke",
     "seal",
+    "secret_fingerprint",
     "throwaway",
     "verify_certificate",
 ]

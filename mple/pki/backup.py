@@ -11,7 +11,8 @@ from pathlib import Path
 
 from mple.disk.json_records import record_from_json, record_to_json
 from mple.disk.whole_files import write_private
-from mple.pki.vault import KeyRecord, Vault
+from mple.pki.secret_records import KeyRecord
+from mple.pki.vault import Vault
 from mple.pki.vault_cipher import PassphraseCipher, VaultError
 
 _MAGIC = b"mple vault backup 1\n"
@@ -52,18 +53,22 @@ def back_up(vault: Vault, path: Path, passphrase: str) -> int:
 
 
 def restore(vault: Vault, path: Path, passphrase: str) -> Restored:
-    """Put a backup's secrets into a vault; those that are there already stay, revoked keys stay revoked.
+    """Put a backup's secrets into a vault; those that are there already stay, damaged ones are replaced, and revoked
+    keys stay revoked.
 
     Raises VaultError: the file is no backup, damaged or of another passphrase, or the vault holds other secrets under
-    the same names; nothing is written then.
+    the same names; nothing is written then. VaultDamagedError: a secret of the backup is another than the one that was
+    used under its name.
     """
     found, records = _read(path, passphrase)
-    held = vault.contents()
+    held = vault.contents(sound=True)
     others = sorted(name for name, secret in found.items() if held.get(name, secret) != secret)
     if others:
         raise VaultError(
             f"the vault holds other secrets than the backup: {', '.join(others)}; restore into an empty folder"
         )
+    for name, secret in found.items():
+        vault.require_known(name, secret)
     left_out = tuple(name for name, secret in found.items() if not vault.take_in(name, secret, records))
     return Restored(tuple(name for name in found if name not in left_out), left_out)
 

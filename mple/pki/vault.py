@@ -3,7 +3,8 @@
 The folder has mode 0700, its files 0600. A file that others can read is refused, not repaired: what was readable may
 have been read. Under a passphrase every secret is encrypted as well, and `vault.json` holds the salt. `keys.json` says
 which epochs there are and were; it holds no secret. Its fingerprints outlive their keys, so that a revoked key can
-still be named.
+still be named, and that a secret which is lost, altered or of an older day is refused by name: none is drawn again. A
+fingerprint is a hash of 32 random bytes and does not help to guess them.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mple.disk.damage import DamagedError
 from mple.disk.json_records import read_record, write_record
 from mple.disk.locks import locked
 from mple.disk.whole_files import fsync_folder, overwrite, write_private
 from mple.morph import MorphKey
-from mple.pki.vault_cipher import PassphraseCipher, VaultError, read_passphrase, refuse_open
+from mple.pki.secret_records import NOISE_KEY, KeyFile, KeyRecord, consortium_key, secret_fingerprint
+from mple.pki.vault_cipher import PassphraseCipher, VaultDamagedError, VaultError, read_passphrase, refuse_open
 
 PASSPHRASE_VARIABLE = "MPLE_VAULT_PASSPHRASE"  # noqa: S105
 _SECRET_BYTES = 32
@@ -31,29 +34,12 @@ _HEADER = "vault.json"
 _SEALED = ".sealed"
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRecord:
-    """One epoch of a site's morph key."""
-
-    epoch: int
-    fingerprint: str
-    """Hexadecimal, 64 digits."""
-    made: str
-    """Time in UTC, ISO 8601; of keys that are older than their record, the time at which they were first noted."""
-    revoked: str | None = None
-    """Time in UTC, None while the key may be used."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _KeyFile:
-    keys: tuple[KeyRecord, ...]
-
-
 class Vault:
     """The secrets of one site.
 
-    Guarantees: a key is drawn once and never replaced; what `forget` returned from can't be read again; a process that
-    dies at any moment leaves a vault that opens. Not promised: that a disk, or a copy of it, keeps no old block.
+    Guarantees: a key is drawn once and never replaced; what is read is what was drawn, by its fingerprint; what
+    `forget` returned from can't be read again; a process that dies at any moment leaves a vault that opens. Not
+    promised: that a disk, or a copy of it, keeps no old block.
     """
 
     def __init__(self, directory: Path, passphrase: str | None = None) -> None:
@@ -85,26 +71,27 @@ class Vault:
         return bool(self._held()) if epoch is None else epoch in self._held()
 
     def current_epoch(self) -> int:
-        """The newest key's epoch; 1 before the first is drawn."""
-        return max(self._held(), default=1)
+        """The newest key's epoch; 1 before the first is drawn. Raises VaultDamagedError: that key is gone."""
+        epoch = max(self._held().union(self._records()), default=1)
+        if epoch not in self._held() and epoch in self._records():
+            raise VaultDamagedError(self._key_path(epoch), "is gone, the site's newest morph key")
+        return epoch
 
     def morph_key(self, epoch: int | None = None) -> MorphKey:
         """A key, by default the current one, drawn from the operating system's entropy at first use.
 
-        Raises VaultError: it is not here or was revoked, its file is readable by others, or damaged.
+        Raises VaultError: it never was here or was revoked, or its file is readable by others; VaultDamagedError: it is
+        gone, or another.
         """
         if epoch is None:
-            if not self._held():
-                if lost := self._records():
-                    raise VaultError(
-                        f"the morph key of epoch {max(lost)} is gone from {self._directory}; restore it from a backup: "
-                        "mple keys restore"
-                    )
-                self._draw(1)
             epoch = self.current_epoch()
+            if not self._held():
+                self._draw(1)
         if not self.has_morph_key(epoch):
             record = self._records().get(epoch)
-            what = f"was revoked at {record.revoked}" if record and record.revoked else "is not here"
+            if record and not record.revoked:
+                raise VaultDamagedError(self._key_path(epoch), "is gone, a morph key that was used")
+            what = f"was revoked at {record.revoked}" if record else "is not here"
             raise VaultError(f"the morph key of epoch {epoch} {what} ({self._directory})")
         return MorphKey(self._read(self._key_path(epoch)))
 
@@ -146,36 +133,90 @@ class Vault:
         return self._consortium_path(run_id).exists()
 
     def consortium_secret(self, run_id: str) -> bytes:
-        """What a run's channel and label order come from; VaultError when it is not here, open to others or damaged."""
+        """What a run's channel and label order come from.
+
+        Raises VaultError: it never was here, or is open to others; VaultDamagedError: it is gone, or another.
+        """
         path = self._consortium_path(run_id)
         if not path.exists():
+            self.refuse_lost(path.name)
             raise VaultError(f"no consortium secret of run {run_id} in {self._directory}; has the run been set up?")
-        return self._read(path)
+        secret = self._read(path)
+        if path.name not in self._key_file().secrets:
+            with locked(self._directory):
+                self._note_secret(path.name, secret)
+        return secret
 
     def keep_consortium_secret(self, run_id: str, secret: bytes) -> None:
-        """Store a run's secret, or the same again; VaultError when another is stored, or it has the wrong length."""
+        """Store a run's secret, or the same again.
+
+        Raises VaultError: another is stored, or it has the wrong length; VaultDamagedError: another was stored before.
+        """
         self._keep(self._consortium_path(run_id), secret, f"consortium secret of run {run_id}")
 
-    def noise_secret(self) -> bytes:
+    def withdraw_consortium_secret(self, run_id: str) -> None:
+        """Forget a secret that was just drawn and that nothing rests on: the run turned out to have another."""
+        path = self._consortium_path(run_id)
+        with locked(self._directory):
+            overwrite(path)
+            kept = self._key_file()
+            self._keep_file(
+                replace(kept, secrets={name: one for name, one in kept.secrets.items() if name != path.name})
+            )
+
+    def noise_secret(self, *, new: bool = True) -> bytes:
         """The secret that the noise of the site's pictures is drawn from, made at first use; it is never rotated.
-        Another secret would draw other noise on the same pictures, and two noisy forms tell more than one. VaultError
-        as `consortium_secret`."""
-        path = self._directory / "noise.key"
+        Another secret would draw other noise on the same pictures, and two noisy forms tell more than one.
+
+        `new` tells whether it may be made: whether no picture can have left under another one.
+
+        Raises VaultError, VaultDamagedError: as `consortium_secret`.
+        """
+        path = self._directory / NOISE_KEY
         with locked(self._directory):
             if not path.exists():
+                self.refuse_lost(NOISE_KEY)
+                if not new:
+                    raise VaultDamagedError(path, "is gone, and pictures have left under its noise")
                 self._write(path, secrets.token_bytes(_SECRET_BYTES))
-        return self._read(path)
+            secret = self._read(path)
+            self._note_secret(NOISE_KEY, secret)
+        return secret
 
-    def contents(self) -> dict[str, bytes]:
-        """Every secret by its file's name, for a backup: never log it. VaultError as `consortium_secret`."""
-        return {path.name: self._read(path) for path in sorted(self._directory.glob("*.key"))}
+    def refuse_lost(self, name: str) -> None:
+        """Raise VaultDamagedError when a secret was here under this name and is gone."""
+        if name in self._key_file().secrets and not (self._directory / name).exists():
+            raise VaultDamagedError(self._directory / name, "is gone, a secret that was used")
+
+    def require_known(self, name: str, secret: bytes) -> None:
+        """Raise VaultDamagedError for another secret than the one that was used under this name, if one was."""
+        epoch = _epoch_of(name)
+        if epoch is None:
+            known, found = self._key_file().secrets.get(name), secret_fingerprint(name, secret)
+        else:
+            record = self._records().get(epoch)
+            known, found = record.fingerprint if record else None, MorphKey(secret).fingerprint().hex()
+        if known is not None and known != found:
+            text = f"is another secret ({found[:16]}) than the one that was used ({known[:16]})"
+            raise VaultDamagedError(self._directory / name, text)
+
+    def contents(self, *, sound: bool = False) -> dict[str, bytes]:
+        """Every secret by its file's name, for a backup: never log it. With `sound` those that are damaged are left
+        out, else they raise. VaultError, VaultDamagedError as `consortium_secret`."""
+        found = {}
+        for path in sorted(self._directory.glob("*.key")):
+            with suppress(*((VaultDamagedError,) if sound else ())):
+                found[path.name] = self._read(path)
+        return found
 
     def take_in(self, name: str, secret: bytes, records: Mapping[int, KeyRecord]) -> bool:
-        """Store a secret of a backup by its name in `contents`; False when its key has been revoked here.
+        """Store a secret of a backup by its name in `contents`, also in the place of a damaged one; False when its key
+        has been revoked here.
 
         The backup's records, by epoch, tell when a key was made.
 
-        Raises VaultError: another secret is already here under this name, or the name is none of a vault.
+        Raises VaultError: another secret is already here under this name, or the name is none of a vault;
+        VaultDamagedError: another was here under this name, by its fingerprint.
         """
         epoch = _epoch_of(name)
         if epoch is None and not _OTHER_SECRETS.fullmatch(name):
@@ -188,20 +229,33 @@ class Vault:
                 self._note(epoch, records[epoch].made if epoch in records else None)
         return True
 
-    def _records(self) -> dict[int, KeyRecord]:
+    def _key_file(self) -> KeyFile:
         if not self._record_path.exists():
-            return {}
+            return KeyFile()
         refuse_open(self._record_path)
         try:
-            records = read_record(_KeyFile, self._record_path).keys
+            return read_record(KeyFile, self._record_path)
+        except DamagedError:
+            raise VaultDamagedError(self._record_path, "is damaged: its checksum is another") from None
         except ValueError as fault:
             raise VaultError(f"{fault}; move the file away, the keys themselves stay") from None
-        return {record.epoch: record for record in sorted(records, key=lambda record: record.epoch)}
+
+    def _keep_file(self, kept: KeyFile) -> None:
+        write_record(self._record_path, kept, mode=0o600)
+
+    def _records(self) -> dict[int, KeyRecord]:
+        return {record.epoch: record for record in sorted(self._key_file().keys, key=lambda record: record.epoch)}
 
     def _keep_record(self, record: KeyRecord) -> None:
         """Add a record, or put it in the place of the one of its epoch; the folder is locked."""
         records = {**self._records(), record.epoch: record}
-        write_record(self._record_path, _KeyFile(keys=tuple(records.values())), mode=0o600)
+        self._keep_file(replace(self._key_file(), keys=tuple(records.values())))
+
+    def _note_secret(self, name: str, secret: bytes) -> None:
+        """Have the fingerprint of a secret in the records, before anything rests on it; the folder is locked."""
+        kept = self._key_file()
+        if name not in kept.secrets:
+            self._keep_file(replace(kept, secrets={**kept.secrets, name: secret_fingerprint(name, secret)}))
 
     def _revoked(self) -> set[int]:
         return {epoch for epoch, record in self._records().items() if record.revoked is not None}
@@ -225,11 +279,15 @@ class Vault:
     def _keep(self, path: Path, secret: bytes, what: str) -> None:
         if len(secret) != _SECRET_BYTES:
             raise VaultError(f"a {what} has {_SECRET_BYTES} bytes, this one {len(secret)}")
-        if path.exists():
-            if not secrets.compare_digest(self._read(path), secret):
-                raise VaultError(f"another {what} is already in {path}")
-            return
-        self._write(path, secret)
+        held = self.contents(sound=True).get(path.name)
+        if held is not None and not secrets.compare_digest(held, secret):
+            raise VaultError(f"another {what} is already in {path}")
+        self.require_known(path.name, secret)
+        if held is None:
+            self._write(path, secret)
+        if _epoch_of(path.name) is None:
+            with locked(self._directory):
+                self._note_secret(path.name, secret)
 
     def _held(self) -> set[int]:
         found = {_epoch_of(path.name) for path in self._directory.glob("morph*.key")}
@@ -241,7 +299,7 @@ class Vault:
     def _consortium_path(self, run_id: str) -> Path:
         if not run_id.isalnum():
             raise VaultError(f"run id {run_id!r} is not made of letters and digits")
-        return self._directory / f"consortium-{run_id}.key"
+        return self._directory / consortium_key(run_id)
 
     def _opened(self, passphrase: str | None) -> PassphraseCipher | None:
         header = self._directory / _HEADER
@@ -285,16 +343,19 @@ class Vault:
 
     def _read(self, path: Path) -> bytes:
         if self._cipher is None:
-            return _plain(path)
-        refuse_open(path)
-        return self._cipher.open(path.name, path.read_bytes(), str(path))
+            secret = _plain(path)
+        else:
+            refuse_open(path)
+            secret = self._cipher.open(path.name, path.read_bytes(), str(path))
+        self.require_known(path.name, secret)
+        return secret
 
 
 def _plain(path: Path) -> bytes:
     refuse_open(path)
     secret = path.read_bytes()
     if len(secret) != _SECRET_BYTES:
-        raise VaultError(f"{path} holds {len(secret)} bytes instead of {_SECRET_BYTES}; restore it from a backup")
+        raise VaultDamagedError(path, f"holds {len(secret)} bytes instead of {_SECRET_BYTES}")
     return secret
 
 

@@ -16,6 +16,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from mple.disk.damage import DamagedError
+
 _N, _R, _P = 2**15, 8, 1
 """32 MiB and about a tenth of a second for each guess of a passphrase."""
 _SALT_BYTES, _NONCE_BYTES, _KEY_BYTES = 16, 12, 32
@@ -26,6 +28,14 @@ _PROOF = b"mple vault"
 
 class VaultError(ValueError):
     """The vault is open to others, closed to this passphrase, or a file in it is damaged."""
+
+
+class VaultDamagedError(DamagedError, VaultError):
+    """A secret of the vault is gone, or another than the one that was used; the node stops, and no run ends by it."""
+
+    def __init__(self, path: Path | str, what: str) -> None:
+        """As `DamagedError`; the way out is the same for all."""
+        super().__init__(path, what, "put it back as it was, or from a backup (mple keys restore), and start again")
 
 
 class PassphraseCipher:
@@ -49,7 +59,7 @@ class PassphraseCipher:
             known = {name: about[name] for name in ("kdf", "n", "r", "p")}
             salt, proof = bytes.fromhex(about["salt"]), bytes.fromhex(about["proof"])
         except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as fault:
-            raise VaultError(f"{where} is damaged ({fault!r}); restore it from a backup") from None
+            raise VaultDamagedError(where, f"is damaged ({fault!r})") from None
         if known != {"kdf": "scrypt", "n": _N, "r": _R, "p": _P} or len(salt) != _SALT_BYTES:
             raise VaultError(f"{where} asks for {known} with a salt of {len(salt)} bytes; this program makes others")
         cipher = cls(passphrase, salt)
@@ -70,11 +80,11 @@ class PassphraseCipher:
         return nonce + self._aead.encrypt(nonce, secret, _bound(name))
 
     def open(self, name: str, sealed: bytes, where: str) -> bytes:
-        """The secret again; VaultError when it was altered, or sealed under another name or passphrase."""
+        """The secret again; VaultDamagedError when it was altered, or sealed under another name or passphrase."""
         try:
             return self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _bound(name))
         except (InvalidTag, ValueError):
-            raise VaultError(f"{where} does not open: altered, exchanged, or of another vault; restore it") from None
+            raise VaultDamagedError(where, "does not open: altered, exchanged, or of another vault") from None
 
 
 def read_passphrase(variable: str, file: Path | None = None) -> str | None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from mple.disk.damage import without_checksum
 from mple.plan import PrivacyMode, RunPlan
 from mple.privacy import NoiseDistribution
 from mple.records.run_folder import RunFolder
@@ -30,7 +31,9 @@ def noise_levels(folder: RunFolder, plan: RunPlan) -> list[NoiseLevel]:
         return []
     paths = {site.name: folder.state(site.name) / NOISE.format(plan.run_id) for site in plan.sites}
     distributions = {
-        site: NoiseDistribution.from_json(path.read_bytes()) for site, path in paths.items() if path.is_file()
+        site: NoiseDistribution.from_json(without_checksum(path.read_bytes(), path))
+        for site, path in paths.items()
+        if path.is_file()
     }
     return [
         NoiseLevel(

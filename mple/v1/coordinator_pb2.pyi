@@ -230,8 +230,10 @@ class PutSealedRequest(_message.Message):
     def __init__(self, recipient: _Optional[str] = ..., kind: _Optional[_Union[SealedKind, str]] = ..., envelope: _Optional[bytes] = ...) -> None: ...
 
 class PutSealedResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("earlier",)
+    EARLIER_FIELD_NUMBER: _ClassVar[int]
+    earlier: bool
+    def __init__(self, earlier: bool = ...) -> None: ...
 
 class GetSealedRequest(_message.Message):
     __slots__ = ("wait",)

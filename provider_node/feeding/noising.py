@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mple.audit import audit
 from mple.data import LabelledImages
+from mple.disk.damage import with_checksum, without_checksum
 from mple.disk.whole_files import write_whole
 from mple.node.logs import log, warn
 from mple.pki import Vault
@@ -33,15 +34,16 @@ def begin_noise(plan: RunPlan, state: Path, vault: Vault, train: LabelledImages)
     """The noise that a plan asks for, None where it asks for none; measured and recorded at first use.
 
     Raises ValueError: the pictures are too few to calibrate on, or the kept distribution is damaged or of other
-    settings; VaultError: the vault can't be read.
+    settings; VaultError: the vault can't be read; VaultDamagedError: the secret that pictures have left under is gone.
     """
     if plan.privacy.mode is PrivacyMode.NONE:
         return None
     path = _path(plan, state)
+    vault.noise_secret(new=not _kept(state))  # before there is a distribution: with one, the secret is in use
     if not path.exists():
         spectrum = measure_spectrum(train.pixels_NCHW, plan.normalisation)
         distribution = NoiseDistribution(spectrum=spectrum, privacy=plan.privacy, normalisation=plan.normalisation)
-        write_whole(path, distribution.to_json(), mode=0o600)
+        write_whole(path, with_checksum(distribution.to_json()), mode=0o600)
     noise = kept_noise(plan, state, vault)
     assert noise is not None, "the plan asks for it"
     _record(plan, noise.distribution, earlier_bits(state, noise.distribution), runs_without_noise(state, plan))
@@ -61,17 +63,14 @@ def kept_noise(plan: RunPlan, state: Path, vault: Vault) -> PictureNoise | None:
         raise ValueError(
             f"no noise distribution at {path}; without it nothing leaves under run {plan.run_id}, restore the file"
         )
-    try:
-        distribution = NoiseDistribution.from_json(path.read_bytes())
-    except ValueError as fault:
-        raise ValueError(f"{path} is damaged: {fault}") from None
+    distribution = _read(path)
     if (distribution.privacy, distribution.normalisation, distribution.spectrum.image) != (
         plan.privacy,
         plan.normalisation,
         plan.image,
     ):
         raise ValueError(f"{path} was made for other settings than those of run {plan.run_id}; remove it")
-    return PictureNoise(vault.noise_secret(), distribution)
+    return PictureNoise(vault.noise_secret(new=False), distribution)
 
 
 def earlier_bits(state: Path, distribution: NoiseDistribution) -> float:
@@ -81,9 +80,7 @@ def earlier_bits(state: Path, distribution: NoiseDistribution) -> float:
 
     Raises ValueError: a kept distribution is damaged.
     """
-    distributions = {
-        kept.digest(): kept for kept in (NoiseDistribution.from_json(path.read_bytes()) for path in _kept(state))
-    }
+    distributions = {kept.digest(): kept for kept in map(_read, _kept(state))}
     return sum(kept.privacy.budget_bits for digest, kept in distributions.items() if digest != distribution.digest())
 
 
@@ -126,6 +123,10 @@ def _record(plan: RunPlan, distribution: NoiseDistribution, earlier: float, bare
 
 def _path(plan: RunPlan, state: Path) -> Path:
     return state / NOISE.format(plan.run_id)
+
+
+def _read(path: Path) -> NoiseDistribution:
+    return NoiseDistribution.from_json(without_checksum(path.read_bytes(), path))
 
 
 def _kept(state: Path) -> list[Path]:

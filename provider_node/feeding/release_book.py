@@ -150,9 +150,7 @@ class ReleaseBook:
         return end, chained
 
 
-def _records(
-    content: bytes, at: int, chained: int
-) -> Iterator[tuple[common_pb2.Split, NDArray[np.int64], int, int]]:
+def _records(content: bytes, at: int, chained: int) -> Iterator[tuple[common_pb2.Split, NDArray[np.int64], int, int]]:
     """Split, samples, end and CRC of each record that is not cut, whether it is sound or not."""
     while at + _RECORD.size <= len(content):
         split, count = _RECORD.unpack_from(content, at)

@@ -14,6 +14,7 @@ from mple.meter import Direction
 from mple.node.logs import log, warn
 from mple.node.retry import RetryPolicy, StoppedError
 from mple.node.stop import Stop
+from mple.pki import NOISE_KEY, consortium_key
 from mple.plan import Custody, RunPlan
 from mple.plan.orders import label_order
 from mple.privacy import PictureNoise
@@ -51,6 +52,8 @@ class Feeding:
         node, settings = self.site.node, self.site.settings
         with self._changed:
             self._noise = begin_noise(self.plan, settings.state, self.site.vault, self.site.dataset.train)
+            if self._noise is not None:
+                self.site.keys.rest_on(NOISE_KEY, self.site.vault.noise_secret(new=False))
         feed = self._begin()
         compute = node.find(settings.compute, Role.COMPUTE, settings.idle_timeout_s)
         with node.channel(compute) as channel:
@@ -96,8 +99,8 @@ class Feeding:
     def _begin(self) -> SiteFeed:
         """The feed under the key in use; where that was revoked meanwhile, under its successor once it is in use.
 
-        Raises DamagedError: the count of releases is damaged, or shows fewer than the ledger; VaultError: it was revoked, and in escrow custody there will be no successor; StoppedError: the node is
-        to stop, or the run is over.
+        Raises DamagedError: releases are miscounted, see `ReleaseBook`; VaultError: the key was revoked, and in escrow
+        custody there will be no successor; StoppedError: the node is to stop, or the run is over.
         """
         plan, site, stop = self.plan, self.site, self.site.node.stop
         mine = plan.site(site.name)
@@ -145,11 +148,13 @@ class Feeding:
                 log("feed_again", f"feeding anew under the current key: {refusal}")
 
     def _images(self, epoch: int) -> MorphedImages:
-        key = self.site.vault.morph_key(epoch)
+        key = self.site.morph_key(epoch)
         return MorphedImages(self.site.dataset, self.plan, self.site.name, key, self._order(), epoch, self._noise)
 
     def _order(self) -> NDArray[np.int64]:
-        return label_order(self.site.vault.consortium_secret(self.plan.run_id), len(self.plan.classes))
+        secret = self.site.vault.consortium_secret(self.plan.run_id)
+        self.site.keys.rest_on(consortium_key(self.plan.run_id), secret)
+        return label_order(secret, len(self.plan.classes))
 
 
 def _one_stream(feed: SiteFeed, stub: compute_pb2_grpc.ComputeServiceStub, stop: Stop, compute: str) -> bool:

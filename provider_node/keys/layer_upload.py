@@ -8,11 +8,12 @@ from mple.model.stem import Stem, StemError, planned_stem
 from mple.morph import MorphKey
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.layer_building import build_layer_file, layer_header
-from mple.node.logs import log
+from mple.node.logs import log, warn
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError
 from mple.rpc.file_transfer import chunks_of, while_torn
 from mple.v1 import common_pb2, coordinator_pb2
+from provider_node.keys.run_keys import RunKeys
 
 _DEADLINE_S = 30.0
 _UPLOAD_S = 3600.0
@@ -24,20 +25,24 @@ def bring_layer(
     key: MorphKey,
     key_ref: common_pb2.KeyRef,
     consortium_secret: bytes,
-    state: Path,
+    keys: RunKeys,
 ) -> Path:
     """Have the layer of a key released, and return its file, which the caller removes once it has noted the release.
 
-    The file is kept meanwhile: built again it might have other bits, which the coordinator would refuse.
+    The file is kept meanwhile: built again it might have other bits, which the coordinator would refuse. One that is
+    damaged is built again all the same: nobody behind it could see a change below the rounding.
 
     Raises MpleError: the coordinator refused the layer, or the stem is not the plan's; StoppedError: the node is to
     stop.
     """
-    path = layer_file(state, plan, key_ref)
-    if path.exists():
-        header = layer_header(key_ref, path)
-    else:
+    path, built = layer_file(keys.folder, plan, key_ref), keys.notes.built.get(key_ref.epoch)
+    header = layer_header(key_ref, path) if path.exists() else None
+    if header is not None and header.sha256.hex() != built:
+        warn("layer_damaged", f"{path} is damaged: its digest is another; it is built again")
+        header = None
+    if header is None:
         header = build_layer_file(plan, key, key_ref, consortium_secret, fetch_stem(client, plan), path)
+        keys.note_built(key_ref.epoch, header.sha256)
     begin = coordinator_pb2.BeginLayerRequest(header=header, plan_sha256=plan.sha256())
 
     there = 0

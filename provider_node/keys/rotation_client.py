@@ -43,13 +43,13 @@ class KeyRotation:
         """
         if epoch in self.site.keys.notes.released:
             return
-        key = self.site.vault.morph_key(epoch)
+        key = self.site.morph_key(epoch)
         reference = common_pb2.KeyRef(site=self.site.name, epoch=epoch, fingerprint=key.fingerprint())
         request = coordinator_pb2.RotateKeyRequest(key_ref=reference, plan_sha256=self.plan.sha256())
         self.client.ask(self.client.stub.RotateKey, request)
         log("key_announced", f"announced key {epoch}; its layer follows", epoch=epoch)
         secret = self.site.vault.consortium_secret(self.plan.run_id)
-        path = bring_layer(self.client, self.plan, key, reference, secret, self.site.settings.state)
+        path = bring_layer(self.client, self.plan, key, reference, secret, self.site.keys)
         self.site.keys.note_released(epoch, reference.fingerprint.hex())
         path.unlink()
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mple.disk.json_records import read_record, write_record
+from mple.morph import MorphKey
+from mple.pki import NOISE_KEY, VaultDamagedError, secret_fingerprint
 from mple.v1 import common_pb2
 
 FILE_NAME = "run-keys.json"
@@ -32,6 +34,10 @@ class KeyNotes:
     """Epochs whose revocation the coordinator knows."""
     erased: tuple[int, ...] = ()
     """Epochs whose data the compute node has erased."""
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprints of the vault's other secrets that the run rests on, by the names of their files."""
+    built: Mapping[int, str] = field(default_factory=dict)
+    """SHA-256 of the layers that were built and not released yet, hexadecimal, by epoch."""
 
     def __post_init__(self) -> None:
         for fingerprint in self.fingerprints.values():
@@ -46,10 +52,10 @@ class RunKeys:
     """The notes of the site's newest run, on the disk before anything rests on them. Threads may change them."""
 
     def __init__(self, state: Path) -> None:
-        """Read the notes of a state folder, if there are any. Raises ValueError: the file is damaged."""
-        self._path = state / FILE_NAME
+        """Read the notes of a state folder, if there are any. Raises DamagedError: the file is damaged."""
+        self.folder, self._path = state, state / FILE_NAME
         self._lock = threading.Lock()
-        self._notes = _read(self._path) if self._path.exists() else None
+        self._notes = read_record(KeyNotes, self._path) if self._path.exists() else None
 
     @property
     def kept(self) -> KeyNotes | None:
@@ -66,7 +72,11 @@ class RunKeys:
         """The site has joined a run with a key; the notes of the same run stay."""
         with self._lock:
             if self._notes is None or self._notes.run_id != run_id:
-                self._keep(KeyNotes(run_id=run_id, planned=epoch, in_use=epoch, fingerprints={epoch: fingerprint}))
+                noise = {name: one for name, one in self._secrets().items() if name == NOISE_KEY}
+                fingerprints = {epoch: fingerprint}
+                self._keep(
+                    KeyNotes(run_id=run_id, planned=epoch, in_use=epoch, fingerprints=fingerprints, secrets=noise)
+                )
 
     def note_released(self, epoch: int, fingerprint: str) -> None:
         """The layer of a key is released."""
@@ -100,6 +110,45 @@ class RunKeys:
             self._keep(replace(self.notes, erased=_with(self.notes.erased, epoch)))
             return new
 
+    def note_built(self, epoch: int, sha256: bytes) -> None:
+        """A layer was built whose file is to be uploaded as it is."""
+        with self._lock:
+            self._keep(replace(self.notes, built={**self.notes.built, epoch: sha256.hex()}))
+
+    def rest_on(self, name: str, secret: bytes) -> None:
+        """The run rests on a secret of the vault from now on.
+
+        Raises VaultDamagedError: it has rested on another of this name before.
+        """
+        with self._lock:
+            self.require(name, secret)
+            fingerprint = secret_fingerprint(name, secret)
+            self._keep(replace(self.notes, secrets={**self.notes.secrets, name: fingerprint}))
+
+    def require(self, name: str, secret: bytes) -> None:
+        """Raise VaultDamagedError when the run rests on another secret of this name."""
+        known, found = self.notes.secrets.get(name), secret_fingerprint(name, secret)
+        if known is not None and known != found:
+            text = f"is another ({found[:16]}) than the one that run {self.notes.run_id} rests on ({known[:16]})"
+            raise VaultDamagedError(f"the vault's {name}", text)
+
+    def refuse_lost(self, name: str) -> None:
+        """Raise VaultDamagedError when the run rests on a secret: for whoever has not found it in the vault."""
+        if name in self.notes.secrets:
+            text = f"is gone; run {self.notes.run_id} rests on it ({self.notes.secrets[name][:16]})"
+            raise VaultDamagedError(f"the vault's {name}", text)
+
+    def require_key(self, key: MorphKey, epoch: int) -> MorphKey:
+        """The key. Raises VaultDamagedError: the run knows another of this epoch."""
+        known, found = self.notes.fingerprints.get(epoch), key.fingerprint().hex()
+        if known is not None and known != found:
+            text = f"is {found[:16]}; run {self.notes.run_id} rests on another ({known[:16]})"
+            raise VaultDamagedError(f"the vault's morph key of epoch {epoch}", text)
+        return key
+
+    def _secrets(self) -> Mapping[str, str]:
+        return {} if self._notes is None else self._notes.secrets
+
     def _keep(self, notes: KeyNotes) -> None:
         if notes == self._notes:
             return
@@ -109,10 +158,3 @@ class RunKeys:
 
 def _with(epochs: tuple[int, ...], epoch: int) -> tuple[int, ...]:
     return tuple(sorted({*epochs, epoch}))
-
-
-def _read(path: Path) -> KeyNotes:
-    try:
-        return read_record(KeyNotes, path)
-    except ValueError as fault:
-        raise ValueError(f"{fault}; restore the file, or name another state folder") from None

@@ -13,7 +13,7 @@ from mple.morph import MorphKey
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.retry import StoppedError
 from mple.node.run_events import certificate_of
-from mple.pki import open_sealed, seal
+from mple.pki import VaultDamagedError, consortium_key, open_sealed, seal
 from mple.plan import Custody, RunPlan
 from mple.plan.key_refs import key_ref
 from mple.plan.orders import seal_info
@@ -41,33 +41,45 @@ class SiteSetup:
         """Take part until the site has the secret and, in `site` custody, its layer is released.
 
         Raises MpleError: the coordinator refused something, or an envelope or certificate is not genuine; VaultError:
-        the plan's key is needed and not in the vault, or revoked; StoppedError: the node is to stop.
+        the plan's key is needed and not in the vault, or revoked; VaultDamagedError: a secret that the run rests on is
+        gone or another; StoppedError: the node is to stop.
         """
         plan, vault, me = self.plan, self.site.vault, self.site.node.me
         secret_kind = coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET
+        name = consortium_key(plan.run_id)
         if plan.custody is Custody.ESCROW:
             if not vault.has_consortium_secret(plan.run_id):  # it comes once the coordinator has opened the key
                 self._put(self.coordinator, coordinator_pb2.SEALED_KIND_MORPH_KEY, self._planned_key().seed)
         elif plan.sites[0].name == me.name:
-            if not vault.has_consortium_secret(plan.run_id):
+            drawn = not vault.has_consortium_secret(plan.run_id)
+            if drawn:
+                vault.refuse_lost(name)
+                self.site.keys.refuse_lost(name)
                 vault.keep_consortium_secret(plan.run_id, secrets.token_bytes(32))
             for other in plan.sites[1:]:
                 secret = vault.consortium_secret(plan.run_id)
-                self._put(Party(me.consortium, Role.SITE, other.name), secret_kind, secret)
+                earlier = self._put(Party(me.consortium, Role.SITE, other.name), secret_kind, secret)
+                if earlier and drawn:  # the others have opened another one: data under two secrets would train rubbish
+                    vault.withdraw_consortium_secret(plan.run_id)
+                    text = f"is gone; site {other.name} has got it in this run, and none is drawn a second time"
+                    raise VaultDamagedError(f"the vault's {name}", text)
         if not vault.has_consortium_secret(plan.run_id):
             self._await_secret()
+        self.site.keys.rest_on(name, vault.consortium_secret(plan.run_id))
         if plan.custody is Custody.SITE:
             self._bring_layer()
 
-    def _put(self, recipient: Party, kind: coordinator_pb2.SealedKind, secret: bytes) -> None:
+    def _put(self, recipient: Party, kind: coordinator_pb2.SealedKind, secret: bytes) -> bool:
+        """Leave a secret for a party; whether one was left for it before, which is the one that counts."""
         node = self.site.node
         certificate = certificate_of(self.made, recipient, node.tls.ca.read_bytes())
         info = seal_info(self.plan.run_id, node.me.label, recipient.label, kind)
         request = coordinator_pb2.PutSealedRequest(
             recipient=recipient.label, kind=kind, envelope=seal(certificate, secret, info)
         )
-        self.client.ask(self.client.stub.PutSealed, request)
-        audit("local", "envelope_left", "ok", recipient=recipient.label, kind=int(kind))
+        earlier = bool(self.client.ask(self.client.stub.PutSealed, request).earlier)
+        audit("local", "envelope_left", "ok", recipient=recipient.label, kind=int(kind), earlier=earlier)
+        return earlier
 
     def _await_secret(self) -> None:
         plan, client, node = self.plan, self.client, self.site.node
@@ -94,9 +106,9 @@ class SiteSetup:
             layer_file(state, plan, reference).unlink(missing_ok=True)
             return
         secret = self.site.vault.consortium_secret(plan.run_id)
-        path = bring_layer(self.client, plan, self._planned_key(), reference, secret, state)
+        path = bring_layer(self.client, plan, self._planned_key(), reference, secret, self.site.keys)
         keys.note_released(reference.epoch, reference.fingerprint.hex())
         path.unlink()
 
     def _planned_key(self) -> MorphKey:
-        return self.site.vault.morph_key(self.plan.site(self.site.name).key_epoch)
+        return self.site.morph_key(self.plan.site(self.site.name).key_epoch)

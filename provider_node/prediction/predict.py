@@ -26,7 +26,7 @@ from mple.node.logs import log
 from mple.node.retry import UnreachableError
 from mple.node.session import NodeSession, open_node
 from mple.node.stop import Stop
-from mple.pki import Vault, VaultError
+from mple.pki import Vault, VaultError, consortium_key
 from mple.plan import RunPlan, SiteSettings
 from mple.plan.key_refs import key_ref as planned_key_ref
 from mple.plan.orders import label_order
@@ -150,9 +150,10 @@ def _kept_secrets(settings: SiteSettings, plan: RunPlan, me: Party) -> tuple[Mor
     secret = vault.consortium_secret(plan.run_id)
     if not vault.has_morph_key():
         raise VaultError(f"no morph key in {folder}; restore the one that run {plan.run_id} was made with")
-    notes = RunKeys(settings.state).kept
-    reference = planned_key_ref(plan, me.name)
+    keys, reference = RunKeys(settings.state), planned_key_ref(plan, me.name)
+    notes = keys.kept
     if notes is not None and notes.run_id == plan.run_id:
+        keys.require(consortium_key(plan.run_id), secret)
         reference = notes.key_ref(me.name, notes.in_use)
     key = vault.morph_key(reference.epoch)
     if key.fingerprint() != reference.fingerprint:

@@ -17,6 +17,7 @@ from mple.plan.key_refs import key_ref
 from mple.rpc import ErrorCode, Role
 from mple.v1 import coordinator_pb2
 from provider_node.keys.layer_upload import bring_layer
+from provider_node.keys.run_keys import RunKeys
 from tests.fuzz.seeds import layer_with
 from tests.support.open_coordinator import DEADLINE_S, OpenCoordinator, honest_layer, join_all, refused_call, upload
 from tests.support.raw_calls import (
@@ -164,7 +165,10 @@ def test_a_torn_part_is_uploaded_anew_by_the_site(coordinator: Coordinator, tmp_
     state = tmp_path / "north-state"
     state.mkdir()
     (state / f"layer-{plan.run_id}.safetensors").write_bytes(layer)
-    bring_layer(line, plan, key_of("north"), key_ref(plan, "north"), SECRET, state)
+    keys = RunKeys(state)
+    keys.begin(plan.run_id, 1, key_of("north").fingerprint().hex())
+    keys.note_built(1, hashlib.sha256(layer).digest())
+    bring_layer(line, plan, key_of("north"), key_ref(plan, "north"), SECRET, keys)
     assert here.run.story()[-1] == "layer north"
 
 

@@ -246,8 +246,8 @@ def test_arguments_that_make_no_sense(
 def test_a_site_without_a_run(site: Site, refusal: Callable[..., tuple[int, str]]) -> None:
     (site.vault / "consortium-run1.key").unlink()
     code, text = refusal("--test", 1)
-    assert code == ExitCode.BAD_USAGE
-    assert "no consortium secret of run run1" in text
+    assert code == ExitCode.DAMAGED
+    assert "consortium-run1.key is gone, a secret that was used" in text
     (site.state / "plan.json").unlink()
     code, text = refusal("--test", 1)
     assert code == ExitCode.BAD_USAGE

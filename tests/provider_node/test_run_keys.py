@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mple.morph import MorphKey
+from mple.pki import VaultDamagedError
 from provider_node.keys.run_keys import FILE_NAME, RunKeys
 
 FIRST, SECOND, THIRD = ("11" * 32, "22" * 32, "33" * 32)
@@ -55,3 +57,34 @@ def test_damaged_notes_are_named(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE_NAME).write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=r"run-keys\.json is damaged"):
         RunKeys(tmp_path)
+
+
+def test_a_run_rests_on_the_secrets_that_it_began_with(tmp_path: Path) -> None:
+    keys = RunKeys(tmp_path)
+    keys.begin("run1", 1, FIRST)
+    keys.refuse_lost("consortium-run1.key")
+    keys.rest_on("consortium-run1.key", bytes(32))
+    keys.rest_on("noise.key", bytes(32))
+    again = RunKeys(tmp_path)
+    again.rest_on("consortium-run1.key", bytes(32))
+    for refused in (
+        lambda: again.rest_on("consortium-run1.key", bytes(31) + b"x"),
+        lambda: again.require("noise.key", bytes(31) + b"x"),
+    ):
+        with pytest.raises(VaultDamagedError, match=r"another .* than the one that run run1 rests on"):
+            refused()
+    with pytest.raises(VaultDamagedError, match=r"the vault's consortium-run1.key is gone; run run1 rests on it"):
+        again.refuse_lost("consortium-run1.key")
+    again.begin("run2", 1, FIRST)
+    again.refuse_lost("consortium-run1.key")
+    with pytest.raises(VaultDamagedError, match=r"noise.key"):  # of the site, not of a run
+        again.require("noise.key", bytes(31) + b"x")
+
+
+def test_a_run_rests_on_its_morph_keys(tmp_path: Path) -> None:
+    keys, key = RunKeys(tmp_path), MorphKey(bytes(32))
+    keys.begin("run1", 1, key.fingerprint().hex())
+    assert keys.require_key(key, 1) is key
+    assert keys.require_key(MorphKey(bytes(31) + b"x"), 2), "an epoch that the run does not know yet"
+    with pytest.raises(VaultDamagedError, match=r"morph key of epoch 1 is .*; run run1 rests on another"):
+        keys.require_key(MorphKey(bytes(31) + b"x"), 1)
