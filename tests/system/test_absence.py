@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mple.exit_codes import ExitCode
-from mple.plan import AbsencePolicy, AbsenceSettings, RunPlan, SiteSettings, read_settings, write_settings
+from mple.plan import AbsencePolicy, AbsenceSettings, SiteSettings, read_settings, write_settings
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.report import summarise
 from mple.simulate.children import Children
@@ -37,7 +37,7 @@ def test_training_goes_on_without_the_site_and_names_what_was_missing(tmp_path: 
         codes = wait_for_end(children, set(folder.nodes))
     assert set(codes.values()) == {ExitCode.DONE}
     summary = summarise(folder.path)
-    south = RunPlan.from_json((folder.path / "plan.json").read_bytes()).site("south")
+    south = folder.plan().site("south")
     absent = [
         {"epoch": epoch, "missing": {"south": f"0-{south.train_images - 1}"}, "unscored": ["south"]} for epoch in (1, 2)
     ]

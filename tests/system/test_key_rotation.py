@@ -119,7 +119,7 @@ def planned_layer(folder: RunFolder) -> str:
 
 
 def run_plan(folder: RunFolder) -> RunPlan:
-    return RunPlan.from_json((folder.state(COMPUTE) / "plan.json").read_bytes())
+    return folder.plan()
 
 
 def open_cache(folder: RunFolder) -> SampleCache:

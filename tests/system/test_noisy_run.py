@@ -11,7 +11,7 @@ from PIL import Image
 
 from mple.audit import FILE_NAME, read_entries
 from mple.exit_codes import ExitCode
-from mple.plan import PrivacyMode, PrivacySettings, RunPlan
+from mple.plan import PrivacyMode, PrivacySettings
 from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.report import summarise
 from mple.report.page import page
@@ -39,7 +39,7 @@ def test_a_run_with_noise_ends_well_and_says_how_much_there_was(tmp_path: Path) 
     summary = summarise(folder.path)
     assert summary.balance.balanced, summary.balance.offenders
     written = json.loads((folder.path / "summary.json").read_text())
-    assert RunPlan.from_json((folder.state(COMPUTE) / "plan.json").read_bytes()).privacy == PRIVACY
+    assert folder.plan().privacy == PRIVACY
     assert "at most 400 bits of each" in written["protection"]
     assert "at most 400 bits of each" in page(summary)
     assert [level["site"] for level in written["privacy"]["sites"]] == list(folder.sites)
