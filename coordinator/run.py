@@ -39,11 +39,12 @@ from coordinator.phases import (
 from coordinator.plan_maker import image_of, make_plan
 from coordinator.site_keys import AnnounceErasure, AnnounceKey, SiteKey
 from mple.audit import audit
+from mple.machine import MemoryShortError
 from mple.model.metrics import require_scores
 from mple.model.stem import MOST_BYTES, Stem, StemError
 from mple.node.logs import log, log_error
 from mple.plan import AbsencePolicy, CoordinatorSettings, Custody, PlanError, RunPlan, changed_sections
-from mple.plan.fit import check_images
+from mple.plan.fit import check_coordinator_memory, check_images
 from mple.records.log_events import LogEvent
 from mple.records.state_files import LAYERS
 from mple.rpc import ErrorCode, MpleError, Party, Role
@@ -303,7 +304,8 @@ class Run:
     def _check_images(self, profile: coordinator_pb2.SiteProfile) -> None:
         try:
             check_images(image_of(profile), self.settings)
-        except PlanError as fault:
+            check_coordinator_memory(image_of(profile), self.settings)
+        except (PlanError, MemoryShortError) as fault:
             raise MpleError(ErrorCode.IMAGES_UNFIT, str(fault)) from None
 
     def _other_site(self, name: str) -> tuple[str, coordinator_pb2.SiteProfile] | None:

@@ -39,7 +39,7 @@ def require_memory(needed: int, what: str, fix: str) -> None:
     """
     has = memory_bytes()
     if has is not None and needed > has:
-        raise MemoryShortError(f"{what} take {_text(needed)} of memory, this machine has {_text(has)}; {fix}")
+        raise MemoryShortError(f"{what}: needs {_text(needed)} of memory, this machine has {_text(has)}; {fix}")
 
 
 def _limit_files(root: Path) -> list[Path]:

@@ -42,7 +42,7 @@ def test_this_machine_has_some() -> None:
 def test_what_does_not_fit_is_refused_with_both_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mple.machine.memory_bytes", lambda: 3 * 1024**3)
     require_memory(3 * 1024**3, "pictures", "take fewer")
-    with pytest.raises(MemoryShortError, match=r"pictures take 4\.5 GiB of memory, this machine has 3\.0 GiB"):
+    with pytest.raises(MemoryShortError, match=r"pictures: needs 4\.5 GiB of memory, this machine has 3\.0 GiB"):
         require_memory(9 * 512 * 1024**2, "pictures", "take fewer")
     monkeypatch.setattr("mple.machine.memory_bytes", lambda: None)
     require_memory(2**60, "pictures", "take fewer")

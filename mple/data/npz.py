@@ -150,7 +150,8 @@ def _read_part(file: NpzFile, path: Path, names: tuple[str, str, str], source: N
     count = header.shape[0]
     said: Sequence[str] = [""] * count
     if patients in file.names and source.patients is not Patients.IGNORED:
-        said = [str(one) for one in _column(file, path, patients, count, "iuUS", "whole numbers or texts")]
+        column = _column(file, path, patients, count, "iuUS", "whole numbers or texts")
+        said = [one.decode(errors="replace") if isinstance(one, bytes) else str(one) for one in column]
     return _Part(images, header, _labels(file, path, labels, count), said)
 
 

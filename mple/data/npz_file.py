@@ -21,6 +21,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from mple.data.images import DataError
+from mple.machine import require_memory
 
 _CHUNK_BYTES = 8 * 1024**2
 _MOST_HEADER_BYTES = 64 * 1024
@@ -92,6 +93,7 @@ class NpzFile:
         """The rows with these numbers, which ascend, in consecutive blocks of some MiB."""
         with self._opened(name) as (stream, header):
             if header.fortran_order:
+                require_memory(header.n_bytes, f"{name} of {self._path}, in Fortran's order", "save it in C order")
                 flat = np.frombuffer(self._exactly(stream, header.n_bytes), header.dtype)
                 whole = flat.reshape(header.shape, order="F")
                 if len(places):

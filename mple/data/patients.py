@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.data.images import DataError, PatientSplit
+from mple.data.names import says_nothing
 
 
 class Patients(StrEnum):
@@ -26,14 +27,14 @@ class Patients(StrEnum):
 
 
 def number_patients(names: Sequence[str], where: str) -> NDArray[np.int64] | None:
-    """Numbers from 0 for patients' names; None where no picture says whose it is.
+    """Numbers from 0 for patients' names; None where no picture says whose it is, as an empty name and "n/a" do not.
 
     Names that differ in capitals, blanks or Unicode form only are one patient.
 
     Raises DataError: some pictures say it and others don't, or all are of one patient.
     """
     alike = [" ".join(unicodedata.normalize("NFKC", name).casefold().split()) for name in names]
-    silent = alike.count("")
+    silent = sum(map(says_nothing, alike))
     if silent == len(alike):
         return None
     if silent:

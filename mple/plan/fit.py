@@ -66,6 +66,18 @@ def check_any_run(image: ImageShape, *, classes: int, train: int, test: int) -> 
         )
 
 
+def check_coordinator_memory(image: ImageShape, choices: RunChoices) -> None:
+    """Whether this machine holds a layer while it is reviewed, or built in escrow.
+
+    Raises MemoryShortError: it has less.
+    """
+    require_memory(
+        _layer_values(image, choices) * 4,
+        "a site's layer at the coordinator",
+        'choose the tiled layout (morph.preset = "compact"), or lower model.width',
+    )
+
+
 def check_site_memory(plan: RunPlan, dataset: Dataset) -> None:
     """Whether this machine holds what a site needs for a plan: its pictures, and a layer while it is built.
 

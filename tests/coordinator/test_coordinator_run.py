@@ -241,6 +241,14 @@ def test_settings_that_fit_no_site_are_said_to_each_when_it_joins(
         run.join_site("north")
 
 
+def test_a_layer_beyond_the_coordinators_memory_is_said_when_a_site_joins(
+    small_run: SmallRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mple.machine.memory_bytes", lambda: 1000)
+    with refused(ErrorCode.IMAGES_UNFIT, "a site's layer at the coordinator: needs .* this machine has"):
+        small_run.join_site("north")
+
+
 @pytest.mark.parametrize("patients", ["", "APART", "apart ", "x\x1b"])
 def test_a_word_on_patients_that_is_none_is_refused(small_run: SmallRun, patients: str) -> None:
     with refused(ErrorCode.MESSAGE_MALFORMED, "use unknown, apart, shared"):

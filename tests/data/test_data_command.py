@@ -116,7 +116,7 @@ def test_more_pictures_than_this_machine_can_hold_are_refused_unread(
 ) -> None:
     monkeypatch.setattr("mple.machine.memory_bytes", lambda: 6 * 28 * 28 - 1)
     output, fault = _shown(tmp_path, (28, 28))
-    assert "6 pictures of set take 0.0 MiB of memory, this machine has 0.0 MiB; take fewer (most_train" in str(fault)
+    assert "6 pictures of set: needs 0.0 MiB of memory, this machine has 0.0 MiB; take fewer (most_train" in str(fault)
     assert not output
     assert _shown(tmp_path, (28, 28), "most_train=3")[1] is None
 

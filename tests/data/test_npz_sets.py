@@ -136,3 +136,14 @@ def test_one_array_twice_is_refused(tmp_path: Path) -> None:
         archive.writestr("y_train.npy", archive.read("y_test.npy"))
     with pytest.raises(DataError, match=r"holds 'y_train\.npy' twice"):
         open_source(NpzSource(path=tmp_path / "set.npz"))
+
+
+def test_an_array_in_fortrans_order_counts_against_memory_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = np.zeros((9, 4, 4), np.uint8)
+    images[:, 0] = 255
+    np.savez(tmp_path / "set.npz", x=np.asfortranarray(images), y=np.arange(9) % 2)
+    monkeypatch.setattr("mple.machine.memory_bytes", lambda: 9 * 16 - 1)
+    with pytest.raises(ValueError, match=r"x of .*, in Fortran's order: needs .* of memory.*; save it in C order"):
+        open_source(NpzSource(path=tmp_path / "set.npz", most_train=2, most_test=1))

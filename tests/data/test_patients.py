@@ -197,7 +197,7 @@ def test_names_that_look_alike_are_one_patient() -> None:
 @pytest.mark.parametrize(
     ("names", "text"),
     [
-        (["a", "", "b"], "1 of 3 pictures do not say which patient they are of"),
+        (["a", "NaN", "b"], "1 of 3 pictures do not say which patient they are of"),
         (["ANON"] * 4, "all 4 pictures name one patient; give each .* or set patients = .ignored."),
     ],
 )
@@ -208,7 +208,7 @@ def test_names_that_tell_nothing_are_refused(names: list[str], text: str) -> Non
 
 
 def test_a_set_without_patients_can_not_know(tmp_path: Path) -> None:
-    assert number_patients(["", ""], "x") is None
+    assert number_patients(["", "n/a"], "x") is None
     np.savez(tmp_path / "set.npz", x=np.zeros((9, 4, 4), np.uint8), y=np.arange(9) % 2)
     assert open_source(NpzSource(path=tmp_path / "set.npz")).patients is PatientSplit.UNKNOWN
 
@@ -236,6 +236,7 @@ def test_folders_of_patients_are_for_image_folders() -> None:
         (np.arange(8), r"patient have the shape \(8,\) for 9 images"),
         (np.zeros((9, 2), int), "an image needs one, not several"),
         (np.array(["a"] * 8 + [""]), "1 of 9 pictures do not say"),
+        (np.array([b"a"] * 8 + [b""]), "1 of 9 pictures do not say"),
         (np.array(["a"] * 9, "U300"), "at most 1024 bytes for each are read"),
     ],
 )

@@ -76,7 +76,7 @@ def test_a_plan_beyond_the_machine_is_refused_at_the_compute_node(monkeypatch: p
     monkeypatch.setattr("mple.machine.memory_bytes", lambda: needed)
     check_compute_memory(plan)
     monkeypatch.setattr("mple.machine.memory_bytes", lambda: needed - 1)
-    with pytest.raises(MemoryShortError, match=r"layers, the network and a batch of \d+ take .*; lower training"):
+    with pytest.raises(MemoryShortError, match=r"layers, the network and a batch of \d+: needs .*; lower training"):
         check_compute_memory(plan)
 
 
@@ -97,5 +97,5 @@ def test_a_site_checks_its_pictures_and_the_layer_that_it_would_build(monkeypatc
     monkeypatch.setattr("mple.machine.memory_bytes", lambda: needed)
     check_site_memory(plan, dataset)
     monkeypatch.setattr("mple.machine.memory_bytes", lambda: needed - 1)
-    with pytest.raises(MemoryShortError, match=r"pictures and the plan's layer take .*; take fewer pictures"):
+    with pytest.raises(MemoryShortError, match=r"pictures and the plan's layer: needs .*; take fewer pictures"):
         check_site_memory(plan, dataset)
