@@ -8,6 +8,7 @@ from pathlib import Path
 
 from compute_node.layers.layer_bank import LayerBank
 from mple.audit import audit
+from mple.disk.private import make_private
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log, warn
 from mple.plan import RunPlan
@@ -33,7 +34,7 @@ def fetch_layer(
     site = header.key_ref.site
     if bank.refused(header.key_ref):
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private(folder)
     path = layer_path(folder, header.sha256)
     if whole_layer(folder, header.sha256) is None:
         if path.exists():

@@ -19,6 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mple.disk.json_records import record_from_json, record_to_json
+from mple.disk.private import make_private
 from mple.disk.whole_files import write_whole
 from mple.node.logs import warn
 
@@ -64,7 +65,7 @@ class CheckpointFolder:
     def __init__(self, path: Path, plan_sha256: str) -> None:
         """Use a folder, making it at first use; what an interrupted write has left is removed."""
         self._path, self._plan_sha256 = path, plan_sha256
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(path)
         for torn in path.glob("*.part"):
             torn.unlink()
 

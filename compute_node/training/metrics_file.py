@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from compute_node.training.tensorboard_events import TensorboardEvents
+from mple.disk.private import private_file
 from mple.disk.whole_files import write_whole
 from mple.node.logs import warn
 from mple.records.training import StepMetrics, TrainingMetrics, metrics_line, sound_metrics
@@ -21,7 +22,7 @@ class MetricsFile:
             tensorboard: Folder of the events, which begin with `cut`; None for none.
         """
         self._path, self._tensorboard = path, tensorboard
-        self._file = path.open("a", encoding="utf-8")
+        self._file = private_file(path).open("a", encoding="utf-8")
         self._events: TensorboardEvents | None = None
 
     @property
@@ -55,7 +56,7 @@ class MetricsFile:
             if damaged:
                 self._path.replace(self._path.with_name(f"{self._path.name}.damaged"))
             write_whole(self._path, text)
-            self._file = self._path.open("a", encoding="utf-8")
+            self._file = private_file(self._path).open("a", encoding="utf-8")
         if damaged or len(text) < length_bytes:
             what = f"{damaged} damaged lines and {length_bytes - len(content)} bytes that are gone"
             warn("metrics_damaged", f"{self._path} had {what}: it goes on without them, a copy lies beside it")

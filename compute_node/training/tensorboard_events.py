@@ -14,6 +14,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import RecordWriter
 
+from mple.disk.private import make_private, private_file
 from mple.records.training import StepMetrics, TrainingMetrics
 
 _FILE_VERSION = "brain.Event:2"
@@ -61,8 +62,9 @@ class TensorboardEvents:
         Raises OSError: the disk refuses.
         """
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        self._records = _Records(str(folder / f"events.out.tfevents.{int(time_unix_s):010d}.mple.{os.getpid()}"))
+        make_private(folder)
+        file = folder / f"events.out.tfevents.{int(time_unix_s):010d}.mple.{os.getpid()}"
+        self._records = _Records(str(private_file(file)))
         self._records.write(Event(wall_time=time_unix_s, file_version=_FILE_VERSION).SerializeToString())
         for line in lines:
             self._add(line)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from coordinator.memory.state_file import StateFile, as_bytes
 from coordinator.plan_maker import layer_weight_bytes
+from mple.disk.private import make_private
 from mple.disk.whole_files import put_in_place
 from mple.plan import Custody, RunPlan
 from mple.plan.key_refs import key_ref
@@ -76,7 +77,7 @@ class LayerStore:
 
     def __init__(self, file: StateFile, folder: Path) -> None:
         self._file, self._folder = file, folder
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
         self._lock = threading.Lock()
         self._writer: dict[bytes, Upload] = {}
 

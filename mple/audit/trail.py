@@ -16,7 +16,7 @@ from pathlib import Path
 from mple.audit.call_tally import ACCEPTED, REFUSED, CallTally
 from mple.audit.entry import FIRST_PREVIOUS, AuditEntry, Fact, line_sha256, tidy
 from mple.disk.locks import turn
-from mple.disk.whole_files import fsync_folder, write_private
+from mple.disk.whole_files import fsync_folder, write_whole
 from mple.printable import printable
 
 FILE_NAME = "audit.jsonl"
@@ -183,7 +183,7 @@ class AuditTrail:
 
     def _move_aside(self, aside: Path, size: int) -> None:
         torn = os.pread(self._file, size - self._end_bytes, self._end_bytes)
-        write_private(aside, (aside.read_bytes() if aside.exists() else b"") + torn)
+        write_whole(aside, (aside.read_bytes() if aside.exists() else b"") + torn)
         os.ftruncate(self._file, self._end_bytes)
 
     def _write(self, who: str, what: str, result: str, facts: dict[str, Fact]) -> None:

@@ -13,6 +13,7 @@ from mple.attacks.lab.lab import AttackOutcome, attack_run
 from mple.attacks.lab.record import record_of
 from mple.attacks.lab.run_views import RunViews
 from mple.attacks.registry import attacks, attacks_named
+from mple.disk.private import make_private
 from mple.disk.whole_files import write_whole
 from mple.records.attack_results import ATTACKS, keep_attack
 from mple.report.tables import say, table_of
@@ -45,7 +46,7 @@ def attack_folder(
     torch.set_num_threads(threads)
     chosen = attacks_named(names)
     views = RunViews(folder, site=settings.site, pictures=settings.pictures, public=public)
-    (out / _GALLERIES).mkdir(parents=True, exist_ok=True)
+    make_private(out / _GALLERIES)
     outcomes = []
     for outcome in attack_run(chosen, views, settings):
         picture = _write_gallery(out, outcome, views)
@@ -67,7 +68,7 @@ def _write_gallery(out: Path, outcome: AttackOutcome, views: RunViews) -> str | 
     title = f"{outcome.attack.name}{way}: mean SSIM {best.ssim_N.mean():.4f}, {outcome.seconds:.1f} s"
     name = f"{_GALLERIES}/{outcome.attack.name}.png"
     drawn = gallery(title, best, views.truth, views.morphed_of(best.recovered.site, best.recovered.numbers_N))
-    write_whole(out / name, drawn, mode=0o600)
+    write_whole(out / name, drawn)
     return name
 
 

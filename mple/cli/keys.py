@@ -14,6 +14,7 @@ import typer
 from mple import pki
 from mple.audit import FILE_NAME, AuditTrail
 from mple.disk.damage import DamagedError
+from mple.disk.private import make_private
 from mple.pki import Vault, VaultError
 from mple.plan import Custody, PlanError, SiteSettings, read_settings
 from mple.records.plan_file import kept_plan
@@ -106,7 +107,7 @@ def _opened(config: Path, *, make: bool = True) -> tuple[SiteSettings, Vault]:
 
 def _note(settings: SiteSettings, what: str, **facts: int) -> None:
     """Append to the node's audit trail, which a running provider writes too."""
-    settings.state.mkdir(parents=True, exist_ok=True)
+    make_private(settings.state)
     tls = TlsFiles.in_directory(settings.tls)
     node = own_party(tls, Role.SITE).label if tls.certificate.exists() else Role.SITE.value
     with closing(AuditTrail(settings.state / FILE_NAME, node)) as trail:

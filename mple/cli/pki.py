@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mple import pki
+from mple.disk.private import private_file
 from mple.rpc import Party, Role
 from mple.terminal import echo
 
@@ -52,7 +53,7 @@ def approve(
     echo(f"identity {asked.party.uri}", f"hosts {', '.join(asked.hosts) or 'none'}")
     if not yes:
         typer.confirm("sign it?", abort=True)
-    out.write_bytes(pki.approve(pki.Authority(authority), pem, days))
+    private_file(out).write_bytes(pki.approve(pki.Authority(authority), pem, days))
     echo(f"wrote {out}; send it back with {authority / 'ca.crt'}")
 
 

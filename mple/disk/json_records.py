@@ -67,10 +67,10 @@ def read_record(kind: type[R], path: Path, fix: str = PUT_BACK) -> R:
     return record_from_json(kind, without_checksum(path.read_bytes(), path, fix), str(path))
 
 
-def write_record(path: Path, record: object, *, mode: int = 0o644) -> None:
+def write_record(path: Path, record: object) -> None:
     """Write a record as a whole file, indented for people, with a checksum as its last field; it is on the disk when
     this returns."""
-    write_whole(path, with_checksum(record_to_json(record, indent=2).encode()), mode=mode)
+    write_whole(path, with_checksum(record_to_json(record, indent=2).encode()))
 
 
 def structured(kind: type[R], raw: object, where: str, converter: Converter | None = None) -> R:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mple.disk.private import make_private, shared_by
 from mple.disk.scarcity import scarcity_of
 from mple.disk.storage_faults import storage_fault_of
 
@@ -21,12 +22,18 @@ _MOST_BYTES = 200
 def claim(state: Path, program: str) -> Iterator[None]:
     """Have a state folder, made at first use, to this process alone while the block runs.
 
-    The claim ends with the process, however that ends; `program` is named to a second one that wants it.
+    The claim ends with the process, however that ends; `program` is named to a second one that wants it. A folder that
+    others could read is closed to them.
 
-    Raises ValueError: another process has it, or it can't be a folder of ours; OSError: the disk refuses.
+    Raises ValueError: another process has it, others can write to it or own it, or it can't be a folder of ours;
+    OSError: the disk refuses.
     """
     try:
-        state.mkdir(parents=True, exist_ok=True)
+        make_private(state)
+        shared = shared_by(state)
+        if shared is not None:
+            raise ValueError(f"state = {state} can't be used: {'; mend it by: '.join(shared)}")
+        state.chmod(0o700)
         lock = os.open(state / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as fault:
         if storage_fault_of(fault) is not None or scarcity_of(fault) is not None:

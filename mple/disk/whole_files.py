@@ -9,8 +9,8 @@ import secrets
 from pathlib import Path
 
 
-def write_whole(path: Path, content: bytes, *, mode: int = 0o644, new: bool = False) -> None:
-    """Write a file in place of the one that may be there; it is on the disk when this returns.
+def write_whole(path: Path, content: bytes, *, new: bool = False) -> None:
+    """Write a file in place of the one that may be there, for its owner alone; it is on the disk when this returns.
 
     Raises FileExistsError: `new`, and there is one already, which is left alone; OSError: the disk refused; what was
     there stays.
@@ -18,17 +18,12 @@ def write_whole(path: Path, content: bytes, *, mode: int = 0o644, new: bool = Fa
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(content)
     except OSError:
         part.unlink(missing_ok=True)
         raise
     put_in_place(part, path, new=new)
-
-
-def write_private(path: Path, content: bytes, *, new: bool = False) -> None:
-    """As `write_whole`, a file that only its owner can read."""
-    write_whole(path, content, mode=0o600, new=new)
 
 
 def put_in_place(part: Path, path: Path, *, new: bool = False) -> None:

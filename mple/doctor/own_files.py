@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from mple.data.source import choose_part
+from mple.disk.private import shared_by
 from mple.doctor import certificates
 from mple.doctor.diagnosis import ShakeSeen
 from mple.doctor.findings import Finding, fault, faulty, ok, skipped, warn
@@ -142,6 +143,9 @@ def vault(settings: SiteSettings) -> Finding:
 def state_folder(state: Path) -> Finding:
     """Whether the node can write where it must, and how much room there is."""
     there = next(folder for folder in (state, *state.absolute().parents) if folder.exists())
+    shared = shared_by(state) if there == state else None
+    if shared is not None:
+        return fault("state", *shared)
     try:
         with tempfile.TemporaryFile(dir=there) as file:
             file.write(b"x")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from mple.disk.private import private_file
 from mple.disk.scarcity import scarcity_of
 from mple.meter.facts import MessageFacts, MessageKind
 
@@ -200,7 +201,7 @@ class Ledger:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    connection = sqlite3.connect(private_file(path), check_same_thread=False, isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])

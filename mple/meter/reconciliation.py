@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mple.disk.private import private_file
 from mple.meter.facts import MessageKind
 from mple.meter.ledger import GRPC_PREFIX_BYTES, SCHEMA
 
@@ -201,7 +202,7 @@ def bytes_by_kind(merged: Path) -> list[KindRow]:
 
 def export_csv(merged: Path, out: Path) -> None:
     """All rows as CSV with a header, oldest first."""
-    with _opened(merged) as database, out.open("w", newline="", encoding="utf-8") as file:
+    with _opened(merged) as database, private_file(out).open("w", newline="", encoding="utf-8") as file:
         rows = database.execute("SELECT * FROM messages ORDER BY time_unix_ns")
         writer = csv.writer(file)
         writer.writerow([column[0] for column in rows.description])
@@ -249,7 +250,7 @@ def _site_overhead(database: sqlite3.Connection, site: SiteImages) -> SiteOverhe
 
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(path)
+    connection = sqlite3.connect(private_file(path))
     try:
         yield connection
     finally:

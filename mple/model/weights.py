@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from mple.disk.private import private_file
 from mple.disk.whole_files import put_in_place
 from mple.model.settings import ModelSettings
 from mple.model.trunks import TRUNKS
@@ -41,7 +42,9 @@ def state_sha256(trunk: nn.Module) -> str:
 def save_trunk(trunk: nn.Module, path: Path, about: Mapping[str, str]) -> None:
     """Write a trunk as safetensors, whole and on the disk, with texts about it as metadata."""
     temporary = path.with_name(path.name + ".part")
-    save_file({name: t.contiguous() for name, t in trunk.state_dict().items()}, temporary, metadata=dict(about))
+    save_file(
+        {name: t.contiguous() for name, t in trunk.state_dict().items()}, private_file(temporary), metadata=dict(about)
+    )
     put_in_place(temporary, path)
 
 

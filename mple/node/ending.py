@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import TyperException
 
+from mple.disk.private import keep_private
 from mple.disk.scarcity import scarcity_end, scarcity_of
 from mple.exit_codes import ExitCode, ExitError
 from mple.node.retry import StoppedError, UnreachableError
@@ -19,13 +20,14 @@ def run_app(program: str, app: typer.Typer, argv: Sequence[str] | None = None) -
     """Run the verb that the arguments name and return its exit code; nothing is raised.
 
     What a user has typed can be wrong in any of its files, so an OSError counts as wrong usage here. Only a fault of
-    this program shows its traceback.
+    this program shows its traceback. Files that the process makes from now on are its user's alone.
 
     Args:
         program: The command's name.
         app: Its verbs; each returns its exit code or None.
         argv: Arguments without the program, `sys.argv[1:]` by default.
     """
+    keep_private()
     with printable_output():
         return _run(program, app, argv)
 

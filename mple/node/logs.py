@@ -10,6 +10,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mple.disk.private import private_file
 from mple.disk.storage_faults import note_storage_fault, storage_fault_of
 from mple.printable import printable, printable_lines
 from mple.records.state_files import LOG
@@ -45,7 +46,7 @@ def log_to_file(text: str, fault: Exception) -> None:
 def open_log(state: Path, node: str) -> None:
     """Send all logging of this process to `state/log.jsonl` and, shorter, to stderr. A file that can't be written
     raises nothing into the code that logs: the fault is noted, and ends the node."""
-    lines = _LogFile(state / LOG, encoding="utf-8")
+    lines = _LogFile(private_file(state / LOG), encoding="utf-8")
     lines.setFormatter(_JsonLines(node))
     people = logging.StreamHandler(sys.stderr)
     people.addFilter(lambda record: not hasattr(record, _FILE_ONLY))

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from mple.disk.whole_files import write_private, write_whole
+from mple.disk.private import make_private
+from mple.disk.whole_files import write_whole
 from mple.pki.issued import REASONS, IssuedCertificate, IssuedIndex, enter_certificate, mark_revoked, read_index
 from mple.printable import is_host_name, printable
 from mple.rpc import Party, Role
@@ -80,7 +81,7 @@ def create_authority(directory: Path, consortium: str, days: int = 3650) -> Auth
     Party(consortium, Role.COORDINATOR, "check")
     if (directory / CA_KEY).exists() or (directory / CA_CERTIFICATE).exists():
         raise PkiError(f"{directory} already holds an authority; choose another folder")
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(directory)
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(consortium, f"{consortium} mple authority")
     certificate = (
@@ -99,7 +100,7 @@ def request(directory: Path, party: Party, hosts: Sequence[str]) -> bytes:
     if (directory / NODE_KEY).exists():
         raise PkiError(f"{directory / NODE_KEY} already exists; a node's key is made once")
     names = names_of(party, hosts)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(directory)
     key = ec.generate_private_key(ec.SECP256R1())
     signing_request = signed_request(key, _name(party.consortium, party.label), names)
     write_key(directory / NODE_KEY, key)
@@ -305,7 +306,7 @@ def _begun(
 
 def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     """Write a new key that only its owner can read; FileExistsError when there is one."""
-    write_private(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), new=True)
+    write_whole(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), new=True)
 
 
 def read_file(path: Path, what: str, way_out: str = "make an authority with 'mple pki init'") -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mple.disk.json_records import record_from_json, record_to_json
-from mple.disk.whole_files import write_private
+from mple.disk.whole_files import write_whole
 from mple.pki.secret_records import KeyRecord
 from mple.pki.vault import Vault
 from mple.pki.vault_cipher import PassphraseCipher, VaultError
@@ -48,7 +48,7 @@ def back_up(vault: Vault, path: Path, passphrase: str) -> int:
         raise VaultError("the vault holds no secret to back up")
     content = _Content(secrets={name: secret.hex() for name, secret in secrets_by_name.items()}, keys=vault.epochs())
     cipher = PassphraseCipher(passphrase)
-    write_private(path, _MAGIC + cipher.header() + cipher.seal(_NAME, record_to_json(content).encode()))
+    write_whole(path, _MAGIC + cipher.header() + cipher.seal(_NAME, record_to_json(content).encode()))
     return len(secrets_by_name)
 
 

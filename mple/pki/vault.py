@@ -21,7 +21,8 @@ from pathlib import Path
 from mple.disk.damage import DamagedError
 from mple.disk.json_records import read_record, write_record
 from mple.disk.locks import locked
-from mple.disk.whole_files import fsync_folder, overwrite, write_private
+from mple.disk.private import make_private
+from mple.disk.whole_files import fsync_folder, overwrite, write_whole
 from mple.morph import MorphKey
 from mple.pki.secret_records import NOISE_KEY, KeyFile, KeyRecord, consortium_key, secret_fingerprint
 from mple.pki.vault_cipher import PassphraseCipher, VaultDamagedError, VaultError, read_passphrase, refuse_open
@@ -48,7 +49,7 @@ class Vault:
         Raises VaultError: the folder or `vault.json` is readable by others, the passphrase is wrong, or one is needed.
         """
         self._directory, self._record_path = directory, directory / "keys.json"
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(directory)
         refuse_open(directory)
         self._cipher = self._opened(passphrase)
         if self._half_forgotten():
@@ -241,7 +242,7 @@ class Vault:
             raise VaultError(f"{fault}; move the file away, the keys themselves stay") from None
 
     def _keep_file(self, kept: KeyFile) -> None:
-        write_record(self._record_path, kept, mode=0o600)
+        write_record(self._record_path, kept)
 
     def _records(self) -> dict[int, KeyRecord]:
         return {record.epoch: record for record in sorted(self._key_file().keys, key=lambda record: record.epoch)}
@@ -326,8 +327,8 @@ class Vault:
                 left.unlink()  # of an attempt whose header never came
             for path in self._directory.glob("*.key"):
                 sealed = cipher.seal(path.name, _plain(path))
-                write_private(path.with_name(path.name + _SEALED), sealed)
-            write_private(self._directory / _HEADER, cipher.header())
+                write_whole(path.with_name(path.name + _SEALED), sealed)
+            write_whole(self._directory / _HEADER, cipher.header())
 
     def _finish_encrypting(self) -> None:
         with locked(self._directory):
@@ -339,7 +340,7 @@ class Vault:
             fsync_folder(self._directory)
 
     def _write(self, path: Path, secret: bytes) -> None:
-        write_private(path, secret if self._cipher is None else self._cipher.seal(path.name, secret))
+        write_whole(path, secret if self._cipher is None else self._cipher.seal(path.name, secret))
 
     def _read(self, path: Path) -> bytes:
         if self._cipher is None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mple.disk.json_records import read_record, write_record
+from mple.disk.private import make_private
 from mple.disk.whole_files import file_sha256
 from mple.morph.augmented import AugmentedLayer
 from mple.plan import RunPlan
@@ -130,7 +131,7 @@ def list_of_finished(folder: Path, plan: RunPlan) -> LayerList:
 
 def write_list(folder: Path, listed: LayerList) -> None:
     """Write the list, whole, on the disk when this returns."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private(folder)
     write_record(folder / _LIST, listed)
 
 

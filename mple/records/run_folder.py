@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mple.disk.damage import DamagedError
 from mple.disk.json_records import structured, write_record
+from mple.disk.private import make_private
 from mple.pki import Vault
 from mple.plan import PlanError, RunPlan, SiteSettings, read_settings
 from mple.records.plan_file import kept_plan
@@ -147,4 +148,4 @@ def new_folder(path: Path) -> None:
     """Make a folder; an empty one may be there already, ValueError where it holds something."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"{path} is not empty; name a new folder with --out, or remove this one")
-    path.mkdir(parents=True, exist_ok=True)
+    make_private(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mple.disk.whole_files import write_private
+from mple.disk.whole_files import write_whole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +31,7 @@ def write_pictures(path: Path, pictures: SamplePictures) -> None:
     """Write the file, whole and for its owner only."""
     file = io.BytesIO()
     np.savez(file, **{field.name: getattr(pictures, field.name) for field in fields(pictures)})
-    write_private(path, file.getvalue())
+    write_whole(path, file.getvalue())
 
 
 def read_pictures(path: Path) -> SamplePictures | None:

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from mple.disk.private import private_file
 from mple.extras import missing_extra
 from mple.meter.reconciliation import export_csv
 from mple.report.summary import Summary
@@ -57,7 +58,7 @@ def _write_parquet(merged: Path, out: Path, facts: dict[str, str]) -> None:
             return arrow.string() if name == "call_id" else texts
 
         schema = arrow.schema([(name, type_of(name)) for name in names], metadata=facts)
-        with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
+        with parquet.ParquetWriter(private_file(out), schema, compression="zstd") as writer:
             while group := rows.fetchmany(_ROWS):
                 columns = zip(*group, strict=True)
                 arrays = [arrow.array(column, field.type) for column, field in zip(columns, schema, strict=True)]

@@ -17,6 +17,7 @@ import grpc
 
 from mple import __version__
 from mple.disk.json_records import read_record
+from mple.disk.private import private_file
 from mple.disk.whole_files import write_whole
 from mple.meter.paper import ElementCount, count_elements
 from mple.meter.reconciliation import Balance, KindRow, Overhead, SiteImages, balance, bytes_by_kind, merge, overhead
@@ -145,7 +146,7 @@ def summarise(path: Path) -> Summary:
     for name in (MODEL, METRICS, PLAN):
         if not (state / name).exists():
             raise RunFolderError(f"{state / name} is missing: the run in {path} has not finished")
-        shutil.copyfile(state / name, path / name)
+        shutil.copyfile(state / name, private_file(path / name))
     if (state / TENSORBOARD).exists():
         shutil.rmtree(path / TENSORBOARD, ignore_errors=True)
         shutil.copytree(state / TENSORBOARD, path / TENSORBOARD)

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from mple.disk.private import private_file
 from mple.disk.whole_files import file_sha256, put_in_place
 from mple.rpc.errors import ErrorCode, MpleError
 
@@ -87,7 +88,7 @@ class ChunkFile:
         if present + len(data) > total:
             raise MpleError(ErrorCode.LAYER_REJECTED, f"bytes beyond the announced {total} of the file")
         if data:
-            with self._part.open("ab") as file:
+            with private_file(self._part).open("ab") as file:
                 file.write(data)
         if final and present + len(data) != total:
             raise MpleError(ErrorCode.STREAM_TRUNCATED, f"marked as the last at byte {present + len(data)} of {total}")

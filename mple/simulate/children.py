@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mple.disk.private import private_file
 from mple.exit_codes import ExitCode
 
 _MODULES = {"mple-coordinator": "coordinator", "mple-compute": "compute_node", "mple-provider": "provider_node"}
@@ -84,7 +85,7 @@ class Children:
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads), OMP_WAIT_POLICY="PASSIVE", PYTHONUNBUFFERED="1")
         if threads > 1:
             environment["GOMP_SPINCOUNT"] = "300000"
-        with log_text.open("ab") as out:
+        with private_file(log_text).open("ab") as out:
             child = self._running[name] = subprocess.Popen(  # noqa: S603
                 tied(arguments),
                 stdin=subprocess.DEVNULL,

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from mple.disk.private import private_file
 from mple.pki import throwaway
 from mple.plan import (
     ComputeSettings,
@@ -48,7 +49,7 @@ def lay_out(
     ]
     tls = [folder.node(party.name) / "tls" for party in parties]
     throwaway(folder.path / "authority", parties, [_LOOPBACK, "localhost"], tls)
-    (folder.path / SIMULATION).write_text(write_settings(settings), encoding="utf-8")
+    private_file(folder.path / SIMULATION).write_text(write_settings(settings), encoding="utf-8")
     coordinator, compute = free_addresses(2)
     to_coordinator, to_compute = dialled(coordinator), dialled(compute)
     configurations = {
@@ -60,7 +61,7 @@ def lay_out(
         },
     }
     for name, configuration in configurations.items():
-        folder.config(name).write_text(write_settings(configuration), encoding="utf-8")
+        private_file(folder.config(name)).write_text(write_settings(configuration), encoding="utf-8")
     return folder
 
 

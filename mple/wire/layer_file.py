@@ -6,6 +6,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from mple.disk.private import private_file
 from mple.disk.whole_files import put_in_place
 from mple.morph import ImageShape, MorphScheme, expected_weight_shape
 from mple.morph.augmented import AugmentedLayer
@@ -26,7 +27,7 @@ def write_layer(layer: AugmentedLayer, path: Path, numbers: str) -> None:
     temporary = path.with_name(path.name + ".part")
     tensors = tensors_of(layer.weight, numbers)
     try:
-        save_file(tensors, temporary, metadata=metadata)
+        save_file(tensors, private_file(temporary), metadata=metadata)
         put_in_place(temporary, path)
     except SafetensorError as fault:
         raise OSError(f"{path} can't be written: {fault}") from fault

@@ -43,7 +43,7 @@ def begin_noise(plan: RunPlan, state: Path, vault: Vault, train: LabelledImages)
     if not path.exists():
         spectrum = measure_spectrum(train.pixels_NCHW, plan.normalisation)
         distribution = NoiseDistribution(spectrum=spectrum, privacy=plan.privacy, normalisation=plan.normalisation)
-        write_whole(path, with_checksum(distribution.to_json()), mode=0o600)
+        write_whole(path, with_checksum(distribution.to_json()))
     noise = kept_noise(plan, state, vault)
     assert noise is not None, "the plan asks for it"
     _record(plan, noise.distribution, earlier_bits(state, noise.distribution), runs_without_noise(state, plan))

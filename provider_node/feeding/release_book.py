@@ -60,7 +60,7 @@ class ReleaseBook:
         if not path.exists():
             if sent:
                 raise DamagedError(path, f"is gone, and {sent} samples have left in this run", _FIX)
-            write_whole(path, header + _CRC.pack(_crc(0, header)), mode=0o600)
+            write_whole(path, header + _CRC.pack(_crc(0, header)))
         self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._end, self._chained = self._read(header)
         self.require(sent, "the site's ledger has")

@@ -72,7 +72,7 @@ def test_a_record_comes_back(whole: Whole) -> None:
 
 def test_a_file_comes_back_whole_and_with_its_mode(tmp_path: Path) -> None:
     path, whole = tmp_path / "whole.json", Whole(size=1.0, colour=Colour.RED)
-    write_record(path, whole, mode=0o600)
+    write_record(path, whole)
     assert read_record(Whole, path) == whole
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.read_text().startswith('{\n  "size": 1.0,\n  "colour": "red",')

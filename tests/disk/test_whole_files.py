@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mple.disk.whole_files import overwrite, put_in_place, write_private, write_whole
+from mple.disk.whole_files import overwrite, put_in_place, write_whole
+from tests.support.modes import umask_of
 
 FULL_DISK = """
 import resource, sys
@@ -23,14 +24,15 @@ except OSError as fault:
 """
 
 
-@pytest.mark.parametrize("mode", [0o600, 0o644])
-def test_a_new_content_takes_the_place_of_the_old(tmp_path: Path, mode: int) -> None:
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_a_new_content_takes_the_place_of_the_old(tmp_path: Path, umask: int) -> None:
     path = tmp_path / "file"
     (tmp_path / "file.part").write_bytes(b"left by a process that died")
-    for content in (b"one", b"two"):
-        write_whole(path, content, mode=mode)
-        assert path.read_bytes() == content
-    assert stat.S_IMODE(path.stat().st_mode) == mode
+    with umask_of(umask):
+        for content in (b"one", b"two"):
+            write_whole(path, content)
+            assert path.read_bytes() == content
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600, "its owner's alone"
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -53,9 +55,9 @@ def test_a_file_written_beside_gets_its_name(tmp_path: Path) -> None:
 
 def test_a_new_file_takes_nobodys_place(tmp_path: Path) -> None:
     path = tmp_path / "key"
-    write_private(path, b"first", new=True)
+    write_whole(path, b"first", new=True)
     with pytest.raises(FileExistsError):
-        write_private(path, b"second", new=True)
+        write_whole(path, b"second", new=True)
     assert path.read_bytes() == b"first"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [path]
