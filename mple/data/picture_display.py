@@ -117,7 +117,7 @@ def _srgb_of(profile: bytes, grey: bool) -> Any:
         steps = np.arange(256, dtype=np.uint8) if grey else np.arange(0, 256, 17, dtype=np.uint8)
         probe = steps[None] if grey else np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
         found = np.asarray(ImageCms.applyTransform(Image.fromarray(probe), transform))
-    except ImageCms.PyCMSError as fault:
+    except (ImageCms.PyCMSError, ImportError) as fault:  # Pillow can be built without the library
         raise OSError(str(fault)) from None
     asked = probe[..., None] if grey else probe
     if np.abs(found.astype(np.int64) - asked).max() <= _NO_DIFFERENCE:

@@ -27,6 +27,7 @@ GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 _MODES = GREY_MODES | {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX"}
 _DECODED = {"1": "L", "La": "LA", "P": "RGB", "PA": "RGBA", "RGBa": "RGBA", "RGBX": "RGB"}
 _WITHOUT_WHITE = {"I", "F"}
+_WIDE = (";16B", ";16L", ";16N")
 _LOWER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 """Ends of Pillow's raw modes: the other byte order has the other byte in front, and that one is kept."""
 _IMAGEJ_STACK = re.compile(r"ImageJ=[^\n]*\nimages=(\d{1,9})\n")
@@ -66,9 +67,9 @@ def own_white(picture: ImageFile.ImageFile) -> float | None:
         return pnm_maximum(picture)
     if picture.mode in _WITHOUT_WHITE:
         return None
-    if ";16" in _raw_mode(picture):
-        return 65535
-    return 4095 if _raw_mode(picture) == "I;12" else 255
+    if _raw_mode(picture) == "I;12":
+        return 4095
+    return 65535 if picture.mode.startswith("I;16") or _raw_mode(picture).endswith(_WIDE) else 255
 
 
 def refuse_unreadable(picture: ImageFile.ImageFile, path: Path) -> None:
@@ -101,7 +102,7 @@ def stored_values(picture: ImageFile.ImageFile, path: Path) -> StoredValues:
     white, raw_mode = own_white(picture), _raw_mode(picture)
     if is_pnm(picture):
         return StoredValues(pnm_values(picture, path), white)
-    if picture.mode in ("RGB", "RGBA") and ";16" in raw_mode:
+    if picture.mode in ("RGB", "RGBA") and raw_mode.endswith(_WIDE):
         return StoredValues(_wide_colour(picture, path, raw_mode), white)
     if picture.format == "TIFF" and picture.tile[0].codec_name == "libtiff":
         # It swaps bytes itself, which Pillow forgets of numbers that are float or signed.

@@ -266,6 +266,16 @@ def test_a_bitmap_with_a_profile_is_refused(tmp_path: Path) -> None:
             np.testing.assert_array_equal(_read(tmp_path, bitmap), [[[10, 20, 30]]])
 
 
+def test_bitmaps_of_16_bits_a_pixel(tmp_path: Path) -> None:
+    # Red, green and blue of 5 bits each, then of 5, 6 and 5.
+    white_red_green_blue = (0x7FFF, 0x7C00, 0x03E0, 0x001F), (0xFFFF, 0xF800, 0x07E0, 0x001F)
+    right = [[[255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]]]
+    for values, masks in zip(white_red_green_blue, ((0x7C00, 0x3E0, 0x1F), (0xF800, 0x7E0, 0x1F)), strict=True):
+        head = struct.pack("<IiiHHIIiiII", 40, 4, 1, 1, 16, 3, 8, 2835, 2835, 0, 0) + struct.pack("<3I", *masks)
+        bitmap = b"BM" + struct.pack("<IHHI", 74, 0, 0, 66) + head + struct.pack("<4H", *values)
+        np.testing.assert_array_equal(_read(tmp_path, bitmap), right)
+
+
 def test_bitmaps(tmp_path: Path) -> None:
     for pixels in (BYTES, np.stack([BYTES] * 3, axis=-1), BYTES > 100):
         Image.fromarray(pixels).save(tmp_path / "x.bmp")
