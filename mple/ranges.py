@@ -12,6 +12,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 
+from mple.printable import printable
+
 
 @dataclass(frozen=True, slots=True)
 class Between:
@@ -67,7 +69,7 @@ def check_ranges(settings: object) -> None:
         for what, one in named.items():
             if one is not None and not rule.allows(one):
                 advice = "choose one of" if isinstance(rule, OneOf) else "allowed are"
-                raise ValueError(f"{what} = {one!r}; {advice} {rule}")
+                raise ValueError(f"{what} = {printable(repr(one), 200)}; {advice} {rule}")
 
 
 class Ranged:

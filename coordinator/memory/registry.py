@@ -5,15 +5,12 @@ from dataclasses import dataclass
 
 from coordinator.memory.state_file import StateFile, as_bytes
 from mple.data.images import PatientSplit
-from mple.data.limits import MOST_CLASSES, MOST_IMAGES, MOST_LOGITS
+from mple.data.limits import MOST_CHANNELS, MOST_CLASSES, MOST_IMAGES, MOST_LOGITS, MOST_SIDE
 from mple.plan import ModelSettings, RunSettings
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.printable import require_printable
 from mple.rpc import ErrorCode, MpleError, Party, Role
 from mple.v1 import coordinator_pb2
-
-_MOST_SIDE = 4096
-_MOST_CHANNELS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +62,11 @@ def check_site_profile(
             f"key epoch {reference.epoch}, fingerprint of {len(reference.fingerprint)} bytes; needs 1 or more, and 32",
         )
     sides = (profile.height, profile.width)
-    if not 1 <= profile.channels <= _MOST_CHANNELS or min(sides) < 1 or max(sides) > _MOST_SIDE:
+    if not 1 <= profile.channels <= MOST_CHANNELS or min(sides) < 1 or max(sides) > MOST_SIDE:
         raise MpleError(
             ErrorCode.MESSAGE_MALFORMED,
-            f"images of {_shape(profile)} (channels x height x width); allowed are 1 to {_MOST_CHANNELS} channels and "
-            f"sides of 1 to {_MOST_SIDE}",
+            f"images of {_shape(profile)} (channels x height x width); allowed are 1 to {MOST_CHANNELS} channels and "
+            f"sides of 1 to {MOST_SIDE}",
         )
     names = list(profile.classes)
     if not 2 <= len(names) <= MOST_CLASSES or len(set(names)) != len(names):

@@ -8,6 +8,7 @@ import typer
 
 from mple.audit import FILE_NAME, read_entries
 from mple.audit import verify as verify_trail
+from mple.disk.bounded import require_within
 from mple.exit_codes import ExitCode
 from mple.printable import printable
 from mple.terminal import echo
@@ -51,6 +52,7 @@ def _trails(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
+    require_within(path)  # somebody else may have made it
     found = sorted(path.rglob(FILE_NAME))
     if not found:
         raise ValueError(f"no {FILE_NAME} in {path} or below")

@@ -1,6 +1,5 @@
 """`mple data`: fetch a public set, look at any set."""
 
-import tomllib
 from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +13,7 @@ from mple.data import SOURCES, Dataset, DataSource, default_data_folder, fetch_c
 from mple.data.images import PatientSplit, repeated_images
 from mple.plan import RunChoices, SettingsError
 from mple.plan.fit import check_any_run, check_images
-from mple.plan.reader import settings_from
+from mple.plan.reader import read_toml, settings_from
 from mple.printable import printable
 from mple.terminal import echo, wide_console
 
@@ -116,10 +115,7 @@ def sections(config: Path | None, kind: str | None, path: Path | None) -> dict[s
         raise SettingsError("name a configuration file, or --kind and --path")
     if config is None:
         return {"data": {"kind": kind} if path is None else {"kind": kind, "path": str(path)}}
-    try:
-        raw = tomllib.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
-        raise SettingsError(f"{config} can't be read: {fault}") from None
+    raw = read_toml(config)
     if not isinstance(raw.get("data"), dict):
         raise SettingsError(f"{config} has no section [data]")
     return raw

@@ -1,6 +1,9 @@
 """How much a run can hold, as data are looked at and as the coordinator lets a site join."""
 
 MOST_CLASSES = 65_535
+MOST_CHANNELS = 64
+MOST_SIDE = 4096
+"""Pixels."""
 MOST_IMAGES = 5_000_000
 """Of one split: the compute node's index takes some 30 bytes for each, whether the image ever comes or not."""
 MOST_LOGITS = 250_000_000

@@ -25,6 +25,8 @@ from mple.machine import require_memory
 
 _CHUNK_BYTES = 8 * 1024**2
 _MOST_HEADER_BYTES = 64 * 1024
+_MOST_EMPTY = 2**32
+"""Rows of no bytes, or columns of no rows: counted all the same, one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ class NpzFile:
         shape, fortran_order, dtype = read(stream)
         if dtype.hasobject:
             raise DataError(f"{self._path}: {name} is a pickled array, which could run code; save it as plain numbers")
-        if min(shape, default=0) < 0:
+        if min(shape, default=0) < 0 or (0 in shape and max(shape) > _MOST_EMPTY):
             raise DataError(f"{self._path} is damaged: {name} declares the shape {shape}")
         return ArrayHeader(tuple(shape), dtype, fortran_order)
 
@@ -162,6 +164,7 @@ class NpzFile:
         except DataError:
             raise
         except (
-            zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError, RuntimeError, ValueError
+            zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError, RuntimeError, ValueError,
+            MemoryError, OverflowError
         ) as fault:  # fmt: skip
             raise DataError(f"{self._path} is damaged: {fault}; fetch it again") from None

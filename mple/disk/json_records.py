@@ -21,8 +21,10 @@ from cattrs.cols import homogenous_tuple_structure_factory, is_mapping, mapping_
 from cattrs.gen import make_dict_structure_fn
 from cattrs.strategies import configure_union_passthrough
 
+from mple.disk.bounded import read_bounded
 from mple.disk.damage import PUT_BACK, with_checksum, without_checksum
 from mple.disk.whole_files import write_whole
+from mple.printable import printable
 
 R = TypeVar("R")
 _WORDS: dict[object, str] = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -39,11 +41,20 @@ def record_from_json(kind: type[R], text: str | bytes, where: str) -> R:
 
     Raises ValueError: the text is no JSON, or no such record; one sentence that names `where` and the field.
     """
+    return structured(kind, read_json(text, where), f"{where} is damaged")
+
+
+def read_json(text: str | bytes, where: str) -> Any:
+    """What JSON says, whoever wrote it; `where` as in `record_from_json`.
+
+    Raises ValueError: it is no JSON, is nested too deep, or holds a number with thousands of digits; one sentence.
+    """
     try:
-        raw = json.loads(text)
-    except (ValueError, RecursionError) as fault:
-        raise ValueError(f"{where} is damaged: it is not valid JSON: {fault}") from None
-    return structured(kind, raw, f"{where} is damaged")
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{where} is damaged: it is nested too deep") from None
+    except ValueError as fault:
+        raise ValueError(f"{where} is damaged: it is not valid JSON: {printable(fault, _MOST_SHOWN)}") from None
 
 
 def record_to_json(record: object, *, indent: int | None = None) -> str:
@@ -61,10 +72,11 @@ def canonical_json(record: object, *, sort_keys: bool = True) -> bytes:
 def read_record(kind: type[R], path: Path, fix: str = PUT_BACK) -> R:
     """Read a file that `write_record` has written; `fix` is the way out when it is damaged.
 
-    Raises OSError: the file can't be read; DamagedError: its bytes are not those that its checksum is of; ValueError:
-    as `record_from_json`, of a file of another version of this program.
+    Raises OSError: the file can't be read, or is no regular one; UnsoundFileError: it is too large; DamagedError: its
+    bytes are not those that its checksum is of; ValueError: as `record_from_json`, of a file of another version of
+    this program.
     """
-    return record_from_json(kind, without_checksum(path.read_bytes(), path, fix), str(path))
+    return record_from_json(kind, without_checksum(read_bounded(path), path, fix), str(path))
 
 
 def write_record(path: Path, record: object) -> None:
@@ -84,6 +96,8 @@ def structured(kind: type[R], raw: object, where: str, converter: Converter | No
         return (converter or CONVERTER).structure(raw, kind)
     except (BaseValidationError, ForbiddenExtraKeysError, ValueError) as fault:
         raise ValueError(f"{where}: {_sentence(fault, '')}") from None
+    except (OverflowError, RecursionError) as fault:
+        raise ValueError(f"{where}: {fault}") from None
 
 
 def strict_converter() -> Converter:
@@ -128,7 +142,7 @@ def _sentence(fault: BaseException, path: str) -> str:
 
 
 def _unknown_key(fault: ForbiddenExtraKeysError, prefix: str) -> str:
-    key = min(fault.extra_fields)
+    key = printable(min(fault.extra_fields), _MOST_SHOWN)
     known = list(typing.get_type_hints(fault.cl))
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"unknown key {prefix}{key}; " + (
@@ -152,7 +166,7 @@ def _number(value: object, _: object) -> float:
 
 def _shown(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+    return printable(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}...")
 
 
 def _text(value: object, kind: type[str]) -> str:
@@ -197,7 +211,9 @@ def _mapping_hook(kind: Any, converter: Converter) -> Callable[[Mapping[str, obj
 
     def structure(value: Mapping[str, object], _: object) -> object:
         if not all(key.isdecimal() for key in value):
-            raise ValueFaultError(f"has the keys {', '.join(value)}, not all of which are whole numbers")
+            raise ValueFaultError(
+                f"has the keys {printable(', '.join(value), _MOST_SHOWN)}, not all of which are whole numbers"
+            )
         return inner({int(key): one for key, one in value.items()}, kind)
 
     return structure

@@ -1,6 +1,5 @@
 """The whole way of a diagnosis: this node first, then each peer step by step, as far as a step makes sense."""
 
-import tomllib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from mple.doctor.findings import Examination, Finding, fault, faulty, ok, skippe
 from mple.doctor.own_files import OwnTls
 from mple.doctor.probing import ask, dial, look_up, measure_speed, probe_calls, shake_hands
 from mple.plan import ComputeSettings, CoordinatorSettings, SettingsError, SiteSettings, read_settings
+from mple.plan.reader import read_toml
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.rpc import AwayError, Party, Role, TlsError, probe
 from mple.rpc.tls import split_address
@@ -65,8 +65,8 @@ def examine_one(address: str, role: Role | None, folder: Path, timeout_s: float 
 
 def _read_node(config: Path) -> tuple[Role, CoordinatorSettings | ComputeSettings | SiteSettings]:
     try:
-        keys = set(tomllib.loads(config.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        keys = set(read_toml(config))
+    except SettingsError:
         keys = {"listen"}  # the reader says what is wrong with it
     if "vault" in keys or "data" in keys:
         return Role.SITE, read_settings(SiteSettings, config)

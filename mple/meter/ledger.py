@@ -30,6 +30,8 @@ CREATE TABLE IF NOT EXISTS messages (
 )
 """
 """Of a node's ledger, and of several merged."""
+INDEX = "CREATE INDEX by_message ON messages (call_id, idx, direction)"
+"""Of several merged."""
 _INSERT = f"INSERT INTO messages VALUES ({','.join('?' * 17)})"  # noqa: S608
 
 

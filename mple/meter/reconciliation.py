@@ -2,14 +2,16 @@
 
 import csv
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mple.disk.private import private_file
 from mple.meter.facts import MessageKind
-from mple.meter.ledger import GRPC_PREFIX_BYTES, SCHEMA
+from mple.meter.ledger import GRPC_PREFIX_BYTES, INDEX, SCHEMA
+from mple.meter.ledger_reading import opened_ledger
+from mple.printable import spreadsheet_cell
 
 _SHOWN = 5
 
@@ -121,14 +123,14 @@ def merge(ledgers: Sequence[Path], merged: Path) -> None:
     for path in ledgers:
         if not path.is_file():  # SQLite would make an empty one
             raise FileNotFoundError(f"no ledger at {path}")
-    with _opened(merged) as database:
+    with closing(sqlite3.connect(private_file(merged))) as database:
         database.execute(SCHEMA)
         for number, path in enumerate(ledgers):
             database.execute(f"ATTACH DATABASE ? AS part{number}", (str(path),))
             database.execute(f"INSERT INTO messages SELECT * FROM part{number}.messages")  # noqa: S608
             database.commit()
             database.execute(f"DETACH DATABASE part{number}")
-        database.execute("CREATE INDEX by_message ON messages (call_id, idx, direction)")
+        database.execute(INDEX)
         database.commit()
 
 
@@ -136,7 +138,7 @@ def balance(merged: Path) -> Balance:
     """Match each sent message with the received one of the same call, direction and place. A stream's messages arrive
     in their order, so what a cut stream has lost is its tail. Diagnoses are left out, for who makes them keeps no
     ledger; other messages with a node that has none here don't match and are named."""
-    with _opened(merged) as database:
+    with opened_ledger(merged) as database:
         sides = (
             "SELECT {a}.node, {a}.peer, {a}.method, {a}.call_id, {a}.idx, {a}.serialized_bytes, {b}.serialized_bytes "
             "FROM messages {a} LEFT JOIN messages {b} ON {b}.call_id = {a}.call_id AND {b}.idx = {a}.idx "
@@ -186,13 +188,13 @@ def balance(merged: Path) -> Balance:
 
 def overhead(merged: Path, sites: Sequence[SiteImages]) -> Overhead:
     """Split each site's bytes, from its own ledger: every byte is in exactly one part."""
-    with _opened(merged) as database:
+    with opened_ledger(merged) as database:
         return Overhead(tuple(_site_overhead(database, site) for site in sites))
 
 
 def bytes_by_kind(merged: Path) -> list[KindRow]:
     """Sums by kind and direction over all sites' own ledgers, largest first."""
-    with _opened(merged) as database:
+    with opened_ledger(merged) as database:
         rows = database.execute(
             "SELECT kind, direction, COUNT(*), SUM(payload_bytes + label_bytes), SUM(framed_bytes) FROM messages "
             "WHERE node LIKE 'site/%' GROUP BY kind, direction ORDER BY SUM(framed_bytes) DESC"
@@ -201,12 +203,12 @@ def bytes_by_kind(merged: Path) -> list[KindRow]:
 
 
 def export_csv(merged: Path, out: Path) -> None:
-    """All rows as CSV with a header, oldest first."""
-    with _opened(merged) as database, private_file(out).open("w", newline="", encoding="utf-8") as file:
+    """All rows as CSV with a header, oldest first; no cell is a formula to a spreadsheet."""
+    with opened_ledger(merged) as database, private_file(out).open("w", newline="", encoding="utf-8") as file:
         rows = database.execute("SELECT * FROM messages ORDER BY time_unix_ns")
         writer = csv.writer(file)
         writer.writerow([column[0] for column in rows.description])
-        writer.writerows(rows)
+        writer.writerows(map(spreadsheet_cell, row) for row in rows)
 
 
 def _site_overhead(database: sqlite3.Connection, site: SiteImages) -> SiteOverhead:
@@ -246,12 +248,3 @@ def _site_overhead(database: sqlite3.Connection, site: SiteImages) -> SiteOverhe
         control_bytes=framed - framing - data - labels - layer - logits - setup,
         framing_bytes=framing,
     )
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(private_file(path))
-    try:
-        yield connection
-    finally:
-        connection.close()

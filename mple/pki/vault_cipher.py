@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from mple.disk.damage import DamagedError
+from mple.disk.json_records import read_json
 
 _N, _R, _P = 2**15, 8, 1
 """32 MiB and about a tenth of a second for each guess of a passphrase."""
@@ -53,12 +54,14 @@ class PassphraseCipher:
     def from_header(cls, header: bytes, passphrase: str, where: str) -> PassphraseCipher:
         """Under the salt of a `header`; VaultError when it is damaged, of another version or another passphrase."""
         try:
-            about = json.loads(header)
+            about = read_json(header, where)
             if about["format"] != _FORMAT:
                 raise VaultError(f"{where} has format {about['format']}; this program reads {_FORMAT}; upgrade it")
             known = {name: about[name] for name in ("kdf", "n", "r", "p")}
             salt, proof = bytes.fromhex(about["salt"]), bytes.fromhex(about["proof"])
-        except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as fault:
+        except VaultError:
+            raise
+        except (KeyError, TypeError, ValueError) as fault:
             raise VaultDamagedError(where, f"is damaged ({fault!r})") from None
         if known != {"kdf": "scrypt", "n": _N, "r": _R, "p": _P} or len(salt) != _SALT_BYTES:
             raise VaultError(f"{where} asks for {known} with a salt of {len(salt)} bytes; this program makes others")

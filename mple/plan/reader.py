@@ -5,20 +5,27 @@ Values are read as strictly as those of records, see `mple.disk.json_records`; X
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cattrs import Converter
 
 from mple.data import DataSource
 from mple.data.source import source_type
+from mple.disk.bounded import MEBIBYTE, UnsoundFileError, read_bounded
 from mple.disk.json_records import ValueFaultError, strict_converter, structured
 from mple.printable import printable
 
 S = TypeVar("S")
+_MOST_BYTES = 4 * MEBIBYTE
+_MOST_DOTS = 64
+_STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'')
+_KEY_ENDS = re.compile(r"[=,{}\[\]\n]")
+"""What stands before and after a key."""
 
 
 class SettingsError(ValueError):
@@ -30,17 +37,34 @@ def read_settings(kind: type[S], path: Path, overrides: Sequence[str] = ()) -> S
 
     `overrides` are texts ``section.key=value``, applied after the file; values are TOML, or plain text.
 
-    Raises SettingsError: the file is missing or no TOML, a key is unknown, a value has the wrong type or range.
+    Raises SettingsError: as `read_toml`, or a key is unknown, a value has the wrong type or range.
+    """
+    return settings_from(kind, read_toml(path), overrides, base=path.parent, where=str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file says, whoever wrote it.
+
+    Raises SettingsError: the file is missing, no regular one, too large, no TOML, or nested too deep.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = read_bounded(path, _MOST_BYTES).decode()
+        deepest = max(piece.count(".") for piece in _KEY_ENDS.split(_STRING.sub("", text)))
+        if deepest > _MOST_DOTS:  # its reader takes a time that grows with the square of them
+            raise SettingsError(f"{path} has a key of {deepest + 1:,} parts; nobody's settings are nested so deep")
+        return tomllib.loads(text)
     except FileNotFoundError:
         raise SettingsError(f"no configuration file at {path}") from None
     except OSError as fault:
         raise SettingsError(f"{path} can't be read: {fault.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
-        raise SettingsError(f"{path} is not valid TOML: {fault}") from None
-    return settings_from(kind, raw, overrides, base=path.parent, where=str(path))
+    except UnsoundFileError as fault:
+        raise SettingsError(str(fault)) from None
+    except RecursionError:
+        raise SettingsError(f"{path} is nested too deep") from None
+    except SettingsError:
+        raise
+    except ValueError as fault:  # of TOML and UTF-8, and of numbers with thousands of digits
+        raise SettingsError(f"{path} is not valid TOML: {printable(fault, 300)}") from None
 
 
 def settings_from(
@@ -96,7 +120,7 @@ def _overridden(raw: Mapping[str, object], text: str) -> Mapping[str, object]:
         raise SettingsError(f"override {text!r} has no '='; write section.key=value")
     try:
         meant = tomllib.loads(f"v = {value}")["v"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         meant = value
     return _with(raw, path.split("."), meant, text)
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import re
 from dataclasses import dataclass
+from typing import Annotated
 
 from mple.data.images import PatientSplit
-from mple.data.limits import MOST_CLASSES
-from mple.disk.json_records import canonical_json
+from mple.data.limits import MOST_CHANNELS, MOST_CLASSES, MOST_IMAGES, MOST_SIDE
+from mple.disk.json_records import canonical_json, read_json
 from mple.morph import Ensemble, ImageShape, MorphGeometry
 from mple.plan.reader import settings_from
 from mple.plan.settings import Custody, RunChoices
 from mple.printable import printable, require_name, require_printable
+from mple.ranges import Between, check_ranges
 
 PROTOCOL_VERSION = 3
 
@@ -32,9 +33,9 @@ class SitePlan:
     """One site's part of a run."""
 
     name: str
-    train_images: int
-    test_images: int
-    key_epoch: int
+    train_images: Annotated[int, Between(1, MOST_IMAGES)]
+    test_images: Annotated[int, Between(0, MOST_IMAGES)]
+    key_epoch: Annotated[int, Between(1, 2**32 - 1)]
     key_fingerprint: str
     """Hexadecimal, 64 digits."""
     patients: PatientSplit = PatientSplit.UNKNOWN
@@ -42,10 +43,9 @@ class SitePlan:
 
     def __post_init__(self) -> None:
         require_name("site", self.name)
-        if self.train_images < 1:
-            raise ValueError(f"site {self.name!r} has {self.train_images} training images; needs one at least")
-        if self.test_images < 0 or self.key_epoch < 1 or not re.fullmatch("[0-9a-f]{64}", self.key_fingerprint):
-            raise ValueError(f"site {self.name!r}: test_images, key_epoch or key_fingerprint out of range")
+        check_ranges(self)
+        if not re.fullmatch("[0-9a-f]{64}", self.key_fingerprint):
+            raise ValueError(f"site {self.name!r}: key_fingerprint needs 64 hexadecimal digits")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,9 +56,9 @@ class RunPlan(RunChoices):
     consortium: str
     compute: str
     """Name of the compute node."""
-    channels: int
-    height: int
-    width: int
+    channels: Annotated[int, Between(1, MOST_CHANNELS)]
+    height: Annotated[int, Between(1, MOST_SIDE)]
+    width: Annotated[int, Between(1, MOST_SIDE)]
     classes: tuple[str, ...]
     sites: tuple[SitePlan, ...]
     custody: Custody
@@ -67,6 +67,7 @@ class RunPlan(RunChoices):
     protocol: int = PROTOCOL_VERSION
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if self.protocol != PROTOCOL_VERSION:
             raise PlanError(f"plan speaks protocol {self.protocol}, this program {PROTOCOL_VERSION}; upgrade one")
         names = [site.name for site in self.sites]
@@ -131,10 +132,10 @@ class RunPlan(RunChoices):
         Raises PlanError: the text is no plan, lacks a field, has unknown ones, or contradicts itself.
         """
         try:
-            raw = json.loads(text)
+            raw = read_json(text, "the text")
             plan = settings_from(cls, raw, where="plan")
             missing = [section.name for section in dataclasses.fields(cls) if section.name not in raw]
-        except (ValueError, TypeError, AttributeError, RecursionError) as fault:
+        except (ValueError, TypeError, AttributeError) as fault:
             raise PlanError(f"this is no run plan: {fault}") from None
         if missing:
             raise PlanError(f"this is no run plan: {missing[0]} is missing")

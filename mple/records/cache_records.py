@@ -21,6 +21,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from mple.disk.bounded import open_regular
 from mple.plan import RunPlan
 from mple.v1 import common_pb2
 from mple.wire.batch import Batch
@@ -125,6 +126,8 @@ def records(shape: CacheShape, path: Path, file: int, start: int, end: int) -> I
         labelled = split == common_pb2.SPLIT_TRAIN
         if codec_id != shape.codec.wire_id or body_bytes != samples * (4 + 2 * labelled + sample_bytes):
             raise CacheError(f"{path} was written under another codec or image shape; remove it")
+        if body_bytes > end - at - _HEADER_BYTES:
+            return  # torn; memory for it is not even asked for
         body = os.pread(file, body_bytes, at + _HEADER_BYTES)
         if len(body) < body_bytes or _crc(fields, body) != header[_FIELDS.size :]:
             return
@@ -136,9 +139,14 @@ def records(shape: CacheShape, path: Path, file: int, start: int, end: int) -> I
         at += _HEADER_BYTES + body_bytes
 
 
-def file_records(shape: CacheShape, path: Path) -> Iterator[CacheRecord]:
-    """All records of a file; see `records`. Raises OSError: the file can't be read."""
-    with path.open("rb") as file:
+def file_records(shape: CacheShape, path: Path, releases: int) -> Iterator[CacheRecord]:
+    """All records of a file, as `records`; `releases` is how often a sample may come.
+
+    Raises CacheError: as `records`; OSError: the file can't be read; UnsoundFileError: it is larger than all samples
+    are, each sent as often and in a message of its own.
+    """
+    most_bytes = releases * (shape.train + shape.test) * (_HEADER_BYTES + 6 + shape.sample_bytes)
+    with open_regular(path, most_bytes) as file:
         yield from records(shape, path, file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
 

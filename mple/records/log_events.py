@@ -3,11 +3,11 @@
 A line of `log.jsonl` is written by `mple.node.logs`. It may have any event and any fields; what is read is here.
 """
 
-import json
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
-from mple.disk.json_records import structured
+from mple.disk.json_records import read_json, structured
+from mple.printable import printable
 
 
 class LogEvent(StrEnum):
@@ -40,8 +40,8 @@ class LogLine:
 def read_log_line(line: bytes) -> LogLine:
     """A line of a node's log, other fields left out; ValueError where it is none."""
     try:
-        raw = json.loads(line)
+        raw = read_json(line, "the line")
         known = {field.name: raw[field.name] for field in fields(LogLine) if field.name in raw}
     except (ValueError, TypeError):
-        raise ValueError(f"this is no line of a node's log: {line[:200]!r}") from None
+        raise ValueError(f"this is no line of a node's log: {printable(repr(line[:200]), 200)}") from None
     return structured(LogLine, known, "a node's log")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mple.disk.bounded import read_bounded
 from mple.disk.damage import with_checksum, without_checksum
 from mple.disk.whole_files import write_whole
 from mple.plan import PlanError, RunPlan
@@ -14,11 +15,11 @@ def kept_plan(folder: Path) -> RunPlan | None:
     """The plan that is kept in a folder, None where there is none.
 
     Raises DamagedError: its bytes are not those that were written; PlanError: it is of another version; the text names
-    the file; OSError: it can't be read.
+    the file; OSError: it can't be read; UnsoundFileError: it is too large.
     """
     path = folder / PLAN
     try:
-        return RunPlan.from_json(without_checksum(path.read_bytes(), path, _FIX))
+        return RunPlan.from_json(without_checksum(read_bounded(path), path, _FIX))
     except FileNotFoundError:
         return None
     except PlanError as fault:

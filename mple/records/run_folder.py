@@ -7,14 +7,14 @@ top: plan, metrics, network, all ledgers in one, and `summary.json`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 
+from mple.disk.bounded import UnsoundFileError, read_bounded, require_within
 from mple.disk.damage import DamagedError
-from mple.disk.json_records import structured, write_record
+from mple.disk.json_records import read_json, structured, write_record
 from mple.disk.private import make_private
 from mple.pki import Vault
 from mple.plan import PlanError, RunPlan, SiteSettings, read_settings
@@ -59,8 +59,12 @@ class RunFolder:
 
     @classmethod
     def begun(cls, path: Path) -> RunFolder:
-        """The folder of a run that has got as far as a plan; RunFolderError where there is none."""
-        folder = cls(path)
+        """The folder of a run that has got as far as a plan. Somebody else may have made it: what has been looked at
+        here has no link out of it, and no name in the plan leads out.
+
+        Raises RunFolderError: there is no plan, or something in the folder leads out of it or is no file.
+        """
+        folder = cls._sound(path)
         return replace(folder, sites=tuple(site.name for site in folder.plan().sites))
 
     @classmethod
@@ -69,12 +73,22 @@ class RunFolder:
 
         Raises RunFolderError: it is none; the text says what has become of the run.
         """
-        note = cls(path).note()
+        note = cls._sound(path).note()
         if note is not None and note.state is not RunEnd.FINISHED:
             raise RunFolderError(f"the run in {path} is {note.state}: {note.reason}")
         if not (path / PLAN).is_file():
             raise RunFolderError(f"{path} holds no {PLAN}: is it the folder of a finished simulation?")
         return cls.begun(path)
+
+    @classmethod
+    def _sound(cls, path: Path) -> RunFolder:
+        try:
+            require_within(path)
+        except UnsoundFileError as fault:
+            raise RunFolderError(str(fault)) from None
+        except OSError as fault:
+            raise RunFolderError(f"{path} is no run's folder: {fault.strerror}") from None
+        return cls(path)
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -113,7 +127,7 @@ class RunFolder:
         """
         try:
             plan = kept_plan(self.path) or kept_plan(self.state(COMPUTE))
-        except (PlanError, DamagedError) as fault:
+        except (PlanError, DamagedError, UnsoundFileError) as fault:
             raise RunFolderError(str(fault)) from None
         if plan is None:
             raise RunFolderError(f"{self.path} holds no {PLAN}: is it the folder of a simulation?")
@@ -122,9 +136,15 @@ class RunFolder:
     def vault(self, site: str) -> Vault:
         """A site's vault, with the passphrase that its configuration or the environment has.
 
-        Raises SettingsError: the configuration is gone or damaged; VaultError: the vault can't be opened.
+        Raises SettingsError: the configuration is gone or damaged; RunFolderError: it names a vault or a file with a
+        passphrase outside the folder; VaultError: the vault can't be opened.
         """
         settings = read_settings(SiteSettings, self.config(site))
+        for path in filter(None, (settings.vault, settings.vault_passphrase_file)):
+            if not path.resolve().is_relative_to(self.path.resolve()):
+                raise RunFolderError(f"{self.config(site)} names {path}, outside the run's folder; copy it there")
+        if not settings.vault.is_dir():
+            raise RunFolderError(f"no vault at {settings.vault}")
         return Vault.of(settings.vault, settings.vault_passphrase_file)
 
     def note(self) -> RunNote | None:
@@ -133,11 +153,11 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            summary = json.loads(path.read_bytes())
+            summary = read_json(read_bounded(path), str(path))
             known = {one.name: summary[one.name] for one in fields(RunNote) if one.name in summary}
+            return structured(RunNote, known, str(path))
         except (ValueError, TypeError) as fault:
-            raise RunFolderError(f"{path} is damaged: {fault}") from None
-        return structured(RunNote, known, str(path))
+            raise RunFolderError(f"{path} is no summary of a run: {fault}") from None
 
     def note_end(self, state: RunEnd, reason: str) -> None:
         """Write down why a run has no summary."""

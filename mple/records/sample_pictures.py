@@ -4,14 +4,17 @@ Legend: N pictures, C channels, H W size.
 """
 
 import io
-import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mple.data.images import DataError
+from mple.data.npz_file import NpzFile
 from mple.disk.whole_files import write_whole
+
+_MOST_ARRAY_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,12 +38,14 @@ def write_pictures(path: Path, pictures: SamplePictures) -> None:
 
 
 def read_pictures(path: Path) -> SamplePictures | None:
-    """What a site has kept; None where there is nothing, the file was cut off, or it is something else."""
+    """What a site has kept; None where there is nothing, the file was cut off, or it is something else. An array is
+    unpacked only where it has the size that it says, and that is no larger than a few pictures are."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            found = SamplePictures(**{field.name: kept[field.name] for field in fields(SamplePictures)})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        with NpzFile(path, _MOST_ARRAY_BYTES) as kept:
+            found = {field.name: kept.read(field.name) for field in fields(SamplePictures)}
+    except DataError:
         return None
-    pixels, travelling = found.pixels_NCHW, found.travelling_NCHW
+    pixels, travelling = found["pixels_NCHW"], found["travelling_NCHW"]
     fit = pixels.dtype == np.uint8 and travelling.dtype == np.float32 and pixels.ndim == 4
-    return found if fit and len(pixels) and travelling.shape == pixels.shape else None
+    numbered = all(found[name].dtype == np.int64 for name in ("seen_N", "travelling_N"))
+    return SamplePictures(**found) if fit and numbered and len(pixels) and travelling.shape == pixels.shape else None  # type: ignore[arg-type]

@@ -6,18 +6,26 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+from mple.disk.bounded import MEBIBYTE, lines_bounded
 from mple.disk.json_records import record_to_json, structured
+from mple.printable import printable
+from mple.ranges import Between, Ranged
 from mple.records.state_files import METRICS
+
+_MOST_BYTES, _MOST_LINE_BYTES = 512 * MEBIBYTE, 16 * MEBIBYTE
+_Count = Annotated[int, Between(0, 1_000_000_000)]
+_Seconds = Annotated[float, Between(0, 1e12)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StepMetrics:
+class StepMetrics(Ranged):
     """Training as it goes, about once a second."""
 
-    epoch: int
-    step: int
-    steps: int
+    epoch: _Count
+    step: _Count
+    steps: Annotated[int, Between(1, 1_000_000_000)]
     loss: float
     losses: tuple[float, ...]
     """Of every step since the last line, this one included, in their order."""
@@ -37,10 +45,10 @@ class StepMetrics:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EpochMetrics:
+class EpochMetrics(Ranged):
     """One epoch with the sites' scores."""
 
-    epoch: int
+    epoch: _Count
     loss: float
     scores: dict[str, float]
     """Over the test samples of all sites that scored, by metric; empty when none did."""
@@ -60,19 +68,19 @@ class EpochMetrics:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class Outcome(Ranged):
     """How a run ended on the compute node."""
 
     run_id: str
     plan_sha256: str
     model_sha256: str
-    train_seconds: float
+    train_seconds: Annotated[float, Between(0, 1e12, above=True)]
     """Wall time of all epochs, scoring included."""
-    augconv_seconds: float
+    augconv_seconds: _Seconds
     """Time in applying augmented layers."""
-    idle_seconds: float
+    idle_seconds: _Seconds
     """Time in which the trainer did not train; the sum of `idle_seconds_by_cause`."""
-    samples_trained: int
+    samples_trained: Annotated[int, Between(0, 1e18)]
     idle_seconds_by_cause: dict[str, float] = field(default_factory=dict)
     """As in the lines of steps, but of the whole run: from before the first sample was here to the last report."""
     read_ahead_seconds: float = 0.0
@@ -105,16 +113,17 @@ def metrics_from_line(line: str | bytes, where: str = METRICS) -> TrainingMetric
         del fields["crc32"]
         kind = _KINDS[fields.pop("kind")]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ValueError(f"{where} is no line of metrics: {line[:200]!r}") from None
+        raise ValueError(f"{where} is no line of metrics: {printable(repr(line[:200]), 200)}") from None
     return structured(kind, fields, where)
 
 
 def read_metrics(path: Path) -> tuple[TrainingMetrics, ...]:
     """All lines of a `metrics.jsonl`, in their order.
 
-    Raises OSError: the file can't be read; ValueError: a line is damaged; the text says which.
+    Raises OSError: the file can't be read; UnsoundFileError: it is too large; ValueError: a line is damaged; the text
+    says which.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = lines_bounded(path, _MOST_BYTES, _MOST_LINE_BYTES)
     return tuple(metrics_from_line(line, f"{path}, line {number}") for number, line in enumerate(lines, 1))
 
 

@@ -4,13 +4,14 @@ numbers, for other charts too."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mple.model.metrics import METRICS
 from mple.records.training import StepMetrics, TrainingMetrics, epochs_of
 
 _MOST_POINTS = 300
+_LEAST_LENGTH, _MOST_VALUE = 1e-30, 1e30
 _MOST_MARKED = 40
 """Epochs up to which each has a marker."""
 
@@ -55,8 +56,10 @@ class LineChart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class History:
-    """How training went: places on the common axis are epochs."""
+    """How training went: places on the common axis are epochs. Losses and scores are finite."""
 
+    epochs: int
+    """That were finished."""
     losses: tuple[tuple[float, float], ...]
     """Of every step: epochs done, loss."""
     epoch_losses: tuple[tuple[float, float], ...]
@@ -64,11 +67,6 @@ class History:
     """By metric, of epochs that have it only."""
     idle_shares: tuple[float, ...]
     """Part of each epoch in which the trainer waited for samples."""
-
-    @property
-    def epochs(self) -> int:
-        """That were finished."""
-        return len(self.epoch_losses)
 
 
 def history_of(metrics: Sequence[TrainingMetrics]) -> History:
@@ -80,11 +78,19 @@ def history_of(metrics: Sequence[TrainingMetrics]) -> History:
         first = one.step - len(one.losses) + 1
         losses += [(one.epoch - 1 + step / one.steps, loss) for step, loss in enumerate(one.losses, first)]
     return History(
-        losses=tuple(losses),
-        epoch_losses=tuple((one.epoch, one.loss) for one in epochs),
-        scores={name: tuple((one.epoch, one.scores[name]) for one in epochs if name in one.scores) for name in METRICS},
+        epochs=epochs[-1].epoch if epochs else 0,
+        losses=_drawable(losses),
+        epoch_losses=_drawable((one.epoch, one.loss) for one in epochs),
+        scores={
+            name: _drawable((one.epoch, one.scores[name]) for one in epochs if name in one.scores) for name in METRICS
+        },
         idle_shares=tuple(_idle([step for step in steps if step.epoch == one.epoch]) for one in epochs),
     )
+
+
+def _drawable(points: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """Those with a number that an axis can hold: a network may diverge, and a file may say anything."""
+    return tuple((place, value) for place, value in points if abs(value) <= _MOST_VALUE)
 
 
 def charts(histories: Sequence[tuple[str, History]]) -> list[LineChart]:
@@ -111,7 +117,8 @@ def loss_chart(histories: Sequence[tuple[str, History]]) -> LineChart | None:
             Line(name=name, style="faint", path=_path(thinned, x, y), last=f"{histories[0][1].losses[-1][1]:.4f}")
         )
     for place, (name, history) in enumerate(histories):
-        lines.append(_epoch_line(name or "mean of an epoch", history.epoch_losses, place, x, y))
+        if history.epoch_losses:
+            lines.append(_epoch_line(name or "mean of an epoch", history.epoch_losses, place, x, y))
     return LineChart(title="Training loss", x=x, y=y, lines=tuple(lines))
 
 
@@ -209,7 +216,7 @@ def linear_axis(
     """An axis over a range with at most so many ticks at round numbers; `title` has the unit. Where `low` equals `high`
     it gets some length all the same. A `fixed` axis ends where the range does, instead of at round numbers; `text`
     makes the labels."""
-    if high <= low:
+    if high - low < _LEAST_LENGTH:
         high = low + max(1e-9, abs(low) * 0.1, 1.0 if low == 0 else 0)
     step = _round_step((high - low) / max(1, most - 1))
     if fixed:

@@ -3,13 +3,12 @@
 Both have the ledger's own columns, oldest message first; sizes are bytes, times nanoseconds since 1970 (UTC).
 """
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from mple.disk.private import private_file
 from mple.extras import missing_extra
+from mple.meter.ledger_reading import opened_ledger
 from mple.meter.reconciliation import export_csv
 from mple.report.summary import Summary
 
@@ -35,7 +34,7 @@ def export_ledger(summary: Summary, *, csv: Path | None = None, parquet: Path | 
         _write_parquet(merged, parquet, {"run_id": summary.plan.run_id, "plan_sha256": summary.outcome.plan_sha256})
     if csv is not None:
         export_csv(merged, csv)
-    with closing(sqlite3.connect(merged)) as ledgers:
+    with opened_ledger(merged) as ledgers:
         return int(ledgers.execute("SELECT COUNT(*) FROM messages").fetchone()[0])
 
 
@@ -45,7 +44,7 @@ def _write_parquet(merged: Path, out: Path, facts: dict[str, str]) -> None:
         from pyarrow import parquet
     except ImportError:
         raise MissingLibraryError(missing_extra("writing Parquet", "pyarrow", "parquet")) from None
-    with closing(sqlite3.connect(merged)) as ledgers:
+    with opened_ledger(merged) as ledgers:
         rows = ledgers.execute("SELECT * FROM messages ORDER BY time_unix_ns")
         names = [column[0] for column in rows.description]
         texts = arrow.dictionary(arrow.int32(), arrow.string())

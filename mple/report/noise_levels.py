@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from mple.disk.bounded import read_bounded
 from mple.disk.damage import without_checksum
 from mple.plan import PrivacyMode, RunPlan
 from mple.privacy import NoiseDistribution
@@ -31,7 +32,7 @@ def noise_levels(folder: RunFolder, plan: RunPlan) -> list[NoiseLevel]:
         return []
     paths = {site.name: folder.state(site.name) / NOISE.format(plan.run_id) for site in plan.sites}
     distributions = {
-        site: NoiseDistribution.from_json(without_checksum(path.read_bytes(), path))
+        site: NoiseDistribution.from_json(without_checksum(read_bounded(path), path))
         for site, path in paths.items()
         if path.is_file()
     }

@@ -1,15 +1,17 @@
 """A run as one page, `report.html`: it needs no network, no script and no other file.
 
-What names a run, its sites and classes come from other parties: the templates escape every text, and the page's
-content security policy lets it load and run nothing.
+What names a run, its sites and classes come from other parties: every text that the templates put in is made printable
+and escaped, and the page's content security policy lets it load and run nothing.
 """
 
 from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from mple.disk.whole_files import write_whole
 from mple.model.metrics import METRICS, score_text
+from mple.printable import printable
 from mple.privacy import protection
 from mple.report import quantities
 from mple.report.attack_results import attack_results, figure_text
@@ -72,6 +74,7 @@ def environment(*others: str) -> Environment:
         loader=ChoiceLoader([PackageLoader(package) for package in ("mple.report", *others)]),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -85,3 +88,8 @@ def environment(*others: str) -> Environment:
         "score": score_text,
     }
     return templates
+
+
+def _shown(value: object) -> object:
+    """What a template puts in, before it is escaped. What macros have made is neither."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value

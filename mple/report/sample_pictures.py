@@ -40,7 +40,7 @@ def sample_pictures(folder: RunFolder, plan: RunPlan) -> list[SitePictures]:
     found = []
     for site in plan.sites:
         pictures = read_pictures(folder.state(site.name) / PICTURES.format(plan.run_id))
-        if pictures is not None:
+        if pictures is not None and pictures.pixels_NCHW.shape[1:] == (plan.channels, plan.height, plan.width):
             seen, travelling = _uris(pictures.pixels_NCHW[:each]), _uris(_drawn(pictures.travelling_NCHW)[:each])
             found.append(SitePictures(site=site.name, seen=seen, travelling=travelling))
     return found

@@ -7,7 +7,6 @@ import dataclasses
 import json
 import platform
 import shutil
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,6 +18,7 @@ from mple import __version__
 from mple.disk.json_records import read_record
 from mple.disk.private import private_file
 from mple.disk.whole_files import write_whole
+from mple.meter.ledger_reading import require_sound_rows
 from mple.meter.paper import ElementCount, count_elements
 from mple.meter.reconciliation import Balance, KindRow, Overhead, SiteImages, balance, bytes_by_kind, merge, overhead
 from mple.model.metrics import summary_scores
@@ -167,7 +167,8 @@ def summarise(path: Path) -> Summary:
 def read_summary(path: Path) -> Summary:
     """The summary of a run that `summarise` has been through, from its folder.
 
-    Raises RunFolderError: the folder holds no finished run, or its ledger can't be read.
+    Raises RunFolderError: the folder holds no finished run; LedgerFileError: its ledger is none; ValueError: another
+    file is damaged or too large; OSError: one can't be read.
     """
     folder = RunFolder.finished(path)
     note = folder.note()
@@ -187,16 +188,14 @@ def _gathered(folder: RunFolder, versions: Mapping[str, str]) -> Summary:
         SiteImages(name=name, images=count, raw_pixel_bytes=count * plan.image.elements)
         for name, count in images.items()
     ]
-    try:
-        return Summary(
-            folder=folder,
-            plan=plan,
-            outcome=outcome,
-            metrics=metrics,
-            overhead=overhead(merged, sites),
-            kinds=tuple(bytes_by_kind(merged)),
-            balance=balance(merged),
-            versions=versions,
-        )
-    except sqlite3.DatabaseError as fault:
-        raise RunFolderError(f"{merged} can't be read: {fault}; is it of another version of mple?") from None
+    require_sound_rows(merged)
+    return Summary(
+        folder=folder,
+        plan=plan,
+        outcome=outcome,
+        metrics=metrics,
+        overhead=overhead(merged, sites),
+        kinds=tuple(bytes_by_kind(merged)),
+        balance=balance(merged),
+        versions=versions,
+    )

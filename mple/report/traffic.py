@@ -2,11 +2,11 @@
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from mple.meter import MessageKind
+from mple.meter.ledger_reading import opened_ledger
 from mple.report.charts import Axis, Tick, linear_axis
 from mple.report.quantities import SPACE, binary_size_text, duration_text, size_text
 
@@ -75,7 +75,7 @@ class Traffic:
 def traffic(merged: Path) -> tuple[Traffic, ...]:
     """The messages of all sites by time, kind and direction: over the whole run and, where 90 % of the bytes crossed in
     its first quarter, over that beginning, too. The sites' ledgers must not be empty."""
-    with closing(sqlite3.connect(merged)) as ledgers:
+    with opened_ledger(merged) as ledgers:
         begin, end = ledgers.execute(f"SELECT MIN(time_unix_ns), MAX(time_unix_ns) {_OF_SITES}").fetchone()
         crossed = _crossed(ledgers)
         whole = _traffic(ledgers, begin, end, "the whole run")
@@ -186,7 +186,7 @@ class SizeHistogram:
 
 def size_histogram(merged: Path) -> SizeHistogram:
     """The histogram over all sites; their ledgers must not be empty."""
-    with closing(sqlite3.connect(merged)) as ledgers:
+    with opened_ledger(merged) as ledgers:
         rows = ledgers.execute(
             "SELECT framed_bytes, direction, COUNT(*), SUM(framed_bytes) FROM messages "
             "WHERE node LIKE 'site/%' GROUP BY framed_bytes, direction"
@@ -243,7 +243,7 @@ class MethodRow:
 
 def methods(merged: Path) -> list[MethodRow]:
     """The most expensive method first."""
-    with closing(sqlite3.connect(merged)) as ledgers:
+    with opened_ledger(merged) as ledgers:
         ledgers.row_factory = sqlite3.Row
         rows = ledgers.execute(
             "SELECT method, peer AS role, COUNT(*) AS calls, SUM(sent) AS sent_messages, SUM(sent_bytes) AS sent_bytes,"

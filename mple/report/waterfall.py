@@ -5,13 +5,12 @@ What the ledgers counted comes first; the two last steps, HTTP/2 and TLS, are co
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from mple.meter.ledger_reading import opened_ledger
 from mple.meter.reconciliation import Overhead, SiteOverhead
 
 COUNTED = {
@@ -85,7 +84,7 @@ def computed_framing(merged: Path, sites: Sequence[str]) -> LinkFraming:
     """HTTP/2 and TLS around the messages in these sites' own ledgers."""
     marks = ",".join("?" * len(sites))
     query = f"SELECT framed_bytes, COUNT(*) FROM messages WHERE node IN ({marks}) GROUP BY framed_bytes"  # noqa: S608
-    with closing(sqlite3.connect(merged)) as ledgers:
+    with opened_ledger(merged) as ledgers:
         return link_framing(ledgers.execute(query, [f"site/{name}" for name in sites]).fetchall())
 
 

@@ -12,6 +12,8 @@ from mple.simulate.laying_out import lay_out
 from mple.simulate.runner import run_nodes
 from mple.simulate.settings import SimulationSettings
 
+_MOST_VAULT_BYTES = 16 * 1024 * 1024
+
 
 def repeat(done: Path, out: Path, console: Console, *, plain: bool = False, tables: bool = True) -> Summary | None:
     """Run what the folder of a simulation holds again and sum it up; None when it was interrupted.
@@ -38,7 +40,10 @@ def lay_out_again(done: Path, out: Path) -> tuple[RunFolder, SimulationSettings]
     settings = read_settings(SimulationSettings, before.path / SIMULATION)
     folder = lay_out(out, settings, run_id=plan.run_id)
     for site in folder.sites:
-        shutil.copytree(before.vault_folder(site), folder.vault_folder(site))  # modes are copied, too
+        kept = before.vault_folder(site)
+        if sum(path.stat().st_size for path in kept.rglob("*")) > _MOST_VAULT_BYTES:
+            raise ValueError(f"{kept} holds more than {_MOST_VAULT_BYTES:,} bytes; it is no vault")
+        shutil.copytree(kept, folder.vault_folder(site))  # modes are copied, too
     return folder, settings
 
 

@@ -52,11 +52,11 @@ def test_the_same_pictures_give_the_same_table_by_options_and_one_shape(mple: Sa
     ("arguments", "reason"),
     [
         ((), "name a configuration file, or --kind and --path"),
-        (("absent.toml",), "can't be read"),
+        (("absent.toml",), "no configuration file at"),
         (("small.toml", "--budget-bits", "0"), "allowed are above 0 to 1e6"),
         (("small.toml", "--set", "data.most_train=2"), "2 training pictures; noise is calibrated on three at least"),
         (("small.toml", "--set", "privacy.mode=noise"), "unknown key privacy"),
-        (("set.npz",), "can't be read"),
+        (("set.npz",), "not valid TOML"),
     ],
 )
 def test_what_can_not_be_planned_is_said(

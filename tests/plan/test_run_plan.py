@@ -99,7 +99,7 @@ def test_every_change_changes_the_hash(changes: dict[str, Any]) -> None:
         (changed(run_id=None), "run_id is missing"),
         (changed(privacy=None), "privacy is missing"),
         (changed(channels="3"), "channels = '3' is not a whole number"),
-        (changed(channels=0), "0x32x32"),
+        (changed(channels=0), "channels = 0"),
         (changed(protocol=2), "protocol 2"),
         (changed(sites=[]), "needs one at least"),
         (changed(sites=[dataclasses.asdict(PLAN.sites[0])] * 2), "each once"),

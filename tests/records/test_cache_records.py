@@ -60,7 +60,7 @@ def test_what_was_packed_comes_back(
     path, shape = tmp_path_factory.mktemp("cache") / "cache", replace(SHAPE, codec=codec_named(codec))
     packed = [record_of(shape, split, *numbers, key=key) for split, numbers, key in batches]
     path.write_bytes(b"".join(record.content for record in packed))
-    for record, found in zip(packed, file_records(shape, path), strict=True):
+    for record, found in zip(packed, file_records(shape, path, 4), strict=True):
         assert (found.split, found.key, found.content) == (record.split, record.key, record.content)
         assert found.numbers_B.tolist() == record.numbers_B.tolist()
         assert found.labels_B.tolist() == record.labels_B.tolist()
@@ -74,9 +74,9 @@ def test_reading_ends_before_what_is_torn_or_damaged(tmp_path: Path) -> None:
     whole = first.content + second.content
     for size in range(len(first.content), len(whole)):
         path.write_bytes(whole[:size])
-        assert [record.split for record in file_records(SHAPE, path)] == [TRAIN]
+        assert [record.split for record in file_records(SHAPE, path, 4)] == [TRAIN]
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert [record.split for record in file_records(SHAPE, path)] == [TRAIN]
+    assert [record.split for record in file_records(SHAPE, path, 4)] == [TRAIN]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_another_plans_records_are_refused(tmp_path: Path, shape: CacheShape, re
     path = tmp_path / "cache"
     path.write_bytes(record_of(SHAPE, TRAIN, 1, 2).content)
     with pytest.raises(CacheError, match=reason):
-        list(file_records(shape, path))
+        list(file_records(shape, path, 4))
 
 
 def test_a_plan_gives_the_shape() -> None:

@@ -46,7 +46,7 @@ def read_cache(path: Path, plan: RunPlan, layer_list: LayerList) -> Mapping[str,
     keys += [(rotated.site, rotated.epoch) for rotated in layer_list.rotated]
     held: dict[tuple[str, int], dict[int, tuple[int, NDArray[np.uint8]]]] = {key: {} for key in keys}
     numbering = SampleNumbering({site.name: site.train_images for site in plan.sites})
-    for record in file_records(shape, path):
+    for record in file_records(shape, path, plan.wire.releases):
         if record.split != common_pb2.SPLIT_TRAIN:
             continue
         if record.key >= len(keys):

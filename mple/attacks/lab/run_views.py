@@ -5,9 +5,7 @@ computes with. Both are read as anyone reads them who has taken the folder. The 
 """
 
 import hashlib
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +21,7 @@ from mple.attacks.lab.adversary import KnownPairs, MorphedPictures, SeenMessage,
 from mple.attacks.lab.cached_codes import CachedTraining, read_cache
 from mple.attacks.lab.ground_truth import GroundTruth, SiteTruth
 from mple.data import Dataset, DataSource, LabelledImages, NpzSource, Partition, open_source
+from mple.meter.ledger_reading import opened_ledger, require_sound_rows
 from mple.model.stem import Stem, planned_stem
 from mple.morph.augmented import AugmentedLayer
 from mple.plan import ComputeSettings, RunPlan, SiteSettings, read_settings
@@ -279,7 +278,8 @@ def _part(morphed: MorphedPictures, places: slice) -> MorphedPictures:
 
 def _seen_messages(ledger: Path) -> Iterator[SeenMessage]:
     """Every message of the sites' links once, as the sites' own ledgers have it."""
-    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as ledgers:
+    require_sound_rows(ledger)
+    with opened_ledger(ledger) as ledgers:
         rows = ledgers.execute(
             "SELECT time_unix_ns, node, peer, direction, framed_bytes FROM messages WHERE node LIKE 'site/%' "
             "ORDER BY time_unix_ns"
