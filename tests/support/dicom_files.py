@@ -7,7 +7,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
-from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 
 from mple.data.dicom_files.reader import DicomFiles
 
@@ -20,7 +20,7 @@ def write_dicom(path: Path, pixels: np.ndarray, photometric: str = "MONOCHROME2"
     meta.MediaStorageSOPClassUID = tags.pop("sop_class", "1.2.840.10008.5.1.4.1.1.7")
     meta.MediaStorageSOPInstanceUID = generate_uid()
     syntax = meta.TransferSyntaxUID
-    encoding = {"is_implicit_VR": syntax.is_implicit_VR, "is_little_endian": syntax.is_little_endian}
+    encoding = {"is_implicit_VR": syntax == ImplicitVRLittleEndian, "is_little_endian": syntax != ExplicitVRBigEndian}
     made = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128), **encoding)
     made.SOPClassUID, made.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
     made.Rows, made.Columns = pixels.shape[:2]
@@ -36,12 +36,15 @@ def write_dicom(path: Path, pixels: np.ndarray, photometric: str = "MONOCHROME2"
         setattr(made, name, pixels.tobytes())
         made[name].VR = "OF" if pixels.itemsize == 4 else "OD"
     else:
-        order = "<" if syntax.is_little_endian else ">"
+        order = ">" if syntax == ExplicitVRBigEndian else "<"
         made.PixelData = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
         made["PixelData"].VR = "OW" if pixels.itemsize > 1 else "OB"
     for name, value in tags.items():
         setattr(made, name, value)
-    made.save_as(path, enforce_file_format=True)
+    forced = {} if syntax.is_transfer_syntax else {"implicit_vr": False, "little_endian": True, "force_encoding": True}
+    if forced:  # pydicom knows no JPEG XL, and asks nothing where it is told
+        made["PixelData"].is_undefined_length = True
+    made.save_as(path, enforce_file_format=not forced, **forced)
     return path
 
 

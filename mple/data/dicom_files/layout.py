@@ -62,7 +62,7 @@ def picture_layout(file: DicomObject) -> Layout:
     photometric = str(about.get("PhotometricInterpretation") or "").strip().upper()
     samples = whole(about, "SamplesPerPixel", 1)
     if photometric not in _SAMPLES:
-        raise DataError(f"its PhotometricInterpretation {photometric!r} is not read; choose of {', '.join(_SAMPLES)}")
+        raise DataError(f"its PhotometricInterpretation {photometric!r} is not read; save it as {', '.join(_SAMPLES)}")
     if samples != _SAMPLES[photometric]:
         raise DataError(f"it has {samples} values a pixel, but is {photometric}, which has {_SAMPLES[photometric]}")
     allocated = whole(about, "BitsAllocated")

@@ -74,7 +74,7 @@ def _descriptor(item: Any, name: str, signed_inputs: bool) -> tuple[int, int, in
 
 def _entries(item: Any, name: str, count: int, bits: int, little_endian: bool) -> NDArray[np.int64]:
     """Entries in words of 16 bits, or of 8 where the data hold no more."""
-    data = item.get(name)
+    data = item.get(name) or b""
     if not isinstance(data, bytes):
         entries = np.atleast_1d(np.asarray(data, np.int64)) & 0xFFFF
         if bits == 8 and len(entries) == -(-count // 2) and count > 1:
@@ -89,9 +89,8 @@ def _entries(item: Any, name: str, count: int, bits: int, little_endian: bool) -
     return entries[:count]
 
 
-def _words(data: bytes | None, little_endian: bool) -> NDArray[np.int64]:
-    even = (data or b"")[: len(data or b"") // 2 * 2]
-    return np.frombuffer(even, "<u2" if little_endian else ">u2").astype(np.int64)
+def _words(data: bytes, little_endian: bool) -> NDArray[np.int64]:
+    return np.frombuffer(data[: len(data) // 2 * 2], "<u2" if little_endian else ">u2").astype(np.int64)
 
 
 def _top(entries: NDArray[np.int64], bits: int) -> int:

@@ -21,6 +21,10 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 
 _MOST_HEADER = 4 * 1024**2
 """Bytes of attributes that are read, whatever the file holds beside them."""
+_MOST_READS = 100_000
+"""Attributes and items of sequences that are looked at: each takes far more memory than it has bytes."""
+_MOST_SEQUENCE = 1024**2
+"""Bytes of a sequence that is wanted; its items are found when it is asked for."""
 _MOST_INFLATED = 16 * 1024**2
 """Bytes of a deflated file within which its pixels must begin."""
 _PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
@@ -109,6 +113,9 @@ def _object(file: BinaryIO) -> DicomObject:
         return tag in _PIXELS
 
     about.update(read(bounded, *encoding, stop_when=at_pixels, specific_tags=tags))
+    for one in about.elements():
+        if one.VR in (None, "SQ") and isinstance(one.value, bytes) and len(one.value) > _MOST_SEQUENCE:
+            raise DataError(f"a sequence of it takes {len(one.value)} bytes; needs at most {_MOST_SEQUENCE}")
     tag, vr, length = found[-1] if found else (0, None, 0)
     return DicomObject(
         about=about,
@@ -127,13 +134,16 @@ class _Bounded:
     """A file of which only so many bytes are read."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._left = file, _MOST_HEADER
+        self._file, self._left, self._reads = file, _MOST_HEADER, _MOST_READS
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, size: int) -> bytes:
         self._left -= size
+        self._reads -= 1
         if self._left < 0:
             raise DataError(f"its attributes take more than {_MOST_HEADER} bytes without the pixels; is it damaged?")
+        if self._reads < 0:
+            raise DataError(f"it has more than {_MOST_READS} attributes and items of sequences; is it damaged?")
         return self._file.read(size)
 
 

@@ -4,6 +4,7 @@ Legend: H W size, C three colours or no such axis.
 """
 
 import importlib
+import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ _NATIVE = (IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED)
 _RLE, _JPEG_8_BIT, _JPEG_EXTENDED = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"
 _SLACK = 16 * 1024**2
 """Bytes that may follow compressed pixels."""
+_MAGIC = 4
+"""Bytes that all frames of a file begin with, and the later parts of one do not."""
 _MORE_FRAMES = "its pixels are more than one frame, which NumberOfFrames does not say; save each as a file"
 _RLE_MOST = 64
 """An RLE segment makes at most 128 bytes of 2."""
@@ -87,9 +90,14 @@ def _by_pillow(file: DicomObject, layout: Layout) -> bool:
 def _only_frame(data: bytes) -> bytes:
     """The frame in encapsulated pixels: with one frame, all fragments are its parts."""
     encaps = importlib.import_module("pydicom.encaps")
-    if len(encaps.parse_basic_offsets(data)) > 1:
+    content = io.BytesIO(data)
+    offsets = encaps.parse_basic_offsets(content)
+    fragments = list(encaps.generate_fragments(content))
+    if not fragments:
+        raise DataError("its compressed pixels are missing")
+    if len(offsets) > 1 or any(fragment.startswith(fragments[0][:_MAGIC]) for fragment in fragments[1:]):
         raise DataError(_MORE_FRAMES)
-    return bytes(encaps.get_frame(data, 0, number_of_frames=1))
+    return b"".join(fragments)
 
 
 def _by_pydicom(file: DicomObject, layout: Layout, data: bytes, plugin: str) -> Stored:
@@ -121,9 +129,9 @@ def _by_imagecodecs(file: DicomObject, layout: Layout, frame: bytes) -> Stored:
     decoded, bits = codestreams.decoded(frame, file.syntax, (layout.rows, layout.columns), layout.samples)
     if decoded.dtype.kind not in "ui":
         raise DataError(f"its compressed pixels are {decoded.dtype}; needs whole numbers")
-    raw = decoded.astype(np.int64)
+    raw = _as_numbers(decoded.astype(np.int64), bits, is_signed=False)
     values = _as_numbers(raw, min(bits, layout.stored), layout.is_signed)
-    if bits > layout.stored and not np.array_equal(values, _as_numbers(raw, bits, layout.is_signed)):
+    if (raw >> layout.stored).any() and not np.array_equal(values, _as_numbers(raw, bits, layout.is_signed)):
         raise DataError(f"its compressed pixels have {bits} bits, BitsStored says {layout.stored}")
     is_rgb = layout.photometric in ("YBR_ICT", "YBR_RCT", "XYB")
     return Stored(values=values, cells=values, photometric="RGB" if is_rgb else layout.photometric)

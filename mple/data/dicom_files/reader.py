@@ -14,6 +14,7 @@ from PIL import Image
 from mple.data.dicom_files.colours import colour_levels
 from mple.data.dicom_files.display import Display, display_of, grey_levels, padding
 from mple.data.dicom_files.layout import Layout, picture_layout
+from mple.data.dicom_files.lookup import palette
 from mple.data.dicom_files.objects import DicomObject, opened
 from mple.data.dicom_files.pixels import check_encoding, stored_values
 from mple.data.images import DataError
@@ -59,6 +60,8 @@ class DicomFiles:
         """Layout and, for grey values, display of a file whose pixels can be decoded."""
         layout = picture_layout(file)
         check_encoding(file, layout)
+        if layout.photometric == "PALETTE COLOR":
+            palette(file.about, signed_inputs=layout.is_signed, little_endian=file.is_little_endian)
         if not layout.is_grey:
             return layout, None
         return layout, display_of(file.about, layout, self._window, little_endian=file.is_little_endian)
