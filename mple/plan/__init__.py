@@ -5,7 +5,14 @@ Pure: files are read only by `read_settings`; nothing here opens a socket or loo
 
 from mple.data.settings import NormalisationSettings
 from mple.model.settings import Augment, ModelSettings, Precision, TrainingSettings
-from mple.plan.node_settings import ComputeSettings, CoordinatorSettings, MonitoringSettings, RunSettings, SiteSettings
+from mple.plan.node_settings import (
+    ComputeSettings,
+    CoordinatorSettings,
+    MonitoringSettings,
+    ReportSettings,
+    RunSettings,
+    SiteSettings,
+)
 from mple.plan.reader import SettingsError, read_settings, settings_from, with_paths_from, write_settings
 from mple.plan.run_plan import PlanError, RunPlan, SitePlan
 from mple.plan.sampler import GlobalSampler
@@ -40,6 +47,7 @@ __all__ = [
     "Precision",
     "PrivacyMode",
     "PrivacySettings",
+    "ReportSettings",
     "RunChoices",
     "RunPlan",
     "RunSettings",

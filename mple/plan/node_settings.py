@@ -112,6 +112,16 @@ class SitePrivacySettings(Ranged):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReportSettings(Ranged):
+    """What a site lets a run's page show of its own pictures."""
+
+    sample_pictures: Annotated[int, Between(0, 64)] = 0
+    """So many training pictures are kept in the clear, in the site's own state folder, and as many others as they
+    travel; a page that is made where the folder is at hand shows both, and galleries of attacks on the site. They are
+    legible: for pictures that are public."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SiteSettings(NodeSettings):
     """File of `mple-provider run` and of `mple predict`."""
 
@@ -130,3 +140,4 @@ class SiteSettings(NodeSettings):
     idle_timeout_s: _Seconds = 600.0
     """How long the site tries to reach a silent party before it gives up, in seconds."""
     privacy: SitePrivacySettings = field(default_factory=SitePrivacySettings)
+    report: ReportSettings = field(default_factory=ReportSettings)

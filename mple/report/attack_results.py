@@ -1,7 +1,7 @@
 """What `mple attack` has left in a run's folder, for its page: the records of `attacks.json` and the galleries."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +25,11 @@ class AttackResults:
         return ", ".join(dict.fromkeys(attack.settings.site for attack in self.attacks))
 
 
-def attack_results(folder: Path, plan: RunPlan, *, pictures: bool) -> AttackResults:
-    """The results in a run's folder; with `pictures` the galleries, which show them in the clear and morphed, too."""
+def attack_results(folder: Path, plan: RunPlan, shown: Collection[str]) -> AttackResults:
+    """The results in a run's folder, and galleries of attacks on the sites whose pictures may be `shown`: in a gallery
+    they are in the clear and morphed, too."""
     attacks = read_attacks(folder / ATTACKS, plan).attacks
-    drawn = {attack.name: attack.gallery for attack in attacks if pictures and attack.gallery}
+    drawn = {attack.name: attack.gallery for attack in attacks if attack.settings.site in shown and attack.gallery}
     return AttackResults(attacks, {name: _gallery(folder, gallery) for name, gallery in drawn.items()})
 
 

@@ -30,7 +30,7 @@ NAME = "report.html"
 
 def write_page(summary: Summary, out: Path | None = None, *, pictures: bool = True) -> Path:
     """Write the page of a run, by default as `report.html` in its folder, and return its path. With `pictures` it shows
-    the sample pictures that the sites have kept. They are legible: mind whom the page goes to."""
+    the sample pictures that sites have kept, and attacks on these sites. They are legible: mind whom it goes to."""
     path = out or summary.folder.path / NAME
     write_whole(path, page(summary, pictures=pictures).encode())
     return path
@@ -42,6 +42,7 @@ def page(summary: Summary, *, pictures: bool = True) -> str:
     whole, sites = waterfalls(merged, summary.overhead)
     history = history_of(summary.metrics)
     noise = noise_levels(summary.folder, plan)
+    kept = sample_pictures(summary.folder, plan) if pictures else []
     template = environment().get_template("report.html.j2")
     return template.render(
         summary=summary,
@@ -59,8 +60,8 @@ def page(summary: Summary, *, pictures: bool = True) -> str:
         history=history,
         charts=charts([("", history)]),
         metrics=METRICS,
-        pictures=sample_pictures(summary.folder, plan) if pictures else [],
-        attacked=attack_results(summary.folder.path, plan, pictures=pictures),
+        pictures=kept,
+        attacked=attack_results(summary.folder.path, plan, [one.site for one in kept]),
         settings=plan_facts(plan),
         plan_text=plan.to_json().decode(),
         versions=summary.versions,

@@ -1,7 +1,7 @@
 """Some of each site's pictures, and some others as they travel, as PNG for a page.
 
-The site's node has kept them in its own state folder (`provider_node/feeding/sample_pictures.py`); where there are
-none, as in a run folder that was handed on without its sites' states, there are none here.
+The site's node has kept them in its own state folder where its configuration wants them
+(`provider_node/feeding/sample_pictures.py`); where there are none, there are none here.
 """
 
 import base64
@@ -36,7 +36,7 @@ class SitePictures:
 
 def sample_pictures(folder: RunFolder, plan: RunPlan) -> list[SitePictures]:
     """The kept pictures of a run folder's sites, as many of each as make no huge page."""
-    each = max(1, min(8, _MOST_BYTES // (2 * plan.image.elements * len(plan.sites))))
+    each = max(1, _MOST_BYTES // (2 * plan.image.elements * len(plan.sites)))
     found = []
     for site in plan.sites:
         pictures = read_pictures(folder.state(site.name) / PICTURES.format(plan.run_id))

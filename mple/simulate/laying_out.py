@@ -105,6 +105,7 @@ def _site(settings: SimulationSettings, place: int, *, compute: str, coordinator
         threads=settings.machine.site_threads,
         idle_timeout_s=settings.machine.idle_timeout_s,
         monitoring=MonitoringSettings(listen=settings.monitoring.sites[place] if settings.monitoring.sites else ""),
+        report=settings.report,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from mple.data import DataSource, PartitionKind
 from mple.model.settings import DeviceName
-from mple.plan import Custody, RunChoices, settings_from
+from mple.plan import Custody, ReportSettings, RunChoices, settings_from
 from mple.ranges import Between, Ranged
 from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.rpc import Party, Role
@@ -76,6 +76,7 @@ class SimulationSettings(RunChoices):
     """Safetensors file that the compute node offers, for `model.stem = "offered"`."""
     machine: MachineSettings = field(default_factory=MachineSettings)
     monitoring: EndpointSettings = field(default_factory=EndpointSettings)
+    report: ReportSettings = field(default_factory=ReportSettings)
 
     def __post_init__(self) -> None:
         if not self.sites or len(set(self.sites)) != len(self.sites):

@@ -17,13 +17,12 @@ from mple.v1 import common_pb2
 from mple.wire.codecs import codec_named
 from provider_node.feeding.morphing import MorphedImages
 
-_MOST = 8
 
-
-def keep_sample_pictures(state: Path, train: LabelledImages, plan: RunPlan, images: MorphedImages) -> None:
+def keep_sample_pictures(state: Path, train: LabelledImages, plan: RunPlan, images: MorphedImages, most: int) -> None:
     """Write `pictures-RUN.npz` into the state folder, unless the run has left it there before a restart.
 
-    It holds the first training pictures, and as many others as they travel.
+    It holds the first training pictures, and as many others as they travel. Where none are wanted there is no file, and
+    one that was left goes.
 
     Guarantees: no picture is there in both forms. The codes are those that the feed sends.
 
@@ -32,13 +31,16 @@ def keep_sample_pictures(state: Path, train: LabelledImages, plan: RunPlan, imag
         train: The site's training pictures.
         plan: The run's plan.
         images: What the feed takes its batches from.
+        most: Pictures of each kind.
 
     Raises OSError: the disk refuses.
     """
     path = state / PICTURES.format(plan.run_id)
-    if path.exists():
+    if most == 0:
+        path.unlink(missing_ok=True)
+    if most == 0 or path.exists():
         return
-    count = min(_MOST, len(train) // 2)
+    count = min(most, len(train) // 2)
     seen_N, travelling_N = np.arange(count), np.arange(count, 2 * count)
     coded = images.batch(common_pb2.SPLIT_TRAIN, travelling_N.tolist()).coded
     t_BKQ = codec_named(plan.wire.codec).decode(coded, plan.geometry.blocks)

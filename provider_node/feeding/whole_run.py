@@ -112,7 +112,9 @@ class Feeding:
                 raise StoppedError
             epoch = site.keys.notes.in_use
             images = self._images(epoch)
-            keep_sample_pictures(site.settings.state, site.dataset.train, plan, images)
+            keep_sample_pictures(
+                site.settings.state, site.dataset.train, plan, images, site.settings.report.sample_pictures
+            )
             self._feed = SiteFeed(
                 plan,
                 site.keys.notes.key_ref(site.name, epoch),

@@ -33,7 +33,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         y_test=labels[80:],
     )
     text = file.read_text(encoding="utf-8").replace('path = "set.npz"', 'path = "set.npz"\nmost_test = 4')
-    file.write_text(text.replace("epochs = 2", "epochs = 1"), encoding="utf-8")
+    text = text.replace("epochs = 2", "epochs = 1") + "\n[report]\nsample_pictures = 3\n"
+    file.write_text(text, encoding="utf-8")
     assert main(["simulate", str(file), "--out", str(folder / "run"), "--plain"]) == ExitCode.DONE
     return folder / "run"
 
@@ -57,6 +58,13 @@ def test_a_run_is_attacked_and_its_page_says_so(mple: Said, run: Path, tmp_path:
         html = page.read_text(encoding="utf-8")
         assert "Attacks on this run" in html and f"{best['ssim_mean']:.4f}" in html
         assert ("recovered pictures of layer-key" in html) == shown
+        assert html.count("picture 3 of north") == 2 * shown
+    kept = [path.unlink() for path in run.glob("nodes/north/state/pictures-*.npz")]
+    assert len(kept) == 1
+    mple("report", run, "--out", page)
+    html = page.read_text(encoding="utf-8")
+    assert "recovered pictures" not in html, "nor is a gallery shown of a site that keeps none"
+    assert "picture 3 of south" in html
 
 
 def test_an_attack_that_is_run_again_replaces_its_entry(mple: Said, run: Path, tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_a_site_refuses_a_plan_that_lets_more_leave_than_it_allows(most: float |
 
 def test_sample_pictures_travel_with_their_noise(tmp_path: Path) -> None:
     images = noisy(PLAN, tmp_path, key_of("north"), 1)
-    keep_sample_pictures(tmp_path, DATASET.train, PLAN, images)
+    keep_sample_pictures(tmp_path, DATASET.train, PLAN, images, 8)
     with np.load(tmp_path / "pictures-small-run.npz", allow_pickle=False) as kept:
         travelling = kept["travelling_NCHW"]
         plain_plan = dataclasses.replace(PLAN, privacy=PrivacySettings())

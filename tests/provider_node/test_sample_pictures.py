@@ -9,7 +9,7 @@ import pytest
 
 from mple.data import Dataset, LabelledImages
 from mple.morph.morpher import Morpher
-from mple.plan import RunPlan, WireSettings
+from mple.plan import ReportSettings, RunPlan, WireSettings
 from mple.v1 import common_pb2
 from mple.wire.codecs import codec_named
 from provider_node.feeding.morphing import MorphedImages
@@ -30,7 +30,7 @@ def site_of(plan: RunPlan) -> tuple[LabelledImages, MorphedImages]:
 def test_they_are_what_the_feed_sends_but_of_other_pictures(tmp_path: Path, codec: str) -> None:
     plan = small_plan(sizes={"north": (40, 2)}, channels=3, wire=WireSettings(codec=codec))
     train, images = site_of(plan)
-    keep_sample_pictures(tmp_path, train, plan, images)
+    keep_sample_pictures(tmp_path, train, plan, images, 8)
     (path,) = tmp_path.iterdir()
     assert path.name == "pictures-small-run.npz"
     assert path.stat().st_mode & 0o777 == 0o600
@@ -53,16 +53,29 @@ def test_they_are_what_the_feed_sends_but_of_other_pictures(tmp_path: Path, code
 def test_a_restart_keeps_what_is_there(tmp_path: Path) -> None:
     plan = small_plan()
     train, images = site_of(plan)
-    keep_sample_pictures(tmp_path, train, plan, images)
+    keep_sample_pictures(tmp_path, train, plan, images, 8)
     (path,) = tmp_path.iterdir()
     path.write_bytes(b"as it was")
-    keep_sample_pictures(tmp_path, train, plan, images)
+    keep_sample_pictures(tmp_path, train, plan, images, 8)
     assert path.read_bytes() == b"as it was"
 
 
 def test_a_single_picture_is_shown_in_neither_form(tmp_path: Path) -> None:
     plan = small_plan(sizes={"north": (1, 1)})
     train, images = site_of(plan)
-    keep_sample_pictures(tmp_path, train, plan, images)
+    keep_sample_pictures(tmp_path, train, plan, images, 8)
     with np.load(next(tmp_path.iterdir())) as kept:
         assert len(kept["pixels_NCHW"]) == len(kept["travelling_NCHW"]) == 0
+
+
+def test_none_are_kept_unless_the_sites_setting_says_so(tmp_path: Path) -> None:
+    assert ReportSettings().sample_pictures == 0
+    plan = small_plan()
+    train, images = site_of(plan)
+    keep_sample_pictures(tmp_path, train, plan, images, ReportSettings().sample_pictures)
+    assert list(tmp_path.iterdir()) == []
+    keep_sample_pictures(tmp_path, train, plan, images, 2)
+    with np.load(next(tmp_path.iterdir())) as kept:
+        assert (len(kept["pixels_NCHW"]), len(kept["travelling_NCHW"])) == (2, 2)
+    keep_sample_pictures(tmp_path, train, plan, images, 0)
+    assert list(tmp_path.iterdir()) == [], "what was left goes with the setting"

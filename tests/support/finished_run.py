@@ -142,7 +142,7 @@ def _keep_pictures(run: RunFolder, plan: RunPlan, site: str) -> None:
     dataset = Dataset(name="small", classes=plan.classes, train=train, test=train.take(np.arange(1)))
     noise = begin_noise(plan, run.state(site), Vault(run.vault_folder(site)), train)
     images = MorphedImages(dataset, plan, site, key_of(site), np.arange(len(plan.classes)), 1, noise)
-    keep_sample_pictures(run.state(site), train, plan, images)
+    keep_sample_pictures(run.state(site), train, plan, images, 8)
 
 
 def pictures_of(plan: RunPlan, site: str) -> LabelledImages:
