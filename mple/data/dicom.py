@@ -4,7 +4,7 @@ the extra `dicom`."""
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from mple.data.dicom_files.reader import DicomFiles
 from mple.data.images import Catalogue
@@ -16,6 +16,8 @@ from mple.data.picture_sets import PictureSource, table_catalogue
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DicomSource(PictureSource):
     """DICOM files with a CSV table of labels."""
+
+    levels_advice: ClassVar[str] = "if there is more to see outside the files' windows, set window in [data]"
 
     kind: Literal["dicom"] = "dicom"
     label_file: Path | None = None

@@ -121,6 +121,8 @@ class Catalogue:
     """Of every image."""
     train: Split
     test: Split
+    notes: tuple[str, ...] = ()
+    """What a site should know of how its files are shown."""
 
 
 def repeated_images(dataset: Dataset) -> int:

@@ -36,8 +36,9 @@ def to_levels(values: NDArray[np.generic], white: float, where: str) -> NDArray[
     return np.floor(np.asarray(values, np.float64) * 255 / white + 0.5).astype(np.uint8)
 
 
-def range_notes(*splits: LabelledImages) -> list[str]:
-    """A sentence on a set that uses a fraction of its range, as pictures of 12 bits in files of 16 do; none on others.
+def range_notes(*splits: LabelledImages, advice: str) -> list[str]:
+    """A sentence, with this advice, on a set that uses a fraction of its range, as pictures of 12 bits in files of 16
+    do; none on others.
 
     A set does where all its levels lie within less than half of the range, or some of its pictures, but not all, each
     within less than an eighth.
@@ -46,7 +47,6 @@ def range_notes(*splits: LabelledImages) -> list[str]:
     low_N = np.concatenate([split.min(axis=1) for split in pixels])
     high_N = np.concatenate([split.max(axis=1) for split in pixels])
     low, high = int(low_N.min()), int(high_N.max())
-    advice = "if their white is lower than their type's (4095 for 12 bits in 16), set white in [data]"
     if high - low < _HALF:
         return [f"few levels: all pictures lie within {low} to {high} of 0 to 255; {advice}"]
     few = high_N.astype(np.int64) - low_N < _EIGHTH

@@ -35,6 +35,8 @@ class PictureHeader:
     is_grey: bool
     patient: str = ""
     """Whose picture it is, where the file says so; it stays in the reader."""
+    stretched: bool = False
+    """Its lowest value becomes black and its highest white, as nothing says what they are."""
 
 
 class PictureFormat(Protocol):

@@ -131,6 +131,17 @@ def file_catalogue(
         shape=ImageShape(channels=channels, height=height, width=width),
         train=split(np.flatnonzero(~held)),
         test=split(np.flatnonzero(held)),
+        notes=_range_notes(headers),
+    )
+
+
+def _range_notes(headers: Sequence[PictureHeader]) -> tuple[str, ...]:
+    stretched = sum(header.stretched for header in headers)
+    if not stretched:
+        return ()
+    return (
+        f"own range: {stretched} of {len(headers)} pictures have no window, so that each is stretched from its lowest "
+        "to its highest value; to show equal values alike, set window in [data]",
     )
 
 

@@ -4,7 +4,7 @@ import math
 import unicodedata
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from mple.data.images import Catalogue
 from mple.data.limits import MOST_CLASSES
@@ -30,6 +30,11 @@ class DataSource:
 
     Every kind is a dataclass of its own beside its reader, see `mple.data.source`; it gives `kind` its only value.
     """
+
+    levels_advice: ClassVar[str] = (
+        "if their white is lower than their type's (4095 for 12 bits in 16), set white in [data]"
+    )
+    """What somebody is told whose pictures use few levels."""
 
     kind: str
     """What the set is kept as."""

@@ -59,7 +59,7 @@ def choose_part(source: DataSource) -> SitePart:
     a class that `classes` does not name has test images and no training image.
     """
     catalogue = source.catalogue()
-    notes = _class_notes(source, catalogue)
+    notes = [*_class_notes(source, catalogue), *catalogue.notes]
     train, test, split_patients = _places(source, catalogue)
     if not len(train):
         raise DataError(f"{catalogue.name}: no training image is left for this site; check path and partition")
@@ -104,7 +104,7 @@ def open_source(source: DataSource) -> Dataset:
         train=train,
         test=test,
         patients=part.patients,
-        notes=(*part.notes, *range_notes(train, test)),
+        notes=(*part.notes, *range_notes(train, test, advice=source.levels_advice)),
     )
 
 

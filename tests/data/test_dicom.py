@@ -220,3 +220,15 @@ def test_without_pydicom_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(DataError, match=r"pip install 'mple\[dicom\]'"):
         _open(tmp_path)
+
+
+def test_a_set_without_windows_is_told(tmp_path: Path) -> None:
+    _folder(
+        tmp_path, file=["1.dcm", "2.dcm", "3.dcm"], label=["sick", "well", "well"], split=["train", "train", "test"]
+    )
+    assert not any("own range" in note for note in _open(tmp_path).notes)
+    for name in ("1.dcm", "3.dcm"):
+        write_dicom(tmp_path / name, RAMP)
+    assert any("own range: 2 of 3 pictures have no window" in note for note in _open(tmp_path).notes)
+    assert not any("own range" in note for note in _open(tmp_path, window=(0, 2000)).notes)
+    assert any("few levels" in note and "set window" in note for note in _open(tmp_path, window=(0, 90000)).notes)

@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import ImageCms
 
 from mple.data import DataError
 
 pydicom = pytest.importorskip("pydicom")
 from mple.data.dicom_files.reader import DicomFiles  # noqa: E402
+from tests.support.colour_profiles import matrix_profile, srgb_levels  # noqa: E402
 from tests.support.dicom_files import read_dicom, write_dicom  # noqa: E402
 
 LITTLE, BIG, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2"
@@ -219,3 +221,39 @@ def test_monochrome1_is_turned_over_last(tmp_path: Path, photometric: str, how: 
 def test_the_photometric_interpretation_alone_turns_over(tmp_path: Path, shape: str) -> None:
     path = write_dicom(tmp_path / "a", np.array([[0, 9]], np.uint16), "MONOCHROME1", PresentationLUTShape=shape)
     assert read_dicom(path).tolist() == [[255, 0]]
+
+
+# --- colour profiles ---------------------------------------------------------------------------------------------
+
+LINEAR = matrix_profile(b"RGB ", 1.0)
+"""A profile of values that are light, far from sRGB's."""
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_profile_is_applied(tmp_path: Path, nested: bool) -> None:
+    ramp = np.stack([np.arange(256, dtype=np.uint8).reshape(16, 16)] * 3, axis=-1)
+    path = pydicom.Dataset()
+    path.ICCProfile = LINEAR
+    tags = {"OpticalPathSequence": [path]} if nested else {"ICCProfile": LINEAR}
+    shown = read_dicom(write_dicom(tmp_path / "a", ramp, "RGB", **tags))
+    assert np.abs(shown - srgb_levels(ramp / 255)).max() < 2.5
+
+
+def test_the_profile_of_srgb_changes_nothing(tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    path = write_dicom(tmp_path / "a", COLOURS, "RGB", ICCProfile=profile + bytes(len(profile) % 2))
+    np.testing.assert_array_equal(read_dicom(path), COLOURS)
+
+
+def test_a_damaged_profile_is_named(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "a", COLOURS, "RGB", ICCProfile=LINEAR[:80])
+    with pytest.raises(DataError, match="colour profile that can't be read"):
+        read_dicom(path)
+
+
+def test_profiles_of_several_paths_are_named(tmp_path: Path) -> None:
+    one, other = pydicom.Dataset(), pydicom.Dataset()
+    one.ICCProfile, other.ICCProfile = LINEAR, b"another profile."
+    path = write_dicom(tmp_path / "a", COLOURS, "RGB", OpticalPathSequence=[one, other])
+    with pytest.raises(DataError, match="2 optical paths have different colour profiles"):
+        read_dicom(path)

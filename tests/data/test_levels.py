@@ -68,7 +68,7 @@ def _splits(*pictures: tuple[int, int], test: int = 0) -> tuple[LabelledImages, 
 def test_a_set_that_uses_a_fraction_of_its_range_is_told(
     splits: tuple[LabelledImages, LabelledImages], words: str
 ) -> None:
-    found = range_notes(*splits)
+    found = range_notes(*splits, advice="set white in [data]")
     assert len(found) == bool(words)
     assert all(words in line and "white" in line for line in found)
 

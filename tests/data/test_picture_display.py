@@ -15,6 +15,7 @@ from PIL import Image, ImageCms, ImageOps
 from mple.data import DataError, open_source
 from mple.data.folder import FolderSource
 from mple.data.picture_files import PictureFiles, read_picture
+from tests.support.colour_profiles import matrix_profile, srgb_levels
 from tests.support.picture_bytes import exif_bytes, png_bytes, tiff_bytes, xmp_bytes
 
 CASES = Path(__file__).parent / "cases"
@@ -163,41 +164,6 @@ def _profile(name: str) -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes()  # type: ignore[arg-type]
 
 
-def _matrix_profile(space: bytes, gamma: float) -> bytes:
-    """A profile (ICC.1:2001) with sRGB's primaries and a plain gamma, for `GRAY` or `RGB `."""
-
-    def s15(*values: float) -> bytes:
-        return struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
-
-    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
-    xyz = {
-        b"rXYZ": (0.4361, 0.2225, 0.0139),
-        b"gXYZ": (0.3851, 0.7169, 0.0971),
-        b"bXYZ": (0.1431, 0.0606, 0.7141),
-        b"wtpt": (0.9642, 1.0, 0.8249),
-    }
-    tags = {tag: b"XYZ \0\0\0\0" + s15(*value) for tag, value in xyz.items()}
-    tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
-    if space == b"GRAY":
-        tags = {b"wtpt": tags[b"wtpt"], b"kTRC": curve}
-    tags[b"desc"] = b"desc\0\0\0\0" + struct.pack(">I", 2) + b"x\0" + bytes(78) + bytes(2)
-    start = 128 + 4 + 12 * len(tags)
-    table, body = struct.pack(">I", len(tags)), b""
-    for tag, content in tags.items():
-        table += tag + struct.pack(">II", start + len(body), len(content))
-        body += content
-    size = start + len(body)
-    head = struct.pack(">I", size) + bytes(4) + struct.pack(">I", 0x02100000) + b"mntr" + space + b"XYZ " + bytes(12)
-    head += b"acsp" + bytes(28) + s15(0.9642, 1.0, 0.8249) + bytes(48)
-    assert len(head) == 128
-    return head + table + body
-
-
-def _srgb(linear: np.ndarray) -> np.ndarray:
-    """sRGB's transfer function (IEC 61966-2-1), 0 to 255."""
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055) * 255
-
-
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
 
@@ -207,16 +173,16 @@ def test_a_profile_is_applied(tmp_path: Path, kind: str, gamma: float) -> None:
     grey = kind != "WEBP"
     pixels = RAMP if grey else np.stack([RAMP] * 3, axis=-1)
     path = tmp_path / "x"
-    profile = _matrix_profile(b"GRAY" if grey else b"RGB ", gamma)
+    profile = matrix_profile(b"GRAY" if grey else b"RGB ", gamma)
     more: dict[str, Any] = {"JPEG": {"quality": 100}, "WEBP": {"lossless": True, "exact": True}}.get(kind, {})
     path.write_bytes(_saved(pixels, kind, icc_profile=profile, **more))
     with Image.open(path) as picture:
         stored = np.asarray(picture).astype(np.float64)
     found = np.asarray(PictureFiles().picture(path)).astype(np.float64)
-    assert np.abs(found - _srgb((stored / 255) ** gamma)).max() < 2.5
+    assert np.abs(found - srgb_levels((stored / 255) ** gamma)).max() < 2.5
 
 
-@pytest.mark.parametrize("profile", [_profile("sRGB"), _matrix_profile(b"GRAY", 1.0)], ids=["srgb", "of-grey"])
+@pytest.mark.parametrize("profile", [_profile("sRGB"), matrix_profile(b"GRAY", 1.0)], ids=["srgb", "of-grey"])
 def test_srgb_and_profiles_of_other_colours_leave_every_value_alone(tmp_path: Path, profile: bytes) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (20, 20, 3), dtype=np.uint8)
     (tmp_path / "x").write_bytes(_saved(pixels, "PNG", icc_profile=profile))

@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 
 from mple.data.dicom_files.layout import Layout
 from mple.data.dicom_files.lookup import palette
+from mple.data.dicom_files.numbers import has_value
 from mple.data.images import DataError
 
 
 def colour_levels(
     values: NDArray[np.generic], photometric: str, layout: Layout, about: Any, *, little_endian: bool
 ) -> NDArray[np.float64]:
-    """Levels (H, W, 3) of red, green and blue from 0 to 1. ICC profiles are not applied.
+    """Levels (H, W, 3) of red, green and blue from 0 to 1, before a colour profile is applied.
 
     Args:
         values: Stored values (H, W) of a palette, else (H, W, 3).
@@ -39,3 +40,17 @@ def colour_levels(
     luma, blue, red = np.moveaxis(np.asarray(values, np.float64), -1, 0)
     blue, red = blue - 2.0 ** (layout.stored - 1), red - 2.0 ** (layout.stored - 1)
     return np.stack([luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue], axis=-1) / top
+
+
+def colour_profile(about: Any) -> bytes:
+    """The ICC profile of a file or of its only optical path; nothing where there is none.
+
+    Raises DataError: it is of several optical paths.
+    """
+    if has_value(about, "ICCProfile"):
+        return bytes(about.get("ICCProfile"))
+    paths = about.get("OpticalPathSequence") or []
+    profiles = {bytes(one.get("ICCProfile") or b"") for one in paths} or {b""}
+    if len(profiles) > 1:
+        raise DataError(f"its {len(paths)} optical paths have different colour profiles; save each as a file")
+    return profiles.pop()

@@ -51,6 +51,11 @@ class Display:
     window: Window | None = None
     """Of the configuration or, without a VOI table, of the file."""
 
+    @property
+    def is_stretched(self) -> bool:
+        """Whether nothing says what is black and what is white."""
+        return self.voi is None and self.window is None
+
 
 def display_of(about: Any, layout: Layout, window: Sequence[float], *, little_endian: bool) -> Display:
     """What a file with grey values says of them.

@@ -39,6 +39,7 @@ _WANTED = (
     *("PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "FloatPixelPaddingValue"),
     *("FloatPixelPaddingRangeLimit", "DoubleFloatPixelPaddingValue", "DoubleFloatPixelPaddingRangeLimit"),
     *("RescaleSlope", "RescaleIntercept", "DoseGridScaling", "WindowCenter", "WindowWidth", "VOILUTFunction"),
+    *("ICCProfile", "OpticalPathSequence"),
     *("VOILUTSequence", "ModalityLUTSequence", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *(f"{name}Descriptor" for name in _PALETTES),
     *(f"{name}Data" for name in _PALETTES),

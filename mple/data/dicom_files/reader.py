@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mple.data.dicom_files.colours import colour_levels
+from mple.data.dicom_files.colours import colour_levels, colour_profile
 from mple.data.dicom_files.display import Display, display_of, grey_levels, padding
 from mple.data.dicom_files.layout import Layout, picture_layout
 from mple.data.dicom_files.lookup import palette
 from mple.data.dicom_files.objects import DicomObject, opened
 from mple.data.dicom_files.pixels import check_encoding, stored_values
 from mple.data.images import DataError
+from mple.data.picture_display import in_srgb
 from mple.data.picture_files import PictureHeader
 from mple.extras import missing_extra
 
@@ -39,9 +40,10 @@ class DicomFiles:
     def header(self, path: Path) -> PictureHeader:
         """Size and colours of the picture in a file, without its pixels; what it says of them is checked."""
         with self._faults_named(path), self._opened(path) as file:
-            layout, _ = self._checked(file)
+            layout, display = self._checked(file)
             patient = str(file.about.get("PatientID") or "").strip()
-            return PictureHeader(layout.columns, layout.rows, layout.is_grey, patient)
+            is_stretched = display is not None and display.is_stretched and layout.allocated > 1
+            return PictureHeader(layout.columns, layout.rows, layout.is_grey, patient, is_stretched)
 
     def picture(self, path: Path) -> Image.Image:
         """The picture in a file, grey or RGB, 8 bits a value."""
@@ -54,7 +56,9 @@ class DicomFiles:
             else:
                 background = padding(stored.values, stored.cells, layout, file.about)
                 levels = grey_levels(stored.values, background, layout, display)
-            return Image.fromarray(np.round(np.clip(levels, 0, 1) * 255).astype(np.uint8))
+            pixels = np.round(np.clip(levels, 0, 1) * 255).astype(np.uint8)
+            profile = colour_profile(file.about) if display is None else b""
+            return Image.fromarray(in_srgb(pixels, profile, path) if profile else pixels)
 
     def _checked(self, file: DicomObject) -> tuple[Layout, Display | None]:
         """Layout and, for grey values, display of a file whose pixels can be decoded."""
