@@ -152,20 +152,34 @@ def _unrolled(
     filters, channels, kernel, _ = stem.shape
     side, length = geometry.core_side, geometry.morphed_elements
     padding = kernel // 2 - scheme.border
-    weight = np.empty((length, filters * image.height * image.width), dtype)
-    rows_at_once = _rows_at_once(stem, image.height * image.width)
+    weight = np.zeros((length, filters, image.height, image.width), dtype)
     core = None
     for block in range(geometry.blocks):
         if core is None or scheme.cores is Cores.DISTINCT:
             core = draw_core(key, scheme, side, session=session, key_epoch=key_epoch, block=block)
+        seen, top, bottom = _reach(geometry, channels, block * side, (block + 1) * side - 1)
+        y_from, y_to = max(0, top + padding - kernel + 1), min(image.height, bottom + padding + 1)
+        rows_at_once = _rows_at_once(stem, (y_to - y_from) * image.width)
         for low in range(0, side, rows_at_once):
             rows = core.inverse_QQ[low : low + rows_at_once]
             flat = np.zeros((len(rows), length))
             flat[:, block * side : (block + 1) * side] = rows
-            images = flat.reshape(-1, channels, geometry.padded_height, geometry.padded_width)
+            images = flat.reshape(-1, channels, geometry.padded_height, geometry.padded_width)[:, seen]
+            around = np.pad(images, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
             start = block * side + low
-            weight[start : start + len(rows)] = convolve(images, stem, padding).reshape(len(rows), -1)
-    return weight
+            features = convolve(around[:, :, y_from : y_to + kernel - 1], stem[:, seen], 0)
+            weight[start : start + len(rows), :, y_from:y_to] = features
+    return weight.reshape(length, -1)
+
+
+def _reach(geometry: MorphGeometry, channels: int, first: int, last: int) -> tuple[slice, int, int]:
+    """The channels that a run of the unrolled image lies in, and its first and last row: all, where it has several."""
+    plane = geometry.padded_height * geometry.padded_width
+    channel = first // plane
+    if last // plane > channel:
+        return slice(0, channels), 0, geometry.padded_height - 1
+    top, bottom = (place % plane // geometry.padded_width for place in (first, last))
+    return slice(channel, channel + 1), top, bottom
 
 
 def _rows_at_once(stem: NDArray[np.float64], positions: int) -> int:

@@ -27,8 +27,8 @@ SETTINGS = AttackSettings(site="north", pictures=40)
 
 @cache
 def seeded_world(*, preset: str = "compact", seed: int = 1, codec: str = "q6") -> MorphedWorld:
-    public = lopsided_pixels(1500, side=24, seed=5)
-    pixels, morph = lopsided_pixels(3000, side=24, seed=6), MorphSettings(preset=preset, tile=8)
+    public = lopsided_pixels(1000, side=24, seed=5)
+    pixels, morph = lopsided_pixels(2000, side=24, seed=6), MorphSettings(preset=preset, tile=8)
     return morphed_world(pixels, public_PCHW=public, morph=morph, seed=seed, codec=codec)
 
 
