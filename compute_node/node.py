@@ -14,6 +14,7 @@ from mple.model.stem import Stem
 from mple.node import run_node
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log, warn
+from mple.node.preload import preload
 from mple.node.retry import StoppedError, UnreachableError
 from mple.node.run_events import read_plan
 from mple.node.session import NodeSession, open_node
@@ -26,6 +27,8 @@ from mple.v1 import compute_pb2_grpc, coordinator_pb2
 
 _GRACE_S = 10.0
 _MOST_SITES = 256
+_LATE = ("torch._dynamo", "torch.profiler._cupti_monitor", "mple.model.vgg16")
+"""What torch imports with the first step of an optimiser, and this program with the first network."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,6 +42,7 @@ def serve(settings: ComputeSettings, stop: Stop) -> None:
     Raises ValueError: configuration, certificates, state folder or a busy port; MpleError: the run failed;
     UnreachableError: the coordinator could not be reached; StoppedError: the node was told to end.
     """
+    preload(_LATE)
     torch.set_num_threads(1)  # only the trainer has more: see `ComputeRun`
     with open_node(settings, Role.COMPUTE, "serve", stop) as node:
         service = ComputeService(node.me.consortium)

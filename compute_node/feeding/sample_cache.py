@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute_node.layers.layer_bank import ErasedKeyError
+from mple.disk.scarcity import open_patiently
 from mple.disk.whole_files import put_in_place
 from mple.records.cache_records import CacheError, CacheRecord, CacheShape, pack_record, records
 from mple.v1 import common_pb2
@@ -193,7 +194,7 @@ class _CacheFile:
     """A file that stays open until the last of its readers is through, replaced or not."""
 
     def __init__(self, path: Path, *, new: bool = False) -> None:
-        self.number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if new else 0), 0o600)
+        self.number = open_patiently(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if new else 0), 0o600)
 
     def __del__(self) -> None:
         self.close()

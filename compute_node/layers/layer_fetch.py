@@ -9,6 +9,7 @@ from pathlib import Path
 from compute_node.layers.layer_bank import LayerBank
 from mple.audit import audit
 from mple.disk.private import make_private
+from mple.disk.scarcity import patiently
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log, warn
 from mple.plan import RunPlan
@@ -52,7 +53,7 @@ def fetch_layer(
             warn("layer_withheld", text, site=site)
             return
     try:
-        bank.store(header.key_ref, read_planned_layer(path, plan))
+        bank.store(header.key_ref, patiently(lambda: read_planned_layer(path, plan)))
     except LayerFileError as fault:
         raise MpleError(ErrorCode.LAYER_REJECTED, str(fault)) from None
     audit("local", "layer_fetched", "ok", site=site, epoch=header.key_ref.epoch, sha256=header.sha256.hex())

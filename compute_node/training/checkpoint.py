@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mple.disk.json_records import record_from_json, record_to_json
 from mple.disk.private import make_private
+from mple.disk.scarcity import scarcity_of
 from mple.disk.whole_files import write_whole
 from mple.node.logs import warn
 
@@ -89,6 +90,8 @@ class CheckpointFolder:
             try:
                 checkpoint = _read(path)
             except (ValueError, SafetensorError, OSError, TypeError, KeyError) as fault:
+                if scarcity_of(fault) is not None:
+                    raise  # it may be sound
                 warn("checkpoint_damaged", f"{path} can't be used: {fault}")
                 path.unlink()
                 continue

@@ -1,5 +1,6 @@
 """`mple simulate` and `mple plain`: whole runs on this machine."""
 
+import resource
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from mple.plan import SettingsError, read_settings, settings_from, write_setting
 from mple.simulate.chaos import simulate_chaos
 from mple.simulate.chaos_proof import REPORT, claims, print_proof, write_report
 from mple.simulate.chaos_schedule import ChaosSettings
+from mple.simulate.own_names import names_available
 from mple.simulate.repeat import repeat, require_repeatable
 from mple.simulate.runner import simulate
 from mple.simulate.settings import DEFAULT_DATA, SimulationSettings
@@ -32,11 +34,17 @@ def simulate_run(
         Path | None, typer.Option("--repeat", metavar="DIR", help="Run the simulation in DIR again, bit for bit.")
     ] = None,
     chaos: Annotated[
-        int | None, typer.Option("--chaos", metavar="SEED", help="Kill, hold and cut off nodes by a seeded schedule.")
+        int | None, typer.Option("--chaos", metavar="SEED", help="Kill, hold, starve and cut off nodes by a schedule.")
     ] = None,
     kills: Annotated[int, typer.Option("--kills", help="With --chaos: nodes killed (SIGKILL).")] = 6,
     stops: Annotated[int, typer.Option("--stops", help="With --chaos: nodes held for seconds (SIGSTOP).")] = 1,
     cuts: Annotated[int, typer.Option("--cuts", help="With --chaos: times that a node's links are cut.")] = 2,
+    starves: Annotated[
+        int | None, typer.Option("--starves", help="With --chaos: nodes that run out of descriptors. [default: 1]")
+    ] = None,
+    unnames: Annotated[
+        int | None, typer.Option("--unnames", help="With --chaos: times that a name can't be looked up. [default: 1]")
+    ] = None,
     no_repeat: Annotated[
         bool, typer.Option("--no-repeat", help="With --chaos: don't run it undisturbed to compare with.")
     ] = False,
@@ -52,7 +60,22 @@ def simulate_run(
         echo(*write_settings(settings).splitlines())
         return ExitCode.DONE
     if chaos is not None:
-        faults = ChaosSettings(seed=chaos, kills=kills, stops=stops, cuts=cuts)
+        able_to_starve, able_to_unname = hasattr(resource, "prlimit"), names_available()
+        if starves and not able_to_starve:
+            raise SettingsError(f"--starves {starves}: this system sets no limits of other processes; leave it out")
+        if unnames and not able_to_unname:
+            text = (
+                f"--unnames {unnames}: this system gives a process no mounts of its own (user namespaces); leave it out"
+            )
+            raise SettingsError(text)
+        faults = ChaosSettings(
+            seed=chaos,
+            kills=kills,
+            stops=stops,
+            cuts=cuts,
+            starves=int(able_to_starve) if starves is None else starves,
+            unnames=int(able_to_unname) if unnames is None else unnames,
+        )
         return _chaos(settings, faults, out, plain=plain, compare=not no_repeat)
     summary = simulate(settings, out, wide_console(), plain=plain)
     return ExitCode.INTERRUPTED if summary is None else ExitCode.DONE

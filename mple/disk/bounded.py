@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from mple.disk.scarcity import open_patiently
+
 MEBIBYTE = 1024 * 1024
 MOST_RECORD_BYTES = 64 * MEBIBYTE
 """Of a file with one record. A plan of 65,535 classes with long names has 14 MB."""
@@ -26,7 +28,7 @@ def open_regular(path: Path, most_bytes: int) -> BinaryIO:
 
     Raises OSError: it can't be opened, or is no regular file; UnsoundFileError: it is larger than `most_bytes`.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    handle = open_patiently(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode):

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mple.disk.private import make_private, shared_by
-from mple.disk.scarcity import scarcity_of
+from mple.disk.scarcity import open_patiently, scarcity_of
 from mple.disk.storage_faults import storage_fault_of
 
 _LOCK = "node.lock"
@@ -55,7 +55,7 @@ def claim(state: Path, program: str) -> Iterator[None]:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """One process at a time within the block, of all that lock the folder or file; whoever comes second waits."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    handle = open_patiently(path, os.O_RDONLY)
     try:
         with turn(handle):
             yield

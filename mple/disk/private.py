@@ -10,6 +10,8 @@ import pwd
 import stat
 from pathlib import Path
 
+from mple.disk.scarcity import open_patiently
+
 OTHERS = 0o077
 """The bits of a mode that are not its owner's."""
 _WRITING = 0o022
@@ -34,7 +36,7 @@ def make_private(folder: Path) -> None:
 def private_file(path: Path) -> Path:
     """Make an empty file for its owner alone where there is none, and close one that is open to others; returns the
     path, for whatever opens it next. Raises OSError: it can't be opened for writing."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = open_patiently(path, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
         mode = os.fstat(handle).st_mode
         if stat.S_ISREG(mode) and mode & OTHERS:

@@ -10,7 +10,11 @@ import os
 import re
 import resource
 import sqlite3
+import time
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
 
 from safetensors import SafetensorError
 
@@ -22,6 +26,34 @@ _IN_WORDS = re.compile(
     r"can't start new thread|can't allocate memory|not enough memory|failed to allocate", re.IGNORECASE
 )
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
+
+T = TypeVar("T")
+PATIENCE_S = 60.0
+"""How long a file that is to be opened waits for a descriptor."""
+_LOOK_EVERY_S = 0.1
+
+
+def open_patiently(path: str | Path, flags: int, mode: int = 0o666) -> int:
+    """As `os.open`, and as the `opener` of `open`; waits for a descriptor while there is none.
+
+    Raises OSError: the disk refuses, or no descriptor came free for `PATIENCE_S` seconds.
+    """
+    return patiently(lambda: os.open(path, flags | os.O_CLOEXEC, mode))
+
+
+def patiently(reading: Callable[[], T]) -> T:
+    """What `reading` returns; begun again while there is no descriptor for it, for `PATIENCE_S` seconds at most.
+
+    Raises Exception: as `reading` does.
+    """
+    give_up_at = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return reading()
+        except (OSError, SafetensorError, RuntimeError) as fault:
+            if not _wants_descriptor(fault) or time.monotonic() >= give_up_at:
+                raise
+            time.sleep(_LOOK_EVERY_S)
 
 
 def scarcity_of(fault: BaseException | None) -> Exception | None:
@@ -36,7 +68,7 @@ def scarcity_of(fault: BaseException | None) -> Exception | None:
 
 def scarcity_end(fault: Exception) -> ExitError:
     """The end of a node for want of something: what its operator is told, and the way out."""
-    if isinstance(fault, OSError | sqlite3.Error | SafetensorError) and _errno(fault) in _DESCRIPTORS:
+    if _wants_descriptor(fault):
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         what, remedy = f"descriptors (its limit is {soft})", "raise the limit of open files (ulimit -n, LimitNOFILE)"
     elif "thread" in str(fault):
@@ -60,15 +92,22 @@ def raise_own_limit() -> None:
 def _scarce(fault: Exception) -> bool:
     if isinstance(fault, MemoryError):
         return True
-    if isinstance(fault, RuntimeError):
-        return _IN_WORDS.search(str(fault)) is not None
-    return _errno(fault) in _SCARCE
+    if _wants_descriptor(fault) or _errno(fault) in _SCARCE:
+        return True
+    return isinstance(fault, RuntimeError) and _IN_WORDS.search(str(fault)) is not None
+
+
+def _wants_descriptor(fault: Exception) -> bool:
+    """Torch opens files by itself, and gives the system's words alone."""
+    words = isinstance(fault, RuntimeError) and os.strerror(errno.EMFILE) in str(fault)
+    return words or _errno(fault) in _DESCRIPTORS
 
 
 def _errno(fault: Exception) -> int:
     """The system's number of an error, as far as it can be told; 0 otherwise."""
     if isinstance(fault, OSError):
-        return fault.errno or 0
+        # Safetensors says of every file that it can't open that there is none, without a number.
+        return _refused_descriptor() if fault.errno is None else fault.errno
     if isinstance(fault, SafetensorError):
         match = _OS_ERROR.search(str(fault))
         return int(match[1]) if match else 0

@@ -8,6 +8,8 @@ import os
 import secrets
 from pathlib import Path
 
+from mple.disk.scarcity import open_patiently
+
 
 def write_whole(path: Path, content: bytes, *, new: bool = False) -> None:
     """Write a file in place of the one that may be there, for its owner alone; it is on the disk when this returns.
@@ -18,7 +20,7 @@ def write_whole(path: Path, content: bytes, *, new: bool = False) -> None:
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        with os.fdopen(open_patiently(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(content)
     except OSError:
         part.unlink(missing_ok=True)
@@ -28,7 +30,7 @@ def write_whole(path: Path, content: bytes, *, new: bool = False) -> None:
 
 def put_in_place(part: Path, path: Path, *, new: bool = False) -> None:
     """Give a file that was written beside its name, once its content is on the disk; `new` as in `write_whole`."""
-    handle = os.open(part, os.O_RDONLY)
+    handle = open_patiently(part, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -45,7 +47,7 @@ def put_in_place(part: Path, path: Path, *, new: bool = False) -> None:
 
 def overwrite(path: Path) -> None:
     """Put random bytes in a file's place and remove it. A disk that moves blocks may still keep the old ones."""
-    with path.open("r+b") as file:
+    with open(path, "r+b", opener=open_patiently) as file:
         file.write(secrets.token_bytes(path.stat().st_size))
         file.flush()
         os.fsync(file.fileno())
@@ -55,7 +57,7 @@ def overwrite(path: Path) -> None:
 
 def fsync_folder(folder: Path) -> None:
     """Have names that were made or removed on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
+    handle = open_patiently(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -64,5 +66,5 @@ def fsync_folder(folder: Path) -> None:
 
 def file_sha256(path: Path) -> bytes:
     """SHA-256 of a file, 32 bytes."""
-    with path.open("rb") as file:
+    with open(path, "rb", opener=open_patiently) as file:
         return hashlib.file_digest(file, "sha256").digest()

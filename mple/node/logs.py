@@ -9,6 +9,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 from mple.disk.private import private_file
 from mple.disk.storage_faults import note_storage_fault, storage_fault_of
@@ -48,7 +49,7 @@ def open_log(state: Path, node: str) -> None:
     raises nothing into the code that logs: the fault is noted, and ends the node."""
     lines = _LogFile(private_file(state / LOG), encoding="utf-8")
     lines.setFormatter(_JsonLines(node))
-    people = logging.StreamHandler(sys.stderr)
+    people = _ToPeople(sys.stderr)
     people.addFilter(lambda record: not hasattr(record, _FILE_ONLY))
     people.setFormatter(_ShortLines("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
     root = logging.getLogger()
@@ -62,6 +63,13 @@ class _LogFile(logging.FileHandler):
         if isinstance(fault, Exception) and storage_fault_of(fault) is not None:
             note_storage_fault(fault)
         else:
+            super().handleError(record)
+
+
+class _ToPeople(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Where nobody reads any more, a terminal that has gone or a closed pipe, the file alone has the line."""
+        if not isinstance(sys.exc_info()[1], ValueError | OSError):
             super().handleError(record)
 
 

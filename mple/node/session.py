@@ -24,13 +24,14 @@ from mple.node.coordinator_client import CoordinatorClient
 from mple.node.ending import exit_code_of
 from mple.node.logs import open_log
 from mple.node.monitoring import monitored
+from mple.node.preload import OF_ALL, preload
 from mple.node.retry import RetryPolicy
 from mple.node.run_follower import RunFollower
 from mple.node.stop import Stop
 from mple.plan import MonitoringSettings
 from mple.plan.node_settings import NodeSettings
 from mple.records.state_files import LEDGER
-from mple.rpc import Party, Role, TlsFiles, open_channel, own_party, verify_remote
+from mple.rpc import Party, Role, TlsFiles, grpc_running, open_channel, own_party, verify_remote
 from mple.rpc.metering import MeteredChannel
 from mple.rpc.tls import probe_for
 
@@ -94,6 +95,8 @@ def open_node(
     refuses.
     """
     with ExitStack() as opened:
+        preload(OF_ALL)
+        opened.enter_context(grpc_running())
         if not beside:
             opened.enter_context(claim(settings.state, _PROGRAMS[role]))
         elif not settings.state.is_dir():

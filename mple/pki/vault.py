@@ -22,6 +22,7 @@ from mple.disk.damage import DamagedError
 from mple.disk.json_records import read_record, write_record
 from mple.disk.locks import locked
 from mple.disk.private import make_private
+from mple.disk.scarcity import patiently
 from mple.disk.whole_files import fsync_folder, overwrite, write_whole
 from mple.morph import MorphKey
 from mple.pki.secret_records import NOISE_KEY, KeyFile, KeyRecord, consortium_key, secret_fingerprint
@@ -291,7 +292,8 @@ class Vault:
                 self._note_secret(path.name, secret)
 
     def _held(self) -> set[int]:
-        found = {_epoch_of(path.name) for path in self._directory.glob("morph*.key")}
+        # Not by `glob`, which may pass an error over in silence: a vault that can't be read is not empty.
+        found = {_epoch_of(name) for name in patiently(lambda: os.listdir(self._directory))}
         return {epoch for epoch in found if epoch is not None}
 
     def _key_path(self, epoch: int) -> Path:
@@ -347,14 +349,14 @@ class Vault:
             secret = _plain(path)
         else:
             refuse_open(path)
-            secret = self._cipher.open(path.name, path.read_bytes(), str(path))
+            secret = self._cipher.open(path.name, patiently(path.read_bytes), str(path))
         self.require_known(path.name, secret)
         return secret
 
 
 def _plain(path: Path) -> bytes:
     refuse_open(path)
-    secret = path.read_bytes()
+    secret = patiently(path.read_bytes)
     if len(secret) != _SECRET_BYTES:
         raise VaultDamagedError(path, f"holds {len(secret)} bytes instead of {_SECRET_BYTES}")
     return secret

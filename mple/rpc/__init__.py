@@ -7,7 +7,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 # It would write a line to stderr for whatever a peer does wrong, without end, beside the log that we bound.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-from mple.rpc.channel import open_channel
+from mple.rpc.channel import grpc_running, open_channel
 from mple.rpc.errors import ErrorCode, MpleError, error_for, error_of
 from mple.rpc.guard import guarded
 from mple.rpc.identity import Party, Role
@@ -28,6 +28,7 @@ __all__ = [
     "build_server",
     "error_for",
     "error_of",
+    "grpc_running",
     "guarded",
     "open_channel",
     "own_party",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from mple.disk.private import private_file
+from mple.disk.scarcity import open_patiently
 from mple.disk.whole_files import file_sha256, put_in_place
 from mple.rpc.errors import ErrorCode, MpleError
 
@@ -37,7 +38,7 @@ def chunks_of(path: Path, offset: int, total_bytes: int) -> Iterator[Chunk]:
     """
     if offset > total_bytes:
         raise MpleError(ErrorCode.LAYER_OFFSET, f"offset {offset} of a file of {total_bytes} bytes")
-    with path.open("rb") as file:
+    with open(path, "rb", opener=open_patiently) as file:
         file.seek(offset)
         final = False
         while not final:
@@ -88,7 +89,7 @@ class ChunkFile:
         if present + len(data) > total:
             raise MpleError(ErrorCode.LAYER_REJECTED, f"bytes beyond the announced {total} of the file")
         if data:
-            with private_file(self._part).open("ab") as file:
+            with open(private_file(self._part), "ab", opener=open_patiently) as file:
                 file.write(data)
         if final and present + len(data) != total:
             raise MpleError(ErrorCode.STREAM_TRUNCATED, f"marked as the last at byte {present + len(data)} of {total}")

@@ -3,7 +3,8 @@
 A killed node is started again with the same command. A node that ends by itself with another code than 0 is a failure
 of the run, whatever was done to it or to others: nodes have to outlast what happens here. One thing is no failure: a
 node that is killed after it has reported its totals has nothing left to do, and finds nobody once the
-coordinator has ended; it isn't started again, or is stopped.
+coordinator has ended; it isn't started again, or is stopped. Another: a node that had no descriptors may end with
+`ExitCode.RESOURCES`, as one does whose disk is full, and is started again with the same command.
 """
 
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mple.exit_codes import ExitCode
 from mple.meter.relay import CountingRelay
 from mple.node.stop import Stop
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
@@ -23,6 +25,7 @@ from mple.rpc.tls import split_address
 from mple.simulate.chaos_schedule import ChaosSettings, Fault, FaultKind, Moment, Stage, draw_faults, position
 from mple.simulate.children import Children, Ended
 from mple.simulate.laying_out import lay_out
+from mple.simulate.own_names import NAMES, OwnNames
 from mple.simulate.progress import Progress
 from mple.simulate.run_monitor import RunMonitor
 from mple.simulate.runner import first_failure, run_nodes, start_node
@@ -50,7 +53,7 @@ class InjectedFault:
     """Counted from 1; 0 before the first step."""
     step: int
     seconds: float
-    """Until a killed node was started again, a held one went on, or the link took connections again."""
+    """Until a killed node was started again, a held one went on, or a link, a node or a name was as before."""
     links: int
     """Connections that were cut."""
 
@@ -68,12 +71,15 @@ def simulate_chaos(
 
         def dialled(address: str) -> str:
             addresses.append(address)
-            return relayed(address).address
+            relay = relayed(address).address
+            node = (COORDINATOR, COMPUTE)[len(addresses) - 1]
+            return f"{NAMES[node]}:{split_address(relay)[1]}" if chaos.unnames else relay
 
         folder = lay_out(out, settings, dialled=dialled)
+        names = OwnNames(folder.path / "hosts") if chaos.unnames else None
         relays = dict(zip((COORDINATOR, COMPUTE), map(relayed, addresses), strict=True))
         injected: list[InjectedFault] = []
-        driver = _Disturbed(folder, settings, relays, faults, injected).follow
+        driver = _Disturbed(folder, settings, relays, names, faults, injected).follow
 
         summary = run_nodes(folder, settings, console, plain=plain, driver=driver, ledger_every_s=_LEDGER_EVERY_S)
     return None if summary is None else (summary, injected)
@@ -102,15 +108,18 @@ class _Disturbed:
         folder: RunFolder,
         settings: SimulationSettings,
         relays: Mapping[str, CountingRelay],
+        names: OwnNames | None,
         faults: tuple[Fault, ...],
         injected: list[InjectedFault],
     ) -> None:
-        self._folder, self._settings, self._relays = folder, settings, relays
+        self._folder, self._settings, self._relays, self._names = folder, settings, relays, names
         self._due, self._injected = list(faults), injected
         self._now = Moment(Stage.GATHERING, 0.0)
         self._done: set[str] = set()
         self._start_at_s: dict[str, float] = {}
         self._go_on_at_s: dict[str, float] = {}
+        self._undo_at_s: list[tuple[float, Callable[[], None]]] = []
+        self._starved: set[str] = set()
         self._logged: dict[str, int] = {}
         self._ended_first: list[Ended] = []
         self._late = _latecomer(folder.sites, faults)
@@ -131,6 +140,7 @@ class _Disturbed:
                 shown_s = time.monotonic()
                 screen.show(progress)
             ended, self._ended_first = self._ended_first + self._children.ended(), []
+            ended = [item for item in ended if not self._ended_starved(item, progress)]
             failed = first_failure(self._children, ended, monitor, progress)
             if failed is not None:
                 return failed
@@ -143,7 +153,16 @@ class _Disturbed:
 
     def _start(self, name: str) -> None:
         self._logged[name] = self._log_bytes(name)
-        start_node(self._children, self._folder, self._settings, name)
+        around = list if self._names is None else self._names.around
+        start_node(self._children, self._folder, self._settings, name, around)
+
+    def _ended_starved(self, item: Ended, progress: Progress) -> bool:
+        """Whether a node has ended for want of descriptors that it was denied; it is started again."""
+        if item.code != ExitCode.RESOURCES or item.name not in self._starved:
+            return False
+        progress.news.append(f"chaos: {item.name} has ended for want of descriptors; it is started again")
+        self._start_at_s[item.name] = time.monotonic()
+        return True
 
     def _see_off(self, progress: Progress) -> None:
         """Once the coordinator has ended well, a node that has reported its totals is done, whether it ends or not."""
@@ -168,6 +187,9 @@ class _Disturbed:
         for name in [name for name, at_s in self._go_on_at_s.items() if at_s <= now_s]:
             del self._go_on_at_s[name]
             self._children.go_on(name)
+        for undo in [undo for at_s, undo in self._undo_at_s if at_s <= now_s]:
+            undo()
+        self._undo_at_s = [(at_s, undo) for at_s, undo in self._undo_at_s if at_s > now_s]
 
     def _inject(self, progress: Progress) -> None:
         """Carry out the first fault whose moment has come and whose nodes or links are there."""
@@ -203,9 +225,14 @@ class _Disturbed:
 
     def _carry_out(self, fault: Fault) -> tuple[tuple[str, ...], int]:
         """Nodes that were hit and links that were cut; none when it can't be done now."""
-        if fault.kind is FaultKind.CUT:
-            relay = self._relays[fault.nodes[0]]
-            return (fault.nodes, relay.take_down(fault.seconds)) if relay.open_connections else ((), 0)
+        if fault.kind in (FaultKind.CUT, FaultKind.UNNAME):
+            (node,), relay = fault.nodes, self._relays[fault.nodes[0]]
+            if not relay.open_connections:
+                return (), 0
+            if fault.kind is FaultKind.CUT:
+                return fault.nodes, relay.take_down(fault.seconds)
+            self._unname(node, fault.seconds)
+            return fault.nodes, relay.drop_connections()
         nodes = tuple(name for name in fault.nodes if name not in self._done)
         # At the very end those that were meant may have ended; then the fault is another's.
         nodes = nodes or tuple(name for name in self._folder.nodes if self._ready(name))[-1:]
@@ -213,7 +240,19 @@ class _Disturbed:
             return (), 0
         return tuple(name for name in nodes if self._hit(fault, name)), 0
 
+    def _unname(self, node: str, seconds: float) -> None:
+        names = self._names
+        assert names is not None, "the schedule has faults of names only where there are any"
+        names.set_away(node, True)
+        self._undo_at_s.append((time.monotonic() + seconds, lambda: names.set_away(node, False)))
+
     def _hit(self, fault: Fault, name: str) -> bool:
+        if fault.kind is FaultKind.STARVE:
+            feed = self._children.starve(name)
+            if feed is not None:
+                self._starved.add(name)
+                self._undo_at_s.append((time.monotonic() + fault.seconds, feed))
+            return feed is not None
         if fault.kind is FaultKind.STOP:
             if not self._children.pause(name):
                 return False

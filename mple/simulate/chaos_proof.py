@@ -33,7 +33,7 @@ def claims(
     """What has to hold after the faults that were asked for and done, and whether it does. Without an undisturbed run
     nothing is claimed about one."""
     ledgers = disturbed.balance
-    asked = {FaultKind.KILL: chaos.kills, FaultKind.STOP: chaos.stops, FaultKind.CUT: chaos.cuts}
+    asked = chaos.asked
     done = dict.fromkeys(FaultKind, 0)
     for fault in injected:
         done[fault.kind] += len(fault.nodes)

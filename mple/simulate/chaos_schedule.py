@@ -41,6 +41,10 @@ class FaultKind(StrEnum):
     """SIGSTOP, and SIGCONT some seconds later: the node is silent but keeps its connections."""
     CUT = "cut"
     """All connections to a node's port are cut, and new ones refused for some seconds."""
+    STARVE = "starve"
+    """The node may open no further file or connection for some seconds."""
+    UNNAME = "unname"
+    """The name of a node can't be looked up for some seconds; its connections are cut, so that it has to be."""
 
 
 _ORDER = tuple(Stage)
@@ -81,11 +85,19 @@ class ChaosSettings:
     """Nodes killed; five at least if each node is to be hit, and as many faults if each stage is."""
     stops: Annotated[int, Between(0)] = 1
     cuts: Annotated[int, Between(0)] = 2
+    starves: Annotated[int, Between(0)] = 0
+    unnames: Annotated[int, Between(0)] = 0
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.kills + self.stops + self.cuts == 0:
-            raise ValueError("kills = 0, stops = 0, cuts = 0; there must be one fault at least")
+        if not any(self.asked.values()):
+            raise ValueError("kills = 0, stops = 0, cuts = 0, and none of the rest; there must be one fault at least")
+
+    @property
+    def asked(self) -> dict[FaultKind, int]:
+        """How many nodes are hit by each kind."""
+        numbers = (self.kills, self.stops, self.cuts, self.starves, self.unnames)
+        return dict(zip(FaultKind, numbers, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,10 +106,10 @@ class Fault:
 
     kind: FaultKind
     nodes: tuple[str, ...]
-    """Nodes that are killed or stopped together, or the one whose port's links are cut."""
+    """Nodes that are killed or stopped together, or the one that starves, or whose port or name it is."""
     moment: Moment
     seconds: float
-    """Until a killed node is started again, a stopped one goes on, or a link takes connections again."""
+    """Until a killed node is started again, a stopped one goes on, or a link, a node or a name is as before."""
 
 
 def draw_faults(chaos: ChaosSettings, sites: Sequence[str], *, releases: int) -> tuple[Fault, ...]:
@@ -114,6 +126,10 @@ def draw_faults(chaos: ChaosSettings, sites: Sequence[str], *, releases: int) ->
     struck += [(FaultKind.STOP, (name,), rng.uniform(1.0, 4.0)) for name in islice(_turns(rng, nodes), chaos.stops)]
     relayed = _turns(rng, (COORDINATOR, COMPUTE))
     struck += [(FaultKind.CUT, (name,), rng.uniform(0.2, 3.0)) for name in islice(relayed, chaos.cuts)]
+    starved = islice(_turns(rng, nodes), chaos.starves)
+    struck += [(FaultKind.STARVE, (name,), rng.uniform(1.0, 5.0)) for name in starved]
+    unnamed = islice(_turns(rng, (COORDINATOR, COMPUTE)), chaos.unnames)
+    struck += [(FaultKind.UNNAME, (name,), rng.uniform(1.0, 5.0)) for name in unnamed]
     faults = [
         _fault(kind, names, moment, seconds)
         for (kind, names, seconds), moment in zip(struck, _moments(rng, len(struck), releases), strict=True)
@@ -142,9 +158,10 @@ def position(progress: Progress, parties: int) -> Moment:
 
 
 def _fault(kind: FaultKind, nodes: tuple[str, ...], moment: Moment, seconds: float) -> Fault:
-    if kind is FaultKind.CUT and moment.stage in (Stage.GATHERING, Stage.SETUP):
+    linked = kind in (FaultKind.CUT, FaultKind.UNNAME)
+    if linked and moment.stage in (Stage.GATHERING, Stage.SETUP):
         nodes = (COORDINATOR,)  # nobody dials the compute node yet
-    if moment.stage is Stage.END and (kind is FaultKind.CUT or len(nodes) > 1):
+    if moment.stage is Stage.END and (linked or len(nodes) > 1):
         moment = Moment(Stage.END, 0.0)  # later one of the nodes might have ended
     return Fault(kind=kind, nodes=nodes, moment=moment, seconds=round(seconds, 2))
 

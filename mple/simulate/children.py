@@ -6,12 +6,14 @@ Also when this process is killed, and can't see to it any more: Linux then kills
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,6 +119,27 @@ class Children:
     def go_on(self, name: str) -> None:
         """Let a held child run again (SIGCONT); nothing happens to others."""
         _signal_all([self._running[name]] if name in self._running else (), signal.SIGCONT)
+
+    def starve(self, name: str) -> Callable[[], None] | None:
+        """Have a running child open no further file or connection; what it has open stays. Linux only.
+
+        Returns:
+            What gives it back what it might open before; None when it does not run.
+        """
+        child = self._running.get(name)
+        if child is None or child.poll() is not None:
+            return None
+        before = resource.prlimit(child.pid, resource.RLIMIT_NOFILE)
+        used = {int(entry.name) for entry in Path(f"/proc/{child.pid}/fd").iterdir()}
+        # The lowest free number: a new one must lie below the limit, and `poll` takes no more than the limit.
+        lowest = next(number for number in itertools.count() if number not in used)
+        resource.prlimit(child.pid, resource.RLIMIT_NOFILE, (lowest, before[1]))
+
+        def feed() -> None:
+            if self._running.get(name) is child and child.poll() is None:
+                resource.prlimit(child.pid, resource.RLIMIT_NOFILE, before)
+
+        return feed
 
     def ended(self) -> list[Ended]:
         """Children that have ended since the last call; a signal's number counts as 128 + number, as in a shell."""

@@ -19,6 +19,7 @@ from mple.plan import (
 )
 from mple.records.run_folder import COMPUTE, COORDINATOR, SIMULATION, RunFolder, new_folder
 from mple.rpc import Party, Role
+from mple.simulate.own_names import NAMES
 from mple.simulate.settings import SimulationSettings
 
 _LOOPBACK = "127.0.0.1"
@@ -48,7 +49,7 @@ def lay_out(
         *(Party(settings.consortium, Role.SITE, site) for site in settings.sites),
     ]
     tls = [folder.node(party.name) / "tls" for party in parties]
-    throwaway(folder.path / "authority", parties, [_LOOPBACK, "localhost"], tls)
+    throwaway(folder.path / "authority", parties, [_LOOPBACK, "localhost", *NAMES.values()], tls)
     private_file(folder.path / SIMULATION).write_text(write_settings(settings), encoding="utf-8")
     coordinator, compute = free_addresses(2)
     to_coordinator, to_compute = dialled(coordinator), dialled(compute)

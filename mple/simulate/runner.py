@@ -1,7 +1,7 @@
 """One simulated run from its settings to its summary."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -95,14 +95,20 @@ def run_nodes(
     return summary
 
 
-def start_node(children: Children, folder: RunFolder, settings: SimulationSettings, name: str) -> None:
-    """Start a node of a run, for the first time or again: the command is the same."""
+def start_node(
+    children: Children,
+    folder: RunFolder,
+    settings: SimulationSettings,
+    name: str,
+    around: Callable[[Sequence[str]], list[str]] = list,
+) -> None:
+    """Start a node of a run, for the first time or again: the command is the same, within what `around` makes of it."""
     machine = settings.machine
     programs = {COORDINATOR: ("mple-coordinator", "serve"), COMPUTE: ("mple-compute", "serve")}
     program, verb = programs.get(name, ("mple-provider", "run"))
     children.start(
         name,
-        [*command(program), verb, str(folder.config(name))],
+        around([*command(program), verb, str(folder.config(name))]),
         log_text=folder.log_text(name),
         threads=machine.trainer_threads if name == COMPUTE else machine.site_threads,
         nice=0 if name == COMPUTE else machine.site_nice,

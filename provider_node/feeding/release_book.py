@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.disk.damage import DamagedError
+from mple.disk.scarcity import open_patiently
 from mple.disk.whole_files import write_whole
 from mple.v1 import common_pb2
 
@@ -61,7 +62,7 @@ class ReleaseBook:
             if sent:
                 raise DamagedError(path, f"is gone, and {sent} samples have left in this run", _FIX)
             write_whole(path, header + _CRC.pack(_crc(0, header)))
-        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._file = open_patiently(path, os.O_RDWR)
         self._end, self._chained = self._read(header)
         self.require(sent, "the site's ledger has")
         os.ftruncate(self._file, self._end)

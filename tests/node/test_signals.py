@@ -20,8 +20,6 @@ from mple.simulate.children import tied
 ROOT = Path(__file__).resolve().parent.parent.parent
 TERM, CTRL_C, HANGUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 NODES = """
-import gc, os, sys
-from mple.node import run_node
 from mple.simulate.children import tied
 from tests.support.waiting_node import Settings, wait
 

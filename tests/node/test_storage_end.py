@@ -48,6 +48,18 @@ def test_a_full_disk_is_a_clear_stop_and_the_same_command_goes_on(tmp_path: Path
     assert (last.what, last.result, last.facts) == ("node_stop", "ok", {"verb": "serve", "exit_code": 0})
 
 
+def test_want_of_descriptors_is_a_clear_stop_too(tmp_path: Path) -> None:
+    ended = run(tmp_path, "descriptors", 0)
+    assert ended.returncode == ExitCode.RESOURCES, ended.stderr
+    sentence, fix = [line for line in ended.stderr.splitlines() if line.startswith("mple-test: ")]
+    assert "this process has no descriptors (its limit is 64) left" in sentence
+    assert "raise the limit of open files" in fix
+    assert "Traceback" not in ended.stderr
+    last = list(read_entries(tmp_path / "state" / FILE_NAME))[-1]
+    assert (last.what, last.result) == ("node_stop", "RESOURCES")
+    assert run(tmp_path, "descriptors", 0, writes=5).returncode == ExitCode.DONE
+
+
 def test_an_error_is_on_stderr_once_and_in_the_log_with_its_traceback(tmp_path: Path) -> None:
     ended = run(tmp_path, "fault", 0, writes=1)
     assert ended.returncode == ExitCode.INTERNAL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,7 @@ from mple.pki import (
     revoke,
 )
 from mple.rpc import Party, Role, TlsFiles, own_party
-from mple.rpc.revoked import read_revoked
+from mple.rpc.revoked import FreshList, read_revoked
 
 NORTH = Party("heart", Role.SITE, "north")
 
@@ -39,6 +40,23 @@ def issued(authority: Authority, folder: Path, party: Party = NORTH) -> int:
     pem = approve(authority, request(folder, party, ["127.0.0.1"]))
     install(folder, pem, authority.certificate_pem)
     return x509.load_pem_x509_certificate(pem).serial_number
+
+
+def test_a_list_that_finds_no_descriptor_is_read_at_the_next_look(
+    coordinator: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serial = issued(coordinator, tmp_path / "north")
+    watching = FreshList(tmp_path / "north" / "ca.crt")
+    install_list(tmp_path / "north", revoke(coordinator, [serial], "superseded").read_bytes())
+    real = Path.read_bytes
+
+    def none_left(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", none_left)
+    assert not watching.now().entries
+    monkeypatch.setattr(Path, "read_bytes", real)
+    assert set(watching.now().entries) == {serial}
 
 
 def test_the_index_lists_all_that_was_issued(coordinator: Authority, tmp_path: Path) -> None:

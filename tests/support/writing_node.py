@@ -1,9 +1,11 @@
-"""A node that writes until its disk is full: run as a process by the tests of how a node ends then."""
+"""A node that writes until its disk is full, or opens files until it has no descriptors left: run as a process by the
+tests of how a node ends then."""
 
 import resource
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from mple.audit import audit
 from mple.disk.damage import DamagedError
@@ -35,6 +37,7 @@ def body(settings: Settings, stop: Stop) -> None:
         if settings.most_bytes:
             limits = (settings.most_bytes, resource.RLIM_INFINITY)
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        held: list[TextIO] = []
         for number in range(settings.writes):
             if settings.what == "audit":
                 audit("local", "beat", "ok", number=number)
@@ -44,6 +47,10 @@ def body(settings: Settings, stop: Stop) -> None:
                     raise StoppedError
             elif settings.what == "file":
                 (settings.state / "cache.bin").open("ab").write(bytes(10_000))
+            elif settings.what == "descriptors":
+                if not number:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+                held.append((settings.state / f"{number}").open("w"))
             elif settings.what == "damage":
                 raise DamagedError(settings.state / "plan.json", "is damaged", "put it back")
             elif settings.what == "ledger":
