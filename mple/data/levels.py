@@ -32,7 +32,8 @@ def to_levels(values: NDArray[np.generic], white: float, where: str) -> NDArray[
             bad = low if low < 0 or low != low else high
             raise DataError(f"{where} holds the value {bad:g}; only finite values from 0 to `white` are pictures")
         if high > white:
-            raise DataError(f"{where} holds the value {high:g}, above its white level {white:g}; {_higher(high)}")
+            above = f"{where} holds the value {high:g}, above its white level {white:g}"
+            raise DataError(f"{above}; set white in [data] to the highest value that occurs")
     return np.floor(np.asarray(values, np.float64) * 255 / white + 0.5).astype(np.uint8)
 
 
@@ -44,19 +45,13 @@ def range_notes(*splits: LabelledImages, advice: str) -> list[str]:
     within less than an eighth.
     """
     pixels = [split.pixels_NCHW.reshape(len(split), -1) for split in splits if len(split)]
-    low_N = np.concatenate([split.min(axis=1) for split in pixels])
-    high_N = np.concatenate([split.max(axis=1) for split in pixels])
-    low, high = int(low_N.min()), int(high_N.max())
-    if high - low < _HALF:
-        return [f"few levels: all pictures lie within {low} to {high} of 0 to 255; {advice}"]
-    few = high_N.astype(np.int64) - low_N < _EIGHTH
-    if few.any():
-        top = int(high_N[few].max())
-        return [
-            f"few levels: {few.sum()} of {len(few)} pictures span less than {_EIGHTH} of 256, up to {top}; {advice}"
-        ]
-    return []
-
-
-def _higher(value: float) -> str:
-    return f"set white in [data] to the highest value that occurs, {value:g} or more"
+    low_N = np.concatenate([split.min(axis=1) for split in pixels]).astype(np.int64)
+    high_N = np.concatenate([split.max(axis=1) for split in pixels]).astype(np.int64)
+    few = high_N - low_N < _EIGHTH
+    if high_N.max() - low_N.min() < _HALF:
+        found = f"all pictures lie within {low_N.min()} to {high_N.max()} of 0 to 255"
+    elif few.any():
+        found = f"{few.sum()} of {len(few)} pictures span less than {_EIGHTH} of 256, up to {high_N[few].max()}"
+    else:
+        return []
+    return [f"few levels: {found}; {advice}"]
