@@ -66,7 +66,7 @@ def claims(
 def missed_nodes_and_stages(chaos: ChaosSettings, injected: Sequence[InjectedFault], summary: Summary) -> str | None:
     """Names of what no fault has hit; None when there were too few faults to hit everything."""
     nodes = 2 + len(summary.plan.sites)
-    if chaos.kills < max(nodes, len(Stage)) or len(injected) < len(Stage):
+    if chaos.kills < max(nodes, len(Stage)):
         return None
     killed = {name for fault in injected if fault.kind is FaultKind.KILL for name in fault.nodes}
     stages = {fault.stage for fault in injected}
