@@ -20,6 +20,8 @@ PLACES = np.array([[0, 1, 2], [3, 4, 200]], np.uint8)
 """The last lies beyond the tables, which have 5 entries."""
 LEVELS = np.array([[0, 255, 10], [20, 30, 200], [40, 50, 60], [128, 64, 32], [255, 0, 1]])
 """Red, green and blue of each entry."""
+WIDE = np.maximum(LEVELS * 257 - 50, 0)
+"""The same in 16 bits, of two bytes that differ."""
 SHOWN = LEVELS[np.minimum(PLACES, 4)]
 
 
@@ -53,7 +55,7 @@ class TestPalettes:
     """In every order of bytes, for every kind of pixel."""
 
     def test_of_16_bits(self, tmp_path: Path, syntax: str, places: np.ndarray) -> None:
-        tags = _palette(LEVELS * 257, 16, lambda one: one.astype(f"{ORDERS[syntax]}u2").tobytes())
+        tags = _palette(WIDE, 16, lambda one: one.astype(f"{ORDERS[syntax]}u2").tobytes())
         np.testing.assert_array_equal(_shown(tmp_path / "a", places, syntax, tags), SHOWN)
 
     def test_of_8_bits_in_words(self, tmp_path: Path, syntax: str, places: np.ndarray) -> None:
@@ -73,13 +75,13 @@ class TestPalettes:
         np.testing.assert_array_equal(_shown(tmp_path / "a", places, syntax, tags), SHOWN)
 
     def test_of_16_bits_that_say_8(self, tmp_path: Path, syntax: str, places: np.ndarray) -> None:
-        tags = _palette(LEVELS * 257, 8, lambda one: one.astype(f"{ORDERS[syntax]}u2").tobytes())
+        tags = _palette(WIDE, 8, lambda one: one.astype(f"{ORDERS[syntax]}u2").tobytes())
         np.testing.assert_array_equal(_shown(tmp_path / "a", places, syntax, tags), SHOWN)
 
     def test_in_segments_of_16_bits(self, tmp_path: Path, syntax: str, places: np.ndarray) -> None:
         ramp = np.repeat(np.array([[0], [100], [200], [200], [50]]), 3, axis=1)
         # 0: one entry of 0; 1: two entries to 200; 0: 200 and 50
-        words = np.array([0, 1, 0, 1, 2, 200 * 257, 0, 2, 200 * 257, 50 * 257])
+        words = np.array([0, 1, 0, 1, 2, 200 * 257 - 50, 0, 2, 200 * 257 - 50, 50 * 257 - 50])
         tags = _palette(ramp * 257, 16, lambda one: words.astype(f"{ORDERS[syntax]}u2").tobytes(), prefix="Segmented")
         np.testing.assert_array_equal(_shown(tmp_path / "a", places, syntax, tags), ramp[np.minimum(PLACES, 4)])
 
@@ -92,7 +94,7 @@ class TestPalettes:
     def test_in_segments_that_come_again(self, tmp_path: Path, syntax: str, places: np.ndarray) -> None:
         right = np.repeat(np.array([[7], [9], [7], [9], [11]]), 3, axis=1)
         # at byte 0: the list 7 and 9; then one segment once more from byte 0; then 11
-        words = np.array([0, 2, 7 * 257, 9 * 257, 2, 1, 0, 0, 0, 1, 11 * 257])
+        words = np.array([0, 2, 7 * 257 - 50, 9 * 257 - 50, 2, 1, 0, 0, 0, 1, 11 * 257 - 50])
         tags = _palette(right, 16, lambda one: words.astype(f"{ORDERS[syntax]}u2").tobytes(), prefix="Segmented")
         np.testing.assert_array_equal(_shown(tmp_path / "a", places, syntax, tags), right[np.minimum(PLACES, 4)])
 
