@@ -40,7 +40,7 @@ def main() -> None:
                     sites=("north", "south"),
                     data=NpzSource(path=path, patients=Patients(patients)),
                     model=ModelSettings(width=0.125),
-                    training=TrainingSettings(epochs=10, batch=32),
+                    training=TrainingSettings(epochs=20, batch=32),
                 )
                 run = measured_run(settings, folder / f"{seed}-{patients}")
                 scores.append(run.summary.scores["accuracy"])
