@@ -41,7 +41,7 @@ def fetch(
 ) -> None:
     """Fetch a public data set and verify it; a folder that is already whole is left alone."""
     folder = to or default_data_folder() / name.value
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
     with Progress(*columns, transient=True, console=wide_console()) as bar:
         task = bar.add_task("starting", total=None)
 

@@ -7,11 +7,14 @@ from typing import Annotated
 import typer
 
 from mple import pki
+from mple.disk.bounded import MEBIBYTE, read_bounded
 from mple.disk.private import private_file
 from mple.rpc import Party, Role
 from mple.terminal import echo
 
 app = typer.Typer(no_args_is_help=True, help="Certificates: an authority per consortium, a certificate per node.")
+_MOST_BYTES = 16 * MEBIBYTE
+"""Of a list of revoked certificates; others are far smaller."""
 TlsFolder = Annotated[Path, typer.Argument(help="The node's TLS folder.")]
 
 
@@ -48,7 +51,7 @@ def approve(
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
 ) -> None:
     """Look at a signing request and sign it."""
-    pem = signing_request.read_bytes()
+    pem = _read(signing_request)
     asked = pki.describe_request(pem)
     echo(f"identity {asked.party.uri}", f"hosts {', '.join(asked.hosts) or 'none'}")
     if not yes:
@@ -64,7 +67,7 @@ def install(
     ca: Annotated[Path, typer.Option(help="The authority's ca.crt.")],
 ) -> None:
     """Check a certificate against the node's key and put it in place."""
-    party = pki.install(directory, certificate.read_bytes(), ca.read_bytes())
+    party = pki.install(directory, _read(certificate), _read(ca))
     echo(f"{directory} is now {party.uri}")
 
 
@@ -93,7 +96,7 @@ def revoke(
     """Revoke certificates and sign the list that every node needs; for one revoked before, the list is signed anew."""
     authority = pki.Authority(directory)
     serials = [_serial(text) for text in serial or ()]
-    serials += [pki.enter(authority, path.read_bytes()) for path in certificate or ()]
+    serials += [pki.enter(authority, _read(path)) for path in certificate or ()]
     if party:
         serials += _of_party(authority, party)
     if not serials:
@@ -110,7 +113,7 @@ def revoke(
 @app.command()
 def install_crl(directory: TlsFolder, crl: Annotated[Path, typer.Argument(help="The authority's ca.crl.")]) -> None:
     """Check a list of revoked certificates and put it in place; a running node takes it up within a second."""
-    fresh = pki.install_list(directory, crl.read_bytes())
+    fresh = pki.install_list(directory, _read(crl))
     echo(f"list {fresh.number} is in place: {len(fresh.entries)} revoked, next by {fresh.next_update:%Y-%m-%d}")
 
 
@@ -120,6 +123,11 @@ def show(directory: Annotated[Path, typer.Argument(help="The authority's folder.
     now = datetime.now(UTC)
     for one in pki.Authority(directory).index().certificates:
         echo(f"{one.serial:040x}  {one.identity}  {one.state(now)}  {', '.join(one.hosts) or 'no hosts'}")
+
+
+def _read(path: Path) -> bytes:
+    """A file that somebody has sent."""
+    return read_bounded(path, _MOST_BYTES, named=True)
 
 
 def _of_party(authority: pki.Authority, label: str) -> list[int]:

@@ -41,12 +41,15 @@ def open_regular(path: Path, most_bytes: int) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
-def read_bounded(path: Path, most_bytes: int = MOST_RECORD_BYTES) -> bytes:
-    """All bytes of a file. Raises OSError, UnsoundFileError: see `open_regular`; UnsoundFileError: it is growing."""
-    with open_regular(path, most_bytes) as file:
+def read_bounded(path: Path, most_bytes: int = MOST_RECORD_BYTES, *, named: bool = False) -> bytes:
+    """All bytes of a file; of one that the user has `named`, also of a pipe.
+
+    Raises OSError: it can't be opened, or is no regular file and not named; UnsoundFileError: it has more bytes.
+    """
+    with path.open("rb") if named else open_regular(path, most_bytes) as file:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
-        raise UnsoundFileError(f"{path} grows beyond {most_bytes:,} bytes while it is read")
+        raise UnsoundFileError(f"{path} has more than {most_bytes:,} bytes, which is more than are read")
     return content
 
 

@@ -16,8 +16,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cattrs import BaseValidationError, Converter, ForbiddenExtraKeysError
-from cattrs.cols import homogenous_tuple_structure_factory, is_mapping, mapping_structure_factory
+from cattrs import (
+    BaseValidationError,
+    Converter,
+    ForbiddenExtraKeysError,
+    IterableValidationError,
+    IterableValidationNote,
+)
+from cattrs.cols import is_mapping
 from cattrs.gen import make_dict_structure_fn
 from cattrs.strategies import configure_union_passthrough
 
@@ -115,7 +121,7 @@ def strict_converter() -> Converter:
     made.register_structure_hook_factory(
         dataclasses.is_dataclass, _strict(Mapping, "a section", make_dict_structure_fn)
     )
-    made.register_structure_hook_factory(_is_tuple, _strict(list | tuple, "a list", homogenous_tuple_structure_factory))
+    made.register_structure_hook_factory(_is_tuple, _strict(list | tuple, "a list", _tuple_hook))
     made.register_structure_hook_factory(is_mapping, _strict(Mapping, "a section", _mapping_hook))
     return made
 
@@ -129,7 +135,7 @@ def _sentence(fault: BaseException, path: str) -> str:
             if hasattr(note, "name"):
                 path = f"{path}.{note.name}" if path else note.name
             elif hasattr(note, "index"):
-                path += f"[{note.index!r}]"
+                path += f"[{printable(repr(note.index), _MOST_SHOWN)}]"
     if isinstance(fault, ForbiddenExtraKeysError):
         return _unknown_key(fault, f"{path}." if path else "")
     if isinstance(fault, KeyError):
@@ -203,20 +209,34 @@ def _strict(
     return strict_factory
 
 
-def _mapping_hook(kind: Any, converter: Converter) -> Callable[[Mapping[str, object], object], object]:
+def _tuple_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
+    of = typing.get_args(kind)[0]
+    read = converter.get_structure_hook(of)
+    return lambda value, _: tuple(_element(read, one, of, index) for index, one in enumerate(value))
+
+
+def _mapping_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
     """JSON has texts for keys; where the field has whole numbers, they are read as such."""
-    inner = mapping_structure_factory(kind, converter)
-    if typing.get_args(kind)[0] is not int:
-        return inner
+    key_type, of = typing.get_args(kind)
+    read = converter.get_structure_hook(of)
 
     def structure(value: Mapping[str, object], _: object) -> object:
-        if not all(key.isdecimal() for key in value):
-            raise ValueFaultError(
-                f"has the keys {printable(', '.join(value), _MOST_SHOWN)}, not all of which are whole numbers"
-            )
-        return inner({int(key): one for key, one in value.items()}, kind)
+        if key_type is int and not all(key.isdecimal() for key in value):
+            keys = printable(", ".join(value), _MOST_SHOWN)
+            raise ValueFaultError(f"has the keys {keys}, not all of which are whole numbers")
+        return {key_type(key): _element(read, one, of, key) for key, one in value.items()}
 
     return structure
+
+
+def _element(read: Callable[[Any, Any], Any], value: object, of: Any, index: int | str) -> Any:
+    """One of a list or a section. The first that is wrong ends the reading: whoever wrote the file may have written
+    millions of them."""
+    try:
+        return read(value, of)
+    except Exception as fault:
+        fault.add_note(IterableValidationNote("", index, of))
+        raise IterableValidationError("", [fault], of) from None
 
 
 CONVERTER = strict_converter()

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from google.protobuf.message import Message
 
+from mple.printable import printable
 from mple.v1 import common_pb2, compute_pb2
 
 _MOST_NAME = 63
@@ -78,7 +79,7 @@ def _batch(batch: common_pb2.MorphedBatch, kind: MessageKind) -> MessageFacts:
         len(batch.codes),
         len(batch.labels),
         batch.samples,
-        f"{ref.site[:_MOST_NAME]}:{ref.epoch}:{ref.fingerprint[:4].hex()}",
+        f"{printable(ref.site, _MOST_NAME)}:{ref.epoch}:{ref.fingerprint[:4].hex()}",
         batch.resent_samples,
     )
 

@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from mple.disk.bounded import MEBIBYTE, UnsoundFileError, read_bounded
 from mple.model.settings import ModelSettings
 from mple.morph import gaussians
 
 _NAMES = ("stem.weight", "features.0.weight")
 MOST_BYTES = 1024 * 1024
+_MOST_FILE_BYTES = 1024 * MEBIBYTE
+"""Of a file that may hold a whole network: an ImageNet VGG-16 has 528 MB."""
 
 
 class StemError(ValueError):
@@ -55,12 +58,14 @@ class Stem:
         An ImageNet VGG-16's file fits. A bias is left out: batch normalisation follows the stem and takes any
         constant per channel away again, so the network's output is the same with and without it.
 
-        Raises StemError: not safetensors, no such tensor, even kernels, NaN or infinity.
+        Raises StemError: no regular file, not safetensors, no such tensor, even kernels, NaN or infinity.
         """
         try:
-            tensors = load(source if isinstance(source, bytes) else source.read_bytes())
+            tensors = load(source if isinstance(source, bytes) else read_bounded(source, _MOST_FILE_BYTES))
         except FileNotFoundError:
             raise StemError(f"no stem file at {source!s}") from None
+        except (OSError, UnsoundFileError) as fault:
+            raise StemError(f"the stem file can't be read: {fault}") from None
         except SafetensorError as fault:
             raise StemError(f"the stem file is no safetensors file: {fault}") from None
         except (KeyError, TypeError) as fault:

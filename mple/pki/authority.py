@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from mple.disk.bounded import read_bounded
 from mple.disk.private import make_private
 from mple.disk.whole_files import write_whole
 from mple.pki.issued import REASONS, IssuedCertificate, IssuedIndex, enter_certificate, mark_revoked, read_index
@@ -312,6 +313,6 @@ def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
 def read_file(path: Path, what: str, way_out: str = "make an authority with 'mple pki init'") -> bytes:
     """The bytes of a file; PkiError when there is none, with what to do."""
     try:
-        return path.read_bytes()
+        return read_bounded(path)
     except FileNotFoundError:
         raise PkiError(f"no {what} at {path}; {way_out}") from None

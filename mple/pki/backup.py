@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mple.disk.bounded import UnsoundFileError, read_bounded
 from mple.disk.json_records import record_from_json, record_to_json
 from mple.disk.whole_files import write_whole
 from mple.pki.secret_records import KeyRecord
@@ -74,9 +75,10 @@ def restore(vault: Vault, path: Path, passphrase: str) -> Restored:
 
 
 def _read(path: Path, passphrase: str) -> tuple[dict[str, bytes], dict[int, KeyRecord]]:
-    if path.stat().st_size > _MOST_BYTES:
-        raise VaultError(f"{path} is no backup of a vault: it has more than {_MOST_BYTES} bytes")
-    content = path.read_bytes()
+    try:
+        content = read_bounded(path, _MOST_BYTES, named=True)
+    except UnsoundFileError as fault:
+        raise VaultError(f"{fault}; it is no backup of a vault") from None
     if not content.startswith(_MAGIC):
         raise VaultError(f"{path} is no backup of a vault")
     header, _, sealed = content[len(_MAGIC) :].partition(b"\n")

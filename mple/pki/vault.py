@@ -18,6 +18,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mple.disk.bounded import read_bounded
 from mple.disk.damage import DamagedError
 from mple.disk.json_records import read_record, write_record
 from mple.disk.locks import locked
@@ -318,7 +319,7 @@ class Vault:
                     f"the vault {self._directory} is encrypted; set {PASSPHRASE_VARIABLE}, or vault_passphrase_file in "
                     "the site's configuration"
                 )
-            cipher = PassphraseCipher.from_header(header.read_bytes(), passphrase, str(header))
+            cipher = PassphraseCipher.from_header(read_bounded(header), passphrase, str(header))
         self._finish_encrypting()
         return cipher
 
@@ -349,14 +350,14 @@ class Vault:
             secret = _plain(path)
         else:
             refuse_open(path)
-            secret = self._cipher.open(path.name, patiently(path.read_bytes), str(path))
+            secret = self._cipher.open(path.name, patiently(lambda: read_bounded(path)), str(path))
         self.require_known(path.name, secret)
         return secret
 
 
 def _plain(path: Path) -> bytes:
     refuse_open(path)
-    secret = patiently(path.read_bytes)
+    secret = patiently(lambda: read_bounded(path))
     if len(secret) != _SECRET_BYTES:
         raise VaultDamagedError(path, f"holds {len(secret)} bytes instead of {_SECRET_BYTES}")
     return secret

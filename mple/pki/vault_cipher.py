@@ -23,6 +23,7 @@ _N, _R, _P = 2**15, 8, 1
 """32 MiB and about a tenth of a second for each guess of a passphrase."""
 _SALT_BYTES, _NONCE_BYTES, _KEY_BYTES = 16, 12, 32
 _FORMAT = 1
+_MOST_PASSPHRASE = 65_536
 _PROOF_NAME = "passphrase"
 _PROOF = b"mple vault"
 
@@ -100,7 +101,8 @@ def read_passphrase(variable: str, file: Path | None = None) -> str | None:
         return told
     try:
         refuse_open(file)
-        text = file.read_text(encoding="utf-8")
+        with file.open(encoding="utf-8") as lines:
+            text = lines.readline(_MOST_PASSPHRASE)
     except (OSError, UnicodeDecodeError) as fault:
         raise VaultError(f"the passphrase can't be read from {file}: {fault}; or set {variable}") from None
     first = text.partition("\n")[0].rstrip("\r")

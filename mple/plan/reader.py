@@ -45,10 +45,10 @@ def read_settings(kind: type[S], path: Path, overrides: Sequence[str] = ()) -> S
 def read_toml(path: Path) -> dict[str, Any]:
     """What a TOML file says, whoever wrote it.
 
-    Raises SettingsError: the file is missing, no regular one, too large, no TOML, or nested too deep.
+    Raises SettingsError: the file is missing, too large, no TOML, or nested too deep.
     """
     try:
-        text = read_bounded(path, _MOST_BYTES).decode()
+        text = read_bounded(path, _MOST_BYTES, named=True).decode()
         deepest = max(piece.count(".") for piece in _KEY_ENDS.split(_STRING.sub("", text)))
         if deepest > _MOST_DOTS:  # its reader takes a time that grows with the square of them
             raise SettingsError(f"{path} has a key of {deepest + 1:,} parts; nobody's settings are nested so deep")

@@ -121,7 +121,7 @@ def records(shape: CacheShape, path: Path, file: int, start: int, end: int) -> I
         header = os.pread(file, _HEADER_BYTES, at)
         fields = header[: _FIELDS.size]
         magic, split, codec_id, key, samples, body_bytes = _FIELDS.unpack(fields)
-        if magic != _MAGIC or split not in sizes:
+        if magic != _MAGIC or split not in sizes or not samples:
             raise CacheError(f"{path} is damaged at byte {at}; remove it and the samples are asked anew")
         labelled = split == common_pb2.SPLIT_TRAIN
         if codec_id != shape.codec.wire_id or body_bytes != samples * (4 + 2 * labelled + sample_bytes):

@@ -7,6 +7,7 @@ data are erased.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from mple.disk.whole_files import file_sha256
 from mple.morph.augmented import AugmentedLayer
 from mple.plan import RunPlan
 from mple.plan.key_refs import key_ref
+from mple.printable import printable
 from mple.v1 import common_pb2, coordinator_pb2
 from mple.wire.layer_file import read_layer
 
@@ -114,7 +116,7 @@ def read_list(folder: Path, plan: RunPlan) -> LayerList:
 def list_of_finished(folder: Path, plan: RunPlan) -> LayerList:
     """The list of a plan whose layers must be there: its run has finished.
 
-    Raises ValueError: the file is missing, damaged or another plan's, or lacks a site.
+    Raises ValueError: the file is missing, damaged or another plan's, lacks a site, or has a key of another.
     """
     path, ours = folder / _LIST, plan.sha256().hex()
     try:
@@ -126,6 +128,8 @@ def list_of_finished(folder: Path, plan: RunPlan) -> LayerList:
     for site in plan.sites:
         if site.name not in found.layers:
             raise ValueError(f"{path} does not list this plan's layers: site {site.name} is missing")
+    for rotated in found.rotated:
+        plan.site(rotated.site)
     return found
 
 
@@ -170,5 +174,5 @@ def read_planned_layer(path: Path, plan: RunPlan) -> AugmentedLayer:
 
 def _require_hexadecimal(*texts: str) -> None:
     for text in texts:
-        if bytes.fromhex(text).hex() != text:
-            raise ValueError(f"{text!r} is not hexadecimal in lower case")
+        if not re.fullmatch("(?:[0-9a-f]{2})+", text):
+            raise ValueError(f"{printable(text, 80)!r} is not hexadecimal in lower case")

@@ -22,6 +22,7 @@ from mple.simulate.settings import SimulationSettings
 _LOOK_EVERY_S = 0.2
 _OTHERS_GRACE_S = 5.0
 _LAST_WORDS = 3
+_MOST_LOG_BYTES = 64 * 1024
 RunDriver = Callable[[Children, RunMonitor, Progress, Screen, Stop], Ended | None]
 """Starts a run's nodes and follows them: None when all have ended well or the event is set, else the failed one."""
 
@@ -146,7 +147,10 @@ def _undisturbed(folder: RunFolder, settings: SimulationSettings) -> RunDriver:
 
 def _failure_text(folder: RunFolder, failed: Ended) -> str:
     path = folder.log_text(failed.name)
-    lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _MOST_LOG_BYTES))
+        text = file.read().decode("utf-8", "replace")
+    lines = [line for line in text.split("\n") if line.strip()]
     own = [line for line in lines if line.startswith("mple-")] or lines
     words = "\n  ".join(own[-_LAST_WORDS:]) or "it printed nothing"
     return f"node {failed.name} ended with code {failed.code}:\n  {words}\nits whole log is {path}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import tracemalloc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -182,3 +183,18 @@ def test_the_checksum_is_of_what_stands_before_it(tmp_path: Path) -> None:
     write_record(path, Part(number=7))
     body = b'{\n  "number": 7,\n  "note": null'
     assert path.read_bytes() == body + b',\n  "checksum": "' + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
+
+
+def test_millions_of_wrong_values_are_one_sentence() -> None:
+    """An error for each would take gigabytes."""
+    for text in (
+        '{"size": 1, "colour": "red", "parts": [' + "1," * 100_000 + "1]}",
+        '{"size": 1, "colour": "red", "by_epoch": {' + ",".join(f'"{key}": 1' for key in range(50_000)) + "}}",
+    ):
+        tracemalloc.start()
+        with pytest.raises(ValueError, match="here is damaged") as refused:
+            record_from_json(Whole, text, "here")
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert used < 50_000_000
+        assert len(str(refused.value)) < 1_000

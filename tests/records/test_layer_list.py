@@ -56,7 +56,7 @@ def test_the_fields_of_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"plan_sha256": "xyz"}, r"run\.json is damaged: \[top level\] non-hexadecimal number"),
+        ({"plan_sha256": "xyz"}, r"run\.json is damaged: \[top level\] 'xyz' is not hexadecimal"),
         (
             {"layers": {"north": "AB" * 32}},
             r"run\.json is damaged: \[top level\] 'AB.*' is not hexadecimal in lower case",

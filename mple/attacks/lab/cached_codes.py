@@ -52,7 +52,10 @@ def read_cache(path: Path, plan: RunPlan, layer_list: LayerList) -> Mapping[str,
         if record.key >= len(keys):
             raise CacheError(f"{path} holds samples under key number {record.key}; the run has {len(keys)} keys")
         key = keys[record.key]
-        numbers = (record.numbers_B - numbering.span(key[0]).start).tolist()
+        span = numbering.span(key[0])
+        if record.numbers_B.min() < span.start or record.numbers_B.max() >= span.stop:
+            raise CacheError(f"{path} holds samples of others under a key of {key[0]}")
+        numbers = (record.numbers_B - span.start).tolist()
         for number, label, row in zip(numbers, record.labels_B.tolist(), record.rows_BS, strict=True):
             held[key][number] = (label, row)
     found = {}

@@ -21,13 +21,16 @@ from mple.attacks.lab.adversary import KnownPairs, MorphedPictures, SeenMessage,
 from mple.attacks.lab.cached_codes import CachedTraining, read_cache
 from mple.attacks.lab.ground_truth import GroundTruth, SiteTruth
 from mple.data import Dataset, DataSource, LabelledImages, NpzSource, Partition, open_source
+from mple.machine import require_memory
 from mple.meter.ledger_reading import opened_ledger, require_sound_rows
 from mple.model.stem import Stem, planned_stem
+from mple.morph import Cores
 from mple.morph.augmented import AugmentedLayer
 from mple.plan import ComputeSettings, RunPlan, SiteSettings, read_settings
+from mple.plan.fit import check_images
 from mple.plan.orders import channel_order, label_order
 from mple.privacy.protection import pairs_that_open
-from mple.records.layer_list import layer_path, list_of_finished, read_planned_layer
+from mple.records.layer_list import layer_path, list_of_finished, read_planned_layer, whole_layer
 from mple.records.run_folder import COMPUTE, RunFolder, RunFolderError
 from mple.records.state_files import CACHE, LAYERS
 from mple.wire.codecs import codec_named
@@ -58,12 +61,17 @@ class RunViews:
             pictures: How many of its pictures are to be left to recover, where there are so many.
             public: A .npz file with other public pictures, as `[data]` of kind `npz`.
 
-        Raises RunFolderError: it holds no plan, or the plan has no such site.
+        Raises RunFolderError: it holds no plan, or the plan has no such site; ValueError: its plan is for more than any
+        machine, or than this one, can hold.
         """
         self._run, self._public_file = RunFolder.finished(folder), public
         self._site, self._pictures = site, pictures
         self._layers = self._run.state(COMPUTE) / LAYERS
         self.plan = self._run.plan()
+        check_images(self.plan.image, self.plan)
+        cores = 1 if self.plan.morph.scheme().cores is Cores.IDENTICAL else self.plan.geometry.blocks
+        needed = 3 * 8 * cores * self.plan.geometry.core_side**2
+        require_memory(needed, "the cores of this run's layout, to be recovered and scored,", "attack a smaller run")
         if site not in {site.name for site in self.plan.sites}:
             names = ", ".join(site.name for site in self.plan.sites)
             raise RunFolderError(f"site = {site!r}; the run has {names}")
@@ -258,7 +266,10 @@ class LayerFiles(Mapping[str, AugmentedLayer]):
 
     def __getitem__(self, site: str) -> AugmentedLayer:
         digest = self._list.layer_of(site, self._epochs[site])
-        return read_planned_layer(layer_path(self._layers, digest), self._plan)
+        path = whole_layer(self._layers, digest)
+        if path is None:
+            raise RunFolderError(f"{layer_path(self._layers, digest)} is missing or damaged: it is the layer of {site}")
+        return read_planned_layer(path, self._plan)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._epochs)
