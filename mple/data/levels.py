@@ -3,7 +3,7 @@
 Pure. Legend: N images, C channels, H W size.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ White = Annotated[float, Between(0, above=True)]
 _HALF, _EIGHTH = 128, 32
 
 
-def to_levels(values: NDArray[np.generic], white: float, where: str) -> NDArray[np.uint8]:
+def to_levels(values: NDArray[Any], white: float, where: str) -> NDArray[np.uint8]:
     """Levels from 0 to 255 of numbers from 0 to `white`: 255 · value / white, rounded, halves up.
 
     Guarantees: nothing is clipped.
@@ -27,12 +27,12 @@ def to_levels(values: NDArray[np.generic], white: float, where: str) -> NDArray[
     if values.dtype == np.uint8 and white == 255:
         return values.astype(np.uint8, copy=False)
     if values.size:
-        low, high = float(values.min()), float(values.max())
+        low, high = values.min(), values.max()
         if not low >= 0 or not high < np.inf:
             bad = low if low < 0 or low != low else high
-            raise DataError(f"{where} holds the value {bad:g}; only finite values from 0 to `white` are pictures")
+            raise DataError(f"{where} holds the value {bad!s}; only finite values from 0 to `white` are pictures")
         if high > white:
-            above = f"{where} holds the value {high:g}, above its white level {white:g}"
+            above = f"{where} holds the value {high!s}, above its white level {white:g}"
             raise DataError(f"{above}; set white in [data] to the highest value that occurs")
     return np.floor(np.asarray(values, np.float64) * 255 / white + 0.5).astype(np.uint8)
 

@@ -39,7 +39,7 @@ def test_every_value_of_16_bits_comes_to_the_nearest_level() -> None:
 def test_nothing_is_clipped() -> None:
     for value, words in ((256, "value 256, above its white level 255"), (-1, "value -1"), (float("nan"), "value nan")):
         with pytest.raises(DataError, match=f"x holds the {words}"):
-            to_levels(np.array([0, value], np.float64), 255, "x")
+            to_levels(np.array([0, value]), 255, "x")
 
 
 def _splits(*pictures: tuple[int, int], test: int = 0) -> tuple[LabelledImages, LabelledImages]:

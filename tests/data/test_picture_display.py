@@ -102,6 +102,22 @@ def test_orientation_turns_size_and_pixels_in_every_format(tmp_path: Path, name:
         np.testing.assert_array_equal(np.asarray(shown), right)
 
 
+@pytest.mark.parametrize(("exif", "xmp"), [(6, 6), (1, 6), (6, 3), (8, 1), (5, 5)])
+def test_exif_goes_before_xmp_and_a_picture_is_turned_once(tmp_path: Path, exif: int, xmp: int) -> None:
+    both = {
+        "png": png_bytes(GREY, (b"eXIf", exif_bytes(exif)), _xmp_chunk(xmp)),
+        "png-behind": png_bytes(GREY, _xmp_chunk(xmp), behind=[(b"eXIf", exif_bytes(exif))]),
+        "tiff": tiff_bytes(GREY, 1, t274=[exif], t700=xmp_bytes(xmp)),
+        "tiff-packed": tiff_bytes(GREY, 1, ">", packed=True, t274=[exif], t700=xmp_bytes(xmp)),
+    }
+    right = TURNS[exif](GREY)
+    for name, content in both.items():
+        (tmp_path / name).write_bytes(content)
+        header = PictureFiles().header(tmp_path / name)
+        assert (header.height, header.width) == right.shape, name
+        np.testing.assert_array_equal(np.asarray(PictureFiles().picture(tmp_path / name)), right, err_msg=name)
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_an_orientation_that_means_nothing_changes_nothing(tmp_path: Path, orientation: int) -> None:
     for name in ("png-before", "tiff-8", "webp"):
