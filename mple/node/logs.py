@@ -1,7 +1,8 @@
 """A node's log: JSON lines in its state folder for machines, short lines on stderr for people.
 
 A line of the file has `time` (UTC, ISO 8601), `level`, `node`, `event` (a fixed word) and `text`, and whatever fields
-the event has. Secrets, pictures and labels are never logged.
+the event has. Secrets, pictures and labels are never logged. A peer can have a node write lines, but not without end:
+of each event about each party there are so many in a while, and then their number.
 """
 
 import json
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from mple.audit.call_tally import Allowance, CallTally
 from mple.disk.private import private_file
 from mple.disk.storage_faults import note_storage_fault, storage_fault_of
 from mple.printable import printable, printable_lines
@@ -22,6 +24,8 @@ _FILE_ONLY = "mple_file_only"
 _MOST_TEXT = 2_000
 """Characters of a text and of a field: a peer's words may be in them."""
 _MOST_TRACEBACK_LINES = 200
+_LINES = Allowance(lines=100, window_s=60.0, word="lines_more")
+_TOLD = "mple_told"
 
 
 def log(event: str, text: str, **fields: str | int | float) -> None:
@@ -47,9 +51,11 @@ def log_to_file(text: str, fault: Exception) -> None:
 def open_log(state: Path, node: str) -> None:
     """Send all logging of this process to `state/log.jsonl` and, shorter, to stderr. A file that can't be written
     raises nothing into the code that logs: the fault is noted, and ends the node."""
-    lines = _LogFile(private_file(state / LOG), encoding="utf-8")
+    few = _FewLines()
+    lines = _LogFile(private_file(state / LOG), few)
     lines.setFormatter(_JsonLines(node))
     people = _ToPeople(sys.stderr)
+    people.addFilter(few)
     people.addFilter(lambda record: not hasattr(record, _FILE_ONLY))
     people.setFormatter(_ShortLines("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
     root = logging.getLogger()
@@ -57,7 +63,42 @@ def open_log(state: Path, node: str) -> None:
     root.setLevel(logging.INFO)
 
 
+class _FewLines(logging.Filter):
+    """Lets `_LINES` pass of each event, or place in a library, about each party; tells the number of the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tally = CallTally(self._tell, _LINES)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a line is written; the same to each handler that asks about it."""
+        if not hasattr(record, _TOLD):
+            fields = getattr(record, _RESERVED, {})
+            event = fields.get("event", f"{record.name}:{record.lineno}")
+            about = fields.get("party", fields.get("site", ""))
+            told = event == _LINES.word or self._tally.enter(f"{event} {about}".rstrip(), "line", "ok")
+            setattr(record, _TOLD, told)
+        return bool(getattr(record, _TOLD))
+
+    def tell_rest(self) -> None:
+        """Tell what is not told yet."""
+        self._tally.tell_rest()
+
+    def _tell(self, kind: str, what: str, result: str, **facts: str | int | float | bool) -> None:
+        if what == _LINES.word:
+            warn(what, f"{facts['calls']} more lines of {kind!r} were left out", lines=facts["calls"])
+
+
 class _LogFile(logging.FileHandler):
+    def __init__(self, path: Path, few: _FewLines) -> None:
+        super().__init__(path, encoding="utf-8")
+        self.addFilter(few)
+        self._few = few
+
+    def close(self) -> None:
+        self._few.tell_rest()
+        super().close()
+
     def handleError(self, record: logging.LogRecord) -> None:
         fault = sys.exc_info()[1]
         if isinstance(fault, Exception) and storage_fault_of(fault) is not None:

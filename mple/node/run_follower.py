@@ -10,7 +10,7 @@ import queue
 from collections.abc import Callable
 from types import TracebackType
 
-from mple.audit import audit
+from mple.audit import audit_call
 from mple.meter import Ledger
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log_to_file
@@ -90,7 +90,7 @@ class RunFollower:
         if news.WhichOneof("event") == "phase_changed":
             phase = phase_name(news.phase_changed)
             self._ledger.phase = phase
-            audit("local", "phase", "ok", phase=phase)
+            audit_call("local", "phase", "ok", phase=phase)  # as often as the coordinator says so
         if ended(news):
             self._ended = True
             if news.phase_changed.phase == coordinator_pb2.PHASE_FAILED:

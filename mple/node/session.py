@@ -58,13 +58,14 @@ class NodeSession:
     """Takes collectors of metrics."""
     stop: Stop
 
-    def find(self, address: str, role: Role, budget_s: float) -> Remote:
-        """Wait until a party of a role answers at an address, within a budget of so many seconds.
+    def find(self, address: str, role: Role, budget_s: float, *, name: str = "") -> Remote:
+        """Wait until a party of a role, and of a name where one is given, answers at an address, within a budget of so
+        many seconds.
 
         Raises UnreachableError, StoppedError: as `RetryPolicy.call`.
         """
         retry = RetryPolicy.to(address, self.tls, self.stop, budget_s)
-        party = retry.call(functools.partial(verify_remote, address, self.tls, role))
+        party = retry.call(functools.partial(verify_remote, address, self.tls, role, name=name))
         explain = functools.partial(probe_for, party, address, self.tls)
         return Remote(party=party, retry=replace(retry, explain=explain))
 

@@ -134,11 +134,11 @@ def split_address(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def verify_remote(address: str, files: TlsFiles, role: Role, timeout_s: float = 5.0) -> Party:
+def verify_remote(address: str, files: TlsFiles, role: Role, timeout_s: float = 5.0, *, name: str = "") -> Party:
     """Who serves at an address, by its certificate; `open_channel` then demands the same at each connection.
 
     Raises AwayError: nobody answers now; TlsError: a TLS connection can't work, or who answers is of another role or
-    consortium than `role` and this node's.
+    consortium than `role` and this node's, or of another name than `name`, if one is given.
     """
     probed = probe(address, files, timeout_s)
     if probed.party is None:
@@ -147,6 +147,8 @@ def verify_remote(address: str, files: TlsFiles, role: Role, timeout_s: float = 
         raise TlsError(probed.fault or "unknown fault")
     if probed.party.role is not role:
         raise TlsError(f"{address} is {probed.party.label}, not a {role}; check the address in the configuration")
+    if name not in ("", probed.party.name):
+        raise TlsError(f"{address} is {probed.party.label}, the run's is {role}/{name}; check the address")
     own = party_of_certificate(x509.load_pem_x509_certificate(files.certificate.read_bytes()))
     if probed.party.consortium != own.consortium:
         raise TlsError(f"{address} is {probed.party.uri}, this node of consortium {own.consortium}; check the address")

@@ -55,7 +55,7 @@ class Feeding:
             if self._noise is not None:
                 self.site.keys.rest_on(NOISE_KEY, self.site.vault.noise_secret(new=False))
         feed = self._begin()
-        compute = node.find(settings.compute, Role.COMPUTE, settings.idle_timeout_s)
+        compute = node.find(settings.compute, Role.COMPUTE, settings.idle_timeout_s, name=self.plan.compute)
         with node.channel(compute) as channel:
             stub = compute_pb2_grpc.ComputeServiceStub(channel)
             log("feeding", f"feeding {compute.party.label}")

@@ -128,6 +128,15 @@ def test_an_impostor_gets_no_call_on_a_channel_to_another(
             found_at(rpc.address, party_tls(Role.SITE, "north"), Role.COORDINATOR)
 
 
+def test_the_run_names_its_compute_node(start: Callable[..., tuple[RpcServer, Heard]], party_tls: PartyTls) -> None:
+    """Another one of the consortium, on its address, gets no picture: `Feeding` asks for the plan's by name."""
+    rpc, _ = start(party_tls(Role.COMPUTE, "other"))
+    north = party_tls(Role.SITE, "north")
+    assert found_at(rpc.address, north, Role.COMPUTE, name="other").name == "other"
+    with pytest.raises(TlsError, match=r"is compute/other, the run's is compute/compute; check the address"):
+        found_at(rpc.address, north, Role.COMPUTE, name="compute")
+
+
 def test_the_party_itself_is_let_through(
     start: Callable[..., tuple[RpcServer, Heard]], opened: ExitStack, party_tls: PartyTls, tmp_path: Path
 ) -> None:
