@@ -24,8 +24,10 @@ from mple.data.settings import DataSource, Validation
 from mple.morph import ImageShape
 from mple.ranges import Between
 
-_STYLES = (("{}_images", "{}_labels", "{}_patients"), ("x_{}", "y_{}", "patient_{}"))
-_UNDIVIDED = (("images", "labels", "patients"), ("x", "y", "patient"))
+_STYLES = (("{}_images", "{}_labels"), ("x_{}", "y_{}"))
+_UNDIVIDED = (("images", "labels"), ("x", "y"))
+_PATIENTS = ("{}_patients", "{}_patient", "patient_{}", "patients_{}")
+"""Of one split, in either style; undivided without its name."""
 _MOST_TEXT_BYTES = 1024
 _WANTED = "train_images train_labels test_images test_labels, or x_train y_train x_test y_test, or undivided: x y"
 
@@ -34,7 +36,7 @@ _WANTED = "train_images train_labels test_images test_labels, or x_train y_train
 class NpzSource(DataSource):
     """One NumPy archive with MedMNIST's keys, with x_train, y_train, x_test, y_test, or undivided: x and y.
 
-    `patients` of a split are in `train_patients`, or `patient_train`, or undivided in `patient`."""
+    Patients of a split are in `train_patients` or `patient_train`, with or without an s, undivided in `patient`."""
 
     kind: Literal["npz"] = "npz"
     path: Path
@@ -112,17 +114,21 @@ class _Part:
 
 
 def _splits(path: Path, names: frozenset[str]) -> dict[str, tuple[str, str, str]]:
-    """Names of the arrays of images, labels and patients of each split; undivided ones are train."""
+    """Names of the arrays of images, labels and patients (an empty one where there are none) of each split; undivided
+    ones are train."""
     found: dict[str, tuple[str, str, str]] = {}
     known: set[str] = set()
     candidates = [
-        (split, *(part.format(word) for part in style))
-        for style in _STYLES
+        (split, images.format(word), labels.format(word), [name.format(word) for name in _PATIENTS])
+        for images, labels in _STYLES
         for split, words in SPLIT_WORDS.items()
         for word in words
     ]
-    for split, images, labels, patients in (*candidates, *(("train", *keys) for keys in _UNDIVIDED)):
-        have = names & {images, labels, patients}
+    for split, images, labels, of_patients in (
+        *candidates,
+        *(("train", *keys, ["patient", "patients"]) for keys in _UNDIVIDED),
+    ):
+        have = names & {images, labels}
         if not have:
             continue
         lacking = {images, labels} - have
@@ -130,8 +136,13 @@ def _splits(path: Path, names: frozenset[str]) -> dict[str, tuple[str, str, str]
             raise DataError(f"{path} holds {', '.join(sorted(have))} without {sorted(lacking)[0]}; needs {_WANTED}")
         if split in found:
             raise DataError(f"{path} holds {found[split][0]} and {images}, both the {split} split; make them one")
-        found[split] = images, labels, patients
-        known |= have
+        patients = sorted(names & set(of_patients))
+        if len(patients) > 1:
+            raise DataError(
+                f"{path} holds {patients[0]} and {patients[1]}, both the patients of {images}; make them one"
+            )
+        found[split] = images, labels, "".join(patients)
+        known |= {*have, *patients}
     divided = {"train", "test"} <= set(found)
     if not divided and (set(found) != {"train"} or not known & {"x", "images"}):
         raise DataError(f"{path} holds {', '.join(sorted(names)) or 'no array'}; needs {_WANTED}")

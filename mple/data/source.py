@@ -56,13 +56,20 @@ def choose_part(source: DataSource) -> SitePart:
     """Look at a site's data by what their headers say, and choose its part.
 
     Raises DataError: something is missing, damaged or not what the configuration says, no training image is left, or
-    a class that `classes` does not name has test images and no training image.
+    a class that `classes` does not name has test images and no training image; MemoryShortError: this machine can't
+    hold the part's pixels.
     """
     catalogue = source.catalogue()
     notes = [*_class_notes(source, catalogue), *catalogue.notes]
     train, test, split_patients = _places(source, catalogue)
     if not len(train):
         raise DataError(f"{catalogue.name}: no training image is left for this site; check path and partition")
+    images = len(train) + len(test)
+    require_memory(
+        images * catalogue.shape.elements,
+        f"{images} pictures of {catalogue.name}",
+        "take fewer (most_train, most_test) or smaller ones (side_px)",
+    )
     if len(catalogue.test.labels) and not len(test):
         notes.append("no test picture is left for this site, so that its part of the network goes unmeasured")
     if split_patients:
@@ -87,16 +94,10 @@ def open_source(source: DataSource) -> Dataset:
     nothing that lies in a file is executed; where the set says whose pictures are whose, a split that is drawn here and
     a deal over sites keep a patient's together.
 
-    Raises DataError: as `choose_part`, or a picture can't be read; MemoryShortError: the machine can't hold the part.
+    Raises DataError: as `choose_part`, or a picture can't be read; MemoryShortError: as `choose_part`.
     """
     part = choose_part(source)
     catalogue = part.catalogue
-    images = len(part.train) + len(part.test)
-    require_memory(
-        images * catalogue.shape.elements,
-        f"{images} pictures of {catalogue.name}",
-        "take fewer (most_train, most_test) or smaller ones (side_px)",
-    )
     train, test = _images(catalogue.train, part.train), _images(catalogue.test, part.test)
     return Dataset(
         name=catalogue.name,

@@ -14,6 +14,7 @@ from mple.data.images import DataError
 from mple.data.names import shown
 
 _SEPARATORS = (",", ";", "\t")
+_QUOTES = "'`´‘’‚“”„«»‹›"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -91,6 +92,6 @@ def _row(where: str, header: Sequence[str], row: Sequence[str]) -> Row:
     for cell in row:
         if not cell.isprintable():
             raise DataError(f"{where}: {cell!a} has a character that can't be seen; write it anew")
-        if len(cell) > 1 and cell[0] == cell[-1] == "'":
-            raise DataError(f'{where}: {cell} is in single quotes; quote cells by ", or not at all')
+        if len(cell) > 1 and cell[0] in _QUOTES and cell[-1] in _QUOTES:
+            raise DataError(f'{where}: {cell} is in other quotes than "; quote cells by that, or not at all')
     return Row(where, dict(zip(header, row, strict=True)))

@@ -111,7 +111,10 @@ def data(settings: SiteSettings) -> list[Finding]:
         return [fault("data", str(unusable), fix)]
     size = f"{shape.channels}x{shape.height}x{shape.width}"
     cause = f"{part.catalogue.name}: {len(part.train)} training and {len(part.test)} test pictures of {size}"
-    return [ok("data", f"{cause}, {classes} classes"), *(warn("data", note, fix) for note in part.notes)]
+    return [
+        ok("data", f"{cause}, {classes} classes, patients {part.patients}"),
+        *(warn("data", note, fix) for note in part.notes),
+    ]
 
 
 def vault(settings: SiteSettings) -> Finding:

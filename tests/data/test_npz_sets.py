@@ -122,7 +122,8 @@ def test_an_undivided_set_is_divided_by_share(tmp_path: Path, style: tuple[str, 
         (_four("x_train", "x_test") | _four("images", ""), "both the train split"),
         (_four("images", "test_images"), "an undivided set beside a test split"),
         (_four("x_train", ""), "holds x_train, y_train; needs train_images"),
-        (_four("x_train", "x_test") | {"patient_val": HALF}, "holds patient_val without x_val"),
+        (_four("x_train", "x_test") | {"patient_val": HALF}, "holds patient_val, which means nothing here"),
+        (_four("x_train", "x_test") | {"patient_train": HALF, "train_patients": HALF}, "both the patients of x_train"),
     ],
 )
 def test_doubtful_arrays_are_refused(tmp_path: Path, arrays: dict[str, Any], text: str) -> None:

@@ -17,6 +17,7 @@ from mple.data.folder import FolderSource
 from mple.data.images import PatientSplit
 from mple.data.partitions import draw_owners, hold_out
 from mple.data.patients import Patients, number_patients
+from mple.data.settings import Validation
 from mple.plan.reader import SettingsError, settings_from
 from tests.support.slices import nearest_neighbour_accuracy, patients_shown, save_dicom, save_folder
 
@@ -121,6 +122,19 @@ def test_a_sites_own_split_is_checked_and_the_warning_names_nobody(tmp_path: Pat
         "by patients",
     )
     assert _own_split(tmp_path, ["Ann", "Bob"], ["Cy", "Dan"]).patients is PatientSplit.APART
+
+
+@pytest.mark.parametrize("name", ["{}_patients", "{}_patient", "patient_{}", "patients_{}"])
+@pytest.mark.parametrize(("images", "labels"), [("x_{}", "y_{}"), ("{}_images", "{}_labels")])
+def test_arrays_of_patients_go_by_some_names(tmp_path: Path, images: str, labels: str, name: str) -> None:
+    arrays: dict[str, Any] = {}
+    for split, who in (("train", ["a", "b"]), ("val", ["c", "d"]), ("test", ["d", "e"])):
+        arrays |= {images.format(split): np.zeros((2, 4, 4), np.uint8), labels.format(split): [0, 1]}
+        arrays[name.format(split)] = who
+    np.savez(tmp_path / "set.npz", **arrays)
+    assert open_source(NpzSource(path=tmp_path / "set.npz")).patients is PatientSplit.SHARED
+    ignored = NpzSource(path=tmp_path / "set.npz", validation=Validation.IGNORED)
+    assert open_source(ignored).patients is PatientSplit.APART
 
 
 def test_a_patient_of_both_splits_is_dealt_to_one_site(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def test_pictures_that_can_be_trained_on(tmp_path: Path) -> None:
     (found,) = data(_set(tmp_path, 28))
     assert (found.severity, found.cause) == (
         Severity.OK,
-        "set: 4 training and 2 test pictures of 1x28x28, 2 classes",
+        "set: 4 training and 2 test pictures of 1x28x28, 2 classes, patients unknown",
     )
 
 
@@ -240,6 +240,12 @@ def test_pictures_that_no_run_takes(tmp_path: Path, side_px: int, arrays: dict[s
     assert found.severity is Severity.FAULT
     assert words in found.cause
     assert "mple data show" in found.fix
+
+
+def test_more_pictures_than_the_machine_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mple.machine.memory_bytes", lambda: 6 * 28 * 28 - 1)
+    (found,) = data(_set(tmp_path, 28))
+    assert (found.severity, found.cause[:20]) == (Severity.FAULT, "6 pictures of set: n")
 
 
 def test_patients_in_both_splits_are_a_warning(tmp_path: Path) -> None:
