@@ -31,6 +31,8 @@ T = TypeVar("T")
 PATIENCE_S = 60.0
 """How long a file that is to be opened waits for a descriptor."""
 _LOOK_EVERY_S = 0.1
+_OWN_DESCRIPTORS = 128
+"""A node has about 30 open; the rest is for files that it opens for a while, and for growth."""
 
 
 def open_patiently(path: str | Path, flags: int, mode: int = 0o666) -> int:
@@ -80,6 +82,12 @@ def scarcity_end(fault: Exception) -> ExitError:
         ExitCode.RESOURCES,
         f"{remedy} and start it again with the same command",
     )
+
+
+def room_for_peers() -> int:
+    """How many connections of others this process can take and have enough descriptors for its own files and calls."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 2**20 if soft == resource.RLIM_INFINITY else max(soft - _OWN_DESCRIPTORS, soft // 2)
 
 
 def raise_own_limit() -> None:

@@ -2,16 +2,17 @@
 
 import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from mple.disk.scarcity import room_for_peers
 from mple.disk.storage_faults import note_storage_fault
 from mple.meter import Ledger, Measure, measure
 from mple.rpc.admission import CALLS_PER_CALLER, AdmissionInterceptor
 from mple.rpc.metering import MeteringInterceptor
+from mple.rpc.pools import PatientPool
 from mple.rpc.read_deadline import MESSAGE_IDLE_S
 from mple.rpc.revoked import revoked_beside, stamp_of
 from mple.rpc.settings import serving_options
@@ -37,7 +38,7 @@ class RpcServer:
     address: str
     """Where it listens, with the real port where 0 was asked for."""
     _health: health.HealthServicer
-    _pools: tuple[ThreadPoolExecutor, ThreadPoolExecutor]
+    _pools: tuple[PatientPool, PatientPool]
     _admission: AdmissionInterceptor
     _stopping: threading.Event
 
@@ -78,9 +79,10 @@ def build_server(
     """A server that knows its callers by their certificates; add services, then `start`.
 
     What an open call costs, `mple.rpc.read_deadline` says; calls beyond `streams` and some slack are refused with
-    RESOURCE_EXHAUSTED instead of waiting silently. Connections beyond `streams` and more slack are closed at once,
-    those without a call after a minute. Renewed certificate files are used for new connections without a
-    restart, and a renewed list of revoked certificates for new calls at once and for open ones within a second.
+    RESOURCE_EXHAUSTED instead of waiting silently. Connections beyond `streams` and more slack, or beyond what leaves
+    this process enough descriptors, are closed at once, those without a call after a minute. Renewed certificate files
+    are used for new connections without a restart, and a renewed list of revoked certificates for new calls at once and
+    for open ones within a second.
 
     The port 0 of `listen`, "host:port", takes a free one. The files are already checked. `streams` of all callers and
     `per_caller` calls of one may be open at once; `idle_s` is the longest wait for the request of a call that has one,
@@ -89,14 +91,14 @@ def build_server(
     Raises PortError: the port is taken or the address is not this machine's.
     """
     calls = streams + _UNARY_SLACK
-    threads, readers = (ThreadPoolExecutor(calls, thread_name_prefix=name) for name in ("rpc", "requests"))
+    threads, readers = (PatientPool(calls, name) for name in ("rpc", "requests"))
     admission = AdmissionInterceptor(
         per_caller=per_caller, idle_s=idle_s, revoked=revoked_beside(tls.ca), readers=readers
     )
     server = grpc.server(
         threads,
         interceptors=[admission, MeteringInterceptor(ledger, measure=measure)],
-        options=serving_options(streams + _CONNECTION_SLACK, per_caller),
+        options=serving_options(min(streams + _CONNECTION_SLACK, room_for_peers()), per_caller),
         maximum_concurrent_rpcs=calls,
     )
     host, _ = split_address(listen)

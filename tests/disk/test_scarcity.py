@@ -193,6 +193,14 @@ def test_waiting_threads_wait_for_their_own_files_only(tmp_path: Path, monkeypat
     assert all(path.read_bytes() == b"x" for path in paths)
 
 
+@pytest.mark.parametrize(
+    ("limit", "room"), [(1024, 896), (256, 128), (200, 100), (64, 32), (resource.RLIM_INFINITY, 2**20)]
+)
+def test_peers_get_no_more_than_leaves_enough(monkeypatch: pytest.MonkeyPatch, limit: int, room: int) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (limit, limit))
+    assert scarcity.room_for_peers() == room
+
+
 def test_the_limit_of_this_process_is_left_alone_where_it_is_the_highest() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:

@@ -31,8 +31,8 @@ from tests.support.small_consortium import (
     write_pictures,
 )
 
-LIMIT, IDLE = 1024, 1100
-"""Descriptors that each listening node may have, and connections that stay idle at each."""
+MOST_IDLE = 1100
+"""Connections that stay idle at each listening node."""
 LIMITED = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[1])))
@@ -64,17 +64,22 @@ def test_no_node_imports_anything_once_it_lives(undisturbed: Summary) -> None:
     assert not late
 
 
-def test_more_idle_connections_than_descriptors_end_no_run(undisturbed: Summary, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("limit", "idle_connections"), [(1024, MOST_IDLE), pytest.param(200, 300, marks=pytest.mark.slow)]
+)
+def test_more_idle_connections_than_descriptors_end_no_run(
+    undisturbed: Summary, tmp_path: Path, limit: int, idle_connections: int
+) -> None:
     """They are there before the sites are, and until the run has ended."""
     folder, _ = lay_out_again(undisturbed.folder.path, tmp_path / "run")
     with roomy(), contextlib.ExitStack() as idle, Children(5.0) as children:
         for name in (COORDINATOR, COMPUTE):
-            limited = [sys.executable, "-c", LIMITED, str(LIMIT), *node_command(folder, name)]
+            limited = [sys.executable, "-c", LIMITED, str(limit), *node_command(folder, name)]
             children.start(name, limited, log_text=folder.log_text(name), threads=1)
         for name in (COORDINATOR, COMPUTE):
             wait_for_text(folder.log_text(name), "listening on")
             address = split_address(listening(folder, name))
-            for _ in range(IDLE):
+            for _ in range(idle_connections):
                 idle.enter_context(socket.create_connection(address, timeout=20))
         for name in folder.sites:
             start_node(children, folder, name)
@@ -94,7 +99,7 @@ def roomy() -> Iterator[None]:
     """This process may open as many files as it can be let."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     raise_own_limit()
-    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 2 * IDLE + 200:
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 2 * MOST_IDLE + 200:
         pytest.skip("this system allows too few open files to try it")
     try:
         yield
