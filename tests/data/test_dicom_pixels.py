@@ -9,6 +9,7 @@ import pytest
 from mple.data import DataError
 
 pydicom = pytest.importorskip("pydicom")
+from mple.data.dicom_files import display  # noqa: E402
 from mple.data.dicom_files.reader import DicomFiles  # noqa: E402
 from tests.support.dicom_files import by_window, read_dicom, write_dicom  # noqa: E402
 
@@ -157,3 +158,17 @@ def test_a_bit_is_black_or_white(tmp_path: Path, fill: int) -> None:
     assert (read_dicom(write_dicom(tmp_path / "a", bits, **tags)) == bits * 255).all()
     tags["PixelData"] = bytes([255 * fill] * 2)
     assert (read_dicom(write_dicom(tmp_path / "b", bits, **tags)) == 255 * fill).all()
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1", "RGB"])
+@pytest.mark.parametrize("tags", [{}, {"WindowCenter": 900, "WindowWidth": 700}])
+def test_pieces_of_a_large_picture_are_one_picture(
+    tmp_path: Path, photometric: str, tags: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = (11, 7, 3) if photometric == "RGB" else (11, 7)
+    pixels = np.random.default_rng(4).integers(0, 2000, shape).astype(np.uint16)
+    path = write_dicom(tmp_path / "a", pixels, photometric, **tags)
+    whole = read_dicom(path)
+    for size in (1, 20, 60):
+        monkeypatch.setattr(display, "_BAND", size)
+        np.testing.assert_array_equal(read_dicom(path), whole)

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from mple.data.dicom_files.layout import Layout
 from mple.data.dicom_files.lookup import palette
 from mple.data.dicom_files.numbers import has_value
+from mple.data.dicom_files.objects import DicomObject
 from mple.data.images import DataError
 
 
 def colour_levels(
-    values: NDArray[np.generic], photometric: str, layout: Layout, about: Any, *, little_endian: bool
+    values: NDArray[np.generic], photometric: str, layout: Layout, file: DicomObject
 ) -> NDArray[np.float64]:
     """Levels (H, W, 3) of red, green and blue from 0 to 1, before a colour profile is applied.
 
@@ -21,13 +22,12 @@ def colour_levels(
         values: Stored values (H, W) of a palette, else (H, W, 3).
         photometric: What they are.
         layout: Of the pixels.
-        about: Attributes of the file.
-        little_endian: Whether its numbers are.
+        file: That has the palette.
 
     Raises DataError: a palette is missing or damaged.
     """
     if photometric == "PALETTE COLOR":
-        tables = palette(about, signed_inputs=layout.is_signed, little_endian=little_endian)
+        tables = palette(file.about, signed_inputs=layout.is_signed, little_endian=file.is_little_endian)
         return np.stack([table.of(values) / table.top for table in tables], axis=-1)
     top = float(2**layout.stored - 1)
     if photometric == "RGB":

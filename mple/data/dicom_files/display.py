@@ -24,6 +24,8 @@ from mple.data.images import DataError
 WAY_OUT = "set `window = [centre, width]` in [data]"
 _RESCALES = ("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "DoseGridScaling")
 _WINDOWS = ("VOILUTSequence", "WindowCenter", "WindowWidth")
+_BAND = 1 << 20
+"""Values that are computed with at once."""
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 _PHILIPS_GROUP = (0x2005, 0x140F)
 """Where Philips repeats a frame's attributes within its functional group."""
@@ -93,26 +95,44 @@ def display_of(about: Any, layout: Layout, window: Sequence[float], *, little_en
     return replace(display, window=own)
 
 
-def grey_levels(
+def grey_pixels(
     values: NDArray[np.generic], background: NDArray[np.bool_], layout: Layout, display: Display
-) -> NDArray[np.float64]:
-    """Levels (H, W) from 0, black, to 1, of stored values; the background is black.
+) -> NDArray[np.uint8]:
+    """Grey from 0, black, to 255 (H, W) of stored values; background and what is no number is black.
 
     Raises DataError: the rescale leaves nothing of the values.
     """
-    background = background | np.isnan(values)
-    shown = _rescaled(values, background, display)
-    if display.voi is not None:
-        levels = np.clip(display.voi.of(shown) / display.voi.top, 0, 1)
-    elif display.window is not None:
-        levels = windowed(shown, display.window.centre, display.window.width, display.window.function)
-    elif layout.allocated == 1:
-        levels = shown
-    else:
-        levels = _over_own_range(shown, background)
-    if layout.photometric == "MONOCHROME1":
-        levels = 1.0 - levels
-    return np.where(background, 0.0, levels)
+    known = np.isfinite(values) & ~background
+    _check_rescale(values[known], display)
+    bands = row_bands(values.shape)
+    low, high = (math.inf, -math.inf) if display.is_stretched and layout.allocated > 1 else (0.0, 1.0)
+    if low > high:
+        for band in bands:
+            shown = _rescaled(values[band], display)[known[band]]
+            low, high = float(shown.min(initial=low)), float(shown.max(initial=high))
+    pixels = np.empty(values.shape, np.uint8)
+    for band in bands:
+        shown = _rescaled(values[band], display)
+        if display.voi is not None:
+            levels = display.voi.of(shown) / display.voi.top
+        elif display.window is not None:
+            levels = windowed(shown, display.window.centre, display.window.width, display.window.function)
+        else:
+            levels = _between(shown, low, high)
+        levels = 1.0 - levels if layout.photometric == "MONOCHROME1" else levels
+        pixels[band] = eight_bits(np.where(background[band] | np.isnan(shown), 0.0, levels))
+    return pixels
+
+
+def eight_bits(levels: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Levels from 0 to 1 as 0 to 255, rounded; those beyond are clipped."""
+    return np.round(np.clip(levels, 0, 1) * 255).astype(np.uint8)
+
+
+def row_bands(shape: tuple[int, ...]) -> list[slice]:
+    """Rows of a picture piece by piece, as floats of all of it would take far more memory than its pixels."""
+    rows = max(1, _BAND // max(1, math.prod(shape[1:])))
+    return [slice(start, start + rows) for start in range(0, shape[0], rows)]
 
 
 def padding(values: NDArray[Any], cells: NDArray[Any], layout: Layout, about: Any) -> NDArray[np.bool_]:
@@ -221,29 +241,32 @@ def _refuse_absurd(window: Window, low: float, high: float) -> None:
         )
 
 
-def _rescaled(values: NDArray[np.generic], background: NDArray[np.bool_], display: Display) -> NDArray[np.float64]:
-    if display.modality is not None:
-        return display.modality.of(values).astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        shown = np.asarray(values, np.float64) * display.slope + display.intercept
-    is_number = np.isfinite(values) & ~background
-    highest = float(np.abs(shown[is_number]).max(initial=0.0))
-    step = 1.0 if values.dtype.kind in "ui" else float(np.ptp(values[is_number])) if is_number.any() else 0.0
+def _check_rescale(known: NDArray[np.generic], display: Display) -> None:
+    """Refuse a rescale in whose results the steps between values are lost."""
+    if display.modality is not None or not known.size:
+        return
+    stored = (float(known.min()), float(known.max()))
+    highest = max(abs(end * display.slope + display.intercept) for end in stored)
+    step = 1.0 if known.dtype.kind in "ui" else stored[1] - stored[0]
     if not math.isfinite(highest) or (step and np.spacing(highest) > step * abs(display.slope)):
         raise DataError(
             f"RescaleSlope {display.slope:g} with RescaleIntercept {display.intercept:g} leaves nothing of its values; "
             "correct the file, or take it out of the table"
         )
-    return shown
 
 
-def _over_own_range(values: NDArray[np.float64], background: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """0 for the lowest and 1 for the highest finite value, halved on the way as their difference may be no float."""
-    known = values[np.isfinite(values) & ~background]
-    low, high = float(known.min(initial=math.inf)) / 2, float(known.max(initial=-math.inf)) / 2
+def _rescaled(values: NDArray[np.generic], display: Display) -> NDArray[np.float64]:
+    if display.modality is not None:
+        return display.modality.of(values).astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(values, np.float64) * display.slope + display.intercept
+
+
+def _between(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    """0 for the lowest and 1 for the highest value, halved on the way as their difference may be no float."""
     if not low < high:
         return np.zeros(values.shape)
-    return np.clip((values / 2 - low) / (high - low), 0, 1)
+    return np.clip((values / 2 - low / 2) / (high / 2 - low / 2), 0, 1)
 
 
 def _in_bits(number: float, bits: int, layout: Layout) -> int | None:

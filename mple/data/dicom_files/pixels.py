@@ -115,21 +115,28 @@ def _used_bits(cells: NDArray[np.generic], layout: Layout) -> NDArray[np.generic
     """The values within their cells: the bits from `high` down, as many as are stored."""
     if layout.stored == 8 * cells.dtype.itemsize:
         return cells
-    numbers = cells.astype(np.int64) >> (layout.high + 1 - layout.stored)
+    numbers = _wide(cells) >> (layout.high + 1 - layout.stored)
     return _as_numbers(numbers, layout.stored, layout.is_signed)
 
 
-def _as_numbers(bits: NDArray[np.int64], count: int, is_signed: bool) -> NDArray[np.int64]:
+def _wide(values: NDArray[np.generic]) -> NDArray[np.signedinteger]:
+    """The values in a type that has room for all their bits and a sign."""
+    return values.astype(np.int32 if values.dtype.itemsize <= 2 else np.int64)
+
+
+def _as_numbers(bits: NDArray[np.signedinteger], count: int, is_signed: bool) -> NDArray[np.signedinteger]:
     """The lowest `count` bits as numbers, with a sign where they have one."""
     numbers = bits & ((1 << count) - 1)
-    return numbers - ((numbers >> (count - 1)) << count) if is_signed else numbers
+    if is_signed:
+        numbers -= (numbers >> (count - 1)) << count
+    return numbers
 
 
 def _by_imagecodecs(file: DicomObject, layout: Layout, frame: bytes) -> Stored:
     decoded, bits = codestreams.decoded(frame, file.syntax, (layout.rows, layout.columns), layout.samples)
     if decoded.dtype.kind not in "ui":
         raise DataError(f"its compressed pixels are {decoded.dtype}; needs whole numbers")
-    raw = _as_numbers(decoded.astype(np.int64), bits, is_signed=False)
+    raw = _as_numbers(_wide(decoded), bits, is_signed=False)
     values = _as_numbers(raw, min(bits, layout.stored), layout.is_signed)
     if (raw >> layout.stored).any() and not np.array_equal(values, _as_numbers(raw, bits, layout.is_signed)):
         raise DataError(f"its compressed pixels have {bits} bits, BitsStored says {layout.stored}")

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from mple.data.dicom_files.colours import colour_levels, colour_profile
-from mple.data.dicom_files.display import Display, display_of, grey_levels, padding
+from mple.data.dicom_files.display import Display, display_of, eight_bits, grey_pixels, padding, row_bands
 from mple.data.dicom_files.layout import Layout, picture_layout
 from mple.data.dicom_files.lookup import palette
 from mple.data.dicom_files.objects import DicomObject, opened
@@ -50,14 +50,16 @@ class DicomFiles:
         with self._faults_named(path), self._opened(path) as file:
             layout, display = self._checked(file)
             stored = stored_values(file, layout)
-            if display is None:
-                little = file.is_little_endian
-                levels = colour_levels(stored.values, stored.photometric, layout, file.about, little_endian=little)
-            else:
+            if display is not None:
                 background = padding(stored.values, stored.cells, layout, file.about)
-                levels = grey_levels(stored.values, background, layout, display)
-            pixels = np.round(np.clip(levels, 0, 1) * 255).astype(np.uint8)
-            profile = colour_profile(file.about) if display is None else b""
+                return Image.fromarray(grey_pixels(stored.values, background, layout, display))
+            pixels = np.concatenate(
+                [
+                    eight_bits(colour_levels(stored.values[band], stored.photometric, layout, file))
+                    for band in row_bands(stored.values.shape)
+                ]
+            )
+            profile = colour_profile(file.about)
             return Image.fromarray(in_srgb(pixels, profile, path) if profile else pixels)
 
     def _checked(self, file: DicomObject) -> tuple[Layout, Display | None]:
