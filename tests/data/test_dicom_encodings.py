@@ -1,6 +1,7 @@
 """Encodings that archives send: what was encoded without loss is shown as the pixels were, and what can't be read is
 named with the command that helps."""
 
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -93,11 +94,16 @@ def test_colours_that_jpeg_2000_turned_come_back(tmp_path: Path, photometric: st
     np.testing.assert_array_equal(read_dicom(path), COLOURS)
 
 
+JFIF = bytes.fromhex("ffd8ffe000104a46494600010100000100010000")
+
+
+@pytest.mark.parametrize("start", [b"", JFIF], ids=["plain", "JFIF"])
 @pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL"])
-def test_colours_of_lossless_jpeg_are_not_turned_twice(tmp_path: Path, photometric: str) -> None:
+def test_colours_of_lossless_jpeg_are_not_turned_twice(tmp_path: Path, photometric: str, start: bytes) -> None:
     grey_as_ybr = np.stack([EIGHT, np.full_like(EIGHT, 128), np.full_like(EIGHT, 128)], axis=-1)
     pixels = COLOURS if photometric == "RGB" else grey_as_ybr
-    frame = codecs.jpeg8_encode(pixels, lossless=True, colorspace="RGB", outcolorspace="RGB")
+    frame = bytes(codecs.jpeg8_encode(pixels, lossless=True, colorspace="RGB", outcolorspace="RGB"))
+    frame = start + frame[2:] if start else frame
     path = write_compressed(tmp_path / "a", pixels, bytes(frame), JPEG_LOSSLESS_1, photometric=photometric)
     np.testing.assert_array_equal(by_gdcm(path), pixels)
     right = COLOURS if photometric == "RGB" else np.repeat(EIGHT[..., None], 3, axis=2)
@@ -179,6 +185,30 @@ def test_a_codestream_of_another_size_is_named_before_it_is_decoded(tmp_path: Pa
     path = write_compressed(tmp_path / "a", TWELVE, frame, syntax, Rows=25, Columns=41, **BITS_12)
     with pytest.raises(DataError, match="compressed pixels are 40x24, the file says 41x25"):
         read_dicom(path)
+
+
+@pytest.mark.parametrize("size", [(65000, 65000), (25, 41), (1, 1)])
+def test_an_8_bit_jpeg_of_another_size_is_named_before_it_is_decoded(tmp_path: Path, size: tuple[int, int]) -> None:
+    frame = bytearray(codecs.jpeg8_encode(EIGHT))
+    place = frame.index(b"\xff\xc0") + 5
+    frame[place : place + 4] = struct.pack(">HH", *size)
+    path = write_compressed(tmp_path / "a", EIGHT, bytes(frame), "1.2.840.10008.1.2.4.50")
+    with pytest.raises(DataError, match=f"compressed pixels are {size[1]}x{size[0]}, the file says 40x24"):
+        read_dicom(path)
+
+
+@pytest.mark.parametrize("syntax", [JPEG_LS, JPEG_2000_LOSSLESS, HTJ2K_LOSSLESS])
+def test_a_codestream_of_other_samples_is_named(tmp_path: Path, syntax: str) -> None:
+    path = write_compressed(tmp_path / "a", EIGHT, bytes(ENCODERS[syntax](COLOURS, 8)), syntax)
+    with pytest.raises(DataError, match="compressed pixels have 3 values each, the file says 1"):
+        read_dicom(path)
+
+
+def test_12_bits_of_extended_jpeg_in_colour_are_named(tmp_path: Path) -> None:
+    wide = COLOURS.astype(np.uint16)
+    path = write_compressed(tmp_path / "a", wide, b"frame!", "1.2.840.10008.1.2.4.51", **BITS_12)
+    with pytest.raises(DataError, match="12-bit JPEG in colour"):
+        DicomFiles((), 10**9).header(path)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (256, 256), (24, 40), (30, 40), (200, 300), (600, 513)])

@@ -45,45 +45,62 @@ def decoder(syntax: str) -> Callable[..., Any]:
         raise DataError(missing_extra("decoding its compressed pixels", "imagecodecs", "dicom")) from None
 
 
-def decoded(frame: bytes, syntax: str, size: tuple[int, int], samples: int) -> tuple[NDArray[np.generic], int]:
-    """A frame's values (H, W) or (H, W, 3), and how many bits each has by its own header.
+def checked_bits(frame: bytes, syntax: str, size: tuple[int, int], samples: int) -> int:
+    """How many bits each value has by the frame's own header; 0 where only the decoder tells.
 
-    Raises DataError: the frame's header is not one of this syntax, or tells another size than `size` (H, W).
+    Raises DataError: the header is not one of this syntax, or tells another size than `size` (H, W) or other samples.
     """
-    name = DECODERS[syntax]
+    read = {_JPEG_2000: _jpeg_2000, _JPEG_XL: _jpeg_xl}.get(DECODERS.get(syntax, _JPEG), _jpeg)
     try:
-        own_size, bits = {_JPEG_2000: _jpeg_2000, _JPEG_XL: _jpeg_xl}.get(name, _jpeg)(frame)
+        own_size, own_samples, bits = read(frame)
     except (IndexError, struct.error):
         raise DataError("its compressed pixels do not begin as their transfer syntax says; is it damaged?") from None
     if own_size != size:
         raise DataError(f"its compressed pixels are {own_size[1]}x{own_size[0]}, the file says {size[1]}x{size[0]}")
-    values = np.asarray(decoder(syntax)(frame))
+    if own_samples not in (0, samples):
+        raise DataError(f"its compressed pixels have {own_samples} values each, the file says {samples}")
+    return bits
+
+
+def decoded(frame: bytes, syntax: str, size: tuple[int, int], samples: int) -> tuple[NDArray[np.generic], int]:
+    """A frame's values (H, W) or (H, W, 3), and how many bits each has.
+
+    Raises DataError: as `checked_bits`, or the values are of another shape.
+    """
+    bits = checked_bits(frame, syntax, size, samples)
+    # What the values of a colour picture are, the file says; a decoder only guesses.
+    as_stored = {"colorspace": "RGB", "outcolorspace": "RGB"} if DECODERS[syntax] == _JPEG and samples == 3 else {}
+    values = np.asarray(decoder(syntax)(frame, **as_stored))
     wanted = size if samples == 1 else (*size, samples)
     if values.shape != wanted:
         raise DataError(f"its compressed pixels decode to the shape {values.shape}; needs {wanted}")
     return values, bits or 8 * values.dtype.itemsize
 
 
-def _jpeg(frame: bytes) -> tuple[tuple[int, int], int]:
-    """Size and bits from a frame header (SOF), which JPEG and JPEG-LS share."""
+def _jpeg(frame: bytes) -> tuple[tuple[int, int], int, int]:
+    """Size, samples and bits from a frame header (SOF), which JPEG and JPEG-LS share."""
     place = 2
     while frame[place] == 0xFF:
-        if _SOF.match(frame, place):
-            bits, rows, columns = struct.unpack(">BHH", frame[place + 4 : place + 9])
-            return (rows, columns), bits
-        place += 2 + struct.unpack(">H", frame[place + 2 : place + 4])[0]
+        if frame[place + 1] == 0xFF:  # a byte that fills
+            place += 1
+        elif _SOF.match(frame, place):
+            bits, rows, columns, samples = struct.unpack(">BHHB", frame[place + 4 : place + 10])
+            return (rows, columns), samples, bits
+        else:
+            place += 2 + struct.unpack(">H", frame[place + 2 : place + 4])[0]
     raise IndexError
 
 
-def _jpeg_2000(frame: bytes) -> tuple[tuple[int, int], int]:
-    """Size and bits from the SIZ segment, which comes first in a codestream; that may lie within JP2's boxes."""
+def _jpeg_2000(frame: bytes) -> tuple[tuple[int, int], int, int]:
+    """The same from the SIZ segment, which comes first in a codestream; that may lie within JP2's boxes."""
     place = frame.index(b"\xff\x4f\xff\x51") if b"\xff\x4f\xff\x51" in frame else len(frame)
     right, bottom, left, top = struct.unpack(">4I", frame[place + 8 : place + 24])
-    return (bottom - top, right - left), (frame[place + 42] & 0x7F) + 1
+    (samples,) = struct.unpack(">H", frame[place + 40 : place + 42])
+    return (bottom - top, right - left), samples, (frame[place + 42] & 0x7F) + 1
 
 
-def _jpeg_xl(frame: bytes) -> tuple[tuple[int, int], int]:
-    """Size from a codestream's first bits, which may lie within a box `jxlc`; how many bits, the decoder tells."""
+def _jpeg_xl(frame: bytes) -> tuple[tuple[int, int], int, int]:
+    """Size from a codestream's first bits, which may lie within a box `jxlc`; the rest, the decoder tells."""
     place = 0 if frame.startswith(b"\xff\x0a") else frame.index(b"jxlc") + 4 if b"jxlc" in frame else len(frame)
     if frame[place : place + 2] != b"\xff\x0a":
         raise IndexError
@@ -102,4 +119,4 @@ def _jpeg_xl(frame: bytes) -> tuple[tuple[int, int], int]:
     height = side()
     ratio = take(3)
     width = side() if not ratio else height * (1, 12, 4, 3, 16, 5, 2)[ratio - 1] // (1, 10, 3, 2, 9, 4, 1)[ratio - 1]
-    return (height, width), 0
+    return (height, width), 0, 0

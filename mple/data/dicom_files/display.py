@@ -120,7 +120,7 @@ def grey_pixels(
         else:
             levels = _between(shown, low, high)
         levels = 1.0 - levels if layout.photometric == "MONOCHROME1" else levels
-        pixels[band] = eight_bits(np.where(background[band] | np.isnan(shown), 0.0, levels))
+        pixels[band] = eight_bits(np.where(background[band] | np.isnan(values[band]), 0.0, levels))
     return pixels
 
 

@@ -52,8 +52,11 @@ def check_encoding(file: DicomObject, layout: Layout) -> None:
     if file.syntax not in (*_NATIVE, _RLE):
         if layout.high != layout.stored - 1:
             raise DataError(f"HighBit {layout.high} with BitsStored {layout.stored} is not read in {name}")
-        if not _by_pillow(file, layout):
-            codestreams.decoder(file.syntax)
+        if _by_pillow(file, layout):
+            return
+        codestreams.decoder(file.syntax)
+        if file.syntax == _JPEG_EXTENDED and layout.samples > 1:
+            raise DataError("it is a 12-bit JPEG in colour, which is not read; convert it: gdcmconv --raw IN OUT")
 
 
 def stored_values(file: DicomObject, layout: Layout) -> Stored:
@@ -79,6 +82,7 @@ def stored_values(file: DicomObject, layout: Layout) -> Stored:
     if file.syntax == _RLE:
         return _by_pydicom(file, layout, data, "pydicom")
     if _by_pillow(file, layout):
+        codestreams.checked_bits(frame, file.syntax, (layout.rows, layout.columns), layout.samples)
         return _by_pydicom(file, layout, data, "pillow")
     return _by_imagecodecs(file, layout, frame)
 
