@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, TiffImagePlugin
+from PIL import Image, ImageFile
+from PIL import TiffImagePlugin as Tiff
 
 from mple.data.images import DataError
 from mple.data.pnm import Numbers, is_pnm, pnm_maximum, pnm_values
 
 # Grey of 16 bits whose 0 is white: Pillow has the row for little-endian files only.
-TiffImagePlugin.OPEN_INFO.setdefault((b"MM", 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
+Tiff.OPEN_INFO.setdefault((b"MM", 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
 
 GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 _MODES = GREY_MODES | {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX"}
@@ -33,15 +34,6 @@ _LOWER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L
 _IMAGEJ_STACK = re.compile(r"ImageJ=[^\n]*\nimages=(\d{1,9})\n")
 """A large stack has one directory, and says here how many pictures follow the first."""
 _NATIVE = {"F;32BF": "F;32NF", "I;16BS": "I;16NS", "I;32BS": "I;32NS"}
-_DESCRIPTION, _PHOTOMETRIC, _COLOUR_MAP, _PLANAR, _SAMPLE_FORMAT, _COMPRESSION, _BITS = (
-    270,
-    262,
-    320,
-    284,
-    339,
-    259,
-    258,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +112,7 @@ def stored_values(picture: ImageFile.ImageFile, path: Path) -> StoredValues:
         # Pillow widens grey of 2 and 4 bits, but not the value that is said to be transparent.
         step = {"L;2": 85, "L;4": 17}.get(raw_mode, 1)
         _refuse_transparent(values == picture.info["transparency"] * step, path)
-    inverted = picture.format == "TIFF" and _tags(picture).get(_PHOTOMETRIC) == 0
+    inverted = picture.format == "TIFF" and _tags(picture).get(Tiff.PHOTOMETRIC_INTERPRETATION) == 0
     if inverted and mode == "L":
         values = 255 - np.asarray(values, np.uint8)  # undone, for `white` is about what is stored
     return StoredValues(values, white, inverted)
@@ -128,20 +120,20 @@ def stored_values(picture: ImageFile.ImageFile, path: Path) -> StoredValues:
 
 def _tiff_fault(picture: ImageFile.ImageFile) -> str:
     tags = _tags(picture)
-    sample_format, colours = tags.get(_SAMPLE_FORMAT, (1,)), tags.get(_COLOUR_MAP, (65535,))
-    bits = tags.get(_BITS, (1,))
-    stack = _IMAGEJ_STACK.match(str(tags.get(_DESCRIPTION, "")))
+    sample_format, colours = tags.get(Tiff.SAMPLEFORMAT, (1,)), tags.get(Tiff.COLORMAP, (65535,))
+    bits = tags.get(Tiff.BITSPERSAMPLE, (1,))
+    stack = _IMAGEJ_STACK.match(str(tags.get(Tiff.IMAGEDESCRIPTION, "")))
     if stack and int(stack[1]) > 1:
         return f"holds {stack[1]} frames by ImageJ's description; save each as a file"
-    if _PHOTOMETRIC not in tags:
+    if Tiff.PHOTOMETRIC_INTERPRETATION not in tags:
         return "doesn't say whether 0 is black or white (TIFF's PhotometricInterpretation); save it anew"
-    if tags[_PHOTOMETRIC] == 6 and tags.get(_COMPRESSION, 1) == 1:
+    if tags[Tiff.PHOTOMETRIC_INTERPRETATION] == 6 and tags.get(Tiff.COMPRESSION, 1) == 1:
         return "is in YCbCr without compression; save it as grey or RGB"
     if 2 in sample_format and 8 in bits:
         return "has signed bytes; save it with values from 0 to 255"
     if picture.mode == "P" and max(colours) < 256:
         return "has a palette that ends at 255, where TIFF wants 65535; save it anew"
-    if tags.get(_PLANAR) == 2 and 16 in bits:
+    if tags.get(Tiff.PLANAR_CONFIGURATION) == 2 and 16 in bits:
         return "has 16-bit colours in planes of their own; save them interleaved (tiffcp -p contig in.tif out.tif)"
     return ""
 

@@ -198,6 +198,15 @@ def test_a_profile_is_applied(tmp_path: Path, kind: str, gamma: float) -> None:
     assert np.abs(found - srgb_levels((stored / 255) ** gamma)).max() < 2.5
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_a_profile_with_red_and_blue_exchanged_exchanges_them(tmp_path: Path, kind: str) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    more: dict[str, Any] = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    (tmp_path / "x").write_bytes(_saved(pixels, kind, icc_profile=matrix_profile(b"RGB ", 1.8, b"bgr"), **more))
+    found = np.asarray(PictureFiles().picture(tmp_path / "x")).astype(np.float64)
+    assert np.abs(found - srgb_levels((pixels[..., ::-1] / 255) ** 1.8)).max() < 2.5
+
+
 @pytest.mark.parametrize("profile", [_profile("sRGB"), matrix_profile(b"GRAY", 1.0)], ids=["srgb", "of-grey"])
 def test_srgb_and_profiles_of_other_colours_leave_every_value_alone(tmp_path: Path, profile: bytes) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (20, 20, 3), dtype=np.uint8)

@@ -5,19 +5,16 @@ import struct
 import numpy as np
 
 
-def matrix_profile(space: bytes, gamma: float) -> bytes:
-    """A profile (ICC.1:2001) with sRGB's primaries and a plain gamma, for `GRAY` or `RGB `."""
+def matrix_profile(space: bytes, gamma: float, order: bytes = b"rgb") -> bytes:
+    """A profile (ICC.1:2001) with sRGB's primaries in this order and a plain gamma, for `GRAY` or `RGB `."""
 
     def s15(*values: float) -> bytes:
         return struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
 
     curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
-    xyz = {
-        b"rXYZ": (0.4361, 0.2225, 0.0139),
-        b"gXYZ": (0.3851, 0.7169, 0.0971),
-        b"bXYZ": (0.1431, 0.0606, 0.7141),
-        b"wtpt": (0.9642, 1.0, 0.8249),
-    }
+    primaries = (0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141)
+    xyz = {b"%cXYZ" % letter: value for letter, value in zip(order, primaries, strict=True)}
+    xyz[b"wtpt"] = (0.9642, 1.0, 0.8249)
     tags = {tag: b"XYZ \0\0\0\0" + s15(*value) for tag, value in xyz.items()}
     tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
     if space == b"GRAY":
