@@ -20,7 +20,8 @@ from mple.simulate.children import tied
 ROOT = Path(__file__).resolve().parent.parent.parent
 TERM, CTRL_C, HANGUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 NODES = """
-from mple.simulate.children import tied
+import gc, os, sys
+from mple.node import run_node
 from tests.support.waiting_node import Settings, wait
 
 def body(settings, stop):
