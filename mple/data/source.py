@@ -12,6 +12,7 @@ from mple.data.folder import FolderSource
 from mple.data.images import Catalogue, DataError, Dataset, LabelledImages, PatientSplit, Split
 from mple.data.index_lists import read_index_lists
 from mple.data.levels import range_notes
+from mple.data.names import shown
 from mple.data.npz import NpzSource
 from mple.data.partitions import NOBODY, Indices, PartitionKind, draw_owners, listed_owners, subsample
 from mple.data.patients import patient_split
@@ -59,7 +60,10 @@ def choose_part(source: DataSource) -> SitePart:
     a class that `classes` does not name has test images and no training image; MemoryShortError: this machine can't
     hold the part's pixels.
     """
-    catalogue = source.catalogue()
+    try:
+        catalogue = source.catalogue()
+    except OSError as fault:
+        raise DataError(f"{shown(fault.filename or source.kind)} can't be read: {fault.strerror}") from fault
     notes = [*_class_notes(source, catalogue), *catalogue.notes]
     train, test, split_patients = _places(source, catalogue)
     if not len(train):

@@ -131,3 +131,11 @@ def test_labels_that_look_alike_are_refused(tmp_path: Path, labels: tuple[str, s
     (tmp_path / "labels.csv").write_text(f"file,label\na.dcm,{labels[0]}\nb.dcm,{labels[1]}\n")
     with pytest.raises(DataError, match=r"look alike|one name in two Unicode forms|looks like a missing value"):
         open_source(DicomSource(path=tmp_path))
+
+
+def test_a_name_that_no_file_can_have_is_a_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    _file(tmp_path / "a.dcm")
+    (tmp_path / "labels.csv").write_text(f"file,label\na.dcm,sick\n{'x' * 3000},well\n")
+    with pytest.raises(DataError, match="can't be read: File name too long"):
+        open_source(DicomSource(path=tmp_path))
