@@ -2,17 +2,24 @@
 
 One connection under one re-entrant lock: threads take turns, and what one transaction writes, state and events
 together, is on the disk before anybody is told of it.
+
+Each transaction leaves a checksum of all that the file holds, and its own number, which `coordinator.count` beside it
+has, too: a start notices a changed bit, and a file that is older than what this coordinator has told the others.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
+import struct
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mple.disk.damage import DamagedError
 from mple.disk.scarcity import scarcity_of
 from mple.disk.storage_faults import storage_fault_of
 
@@ -26,6 +33,15 @@ CREATE TABLE IF NOT EXISTS key_layers (site TEXT NOT NULL, epoch INTEGER NOT NUL
     header BLOB NOT NULL, released INTEGER NOT NULL, PRIMARY KEY (site, epoch));
 """
 
+_TABLES = ("facts", "parties", "events", "envelopes", "key_layers")
+_SEAL = "seal"
+"""The fact with number and checksum of the newest transaction."""
+_COUNT = struct.Struct("<Q")
+_FIX = (
+    "put the newest copy back, with its -wal and -shm where it has them, and start the coordinator again with the same "
+    "command; to begin a new run instead, name another state folder"
+)
+
 
 class StateFile:
     """`coordinator.sqlite` in a state folder, readable by its owner only: in escrow custody it holds a secret."""
@@ -33,16 +49,19 @@ class StateFile:
     def __init__(self, folder: Path) -> None:
         """Open the file, making it at first use, in a folder that the caller has claimed.
 
-        Raises ValueError: it is damaged.
+        Raises DamagedError: it is damaged, or older than what it once held.
         """
+        path = folder / "coordinator.sqlite"
+        self._count = _Count(folder / "coordinator.count")
+        known = self._count.read()
+        if known and not (path.exists() and path.stat().st_size):
+            raise DamagedError(path, f"is gone: it has held {known} transactions", _FIX)
         try:
-            self._connection = _open(folder / "coordinator.sqlite")
+            self._connection, self._number = _open(path, known)
         except sqlite3.DatabaseError as fault:
             if storage_fault_of(fault) is not None or scarcity_of(fault) is not None:
                 raise
-            raise ValueError(
-                f"{folder / 'coordinator.sqlite'} can't be used ({fault}); restore it, or name another state folder"
-            ) from None
+            raise DamagedError(path, f"can't be used ({fault})", _FIX) from None
         self._lock = threading.RLock()
         self.changed = threading.Condition(self._lock)
         """Notified after each transaction; waiting on it lets other threads in."""
@@ -64,7 +83,11 @@ class StateFile:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                seal = _sealed(self._connection, self._number + 1)
+                self._connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (_SEAL, seal))
                 self._connection.execute("COMMIT")
+                self._number += 1
+                self._count.write(self._number)
             except BaseException:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
@@ -110,10 +133,76 @@ def as_text(value: object) -> str:
     return value
 
 
-def _open(path: Path) -> sqlite3.Connection:
+class _Count:
+    """Number of the newest transaction that others may know of, in a file beside the database."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> int:
+        """The number; 0 without a file. Raises DamagedError: it is damaged."""
+        if not self._path.exists():
+            return 0
+        content = self._path.read_bytes()
+        if len(content) <= _COUNT.size or content != _with_crc(content[: _COUNT.size]):
+            fix = "put it back, or remove it if coordinator.sqlite beside it is the newest: nobody can tell without it"
+            raise DamagedError(self._path, "is damaged", fix)
+        return int(_COUNT.unpack(content[: _COUNT.size])[0])
+
+    def write(self, number: int) -> None:
+        """Have a number on the disk."""
+        file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(file, _with_crc(_COUNT.pack(number)), 0)
+            os.fdatasync(file)
+        finally:
+            os.close(file)
+
+
+def _with_crc(content: bytes) -> bytes:
+    return content + struct.pack("<I", zlib.crc32(content))
+
+
+def _open(path: Path, known: int) -> tuple[sqlite3.Connection, int]:
+    """The file, and the number of its newest transaction. Where it raises, no write-ahead log is left behind, which
+    would be taken for that of the copy that is put in place."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA secure_delete=ON")
-    connection.executescript(_SCHEMA)
-    return connection
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA secure_delete=ON")
+        connection.executescript(_SCHEMA)
+        return connection, _checked(connection, path, known)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _checked(connection: sqlite3.Connection, path: Path, known: int) -> int:
+    """The number of the newest transaction, of a file whose content is as that left it."""
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise DamagedError(path, f"is damaged ({verdict})", _FIX)
+    row = connection.execute("SELECT value FROM facts WHERE name = ?", (_SEAL,)).fetchone()
+    sealed = b"" if row is None else as_bytes(row[0])
+    number = _COUNT.unpack(sealed[: _COUNT.size])[0] if sealed else 0
+    held = any(connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in _TABLES)  # noqa: S608
+    if sealed != (_sealed(connection, number) if held else b""):
+        raise DamagedError(path, "is damaged: its checksum is another", _FIX)
+    if number < known:
+        raise DamagedError(path, f"is an older copy: it has {number} of at least {known} transactions", _FIX)
+    return int(number)
+
+
+def _sealed(connection: sqlite3.Connection, number: int) -> bytes:
+    """The number of a transaction, and the SHA-256 of it and of all that the file holds but for the seal."""
+    digest = hashlib.sha256(_COUNT.pack(number))
+    queries = ["SELECT sql FROM sqlite_master ORDER BY name"]
+    queries += [f"SELECT * FROM {table} ORDER BY rowid" for table in _TABLES]  # noqa: S608
+    for query in queries:
+        digest.update(b"\0")
+        for row in connection.execute(query):
+            for value in row if row[0] != _SEAL else ():
+                content = value if isinstance(value, bytes) else str(value).encode()
+                digest.update(f"{type(value).__name__} {len(content)} ".encode() + content)
+    return _COUNT.pack(number) + digest.digest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.memory.state_file import StateFile
+from mple.disk.damage import DamagedError
 
 
 def test_facts_survive_a_restart(tmp_path: Path) -> None:
@@ -106,5 +108,90 @@ def test_threads_take_turns(state_file: StateFile) -> None:
 def test_damaged_file_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "coordinator.sqlite").write_bytes(b"no database" * 100)
     for _ in range(2):
-        with pytest.raises(ValueError, match=r"coordinator.sqlite can't be used \(file is not a database\)"):
+        with pytest.raises(DamagedError, match=r"coordinator.sqlite can't be used \(file is not a database\)"):
             StateFile(tmp_path)
+
+
+def some(folder: Path) -> bytes:
+    """A file that was closed in good order, so that all of it is in one place."""
+    with StateFile(folder) as file:
+        with file.transaction() as connection:
+            file.keep_fact("state", b"training" * 30)
+            connection.execute("INSERT INTO events VALUES (1, ?)", (b"the first event" * 20,))
+            connection.execute("INSERT INTO parties VALUES ('site/north', ?, ?)", (b"profile", b"certificate" * 90))
+        file.keep_fact("name", b"value")
+        file.scrub()
+    return (folder / "coordinator.sqlite").read_bytes()
+
+
+def test_what_a_transaction_left_is_found_again(tmp_path: Path) -> None:
+    some(tmp_path)
+    with StateFile(tmp_path) as file:
+        assert file.fact("state") == b"training" * 30
+        file.keep_fact("more", b"x")
+    with StateFile(tmp_path) as file:
+        assert file.fact("more") == b"x"
+
+
+def test_every_bit_of_what_the_file_holds_counts(tmp_path: Path) -> None:
+    whole = some(tmp_path)
+    held = [whole.index(text) for text in (b"training", b"the first event", b"profile", b"certificate", b"site/north")]
+    for place in [*held, held[0] + 100, held[1] + 77, whole.index(b"seal") + 6, whole.index(b"value")]:
+        for bit in (1, 64):
+            changed = whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :]
+            (tmp_path / "coordinator.sqlite").write_bytes(changed)
+            with pytest.raises(DamagedError, match=r"coordinator\.sqlite"):
+                StateFile(tmp_path)
+    (tmp_path / "coordinator.sqlite").write_bytes(whole)
+    with StateFile(tmp_path) as file:
+        assert file.fact("name") == b"value"
+
+
+@pytest.mark.parametrize("damage", ["half", "page", "zeros", "gone", "empty", "older"])
+def test_a_damaged_or_older_file_is_refused_and_the_right_one_goes_on(tmp_path: Path, damage: str) -> None:
+    older = some(tmp_path)
+    with StateFile(tmp_path) as file:
+        file.keep_fact("name", b"newest")
+    path = tmp_path / "coordinator.sqlite"
+    whole = path.read_bytes()
+    middle = whole[:8192] + bytes(4096) + whole[12288:]
+    damaged = {"half": whole[: len(whole) // 2], "page": whole[:-4096], "zeros": middle, "older": older, "empty": b"", "gone": b""}
+    path.write_bytes(damaged[damage])
+    if damage == "gone":
+        path.unlink()
+    with pytest.raises(DamagedError, match=r"coordinator\.sqlite") as caught:
+        StateFile(tmp_path)
+    assert "put the newest copy back" in caught.value.fix
+    path.write_bytes(whole)
+    with StateFile(tmp_path) as file:
+        assert file.fact("name") == b"newest"
+
+
+def test_a_lost_write_ahead_log_is_noticed(tmp_path: Path) -> None:
+    """As of a process that was killed: what the log held is not in the file itself."""
+    some(tmp_path)
+    with StateFile(tmp_path) as file:
+        file.keep_fact("name", b"newest")
+        killed = tmp_path / "killed"
+        killed.mkdir()
+        for path in tmp_path.glob("coordinator.*"):
+            (killed / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(killed, tmp_path / "whole")
+    with StateFile(tmp_path / "whole") as whole:
+        assert whole.fact("name") == b"newest"
+    (killed / "coordinator.sqlite-wal").unlink()
+    with pytest.raises(DamagedError, match="is an older copy: it has 2 of at least 3 transactions"):
+        StateFile(killed)
+
+
+def test_a_process_that_died_before_it_counted_goes_on(tmp_path: Path) -> None:
+    some(tmp_path)
+    count = (tmp_path / "coordinator.count").read_bytes()
+    with StateFile(tmp_path) as file:
+        file.keep_fact("name", b"newest")
+    (tmp_path / "coordinator.count").write_bytes(count)
+    with StateFile(tmp_path) as file:
+        assert file.fact("name") == b"newest"
+    (tmp_path / "coordinator.count").write_bytes(count[:-1])
+    with pytest.raises(DamagedError, match=r"coordinator\.count is damaged"):
+        StateFile(tmp_path)
