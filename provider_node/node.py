@@ -59,7 +59,7 @@ def _take_part(site: Site) -> None:
             plan = agree(site, made)
             events.enter(coordinator_pb2.PHASE_SETUP)
             SiteSetup(site=site, coordinator=coordinator.party, client=client, made=made, plan=plan).run()
-            events.enter(coordinator_pb2.PHASE_TRAINING)
             run = SiteRun(site, client, plan)
+            events.enter(coordinator_pb2.PHASE_TRAINING, lambda event: run.take(event, events))
             run.take_part(events)
             run.end(events.sequence)

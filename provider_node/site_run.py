@@ -10,6 +10,7 @@ from mple.node.stop import Stop
 from mple.plan import RunPlan
 from mple.v1 import coordinator_pb2
 from provider_node.feeding.whole_run import Feeding
+from provider_node.keys.layer_upload import bring_again
 from provider_node.keys.rotation_client import KeyRotation, KeyWatch
 from provider_node.site import Site
 
@@ -21,7 +22,7 @@ class SiteRun:
     """One plan, as this site follows it once its layer is there."""
 
     def __init__(self, site: Site, client: CoordinatorClient, plan: RunPlan) -> None:
-        self._site, self._client = site, client
+        self._site, self._client, self._plan = site, client, plan
         self._feeding = Feeding(site=site, plan=plan)
         self._over = Stop()
         patient = CoordinatorClient(client.channel, dataclasses.replace(client.retry, stop=self._over))
@@ -36,7 +37,7 @@ class SiteRun:
         watcher = events.start("keys", lambda: self._keys.watch(self._over))
         try:
             for event in events:
-                self._take(event)
+                self.take(event, events)
             self._feeding.run_over()
             feeder.join(_GRACE_S)
         finally:
@@ -54,8 +55,12 @@ class SiteRun:
         self._client.report_totals(self._site.node.ledger.totals())
         log("finished", "the run has finished")
 
-    def _take(self, event: coordinator_pb2.WatchResponse) -> None:
+    def take(self, event: coordinator_pb2.WatchResponse, events: RunFollower) -> None:
+        """Do what an event asks for; what takes long is a worker's of `events`."""
         kind = event.WhichOneof("event")
+        if kind == "layer_wanted":
+            wanted = event.layer_wanted.header
+            events.start("layer", lambda: bring_again(self._client, self._plan, self._site, wanted))
         if kind == "epoch_done":
             done = event.epoch_done
             text = f"epoch {done.epoch}: loss {done.loss:.4f}, {scores_text(done.scores)}"

@@ -4,6 +4,7 @@ import secrets
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from coordinator.key_requests import usable_keys
 from coordinator.layers.layer_review import LayerReview, ReferenceLayer
@@ -11,6 +12,8 @@ from coordinator.memory.layer_store import check_begin, gave_way
 from coordinator.phases import LayerAccepted
 from coordinator.run import Run
 from coordinator.site_keys import RotationAccepted
+from mple.disk.damage import DamagedError
+from mple.plan import Custody
 from mple.rpc import ErrorCode, MpleError, Party
 from mple.v1 import coordinator_pb2
 
@@ -22,6 +25,8 @@ class LayerReleases:
         self._run = run
         self._review: LayerReview | None = None
         self._making = threading.Lock()
+        self._wanted: set[bytes] = set()
+        """Digests of layers that their sites were asked for again, since the start."""
 
     def begin(self, caller: Party, request: coordinator_pb2.BeginLayerRequest) -> int:
         """Take note of a site's layer and return how many of its bytes are here.
@@ -74,9 +79,23 @@ class LayerReleases:
     ) -> Iterator[coordinator_pb2.DownloadLayerResponse]:
         """A released layer's bytes from an offset.
 
-        Raises MpleError: as `coordinator.memory.layer_store.LayerStore.chunks`.
+        Raises MpleError: as `coordinator.memory.layer_store.LayerStore.chunks`; WRONG_PHASE when its file is damaged:
+        its site has been asked for it again. DamagedError: likewise, in escrow custody: no site can.
         """
+        stored = self._run.layers.released(request.sha256)
+        if not self._run.layers.whole(request.sha256):
+            self._want_again(stored.header)
         return self._run.layers.chunks(request.sha256, request.offset)
+
+    def _want_again(self, header: coordinator_pb2.LayerHeader) -> NoReturn:
+        run, site = self._run, header.key_ref.site
+        if run.plan.custody is Custody.ESCROW:
+            raise DamagedError(run.layers.path(header.sha256), f"holds the layer of {site}, and is gone or damaged")
+        with self._making:
+            if header.sha256 not in self._wanted:
+                self._wanted.add(header.sha256)
+                run.log.append(coordinator_pb2.WatchResponse(layer_wanted=coordinator_pb2.LayerWanted(header=header)))
+        raise MpleError(ErrorCode.WRONG_PHASE, f"the layer of site {site} was damaged here and comes again")
 
     def _reviewer(self) -> LayerReview:
         with self._making:

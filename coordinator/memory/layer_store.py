@@ -14,7 +14,8 @@ from pathlib import Path
 from coordinator.memory.state_file import StateFile, as_bytes
 from coordinator.plan_maker import layer_weight_bytes
 from mple.disk.private import make_private
-from mple.disk.whole_files import put_in_place
+from mple.disk.whole_files import file_sha256, put_in_place
+from mple.node.logs import warn
 from mple.plan import Custody, RunPlan
 from mple.plan.key_refs import key_ref
 from mple.rpc import ErrorCode, MpleError
@@ -80,6 +81,8 @@ class LayerStore:
         make_private(folder)
         self._lock = threading.Lock()
         self._writer: dict[bytes, Upload] = {}
+        self._whole: set[bytes] = set()
+        """Digests of the files that were looked at since the start."""
 
     def of_key(self, site: str, epoch: int) -> StoredLayer | None:
         """What a site has announced for one of its keys."""
@@ -94,6 +97,20 @@ class LayerStore:
     def path(self, sha256: bytes) -> Path:
         """Where a whole layer lies."""
         return self._folder / f"{sha256.hex()}.safetensors"
+
+    def whole(self, sha256: bytes) -> bool:
+        """Whether a layer's file is here as it came, looked at before its first use after a start; a damaged one is
+        removed."""
+        path = self.path(sha256)
+        if not path.is_file():
+            return False
+        if sha256 not in self._whole:
+            if file_sha256(path) != sha256:
+                warn("layer_damaged", f"{path} is damaged: its digest is another")
+                path.unlink()
+                return False
+            self._whole.add(sha256)
+        return True
 
     def begin(self, header: coordinator_pb2.LayerHeader) -> int:
         """Announce a checked layer and return how many of its bytes are here.
@@ -194,23 +211,29 @@ class LayerStore:
                 raise gave_way()
 
     def first_released(self) -> StoredLayer | None:
-        """Of the layers that are here, the one that was released before all others; `released` counts up from 1."""
-        rows = self._file.rows("SELECT header, released FROM key_layers WHERE released > 0 ORDER BY released LIMIT 1")
-        return _stored(rows[0]) if rows else None
+        """Of the layers that are whole here, the one that was released before all others; `released` counts from 1."""
+        rows = self._file.rows("SELECT header, released FROM key_layers WHERE released > 0 ORDER BY released")
+        return next((stored for stored in map(_stored, rows) if self.whole(stored.header.sha256)), None)
 
-    def chunks(self, sha256: bytes, offset: int) -> Iterator[coordinator_pb2.DownloadLayerResponse]:
-        """A released layer's bytes from an offset, the last message marked.
-
-        Raises MpleError: UNKNOWN_KEY_REF for a layer that is not released, or as `chunks_of`.
-        """
+    def released(self, sha256: bytes) -> StoredLayer:
+        """A released layer. Raises MpleError: UNKNOWN_KEY_REF when it is none."""
         stored = self.with_digest(sha256)
         if stored is None or not stored.released:
             text = f"no released layer has the digest {sha256.hex()[:16]}; its key may be revoked"
             raise MpleError(ErrorCode.UNKNOWN_KEY_REF, text)
+        return stored
+
+    def chunks(self, sha256: bytes, offset: int) -> Iterator[coordinator_pb2.DownloadLayerResponse]:
+        """A released layer's bytes from an offset, the last message marked.
+
+        Raises MpleError: as `released` and `chunks_of`.
+        """
+        stored = self.released(sha256)
         for chunk in chunks_of(self.path(sha256), offset, stored.header.total_bytes):
             yield coordinator_pb2.DownloadLayerResponse(offset=chunk.offset, data=chunk.data, final=chunk.final)
 
     def _chunked(self, header: coordinator_pb2.LayerHeader) -> ChunkFile:
+        self.whole(header.sha256)  # a damaged file is gone on with from its beginning
         return ChunkFile(self.path(header.sha256), header.total_bytes, header.sha256)
 
     def _remove(self, sha256: bytes) -> None:

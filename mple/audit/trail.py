@@ -15,6 +15,8 @@ from pathlib import Path
 
 from mple.audit.call_tally import ACCEPTED, REFUSED, CallTally
 from mple.audit.entry import FIRST_PREVIOUS, AuditEntry, Fact, line_sha256, tidy
+from mple.audit.verification import Damage, verify
+from mple.disk.damage import DamagedError
 from mple.disk.locks import turn
 from mple.disk.whole_files import fsync_folder, write_whole
 from mple.printable import printable
@@ -31,10 +33,15 @@ def open_audit(state_folder: Path, node_label: str) -> AuditTrail:
     A last line that was torn (the process was killed within the write, or power failed) is moved into a file of its
     own beside the trail, and an event `torn_line` says so.
 
-    Raises OSError: the file can't be read or written; ValueError: the file does not end with a line of an audit trail.
+    Raises OSError: the file can't be read or written; DamagedError: its lines are not those that were written.
     """
     global _open_trail  # as logging: one per process
-    trail = AuditTrail(state_folder / FILE_NAME, node_label)
+    path = state_folder / FILE_NAME
+    if path.exists():
+        verdict = verify(path)
+        if verdict.damage not in (None, Damage.TORN):
+            raise _damaged(path, f"is damaged in line {verdict.line} ({verdict.damage}): {verdict.why}")
+    trail = AuditTrail(path, node_label)
     close_audit()
     _open_trail = trail
     return trail
@@ -156,10 +163,7 @@ class AuditTrail:
         if last is not None:
             entry = AuditEntry.from_line(last)
             if entry is None:
-                raise ValueError(
-                    f"the last line of {self._path} was changed: it is no line of an audit trail; see `mple audit "
-                    f"verify {self._path}`, and move the file aside to begin a new trail"
-                )
+                raise _damaged(self._path, "is damaged in its last line: it is no line of an audit trail")
             self._head = AuditHead(entry.sequence, line_sha256(last))
         aside = self._path.with_name(f"audit.torn-{self._head.sequence + 1}")
         if size > self._end_bytes:
@@ -209,3 +213,8 @@ class AuditTrail:
             raise OSError(fault.errno, text, str(self._path)) from fault
         self._head = AuditHead(entry.sequence, line_sha256(line))
         self._end_bytes += len(line) + 1
+
+
+def _damaged(path: Path, what: str) -> DamagedError:
+    fix = f"see `mple audit verify {path}`; put the file back, or keep it elsewhere as evidence and begin a new trail"
+    return DamagedError(path, what, fix)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from mple.disk.damage import DamagedError
 from mple.disk.private import private_file
 from mple.disk.scarcity import scarcity_of
 from mple.meter.facts import MessageFacts, MessageKind
@@ -99,7 +100,8 @@ class Ledger:
     def __init__(self, path: Path, node: str) -> None:
         """Open or make the file.
 
-        Raises ValueError: the file is of another version of this program; OSError: the disk refuses.
+        Raises ValueError: the file is of another version of this program; DamagedError: it is damaged; OSError: the
+        disk refuses.
         """
         self._node, self._path = node, path
         self.run = self.phase = ""
@@ -110,7 +112,10 @@ class Ledger:
         try:
             self._connection = _open(path)
             self._tallies = self._stored_tallies()
-        except sqlite3.OperationalError as fault:
+            self._require_whole()
+        except sqlite3.DatabaseError as fault:
+            if not isinstance(fault, sqlite3.OperationalError):
+                raise self._damaged(str(fault)) from None
             if scarcity_of(fault) is not None:
                 raise
             raise self._unwritable(fault) from fault
@@ -190,6 +195,18 @@ class Ledger:
     def _unwritable(self, fault: sqlite3.Error) -> OSError:
         number = errno.ENOSPC if getattr(fault, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL else errno.EIO
         return OSError(number, f"the ledger can't be written: {fault}", str(self._path))
+
+    def _require_whole(self) -> None:
+        (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise self._damaged(verdict)
+
+    def _damaged(self, why: str) -> DamagedError:
+        fix = (
+            "put the newest copy back; or move it aside, with its -wal and -shm: a new ledger begins, and the report "
+            "says that the parties' sums do not balance"
+        )
+        return DamagedError(self._path, f"is damaged ({why})", fix)
 
     def _stored_tallies(self) -> dict[MessageClass, Tally]:
         sums = self._connection.execute(

@@ -23,7 +23,7 @@ from mple.v1 import coordinator_pb2
 
 _GRACE_S = 10.0
 _BEFORE_THE_PLAN = {"party_joined", "fault"}
-_BEFORE_TRAINING = {*_BEFORE_THE_PLAN, "plan_made", "layer_released"}
+_BEFORE_TRAINING = {*_BEFORE_THE_PLAN, "plan_made", "layer_released", "layer_wanted"}
 
 
 class RunFollower:
@@ -110,8 +110,12 @@ class RunFollower:
                 break
         raise MpleError(ErrorCode.WRONG_PHASE, "the coordinator went on before there was a plan")
 
-    def enter(self, phase: coordinator_pb2.Phase) -> None:
-        """Wait for the run's next phase.
+    def enter(
+        self,
+        phase: coordinator_pb2.Phase,
+        on_event: Callable[[coordinator_pb2.WatchResponse], None] = lambda _event: None,
+    ) -> None:
+        """Wait for the run's next phase; `on_event` gets each event before it.
 
         Raises MpleError: WRONG_PHASE when it is another one, or keys change before; else as `__next__`.
         """
@@ -120,6 +124,7 @@ class RunFollower:
                 return
             if event.WhichOneof("event") not in _BEFORE_TRAINING:
                 break
+            on_event(event)
         due = coordinator_pb2.Phase.Name(phase).removeprefix("PHASE_").lower()
         raise MpleError(ErrorCode.WRONG_PHASE, f"the coordinator went on before the run's {due}")
 

@@ -83,7 +83,7 @@ class WatchRequest(_message.Message):
     def __init__(self, after_sequence: _Optional[int] = ...) -> None: ...
 
 class WatchResponse(_message.Message):
-    __slots__ = ("sequence", "time_unix_ms", "party_joined", "plan_made", "phase_changed", "layer_released", "epoch_done", "fault", "key_rotated", "key_ready", "key_revoked", "key_erased")
+    __slots__ = ("sequence", "time_unix_ms", "party_joined", "plan_made", "phase_changed", "layer_released", "epoch_done", "fault", "key_rotated", "key_ready", "key_revoked", "key_erased", "layer_wanted")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     PARTY_JOINED_FIELD_NUMBER: _ClassVar[int]
@@ -96,6 +96,7 @@ class WatchResponse(_message.Message):
     KEY_READY_FIELD_NUMBER: _ClassVar[int]
     KEY_REVOKED_FIELD_NUMBER: _ClassVar[int]
     KEY_ERASED_FIELD_NUMBER: _ClassVar[int]
+    LAYER_WANTED_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     time_unix_ms: int
     party_joined: PartyJoined
@@ -108,7 +109,8 @@ class WatchResponse(_message.Message):
     key_ready: KeyReady
     key_revoked: KeyRevoked
     key_erased: KeyErased
-    def __init__(self, sequence: _Optional[int] = ..., time_unix_ms: _Optional[int] = ..., party_joined: _Optional[_Union[PartyJoined, _Mapping]] = ..., plan_made: _Optional[_Union[PlanMade, _Mapping]] = ..., phase_changed: _Optional[_Union[PhaseChanged, _Mapping]] = ..., layer_released: _Optional[_Union[LayerReleased, _Mapping]] = ..., epoch_done: _Optional[_Union[EpochDone, _Mapping]] = ..., fault: _Optional[_Union[Fault, _Mapping]] = ..., key_rotated: _Optional[_Union[KeyRotated, _Mapping]] = ..., key_ready: _Optional[_Union[KeyReady, _Mapping]] = ..., key_revoked: _Optional[_Union[KeyRevoked, _Mapping]] = ..., key_erased: _Optional[_Union[KeyErased, _Mapping]] = ...) -> None: ...
+    layer_wanted: LayerWanted
+    def __init__(self, sequence: _Optional[int] = ..., time_unix_ms: _Optional[int] = ..., party_joined: _Optional[_Union[PartyJoined, _Mapping]] = ..., plan_made: _Optional[_Union[PlanMade, _Mapping]] = ..., phase_changed: _Optional[_Union[PhaseChanged, _Mapping]] = ..., layer_released: _Optional[_Union[LayerReleased, _Mapping]] = ..., epoch_done: _Optional[_Union[EpochDone, _Mapping]] = ..., fault: _Optional[_Union[Fault, _Mapping]] = ..., key_rotated: _Optional[_Union[KeyRotated, _Mapping]] = ..., key_ready: _Optional[_Union[KeyReady, _Mapping]] = ..., key_revoked: _Optional[_Union[KeyRevoked, _Mapping]] = ..., key_erased: _Optional[_Union[KeyErased, _Mapping]] = ..., layer_wanted: _Optional[_Union[LayerWanted, _Mapping]] = ...) -> None: ...
 
 class PartyJoined(_message.Message):
     __slots__ = ("party",)
@@ -166,6 +168,12 @@ class Fault(_message.Message):
     party: str
     text: str
     def __init__(self, party: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+
+class LayerWanted(_message.Message):
+    __slots__ = ("header",)
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    header: LayerHeader
+    def __init__(self, header: _Optional[_Union[LayerHeader, _Mapping]] = ...) -> None: ...
 
 class KeyRotated(_message.Message):
     __slots__ = ("header",)

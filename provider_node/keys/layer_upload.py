@@ -14,6 +14,7 @@ from mple.rpc import ErrorCode, MpleError
 from mple.rpc.file_transfer import chunks_of, while_torn
 from mple.v1 import common_pb2, coordinator_pb2
 from provider_node.keys.run_keys import RunKeys
+from provider_node.site import Site
 
 _DEADLINE_S = 30.0
 _UPLOAD_S = 3600.0
@@ -58,6 +59,27 @@ def bring_layer(
         raise MpleError(ErrorCode.LAYER_REJECTED, "the coordinator kept the layer but did not release it")
     audit("local", "layer_uploaded", "ok", epoch=key_ref.epoch, sha256=header.sha256.hex())
     return path
+
+
+def bring_again(client: CoordinatorClient, plan: RunPlan, site: Site, header: coordinator_pb2.LayerHeader) -> None:
+    """Upload a released layer that the coordinator has lost, built anew; nothing where it has it again, as after a
+    restart, or where it is another site's. What can't be done is warned of: the coordinator is told by its operator.
+
+    Raises StoppedError, UnreachableError: as `mple.node.retry.RetryPolicy.call`; DamagedError: a secret of the run is
+    gone or another.
+    """
+    reference = header.key_ref
+    if reference.site != site.name:
+        return
+    try:
+        begin = coordinator_pb2.BeginLayerRequest(header=header, plan_sha256=plan.sha256())
+        if client.ask(client.stub.BeginLayer, begin).resume_offset == header.total_bytes:
+            return
+        warn("layer_wanted", f"the coordinator has lost the layer of key {reference.epoch}: it is built and sent again")
+        secret, key = site.vault.consortium_secret(plan.run_id), site.morph_key(reference.epoch)
+        bring_layer(client, plan, key, reference, secret, site.keys).unlink()
+    except MpleError as refusal:
+        warn("layer_not_brought", f"the coordinator's layer of key {reference.epoch} must be put back there: {refusal}")
 
 
 def layer_file(state: Path, plan: RunPlan, key_ref: common_pb2.KeyRef) -> Path:

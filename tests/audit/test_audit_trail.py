@@ -18,6 +18,7 @@ import pytest
 from mple.audit import FILE_NAME, AuditTrail, audit, audit_head, close_audit, open_audit, verify
 from mple.audit.entry import FIRST_PREVIOUS
 from mple.audit.verification import Damage
+from mple.disk.damage import DamagedError
 
 WRITER = """
 import sys
@@ -134,7 +135,7 @@ def test_a_trail_whose_last_line_was_changed_is_not_gone_on_with(tmp_path: Path)
     open_audit(tmp_path, "site/north")
     audit("local", "first", "ok")
     (tmp_path / FILE_NAME).write_bytes(b"rubbish\n")
-    with pytest.raises(ValueError, match="move the file aside"):
+    with pytest.raises(ValueError, match="is damaged in line 1"):
         open_audit(tmp_path, "site/north")
 
 
@@ -165,3 +166,26 @@ def test_a_write_that_fails_raises_and_leaves_a_sound_trail(tmp_path: Path) -> N
     audit("local", "third", "ok")
     assert [line["what"] for line in lines(tmp_path)] == ["first", "third"]
     assert verify(tmp_path / FILE_NAME).sound
+
+
+@pytest.mark.parametrize("damage", ["bit", "zeros", "line left out"])
+def test_a_node_does_not_go_on_with_a_damaged_trail(tmp_path: Path, damage: str) -> None:
+    trail = AuditTrail(tmp_path / FILE_NAME, "site/north")
+    for number in range(60):
+        trail.append("local", "beat", "ok", number=number)
+    trail.close()
+    whole = (tmp_path / FILE_NAME).read_bytes()
+    lines = whole.splitlines(keepends=True)
+    at = whole.index(b'"number":30') + 9
+    changed = {
+        "bit": whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :],
+        "zeros": whole[:at] + bytes(4096) + whole[at + 4096 :],
+        "line left out": b"".join(lines[:20] + lines[21:]),
+    }
+    (tmp_path / FILE_NAME).write_bytes(changed[damage])
+    with pytest.raises(DamagedError, match=r"audit\.jsonl is damaged in line") as caught:
+        open_audit(tmp_path, "site/north")
+    assert "begin a new trail" in caught.value.fix
+    (tmp_path / FILE_NAME).write_bytes(whole)
+    open_audit(tmp_path, "site/north")
+    close_audit()

@@ -223,3 +223,27 @@ def test_run_that_fails_during_an_upload_releases_nothing(joined: SmallRun) -> N
     stored = joined.run.layers.of_key("north", 1)
     assert stored is not None
     assert not stored.released
+
+
+def test_a_damaged_layer_is_asked_of_its_site_again_and_given_then(joined: SmallRun) -> None:
+    data = joined.layer("north")
+    joined.upload("north", data)
+    path = joined.run.layers.path(sha256(data))
+    path.write_bytes(damaged(data))
+    for _ in range(2):  # however often the compute node asks
+        with refused(ErrorCode.WRONG_PHASE, "the layer of site north was damaged here and comes again"):
+            download(joined, data)
+    wanted = [event.layer_wanted for event in joined.events() if event.HasField("layer_wanted")]
+    assert [one.header for one in wanted] == [begin_of(joined.run.plan, "north", data).header]
+    assert joined.begin("north", data) == 0
+    joined.upload("north", data)
+    assert download(joined, data) == data
+
+
+def test_a_damaged_layer_is_no_reference_for_others(joined: SmallRun) -> None:
+    first, second, third = (joined.layer(site) for site in ("north", "south", "west"))
+    joined.upload("north", first)
+    joined.upload("south", second)
+    joined.run.layers.path(sha256(first)).write_bytes(damaged(first))
+    joined.upload("west", third)
+    assert download(joined, third) == third

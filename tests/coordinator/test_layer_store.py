@@ -286,3 +286,25 @@ def test_two_uploads_that_are_whole_at_once_agree(store: LayerStore) -> None:
     second: Upload = store.open_upload("north", SHA)
     second.take(coordinator_pb2.UploadLayerRequest(offset=len(DATA), final=True))
     assert second.finish() == first.finish() == store.path(SHA)
+
+
+@pytest.mark.parametrize("damage", ["bit", "cut", "gone", "swapped"])
+def test_a_damaged_layer_is_noticed_before_its_first_use_and_wanted_from_its_beginning(
+    state_file: StateFile, tmp_path: Path, damage: str
+) -> None:
+    store = LayerStore(state_file, tmp_path / "layers")
+    released(store)
+    assert store.whole(SHA)
+    path = store.path(SHA)
+    changed = {"bit": DATA[:-1] + bytes([DATA[-1] ^ 1]), "cut": DATA[:-1], "swapped": OTHER}
+    path.write_bytes(changed.get(damage, b""))
+    if damage == "gone":
+        path.unlink()
+    again = LayerStore(state_file, tmp_path / "layers")
+    assert again.begin(HEADER) == 0, "the site that sends it again begins at its beginning"
+    assert not again.whole(SHA)
+    assert again.first_released() is None, "it is no reference for others"
+    assert not path.exists()
+    upload(again)
+    assert again.whole(SHA)
+    assert downloaded(again) == DATA

@@ -155,8 +155,8 @@ def test_a_damaged_or_older_file_is_refused_and_the_right_one_goes_on(tmp_path: 
     path = tmp_path / "coordinator.sqlite"
     whole = path.read_bytes()
     middle = whole[:8192] + bytes(4096) + whole[12288:]
-    damaged = {"half": whole[: len(whole) // 2], "page": whole[:-4096], "zeros": middle, "older": older, "empty": b"", "gone": b""}
-    path.write_bytes(damaged[damage])
+    damaged = {"half": whole[: len(whole) // 2], "page": whole[:-4096], "zeros": middle, "older": older}
+    path.write_bytes(damaged.get(damage, b""))
     if damage == "gone":
         path.unlink()
     with pytest.raises(DamagedError, match=r"coordinator\.sqlite") as caught:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mple.disk.damage import DamagedError
 from mple.meter import Ledger, MessageFacts, MessageKind
 from mple.meter.ledger import LedgerTotals
 from tests.support.ledger_entries import RECEIVED, SENT, entry
@@ -183,3 +184,17 @@ def test_a_ledger_of_a_newer_program_is_refused(tmp_path: Path) -> None:
     rows(path, "PRAGMA user_version=3")
     with pytest.raises(ValueError, match="has version 3, this program writes 2; use a new state folder"):
         Ledger(path, "site/north")
+
+
+@pytest.mark.parametrize("damage", ["rubbish", "zeros in the middle", "half"])
+def test_a_damaged_ledger_is_named_and_ends_nobodys_run(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path, "site/north") as ledger:
+        for index in range(300):
+            ledger.record(entry(SENT, "call", index))
+    whole = path.read_bytes()
+    changed = {"rubbish": b"no database" * 400, "zeros in the middle": whole[:8192] + bytes(4096) + whole[12288:]}
+    path.write_bytes(changed.get(damage, whole[: len(whole) // 2]))
+    with pytest.raises(DamagedError, match=r"ledger\.sqlite is damaged") as caught:
+        Ledger(path, "site/north")
+    assert "move it aside" in caught.value.fix
