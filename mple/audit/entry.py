@@ -14,6 +14,8 @@ from mple.printable import printable
 Fact = str | int | float | bool
 FIRST_PREVIOUS = "0" * 64
 """What the first line names as the hash of the line before it."""
+_LEAST_BYTES = 128
+"""Of a line: its fields' names and a hash."""
 _MOST_TEXT = 500
 """Longest text of a fact; a peer's words may be in it."""
 
@@ -49,6 +51,8 @@ class AuditEntry:
     @classmethod
     def from_line(cls, line: bytes) -> AuditEntry | None:
         """Read a line; None when its fields are missing, strange or too many, or `to_line` writes them otherwise."""
+        if not line.startswith(b'{"sequence":') or len(line) < _LEAST_BYTES:
+            return None  # as the next lines would say, but sooner: a stranger's trail may have millions of them
         try:
             entry = record_from_json(cls, line, "it")
             return entry if entry.to_line() == line else None

@@ -3,7 +3,6 @@ soon, with a sentence, and touch nothing outside the folder."""
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -21,17 +20,16 @@ import pytest
 from mple.cli import main
 from mple.disk.damage import with_checksum
 from mple.exit_codes import ExitCode
-from mple.meter import Direction
 from mple.meter.ledger import INDEX, SCHEMA
-from mple.meter.ledger_reading import LedgerFileError, opened_ledger, require_sound_rows
-from mple.meter.reconciliation import balance, export_csv
+from mple.meter.ledger_reading import opened_ledger
 from mple.records import sample_pictures
+from mple.records.run_folder import RunFolder, RunFolderError
 from mple.records.state_files import LEDGER, METRICS, PICTURES
 from mple.records.training import metrics_from_line, metrics_line
 from mple.report import read_summary
 from mple.report.page import page
 from tests.support.finished_run import finished_run
-from tests.support.ledger_entries import book, entry
+from tests.support.ledger_rows import ledger_row
 
 TERABYTE = 1 << 40
 OUTCOME = "nodes/compute/state/outcome.json"
@@ -103,16 +101,6 @@ def ledger_of(run: Path, *statements: str) -> None:
         database.commit()
 
 
-def row(**changes: object) -> str:
-    """A statement that enters one message."""
-    values: dict[str, object] = {
-        "time_unix_ns": 1, "node": "'site/north'", "run": "''", "phase": "''", "peer": "''", "direction": "'sent'",
-        "method": "'Feed'", "kind": "'data'", "call_id": "'a'", "idx": 0, "payload_bytes": 1, "label_bytes": 0,
-        "serialized_bytes": 1, "framed_bytes": 6, "samples": 1, "resent_samples": 0, "key_ref": "''", **changes,
-    }  # fmt: skip
-    return f"INSERT INTO messages VALUES ({','.join(map(str, values.values()))})"
-
-
 def endless_view() -> str:
     columns = ", ".join(
         f"{1 if 'INTEGER' in part else chr(39) + 'a' + chr(39)} AS {part.split()[0]}"
@@ -179,26 +167,35 @@ ACTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "view without end": (lambda run: ledger_of(run, endless_view()), "other tables"),
     "trigger": (
         lambda run: ledger_of(
-            run, SCHEMA, row(), "CREATE TRIGGER t AFTER INSERT ON messages BEGIN DELETE FROM messages; END"
+            run, SCHEMA, ledger_row(), "CREATE TRIGGER t AFTER INSERT ON messages BEGIN DELETE FROM messages; END"
         ),
         "other tables",
     ),
-    "table of others beside": (lambda run: ledger_of(run, SCHEMA, row(), "CREATE TABLE a (b)"), "other tables"),
+    "table of others beside": (lambda run: ledger_of(run, SCHEMA, ledger_row(), "CREATE TABLE a (b)"), "other tables"),
     "column too many": (lambda run: ledger_of(run, SCHEMA.replace("key_ref", "x, key_ref")), "other tables"),
-    "text for a number": (lambda run: ledger_of(run, SCHEMA, row(framed_bytes="'a'")), "no node writes"),
-    "real for a number": (lambda run: ledger_of(run, SCHEMA, row(framed_bytes="1.5")), "no node writes"),
-    "negative size in a row": (lambda run: ledger_of(run, SCHEMA, row(framed_bytes=-1)), "no node writes"),
-    "size of 2^62": (lambda run: ledger_of(run, SCHEMA, *[row(framed_bytes=2**62)] * 4), "no node writes"),
-    "time before 1970": (lambda run: ledger_of(run, SCHEMA, row(time_unix_ns=-(2**63))), "no node writes"),
-    "blob for a text": (lambda run: ledger_of(run, SCHEMA, row(kind="x'1b5b324a'")), "no node writes"),
-    "direction of its own": (lambda run: ledger_of(run, SCHEMA, row(direction="'up'")), "no node writes"),
-    "long text in a row": (lambda run: ledger_of(run, SCHEMA, row(kind="printf('%.*c', 300, 'a')")), "no node writes"),
-    "text of 2 MB": (lambda run: ledger_of(run, SCHEMA, row(kind="printf('%.*c', 2000000, 'a')")), "can't be read"),
+    "text for a number": (lambda run: ledger_of(run, SCHEMA, ledger_row(framed_bytes="'a'")), "no node writes"),
+    "real for a number": (lambda run: ledger_of(run, SCHEMA, ledger_row(framed_bytes="1.5")), "no node writes"),
+    "negative size in a row": (lambda run: ledger_of(run, SCHEMA, ledger_row(framed_bytes=-1)), "no node writes"),
+    "size of 2^62": (lambda run: ledger_of(run, SCHEMA, *[ledger_row(framed_bytes=2**62)] * 4), "no node writes"),
+    "time before 1970": (lambda run: ledger_of(run, SCHEMA, ledger_row(time_unix_ns=-(2**63))), "no node writes"),
+    "blob for a text": (lambda run: ledger_of(run, SCHEMA, ledger_row(kind="x'1b5b324a'")), "no node writes"),
+    "direction of its own": (lambda run: ledger_of(run, SCHEMA, ledger_row(direction="'up'")), "no node writes"),
+    "long text in a row": (
+        lambda run: ledger_of(run, SCHEMA, ledger_row(kind="printf('%.*c', 300, 'a')")),
+        "no node writes",
+    ),
+    "text of 2 MB": (
+        lambda run: ledger_of(run, SCHEMA, ledger_row(kind="printf('%.*c', 2000000, 'a')")),
+        "can't be read",
+    ),
     "a thousand kinds": (
-        lambda run: ledger_of(run, SCHEMA, *[row(kind=f"'k{number}'") for number in range(1_000)]),
+        lambda run: ledger_of(run, SCHEMA, *[ledger_row(kind=f"'k{number}'") for number in range(1_000)]),
         "more than 100",
     ),
-    "text that is no UTF-8": (lambda run: ledger_of(run, SCHEMA, row(kind="CAST(x'ff' AS TEXT)")), "can't be read"),
+    "text that is no UTF-8": (
+        lambda run: ledger_of(run, SCHEMA, ledger_row(kind="CAST(x'ff' AS TEXT)")),
+        "can't be read",
+    ),
 }
 
 
@@ -237,6 +234,32 @@ def test_every_command_refuses_it(
         refused(["simulate", "--repeat", str(run), "--out", str(tmp_path / "again")], said, capsys)
     assert not (tmp_path / "again").exists()
     assert not (tmp_path / "ledger.csv").exists()
+
+
+NODE = 'state = "state"\ntls = "tls"\nvault = "{}"\ncoordinator = "a:1"\ncompute = "b:1"\n[data]\nkind = "cifar10"\n'
+
+
+@pytest.mark.parametrize("vault", ["../../../vault", "/nonexistent/vault", "../south/../../../vault"])
+def test_a_vault_outside_the_folder_is_not_opened(vault: str, run: Path, tmp_path: Path) -> None:
+    (run / "nodes" / "north" / "node.toml").write_text(NODE.format(vault), encoding="utf-8")
+    with pytest.raises(RunFolderError, match="outside the run's folder"):
+        RunFolder.begun(run).vault("north")
+    assert not (tmp_path / "vault").exists()
+
+
+def test_nor_is_a_passphrase_read_elsewhere(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "phrase").write_text("secret")
+    text = f'vault_passphrase_file = "{tmp_path / "phrase"}"\n' + NODE.format("vault")
+    (run / "nodes" / "north" / "node.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(RunFolderError, match="outside the run's folder"):
+        RunFolder.begun(run).vault("north")
+
+
+def test_a_vault_that_is_not_there_is_not_made(run: Path) -> None:
+    (run / "nodes" / "north" / "node.toml").write_text(NODE.format("new"), encoding="utf-8")
+    with pytest.raises(RunFolderError, match="no vault at"):
+        RunFolder.begun(run).vault("north")
+    assert not (run / "nodes" / "north" / "new").exists()
 
 
 # What is odd and does no harm.
@@ -305,82 +328,8 @@ def test_what_a_page_shows_is_printable(run: Path) -> None:
     assert not {"\x1b", "\u202e", "\u2028"} & set(text)
 
 
-# Ledgers.
-
-
-def merged_of(path: Path, rows: int, **changes: object) -> Path:
-    with closing(sqlite3.connect(path)) as database:
-        database.execute(SCHEMA)
-        database.execute(INDEX)
-        database.executemany("INSERT INTO messages " + row(**changes).partition("messages ")[2], [()] * rows)
-        database.commit()
-    return path
-
-
-def test_a_query_that_takes_more_than_its_size_explains_is_ended(tmp_path: Path) -> None:
-    """Each of 20,000 messages has the same call and place: matching them takes the square of their number."""
-    path = merged_of(tmp_path / "ledger.sqlite", 10_000)
-    with closing(sqlite3.connect(path)) as database:
-        database.execute(
-            "INSERT INTO messages SELECT time_unix_ns, 'site/south', run, phase, peer, 'received', method, kind, "
-            "call_id, idx, payload_bytes, label_bytes, serialized_bytes, framed_bytes, samples, resent_samples, "
-            "key_ref FROM messages"
-        )
-        database.commit()
-    require_sound_rows(path)
-    with pytest.raises(LedgerFileError, match="interrupted"), opened_ledger(path) as ledger:
-        ledger.execute(
-            "SELECT SUM(a.idx) FROM messages a JOIN messages b ON a.call_id = b.call_id AND a.idx = b.idx"
-        ).fetchall()
-
-
-def test_pages_that_refer_to_each_other_end(tmp_path: Path) -> None:
-    """Every child of the table's root is the root's first child: few pages, rows without number."""
-    path = merged_of(tmp_path / "ledger.sqlite", 20_000)
-    with closing(sqlite3.connect(path)) as database:
-        size = database.execute("PRAGMA page_size").fetchone()[0]
-        (root,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'messages'").fetchone()
-    content = bytearray(path.read_bytes())
-    start = (root - 1) * size
-    assert content[start] == 5, "an interior page of a table"
-    cells = int.from_bytes(content[start + 3 : start + 5], "big")
-    for cell in range(cells):
-        at = start + int.from_bytes(content[start + 12 + 2 * cell : start + 14 + 2 * cell], "big")
-        content[at : at + 4] = root.to_bytes(4, "big")
-    path.write_bytes(content)
-    with pytest.raises(LedgerFileError, match="can't be read"):
-        require_sound_rows(path)
-
-
-def test_an_honest_ledger_is_far_below_the_bound(tmp_path: Path) -> None:
-    path = merged_of(tmp_path / "ledger.sqlite", 0)
-    with closing(sqlite3.connect(path)) as database:
-        values = [
-            (number, f"{number:032x}", node, direction)
-            for number in range(5_000)
-            for node, direction in (("site/north", "sent"), ("compute/gpu", "received"))
-        ]
-        database.executemany(
-            "INSERT INTO messages VALUES (?1, ?3, '', '', '', ?4, 'Feed', 'data', ?2, 0, 1, 0, 1, 6, 1, 0, '')", values
-        )
-        database.commit()
-    require_sound_rows(path)
-    assert balance(path).matched == 5_000
-
-
 def test_reading_writes_nothing(run: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     with opened_ledger(run / LEDGER) as ledger, pytest.raises(sqlite3.OperationalError, match="readonly"):
         ledger.execute("DELETE FROM messages")
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
-
-
-def test_no_cell_of_an_export_is_a_formula(tmp_path: Path) -> None:
-    calls = ["=1+1", "+1", "-1", "@a", "\t=1", "\r=1", "fine"]
-    path = book(tmp_path, "site/north", [entry(Direction.SENT, call, number) for number, call in enumerate(calls)])
-    export_csv(path, tmp_path / "out.csv")
-    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
-        header, *lines = csv.reader(file)
-    shown = [line[header.index("call_id")] for line in lines]
-    assert sorted(shown) == sorted(["'=1+1", "'+1", "'-1", "'@a", "'\\t=1", "'\\r=1", "fine"])
-    assert {line[header.index("idx")] for line in lines} == {str(number) for number in range(len(calls))}

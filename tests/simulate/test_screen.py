@@ -7,6 +7,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from mple.console import PrintableConsole
 from mple.simulate.progress import Progress, SiteProgress, TrainingProgress
 from mple.simulate.screen import Screen, line, view
 from tests.support.training_records import step_metrics
@@ -78,3 +79,21 @@ def test_a_terminal_shows_the_table() -> None:
     assert "begun" in out.getvalue()
     assert "0 of 100" in out.getvalue()
     assert "phase starting" in out.getvalue()
+
+
+def test_what_is_on_the_screen_is_printable() -> None:
+    """A node's log may hold a peer's words, a run's phase and sites too."""
+    odd = "\x1b[2J\u202e[/red]\n\u2028x"
+    progress = Progress(phase=odd, plan=odd, sites={odd: SiteProgress(odd)}, news=[f"north: {odd}", "y" * 1_000_000])
+    for terminal in (True, False):
+        out = StringIO()
+        console = PrintableConsole(file=out, width=200, force_terminal=terminal, color_system=None)
+        with Screen(console, plain=not terminal) as screen:
+            progress.news = [f"north: {odd}", "y" * 1_000_000]
+            screen.show(progress)
+            console.print(view(progress, 1.0))
+        shown = out.getvalue()
+        assert "\\u001b[2J\\u202e[/red]\\n\\u2028x" in shown
+        assert not {"\u202e", "\u2028"} & set(shown)
+        assert "\x1b[2J" not in shown
+        assert len(shown) < 50_000
