@@ -16,8 +16,9 @@ codecs = pytest.importorskip("imagecodecs")
 pytest.importorskip("gdcm")
 from pydicom.encaps import encapsulate  # noqa: E402
 
+from mple.data.dicom_files import codestreams  # noqa: E402
 from mple.data.dicom_files.reader import DicomFiles  # noqa: E402
-from tests.support.dicom_decodes import by_gdcm  # noqa: E402
+from tests.support.dicom_decodes import by_gdcm, encode_by_gdcm  # noqa: E402
 from tests.support.dicom_files import by_window, read_dicom, write_compressed, write_dicom  # noqa: E402
 
 SMOOTH = np.add.outer(np.arange(24), np.arange(40)) % 64
@@ -108,6 +109,27 @@ def test_colours_of_lossless_jpeg_are_not_turned_twice(tmp_path: Path, photometr
     np.testing.assert_array_equal(by_gdcm(path), pixels)
     right = COLOURS if photometric == "RGB" else np.repeat(EIGHT[..., None], 3, axis=2)
     np.testing.assert_array_equal(read_dicom(path), right)
+
+
+def test_colours_one_after_the_other_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_compressed(tmp_path / "a", COLOURS, bytes(ENCODERS[JPEG_LS](COLOURS, 8)), JPEG_LS)
+    monkeypatch.setattr(codestreams, "decoder", lambda syntax: lambda frame: COLOURS.transpose(2, 0, 1))
+    np.testing.assert_array_equal(read_dicom(path), COLOURS)
+
+
+@pytest.mark.parametrize("syntax", [JPEG_LOSSLESS_1, JPEG_LS, JPEG_2000_LOSSLESS, RLE])
+@pytest.mark.parametrize(
+    ("pixels", "tags"),
+    [(EIGHT, {}), (TWELVE, BITS_12), (SIXTEEN, {}), (SIGNED, {}), (COLOURS, {}), (COLOURS, {"PlanarConfiguration": 1})],
+    ids=["8 bits", "12 bits", "16 bits", "signed", "colours", "planes"],
+)
+def test_what_gdcm_encodes_comes_back(tmp_path: Path, syntax: str, pixels: np.ndarray, tags: dict[str, Any]) -> None:
+    if "PlanarConfiguration" in tags:
+        tags = {**tags, "PixelData": pixels.transpose(2, 0, 1).tobytes()}
+    write_dicom(tmp_path / "plain", pixels, "RGB" if pixels.ndim == 3 else "MONOCHROME2", **tags)
+    encode_by_gdcm(tmp_path / "plain", tmp_path / "a", syntax)
+    right = pixels if pixels.ndim == 3 else by_window(pixels, 900, 2000)
+    np.testing.assert_array_equal(read_dicom(tmp_path / "a", (900.0, 2000.0)), right)
 
 
 def test_12_bits_of_extended_jpeg(tmp_path: Path) -> None:

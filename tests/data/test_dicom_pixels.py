@@ -160,6 +160,16 @@ def test_a_bit_is_black_or_white(tmp_path: Path, fill: int) -> None:
     assert (read_dicom(write_dicom(tmp_path / "b", bits, **tags)) == 255 * fill).all()
 
 
+@pytest.mark.parametrize("vr", ["OB", "OW"])
+def test_bits_in_big_endian(tmp_path: Path, vr: str) -> None:
+    bits = np.random.default_rng(3).integers(0, 2, (4, 8)).astype(np.uint8)
+    packed = np.packbits(bits.reshape(-1), bitorder="little")
+    data = packed.tobytes() if vr == "OB" else packed.view("<u2").astype(">u2").tobytes()
+    tags = {"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0, "PixelData": pydicom.DataElement(0x7FE00010, vr, data)}
+    path = write_dicom(tmp_path / "a", bits, syntax="1.2.840.10008.1.2.2", **tags)
+    assert (read_dicom(path) == bits * 255).all()
+
+
 @pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1", "RGB"])
 @pytest.mark.parametrize("tags", [{}, {"WindowCenter": 900, "WindowWidth": 700}])
 def test_pieces_of_a_large_picture_are_one_picture(

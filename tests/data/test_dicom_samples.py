@@ -101,6 +101,8 @@ REFUSED = {
     "dicomdirtests/TINY_ALPHA/README": "no DICOM file",
 }
 SERIES = "dicomdirtests/[79]*/*/*"
+CHARSETS = ["Arab", "Fren", "FrenMulti", "Germ", "Greek", "H31", "H32", "Hbrw", "I2", "Russ", "X1", "X2"]
+"""Of the files in other alphabets, those with pixels."""
 
 
 def _matching(*patterns: str) -> list[str]:
@@ -160,6 +162,12 @@ def test_series_of_a_disc(name: str) -> None:
     right = 255 - shown if "CR" in name else shown
     difference = np.abs(read_dicom(FILES / name).astype(int) - right)
     assert difference.max() <= ("CR" in name)  # half a level, turned over, rounds to either side
+
+
+@pytest.mark.parametrize("name", CHARSETS)
+def test_files_in_other_alphabets(name: str) -> None:
+    path = FILES.parent / "charset_files" / f"chr{name}.dcm"
+    np.testing.assert_array_equal(read_dicom(path), _own_range(pixel_data(path, "u1").reshape(32, 32)))
 
 
 @pytest.mark.parametrize("name", LIKE_ANOTHER)

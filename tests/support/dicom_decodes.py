@@ -53,3 +53,17 @@ def by_gdcm(path: Path) -> np.ndarray:
     if image.GetPlanarConfiguration():
         return values.reshape(samples, rows, columns).transpose(1, 2, 0)
     return values.reshape(rows, columns, samples)
+
+
+def encode_by_gdcm(plain: Path, encoded: Path, syntax: str) -> None:
+    """Write a picture once more, in this transfer syntax, as GDCM encodes it."""
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(plain))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    writer.SetFileName(str(encoded))
+    assert writer.Write()

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
@@ -40,7 +41,7 @@ def write_dicom(path: Path, pixels: np.ndarray, photometric: str = "MONOCHROME2"
         made.PixelData = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
         made["PixelData"].VR = "OW" if pixels.itemsize > 1 else "OB"
     for name, value in tags.items():
-        setattr(made, name, value)
+        made.add(value) if isinstance(value, DataElement) else setattr(made, name, value)
     forced = {} if syntax.is_transfer_syntax else {"implicit_vr": False, "little_endian": True, "force_encoding": True}
     if forced:  # pydicom knows no JPEG XL, and asks nothing where it is told
         made["PixelData"].is_undefined_length = True

@@ -71,6 +71,8 @@ def decoded(frame: bytes, syntax: str, size: tuple[int, int], samples: int) -> t
     # What the values of a colour picture are, the file says; a decoder only guesses.
     as_stored = {"colorspace": "RGB", "outcolorspace": "RGB"} if DECODERS[syntax] == _JPEG and samples == 3 else {}
     values = np.asarray(decoder(syntax)(frame, **as_stored))
+    if values.shape == (samples, *size):  # colour by colour, as JPEG-LS can have it
+        values = np.moveaxis(values, 0, -1)
     wanted = size if samples == 1 else (*size, samples)
     if values.shape != wanted:
         raise DataError(f"its compressed pixels decode to the shape {values.shape}; needs {wanted}")

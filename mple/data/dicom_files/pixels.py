@@ -71,6 +71,9 @@ def stored_values(file: DicomObject, layout: Layout) -> Stored:
             raise DataError(_MORE_FRAMES)
         if len(data) < layout.frame_bytes:
             raise DataError(f"its pixels are cut off: {len(data)} of {layout.frame_bytes} bytes")
+        if layout.allocated == 1 and file.syntax == BIG_ENDIAN and file.pixels_vr == "OW":
+            even = data[: len(data) // 2 * 2]
+            data = np.frombuffer(even, ">u2").astype("<u2").tobytes()  # pydicom takes bits as they come
         return _by_pydicom(file, layout, data, "")
     most = 2 * layout.frame_bytes + _SLACK
     data = file.read_pixels(most)
