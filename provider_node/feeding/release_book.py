@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.disk.damage import DamagedError
-from mple.disk.scarcity import open_patiently
+from mple.disk.scarcity import open_patiently, patiently
 from mple.disk.whole_files import write_whole
 from mple.v1 import common_pb2
 
@@ -130,7 +130,7 @@ class ReleaseBook:
 
     def _read(self, header: bytes) -> tuple[int, int]:
         """Where the whole records end, and their CRC; the counts are those of the records."""
-        content = self._path.read_bytes()
+        content = patiently(self._path.read_bytes)
         end = len(header) + _CRC.size
         chained = _crc(0, content[: len(header)])
         if content[len(header) : end] != _CRC.pack(chained):
