@@ -62,8 +62,10 @@ def own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root, torch = logging.getLogger(), sys.modules.get("torch")
     handlers, level = root.handlers[:], root.level
     threads = torch.get_num_threads() if torch else 0
-    before = running_children()
+    before, umask = running_children(), os.umask(0o022)
+    os.umask(umask)
     yield
+    os.umask(umask)
     for child in running_children() - before:  # of a test that failed half-way: they would load the next ones
         os.kill(child, signal.SIGKILL)
     for number, action in signals.items():

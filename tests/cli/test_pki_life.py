@@ -77,6 +77,11 @@ def test_a_certificate_that_is_in_no_index_is_revoked_by_its_file(
         ("pki revoke authority --party south", "is no identity"),
         ("pki install-crl authority authority/ca.crt", "no list of 'mple pki revoke'"),
         ("pki renew nowhere", "no certificate at nowhere/node.crt"),
+        ("pki request new --consortium heart --role compute --name compute", "make the request with --host NAME"),
+        (
+            "pki request new --consortium heart --role site --name north --host c.coordinator.heart.mple.internal",
+            "say who a server is",
+        ),
     ],
 )
 def test_mistakes_are_sentences(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mple.cli import main
 from mple.disk.locks import claim
 from mple.disk.private import make_private, private_file
 from mple.doctor.findings import Severity
@@ -89,3 +90,11 @@ def test_a_state_folder_that_others_can_read_is_closed(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     with claim(tmp_path, "a"):
         assert mode(tmp_path) == 0o700
+
+
+def test_a_command_makes_nothing_that_others_can_read(tmp_path: Path) -> None:
+    """Whatever library writes for it."""
+    with umask_of(0):
+        assert main(["--version"]) == 0
+        (tmp_path / "file").write_text("of any library")
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600

@@ -9,13 +9,21 @@ import pytest
 
 from mple.exit_codes import ExitCode
 from tests.support.finished_run import finished_run
+from tests.support.modes import open_to_others, unmasked
 from tests.support.typed_command import Said, small_simulation
 
 
-def test_a_simulation_leaves_its_page(mple: Said, tmp_path: Path) -> None:
+def test_a_simulation_leaves_its_page_and_all_for_its_owner_alone(
+    mple: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the modes that our code names: under umask 000, which no process may change here."""
     small_simulation(tmp_path, images=48)
-    out = tmp_path / "run"
-    code, text, _ = mple("simulate", tmp_path / "small.toml", "--out", out, "--plain")
+    out = tmp_path / "new" / "run"
+    with unmasked(tmp_path / "customs", monkeypatch):
+        code, text, _ = mple("simulate", tmp_path / "small.toml", "--out", out, "--plain")
+        assert mple("export", out, "--csv", tmp_path / "new" / "ledger.csv")[0] == ExitCode.DONE
+    assert open_to_others(tmp_path / "new") == []
+    assert len(list(out.rglob("*.safetensors"))) >= 6, "layers at both ends, the model, checkpoints"
     assert code == ExitCode.DONE
     assert f"the page is {out / 'report.html'}" in text
     page = (out / "report.html").read_text(encoding="utf-8")

@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-UNMASKED = "import os; os.umask = lambda mask: 0"
-"""As `sitecustomize.py` of a Python process: it keeps the umask that it was started with."""
+import pytest
+
+from mple.node import ending
+
+_CUSTOMS = "import os; os.umask = lambda mask: 0"
 
 
 @contextmanager
@@ -20,6 +23,17 @@ def umask_of(mask: int) -> Iterator[None]:
         yield
     finally:
         os.umask(before)
+
+
+@contextmanager
+def unmasked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Umask 000 for this process and for all that it starts, and none of them can change it; `folder` is new."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(_CUSTOMS)
+    with umask_of(0), monkeypatch.context() as patched:
+        patched.setenv("PYTHONPATH", os.pathsep.join((str(folder), os.environ.get("PYTHONPATH", ""))))
+        patched.setattr(ending, "keep_private", lambda: None)
+        yield
 
 
 def open_to_others(root: Path) -> list[str]:
