@@ -12,6 +12,8 @@ from mple.report.noise_levels import noise_levels, noise_sentence
 from mple.report.plan_facts import patients_sentence
 from mple.report.summary import PARTS, Summary
 
+_MOST_NUMBERS = 200
+
 
 def print_summary(summary: Summary, console: Console) -> None:
     """Print bytes by kind, overhead by site, the papers' own count, results and where they lie."""
@@ -104,7 +106,7 @@ def _absent(summary: Summary) -> list[str]:
     """A sentence for each epoch that went on without some site."""
     sentences = []
     for epoch in summary.epochs:
-        lacking = [f"samples {numbers} of {site}" for site, numbers in epoch.missing.items()]
+        lacking = [f"samples {printable(numbers, _MOST_NUMBERS)} of {site}" for site, numbers in epoch.missing.items()]
         lacking += [f"the scores of {site}" for site in epoch.unscored]
         if lacking:
             sentences.append(f"epoch {epoch.epoch} went on without {'; '.join(lacking)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import get_type_hints
 
@@ -17,11 +18,13 @@ from mple.data import LabelledImages
 from mple.morph import MorphKey
 from mple.plan import MorphSettings
 from mple.records.cache_records import CacheShape
-from mple.records.layer_list import LayerList
+from mple.records.layer_list import LayerList, RotatedLayer, list_of_finished, write_list
+from mple.records.run_folder import RunFolderError
 from mple.v1 import common_pb2
 from mple.wire.batch import Batch
 from mple.wire.codecs import codec_named
 from tests.support.morphed_world import morphed_world, natural_pixels
+from tests.support.small_plan import small_plan
 
 COMMON = {"plan", "public_PCHW"}
 HELD = {
@@ -126,3 +129,26 @@ def reachable(one: object) -> list[object]:
     else:
         inner = []
     return [one, *(found for part in inner for found in reachable(part))]
+
+
+def test_a_layer_that_is_larger_than_the_plans_is_not_even_hashed(tmp_path: Path) -> None:
+    plan = small_plan()
+    digest = "ab" * 32
+    write_list(tmp_path, LayerList(plan.sha256().hex(), {site.name: digest for site in plan.sites}))
+    (tmp_path / f"{digest}.safetensors").touch()
+    layers = run_views.LayerFiles(tmp_path, plan, {"north": 1})
+    with pytest.raises(RunFolderError, match="is missing or damaged"):
+        layers["north"]
+    os.truncate(tmp_path / f"{digest}.safetensors", 1 << 40)
+    with pytest.raises(RunFolderError, match="has 1,099,511,627,776 bytes"):
+        layers["north"]
+
+
+def test_a_list_that_names_a_key_of_another_site_is_refused(tmp_path: Path) -> None:
+    plan = small_plan()
+    digest = "ab" * 32
+    rotated = RotatedLayer("../evil", 2, digest, digest)
+    layers = {site.name: digest for site in plan.sites}
+    write_list(tmp_path, LayerList(plan.sha256().hex(), layers, (rotated,)))
+    with pytest.raises(ValueError, match="the plan has no site"):
+        list_of_finished(tmp_path, plan)

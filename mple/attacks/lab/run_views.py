@@ -5,6 +5,7 @@ computes with. Both are read as anyone reads them who has taken the folder. The 
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,7 +25,7 @@ from mple.data import Dataset, DataSource, LabelledImages, NpzSource, Partition,
 from mple.machine import require_memory
 from mple.meter.ledger_reading import opened_ledger, require_sound_rows
 from mple.model.stem import Stem, planned_stem
-from mple.morph import Cores
+from mple.morph import Cores, expected_weight_shape
 from mple.morph.augmented import AugmentedLayer
 from mple.plan import ComputeSettings, RunPlan, SiteSettings, read_settings
 from mple.plan.fit import check_images
@@ -36,6 +37,8 @@ from mple.records.state_files import CACHE, LAYERS
 from mple.wire.codecs import codec_named
 
 _MOST_PUBLIC = 10_000
+_MOST_ABOUT_BYTES = 1024 * 1024
+"""Of what a layer's file holds beside its weight."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -266,9 +269,15 @@ class LayerFiles(Mapping[str, AugmentedLayer]):
 
     def __getitem__(self, site: str) -> AugmentedLayer:
         digest = self._list.layer_of(site, self._epochs[site])
+        named, plan = layer_path(self._layers, digest), self._plan
+        shape = expected_weight_shape(plan.morph.scheme(), plan.image, plan.filters, plan.model.kernel)
+        if named.is_file() and named.stat().st_size > 4 * math.prod(shape) + _MOST_ABOUT_BYTES:
+            raise RunFolderError(
+                f"{named} has {named.stat().st_size:,} bytes, which is more than this plan's layers have"
+            )
         path = whole_layer(self._layers, digest)
         if path is None:
-            raise RunFolderError(f"{layer_path(self._layers, digest)} is missing or damaged: it is the layer of {site}")
+            raise RunFolderError(f"{named} is missing or damaged: it is the layer of {site}")
         return read_planned_layer(path, self._plan)
 
     def __iter__(self) -> Iterator[str]:
