@@ -1,6 +1,7 @@
 """Encodings that archives send: what was encoded without loss is shown as the pixels were, and what can't be read is
 named with the command that helps."""
 
+import io
 import struct
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mple.data import DataError
 
@@ -109,6 +111,18 @@ def test_colours_of_lossless_jpeg_are_not_turned_twice(tmp_path: Path, photometr
     np.testing.assert_array_equal(by_gdcm(path), pixels)
     right = COLOURS if photometric == "RGB" else np.repeat(EIGHT[..., None], 3, axis=2)
     np.testing.assert_array_equal(read_dicom(path), right)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "RGB", "YBR_FULL", "YBR_FULL_422"])
+def test_a_jpeg_within_jpeg_xl(tmp_path: Path, photometric: str) -> None:
+    pixels = EIGHT if photometric == "MONOCHROME2" else np.stack([EIGHT, EIGHT, EIGHT // 2], axis=-1)
+    jpeg = io.BytesIO()
+    Image.fromarray(pixels).save(jpeg, "JPEG", quality=95)
+    frame = codecs.jpegxl_encode_jpeg(jpeg.getvalue())
+    path = write_compressed(tmp_path / "a", pixels, frame, "1.2.840.10008.1.2.4.111", photometric=photometric)
+    right = np.asarray(Image.open(jpeg))
+    right = by_window(right, 128, 256) if photometric == "MONOCHROME2" else right
+    assert np.abs(read_dicom(path, (128.0, 256.0)).astype(int) - right).max() <= 4
 
 
 def test_colours_one_after_the_other_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

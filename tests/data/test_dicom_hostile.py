@@ -129,6 +129,13 @@ def test_absurd_attributes_are_named(tmp_path: Path, tags: dict[str, int], text:
     assert text in _refusal(write_dicom(tmp_path / "a", PIXELS, **tags))
 
 
+def test_what_a_file_says_can_not_steer_a_terminal(tmp_path: Path) -> None:
+    content = write_dicom(tmp_path / "a", PIXELS, sop_class="1.2.3.4").read_bytes()
+    (tmp_path / "a").write_bytes(content.replace(b"MONOCHROME2 ", b"\x1b[2J\x1b[H\x9b31m "))
+    text = _refusal(tmp_path / "a")
+    assert "is not read" in text and text.isprintable()
+
+
 # --- bounds ------------------------------------------------------------------------------------------------------
 
 

@@ -34,6 +34,8 @@ DECODERS: Mapping[str, str] = MappingProxyType(
 )
 """imagecodecs' function by transfer syntax: JPEG extended and lossless, JPEG-LS, JPEG 2000, JPEG XL, HTJ2K."""
 
+_JXL_BOX = re.compile(rb"^\x00\x00\x00\x0cJXL .*?(?:jxlc|jxlp....)(?=\xff\x0a)", re.DOTALL)
+"""All that is before a codestream: it lies in one box or, numbered, in several."""
 _SOF = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf\xf7]")
 
 
@@ -102,8 +104,9 @@ def _jpeg_2000(frame: bytes) -> tuple[tuple[int, int], int, int]:
 
 
 def _jpeg_xl(frame: bytes) -> tuple[tuple[int, int], int, int]:
-    """Size from a codestream's first bits, which may lie within a box `jxlc`; the rest, the decoder tells."""
-    place = 0 if frame.startswith(b"\xff\x0a") else frame.index(b"jxlc") + 4 if b"jxlc" in frame else len(frame)
+    """Size from a codestream's first bits, which may lie within boxes; the rest, the decoder tells."""
+    boxed = _JXL_BOX.search(frame)
+    place = boxed.end() if boxed else 0
     if frame[place : place + 2] != b"\xff\x0a":
         raise IndexError
     bits = int.from_bytes(frame[place + 2 : place + 14], "little")

@@ -18,6 +18,8 @@ from mple.data.images import DataError
 
 _NATIVE = (IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED)
 _RLE, _JPEG_8_BIT, _JPEG_EXTENDED = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"
+_JPEG_XL_OF_JPEG = "1.2.840.10008.1.2.4.111"
+"""Decoded as red, green and blue, whatever the JPEG within it had."""
 _SLACK = 16 * 1024**2
 """Bytes that may follow compressed pixels."""
 _MAGIC = 4
@@ -147,5 +149,7 @@ def _by_imagecodecs(file: DicomObject, layout: Layout, frame: bytes) -> Stored:
     values = _as_numbers(raw, min(bits, layout.stored), layout.is_signed)
     if (raw >> layout.stored).any() and not np.array_equal(values, _as_numbers(raw, bits, layout.is_signed)):
         raise DataError(f"its compressed pixels have {bits} bits, BitsStored says {layout.stored}")
-    is_rgb = layout.photometric in ("YBR_ICT", "YBR_RCT", "XYB")
+    is_rgb = layout.photometric in ("YBR_ICT", "YBR_RCT", "XYB") or (
+        layout.samples == 3 and file.syntax == _JPEG_XL_OF_JPEG
+    )
     return Stored(values=values, cells=values, photometric="RGB" if is_rgb else layout.photometric)

@@ -21,6 +21,10 @@ from mple.data.images import DataError
 from mple.data.picture_display import in_srgb
 from mple.data.picture_files import PictureHeader
 from mple.extras import missing_extra
+from mple.printable import printable
+
+_MOST_SAID = 500
+"""Characters of what is said of a file, which may quote it."""
 
 
 class DicomFiles:
@@ -102,4 +106,4 @@ def _sentence(fault: BaseException) -> str:
         return "its sequences are nested too deep; is it damaged?"
     if isinstance(fault, MemoryError):
         return "it takes more memory than there is"
-    return " ".join(str(fault).split()) or type(fault).__name__
+    return printable(" ".join(str(fault).split()) or type(fault).__name__, _MOST_SAID)
