@@ -1,5 +1,8 @@
 """A channel that takes renewed certificates without a restart, and leaves a server whose certificate was revoked.
 
+One whose party's name could not be looked up is replaced, too: gRPC would wait for up to two minutes before it looks it
+up again, and let every call fail meanwhile, though the name is known again.
+
 gRPC reads a channel's certificate once. So each new call looks whether the files have changed; if so, a new channel is
 opened for it and all calls to come; calls that are open stay on the old one, which is closed after the last of them.
 
@@ -8,6 +11,7 @@ the list changes, a handshake of our own looks.
 """
 
 import logging
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +29,8 @@ from mple.rpc.tls_files import TlsFiles
 
 _LOGGER = logging.getLogger("mple.rpc")
 _LOOK_EVERY_S = 1.0
+_UNRESOLVED = re.compile("errors resolving|DNS resolution failed")
+"""What gRPC says of a name that it could not look up, before which it made no connection."""
 
 
 class RevokedServerError(grpc.RpcError):
@@ -51,6 +57,7 @@ class RenewedChannel:
         self._lock = threading.Lock()
         self._stamp = self._rejected = self._now()
         self._line = ChannelSlot(dial(tls))
+        self._unresolved = False
         self._old: list[ChannelSlot] = []
         self._closed = threading.Event()
         threading.Thread(target=self._watch, name="channel", daemon=True).start()
@@ -63,16 +70,15 @@ class RenewedChannel:
         Raises RevokedServerError: the party's certificate was revoked.
         """
         line = self._take()
-        over = False
         try:
             made = begin(line.channel)
-            over = not stays_open or not made.add_callback(lambda: self._leave(line))
-        except BaseException:
-            over = True
+        except BaseException as broken:
+            self._leave(line, broken)
             raise
-        finally:
-            if over:
-                self._leave(line)
+        if not stays_open:
+            self._leave(line)
+        elif not made.add_callback(lambda: self._leave(line, made)):
+            self._leave(line, made)
         return made
 
     def current(self) -> grpc.Channel:
@@ -97,15 +103,17 @@ class RenewedChannel:
             self._line.calls += 1
             return self._line
 
-    def _leave(self, line: ChannelSlot) -> None:
+    def _leave(self, line: ChannelSlot, ended: object = None) -> None:
+        unresolved = isinstance(ended, grpc.Call) and _UNRESOLVED.search(ended.details() or "") is not None
         with self._lock:
             line.calls -= 1
+            self._unresolved |= unresolved and line is self._line
 
     def _renew(self) -> None:
-        """Open a channel with the certificate that lies in the files now. While a renewal is half done, the files don't
-        belong together, the channel of before is used on."""
+        """Open a channel with the certificate that lies in the files now, if it or the address has to be looked at
+        again. While a renewal is half done, the files don't belong together, the channel of before is used on."""
         stamp = self._now()
-        if stamp == self._stamp or self._closed.is_set():
+        if (stamp == self._stamp and not self._unresolved) or self._closed.is_set():
             return
         try:
             checked_party(self._tls)
@@ -115,7 +123,9 @@ class RenewedChannel:
                 _LOGGER.warning("renewed certificate not used yet: %s", fault)
             self._rejected = stamp
             return
-        _LOGGER.info("certificate %s was renewed; new calls use it", self._tls.certificate)
+        if stamp != self._stamp:
+            _LOGGER.info("certificate %s was renewed; new calls use it", self._tls.certificate)
+        self._unresolved = False
         self._replace(fresh, stamp)
 
     def _replace(self, fresh: grpc.Channel, stamp: tuple[tuple[int, int, int] | None, ...]) -> None:

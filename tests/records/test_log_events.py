@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from mple.node.logs import open_log, warn
 from mple.records.log_events import LogEvent, LogLine, read_log_line
+from mple.records.state_files import LOG
 
 
 @pytest.fixture
@@ -37,3 +40,16 @@ def test_a_line_comes_back_as_it_was_logged(tmp_path: Path, logger: logging.Logg
 def test_what_is_no_line_is_refused(line: bytes) -> None:
     with pytest.raises(ValueError, match="a node's log"):
         read_log_line(line)
+
+
+def test_a_log_whose_terminal_has_gone_goes_on_in_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    open_log(tmp_path, "north")
+    terminal.close()
+    monkeypatch.undo()
+    warn("beat", "after the terminal")
+    assert "after the terminal" in (tmp_path / LOG).read_text(encoding="utf-8")
+    assert "Logging error" not in capsys.readouterr().err
