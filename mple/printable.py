@@ -53,8 +53,8 @@ def require_printable(what: str, text: str, most: int = MOST_CLASS_NAME) -> None
     """
     if not 1 <= len(text) <= most or _shown(text) != text:
         raise ValueError(
-            f"{what} {printable(text, 80)!r} has {len(text)} characters; use 1 to {most} that can be printed, without "
-            "control, direction or zero-width characters"
+            f"{what} {printable(repr(text), 80)} has {len(text)} characters; use 1 to {most} that can be printed, "
+            "without control, direction or zero-width characters"
         )
 
 
@@ -64,7 +64,9 @@ def require_name(what: str, text: str) -> None:
     Raises ValueError: it is none.
     """
     if not _NAME.fullmatch(text):
-        raise ValueError(f"{what} {printable(text, 80)!r}: use 1 to 63 lower-case letters, digits and inner hyphens")
+        raise ValueError(
+            f"{what} {printable(repr(text), 80)}: use 1 to 63 lower-case letters, digits and inner hyphens"
+        )
 
 
 def is_host_name(text: str) -> bool:

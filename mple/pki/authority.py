@@ -242,7 +242,7 @@ def checked_hosts(hosts: Sequence[str]) -> tuple[str, ...]:
     for host in each_once:
         if not is_host_name(host) and not _is_address(host):
             raise PkiError(
-                f"host {printable(host, 80)!r} is neither a name nor an address; a name has letters, digits, inner "
+                f"host {printable(repr(host), 80)} is neither a name nor an address; a name has letters, digits, inner "
                 "hyphens and dots: no wildcard, no underscore, no port"
             )
     if len(each_once) > _MOST_HOSTS:

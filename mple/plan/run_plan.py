@@ -80,7 +80,7 @@ class RunPlan(RunChoices):
         for what, name in {"run_id": self.run_id, "consortium": self.consortium, "compute": self.compute}.items():
             require_name(what, name)
         if not re.fullmatch("(?:[0-9a-f]{64})?", self.stem_digest):
-            raise PlanError(f"stem_digest = {printable(self.stem_digest, 80)!r}; needs 64 hexadecimal digits")
+            raise PlanError(f"stem_digest = {printable(repr(self.stem_digest), 80)}; needs 64 hexadecimal digits")
         if len(self.normalisation.mean) not in (1, self.channels):
             raise PlanError(f"normalisation has {len(self.normalisation.mean)} means for {self.channels} channels")
         _ = self.geometry

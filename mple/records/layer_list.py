@@ -175,4 +175,4 @@ def read_planned_layer(path: Path, plan: RunPlan) -> AugmentedLayer:
 def _require_hexadecimal(*texts: str) -> None:
     for text in texts:
         if not re.fullmatch("(?:[0-9a-f]{2})+", text):
-            raise ValueError(f"{printable(text, 80)!r} is not hexadecimal in lower case")
+            raise ValueError(f"{printable(repr(text), 80)} is not hexadecimal in lower case")

@@ -64,7 +64,7 @@ class Party:
         parts = rest.split("/")
         if scheme != "mple" or len(parts) != 3 or parts[1] not in set(Role):
             raise ValueError(
-                f"{printable(uri, 300)!r} is no identity; needs mple://consortium/role/name with a role of "
+                f"{printable(repr(uri), 300)} is no identity; needs mple://consortium/role/name with a role of "
                 f"{', '.join(Role)}"
             )
         return cls(parts[0], Role(parts[1]), parts[2])
