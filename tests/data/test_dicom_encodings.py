@@ -16,7 +16,7 @@ from mple.data import DataError
 pydicom = pytest.importorskip("pydicom")
 codecs = pytest.importorskip("imagecodecs")
 pytest.importorskip("gdcm")
-from pydicom.encaps import encapsulate  # noqa: E402
+from pydicom.encaps import encapsulate, get_frame  # noqa: E402
 
 from mple.data.dicom_files import codestreams  # noqa: E402
 from mple.data.dicom_files.reader import DicomFiles  # noqa: E402
@@ -203,6 +203,24 @@ def test_values_above_their_stated_bits_are_named(tmp_path: Path) -> None:
     frame = bytes(ENCODERS[JPEG_LOSSLESS_1](SIXTEEN, 16))
     path = write_compressed(tmp_path / "a", SIXTEEN, frame, JPEG_LOSSLESS_1, **BITS_12)
     with pytest.raises(DataError, match="compressed pixels have 16 bits, BitsStored says 12"):
+        read_dicom(path)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99])
+@pytest.mark.parametrize("syntax", [*ENCODERS, "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", RLE])
+def test_frames_that_are_cut_off_are_never_filled_up(tmp_path: Path, syntax: str, share: float) -> None:
+    noise = np.random.default_rng(1).integers(0, 4096, (24, 40)).astype(np.uint16)
+    pixels, tags = ((noise >> 4).astype(np.uint8), {}) if syntax.endswith(".50") else (noise, BITS_12)
+    if syntax == RLE:
+        encode_by_gdcm(write_dicom(tmp_path / "plain", pixels, **tags), tmp_path / "a", syntax)
+        frame = get_frame(pydicom.dcmread(tmp_path / "a").PixelData, 0, number_of_frames=1)
+    else:
+        encode = ENCODERS.get(syntax, lambda one, bits: codecs.jpeg8_encode(one, bitspersample=bits))
+        frame = bytes(encode(pixels, 12 if tags else 8))
+    shown = read_dicom(write_compressed(tmp_path / "b", pixels, frame, syntax, **tags))
+    assert np.ptp(shown) > 200
+    path = write_compressed(tmp_path / "c", pixels, frame[: int(len(frame) * share)], syntax, **tags)
+    with pytest.raises(DataError, match=r"c can't be read"):
         read_dicom(path)
 
 

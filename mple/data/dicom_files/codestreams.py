@@ -36,6 +36,8 @@ DECODERS: Mapping[str, str] = MappingProxyType(
 
 _JXL_BOX = re.compile(rb"^\x00\x00\x00\x0cJXL .*?(?:jxlc|jxlp....)(?=\xff\x0a)", re.DOTALL)
 """All that is before a codestream: it lies in one box or, numbered, in several."""
+_EOI = b"\xff\xd9"
+"""The end of a JPEG's and a JPEG-LS's pixels, within which it can't occur."""
 _SOF = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf\xf7]")
 
 
@@ -88,6 +90,8 @@ def _jpeg(frame: bytes) -> tuple[tuple[int, int], int, int]:
         if frame[place + 1] == 0xFF:  # a byte that fills
             place += 1
         elif _SOF.match(frame, place):
+            if _EOI not in frame[place:]:  # the decoder would fill up what is missing
+                raise DataError("its compressed pixels are cut off")
             bits, rows, columns, samples = struct.unpack(">BHHB", frame[place + 4 : place + 10])
             return (rows, columns), samples, bits
         else:
