@@ -59,12 +59,13 @@ def patiently(reading: Callable[[], T]) -> T:
 
 
 def scarcity_of(fault: BaseException | None) -> Exception | None:
-    """The want that `fault` is or was raised from; None when there is none. From the system, Python, SQLite,
-    safetensors or torch."""
+    """The want that `fault` is, or was raised from or on account of; None when there is none. From the system, Python,
+    SQLite, safetensors or torch. A reader that finds no descriptor says in its own words that a file can't be read:
+    that is no fault of the file."""
     while fault is not None:
         if isinstance(fault, Exception) and _scarce(fault):
             return fault
-        fault = fault.__cause__
+        fault = fault.__cause__ or fault.__context__
     return None
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from mple.disk.damage import DamagedError
+from mple.disk.scarcity import scarcity_of
 from mple.exit_codes import ExitCode, ExitError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -29,6 +30,8 @@ _watch: StorageWatch | None = None
 def storage_fault_of(fault: BaseException | None) -> Exception | None:
     """The fault of the disk that `fault` is or was raised from; None when there is none. No room, quota, limit of file
     size, input/output error, read-only file system; from the system, SQLite or safetensors; a damaged file."""
+    if scarcity_of(fault) is not None:
+        return None  # a file that could not be opened for want of a descriptor is not damaged
     while fault is not None:
         if isinstance(fault, DamagedError):
             return fault

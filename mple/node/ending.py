@@ -59,12 +59,12 @@ def _run(program: str, app: typer.Typer, argv: Sequence[str] | None) -> int:
 
 def exit_code_of(fault: Exception) -> ExitCode:
     """The exit code that tells a script what to do about this fault."""
-    if isinstance(fault, ExitError):
-        return fault.code
     if isinstance(fault, StoppedError):
         return ExitCode.INTERRUPTED
     if scarcity_of(fault) is not None:
         return ExitCode.RESOURCES
+    if isinstance(fault, ExitError):
+        return fault.code
     revoked = isinstance(fault, MpleError) and fault.code is ErrorCode.CERTIFICATE_REVOKED
     if revoked or isinstance(fault, UnreachableError):
         return ExitCode.UNREACHABLE

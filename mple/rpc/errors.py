@@ -96,10 +96,10 @@ class MpleError(Exception):
 
 def error_for(fault: Exception) -> MpleError:
     """What a peer is told of any exception: an error of the catalogue as it is, of the rest only its kind."""
-    if (own := storage_fault_of(fault)) is not None:
-        return MpleError(ErrorCode.GOING_DOWN if isinstance(own, DamagedError) else ErrorCode.STORAGE_FULL)
     if scarcity_of(fault) is not None:
         return MpleError(ErrorCode.OUT_OF_RESOURCES)
+    if (own := storage_fault_of(fault)) is not None:
+        return MpleError(ErrorCode.GOING_DOWN if isinstance(own, DamagedError) else ErrorCode.STORAGE_FULL)
     if isinstance(fault, MpleError) and fault.code is not ErrorCode.INTERNAL:
         return fault
     return MpleError(ErrorCode.INTERNAL)

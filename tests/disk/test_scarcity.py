@@ -18,9 +18,13 @@ import pytest
 import torch
 
 from mple.disk import scarcity
+from mple.disk.damage import DamagedError
 from mple.disk.scarcity import open_patiently, patiently, scarcity_end, scarcity_of
+from mple.disk.storage_faults import storage_fault_of
 from mple.disk.whole_files import file_sha256, write_whole
 from mple.exit_codes import ExitCode
+from mple.node.ending import exit_code_of
+from mple.rpc import ErrorCode, error_for
 
 ASK_FOR_ALL = """
 import os, resource, sqlite3, sys
@@ -75,6 +79,17 @@ def chained(fault: Exception) -> Exception:
         return told
 
 
+def reworded(told: type[Exception]) -> Exception:
+    """As readers do: a sentence of their own, and not what it was raised from."""
+    try:
+        try:
+            raise OSError(errno.EMFILE, "Too many open files")
+        except OSError:
+            raise told("plan.json", "can't be read") from None
+    except told as fault:
+        return fault
+
+
 def no_thread() -> Exception:
     return RuntimeError("can't start new thread")
 
@@ -98,6 +113,8 @@ def too_large_for_torch() -> Exception:
         (lambda: OSError(errno.ENFILE, "Too many open files in system"), "descriptors"),
         (lambda: OSError(errno.ENOMEM, "Cannot allocate memory"), "memory"),
         (lambda: BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "memory"),
+        (lambda: reworded(ValueError), "descriptors"),
+        (lambda: reworded(DamagedError), "descriptors"),
         (no_thread, "threads"),
         (MemoryError, "memory"),
         (too_large_for_numpy, "memory"),
@@ -111,6 +128,9 @@ def test_a_want_is_named_with_its_way_out(make: Callable[[], Exception], what: s
     end = scarcity_end(fault)
     assert end.code is ExitCode.RESOURCES
     assert f"this process has no {what}" in str(end)
+    assert storage_fault_of(make()) is None
+    assert exit_code_of(make()) is ExitCode.RESOURCES
+    assert error_for(make()).code is ErrorCode.OUT_OF_RESOURCES
     assert end.fix.endswith(" and start it again with the same command")
 
 
