@@ -1,6 +1,6 @@
 """What a test score is worth when a patient's pictures lie on both sides of the split.
 
-    python -m benchmarks.patients [--sets 3] [--out results/benchmarks]
+    python -m benchmarks.patients [--sets 10] [--out results/benchmarks]
 
 24 patients of 20 nearly equal slices, the class of each patient by coin: chance is all that can be right. Each set is
 dealt to two sites and trained on twice by whole runs, with patients kept together and with `patients = "ignored"`.
@@ -19,7 +19,7 @@ from benchmarks.whole_runs import measured_run, scratch
 from mple.data import NpzSource
 from mple.data.patients import Patients
 from mple.plan import ModelSettings, TrainingSettings
-from mple.simulate.settings import SimulationSettings
+from mple.simulate.settings import MachineSettings, SimulationSettings
 
 _SIDE_PX = 32
 
@@ -27,7 +27,7 @@ _SIDE_PX = 32
 def main() -> None:
     """Run the benchmark and write `patients.json`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sets", type=int, default=3)
+    parser.add_argument("--sets", type=int, default=10)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     accuracies: dict[str, list[float]] = {Patients.AUTO: [], Patients.IGNORED: []}
@@ -39,8 +39,9 @@ def main() -> None:
                 settings = SimulationSettings(
                     sites=("north", "south"),
                     data=NpzSource(path=path, patients=Patients(patients)),
-                    model=ModelSettings(width=0.125),
+                    model=ModelSettings(width=0.0625),
                     training=TrainingSettings(epochs=12, batch=32),
+                    machine=MachineSettings(trainer_threads=1),
                 )
                 run = measured_run(settings, folder / f"{seed}-{patients}")
                 scores.append(run.summary.scores["accuracy"])
