@@ -115,6 +115,7 @@ def test_damaged_tables_are_named(tmp_path: Path, tags: dict[str, Any], text: st
         read_dicom(path)
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
 @pytest.mark.parametrize(
     ("centre", "width", "function", "shown"),
     [
