@@ -29,16 +29,18 @@ from mple.data import NpzSource, Partition, PartitionKind
 from mple.exit_codes import ExitCode
 from mple.plan import ModelSettings, MorphSettings, PrivacyMode, PrivacySettings, TrainingSettings, WireSettings
 from mple.records.run_folder import COMPUTE, RunFolder
-from mple.records.state_files import METRICS, OUTCOME
+from mple.records.state_files import METRICS, OUTCOME, RELEASES
 from mple.simulate.laying_out import lay_out
 from mple.simulate.settings import MachineSettings, SimulationSettings
 
 SITES = ("north", "south")
 _CUT = 4096
+_EMPTY_BOOK_BYTES = 16
 _LONGEST_S = 60.0
 _QUIET_S = 0.5
 """How long the others are watched after the damaged node has ended."""
-_EPOCHS, _OLDER_EPOCHS, _HALF_EPOCHS = 12, 2, 5
+_TRAIN, _TEST = 240, 40
+_EPOCHS, _OLDER_EPOCHS, _HALF_EPOCHS = 8, 2, 4
 
 
 def _flipped(content: bytes) -> bytes:
@@ -92,7 +94,7 @@ def main() -> int:
         "cells": len(cells),
         "hold": held,
         "minutes": round((time.monotonic() - began) / 60, 1),
-        "run": {"sites": len(SITES), "epochs": _EPOCHS, "killed_in_epoch": _HALF_EPOCHS, "older_copy": _OLDER_EPOCHS},
+        "run": {"sites": len(SITES), "epochs": _EPOCHS, "pictures": _TRAIN + _TEST, "killed_in_epoch": _HALF_EPOCHS},
         "matrix": [asdict(cell) for cell in cells],
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -145,8 +147,9 @@ def table(cells: Sequence[Cell]) -> Iterator[str]:
     yield "| node | file | " + " | ".join(damages) + " |"
     yield "| --- | --- |" + " --- |" * len(damages)
     for node, file in dict.fromkeys((cell.node, cell.file) for cell in cells):
-        found = {cell.damage: cell for cell in cells if (cell.node, cell.file) == (node, file)}
-        said = [short.get(found[damage].outcome, "FAILS") for damage in damages if damage in found]
+        of = [cell for cell in cells if (cell.node, cell.file) == (node, file)]
+        found = [{short.get(cell.outcome, "FAILS") for cell in of if cell.damage == damage} for damage in damages]
+        said = [" or ".join(sorted(words)) for words in found]
         yield f"| {node} | `{file}` | " + " | ".join(said) + " |"
 
 
@@ -157,12 +160,13 @@ class _HalfDone:
     run: RunFolder
     """Where its nodes run: their files have this path in them."""
     half: RunFolder
-    older: RunFolder
+    older: tuple[RunFolder, ...]
+    """Killed within training, and while the sites fed."""
     model_sha256: str
 
     @classmethod
     def made(cls, work: Path) -> _HalfDone:
-        """Start a run, kill it twice, and let it end."""
+        """Start a run, kill it three times, and let it end."""
         settings = SimulationSettings(
             sites=SITES,
             data=NpzSource(path=_pictures(work / "set.npz"), partition=Partition(kind=PartitionKind.IID)),
@@ -171,21 +175,24 @@ class _HalfDone:
             model=ModelSettings(width=0.0625),
             training=TrainingSettings(epochs=_EPOCHS, batch=24, peak_lr=0.0001),
             privacy=PrivacySettings(mode=PrivacyMode.NOISE),
-            machine=MachineSettings(trainer_threads=1, idle_timeout_s=_LONGEST_S, checkpoint_every_steps=7),
+            machine=MachineSettings(
+                trainer_threads=1, idle_timeout_s=_LONGEST_S, in_flight_samples=8, checkpoint_every_steps=7
+            ),
         )
         run = lay_out(work / "run", settings)
-        copies = [RunFolder(work / name, run.sites) for name in ("older", "half")]
-        for copy, epochs in zip(copies, (_OLDER_EPOCHS, _HALF_EPOCHS), strict=True):
+        feeding, older, half = copies = [RunFolder(work / name, run.sites) for name in ("feeding", "older", "half")]
+        moments = (lambda: _all_feed(run), lambda: _epochs(run) >= _OLDER_EPOCHS, lambda: _epochs(run) >= _HALF_EPOCHS)
+        for copy, reached in zip(copies, moments, strict=True):
             with ForkedNodes(run) as nodes:
                 nodes.start(run.nodes)
-                if not nodes.until(lambda epochs=epochs: _epochs(run) >= epochs, _LONGEST_S):  # type: ignore[misc]
-                    raise RuntimeError(f"the run did not come to epoch {epochs}: see {run.path}")
+                if not nodes.until(reached, _LONGEST_S):
+                    raise RuntimeError(f"the run did not come as far as {copy.path.name}: see {run.path}")
             shutil.copytree(run.path, copy.path)
         with ForkedNodes(run) as nodes:
             nodes.start(run.nodes)
             if set(_ends(nodes).values()) != {0}:
                 raise RuntimeError("the undisturbed run did not end well")
-        return cls(run=run, half=copies[1], older=copies[0], model_sha256=_model(run))
+        return cls(run=run, half=half, older=(older, feeding), model_sha256=_model(run))
 
     def files(self) -> Iterator[tuple[str, Path]]:
         """Every file that a node keeps, in its state folder and a site's vault, but for the lock."""
@@ -200,12 +207,14 @@ class _HalfDone:
         began = time.monotonic()
         shutil.rmtree(self.run.path)
         shutil.copytree(self.half.path, self.run.path)
-        path, whole, older = self.run.node(node) / file, self.half.node(node) / file, self.older.node(node) / file
+        path, whole = self.run.node(node) / file, self.half.node(node) / file
+        before = [copy.node(node) / file for copy in self.older]
+        older = [copy for copy in before if copy.exists() and copy.read_bytes() != whole.read_bytes()]
         known = {"node": node, "file": _shown(file), "damage": damage}
         if damage == OLDER:
-            if not older.exists() or older.read_bytes() == whole.read_bytes():
+            if not older:
                 return Cell(**known, outcome="no such file before", holds=True)
-            shutil.copyfile(older, path)
+            shutil.copyfile(older[0], path)
         elif damage == DELETED:
             path.unlink()
         else:
@@ -260,14 +269,20 @@ def _epochs(run: RunFolder) -> int:
     return path.read_bytes().count(b'"kind": "epoch"') if path.exists() else 0
 
 
+def _all_feed(run: RunFolder) -> bool:
+    """Whether every site has counted a first release."""
+    books = [next(run.state(site).glob(RELEASES.format("*")), None) for site in run.sites]
+    return all(book is not None and book.stat().st_size > _EMPTY_BOOK_BYTES for book in books)
+
+
 def _model(run: RunFolder) -> str:
     path = run.state(COMPUTE) / OUTCOME
     return str(json.loads(path.read_bytes())["model_sha256"]) if path.exists() else ""
 
 
 def _shown(file: Path) -> str:
-    """Without the run's id and digests, which differ from run to run."""
-    return re.sub(r"(?<=[-/])[0-9a-f]{12}(?=[.-])|[0-9a-f]{32,}", "*", file.as_posix())
+    """Without the run's id, digests and times, which differ from run to run."""
+    return re.sub(r"(?<=[-/])[0-9a-f]{12}(?=[.-])|[0-9a-f]{32,}|(?<=tfevents\.).*", "*", file.as_posix())
 
 
 def _sentence(log_text: Path) -> str:
@@ -278,10 +293,10 @@ def _sentence(log_text: Path) -> str:
 def _pictures(path: Path) -> Path:
     """Soft patches in four classes, at random."""
     generator = np.random.Generator(np.random.PCG64(7))
-    labels = generator.integers(0, 4, 160)
-    pixels = generator.integers(0, 80, (160, 28, 28, 1)) + 40 * labels[:, None, None, None]
+    labels = generator.integers(0, 4, _TRAIN + _TEST)
+    pixels = generator.integers(0, 80, (_TRAIN + _TEST, 28, 28, 1)) + 40 * labels[:, None, None, None]
     pixels = pixels.astype(np.uint8)
-    np.savez(path, x_train=pixels[:120], y_train=labels[:120], x_test=pixels[120:], y_test=labels[120:])
+    np.savez(path, x_train=pixels[:_TRAIN], y_train=labels[:_TRAIN], x_test=pixels[_TRAIN:], y_test=labels[_TRAIN:])
     return path
 
 

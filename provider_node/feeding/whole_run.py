@@ -115,19 +115,22 @@ class Feeding:
             keep_sample_pictures(
                 site.settings.state, site.dataset.train, plan, images, site.settings.report.sample_pictures
             )
+            sent = site.node.ledger.samples(plan.run_id, f"compute/{plan.compute}", Direction.SENT)
+            book = ReleaseBook(
+                site.settings.state / RELEASES.format(plan.run_id),
+                train=mine.train_images,
+                test=mine.test_images,
+                most=plan.wire.releases,
+                sent=site.keys.least_releases(sent),
+            )
+            site.keys.note_counted(book.total, sent)
             self._feed = SiteFeed(
                 plan,
                 site.keys.notes.key_ref(site.name, epoch),
                 images,
                 site.dataset.test.labels,
                 self._order(),
-                ReleaseBook(
-                    site.settings.state / RELEASES.format(plan.run_id),
-                    train=mine.train_images,
-                    test=mine.test_images,
-                    most=plan.wire.releases,
-                    sent=site.node.ledger.samples(plan.run_id, f"compute/{plan.compute}", Direction.SENT),
-                ),
+                book,
             )
             return self._feed
 

@@ -36,6 +36,11 @@ class KeyNotes:
     """Epochs whose data the compute node has erased."""
     secrets: Mapping[str, str] = field(default_factory=dict)
     """Fingerprints of the vault's other secrets that the run rests on, by the names of their files."""
+    counted: int = 0
+    """Releases that the site's book showed when the site began to feed last."""
+    counted_sent: int = 0
+    """Samples that had left by its ledger then. What was counted and then not sent, as a killed process leaves it, makes
+    the one larger than the other for ever; since then they have grown alike, but for what was counted last."""
     built: Mapping[int, str] = field(default_factory=dict)
     """SHA-256 of the layers that were built and not released yet, hexadecimal, by epoch."""
 
@@ -114,6 +119,15 @@ class RunKeys:
         """A layer was built whose file is to be uploaded as it is."""
         with self._lock:
             self._keep(replace(self.notes, built={**self.notes.built, epoch: sha256.hex()}))
+
+    def least_releases(self, sent: int) -> int:
+        """How many releases the book must show when this many samples have left by the ledger."""
+        return max(sent, self.notes.counted + max(0, sent - self.notes.counted_sent))
+
+    def note_counted(self, counted: int, sent: int) -> None:
+        """The site begins to feed with so many releases in its book and sent samples in its ledger."""
+        with self._lock:
+            self._keep(replace(self.notes, counted=counted, counted_sent=sent))
 
     def rest_on(self, name: str, secret: bytes) -> None:
         """The run rests on a secret of the vault from now on.

@@ -33,7 +33,7 @@ class Source:
 
     def __init__(self, path: Path) -> None:
         self.path, self.asked = path, 0
-        self.stub, self.retry = self, SimpleNamespace(call=lambda attempt: attempt())
+        self.stub, self.retry = self, SimpleNamespace(call=lambda attempt, *_: attempt())
 
     def DownloadLayer(
         self, request: coordinator_pb2.DownloadLayerRequest, timeout: float

@@ -159,13 +159,29 @@ def test_a_compute_node_that_has_received_more_than_the_site_has_counted_gets_no
 
 def test_a_site_counts_no_less_than_its_ledger_has_sent(feeding: Feeding) -> None:
     feeding._begin()._answer(asked(3, 4))
-    ledger, plan = feeding.site.node.ledger, feeding.plan
-    ledger.run = plan.run_id
-    for index, samples in enumerate((2, 1)):
-        facts = MessageFacts(MessageKind.DATA, samples=samples)
-        peer = f"compute/{plan.compute}"
-        ledger.record(LedgerEntry(1, Direction.SENT, peer, "Feed", "call", index, facts, 10))
-        if index == 0:
-            assert feeding._begin()._releases.total == 2
+    sent(feeding, 2)
+    assert feeding._begin()._releases.total == 2
+    sent(feeding, 1)
     with pytest.raises(DamagedError, match="counts 2 samples sent, the site's ledger has 3"):
         feeding._begin()
+
+
+def test_what_was_counted_and_never_sent_hides_no_later_cut(feeding: Feeding) -> None:
+    """Killed behind the count and before the sending: from then on the book shows more than the ledger."""
+    feeding._begin()._answer(asked(3, 4))
+    path = feeding.site.settings.state / f"releases-{feeding.plan.run_id}.bin"
+    feeding._begin()._answer(asked(5))
+    sent(feeding, 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(DamagedError, match="counts 2 samples sent, the site's ledger has 3"):
+        feeding._begin()
+    path.write_bytes(whole)
+    assert feeding._begin()._releases.total == 3
+
+
+def sent(feeding: Feeding, samples: int) -> None:
+    """A batch has left, by the site's ledger."""
+    ledger, facts = feeding.site.node.ledger, MessageFacts(MessageKind.DATA, samples=samples)
+    ledger.run, peer = feeding.plan.run_id, f"compute/{feeding.plan.compute}"
+    ledger.record(LedgerEntry(1, Direction.SENT, peer, "Feed", "call", ledger.totals().messages_sent, facts, 10))
