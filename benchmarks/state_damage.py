@@ -224,7 +224,7 @@ class _HalfDone:
             nodes.start(self.run.nodes)
             outcome, code = self._followed(nodes, node, file)
         holds = outcome in ("same network", "stopped by itself, then same network")
-        sentence = _sentence(self.run.log_text(node)) if code else ""
+        sentence = _sentence(self.run, node) if code else ""
         seconds = round(time.monotonic() - began, 1)
         return Cell(**known, outcome=outcome, holds=holds, sentence=sentence, exit_code=code, seconds=seconds)
 
@@ -285,8 +285,9 @@ def _shown(file: Path) -> str:
     return re.sub(r"(?<=[-/])[0-9a-f]{12}(?=[.-])|[0-9a-f]{32,}|(?<=tfevents\.).*", "*", file.as_posix())
 
 
-def _sentence(log_text: Path) -> str:
-    lines = log_text.read_text(encoding="utf-8").splitlines()
+def _sentence(run: RunFolder, node: str) -> str:
+    text = run.log_text(node).read_text(encoding="utf-8")
+    lines = text.replace(f"{run.node(node).parent}/", "").splitlines()
     return "; ".join(line for line in lines if line.startswith("mple-"))
 
 

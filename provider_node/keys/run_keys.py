@@ -39,8 +39,8 @@ class KeyNotes:
     counted: int = 0
     """Releases that the site's book showed when the site began to feed last."""
     counted_sent: int = 0
-    """Samples that had left by its ledger then. What was counted and then not sent, as a killed process leaves it, makes
-    the one larger than the other for ever; since then they have grown alike, but for what was counted last."""
+    """Samples that had left by its ledger then. What was counted and then not sent, as a killed process leaves it,
+    makes the one larger than the other for ever; since then they have grown alike, but for what was counted last."""
     built: Mapping[int, str] = field(default_factory=dict)
     """SHA-256 of the layers that were built and not released yet, hexadecimal, by epoch."""
 
