@@ -28,7 +28,7 @@ from benchmarks.machine import RESULTS
 from mple.data import NpzSource, Partition, PartitionKind
 from mple.exit_codes import ExitCode
 from mple.plan import ModelSettings, MorphSettings, PrivacyMode, PrivacySettings, TrainingSettings, WireSettings
-from mple.records.run_folder import COMPUTE, RunFolder
+from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.records.state_files import METRICS, OUTCOME, RELEASES
 from mple.simulate.laying_out import lay_out
 from mple.simulate.settings import MachineSettings, SimulationSettings
@@ -82,13 +82,22 @@ class Cell:
 def main() -> int:
     """Run the matrix and write `state_damage.json`; 3 when a cell does not hold."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="*", default=(), metavar="NAME", help="files whose path has this in it")
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        default=(),
+        metavar="NAME",
+        help="files whose path has this in it; the others stay as they were measured",
+    )
     parser.add_argument("--jobs", type=int, default=2, help="matrices side by side, each of a run of its own")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         cells = _side_by_side(Path(folder), arguments.only, arguments.jobs)
+    out = arguments.out / "state_damage.json"
+    if arguments.only and out.exists():
+        cells = _in_their_places([Cell(**cell) for cell in json.loads(out.read_bytes())["matrix"]], cells)
     held = sum(cell.holds for cell in cells)
     document = {
         "cells": len(cells),
@@ -98,10 +107,18 @@ def main() -> int:
         "matrix": [asdict(cell) for cell in cells],
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "state_damage.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print("\n".join(table(cells)))
     print(f"{held} of {len(cells)} cells hold")
     return int(ExitCode.DONE if held == len(cells) else ExitCode.RUN_FAILED)
+
+
+def _in_their_places(before: list[Cell], cells: list[Cell]) -> list[Cell]:
+    """What was measured before, with the files that were measured again by what they came to now."""
+    again = {(cell.node, cell.file) for cell in cells}
+    kept = [cell for cell in before if (cell.node, cell.file) not in again]
+    nodes = (COORDINATOR, COMPUTE, *SITES)
+    return sorted([*kept, *cells], key=lambda cell: (nodes.index(cell.node), cell.file))
 
 
 def matrix(work: Path, only: Sequence[str] = (), *, job: int = 0, jobs: int = 1) -> list[Cell]:

@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.disk.bounded import open_regular
+from mple.disk.damage import DamagedError
+from mple.exit_codes import ExitCode, ExitError
 from mple.plan import RunPlan
 from mple.v1 import common_pb2
 from mple.wire.batch import Batch
@@ -34,8 +36,12 @@ _HEADER_BYTES = _FIELDS.size + _CRC.size
 _MAGIC = b"MPC2"
 
 
-class CacheError(ValueError):
-    """The cache file belongs to another plan or can't be used."""
+class CacheError(DamagedError):
+    """The cache file belongs to another plan or can't be used; its node stops, and no run ends by it."""
+
+    def __init__(self, text: str) -> None:
+        """Say what is wrong in a sentence that names the file."""
+        ExitError.__init__(self, text, ExitCode.DAMAGED, "remove it and start again: the samples are asked anew")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +128,10 @@ def records(shape: CacheShape, path: Path, file: int, start: int, end: int) -> I
         fields = header[: _FIELDS.size]
         magic, split, codec_id, key, samples, body_bytes = _FIELDS.unpack(fields)
         if magic != _MAGIC or split not in sizes or not samples:
-            raise CacheError(f"{path} is damaged at byte {at}; remove it and the samples are asked anew")
+            raise CacheError(f"{path} is damaged at byte {at}")
         labelled = split == common_pb2.SPLIT_TRAIN
         if codec_id != shape.codec.wire_id or body_bytes != samples * (4 + 2 * labelled + sample_bytes):
-            raise CacheError(f"{path} was written under another codec or image shape; remove it")
+            raise CacheError(f"{path} was written under another codec or image shape")
         if body_bytes > end - at - _HEADER_BYTES:
             return  # torn; memory for it is not even asked for
         body = os.pread(file, body_bytes, at + _HEADER_BYTES)
@@ -133,7 +139,7 @@ def records(shape: CacheShape, path: Path, file: int, start: int, end: int) -> I
             return
         numbers_B = np.frombuffer(body, "<u4", samples).astype(np.int64)
         if numbers_B.size and numbers_B.max() >= sizes[split]:
-            raise CacheError(f"{path} holds samples that the plan does not have; remove it")
+            raise CacheError(f"{path} holds samples that the plan does not have")
         labels_B = np.frombuffer(body, "<u2", samples * labelled, 4 * samples)
         yield CacheRecord(split, key, numbers_B, labels_B, header + body)
         at += _HEADER_BYTES + body_bytes
