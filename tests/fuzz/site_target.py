@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from mple.data import Dataset, LabelledImages
+from mple.disk.damage import DamagedError
 from mple.meter import Ledger
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.retry import RetryPolicy, StoppedError, UnreachableError
@@ -95,6 +96,8 @@ class SiteTarget:
                 self._follow()
         except MpleError as fault:
             ended = fault.code.value
+        except DamagedError:  # more samples are claimed than were released: as if the book were an older copy
+            ended = "DAMAGED"
         except (grpc.RpcError, UnreachableError, StoppedError) as fault:
             ended = type(fault).__name__.strip("_")
         except Exception as fault:  # what this target is here to find
