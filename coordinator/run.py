@@ -201,7 +201,7 @@ class Run:
         return stem.to_safetensors()
 
     def put_sealed(self, caller: Party, request: coordinator_pb2.PutSealedRequest) -> bool:
-        """Keep an envelope that the plan has room for; False when there was one before, which then stays.
+        """Keep an envelope that the plan has room for; False when another was left before, which then stays.
 
         Raises MpleError: ENVELOPE_REJECTED, WRONG_PHASE, RUN_FAILED.
         """
@@ -211,7 +211,7 @@ class Run:
             new = self.envelopes.put(caller.label, request.recipient, request.kind, request.envelope)
             if new and request.kind == coordinator_pb2.SEALED_KIND_MORPH_KEY:
                 self.advance(KeySealed(caller.name))
-        return new
+        return new or self.envelopes.counts(caller.label, request.recipient, request.kind, request.envelope)
 
     def report_failure(self, caller: Party, failure: coordinator_pb2.Failure) -> None:
         """A party of the run can't go on."""

@@ -106,9 +106,9 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
     ) -> coordinator_pb2.PutSealedResponse:
         """Keeps an envelope for another party."""
         self._run.require_joined(caller)
-        new = self._run.put_sealed(caller, request)
+        counts = self._run.put_sealed(caller, request)
         audit_call(caller.label, "envelope_left", "ok", recipient=request.recipient, kind=request.kind)
-        return coordinator_pb2.PutSealedResponse(earlier=not new)
+        return coordinator_pb2.PutSealedResponse(earlier=not counts)
 
     @guarded(Role.SITE)
     def GetSealed(

@@ -64,6 +64,11 @@ class Envelopes:
             )
             return cursor.rowcount == 1
 
+    def counts(self, sender: str, recipient: str, kind: int, envelope: bytes) -> bool:
+        """Whether this very envelope is the one that counts: a call whose answer was lost brings it once more."""
+        query = "SELECT envelope FROM envelopes WHERE sender = ? AND recipient = ? AND kind = ?"
+        return self._file.rows(query, sender, recipient, kind) == [(envelope,)]
+
     def to(self, recipient: str) -> list[coordinator_pb2.SealedEnvelope]:
         """What has been left for a party and not been forgotten, by sender."""
         query = "SELECT sender, kind, envelope FROM envelopes WHERE recipient = ? ORDER BY sender, kind"

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mple.disk.damage import DamagedError
-from mple.disk.scarcity import scarcity_of
+from mple.disk.scarcity import open_patiently, scarcity_of
 from mple.disk.storage_faults import storage_fault_of
 
 _SCHEMA = """
@@ -53,15 +53,16 @@ class StateFile:
         """
         path = folder / "coordinator.sqlite"
         self._count = _Count(folder / "coordinator.count")
-        known = self._count.read()
-        if known and not (path.exists() and path.stat().st_size):
-            raise DamagedError(path, f"is gone: it has held {known} transactions", _FIX)
         try:
-            self._connection, self._number = _open(path, known)
+            self._connection, self._number = _open(path, self._count.read())
         except sqlite3.DatabaseError as fault:
+            self._count.close()
             if storage_fault_of(fault) is not None or scarcity_of(fault) is not None:
                 raise
             raise DamagedError(path, f"can't be used ({fault})", _FIX) from None
+        except BaseException:
+            self._count.close()
+            raise
         self._lock = threading.RLock()
         self.changed = threading.Condition(self._lock)
         """Notified after each transaction; waiting on it lets other threads in."""
@@ -72,6 +73,7 @@ class StateFile:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._connection.close()
+            self._count.close()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -134,16 +136,22 @@ def as_text(value: object) -> str:
 
 
 class _Count:
-    """Number of the newest transaction that others may know of, in a file beside the database."""
+    """Number of the newest transaction that others may know of, in a file beside the database. It stays open: a
+    transaction that is on the disk must not fail for want of a descriptor to count it with."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._file = open_patiently(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def close(self) -> None:
+        """Give the file up."""
+        os.close(self._file)
 
     def read(self) -> int:
-        """The number; 0 without a file. Raises DamagedError: it is damaged."""
-        if not self._path.exists():
+        """The number; 0 of a file that is new. Raises DamagedError: it is damaged."""
+        content = os.pread(self._file, 64, 0)
+        if not content:
             return 0
-        content = self._path.read_bytes()
         if len(content) <= _COUNT.size or content != _with_crc(content[: _COUNT.size]):
             fix = "put it back, or remove it if coordinator.sqlite beside it is the newest: nobody can tell without it"
             raise DamagedError(self._path, "is damaged", fix)
@@ -151,12 +159,8 @@ class _Count:
 
     def write(self, number: int) -> None:
         """Have a number on the disk."""
-        file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.pwrite(file, _with_crc(_COUNT.pack(number)), 0)
-            os.fdatasync(file)
-        finally:
-            os.close(file)
+        os.pwrite(self._file, _with_crc(_COUNT.pack(number)), 0)
+        os.fdatasync(self._file)
 
 
 def _with_crc(content: bytes) -> bytes:
@@ -166,6 +170,8 @@ def _with_crc(content: bytes) -> bytes:
 def _open(path: Path, known: int) -> tuple[sqlite3.Connection, int]:
     """The file, and the number of its newest transaction. Where it raises, no write-ahead log is left behind, which
     would be taken for that of the copy that is put in place."""
+    if known and not (path.exists() and path.stat().st_size):
+        raise DamagedError(path, f"is gone: it has held {known} transactions", _FIX)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
     try:

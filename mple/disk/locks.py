@@ -40,16 +40,24 @@ def claim(state: Path, program: str) -> Iterator[None]:
             raise
         raise ValueError(f"state = {state} can't be used: {fault.strerror}; name a folder") from None
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _got(lock):
             holder = os.pread(lock, _MOST_BYTES, 0).decode("utf-8", "replace") or "node"
-            raise ValueError(f"another {holder} works in {state}; stop it, or name another state folder") from None
+            raise ValueError(f"another {holder} works in {state}; stop it, or name another state folder")
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{program} (process {os.getpid()})".encode(), 0)
         yield
     finally:
         os.close(lock)
+
+
+def _got(lock: int) -> bool:
+    """Whether nobody else had it. The refusal does not become an error's context, where it would pass for want of
+    something: its number is that of a system that has no more to give."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -268,6 +269,16 @@ def test_joining_again_is_allowed_in_every_phase(small_run: SmallRun) -> None:
         small_run.join_site("north")
     small_run.join_compute()
     assert small_run.story() == FINISHED
+
+
+def test_an_envelope_that_comes_again_still_counts_and_another_does_not(small_run: SmallRun) -> None:
+    """A call is repeated when its answer was lost: its site must not take that for a secret drawn a second time."""
+    for do in itertools.islice(steps_in_site_custody(), len(SITES) + 2):
+        do(small_run)
+    asked = sealed_for("site/south")
+    assert small_run.run.put_sealed(NORTH, asked)
+    asked.envelope = b"another secret"
+    assert not small_run.run.put_sealed(NORTH, asked)
 
 
 def test_calls_that_need_a_plan_wait_for_it(small_run: SmallRun) -> None:

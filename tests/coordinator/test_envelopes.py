@@ -80,6 +80,8 @@ def test_the_first_envelope_stays(state_file: StateFile) -> None:
     assert envelopes.put("site/north", "site/south", SECRET, b"first")
     assert not envelopes.put("site/north", "site/south", SECRET, b"second")
     assert envelopes.put("site/north", "site/west", SECRET, b"another recipient")
+    assert envelopes.counts("site/north", "site/south", SECRET, b"first")
+    assert not envelopes.counts("site/north", "site/south", SECRET, b"second")
     assert [left.envelope for left in envelopes.to("site/south")] == [b"first"]
     assert envelopes.to("site/north") == []
 

@@ -40,6 +40,8 @@ def test_one_more_row_is_trained_like_the_others(monkeypatch: pytest.MonkeyPatch
         filters=lambda width: round(16 * width),
         least_px=1,
         most_px=64,
+        weights=lambda _width, classes: 8 * classes,
+        kept_values=lambda _width, height, wide: 8 * height * wide,
         make=lambda model, classes: Mean(model.filters, classes),
     )
     monkeypatch.setitem(TRUNKS, "mean", row)  # type: ignore[arg-type]
