@@ -12,7 +12,7 @@ BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
 # The tests share the cores with the processes that they start: torch must not spin on all in each of them.
 TEST_ENV := OMP_NUM_THREADS=1
 # Files of tests are dealt out to so many processes, in the order that tests/conftest.py gives; 0 runs them in this one.
-WORKERS ?= 3
+WORKERS ?= 4
 PYTEST = $(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup browser demo test test-all test-light check bench soak fuzz layers settings protos clean
