@@ -53,7 +53,8 @@ def tensors_of(weight: Floats, numbers: str) -> dict[str, NDArray[np.generic]]:
     peak = np.maximum(weight.max(axis, keepdims=True), -weight.min(axis, keepdims=True))
     if not np.isfinite(peak).all():
         raise ValueError("a weight of the layer is NaN or infinite")
-    scale = np.where(peak > 0, peak / _LEVELS, 1).astype(np.float32)
+    scale = (peak / _LEVELS).astype(np.float32)
+    scale[scale == 0] = 1  # of an output without weights, or with none that a step could tell from 0
     codes = np.empty(weight.shape, np.int8)
     for low in range(0, weight.shape[axis], _ROWS_AT_ONCE):  # no second float copy of a dense layer
         some = (slice(None),) * axis + (slice(low, low + _ROWS_AT_ONCE),)

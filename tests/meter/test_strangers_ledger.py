@@ -65,12 +65,12 @@ def test_an_honest_ledger_is_far_below_the_bound(tmp_path: Path) -> None:
     path = merged_of(tmp_path / "ledger.sqlite", 0)
     with closing(sqlite3.connect(path)) as database:
         values = [
-            (number, f"{number:032x}", node, direction)
+            (number, node, direction, f"{number:032x}")
             for number in range(5_000)
             for node, direction in (("site/north", "sent"), ("compute/gpu", "received"))
         ]
         database.executemany(
-            "INSERT INTO messages VALUES (?1, ?3, '', '', '', ?4, 'Feed', 'data', ?2, 0, 1, 0, 1, 6, 1, 0, '')", values
+            "INSERT INTO messages VALUES (?, ?, '', '', '', ?, 'Feed', 'data', ?, 0, 1, 0, 1, 6, 1, 0, '')", values
         )
         database.commit()
     require_sound_rows(path)
