@@ -101,7 +101,7 @@ def mounted(path: Path, size_bytes: int) -> Iterator[Callable[[], None]]:
     def mount(*options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["mount", *options, str(path)], capture_output=True, text=True, check=False)
 
-    made = mount("-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs")
+    made = mount("-t", "tmpfs", "-o", f"size={size_bytes},mode=700", "tmpfs")
     if made.returncode != 0:
         pytest.skip(f"no file system may be mounted here: {made.stderr.strip()}")
     try:

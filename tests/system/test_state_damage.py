@@ -11,6 +11,7 @@ import pytest
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_damaged_files_of_a_half_done_run(tmp_path: Path) -> None:
     """A part of the matrix, by its command: a process of its own, because it forks."""
     only = ["compute/state/layers", "north/state/releases", "north/vault/consortium", "coordinator/state/coordinator."]
