@@ -23,6 +23,8 @@ class MessageKind(StrEnum):
 
     DATA = "data"
     """Morphed training samples."""
+    VAL_DATA = "val_data"
+    """Morphed validation samples."""
     TEST_DATA = "test_data"
     """Morphed test samples."""
     LAYER = "layer"
@@ -33,6 +35,8 @@ class MessageKind(StrEnum):
     SCORE = "score"
     EVENT = "event"
     REPORT = "report"
+    NETWORK = "network"
+    """The trained trunk, on its way to the sites."""
     PREDICT = "predict"
     CONTROL = "control"
     """Diagnoses of the link."""
@@ -47,7 +51,7 @@ class MessageFacts:
     kind: str
     """A `MessageKind`, or a word of whoever measures other messages."""
     payload_bytes: int = 0
-    """Codes, layer bytes, or logits."""
+    """Codes, bytes of a layer or a network, or logits."""
     label_bytes: int = 0
     samples: int = 0
     key_ref: str = ""
@@ -84,11 +88,13 @@ def _batch(batch: common_pb2.MorphedBatch, kind: MessageKind) -> MessageFacts:
     )
 
 
+_KIND_OF_SPLIT = {common_pb2.SPLIT_VAL: MessageKind.VAL_DATA, common_pb2.SPLIT_TEST: MessageKind.TEST_DATA}
+
+
 def _feed_request(message: compute_pb2.FeedRequest) -> MessageFacts:
     which = message.WhichOneof("message")
     if which == "batch":
-        test = message.batch.split == common_pb2.SPLIT_TEST
-        return _batch(message.batch, MessageKind.TEST_DATA if test else MessageKind.DATA)
+        return _batch(message.batch, _KIND_OF_SPLIT.get(message.batch.split, MessageKind.DATA))
     if which == "score":
         return MessageFacts(MessageKind.SCORE, samples=message.score.samples)
     return MessageFacts(MessageKind.SETUP)
@@ -103,8 +109,8 @@ def _feed_response(message: compute_pb2.FeedResponse) -> MessageFacts:
     return MessageFacts(MessageKind.EVENT)
 
 
-def _layer_chunk(message: Any) -> MessageFacts:
-    return MessageFacts(MessageKind.LAYER, len(message.data))
+def _chunk(kind: MessageKind) -> Callable[[Any], MessageFacts]:
+    return lambda message: MessageFacts(kind, len(message.data))
 
 
 def _always(kind: MessageKind) -> Callable[[Any], MessageFacts]:
@@ -124,9 +130,11 @@ _READERS: dict[str, Callable[[Any], MessageFacts]] = {
     "mple.v1.FeedResponse": _feed_response,
     "mple.v1.PredictRequest": lambda message: _batch(message.batch, MessageKind.PREDICT),
     "mple.v1.PredictResponse": lambda message: MessageFacts(MessageKind.PREDICT, len(message.values)),
-    "mple.v1.UploadLayerRequest": _layer_chunk,
+    "mple.v1.UploadLayerRequest": _chunk(MessageKind.LAYER),
     "mple.v1.UploadLayerResponse": _always(MessageKind.SETUP),
     "mple.v1.DownloadLayerRequest": _always(MessageKind.SETUP),
-    "mple.v1.DownloadLayerResponse": _layer_chunk,
+    "mple.v1.DownloadLayerResponse": _chunk(MessageKind.LAYER),
+    "mple.v1.DownloadNetworkRequest": _always(MessageKind.SETUP),
+    "mple.v1.DownloadNetworkResponse": _chunk(MessageKind.NETWORK),
     **{f"mple.v1.{call}{end}": _always(kind) for call, kind in _KINDS.items() for end in ("Request", "Response")},
 }

@@ -1,7 +1,8 @@
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -11,6 +12,7 @@ class Split(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SPLIT_UNSPECIFIED: _ClassVar[Split]
     SPLIT_TRAIN: _ClassVar[Split]
     SPLIT_TEST: _ClassVar[Split]
+    SPLIT_VAL: _ClassVar[Split]
 
 class Codec(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -25,6 +27,7 @@ class Codec(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 SPLIT_UNSPECIFIED: Split
 SPLIT_TRAIN: Split
 SPLIT_TEST: Split
+SPLIT_VAL: Split
 CODEC_UNSPECIFIED: Codec
 CODEC_F32: Codec
 CODEC_F16: Codec
@@ -67,3 +70,11 @@ class MorphedBatch(_message.Message):
     crc32c: int
     resent_samples: int
     def __init__(self, request_id: _Optional[int] = ..., key_ref: _Optional[_Union[KeyRef, _Mapping]] = ..., split: _Optional[_Union[Split, str]] = ..., codec: _Optional[_Union[Codec, str]] = ..., samples: _Optional[int] = ..., values_per_sample: _Optional[int] = ..., codes: _Optional[bytes] = ..., labels: _Optional[bytes] = ..., crc32c: _Optional[int] = ..., resent_samples: _Optional[int] = ...) -> None: ...
+
+class Tally(_message.Message):
+    __slots__ = ("counts", "sums")
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    SUMS_FIELD_NUMBER: _ClassVar[int]
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    sums: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, counts: _Optional[_Iterable[int]] = ..., sums: _Optional[_Iterable[float]] = ...) -> None: ...

@@ -45,6 +45,11 @@ class ComputeServiceStub(object):
                 request_serializer=mple_dot_v1_dot_compute__pb2.PredictRequest.SerializeToString,
                 response_deserializer=mple_dot_v1_dot_compute__pb2.PredictResponse.FromString,
                 _registered_method=True)
+        self.DownloadNetwork = channel.unary_stream(
+                '/mple.v1.ComputeService/DownloadNetwork',
+                request_serializer=mple_dot_v1_dot_compute__pb2.DownloadNetworkRequest.SerializeToString,
+                response_deserializer=mple_dot_v1_dot_compute__pb2.DownloadNetworkResponse.FromString,
+                _registered_method=True)
 
 
 class ComputeServiceServicer(object):
@@ -65,6 +70,13 @@ class ComputeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DownloadNetwork(self, request, context):
+        """The bytes of the trained trunk, once the site's stream has announced it, from an offset on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ComputeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +89,11 @@ def add_ComputeServiceServicer_to_server(servicer, server):
                     servicer.Predict,
                     request_deserializer=mple_dot_v1_dot_compute__pb2.PredictRequest.FromString,
                     response_serializer=mple_dot_v1_dot_compute__pb2.PredictResponse.SerializeToString,
+            ),
+            'DownloadNetwork': grpc.unary_stream_rpc_method_handler(
+                    servicer.DownloadNetwork,
+                    request_deserializer=mple_dot_v1_dot_compute__pb2.DownloadNetworkRequest.FromString,
+                    response_serializer=mple_dot_v1_dot_compute__pb2.DownloadNetworkResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +151,33 @@ class ComputeService(object):
             '/mple.v1.ComputeService/Predict',
             mple_dot_v1_dot_compute__pb2.PredictRequest.SerializeToString,
             mple_dot_v1_dot_compute__pb2.PredictResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DownloadNetwork(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mple.v1.ComputeService/DownloadNetwork',
+            mple_dot_v1_dot_compute__pb2.DownloadNetworkRequest.SerializeToString,
+            mple_dot_v1_dot_compute__pb2.DownloadNetworkResponse.FromString,
             options,
             channel_credentials,
             insecure,

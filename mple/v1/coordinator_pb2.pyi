@@ -43,7 +43,7 @@ class JoinRequest(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., site: _Optional[_Union[SiteProfile, _Mapping]] = ..., compute: _Optional[_Union[ComputeProfile, _Mapping]] = ...) -> None: ...
 
 class SiteProfile(_message.Message):
-    __slots__ = ("channels", "height", "width", "classes", "train_images", "test_images", "key_ref", "patients")
+    __slots__ = ("channels", "height", "width", "classes", "train_images", "test_images", "key_ref", "patients", "val_images", "task")
     CHANNELS_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +52,8 @@ class SiteProfile(_message.Message):
     TEST_IMAGES_FIELD_NUMBER: _ClassVar[int]
     KEY_REF_FIELD_NUMBER: _ClassVar[int]
     PATIENTS_FIELD_NUMBER: _ClassVar[int]
+    VAL_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
     channels: int
     height: int
     width: int
@@ -60,13 +62,17 @@ class SiteProfile(_message.Message):
     test_images: int
     key_ref: _common_pb2.KeyRef
     patients: str
-    def __init__(self, channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., classes: _Optional[_Iterable[str]] = ..., train_images: _Optional[int] = ..., test_images: _Optional[int] = ..., key_ref: _Optional[_Union[_common_pb2.KeyRef, _Mapping]] = ..., patients: _Optional[str] = ...) -> None: ...
+    val_images: int
+    task: str
+    def __init__(self, channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., classes: _Optional[_Iterable[str]] = ..., train_images: _Optional[int] = ..., test_images: _Optional[int] = ..., key_ref: _Optional[_Union[_common_pb2.KeyRef, _Mapping]] = ..., patients: _Optional[str] = ..., val_images: _Optional[int] = ..., task: _Optional[str] = ...) -> None: ...
 
 class ComputeProfile(_message.Message):
-    __slots__ = ("stem_digest",)
+    __slots__ = ("stem_digest", "weights_digest")
     STEM_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     stem_digest: bytes
-    def __init__(self, stem_digest: _Optional[bytes] = ...) -> None: ...
+    weights_digest: bytes
+    def __init__(self, stem_digest: _Optional[bytes] = ..., weights_digest: _Optional[bytes] = ...) -> None: ...
 
 class JoinResponse(_message.Message):
     __slots__ = ("run_id", "last_sequence")
@@ -83,7 +89,7 @@ class WatchRequest(_message.Message):
     def __init__(self, after_sequence: _Optional[int] = ...) -> None: ...
 
 class WatchResponse(_message.Message):
-    __slots__ = ("sequence", "time_unix_ms", "party_joined", "plan_made", "phase_changed", "layer_released", "epoch_done", "fault", "key_rotated", "key_ready", "key_revoked", "key_erased", "layer_wanted")
+    __slots__ = ("sequence", "time_unix_ms", "party_joined", "plan_made", "phase_changed", "layer_released", "epoch_done", "fault", "key_rotated", "key_ready", "key_revoked", "key_erased", "layer_wanted", "network_scored")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     PARTY_JOINED_FIELD_NUMBER: _ClassVar[int]
@@ -97,6 +103,7 @@ class WatchResponse(_message.Message):
     KEY_REVOKED_FIELD_NUMBER: _ClassVar[int]
     KEY_ERASED_FIELD_NUMBER: _ClassVar[int]
     LAYER_WANTED_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_SCORED_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     time_unix_ms: int
     party_joined: PartyJoined
@@ -110,7 +117,8 @@ class WatchResponse(_message.Message):
     key_revoked: KeyRevoked
     key_erased: KeyErased
     layer_wanted: LayerWanted
-    def __init__(self, sequence: _Optional[int] = ..., time_unix_ms: _Optional[int] = ..., party_joined: _Optional[_Union[PartyJoined, _Mapping]] = ..., plan_made: _Optional[_Union[PlanMade, _Mapping]] = ..., phase_changed: _Optional[_Union[PhaseChanged, _Mapping]] = ..., layer_released: _Optional[_Union[LayerReleased, _Mapping]] = ..., epoch_done: _Optional[_Union[EpochDone, _Mapping]] = ..., fault: _Optional[_Union[Fault, _Mapping]] = ..., key_rotated: _Optional[_Union[KeyRotated, _Mapping]] = ..., key_ready: _Optional[_Union[KeyReady, _Mapping]] = ..., key_revoked: _Optional[_Union[KeyRevoked, _Mapping]] = ..., key_erased: _Optional[_Union[KeyErased, _Mapping]] = ..., layer_wanted: _Optional[_Union[LayerWanted, _Mapping]] = ...) -> None: ...
+    network_scored: NetworkScored
+    def __init__(self, sequence: _Optional[int] = ..., time_unix_ms: _Optional[int] = ..., party_joined: _Optional[_Union[PartyJoined, _Mapping]] = ..., plan_made: _Optional[_Union[PlanMade, _Mapping]] = ..., phase_changed: _Optional[_Union[PhaseChanged, _Mapping]] = ..., layer_released: _Optional[_Union[LayerReleased, _Mapping]] = ..., epoch_done: _Optional[_Union[EpochDone, _Mapping]] = ..., fault: _Optional[_Union[Fault, _Mapping]] = ..., key_rotated: _Optional[_Union[KeyRotated, _Mapping]] = ..., key_ready: _Optional[_Union[KeyReady, _Mapping]] = ..., key_revoked: _Optional[_Union[KeyRevoked, _Mapping]] = ..., key_erased: _Optional[_Union[KeyErased, _Mapping]] = ..., layer_wanted: _Optional[_Union[LayerWanted, _Mapping]] = ..., network_scored: _Optional[_Union[NetworkScored, _Mapping]] = ...) -> None: ...
 
 class PartyJoined(_message.Message):
     __slots__ = ("party",)
@@ -160,6 +168,39 @@ class EpochDone(_message.Message):
     scores: _containers.ScalarMap[str, float]
     seconds: float
     def __init__(self, epoch: _Optional[int] = ..., loss: _Optional[float] = ..., scores: _Optional[_Mapping[str, float]] = ..., seconds: _Optional[float] = ...) -> None: ...
+
+class NetworkScored(_message.Message):
+    __slots__ = ("epoch", "scores", "val_tallies", "test_tallies")
+    class ScoresEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class ValTalliesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _common_pb2.Tally
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_common_pb2.Tally, _Mapping]] = ...) -> None: ...
+    class TestTalliesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _common_pb2.Tally
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_common_pb2.Tally, _Mapping]] = ...) -> None: ...
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    VAL_TALLIES_FIELD_NUMBER: _ClassVar[int]
+    TEST_TALLIES_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    scores: _containers.ScalarMap[str, float]
+    val_tallies: _containers.MessageMap[str, _common_pb2.Tally]
+    test_tallies: _containers.MessageMap[str, _common_pb2.Tally]
+    def __init__(self, epoch: _Optional[int] = ..., scores: _Optional[_Mapping[str, float]] = ..., val_tallies: _Optional[_Mapping[str, _common_pb2.Tally]] = ..., test_tallies: _Optional[_Mapping[str, _common_pb2.Tally]] = ...) -> None: ...
 
 class Fault(_message.Message):
     __slots__ = ("party", "text")
@@ -326,7 +367,7 @@ class DownloadLayerResponse(_message.Message):
     def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ..., final: bool = ...) -> None: ...
 
 class ReportRequest(_message.Message):
-    __slots__ = ("layers_stored", "epoch_done", "training_done", "failure", "ledger_totals", "key_stored", "key_erased")
+    __slots__ = ("layers_stored", "epoch_done", "training_done", "failure", "ledger_totals", "key_stored", "key_erased", "network_scored")
     LAYERS_STORED_FIELD_NUMBER: _ClassVar[int]
     EPOCH_DONE_FIELD_NUMBER: _ClassVar[int]
     TRAINING_DONE_FIELD_NUMBER: _ClassVar[int]
@@ -334,6 +375,7 @@ class ReportRequest(_message.Message):
     LEDGER_TOTALS_FIELD_NUMBER: _ClassVar[int]
     KEY_STORED_FIELD_NUMBER: _ClassVar[int]
     KEY_ERASED_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_SCORED_FIELD_NUMBER: _ClassVar[int]
     layers_stored: LayersStored
     epoch_done: EpochDone
     training_done: TrainingDone
@@ -341,7 +383,8 @@ class ReportRequest(_message.Message):
     ledger_totals: LedgerTotals
     key_stored: KeyStored
     key_erased: KeyErased
-    def __init__(self, layers_stored: _Optional[_Union[LayersStored, _Mapping]] = ..., epoch_done: _Optional[_Union[EpochDone, _Mapping]] = ..., training_done: _Optional[_Union[TrainingDone, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., ledger_totals: _Optional[_Union[LedgerTotals, _Mapping]] = ..., key_stored: _Optional[_Union[KeyStored, _Mapping]] = ..., key_erased: _Optional[_Union[KeyErased, _Mapping]] = ...) -> None: ...
+    network_scored: NetworkScored
+    def __init__(self, layers_stored: _Optional[_Union[LayersStored, _Mapping]] = ..., epoch_done: _Optional[_Union[EpochDone, _Mapping]] = ..., training_done: _Optional[_Union[TrainingDone, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., ledger_totals: _Optional[_Union[LedgerTotals, _Mapping]] = ..., key_stored: _Optional[_Union[KeyStored, _Mapping]] = ..., key_erased: _Optional[_Union[KeyErased, _Mapping]] = ..., network_scored: _Optional[_Union[NetworkScored, _Mapping]] = ...) -> None: ...
 
 class LayersStored(_message.Message):
     __slots__ = ("plan_sha256",)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.model.metrics import tallies
-from mple.v1 import compute_pb2
+from mple.v1 import common_pb2, compute_pb2
 
 
 class LogitsError(ValueError):
@@ -64,5 +64,5 @@ def score(logits: compute_pb2.Logits, labels: NDArray[np.int64], label_order: ND
         request_id=logits.request_id,
         epoch=logits.epoch,
         samples=len(samples),
-        tallies={name: compute_pb2.Tally(counts=tally.counts, sums=tally.sums) for name, tally in made},
+        tallies={name: common_pb2.Tally(counts=tally.counts, sums=tally.sums) for name, tally in made},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mple.model.metrics import Tally
-from mple.v1 import compute_pb2
+from mple.v1 import common_pb2, compute_pb2
 
 
 def tallies_of(samples: int, right: int = 0, loss_sum: float = 1.0) -> dict[str, Tally]:
@@ -16,7 +16,7 @@ def score_of(
 ) -> compute_pb2.Score:
     """A site's message with these tallies."""
     tallies = {
-        name: compute_pb2.Tally(counts=tally.counts, sums=tally.sums)
+        name: common_pb2.Tally(counts=tally.counts, sums=tally.sums)
         for name, tally in tallies_of(samples, right, loss_sum).items()
     }
     return compute_pb2.Score(request_id=request_id, epoch=epoch, samples=samples, tallies=tallies)
