@@ -32,6 +32,19 @@ class Augment(StrEnum):
     """The compute node shifts feature maps; nothing more crosses the wire."""
 
 
+class OptimiserName(StrEnum):
+    """How gradients change the weights."""
+
+    SGD = "sgd"
+    """Stochastic gradient descent with Nesterov's momentum."""
+    ADAMW = "adamw"
+    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019)."""
+
+
+_DEFAULT_PEAK = {OptimiserName.SGD: 0.1, OptimiserName.ADAMW: 0.002}
+_DEFAULT_DECAY = {OptimiserName.SGD: 5e-4, OptimiserName.ADAMW: 0.01}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSettings:
     """The shared network."""
@@ -61,20 +74,21 @@ class ModelSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSettings:
-    """Stochastic gradient descent with momentum and a one-cycle learning rate."""
+    """Training with a one-cycle learning rate."""
 
     epochs: Annotated[int, Between(1, 10_000)] = 4
     """How often training goes over all samples."""
     batch: Annotated[int, Between(2, 65_536)] = 128
     """Samples of all sites in one step."""
-    peak_lr: Annotated[float, Between(0, 10, above=True)] = 0.1
-    """Highest learning rate of the cycle."""
+    optimiser: OptimiserName = OptimiserName.SGD
+    peak_lr: Annotated[float, Between(0, 10, above=True)] | None = None
+    """Highest learning rate of the cycle; by default 0.1 with `sgd`, 0.002 with `adamw`."""
     warmup_share: Annotated[float, Between(0, 1, above=True, below=True)] = 0.25
     """Part of all steps in which the learning rate rises."""
     momentum: Annotated[float, Between(0, 1, below=True)] = 0.9
-    """Share of each step that is carried into the next, in Nesterov's form."""
-    weight_decay: Annotated[float, Between(0)] = 5e-4
-    """On weights of convolutions and the last layer only."""
+    """Share of each step that is carried into the next; of `adamw` its first beta."""
+    weight_decay: Annotated[float, Between(0)] | None = None
+    """On weights of convolutions and the last layer only; by default 0.0005 with `sgd`, 0.01 with `adamw`."""
     precision: Precision = Precision.F32
     """Arithmetic of the trunk during training."""
     layer_arithmetic: Arithmetic | None = None
@@ -91,6 +105,16 @@ class TrainingSettings:
         check_ranges(self)
         if self.precision is Precision.F32 and self.layer_arithmetic not in (None, Arithmetic.F32):
             raise ValueError(f"layer_arithmetic = {self.layer_arithmetic} with precision = f32; needs precision = bf16")
+
+    @property
+    def highest_lr(self) -> float:
+        """Of the cycle, also where `peak_lr` was left out."""
+        return _DEFAULT_PEAK[self.optimiser] if self.peak_lr is None else self.peak_lr
+
+    @property
+    def decay(self) -> float:
+        """Of weights, also where `weight_decay` was left out."""
+        return _DEFAULT_DECAY[self.optimiser] if self.weight_decay is None else self.weight_decay
 
     @property
     def first_layer(self) -> Arithmetic:

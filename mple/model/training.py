@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mple.model.device import CPU, Device
+from mple.model.optimiser import Optimiser
 from mple.model.settings import Augment, Precision, TrainingSettings
 
 
@@ -22,7 +23,7 @@ class DivergenceError(ValueError):
 
 
 class TrunkTrainer:
-    """A trunk with its optimiser and its one-cycle learning rate (Smith & Topin, 2018).
+    """A trunk with its optimiser.
 
     Guarantees: equal trunks, settings and features give equal weights, bit for bit, on one machine with equal thread
     counts. Not promised: equality across machines or thread counts (sums are ordered otherwise there).
@@ -32,26 +33,13 @@ class TrunkTrainer:
         self.trunk = device.place_module(trunk)
         self._device = device
         self._settings = settings
-        decayed = [weight for weight in trunk.parameters() if weight.ndim > 1]
-        kept = [weight for weight in trunk.parameters() if weight.ndim <= 1]
-        self._optimiser = torch.optim.SGD(
-            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": kept, "weight_decay": 0.0}],
-            lr=settings.peak_lr,
-            momentum=settings.momentum,
-            nesterov=settings.momentum > 0,
-        )
-        total_steps, share = max(2, total_steps), settings.warmup_share
-        if share * total_steps == 1:  # the rise would end where it begins, and torch divide by its length
-            share *= 1 + 1e-9
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimiser, max_lr=settings.peak_lr, total_steps=total_steps, pct_start=share, cycle_momentum=False
-        )
+        self._optimiser = Optimiser(trunk, settings, total_steps)
         self.steps_done = 0
 
     @property
     def learning_rate(self) -> float:
-        """Of the step to come."""
-        return float(self._optimiser.param_groups[0]["lr"])
+        """The highest of the step to come."""
+        return max(self._optimiser.learning_rates)
 
     def autocast(self) -> torch.autocast:
         """The arithmetic of the run, to be entered around everything that makes or uses features."""
@@ -76,23 +64,17 @@ class TrunkTrainer:
             if not torch.isfinite(f_BFHW).all():
                 raise FloatingPointError(f"a feature of step {self.steps_done} is NaN or infinite: no rate cures that")
             raise self._diverged(f"the loss of step {self.steps_done} is {value}")
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimiser.clear_gradients()
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
-        self._schedule.step()
         self.steps_done += 1
         return value
 
     def state(self) -> dict[str, Tensor]:
-        """All that the next step depends on but the settings and `steps_done`: weights, statistics, momenta, rates. The
+        """All that the next step depends on but the settings and `steps_done`: weights, statistics, moments, rates. The
         tensors are the trainer's own; copy or write them before the next step."""
         tensors = {f"trunk.{name}": tensor.detach() for name, tensor in self.trunk.state_dict().items()}
-        for name, weight in self.trunk.named_parameters():
-            buffer = self._optimiser.state.get(weight, {}).get("momentum_buffer")
-            if buffer is not None:
-                tensors[f"momentum.{name}"] = buffer
-        rates = [float(group["lr"]) for group in self._optimiser.param_groups]
-        return {**tensors, "learning_rates": torch.tensor(rates, dtype=torch.float64)}
+        return {**tensors, **self._optimiser.state()}
 
     def restore(self, tensors: Mapping[str, Tensor], steps_done: int) -> None:
         """Go on where the trainer was whose `state` these are; the steps to come equal, bit for bit, those of it.
@@ -104,17 +86,7 @@ class TrunkTrainer:
             self.trunk.load_state_dict(weights)
         except RuntimeError as fault:
             raise ValueError(f"these are not this network's weights: {fault}") from None
-        for name, weight in self.trunk.named_parameters():
-            kept = tensors.get(f"momentum.{name}")
-            if kept is not None:
-                # Of the weight's own memory order: arithmetic on another order may round otherwise.
-                self._optimiser.state[weight]["momentum_buffer"] = torch.empty_like(weight).copy_(kept).detach()
-        rates = tensors["learning_rates"].tolist()
-        for group, rate in zip(self._optimiser.param_groups, rates, strict=True):
-            group["lr"] = rate
-        schedule = self._schedule.state_dict()
-        schedule.update(last_epoch=steps_done, _step_count=steps_done + 1, _last_lr=rates)
-        self._schedule.load_state_dict(schedule)
+        self._optimiser.restore(tensors, steps_done)
         self.steps_done = steps_done
 
     @torch.no_grad()
@@ -141,7 +113,7 @@ class TrunkTrainer:
                 raise self._diverged(f"after step {self.steps_done} {name} holds NaN or infinity")
 
     def _diverged(self, what: str) -> DivergenceError:
-        rate, decay = self._settings.peak_lr, self._settings.weight_decay
+        rate, decay = self._settings.highest_lr, self._settings.decay
         # A weight keeps 1 - rate * decay of itself in a step: beyond 2 decay alone makes it grow.
         other = f" or training.weight_decay (now {decay:g})" if rate * decay > 1 else ""
         return DivergenceError(f"{what}: lower training.peak_lr (now {rate:g}){other}")

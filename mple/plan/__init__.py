@@ -4,7 +4,7 @@ Pure: files are read only by `read_settings`; nothing here opens a socket or loo
 """
 
 from mple.data.settings import NormalisationSettings
-from mple.model.settings import Augment, ModelSettings, Precision, TrainingSettings
+from mple.model.settings import Augment, ModelSettings, OptimiserName, Precision, TrainingSettings
 from mple.plan.node_settings import (
     ComputeSettings,
     CoordinatorSettings,
@@ -43,6 +43,7 @@ __all__ = [
     "MorphSettings",
     "NoiseShape",
     "NormalisationSettings",
+    "OptimiserName",
     "PlanError",
     "Precision",
     "PrivacyMode",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from mple.data import Dataset
 from mple.data.limits import MOST_CLASSES, MOST_IMAGES, MOST_LOGITS
 from mple.machine import require_memory
-from mple.model.settings import Precision
+from mple.model.settings import OptimiserName, Precision
 from mple.model.trunks import TRUNKS
 from mple.morph import Ensemble, ImageShape, MorphGeometry, expected_weight_shape
 from mple.morph.arithmetic import Arithmetic
@@ -105,7 +105,7 @@ def check_compute_memory(plan: RunPlan) -> None:
 
 def compute_bytes(plan: RunPlan) -> int:
     """Memory that training by a plan takes at least, in bytes: layers as they are applied, one of them as it comes,
-    weights with gradient and momentum, and what a step keeps of its batch for the way back."""
+    weights with gradient and moments, and what a step keeps of its batch for the way back."""
     image, trunk = plan.image, TRUNKS[plan.model.trunk]
     exact = plan.morph.scheme().ensemble is Ensemble.UNIFORM
     layer = _layer_values(image, plan)
@@ -114,7 +114,8 @@ def compute_bytes(plan: RunPlan) -> int:
     kept = trunk.kept_values(plan.model.width, image.height, image.width)
     value_bytes = 4 if plan.training.precision is Precision.F32 else 2
     samples = min(plan.training.batch, sum(site.train_images for site in plan.sites))
-    return layers + 4 * layer + 3 * 4 * weights + samples * kept * value_bytes
+    moments = 2 if plan.training.optimiser is OptimiserName.ADAMW else 1
+    return layers + 4 * layer + (2 + moments) * 4 * weights + samples * kept * value_bytes
 
 
 def _check_sides(image: ImageShape, trunks: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from safetensors.torch import load, save
 from mple.model.settings import ModelSettings
 from mple.model.training import TrunkTrainer
 from mple.model.weights import build_trunk, state_sha256
-from mple.plan import Augment, Precision, TrainingSettings
+from mple.plan import Augment, OptimiserName, Precision, TrainingSettings
 
 STEPS, BATCH = 7, 6
 MODEL, CLASSES = ModelSettings(width=0.0625, dropout=0.3), 4
@@ -32,8 +32,9 @@ def batch(number: int) -> tuple[torch.Tensor, torch.Tensor]:
         TrainingSettings(epochs=1, precision=Precision.BF16, augment=Augment.FEATURES),
         TrainingSettings(epochs=1, momentum=0.0),
         TrainingSettings(epochs=1, warmup_share=1 / STEPS),
+        TrainingSettings(epochs=1, optimiser=OptimiserName.ADAMW),
     ],
-    ids=["bf16", "no momentum", "short warm-up"],
+    ids=["bf16", "no momentum", "short warm-up", "adamw"],
 )
 def test_the_steps_to_come_are_equal(settings: TrainingSettings, cut: int) -> None:
     whole = trainer(settings)
