@@ -3,7 +3,7 @@
 A reader first makes a `Catalogue`: class names and labels of the whole set, no pixel yet. The site's part is chosen
 from that, and only the part's pixels are read, so that a large set never lies in memory twice.
 
-Legend: N images, C channels, H W size.
+Legend: N images, C channels, H W size, L labels.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.data.limits import MOST_CLASSES
+from mple.model.settings import TaskKind
 from mple.morph import ImageShape
 from mple.printable import require_printable
 
 MOST_CHANNELS = 4
+UNKNOWN = -1
+"""In an array of labels: whether the image has the label is not known."""
 
 
 class PatientSplit(StrEnum):
@@ -41,7 +44,8 @@ class DataError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class LabelledImages:
-    """uint8 pixels (N, C, H, W), C from 1 to 4, and int64 class numbers (N)."""
+    """uint8 pixels (N, C, H, W), C from 1 to 4, and what they are: int64 class numbers (N), or for a task of labels
+    int64 (N, L) of 1, 0 and `UNKNOWN`."""
 
     pixels_NCHW: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -52,8 +56,9 @@ class LabelledImages:
             raise DataError(f"pixels of dtype {pixels.dtype} and shape {pixels.shape}; needs uint8 (N, C, H, W)")
         if not 1 <= pixels.shape[1] <= MOST_CHANNELS:
             raise DataError(f"pixels of shape {pixels.shape} have {pixels.shape[1]} channels; 1 to 4 are allowed")
-        if labels.dtype != np.int64 or labels.shape != pixels.shape[:1]:
-            raise DataError(f"{labels.dtype} labels of shape {labels.shape} for {len(pixels)} images; needs int64 (N)")
+        if labels.dtype != np.int64 or labels.ndim not in (1, 2) or len(labels) != len(pixels):
+            text = f"{labels.dtype} labels of shape {labels.shape} for {len(pixels)} images"
+            raise DataError(f"{text}; needs int64 (N), or (N, L) for labels")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -77,10 +82,11 @@ class LabelledImages:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dataset:
-    """One site's train and test images, of one shape, with the class names that its labels count."""
+    """One site's train and test images, of one shape and for one task."""
 
     name: str
     classes: tuple[str, ...]
+    """Names of the classes that labels count, or of the labels."""
     train: LabelledImages
     test: LabelledImages
     patients: PatientSplit = PatientSplit.UNKNOWN
@@ -91,6 +97,8 @@ class Dataset:
     def __post_init__(self) -> None:
         if self.test.shape != self.train.shape:
             raise DataError(f"{self.name}: train images are {self.train.shape}, test images {self.test.shape}")
+        if self.test.labels.ndim != self.train.labels.ndim:
+            raise DataError(f"{self.name}: one split has classes, the other labels; save both alike")
         for name in self.classes:
             try:
                 require_printable("class", name)
@@ -99,12 +107,18 @@ class Dataset:
         for split, images in (("train", self.train), ("test", self.test)):
             check_labels(images.labels, len(self.classes), f"{self.name}, {split} split")
 
+    @property
+    def task(self) -> TaskKind:
+        """What its images can be learned for."""
+        return task_of(self.train.labels)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
     """Train or test of a whole set before its pixels are read."""
 
     labels: NDArray[np.int64]
+    """As `LabelledImages` has them."""
     read: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
     """Pixels (n, C, H, W) of the n images with these numbers, which ascend."""
     patients: NDArray[np.int64] | None = None
@@ -135,11 +149,25 @@ def _digest(pixels_CHW: NDArray[np.uint8]) -> bytes:
     return hashlib.blake2b(pixels_CHW.tobytes(), digest_size=16).digest()
 
 
-def check_labels(labels: NDArray[np.int64], classes: int, where: str) -> None:
-    """Refuse labels that count no class.
+def task_of(labels: NDArray[np.int64]) -> TaskKind:
+    """What labels of this shape are for."""
+    return TaskKind.LABELS if labels.ndim == 2 else TaskKind.CLASSES
 
-    Raises DataError: a label is outside 0 to `classes` - 1; the text begins with `where`.
+
+def check_labels(labels: NDArray[np.int64], classes: int, where: str) -> None:
+    """Refuse numbers that count no class; of labels, others than 0, 1 and `UNKNOWN`, or a column more or less.
+
+    Raises DataError: a class number is outside 0 to `classes` - 1, or labels are not so; the text begins with `where`.
     """
+    if labels.ndim == 2:
+        if labels.shape[1] != classes:
+            raise DataError(f"{where}: {labels.shape[1]} labels for each image, {classes} names; name each label once")
+        odd = labels[(labels < UNKNOWN) | (labels > 1)]
+        if len(odd):
+            raise DataError(
+                f"{where}: {int(odd[0])} among the labels; a label is 1 (there), 0 (absent) or -1 (unknown)"
+            )
+        return
     outside = labels[(labels < 0) | (labels >= classes)]
     if len(outside):
         found = int(outside[0])

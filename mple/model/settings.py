@@ -72,6 +72,45 @@ class ModelSettings:
         return TRUNKS[self.trunk].filters(self.width)
 
 
+class TaskKind(StrEnum):
+    """What the network says of a picture."""
+
+    CLASSES = "classes"
+    """Which one class it is of: softmax."""
+    LABELS = "labels"
+    """Of each label whether it has it: sigmoid. A label that is unknown of a picture is not learned from there, and
+    never taken for absent."""
+
+
+class ClassWeights(StrEnum):
+    """How much the samples of a class count in the loss; of labels, those that have one and those that don't."""
+
+    NONE = "none"
+    """All alike."""
+    INVERSE = "inverse"
+    """By 1/n, where n training samples of all sites are of the class: all classes together count alike."""
+    EFFECTIVE = "effective"
+    """By 1/((1 - b^n)/(1 - b)), b being `effective_beta`, the effective number of samples of Cui et al. (2019)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskSettings:
+    """What is to be learned. All sites' data must be of this kind."""
+
+    kind: TaskKind = TaskKind.CLASSES
+    class_weights: ClassWeights = ClassWeights.NONE
+    effective_beta: Annotated[float, Between(0, 1, above=True, below=True)] = 0.999
+    """Of `effective`: near 0 all classes count alike, near 1 it is `inverse`."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.class_weights is not ClassWeights.EFFECTIVE and self.effective_beta != 0.999:
+            raise ValueError(
+                f'effective_beta = {self.effective_beta:g} with class_weights = "{self.class_weights}" would change '
+                'nothing; set class_weights = "effective"'
+            )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSettings:
     """Training with a one-cycle learning rate."""

@@ -3,7 +3,7 @@
 It knows nothing of where features come from; whoever calls it brings feature maps of the first convolution, already
 in the run's channel order. Randomness is a function of seed and step, so that a restart needs no random state.
 
-Legend: B samples, F filters, H W size, C classes.
+Legend: B samples, F filters, H W size, C classes, L labels.
 """
 
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mple.model.device import CPU, Device
 from mple.model.optimiser import Optimiser
+from mple.model.loss import TaskLoss
 from mple.model.settings import Augment, Precision, TrainingSettings
 
 
@@ -29,8 +29,16 @@ class TrunkTrainer:
     counts. Not promised: equality across machines or thread counts (sums are ordered otherwise there).
     """
 
-    def __init__(self, trunk: nn.Module, settings: TrainingSettings, total_steps: int, device: Device = CPU) -> None:
+    def __init__(
+        self,
+        trunk: nn.Module,
+        settings: TrainingSettings,
+        total_steps: int,
+        device: Device = CPU,
+        loss: TaskLoss | None = None,
+    ) -> None:
         self.trunk = device.place_module(trunk)
+        self._loss = loss or TaskLoss()
         self._device = device
         self._settings = settings
         self._optimiser = Optimiser(trunk, settings, total_steps)
@@ -45,8 +53,9 @@ class TrunkTrainer:
         """The arithmetic of the run, to be entered around everything that makes or uses features."""
         return self._device.autocast(torch.bfloat16 if self._settings.precision is Precision.BF16 else torch.float32)
 
-    def step(self, f_BFHW: Tensor, labels_B: Tensor) -> float:
-        """Train on one batch of features and return its mean loss in nats.
+    def step(self, f_BFHW: Tensor, labels: Tensor) -> float:
+        """Train on one batch of features and return its mean loss in nats; labels are class numbers (B) or, as the
+        loss has it, labels (B, L).
 
         Raises DivergenceError: the loss is NaN or infinite; the weights keep their last values. FloatingPointError: a
         feature is, so that something is wrong with the samples or their layer.
@@ -58,7 +67,7 @@ class TrunkTrainer:
                 f_BFHW = shifted(f_BFHW, self._settings.shift_px, [self._settings.seed, 2, self.steps_done])
             logits_BC = self.trunk(f_BFHW)
         logits_BC = logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
-        loss = functional.cross_entropy(logits_BC, self._device.place(labels_B))
+        loss = self._loss(logits_BC, self._device.place(labels))
         value = float(loss.detach())
         if not np.isfinite(value):
             if not torch.isfinite(f_BFHW).all():

@@ -4,7 +4,16 @@ Pure: files are read only by `read_settings`; nothing here opens a socket or loo
 """
 
 from mple.data.settings import NormalisationSettings
-from mple.model.settings import Augment, ModelSettings, OptimiserName, Precision, TrainingSettings
+from mple.model.settings import (
+    Augment,
+    ClassWeights,
+    ModelSettings,
+    OptimiserName,
+    Precision,
+    TaskKind,
+    TaskSettings,
+    TrainingSettings,
+)
 from mple.plan.node_settings import (
     ComputeSettings,
     CoordinatorSettings,
@@ -34,6 +43,7 @@ __all__ = [
     "AbsencePolicy",
     "AbsenceSettings",
     "Augment",
+    "ClassWeights",
     "ComputeSettings",
     "CoordinatorSettings",
     "Custody",
@@ -55,6 +65,8 @@ __all__ = [
     "SettingsError",
     "SitePlan",
     "SiteSettings",
+    "TaskKind",
+    "TaskSettings",
     "TrainingSettings",
     "WireSettings",
     "changed_sections",

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from mple.data.settings import NormalisationSettings
-from mple.model.settings import ModelSettings, TrainingSettings
+from mple.model.settings import ModelSettings, TaskSettings, TrainingSettings
 from mple.morph import PRESETS, Cores, Ensemble, Layout, MorphScheme
 from mple.morph.scheme import Border, Kappa, Tile
 from mple.ranges import Between, OneOf, Ranged, check_ranges
@@ -128,6 +128,7 @@ class RunChoices:
 
     morph: MorphSettings = field(default_factory=MorphSettings)
     wire: WireSettings = field(default_factory=WireSettings)
+    task: TaskSettings = field(default_factory=TaskSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     normalisation: NormalisationSettings = field(default_factory=NormalisationSettings)

@@ -7,6 +7,7 @@ from mple.data import DataError, Dataset, LabelledImages
 from mple.data.images import numbered_classes
 from mple.data.normalise import normalise
 from mple.data.settings import NormalisationSettings
+from mple.model.settings import TaskKind
 from mple.morph import ImageShape
 
 
@@ -99,3 +100,21 @@ def test_three_means_do_not_turn_grey_into_colour() -> None:
 def test_normalisation_refuses_impossible_values(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="mean"):
         NormalisationSettings(mean=mean, std=std)
+
+
+def test_images_may_have_several_labels_each() -> None:
+    """Of 0, 1 and -1 for unknown; a number of images is that of rows."""
+    pixels = np.zeros((2, 1, 5, 5), np.uint8)
+    images = LabelledImages(pixels, np.array([[0, 1, -1], [1, 1, 0]]))
+    assert (len(images), images.take(np.array([1])).labels.tolist()) == (2, [[1, 1, 0]])
+    dataset = Dataset(name="x", classes=("a", "b", "c"), train=images, test=images)
+    assert (dataset.task, Dataset(name="x", classes=("a", "b"), train=_images(), test=_images()).task) == (
+        TaskKind.LABELS,
+        TaskKind.CLASSES,
+    )
+    with pytest.raises(DataError, match="3 labels for each image, 2 names"):
+        Dataset(name="x", classes=("a", "b"), train=images, test=images)
+    with pytest.raises(DataError, match="2 among the labels; a label is 1"):
+        Dataset(name="x", classes=("a", "b", "c"), train=images, test=LabelledImages(pixels, images.labels * 2))
+    with pytest.raises(DataError, match="one split has classes, the other labels"):
+        Dataset(name="x", classes=("a", "b"), train=_images(), test=images)

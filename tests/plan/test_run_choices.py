@@ -10,6 +10,7 @@ import pytest
 from coordinator.plan_maker import make_plan
 from mple.plan import (
     AbsenceSettings,
+    ClassWeights,
     CoordinatorSettings,
     ModelSettings,
     MorphSettings,
@@ -19,6 +20,7 @@ from mple.plan import (
     RunChoices,
     RunPlan,
     RunSettings,
+    TaskSettings,
     TrainingSettings,
     WireSettings,
     changed_sections,
@@ -36,6 +38,7 @@ OTHERS = RunChoices(
     morph=MorphSettings(preset="distinct", tile=4),
     wire=WireSettings(releases=7),
     model=ModelSettings(width=0.125, dropout=0.5),
+    task=TaskSettings(class_weights=ClassWeights.INVERSE),
     training=TrainingSettings(seed=8),
     normalisation=NormalisationSettings(mean=(0.25,)),
     absence=AbsenceSettings(patience_s=7.0),
