@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from mple.model.device import CPU, Device
-from mple.model.optimiser import Optimiser
 from mple.model.loss import TaskLoss
+from mple.model.optimiser import Optimiser
 from mple.model.settings import Augment, Precision, TrainingSettings
 
 
