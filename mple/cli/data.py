@@ -5,25 +5,19 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from mple.data import SOURCES, Dataset, DataSource, default_data_folder, fetch_cifar10, open_source
-from mple.data.images import PatientSplit, repeated_images
+from mple.data import SOURCES, DataSource, default_data_folder, fetch_cifar10
+from mple.data.source import choose_part, read_part
+from mple.disk.json_records import record_to_json
 from mple.plan import RunChoices, SettingsError
 from mple.plan.fit import check_any_run, check_images
 from mple.plan.reader import read_toml, settings_from
-from mple.printable import printable
 from mple.terminal import echo, wide_console
 
 app = typer.Typer(no_args_is_help=True, help="Data: fetch a public set, look at what a site would train on.")
 
-_PATIENTS = {
-    PatientSplit.UNKNOWN: "unknown, the pictures do not say whose they are; one patient may be in training and test",
-    PatientSplit.APART: "none is in training and test",
-    PatientSplit.SHARED: "some are in training and test",
-}
 KindOption = Annotated[str | None, typer.Option("--kind", help=f"Without a configuration: {', '.join(SOURCES)}.")]
 
 
@@ -60,32 +54,38 @@ def show(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of [data], as side_px=64; repeat.")
     ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    page: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page with some pictures of each class and split.")
+    ] = None,
+    each: Annotated[int, typer.Option(min=1, max=100, help="Pictures of each class and split in the page.")] = 8,
 ) -> None:
-    """Read a site's images and print their shape, how many there are of each class, and what is odd about them."""
-    dataset = open_source(_source(config, kind, path, overrides or []))
-    echo(*describe(dataset))
+    """Read a site's images and print their sizes and ranges, how many there are of each class, split and patient, and
+    what is odd about them."""
+    if page is not None and page.suffix != ".html":
+        raise ValueError(f"--page {page}: the page is HTML; let its name end in .html")
+    source = _source(config, kind, path, overrides or [])
+    part = choose_part(source)
+    dataset = read_part(source, part)
+    # Tables and templates take a moment to load; a wrong option is told before.
+    from mple.pictures.description import described
+    from mple.pictures.tables import print_description
+
+    found = described(part, dataset)
+    if json:
+        echo(*record_to_json(found, indent=2).splitlines())
+    else:
+        print_description(found, wide_console())
+    if page is not None:
+        from mple.pictures.page import write_page
+
+        write_page(page, found, dataset, each)
+        if not json:
+            echo(f"the page is {page}; it shows patients' pictures in the clear: keep it where they are kept")
     shape, choices = dataset.train.shape, _run_choices(config)
     check_any_run(shape, classes=len(dataset.classes), train=len(dataset.train), test=len(dataset.test))
     if choices is not None:
         check_images(shape, choices)
-
-
-def describe(dataset: Dataset) -> list[str]:
-    """Name, image shape, a table of classes with their counts in each split, and what else to know of it."""
-    shape, splits = dataset.train.shape, (dataset.train, dataset.test)
-    counts = [np.bincount(split.labels, minlength=len(dataset.classes)) for split in splits]
-    rows = [("class", "train", "test")]
-    rows += [
-        (printable(name), str(train), str(test)) for name, train, test in zip(dataset.classes, *counts, strict=True)
-    ]
-    rows.append(("all", str(len(dataset.train)), str(len(dataset.test))))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [f"{dataset.name}: {shape.channels}x{shape.height}x{shape.width}, {len(dataset.classes)} classes"]
-    lines += [f"{a.ljust(widths[0])}  {b.rjust(widths[1])}  {c.rjust(widths[2])}" for a, b, c in rows]
-    lines += [f"patients: {_PATIENTS[dataset.patients]}"]
-    repeated = repeated_images(dataset)
-    found = [f"test pictures that are training pictures, too, to the last bit: {repeated}"] if repeated else []
-    return [*lines, *dataset.notes, *found]
 
 
 def _run_choices(config: Path | None) -> RunChoices | None:

@@ -137,6 +137,8 @@ class Catalogue:
     test: Split
     notes: tuple[str, ...] = ()
     """What a site should know of how its files are shown."""
+    file_sizes: tuple[tuple[int, int], ...] = ()
+    """Width and height of the picture in each file, before it is resized; empty where the set has one size."""
 
 
 def repeated_images(dataset: Dataset) -> int:

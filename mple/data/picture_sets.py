@@ -132,6 +132,7 @@ def file_catalogue(
         train=split(np.flatnonzero(~held)),
         test=split(np.flatnonzero(held)),
         notes=_range_notes(headers),
+        file_sizes=tuple((header.width, header.height) for header in headers),
     )
 
 

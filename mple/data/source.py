@@ -100,7 +100,14 @@ def open_source(source: DataSource) -> Dataset:
 
     Raises DataError: as `choose_part`, or a picture can't be read; MemoryShortError: as `choose_part`.
     """
-    part = choose_part(source)
+    return read_part(source, choose_part(source))
+
+
+def read_part(source: DataSource, part: SitePart) -> Dataset:
+    """Read the pixels of a part that was chosen from this source.
+
+    Raises DataError: a picture can't be read.
+    """
     catalogue = part.catalogue
     train, test = _images(catalogue.train, part.train), _images(catalogue.test, part.test)
     return Dataset(

@@ -53,15 +53,18 @@ def _drawn(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _uris(pixels_NCHW: NDArray[np.uint8]) -> tuple[str, ...]:
-    return tuple(f"data:image/png;base64,{base64.b64encode(_png(picture)).decode()}" for picture in pixels_NCHW)
+    return tuple(png_uri(shown_picture(picture)) for picture in pixels_NCHW)
 
 
-def _png(picture_CHW: NDArray[np.uint8]) -> bytes:
-    """Three channels in colour, any other number as the grey of their mean."""
+def shown_picture(picture_CHW: NDArray[np.uint8]) -> Image.Image:
+    """A picture to look at: three channels in colour, any other number as the grey of their mean."""
     if len(picture_CHW) == 3:
-        image = Image.fromarray(np.ascontiguousarray(picture_CHW.transpose(1, 2, 0)))
-    else:
-        image = Image.fromarray(picture_CHW.mean(axis=0).round().astype(np.uint8))
+        return Image.fromarray(np.ascontiguousarray(picture_CHW.transpose(1, 2, 0)))
+    return Image.fromarray(picture_CHW.mean(axis=0).round().astype(np.uint8))
+
+
+def png_uri(image: Image.Image) -> str:
+    """A picture as the data URI of a PNG, for a page that needs no other file."""
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
-    return file.getvalue()
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -12,10 +12,17 @@ from mple.plan import SettingsError
 
 EXPECTED = """\
 set: 1x28x30, 2 classes
+
+pictures of each class
 class  train  test
 sick       3     1
 well       2     1
 all        5     2
+
+levels of the training pictures, 0 to 255
+channel  least  p5   mean  p95  most  deviation
+grey         0  12  125.6  242   255       74.1
+
 patients: unknown, the pictures do not say whose they are; one patient may be in training and test
 """
 

@@ -28,6 +28,7 @@ LEVELS = (
     ("node",),
     ("attacks",),
     ("simulate", "report", "doctor"),
+    ("pictures",),
     ("cli",),
 )
 """Packages of mple from the bottom up; a module imports its own level and those below."""

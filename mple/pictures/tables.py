@@ -1,0 +1,100 @@
+"""The tables of `mple data show`, which fit into 80 columns, and its sentences."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from mple.data.images import PatientSplit
+from mple.pictures.description import Description
+from mple.report.tables import say, table_of
+
+_PATIENTS = {
+    PatientSplit.UNKNOWN: "unknown, the pictures do not say whose they are; one patient may be in training and test",
+    PatientSplit.APART: "none is in training and test",
+    PatientSplit.SHARED: "some are in training and test",
+}
+
+
+def print_description(found: Description, console: Console) -> None:
+    """Name and shape, a table each of pictures, of patients and of levels, and what else to know."""
+    what = "labels, several to a picture" if found.several else "classes"
+    say(console, f"{found.name}: {found.channels}x{found.height}x{found.width}, {len(found.classes)} {what}")
+    for title, table in _tables(found):
+        console.print()
+        say(console, title)
+        console.print(table)
+    console.print()
+    for sentence in _sentences(found):
+        say(console, sentence)
+
+
+def _tables(found: Description) -> Iterator[tuple[str, Table]]:
+    word = "label" if found.several else "class"
+    title = "pictures with each label" if found.several else "pictures of each class"
+    pictures = _counts(word, found, [(split.name, split.by_class) for split in found.splits])
+    pictures.add_row("all", *(f"{split.pictures:,}" for split in found.splits))
+    yield title, pictures
+    unknown = [(split.name, split.unknown or ()) for split in found.splits]
+    if any(sum(counts) for _, counts in unknown):
+        yield "pictures of which nobody knows it", _counts(word, found, unknown)
+    if all(split.patients for split in found.splits):
+        yield f"patients with pictures of each {word}", _patients(word, found)
+    yield "levels of the training pictures, 0 to 255", _levels(found)
+
+
+def _counts(word: str, found: Description, columns: Sequence[tuple[str, Sequence[int]]]) -> Table:
+    table = table_of("", [word], [name for name, _ in columns])
+    table.columns[0].overflow = "fold"
+    for name, *counts in zip(found.classes, *(counts for _, counts in columns), strict=True):
+        table.add_row(name, *(f"{count:,}" for count in counts))
+    return table
+
+
+def _patients(word: str, found: Description) -> Table:
+    columns = [(split.name, split.patients) for split in found.splits if split.patients]
+    table = _counts(word, found, [(n, one.by_class) for n, one in columns])
+    table.add_row("all", *(f"{one.patients:,}" for _, one in columns))
+    spans = (
+        f"{one.fewest_pictures:,} / {one.median_pictures:g} / {one.most_pictures:,}" if one.patients else "-"
+        for _, one in columns
+    )
+    table.add_row("pictures of one: least / median / most", *spans)
+    return table
+
+
+def _levels(found: Description) -> Table:
+    numbers = ["least", "p5", "mean", "p95", "most", "deviation"]
+    table = table_of("", ["channel"], numbers)
+    for name, one in zip(_channel_names(found.channels), found.levels, strict=True):
+        table.add_row(name, f"{one.least}", f"{one.p5}", f"{one.mean:.1f}", f"{one.p95}", f"{one.most}",
+                      f"{one.deviation:.1f}")  # fmt: skip
+    return table
+
+
+def _channel_names(channels: int) -> Sequence[str]:
+    return {1: ["grey"], 3: ["red", "green", "blue"]}.get(channels, [str(number) for number in range(channels)])
+
+
+def _sentences(found: Description) -> Iterator[str]:
+    if found.files is not None:
+        yield _file_sentence(found)
+    yield f"patients: {_PATIENTS[found.patients]}"
+    yield from found.notes
+    if found.repeated:
+        yield f"test pictures that are training pictures, too, to the last bit: {found.repeated}"
+
+
+def _file_sentence(found: Description) -> str:
+    files = found.files
+    assert files is not None
+    if files.different == 1:
+        size = f"{files.files:,} files of {files.widest} x {files.highest} pixels (width x height)"
+    else:
+        size = (
+            f"{files.files:,} files of {files.different:,} sizes, {files.narrowest} to {files.widest} pixels wide and "
+            f"{files.lowest} to {files.highest} high"
+        )
+    if (files.narrowest, files.widest, files.lowest, files.highest) == 2 * (found.width,) + 2 * (found.height,):
+        return f"size: {size}"
+    return f"size: {size}; each is resized to {found.width} x {found.height}, whatever its aspect ratio"
