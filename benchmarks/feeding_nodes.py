@@ -123,7 +123,7 @@ def feed(folder: Path, stop: Stop) -> None:
     """Be the site."""
     plan, secret = _plan(folder), bytes(32)
     dataset = open_source(NpzSource(path=folder / "set.npz"))
-    order = label_order(secret, _CLASSES)
+    order = label_order(plan, secret)
     images = MorphedImages(dataset, plan, SITE, _key(folder), order)
     book = folder / "releases.bin"
     remote = Party("soak", Role.COMPUTE, COMPUTE)

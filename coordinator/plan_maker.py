@@ -22,6 +22,7 @@ def make_plan(
     consortium: str,
     run_id: str,
     offered: Stem | None,
+    weights_digest: bytes = b"",
 ) -> tuple[RunPlan, Stem]:
     """The plan and its stem.
 
@@ -30,7 +31,8 @@ def make_plan(
         profiles: Of every configured site, checked against each other.
         consortium: From the coordinator's certificate.
         run_id: Of this run.
-        offered: The compute node's stem; required exactly when `model.stem` is "offered".
+        offered: The compute node's stem; required exactly when it is to bring one.
+        weights_digest: Of its file of first weights, where it has one.
 
     Raises MpleError: STEM_REJECTED when the offered stem does not fit the images; PlanError: the settings do not fit
     the images, layers would be beyond any machine, or the plan beyond a message.
@@ -51,6 +53,7 @@ def make_plan(
                 sites=sites,
                 custody=settings.run.custody,
                 stem_digest=digest.hex(),
+                weights_digest=weights_digest.hex(),
                 **settings.sections(),
             )
         except PlanError:

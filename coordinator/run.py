@@ -12,7 +12,14 @@ from coordinator.key_events import tell_of_key
 from coordinator.memory.envelopes import Envelopes, check_envelope
 from coordinator.memory.event_log import EventLog
 from coordinator.memory.layer_store import LayerStore
-from coordinator.memory.registry import Registry, check_expected, check_site_profile, check_stem_digest, check_version
+from coordinator.memory.registry import (
+    Registry,
+    check_expected,
+    check_site_profile,
+    check_stem_digest,
+    check_version,
+    check_weights_digest,
+)
 from coordinator.memory.state_file import StateFile, as_text
 from coordinator.phases import (
     AnnounceEpoch,
@@ -84,7 +91,7 @@ class Run:
         fresh = RunState(
             sites=settings.run.sites,
             escrow=settings.run.custody is Custody.ESCROW,
-            stem_due=settings.model.stem == "offered",
+            stem_due=settings.model.stem_offered,
             proceed=settings.absence.policy is AbsencePolicy.PROCEED,
         )
         with file.transaction():
@@ -146,6 +153,7 @@ class Run:
                     self.advance(SiteJoined(caller.name))
             else:
                 check_stem_digest(request.compute, self.settings.model, self._offered_digest())
+                check_weights_digest(request.compute, self.settings.model)
                 if self._registry.admit(caller, request.compute, certificate_der):
                     self.advance(ComputeJoined(caller.name))
 
@@ -173,8 +181,12 @@ class Run:
         Raises MpleError: UNKNOWN_PARTY, STEM_REJECTED.
         """
         check_expected(caller, self.settings.run)
-        if self.settings.model.stem != "offered":
-            raise MpleError(ErrorCode.STEM_REJECTED, "the run's stem is seeded", fix='set model.stem = "offered"')
+        if not self.settings.model.stem_offered:
+            raise MpleError(
+                ErrorCode.STEM_REJECTED,
+                "the run's stem is seeded",
+                fix='set model.stem = "offered" for a stem_file or model.weights for a weights_file, or offer none',
+            )
         if len(safetensors) > MOST_BYTES:
             raise MpleError(ErrorCode.STEM_REJECTED, f"stem file of {len(safetensors)} bytes; allowed are {MOST_BYTES}")
         try:
@@ -357,6 +369,7 @@ class Run:
                 consortium=self.me.consortium,
                 run_id=self.run_id,
                 offered=None if offered is None else Stem.from_safetensors(offered),
+                weights_digest=self._registry.compute_profile(self.settings.run.compute).weights_digest,
             )
         except (MpleError, PlanError) as fault:
             self.fail(self.me.label, f"no plan can be made: {fault}")

@@ -68,8 +68,8 @@ def vgg16_of_run(folder: Path, stem: Stem | None = None) -> FloatNetwork:
         stem,
         trunk,
         plan.normalisation,
-        channels=channel_order(secret, plan.filters),
-        labels=label_order(secret, len(plan.classes)),
+        channels=channel_order(plan, secret),
+        labels=label_order(plan, secret),
         side_px=plan.height,
     )
 

@@ -98,7 +98,7 @@ def check_stem_digest(profile: coordinator_pb2.ComputeProfile, model: ModelSetti
 
     Raises MpleError: STEM_REJECTED.
     """
-    if model.stem == "seed":
+    if not model.stem_offered:
         if profile.stem_digest:
             raise MpleError(
                 ErrorCode.STEM_REJECTED, "the run's stem is seeded", fix='set model.stem = "offered" or offer none'
@@ -109,6 +109,28 @@ def check_stem_digest(profile: coordinator_pb2.ComputeProfile, model: ModelSetti
             f"the run wants an offered stem; the compute node joins with {profile.stem_digest.hex()[:16] or 'none'}, "
             f"offered was {offered.hex()[:16] if offered else 'none'}",
         )
+
+
+def check_weights_digest(profile: coordinator_pb2.ComputeProfile, model: ModelSettings) -> None:
+    """Check that the compute node has a file of weights where the network begins with one, and none otherwise.
+
+    Raises MpleError: WEIGHTS_REJECTED.
+    """
+    digest = profile.weights_digest
+    if len(digest) == (32 if model.from_file else 0):
+        return
+    found = f"joins with {digest[:8].hex() or 'none'}"
+    if model.from_file:
+        raise MpleError(
+            ErrorCode.WEIGHTS_REJECTED,
+            f'the run has model.weights = "{model.weights}"; the compute node {found}, a digest has 32 bytes',
+            fix="set weights_file in the compute node's configuration",
+        )
+    raise MpleError(
+        ErrorCode.WEIGHTS_REJECTED,
+        f'the run has model.weights = "seed"; the compute node {found}',
+        fix='set model.weights = "features" or "network", or leave weights_file out',
+    )
 
 
 class Registry:
@@ -130,6 +152,11 @@ class Registry:
             if member is not None:
                 found[name] = coordinator_pb2.SiteProfile.FromString(member.profile)
         return found
+
+    def compute_profile(self, name: str) -> coordinator_pb2.ComputeProfile:
+        """Of the compute node; an empty one when it has not joined."""
+        member = self.member(f"compute/{name}")
+        return coordinator_pb2.ComputeProfile.FromString(b"" if member is None else member.profile)
 
     def admit(
         self,

@@ -68,9 +68,7 @@ def _as_in(folder: Path, plain: PlainSettings, names: Sequence[str], sites: Sequ
     if changed:
         raise SettingsError(f"the run in {folder} had another {', '.join(changed)}; give it the same settings")
     secret = run.vault(plan.sites[0].name).consortium_secret(plan.run_id)
-    return replace(
-        plain, channel_order=channel_order(secret, plan.filters), label_order=label_order(secret, len(plan.classes))
-    )
+    return replace(plain, channel_order=channel_order(plan, secret), label_order=label_order(plan, secret))
 
 
 def _say_epoch(epoch: PlainEpoch) -> None:

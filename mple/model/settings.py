@@ -9,6 +9,17 @@ from mple.morph import Arithmetic
 from mple.ranges import Between, OneOf, check_ranges
 
 
+class WeightsFrom(StrEnum):
+    """Where a network's weights come from before the first step."""
+
+    SEED = "seed"
+    """They are drawn, from `model.stem_seed` and `training.seed`."""
+    FEATURES = "features"
+    """All convolutions from the compute node's `weights_file`; the last layer is drawn."""
+    NETWORK = "network"
+    """The last layer from the file, too, whose classes must be the run's, in their order."""
+
+
 class Precision(StrEnum):
     """Arithmetic of the trunk during training."""
 
@@ -57,14 +68,31 @@ class ModelSettings:
     """Side of the first convolution's kernels, in pixels."""
     dropout: Annotated[float, Between(0, 1, below=True)] = 0.0
     """Share of features dropped before the last layer."""
-    stem: Annotated[str, OneOf(("seed", "offered"))] = "seed"
+    weights: WeightsFrom = WeightsFrom.SEED
+    """Where the network's weights come from before the first step."""
+    stem: Annotated[str, OneOf(("seed", "offered"))] | None = None
     """Where the first convolution comes from: `seed` draws it from `stem_seed`; with `offered` the compute node brings
-    a safetensors file."""
+    a safetensors file. By default `seed`; with weights of a file it is that file's, and this is left out."""
     stem_seed: str = "mple-stem-1"
     """Published seed of the first convolution."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.weights is not WeightsFrom.SEED and self.stem is not None:
+            raise ValueError(
+                f'stem = "{self.stem}" with weights = "{self.weights}": the first convolution is that of the file of '
+                "weights then; leave stem out"
+            )
+
+    @property
+    def from_file(self) -> bool:
+        """Whether the network begins with weights of a file."""
+        return self.weights is not WeightsFrom.SEED
+
+    @property
+    def stem_offered(self) -> bool:
+        """Whether the compute node brings the first convolution: by itself, or as part of its file of weights."""
+        return self.from_file or self.stem == "offered"
 
     @property
     def filters(self) -> int:

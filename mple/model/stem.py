@@ -17,6 +17,7 @@ from safetensors.numpy import load, save
 
 from mple.disk.bounded import MEBIBYTE, UnsoundFileError, read_bounded
 from mple.model.settings import ModelSettings
+from mple.model.trunks import TRUNKS
 from mple.morph import gaussians
 
 _NAMES = ("stem.weight", "features.0.weight")
@@ -95,6 +96,11 @@ class Stem:
         """Side of a kernel in pixels, p."""
         return int(self.kernels_FCpp.shape[2])
 
+    def for_grey(self) -> Stem:
+        """The stem for pictures of one channel that gives what this one gives for three equal channels: each kernel is
+        summed over them. So it is that of coloured pictures that are grey, where all channels are normalised alike."""
+        return Stem(self.kernels_FCpp.sum(axis=1, keepdims=True, dtype=np.float64).astype(np.float32))
+
     def digest(self) -> bytes:
         """SHA-256 over shape and little-endian values, 32 bytes."""
         shape = ",".join(map(str, self.kernels_FCpp.shape)).encode()
@@ -107,15 +113,37 @@ class Stem:
 
 
 def planned_stem(model: ModelSettings, *, filters: int, channels: int, offered: Stem | None = None) -> Stem:
-    """The stem of a run: the one that was offered, else drawn from the published seed.
+    """The stem of a run: the one that was offered, else drawn from the published seed. Of weights from a file, one for
+    three channels serves pictures of one as `Stem.for_grey` says.
 
     Raises StemError: none was offered, though the settings say so; or it has another shape than the run needs.
     """
     if offered is None:
-        if model.stem != "seed":
-            raise StemError(f'model.stem = "{model.stem}", but none has been offered')
+        if model.stem_offered:
+            raise StemError("the compute node is to bring the stem, but none has been offered")
         return Stem.from_seed(model.stem_seed, filters=filters, channels=channels, kernel=model.kernel)
-    found, needed = (offered.filters, offered.channels, offered.kernel), (filters, channels, model.kernel)
-    if found != needed:
-        raise StemError(f"the stem has (filters, channels, kernel) {found}, the run needs {needed}")
+    if model.from_file and (offered.channels, channels) == (3, 1):
+        offered = offered.for_grey()
+    if offered.filters != filters:
+        whole = offered.filters == TRUNKS[model.trunk].filters(1)
+        cure = "set model.width = 1" if whole else "set model.width to that of the network it is from"
+        raise StemError(
+            f"the stem has {offered.filters} filters, the network of model.width = {model.width:g} takes {filters}; "
+            f"{cure}, or offer another"
+        )
+    if offered.channels != channels:
+        grey = "; of weights from a file, kernels of three channels can be summed for pictures of one, no others"
+        raise StemError(
+            f"the stem takes pictures of {_channels(offered.channels)}, the sites' have {_channels(channels)}"
+            f"{grey if model.from_file else ''}; bring pictures of {_channels(offered.channels)}, or another stem"
+        )
+    if offered.kernel != model.kernel:
+        raise StemError(
+            f"the stem's kernels have a side of {offered.kernel} pixels, model.kernel = {model.kernel}; set "
+            f"model.kernel = {offered.kernel}"
+        )
     return offered
+
+
+def _channels(count: int) -> str:
+    return "1 channel" if count == 1 else f"{count} channels"

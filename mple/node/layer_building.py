@@ -38,7 +38,7 @@ def build_layer_file(
         plan.image,
         stem.kernels_FCpp,
         key,
-        channel_order(consortium_secret, plan.filters),
+        channel_order(plan, consortium_secret),
         session=plan.session,
         key_epoch=key_ref.epoch,
     )

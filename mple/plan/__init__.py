@@ -13,6 +13,7 @@ from mple.model.settings import (
     TaskKind,
     TaskSettings,
     TrainingSettings,
+    WeightsFrom,
 )
 from mple.plan.node_settings import (
     ComputeSettings,
@@ -68,6 +69,7 @@ __all__ = [
     "TaskKind",
     "TaskSettings",
     "TrainingSettings",
+    "WeightsFrom",
     "WireSettings",
     "changed_sections",
     "choices_of",

@@ -14,7 +14,7 @@ from mple.data import DataSource
 from mple.model.settings import DeviceName
 from mple.plan.settings import Custody, RunChoices
 from mple.printable import require_name
-from mple.ranges import Between, Ranged
+from mple.ranges import Between, Ranged, check_ranges
 
 _Seconds = Annotated[float, Between(0, 1e9, above=True)]
 """At most thirty years; the operating system can't wait for much longer."""
@@ -87,6 +87,9 @@ class ComputeSettings(NodeSettings):
     """Address and port of the coordinator."""
     stem_file: Path | None = None
     """Safetensors file with the first convolution, for `model.stem = "offered"`."""
+    weights_file: Path | None = None
+    """File with a VGG-16's weights by torchvision's names, safetensors or `.pth`, or with the network of an earlier
+    run, for `model.weights`."""
     device: DeviceName = DeviceName.AUTO
     """What it trains on: `auto` or `cpu`, which are the same so far."""
     threads: Annotated[int, Between(1)] = 2
@@ -101,6 +104,11 @@ class ComputeSettings(NodeSettings):
     """Most steps of training that a restart may have to do again."""
     stay: bool = False
     """Go on answering predictions after the run has ended, until stopped."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.stem_file is not None and self.weights_file is not None:
+            raise ValueError("stem_file beside weights_file: the stem is that of the weights; leave stem_file out")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -64,6 +64,8 @@ class RunPlan(RunChoices):
     custody: Custody
     stem_digest: str
     """Hexadecimal SHA-256 of the first convolution."""
+    weights_digest: str = ""
+    """Hexadecimal SHA-256 of the file of first weights; empty where they are drawn."""
     protocol: int = PROTOCOL_VERSION
 
     def __post_init__(self) -> None:
@@ -79,8 +81,14 @@ class RunPlan(RunChoices):
             require_printable("class", name)
         for what, name in {"run_id": self.run_id, "consortium": self.consortium, "compute": self.compute}.items():
             require_name(what, name)
-        if not re.fullmatch("(?:[0-9a-f]{64})?", self.stem_digest):
-            raise PlanError(f"stem_digest = {printable(repr(self.stem_digest), 80)}; needs 64 hexadecimal digits")
+        for what, digest in {"stem_digest": self.stem_digest, "weights_digest": self.weights_digest}.items():
+            if not re.fullmatch("(?:[0-9a-f]{64})?", digest):
+                raise PlanError(f"{what} = {printable(repr(digest), 80)}; needs 64 hexadecimal digits")
+        if self.model.from_file != bool(self.weights_digest):
+            raise PlanError(
+                f'model.weights = "{self.model.weights}" with weights_digest = "{self.weights_digest}"; a digest goes '
+                "with weights of a file, and with no other"
+            )
         if len(self.normalisation.mean) not in (1, self.channels):
             raise PlanError(f"normalisation has {len(self.normalisation.mean)} means for {self.channels} channels")
         _ = self.geometry

@@ -54,6 +54,7 @@ class ErrorCode(StrEnum):
     LAYER_DIGEST_MISMATCH = "LAYER_DIGEST_MISMATCH", _S.DATA_LOSS, "the layer's bytes differ from their digest"
     LAYER_OFFSET = "LAYER_OFFSET", _S.ABORTED, "the layer's bytes do not go on where they must"
     STEM_REJECTED = "STEM_REJECTED", _S.FAILED_PRECONDITION, "the stem does not fit the run"
+    WEIGHTS_REJECTED = "WEIGHTS_REJECTED", _S.FAILED_PRECONDITION, "the first weights do not fit the run"
     ENVELOPE_REJECTED = "ENVELOPE_REJECTED", _S.FAILED_PRECONDITION, "the sealed envelope was not accepted"
     SAMPLE_NOT_PLANNED = "SAMPLE_NOT_PLANNED", _S.FAILED_PRECONDITION, "the plan does not have this sample"
     RELEASE_LIMIT = "RELEASE_LIMIT", _S.FAILED_PRECONDITION, "the plan allows no further release"

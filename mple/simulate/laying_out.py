@@ -85,6 +85,7 @@ def _compute(settings: SimulationSettings, listen: str, coordinator: str) -> Com
         tls=Path("tls"),
         coordinator=coordinator,
         stem_file=settings.stem_file,
+        weights_file=settings.weights_file,
         device=settings.machine.device,
         threads=settings.machine.trainer_threads,
         in_flight_samples=settings.machine.in_flight_samples,

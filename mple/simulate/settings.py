@@ -74,6 +74,9 @@ class SimulationSettings(RunChoices):
     are three sites. `partition.kind = "all"` means "iid" where there are several; limits are for each site."""
     stem_file: Path | None = None
     """Safetensors file that the compute node offers, for `model.stem = "offered"`."""
+    weights_file: Path | None = None
+    """File with a VGG-16's weights by torchvision's names, safetensors or `.pth`, or with the network of an earlier
+    run, for `model.weights`."""
     machine: MachineSettings = field(default_factory=MachineSettings)
     monitoring: EndpointSettings = field(default_factory=EndpointSettings)
     report: ReportSettings = field(default_factory=ReportSettings)
@@ -86,8 +89,12 @@ class SimulationSettings(RunChoices):
             if name in (COORDINATOR, COMPUTE):
                 raise ValueError(f"a site can't be named {name!r}: the simulation has another node of this name")
         if (self.stem_file is not None) != (self.model.stem == "offered"):
+            found = f'model.stem = "{self.model.stem or "seed"}", stem_file = {self.stem_file}'
+            raise ValueError(f'{found}; a file goes with stem = "offered"')
+        if (self.weights_file is not None) != self.model.from_file:
             raise ValueError(
-                f'model.stem = "{self.model.stem}", stem_file = {self.stem_file}; a file goes with stem = "offered"'
+                f'model.weights = "{self.model.weights}", weights_file = {self.weights_file}; a file goes with '
+                'weights = "features" or "network"'
             )
         if len(self.monitoring.sites) not in (0, len(self.sites)):
             raise ValueError(

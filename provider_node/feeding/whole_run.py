@@ -159,7 +159,7 @@ class Feeding:
     def _order(self) -> NDArray[np.int64]:
         secret = self.site.vault.consortium_secret(self.plan.run_id)
         self.site.keys.rest_on(consortium_key(self.plan.run_id), secret)
-        return label_order(secret, len(self.plan.classes))
+        return label_order(self.plan, secret)
 
 
 def _one_stream(feed: SiteFeed, stub: compute_pb2_grpc.ComputeServiceStub, stop: Stop, compute: str) -> bool:

@@ -95,7 +95,7 @@ def fetch_stem(client: CoordinatorClient, plan: RunPlan) -> Stem:
     """
     offered = None
     try:
-        if plan.model.stem == "offered":
+        if plan.model.stem_offered:
             request = coordinator_pb2.GetStemRequest(digest=bytes.fromhex(plan.stem_digest))
             response = client.ask(client.stub.GetStem, request)
             offered = Stem.from_safetensors(bytes(response.safetensors))

@@ -115,7 +115,7 @@ def predict(settings: SiteSettings, options: PredictOptions, stop: Stop) -> None
             pictures = test_images(settings.data, options.test, plan)
         else:
             pictures = picture_files(settings.data, options.images, plan.image, resize=options.resize)
-        questions = _Questions(plan, key, key_ref, label_order(secret, len(plan.classes)), noise)
+        questions = _Questions(plan, key, key_ref, label_order(plan, secret), noise)
         logits_NC = _ask_compute(node, settings, questions, pictures)
     predictions = Predictions(
         run_id=plan.run_id,

@@ -31,7 +31,7 @@ def stem_of(plan: RunPlan) -> Stem:
 
 
 def layers_of(plan: RunPlan) -> dict[int, AugmentedLayer]:
-    order, stem = channel_order(SECRET, plan.filters), stem_of(plan).kernels_FCpp
+    order, stem = channel_order(plan, SECRET), stem_of(plan).kernels_FCpp
     return {
         number: build_augmented_layer(
             plan.morph.scheme(), plan.image, stem, key_of(site), order, session=plan.session, key_epoch=1
@@ -59,7 +59,7 @@ def test_each_sample_is_read_under_its_own_key(morph: MorphSettings, keys: list[
     plan = small_plan(morph=morph, channels=2, side_px=10 if morph.preset != "paper" else 8)
     x_BCHW = torch.randn((len(keys), *plan_shape(plan)), generator=torch.Generator().manual_seed(3))
     found = features(morphed_by(plan, x_BCHW, keys), np.array(keys), prepared(plan))
-    plain = plain_features(stem_of(plan), x_BCHW)[:, channel_order(SECRET, plan.filters)]
+    plain = plain_features(stem_of(plan), x_BCHW)[:, channel_order(plan, SECRET)]
     torch.testing.assert_close(found, plain, rtol=0, atol=1e-5 * float(plain.max() - plain.min()))
 
 

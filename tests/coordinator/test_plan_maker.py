@@ -16,10 +16,12 @@ from mple.morph import Cores
 from mple.plan import (
     CoordinatorSettings,
     Custody,
+    ModelSettings,
     MorphSettings,
     NormalisationSettings,
     PlanError,
     RunPlan,
+    WeightsFrom,
     WireSettings,
 )
 from mple.rpc import ErrorCode, MpleError
@@ -46,8 +48,16 @@ def made(
     settings: CoordinatorSettings,
     site_profiles: dict[str, coordinator_pb2.SiteProfile] | None = None,
     offered: Stem | None = None,
+    weights_digest: bytes = b"",
 ) -> tuple[RunPlan, Stem]:
-    return make_plan(settings, site_profiles or profiles(), consortium="test", run_id="abc123", offered=offered)
+    return make_plan(
+        settings,
+        site_profiles or profiles(),
+        consortium="test",
+        run_id="abc123",
+        offered=offered,
+        weights_digest=weights_digest,
+    )
 
 
 def test_plan_is_the_same_whatever_the_order_of_joining(tmp_path: Path) -> None:
@@ -171,12 +181,32 @@ def test_offered_stem_is_planned(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("filters", "channels", "kernel"), [(8, 3, 3), (64, 1, 3), (8, 1, 5)], ids=["channels", "filters", "kernel"]
+    ("filters", "channels", "kernel", "text"),
+    [
+        (8, 3, 3, "pictures of 3 channels, the sites' have 1 channel; bring pictures of 3"),
+        (64, 1, 3, "64 filters, the network of model.width = 0.125 takes 8; set model.width = 1"),
+        (16, 1, 3, "16 filters, .* takes 8; set model.width to that of the network"),
+        (8, 1, 5, "side of 5 pixels, model.kernel = 3; set model.kernel = 5"),
+    ],
 )
-def test_offered_stem_that_does_not_fit_is_refused(tmp_path: Path, filters: int, channels: int, kernel: int) -> None:
+def test_offered_stem_that_does_not_fit_is_refused(
+    tmp_path: Path, filters: int, channels: int, kernel: int, text: str
+) -> None:
     offered = Stem.from_seed("another", filters=filters, channels=channels, kernel=kernel)
-    with refused(ErrorCode.STEM_REJECTED, r"has \(filters, channels, kernel\) .*needs \(8, 1, 3\)"):
+    with refused(ErrorCode.STEM_REJECTED, text):
         made(settings_in(tmp_path, stem="offered"), offered=offered)
+
+
+def test_weights_from_a_file_are_planned_with_their_stem(tmp_path: Path) -> None:
+    """Kernels of three channels are summed for grey pictures, of four are not; the file's digest stands in the plan."""
+    model = ModelSettings(width=0.125, weights=WeightsFrom.FEATURES)
+    settings = dataclasses.replace(settings_in(tmp_path), model=model)
+    colours = Stem.from_seed("another", filters=8, channels=3, kernel=3)
+    plan, stem = made(settings, offered=colours, weights_digest=b"w" * 32)
+    assert stem.kernels_FCpp == pytest.approx(colours.kernels_FCpp.sum(axis=1, keepdims=True), abs=1e-6)
+    assert (plan.stem_digest, plan.weights_digest) == (stem.digest().hex(), b"w".hex() * 32)
+    with refused(ErrorCode.STEM_REJECTED, "of 4 channels, .*three channels can be summed for pictures of one"):
+        made(settings, offered=Stem.from_seed("x", filters=8, channels=4, kernel=3), weights_digest=b"w" * 32)
 
 
 def test_missing_offer_is_refused(tmp_path: Path) -> None:

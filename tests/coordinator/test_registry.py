@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ from coordinator.memory.registry import (
     check_site_profile,
     check_stem_digest,
     check_version,
+    check_weights_digest,
 )
 from coordinator.memory.state_file import StateFile
-from mple.plan import ModelSettings, RunSettings
-from mple.rpc import ErrorCode, Party, Role
+from mple.plan import ModelSettings, RunSettings, WeightsFrom
+from mple.rpc import ErrorCode, MpleError, Party, Role
 from mple.v1 import common_pb2, coordinator_pb2
 from tests.support.small_plan import key_of
 from tests.support.small_run import CLASSES, COMPUTE, SITES, refused, site_party, site_profile
@@ -108,6 +110,23 @@ def test_stem_digest_must_match_what_was_offered() -> None:
     ):
         with refused(ErrorCode.STEM_REJECTED):
             check_stem_digest(profile, model, kept)
+
+
+@pytest.mark.parametrize(
+    ("digest", "weights", "text"),
+    [
+        (b"", "features", "joins with none.*set weights_file"),
+        (bytes(31), "network", "a digest has 32 bytes"),
+        (bytes(32), "seed", 'weights = "seed"; the compute node joins with 0000'),
+    ],
+)
+def test_a_digest_of_weights_goes_with_weights_from_a_file(digest: bytes, weights: str, text: str) -> None:
+    with pytest.raises(MpleError) as caught:
+        check_weights_digest(
+            coordinator_pb2.ComputeProfile(weights_digest=digest), ModelSettings(weights=WeightsFrom(weights))
+        )
+    assert caught.value.code is ErrorCode.WEIGHTS_REJECTED
+    assert re.search(text, f"{caught.value} {caught.value.fix}")
 
 
 def test_joining_again_is_allowed_only_with_the_same_content(state_file: StateFile) -> None:

@@ -60,6 +60,7 @@ KEY = coordinator_pb2.SEALED_KIND_MORPH_KEY
         (NORTH, site_join("north", classes=("benign", "unclear")), ErrorCode.SCHEMA_MISMATCH),
         (NORTH, coordinator_pb2.JoinRequest(site=site_profile("north")), ErrorCode.PROTOCOL_VERSION),
         (COMPUTE, compute_join(bytes(32)), ErrorCode.STEM_REJECTED),
+        (COMPUTE, compute_join(weights_digest=bytes(32)), ErrorCode.WEIGHTS_REJECTED),
         (SOUTH, site_join("south", test_images=4), ErrorCode.ALREADY_JOINED),
     ],
 )

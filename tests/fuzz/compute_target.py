@@ -209,7 +209,7 @@ class ComputeTarget:
 def _bank(plan: RunPlan) -> LayerBank:
     bank = LayerBank(plan)
     stem = Stem.from_seed(plan.model.stem_seed, filters=plan.filters, channels=1, kernel=plan.model.kernel)
-    order = channel_order(bytes(32), plan.filters)
+    order = channel_order(plan, bytes(32))
     for site in SIZES:
         layer = build_augmented_layer(
             plan.morph.scheme(), plan.image, stem.kernels_FCpp, key_of(site), order, session=plan.session, key_epoch=1

@@ -124,7 +124,7 @@ def losses(party: Consortium, features_of: Features, dtype: torch.dtype = torch.
     trunk = build_trunk(ModelSettings(width=plan.model.width), len(CLASSES), training.seed).to(dtype)
     trainer = TrunkTrainer(trunk, training, sampler.steps_per_epoch * training.epochs)
     plain = np.concatenate([images.labels for images in party.images.values()])
-    permuted = torch.from_numpy(np.array([label_order(SECRET, len(CLASSES)).tolist().index(label) for label in plain]))
+    permuted = torch.from_numpy(np.array([label_order(plan, SECRET).tolist().index(label) for label in plain]))
     taken = []
     for count in range(STEPS):
         numbers = sampler.step(*divmod(count, sampler.steps_per_epoch))
@@ -137,7 +137,7 @@ def features_of_plain(party: Consortium, dtype: torch.dtype = torch.float32) -> 
     plan = party.plan
     pixels = np.concatenate([images.pixels_NCHW for images in party.images.values()])
     x_BCHW = torch.from_numpy(normalise(pixels, plan.normalisation)).to(dtype)
-    stem = Stem(party.stem.kernels_FCpp[channel_order(SECRET, plan.filters)])
+    stem = Stem(party.stem.kernels_FCpp[channel_order(plan, SECRET)])
     return lambda numbers: plain_features(stem, x_BCHW[numbers])
 
 
@@ -160,7 +160,7 @@ def layers_of(party: Consortium, dtype: DTypeLike = np.float32) -> dict[int, Aug
             plan.image,
             party.stem.kernels_FCpp,
             party.keys[site.name],
-            channel_order(SECRET, plan.filters),
+            channel_order(plan, SECRET),
             session=plan.session,
             key_epoch=site.key_epoch,
             dtype=dtype,
@@ -183,7 +183,7 @@ def travelled_layers(party: Consortium) -> dict[int, PreparedLayer]:
 def travelled_features(party: Consortium) -> Features:
     """As the compute node makes them from what the sites send."""
     plan, codec, layers = party.plan, codec_named(party.plan.wire.codec), travelled_layers(party)
-    order = label_order(SECRET, len(CLASSES))
+    order = label_order(plan, SECRET)
     exponents, codes, keys = [], [], []
     for place, (name, images) in enumerate(party.images.items()):
         dataset = Dataset(name=name, classes=CLASSES, train=images, test=images)
@@ -271,7 +271,7 @@ def test_float32_training_itself_carries_rounding_beyond_1e_4() -> None:
 def test_a_wrong_channel_order_shows() -> None:
     """The bounds above can fail: features in the stem's own order give other losses, from the first on."""
     party = consortium("compact", GENTLE)
-    order = torch.from_numpy(np.argsort(channel_order(SECRET, party.plan.filters)))
+    order = torch.from_numpy(np.argsort(channel_order(party.plan, SECRET)))
     plain_of = features_of_plain(party)
     other = losses(party, lambda numbers: plain_of(numbers)[:, order])
     drift = np.abs(other - plain_losses(*IMAGES["compact"], GENTLE))

@@ -130,5 +130,5 @@ def test_a_runs_stem_is_the_seeds_or_the_offered_one() -> None:
     assert planned_stem(ModelSettings(stem="offered"), filters=8, channels=1, offered=offered) is offered
     with pytest.raises(StemError, match="none has been offered"):
         planned_stem(ModelSettings(stem="offered"), filters=8, channels=1)
-    with pytest.raises(StemError, match=r"\(8, 1, 3\), the run needs \(8, 3, 3\)"):
+    with pytest.raises(StemError, match="pictures of 1 channel, the sites' have 3 channels; bring"):
         planned_stem(ModelSettings(stem="offered"), filters=8, channels=3, offered=offered)

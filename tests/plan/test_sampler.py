@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mple.plan import GlobalSampler
+from mple.plan import GlobalSampler, ModelSettings, WeightsFrom
 from mple.plan.orders import channel_order, label_order, seal_info
 from mple.plan.sample_numbering import SampleNumbering
+from tests.support.small_plan import small_plan
 
 SIZES = st.lists(st.integers(1, 60), min_size=1, max_size=6)
 
@@ -67,9 +68,17 @@ def test_steps_that_are_not_there(epoch: int, step: int) -> None:
 
 def test_channel_and_label_orders_are_golden_and_apart() -> None:
     """Sites draw them for themselves from the consortium secret, and must come to the same."""
-    secret = bytes(range(32))
-    assert channel_order(secret, 8).tolist() == [6, 1, 5, 4, 0, 2, 7, 3]
-    assert label_order(secret, 8).tolist() == [7, 0, 4, 3, 5, 2, 6, 1]
+    secret, plan = bytes(range(32)), small_plan(classes=tuple("abcdefgh"))
+    assert channel_order(plan, secret).tolist() == [6, 1, 5, 4, 0, 2, 7, 3]
+    assert label_order(plan, secret).tolist() == [7, 0, 4, 3, 5, 2, 6, 1]
+
+
+@pytest.mark.parametrize(("weights", "hidden"), [("features", [7, 0, 4, 3, 5, 2, 6, 1]), ("network", list(range(8)))])
+def test_what_a_file_of_weights_tells_is_in_its_own_order(weights: str, hidden: list[int]) -> None:
+    secret, model = bytes(range(32)), ModelSettings(width=0.125, weights=WeightsFrom(weights))
+    plan = small_plan(classes=tuple("abcdefgh"), model=model)
+    assert channel_order(plan, secret).tolist() == list(range(8))
+    assert label_order(plan, secret).tolist() == hidden
 
 
 def test_an_envelopes_context_tells_its_parts_apart() -> None:

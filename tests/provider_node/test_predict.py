@@ -106,7 +106,7 @@ def probabilities_of(whole: dict[str, object]) -> np.ndarray:
 
 def test_the_orders_of_these_tests_show_a_mistake() -> None:
     """Undoing an order the wrong way round would go unseen if it were its own inverse."""
-    for order in (label_order(SECRET, len(CLASSES)), channel_order(SECRET, PLAN.filters)):
+    for order in (label_order(PLAN, SECRET), channel_order(PLAN, SECRET)):
         assert order.tolist() != np.argsort(order).tolist()
 
 

@@ -63,6 +63,8 @@ def test_one_hospital_has_everything() -> None:
         ("custody=nobody", "escrow"),
         ("model.stem=offered", "stem_file"),
         ("stem_file=stem.safetensors", "stem_file"),
+        ("model.weights=features", "weights_file"),
+        ("weights_file=vgg16.pth", 'weights = "features" or "network"'),
     ],
 )
 def test_what_is_refused_is_named(override: str, named: str) -> None:

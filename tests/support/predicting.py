@@ -56,7 +56,7 @@ def stem_of(plan: RunPlan) -> Stem:
 def permuted_features(plan: RunPlan, pixels_NHW: NDArray[np.uint8]) -> Tensor:
     """Of plain pictures, in the run's channel order."""
     f_NFHW = plain_features(stem_of(plan), normalised(pixels_NHW))
-    return f_NFHW[:, torch.from_numpy(channel_order(SECRET, plan.filters))]
+    return f_NFHW[:, torch.from_numpy(channel_order(plan, SECRET))]
 
 
 def opinionated_trunk(plan: RunPlan, classes: int | None = None) -> nn.Module:
@@ -81,7 +81,7 @@ def plain_probabilities(plan: RunPlan, trunk: nn.Module, pixels_NHW: NDArray[np.
     f_BFHW = permuted_features(plan, pixels_NHW)
     with torch.no_grad():
         permuted_BC = torch.softmax(trunk(f_BFHW).double(), dim=1).numpy()
-    place_of = {int(label): place for place, label in enumerate(label_order(SECRET, len(CLASSES)))}
+    place_of = {int(label): place for place, label in enumerate(label_order(plan, SECRET))}
     return permuted_BC[:, [place_of[label] for label in range(len(CLASSES))]]
 
 
@@ -107,7 +107,7 @@ def save(path: Path, pixels: NDArray[np.uint8]) -> Path:
 def predictor_of(plan: RunPlan, trunk: nn.Module) -> Predictor:
     """The compute node's answers, with a real layer of site north."""
     bank = LayerBank(plan)
-    order = channel_order(SECRET, plan.filters)
+    order = channel_order(plan, SECRET)
     layer = build_augmented_layer(
         plan.morph.scheme(), plan.image, stem_of(plan).kernels_FCpp, key_of("north"), order,
         session=plan.session, key_epoch=1,

@@ -75,6 +75,7 @@ def small_plan(
         sites=sites,
         custody=custody,
         stem_digest=stem.digest().hex(),
+        weights_digest="0d" * 32 if model.from_file else "",
         morph=morph or MorphSettings(tile=4),
         wire=wire or WireSettings(),
         model=model,

@@ -109,9 +109,9 @@ def site_join(name: str, **changes: object) -> coordinator_pb2.JoinRequest:
     return coordinator_pb2.JoinRequest(protocol_version=PROTOCOL_VERSION, site=site_profile(name, **changes))
 
 
-def compute_join(stem_digest: bytes = b"") -> coordinator_pb2.JoinRequest:
+def compute_join(stem_digest: bytes = b"", weights_digest: bytes = b"") -> coordinator_pb2.JoinRequest:
     """The compute node's join."""
-    profile = coordinator_pb2.ComputeProfile(stem_digest=stem_digest)
+    profile = coordinator_pb2.ComputeProfile(stem_digest=stem_digest, weights_digest=weights_digest)
     return coordinator_pb2.JoinRequest(protocol_version=PROTOCOL_VERSION, compute=profile)
 
 
@@ -148,7 +148,7 @@ def layer_for(
         plan.image,
         (stem or stem_for()).kernels_FCpp,
         key or key_of(site),
-        channel_order(secret, plan.filters),
+        channel_order(plan, secret),
         session=plan.session,
         key_epoch=1,
     )

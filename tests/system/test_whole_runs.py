@@ -32,8 +32,8 @@ def plain_losses(settings: SimulationSettings, folder: Path) -> list[float]:
         [open_source(settings.site_source(place)) for place in range(len(settings.sites))],
         PlainSettings(
             choices=choices_of(settings),
-            channel_order=channel_order(secret, plan.filters),
-            label_order=label_order(secret, len(plan.classes)),
+            channel_order=channel_order(plan, secret),
+            label_order=label_order(plan, secret),
         ),
     )
     return [loss for epoch in outcome.epochs for loss in epoch.losses]

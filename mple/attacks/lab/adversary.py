@@ -17,7 +17,7 @@ from torch import Tensor
 from mple.model.stem import Stem
 from mple.morph import MorphKey
 from mple.morph.augmented import AugmentedLayer
-from mple.plan import RunPlan
+from mple.plan import RunPlan, WeightsFrom
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +120,7 @@ class WireObserver:
 
 
 def without_stem(plan: RunPlan) -> RunPlan:
-    """The plan for whoever is said not to know the stem: its seed and digest are blanked."""
-    model = replace(plan.model, stem="offered", stem_seed="")
-    return replace(plan, model=model, stem_digest="")
+    """The plan for whoever is said not to know the stem: its seed and digest are blanked, and any file's that tells
+    it."""
+    model = replace(plan.model, weights=WeightsFrom.SEED, stem="offered", stem_seed="")
+    return replace(plan, model=model, stem_digest="", weights_digest="")

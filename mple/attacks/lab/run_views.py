@@ -99,8 +99,8 @@ class RunViews:
             plan=plan,
             sites=sites,
             stem=self._stem,
-            channel_order_F=channel_order(secret, plan.filters),
-            label_order=label_order(secret, len(plan.classes)),
+            channel_order_F=channel_order(plan, secret),
+            label_order=label_order(plan, secret),
         )
 
     @cached_property

@@ -135,13 +135,13 @@ def test_a_simulations_network_takes_plain_pictures(tmp_path: Path) -> None:
     assert isinstance(trunk, nn.Module)
     save_trunk(trunk, tmp_path / "model.safetensors", {})
     stem = Stem.from_seed(plan.model.stem_seed, filters=8, channels=3, kernel=3)
-    channels = channel_order(secret, plan.filters)
+    channels = channel_order(plan, secret)
     with torch.no_grad():
         permuted = trunk(
             plain_features(stem, torch.from_numpy(normalise(PIXELS, GREYS)))[:, torch.from_numpy(channels)]
         ).numpy()
     expected = np.empty_like(permuted)
-    expected[:, label_order(secret, 3)] = permuted
+    expected[:, label_order(plan, secret)] = permuted
     np.testing.assert_allclose(vgg16_of_run(tmp_path).run(PIXELS), expected, rtol=1e-3, atol=1e-4)
     with pytest.raises(ValueError, match="another stem"):
         vgg16_of_run(tmp_path, Stem.from_seed("another", filters=8, channels=3, kernel=3))
