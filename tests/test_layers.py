@@ -23,6 +23,7 @@ PURE = (
     "mple/meter/facts.py",
     "mple/meter/paper.py",
     "mple/data/normalise.py",
+    "mple/delivered",
     "mple/model/device.py",
     "mple/model/first_layer",
     "mple/model/metrics.py",
@@ -48,7 +49,7 @@ PURE = (
     "provider_node/feeding/scoring.py",
 )
 """Packages and modules that do no I/O."""
-IMPURE = {"mple/wire/layer_file.py", "mple/plan/reader.py"}
+IMPURE = {"mple/delivered/folder.py", "mple/wire/layer_file.py", "mple/plan/reader.py"}
 """Files of pure packages that read or write files for them."""
 PURE_BUT_ERRORS = ("compute_node/feeding/accepted_batch.py", "coordinator/phases.py", "coordinator/site_keys.py")
 """Pure modules that raise catalogue errors, and so import `mple.rpc` for these names only."""

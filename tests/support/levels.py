@@ -25,6 +25,7 @@ LEVELS = (
     ("audit",),
     ("rpc", "pki", "meter"),
     ("records",),
+    ("delivered",),
     ("node",),
     ("attacks",),
     ("simulate", "report", "doctor"),

@@ -1,0 +1,132 @@
+"""The folder of a delivered network in a site's state: `model/`, its files with their digests in `model.json`.
+
+`model.json` is removed before the others change and written after them: where it is, it is true of all of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mple.delivered.about import NetworkAbout
+from mple.delivered.onnx_file import OPSET
+from mple.delivered.running import OnnxNetwork
+from mple.delivered.tensor_file import network_from_safetensors
+from mple.disk.bounded import MEBIBYTE, read_bounded
+from mple.disk.damage import DamagedError
+from mple.disk.json_records import read_record, write_record
+from mple.disk.private import make_private
+from mple.disk.whole_files import fsync_folder, write_whole
+from mple.ranges import Between, Ranged
+from mple.records.state_files import DELIVERED
+
+RECORD, WEIGHTS, ONNX, CARD = "model.json", "model.safetensors", "model.onnx", "model_card.md"
+_MOST_BYTES = 1024 * MEBIBYTE
+_FIX = "start the site again while the run lasts, or take the folder from another copy"
+
+
+class Verdict(StrEnum):
+    """What a site has found when it compared the delivered network with what the compute node has answered it."""
+
+    AGREES = "agrees"
+    """All answers are equal within the tolerance."""
+    CODED = "coded"
+    """What travels is rounded by the run's settings, so that answers may differ; by how much is stated."""
+    DIFFERS = "differs"
+    """Nothing is rounded, and answers differ by more than the tolerance: the network is not the one that was scored."""
+    UNCHECKED = "unchecked"
+    """There was nothing to compare with; the reason is stated."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check(Ranged):
+    """The comparison of the plain network, on plain pictures, with the answers to their morphed forms."""
+
+    verdict: Verdict
+    reason: str = ""
+    """Why it is unchecked, or what makes answers differ."""
+    split: str = ""
+    """Which of the site's splits the pictures are of: `test` or `val`."""
+    pictures: Annotated[int, Between(0, 1_000_000_000)] = 0
+    largest_difference: float | None = None
+    """Between two logits."""
+    tolerance: float | None = None
+    """Largest difference that counts as equal."""
+    same_answers: Annotated[int, Between(0, 1_000_000_000)] = 0
+    """Pictures with the same likeliest class; of a task of labels, with the same labels above one half."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeliveredRecord(Ranged):
+    """`model.json`."""
+
+    about: NetworkAbout
+    site: str
+    check: Check
+    dtype: str
+    """Numbers in which the trunk came: `f32` or `bf16`."""
+    sha256: Mapping[str, str]
+    """Of the other files, by name, hexadecimal."""
+    delivered_at: datetime
+    opset: int = OPSET
+    """Of ONNX's operators."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveredNetwork:
+    """A folder that holds a whole network; its files are read, and their digests checked, when they are asked for."""
+
+    folder: Path
+    record: DeliveredRecord = field(repr=False)
+
+    @classmethod
+    def at(cls, path: Path) -> Self:
+        """The network of a folder, or of a site's state folder.
+
+        Raises ValueError: there is none, or its record is damaged; the text says which and what to do.
+        """
+        for folder in (path, path / DELIVERED):
+            if (folder / RECORD).is_file():
+                return cls(folder, read_record(DeliveredRecord, folder / RECORD, _FIX))
+        raise ValueError(
+            f"{path} holds no delivered network: name a site's state folder, or a folder with {RECORD}; a run delivers "
+            'with delivery.to = "sites", at its end'
+        )
+
+    def content(self, name: str) -> bytes:
+        """A file's bytes. Raises DamagedError: it is gone, or not as it was delivered; OSError: it can't be read."""
+        path = self.folder / name
+        try:
+            content = read_bounded(path, _MOST_BYTES)
+        except FileNotFoundError:
+            raise DamagedError(path, "is gone", _FIX) from None
+        if sha256(content).hexdigest() != self.record.sha256.get(name):
+            raise DamagedError(path, f"is not the one that was delivered: its digest is not that in {RECORD}", _FIX)
+        return content
+
+    def onnx(self, threads: int = 1) -> OnnxNetwork:
+        """The network, to be asked; `threads` as in `OnnxNetwork`. Raises as `content`."""
+        return OnnxNetwork(self.content(ONNX), str(self.folder / ONNX), threads)
+
+    def tensors(self) -> dict[str, NDArray[np.float32]]:
+        """Its weights, by torchvision's names. Raises as `content`."""
+        return network_from_safetensors(self.content(WEIGHTS), str(self.folder / WEIGHTS))[1]
+
+
+def write_delivered(folder: Path, record: DeliveredRecord, files: Mapping[str, bytes]) -> None:
+    """Write all files of a network in place of those of another; on the disk when this returns.
+
+    Raises OSError: the disk refuses; there is no `model.json` then.
+    """
+    make_private(folder)
+    (folder / RECORD).unlink(missing_ok=True)
+    fsync_folder(folder)
+    for name, content in files.items():
+        write_whole(folder / name, content)
+    write_record(folder / RECORD, record)
