@@ -29,7 +29,7 @@ def fetch_layer(
 
     Where the key has been revoked meanwhile there is no layer to be had any more; the bank then refuses the key.
 
-    Raises MpleError: LAYER_DIGEST_MISMATCH, LAYER_REJECTED or LAYER_OFFSET when what came is not what was announced,
+    Raises MpleError: FILE_DIGEST_MISMATCH, LAYER_REJECTED or FILE_OFFSET when what came is not what was announced,
     STREAM_TRUNCATED when the end of it did not come.
     """
     site = header.key_ref.site

@@ -55,7 +55,7 @@ class LayerReleases:
     def release(self, header: coordinator_pb2.LayerHeader, path: Path) -> None:
         """Review a whole layer and let the compute node have it; one that is released already stays so.
 
-        Raises MpleError: LAYER_REJECTED; the layer is deleted then. LAYER_OFFSET when its site has announced another
+        Raises MpleError: LAYER_REJECTED; the layer is deleted then. FILE_OFFSET when its site has announced another
         meanwhile, KEY_CHANGE_REFUSED when a rotated key's layer comes too late.
         """
         run, review, site = self._run, self._reviewer(), header.key_ref.site

@@ -145,12 +145,12 @@ class LayerStore:
     def open_upload(self, site: str, sha256: bytes) -> Upload:
         """A writer for an announced layer; an older writer of the same layer can write no more.
 
-        Raises MpleError: UNKNOWN_KEY_REF when the layer is not this site's, LAYER_OFFSET when nobody announced it.
+        Raises MpleError: UNKNOWN_KEY_REF when the layer is not this site's, FILE_OFFSET when nobody announced it.
         """
         with self._lock:
             stored = self.with_digest(sha256)
             if stored is None:
-                raise MpleError(ErrorCode.LAYER_OFFSET, "this layer has not been announced; begin it first")
+                raise MpleError(ErrorCode.FILE_OFFSET, "this layer has not been announced; begin it first")
             if stored.header.key_ref.site != site:
                 raise MpleError(ErrorCode.UNKNOWN_KEY_REF, f"the layer is not one of site {site}")
             upload = Upload(self, stored.header, self._chunked(stored.header))
@@ -161,11 +161,11 @@ class LayerStore:
     def newest(self, upload: Upload) -> Iterator[None]:
         """Hold what is written of layers, for an upload that no newer one has taken the place of.
 
-        Raises MpleError: LAYER_OFFSET when one has, or when the layer gave way.
+        Raises MpleError: FILE_OFFSET when one has, or when the layer gave way.
         """
         with self._lock:
             if self._writer.get(upload.header.sha256) is not upload:
-                raise MpleError(ErrorCode.LAYER_OFFSET, "another upload of this site's layer has begun")
+                raise MpleError(ErrorCode.FILE_OFFSET, "another upload of this site's layer has begun")
             yield
 
     def adopt(self, header: coordinator_pb2.LayerHeader, path: Path) -> None:
@@ -199,7 +199,7 @@ class LayerStore:
     def mark_released(self, sha256: bytes) -> None:
         """Let the compute node have the layer.
 
-        Raises MpleError: LAYER_OFFSET when the layer gave way to another of its site.
+        Raises MpleError: FILE_OFFSET when the layer gave way to another of its site.
         """
         with self._file.transaction() as connection:
             cursor = connection.execute(
@@ -264,7 +264,7 @@ class Upload:
 
 def gave_way() -> MpleError:
     """What an upload is told whose layer its site has replaced by announcing another."""
-    return MpleError(ErrorCode.LAYER_OFFSET, "the site has announced another layer meanwhile; begin again")
+    return MpleError(ErrorCode.FILE_OFFSET, "the site has announced another layer meanwhile; begin again")
 
 
 def _stored(row: tuple[object, ...]) -> StoredLayer:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mple.data.limits import MOST_CHANNELS, MOST_SIDE
 from mple.disk.json_records import record_from_json, record_to_json
+from mple.model.settings import TaskKind
 from mple.model.trunks import TRUNKS, VGG16_STAGES, scaled
 from mple.plan import RunPlan
 from mple.ranges import Between, OneOf, Ranged
@@ -23,6 +24,8 @@ _KEY = "mple"
 class NetworkAbout(Ranged):
     """A network that takes uint8 pictures (B, channels, height, width) of levels 0 to 255 and answers logits (B, C)."""
 
+    task: TaskKind
+    """Whether the answers are to be read by a softmax over classes, or by a sigmoid of each label."""
     classes: tuple[str, ...]
     """Names in the order of the logits: of classes, or of labels."""
     channels: Annotated[int, Between(1, MOST_CHANNELS)]
@@ -76,6 +79,7 @@ class NetworkAbout(Ranged):
 def about_network(plan: RunPlan, *, model_sha256: str, epoch: int) -> NetworkAbout:
     """Of the network that a plan's run has kept after an epoch."""
     return NetworkAbout(
+        task=plan.task.kind,
         classes=plan.classes,
         channels=plan.channels,
         height=plan.height,

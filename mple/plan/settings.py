@@ -120,6 +120,32 @@ class AbsenceSettings(Ranged):
     """Time without any progress, in seconds; time in which the waiting process itself stood still does not count."""
 
 
+class DeliverTo(StrEnum):
+    """Who has the trained network in the end."""
+
+    SITES = "sites"
+    """Every site gets the trunk, and makes the whole network of it. The compute node keeps its trunk."""
+    NONE = "none"
+    """Nobody but the compute node, which has a trunk without its first layer; sites ask it for predictions."""
+
+
+class DeliveredDtype(StrEnum):
+    """Numbers in which the trunk travels to the sites."""
+
+    F32 = "f32"
+    """As it was trained."""
+    BF16 = "bf16"
+    """Half the bytes; the delivered network's answers differ a little from those that were scored."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeliverySettings:
+    """What becomes of the trained network."""
+
+    to: DeliverTo = DeliverTo.SITES
+    dtype: DeliveredDtype = DeliveredDtype.F32
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunChoices:
     """All that a consortium decides about a run, a section for each. The files of a coordinator and of a simulation
@@ -134,6 +160,7 @@ class RunChoices:
     normalisation: NormalisationSettings = field(default_factory=NormalisationSettings)
     absence: AbsenceSettings = field(default_factory=AbsenceSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    delivery: DeliverySettings = field(default_factory=DeliverySettings)
 
     def sections(self) -> dict[str, Any]:
         """Every section by its name, as keyword arguments of whatever else has all of them."""

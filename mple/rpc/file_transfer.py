@@ -34,10 +34,10 @@ class Chunk(NamedTuple):
 def chunks_of(path: Path, offset: int, total_bytes: int) -> Iterator[Chunk]:
     """The sender's half: a file's bytes from an offset on; one empty last chunk when nothing is left.
 
-    Raises MpleError: LAYER_OFFSET beyond the end, STREAM_TRUNCATED when the file is shorter than `total_bytes`.
+    Raises MpleError: FILE_OFFSET beyond the end, STREAM_TRUNCATED when the file is shorter than `total_bytes`.
     """
     if offset > total_bytes:
-        raise MpleError(ErrorCode.LAYER_OFFSET, f"offset {offset} of a file of {total_bytes} bytes")
+        raise MpleError(ErrorCode.FILE_OFFSET, f"offset {offset} of a file of {total_bytes} bytes")
     with open(path, "rb", opener=open_patiently) as file:
         file.seek(offset)
         final = False
@@ -73,9 +73,9 @@ class ChunkFile:
     def take(self, offset: int, data: bytes, final: bool) -> None:
         """Keep one chunk's bytes.
 
-        Raises MpleError: MESSAGE_MALFORMED for a chunk that is empty, too long or behind the last, LAYER_OFFSET for one
-        that does not begin where the file ends, LAYER_REJECTED beyond the announced size; nothing is kept then.
-        STREAM_TRUNCATED when the last comes early; its bytes are kept; OSError: the disk refused.
+        Raises MpleError: MESSAGE_MALFORMED for a chunk that is empty, too long, behind the last or beyond the announced
+        size, FILE_OFFSET for one that does not begin where the file ends; nothing is kept then. STREAM_TRUNCATED when
+        the last comes early; its bytes are kept; OSError: the disk refused.
         """
         if self._ended:
             raise MpleError(ErrorCode.MESSAGE_MALFORMED, "a message follows the one that was marked as the last")
@@ -85,9 +85,9 @@ class ChunkFile:
             raise MpleError(ErrorCode.MESSAGE_MALFORMED, "an empty chunk that is not the last")
         present, total = self.present, self._total_bytes
         if offset != present:
-            raise MpleError(ErrorCode.LAYER_OFFSET, f"chunk at byte {offset}, expected {present}")
+            raise MpleError(ErrorCode.FILE_OFFSET, f"chunk at byte {offset}, expected {present}")
         if present + len(data) > total:
-            raise MpleError(ErrorCode.LAYER_REJECTED, f"bytes beyond the announced {total} of the file")
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"bytes beyond the announced {total} of the file")
         if data:
             with open(private_file(self._part), "ab", opener=open_patiently) as file:
                 file.write(data)
@@ -100,7 +100,7 @@ class ChunkFile:
 
         `naming` is entered once the digest is known, while the file gets its name: for files that others may replace.
 
-        Raises MpleError: STREAM_TRUNCATED when the last chunk never came; what came is kept. LAYER_DIGEST_MISMATCH; the
+        Raises MpleError: STREAM_TRUNCATED when the last chunk never came; what came is kept. FILE_DIGEST_MISMATCH; the
         bytes are gone then; OSError: the disk refused.
         """
         if not self._ended:
@@ -115,7 +115,7 @@ class ChunkFile:
             if found != self._sha256:
                 self._part.unlink(missing_ok=True)
                 text = f"the bytes have {found.hex()[:16]}, announced was {self._sha256.hex()[:16]}"
-                raise MpleError(ErrorCode.LAYER_DIGEST_MISMATCH, text)
+                raise MpleError(ErrorCode.FILE_DIGEST_MISMATCH, text)
             put_in_place(self._part, self._path)
         return self._path
 
@@ -129,13 +129,13 @@ def remove_file(path: Path) -> None:
 def while_torn(transfer: Callable[[], T]) -> T:
     """Transfer a file, and anew while the receiver's bytes have another digest: it has removed them then.
 
-    Raises MpleError: LAYER_DIGEST_MISMATCH every time, or whatever else `transfer` raises.
+    Raises MpleError: FILE_DIGEST_MISMATCH every time, or whatever else `transfer` raises.
     """
     for _ in range(ATTEMPTS - 1):
         try:
             return transfer()
         except MpleError as fault:
-            if fault.code is not ErrorCode.LAYER_DIGEST_MISMATCH:
+            if fault.code is not ErrorCode.FILE_DIGEST_MISMATCH:
                 raise
             _LOGGER.warning("%s; transferring the file anew", fault)
     return transfer()

@@ -101,7 +101,7 @@ def test_silent_upload_gives_way_to_the_sites_next(open_coordinator: Opens) -> N
     await_bytes(coordinator, data, 50_000)
     upload(coordinator.stub(NORTH), plan, "north", data)
     feeder.send(messages[1], None)
-    with refused_call(ErrorCode.LAYER_OFFSET, "another upload"):
+    with refused_call(ErrorCode.FILE_OFFSET, "another upload"):
         feeder.answer.result()
     assert coordinator.run.story()[-1] == "layer north"
 

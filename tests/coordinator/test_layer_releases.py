@@ -78,7 +78,7 @@ def test_stream_without_a_message_is_no_upload(joined: SmallRun) -> None:
 
 def test_bytes_follow_the_announcement(joined: SmallRun) -> None:
     data = joined.layer("north")
-    with refused(ErrorCode.LAYER_OFFSET, "begin it first"):
+    with refused(ErrorCode.FILE_OFFSET, "begin it first"):
         joined.releases.upload(NORTH, chunks_of(data))
     joined.begin("north", data)
     with refused(ErrorCode.UNKNOWN_KEY_REF, "not one of site south"):
@@ -147,7 +147,7 @@ def test_damage_on_the_way_is_a_digest_mismatch(joined: SmallRun) -> None:
     joined.begin("north", good)
     (message,) = chunks_of(damaged(good), size=len(good))
     message.sha256 = sha256(good)
-    with refused(ErrorCode.LAYER_DIGEST_MISMATCH):
+    with refused(ErrorCode.FILE_DIGEST_MISMATCH):
         joined.releases.upload(NORTH, iter([message]))
     joined.upload("north", good)
     assert joined.story()[-1] == "layer north"
@@ -189,7 +189,7 @@ def test_layer_that_gives_way_during_its_review_is_not_announced(joined: SmallRu
             uploading.join(0.01)
         joined.begin("north", second)
     uploading.join(20)
-    assert [fault.code for fault in faults] == [ErrorCode.LAYER_OFFSET]
+    assert [fault.code for fault in faults] == [ErrorCode.FILE_OFFSET]
     assert "layer north" not in joined.story()
     joined.upload("north", first)
     assert joined.story()[-1] == "layer north"

@@ -109,7 +109,7 @@ def test_later_upload_takes_over_and_the_older_writes_no_more(store: LayerStore)
     older = store.open_upload("north", SHA)
     older.take(coordinator_pb2.UploadLayerRequest(data=DATA[:4000]))
     newer = store.open_upload("north", SHA)
-    with refused(ErrorCode.LAYER_OFFSET, "another upload"):
+    with refused(ErrorCode.FILE_OFFSET, "another upload"):
         older.take(coordinator_pb2.UploadLayerRequest(offset=4000, data=DATA[4000:5000]))
     newer.take(coordinator_pb2.UploadLayerRequest(offset=4000, data=DATA[4000:], final=True))
     assert newer.finish().read_bytes() == DATA
@@ -123,7 +123,7 @@ def test_older_upload_that_is_whole_gives_no_name_to_what_a_newer_one_began(stor
     store.begin(HEADER)
     newer = store.open_upload("north", SHA)
     newer.take(coordinator_pb2.UploadLayerRequest(data=DATA[:100]))
-    with refused(ErrorCode.LAYER_OFFSET, "another upload"):
+    with refused(ErrorCode.FILE_OFFSET, "another upload"):
         older.finish()
     assert store.begin(HEADER) == 100
 
@@ -144,7 +144,7 @@ def test_uploads_of_many_sites_at_once(store: LayerStore) -> None:
 
 
 def test_layer_must_be_announced_and_the_sites_own(store: LayerStore) -> None:
-    with refused(ErrorCode.LAYER_OFFSET, "begin it first"):
+    with refused(ErrorCode.FILE_OFFSET, "begin it first"):
         store.open_upload("north", SHA)
     store.begin(HEADER)
     with refused(ErrorCode.UNKNOWN_KEY_REF, "not one of site south"):
@@ -159,7 +159,7 @@ def test_another_layer_takes_the_place_of_one_that_is_not_released(store: LayerS
     stream.take(coordinator_pb2.UploadLayerRequest(data=DATA[:5000]))
     assert store.begin(header_of(PLAN, "north", OTHER)) == 0
     assert files(store) == []
-    with refused(ErrorCode.LAYER_OFFSET):
+    with refused(ErrorCode.FILE_OFFSET):
         stream.take(coordinator_pb2.UploadLayerRequest(offset=5000, data=DATA[5000:]))
     assert upload(store, OTHER).read_bytes() == OTHER
 
@@ -185,7 +185,7 @@ def test_released_layer_stays(store: LayerStore) -> None:
 def test_layer_that_gave_way_is_not_released(store: LayerStore) -> None:
     upload(store)
     store.begin(header_of(PLAN, "north", OTHER))
-    with refused(ErrorCode.LAYER_OFFSET, "announced another layer meanwhile"):
+    with refused(ErrorCode.FILE_OFFSET, "announced another layer meanwhile"):
         store.mark_released(SHA)
     stored = store.of_key("north", 1)
     assert stored is not None
@@ -229,7 +229,7 @@ def test_download_from_any_offset(store: LayerStore, offset: int) -> None:
 
 def test_download_beyond_the_end_is_refused(store: LayerStore) -> None:
     released(store)
-    with refused(ErrorCode.LAYER_OFFSET, "offset 10001 of a file of 10000"):
+    with refused(ErrorCode.FILE_OFFSET, "offset 10001 of a file of 10000"):
         downloaded(store, offset=10_001)
 
 

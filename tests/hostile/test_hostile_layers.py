@@ -99,9 +99,9 @@ def test_a_layer_file_that_lies_is_refused_and_deleted(
         ([{"data": b"x" * 1000}], E.STREAM_TRUNCATED),
         ([{"data": b""}], E.MESSAGE_MALFORMED),
         ([{"data": bytes(512 * 1024 + 1)}], E.MESSAGE_MALFORMED),
-        ([{"data": b"x", "offset": HUGE}], E.LAYER_OFFSET),
+        ([{"data": b"x", "offset": HUGE}], E.FILE_OFFSET),
         ([{"data": b"x", "final": True}], E.STREAM_TRUNCATED),
-        ([{"data": bytes(200_000)}, {"data": bytes(200_000), "offset": 200_000}], E.LAYER_REJECTED),
+        ([{"data": bytes(200_000)}, {"data": bytes(200_000), "offset": 200_000}], E.MESSAGE_MALFORMED),
     ],
     ids=["nothing", "no end", "an empty chunk", "a large chunk", "a far offset", "an early end", "beyond its size"],
 )

@@ -181,7 +181,7 @@ ACTS: dict[str, tuple[Party, str, Callable[[RunPlan], object], ErrorCode]] = {
         lambda plan: pb.BeginLayerRequest(header=begin(plan).header, plan_sha256=bytes(32)),
         E.PLAN_HASH_MISMATCH,
     ),
-    "a layer that nobody announced": (NORTH, "UploadLayer", chunk(sha256=bytes(32), data=b"x"), E.LAYER_OFFSET),
+    "a layer that nobody announced": (NORTH, "UploadLayer", chunk(sha256=bytes(32), data=b"x"), E.FILE_OFFSET),
     "events of the future": (NORTH, "Watch", lambda _: pb.WatchRequest(after_sequence=HUGE), E.MESSAGE_MALFORMED),
     "training that ends before it began": (
         COMPUTE,

@@ -12,6 +12,8 @@ from mple.plan import (
     AbsenceSettings,
     ClassWeights,
     CoordinatorSettings,
+    DeliverTo,
+    DeliverySettings,
     ModelSettings,
     MorphSettings,
     NormalisationSettings,
@@ -43,6 +45,7 @@ OTHERS = RunChoices(
     normalisation=NormalisationSettings(mean=(0.25,)),
     absence=AbsenceSettings(patience_s=7.0),
     privacy=PrivacySettings(mode=PrivacyMode.NOISE),
+    delivery=DeliverySettings(to=DeliverTo.NONE),
 )
 """Choices that differ from the usual ones in every section."""
 

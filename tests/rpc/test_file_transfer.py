@@ -79,7 +79,7 @@ def test_only_the_last_chunk_is_marked_and_it_may_be_empty(path: Path, offset: i
 
 def test_a_start_beyond_the_end_and_a_file_that_shrank_are_refused(path: Path) -> None:
     path.write_bytes(DATA[:100])
-    with refused(ErrorCode.LAYER_OFFSET, "offset 10001 of a file of 10000"):
+    with refused(ErrorCode.FILE_OFFSET, "offset 10001 of a file of 10000"):
         next(chunks_of(path, len(DATA) + 1, len(DATA)))
     with refused(ErrorCode.STREAM_TRUNCATED, "ends at byte 100 of 10000"):
         list(chunks_of(path, 0, len(DATA)))
@@ -89,7 +89,7 @@ def test_a_start_beyond_the_end_and_a_file_that_shrank_are_refused(path: Path) -
 def test_wrong_offset_is_refused_and_nothing_written(path: Path, offset: int) -> None:
     file = receiver(path)
     file.take(0, DATA[:3000], False)
-    with refused(ErrorCode.LAYER_OFFSET, f"chunk at byte {offset}, expected 3000"):
+    with refused(ErrorCode.FILE_OFFSET, f"chunk at byte {offset}, expected 3000"):
         file.take(offset, DATA[:10], False)
     assert receiver(path).present == 3000
 
@@ -97,8 +97,8 @@ def test_wrong_offset_is_refused_and_nothing_written(path: Path, offset: int) ->
 @pytest.mark.parametrize(
     ("data", "final", "code", "text"),
     [
-        (b"x" * 1001, False, ErrorCode.LAYER_REJECTED, "beyond the announced 10000"),
-        (b"x" * 1001, True, ErrorCode.LAYER_REJECTED, "beyond the announced 10000"),
+        (b"x" * 1001, False, ErrorCode.MESSAGE_MALFORMED, "beyond the announced 10000"),
+        (b"x" * 1001, True, ErrorCode.MESSAGE_MALFORMED, "beyond the announced 10000"),
         (b"x" * 999, True, ErrorCode.STREAM_TRUNCATED, "the last at byte 9999 of 10000"),
         (b"", True, ErrorCode.STREAM_TRUNCATED, "the last at byte 9000 of 10000"),
         (b"", False, ErrorCode.MESSAGE_MALFORMED, "an empty chunk that is not the last"),
@@ -141,7 +141,7 @@ def test_any_flipped_bit_differs_from_the_digest_and_all_of_it_is_gone(bit: int)
     with tempfile.TemporaryDirectory() as folder:
         file = receiver(Path(folder) / "file.bin")
         file.take(0, bytes(flipped), True)
-        with refused(ErrorCode.LAYER_DIGEST_MISMATCH, f"announced was {SHA.hex()[:16]}"):
+        with refused(ErrorCode.FILE_DIGEST_MISMATCH, f"announced was {SHA.hex()[:16]}"):
             file.finish()
         assert not list(Path(folder).iterdir())
 
@@ -164,10 +164,10 @@ def test_the_name_is_given_within_what_the_caller_holds(path: Path) -> None:
 
     @contextlib.contextmanager
     def overtaken() -> Iterator[None]:
-        raise MpleError(ErrorCode.LAYER_OFFSET)
+        raise MpleError(ErrorCode.FILE_OFFSET)
         yield
 
-    with refused(ErrorCode.LAYER_OFFSET):
+    with refused(ErrorCode.FILE_OFFSET):
         file.finish(overtaken())
     assert not path.exists()
 
@@ -185,14 +185,14 @@ def test_a_torn_transfer_is_made_anew_a_few_times(torn: int) -> None:
     def transfer() -> int:
         tries.append(len(tries) + 1)
         if len(tries) <= torn:
-            raise MpleError(ErrorCode.LAYER_DIGEST_MISMATCH)
+            raise MpleError(ErrorCode.FILE_DIGEST_MISMATCH)
         return len(tries)
 
     tries: list[int] = []
     if torn < ATTEMPTS:
         assert while_torn(transfer) == torn + 1
     else:
-        with refused(ErrorCode.LAYER_DIGEST_MISMATCH):
+        with refused(ErrorCode.FILE_DIGEST_MISMATCH):
             while_torn(transfer)
     assert len(tries) == min(ATTEMPTS, torn + 1)
 

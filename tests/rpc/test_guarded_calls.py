@@ -208,7 +208,7 @@ def test_the_catalogue_is_whole() -> None:
         (ErrorCode.WRONG_PHASE, True),
         (ErrorCode.STREAM_TRUNCATED, True),
         (ErrorCode.CHECKSUM_MISMATCH, True),
-        (ErrorCode.LAYER_OFFSET, True),
+        (ErrorCode.FILE_OFFSET, True),
         (ErrorCode.DUPLICATE_STREAM, True),
         (ErrorCode.ROLE_NOT_ALLOWED, False),
         (ErrorCode.PLAN_HASH_MISMATCH, False),
