@@ -92,6 +92,7 @@ def _site(name: str, profile: coordinator_pb2.SiteProfile) -> SitePlan:
         name=name,
         train_images=profile.train_images,
         test_images=profile.test_images,
+        val_images=profile.val_images,
         key_epoch=profile.key_ref.epoch,
         key_fingerprint=profile.key_ref.fingerprint.hex(),
         patients=PatientSplit(profile.patients),

@@ -4,7 +4,7 @@ from mple.audit import audit
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log
 from mple.node.run_events import read_plan
-from mple.plan import RunPlan
+from mple.plan import RunPlan, SitePlan
 from mple.plan.fit import check_site_memory
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.records.log_events import LogEvent
@@ -51,8 +51,8 @@ def agree(site: Site, made: coordinator_pb2.PlanMade) -> RunPlan:
     epoch = site.keys.notes.planned
     fingerprint = site.keys.notes.fingerprints[epoch]
     mine, profile = plan.site(site.name), _profile(site, epoch, fingerprint)
-    offered = (profile.train_images, profile.test_images, profile.patients, epoch, fingerprint)
-    planned = (mine.train_images, mine.test_images, mine.patients, mine.key_epoch, mine.key_fingerprint)
+    offered = (*_images(profile), profile.patients, epoch, fingerprint)
+    planned = (*_images(mine), mine.patients, mine.key_epoch, mine.key_fingerprint)
     shape = (profile.channels, profile.height, profile.width, tuple(profile.classes))
     if offered != planned or shape != (plan.channels, plan.height, plan.width, plan.classes):
         text = f"the plan says {planned} for this site, offered was {offered}"
@@ -72,6 +72,10 @@ def agree(site: Site, made: coordinator_pb2.PlanMade) -> RunPlan:
     return plan
 
 
+def _images(part: SitePlan | coordinator_pb2.SiteProfile) -> tuple[int, int, int]:
+    return part.train_images, part.val_images, part.test_images
+
+
 def _join_request(site: Site, epoch: int, fingerprint: str) -> coordinator_pb2.JoinRequest:
     profile = _profile(site, epoch, fingerprint)
     return coordinator_pb2.JoinRequest(protocol_version=PROTOCOL_VERSION, site=profile)
@@ -86,6 +90,7 @@ def _profile(site: Site, epoch: int, fingerprint: str) -> coordinator_pb2.SitePr
         classes=dataset.classes,
         train_images=len(dataset.train.labels),
         test_images=len(dataset.test.labels),
+        val_images=len(dataset.val.labels),
         patients=dataset.patients,
         key_ref=common_pb2.KeyRef(site=site.name, epoch=epoch, fingerprint=bytes.fromhex(fingerprint)),
     )

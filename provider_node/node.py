@@ -12,7 +12,7 @@ from mple.node.session import open_node
 from mple.node.stop import Stop
 from mple.pki import Vault
 from mple.plan import SiteSettings
-from mple.plan.fit import check_any_run
+from mple.plan.fit import check_dataset
 from mple.rpc import Role
 from mple.v1 import coordinator_pb2
 from provider_node.agreement import agree, join
@@ -41,8 +41,7 @@ def run(settings: SiteSettings, stop: Stop) -> None:
     with open_node(settings, Role.SITE, "run", stop) as node:
         vault = Vault.of(settings.vault, settings.vault_passphrase_file)
         dataset, keys = open_source(settings.data), RunKeys(settings.state)
-        train, test = dataset.train, dataset.test
-        check_any_run(train.shape, classes=len(dataset.classes), train=len(train), test=len(test))
+        check_dataset(dataset)
         for note in dataset.notes:
             warn("data", note)
         _take_part(Site(node=node, settings=settings, vault=vault, dataset=dataset, keys=keys))

@@ -78,12 +78,12 @@ def check_site_profile(
         raise MpleError(ErrorCode.MESSAGE_MALFORMED, str(fault)) from None
     if profile.train_images < 1:
         raise MpleError(ErrorCode.EMPTY_SITE, f"{party.label} brings {profile.train_images} training images")
-    images = (profile.train_images, profile.test_images)
-    if max(images) > MOST_IMAGES or profile.test_images * len(names) > MOST_LOGITS:
+    images = (profile.train_images, profile.val_images, profile.test_images)
+    if max(images) > MOST_IMAGES or max(images[1:]) * len(names) > MOST_LOGITS:
         raise MpleError(
             ErrorCode.MESSAGE_MALFORMED,
-            f"{images[0]} training and {images[1]} test images of {len(names)} classes; allowed are {MOST_IMAGES} of "
-            f"a split, and {MOST_LOGITS} scores of test images",
+            f"{images[0]} training, {images[1]} validation and {images[2]} test images of {len(names)} classes; "
+            f"allowed are {MOST_IMAGES} of a split, and {MOST_LOGITS} scores of validation or test images",
         )
     if profile.patients not in set(PatientSplit):
         raise MpleError(

@@ -12,7 +12,7 @@ from mple.data import SOURCES, DataSource, default_data_folder, fetch_cifar10
 from mple.data.source import choose_part, read_part
 from mple.disk.json_records import record_to_json
 from mple.plan import RunChoices, SettingsError
-from mple.plan.fit import check_any_run, check_images
+from mple.plan.fit import check_dataset, check_images
 from mple.plan.reader import read_toml, settings_from
 from mple.terminal import echo, wide_console
 
@@ -83,7 +83,7 @@ def show(
         if not json:
             echo(f"the page is {page}; it shows patients' pictures in the clear: keep it where they are kept")
     shape, choices = dataset.train.shape, _run_choices(config)
-    check_any_run(shape, classes=len(dataset.classes), train=len(dataset.train), test=len(dataset.test))
+    check_dataset(dataset)
     if choices is not None:
         check_images(shape, choices)
 

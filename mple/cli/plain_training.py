@@ -61,9 +61,10 @@ def _as_in(folder: Path, plain: PlainSettings, names: Sequence[str], sites: Sequ
     """The same with the channel order and label order of a simulated run, whose plan must be the same otherwise."""
     run = RunFolder.finished(folder)
     plan = run.plan()
-    planned = [(site.name, site.train_images, site.test_images) for site in plan.sites]
+    planned = [(site.name, site.train_images, site.val_images, site.test_images) for site in plan.sites]
     changed = [name for name in changed_sections(plan, plain.choices) if name not in _NOT_OF_PLAIN_TRAINING]
-    if planned != [(name, len(site.train), len(site.test)) for name, site in zip(names, sites, strict=True)]:
+    here = [(name, len(s.train), len(s.val), len(s.test)) for name, s in zip(names, sites, strict=True)]
+    if planned != here:
         changed.append("sites")
     if changed:
         raise SettingsError(f"the run in {folder} had another {', '.join(changed)}; give it the same settings")

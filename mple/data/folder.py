@@ -64,8 +64,7 @@ class FolderSource(PictureSource):
                 raise DataError(
                     f"class folder {name!r} in {shown(self.path)} is empty; remove it, or name all `classes`"
                 )
-        train = [file for split, files in splits.items() if split != "test" for file in files]
-        return file_catalogue(self, classes, (train, splits.get("test")))
+        return file_catalogue(self, classes, splits)
 
 
 def _split_folders(path: Path) -> dict[str, Path]:

@@ -28,14 +28,14 @@ UNKNOWN = -1
 
 
 class PatientSplit(StrEnum):
-    """Whether test pictures show patients of training pictures; all that a site tells of its patients."""
+    """Whether validation or test pictures show patients of training pictures; all that a site tells of its patients."""
 
     UNKNOWN = "unknown"
     """The pictures do not say whose they are."""
     APART = "apart"
-    """No patient is in both."""
+    """No patient of training pictures is in the others."""
     SHARED = "shared"
-    """Some patient is in both: the test measures how well training pictures are remembered."""
+    """Some patient is: what is measured is how well training pictures are remembered."""
 
 
 class DataError(ValueError):
@@ -80,31 +80,39 @@ class LabelledImages:
         return LabelledImages(self.pixels_NCHW[indices], self.labels[indices])
 
 
+NO_IMAGES = LabelledImages(np.empty((0, 1, 1, 1), np.uint8), np.empty(0, np.int64))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dataset:
-    """One site's train and test images, of one shape and for one task."""
+    """One site's images of three splits, of one shape and for one task."""
 
     name: str
     classes: tuple[str, ...]
     """Names of the classes that labels count, or of the labels."""
     train: LabelledImages
     test: LabelledImages
+    val: LabelledImages = NO_IMAGES
+    """Of validation; an empty one takes the shape of the others."""
     patients: PatientSplit = PatientSplit.UNKNOWN
-    """Whether test images show patients of training images."""
+    """Whether validation or test images show patients of training images."""
     notes: tuple[str, ...] = ()
     """What the site should know of its set; counts and names of classes, never a patient's."""
 
     def __post_init__(self) -> None:
-        if self.test.shape != self.train.shape:
-            raise DataError(f"{self.name}: train images are {self.train.shape}, test images {self.test.shape}")
-        if self.test.labels.ndim != self.train.labels.ndim:
-            raise DataError(f"{self.name}: one split has classes, the other labels; save both alike")
+        if not len(self.val):
+            object.__setattr__(self, "val", self.train.take(np.empty(0, np.int64)))
+        for split, images in (("test", self.test), ("val", self.val)):
+            if images.shape != self.train.shape:
+                raise DataError(f"{self.name}: train images are {self.train.shape}, {split} images {images.shape}")
+            if images.labels.ndim != self.train.labels.ndim:
+                raise DataError(f"{self.name}: one split has classes, the other labels; save both alike")
         for name in self.classes:
             try:
                 require_printable("class", name)
             except ValueError as fault:
                 raise DataError(f"{self.name}: {fault}") from None
-        for split, images in (("train", self.train), ("test", self.test)):
+        for split, images in (("train", self.train), ("test", self.test), ("val", self.val)):
             check_labels(images.labels, len(self.classes), f"{self.name}, {split} split")
 
     @property
@@ -115,14 +123,18 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
-    """Train or test of a whole set before its pixels are read."""
+    """One of the three splits of a whole set before its pixels are read."""
 
     labels: NDArray[np.int64]
     """As `LabelledImages` has them."""
     read: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
     """Pixels (n, C, H, W) of the n images with these numbers, which ascend."""
     patients: NDArray[np.int64] | None = None
-    """Numbers (N) of the patients that the images show, over both splits; None where the set does not say."""
+    """Numbers (N) of the patients that the images show, over all splits; None where the set does not say."""
+
+
+NO_SPLIT = Split(labels=NO_IMAGES.labels, read=lambda _: NO_IMAGES.pixels_NCHW, patients=NO_IMAGES.labels)
+"""Of a set that has none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,16 +147,23 @@ class Catalogue:
     """Of every image."""
     train: Split
     test: Split
+    val: Split = NO_SPLIT
+    """Empty also where the settings have its images trained on or left out."""
     notes: tuple[str, ...] = ()
     """What a site should know of how its files are shown."""
     file_sizes: tuple[tuple[int, int], ...] = ()
     """Width and height of the picture in each file, before it is resized; empty where the set has one size."""
 
 
-def repeated_images(dataset: Dataset) -> int:
-    """How many test images equal some training image in every value."""
-    known = set(map(_digest, dataset.train.pixels_NCHW))
-    return sum(_digest(row) in known for row in dataset.test.pixels_NCHW)
+def repeated_images(dataset: Dataset) -> dict[str, int]:
+    """How many images of `val` and of `test` equal some training image, and how many of `test` equal one of either, in
+    every value; a split without such is left out."""
+    known, repeated = set(map(_digest, dataset.train.pixels_NCHW)), {}
+    for name, split in (("val", dataset.val), ("test", dataset.test)):
+        digests = list(map(_digest, split.pixels_NCHW))
+        repeated[name] = sum(digest in known for digest in digests)
+        known.update(digests)
+    return {name: count for name, count in repeated.items() if count}
 
 
 def _digest(pixels_CHW: NDArray[np.uint8]) -> bytes:

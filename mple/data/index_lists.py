@@ -1,10 +1,10 @@
 """Files with explicit lists of image numbers, counted from 0 within each split of the whole set.
 
-- `.json`: a list with an object for each part, ``[{"train": [0, 5], "test": [1]}, ...]``.
-- `.npz`: whole-number arrays ``train_0``, ``test_0``, ``train_1``, ...
+- `.json`: a list with an object for each part, ``[{"train": [0, 5], "test": [1], "val": [0]}, ...]``.
+- `.npz`: whole-number arrays ``train_0``, ``test_0``, ``val_0``, ``train_1``, ...
 - `.csv`: the columns part, split and index, a line for each image.
 
-`test` may be missing. Lists may leave images out.
+`test` and `val` may be missing. Lists may leave images out.
 """
 
 import json
@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from mple.data.images import DataError
 from mple.data.npz_file import NpzFile
-from mple.data.partitions import IndexLists
+from mple.data.partitions import SPLITS, IndexLists
 from mple.data.tables import read_table
 
 _MOST_BYTES = 1024**3
-_SPLITS = ("train", "test")
 _WHOLE = re.compile("[0-9]{1,18}")
 
 
@@ -40,7 +39,7 @@ def read_index_lists(path: Path, parts: int) -> tuple[IndexLists, ...]:
     if path.stat().st_size > _MOST_BYTES:
         raise DataError(f"index file {path} has {path.stat().st_size} bytes; at most {_MOST_BYTES} are read")
     return tuple(
-        IndexLists(*(_numbers(entry.get(split, []), f"{path}: {split} of part {part}") for split in _SPLITS))
+        IndexLists(*(_numbers(entry.get(split, []), f"{path}: {split} of part {part}") for split in SPLITS))
         for part, entry in enumerate(read(path, parts))
     )
 
@@ -53,8 +52,10 @@ def _from_json(path: Path, parts: int) -> list[Mapping[str, object]]:
     if not isinstance(raw, list) or len(raw) != parts:
         raise DataError(f"index file {path} must be a list of {parts} parts")
     for part, entry in enumerate(raw):
-        if not isinstance(entry, dict) or "train" not in entry or set(entry) - set(_SPLITS):
-            raise DataError(f'index file {path}: part {part} must be an object with "train" and, if wanted, "test"')
+        if not isinstance(entry, dict) or "train" not in entry or set(entry) - set(SPLITS):
+            raise DataError(
+                f"index file {path}: part {part} must be an object with 'train', and 'test' and 'val' if wanted"
+            )
     return raw
 
 
@@ -67,9 +68,11 @@ def _each_once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
 def _from_npz(path: Path, parts: int) -> list[Mapping[str, object]]:
     with NpzFile(path, _MOST_BYTES) as file:
         needed = {f"train_{part}" for part in range(parts)}
-        foreign = file.names - needed - {f"test_{part}" for part in range(parts)}
+        foreign = file.names - {f"{split}_{part}" for split in SPLITS for part in range(parts)}
         if not needed <= file.names or foreign:
-            raise DataError(f"index file {path} holds {sorted(file.names)}; needs train_N and test_N, N below {parts}")
+            raise DataError(
+                f"index file {path} holds {sorted(file.names)}; needs train_N, test_N and val_N, N below {parts}"
+            )
 
         def numbers(name: str) -> NDArray[np.generic]:
             header = file.header(name)
@@ -77,18 +80,18 @@ def _from_npz(path: Path, parts: int) -> list[Mapping[str, object]]:
                 raise DataError(f"index file {path}: {name} is {header.dtype} {header.shape}; needs whole numbers (n)")
             return file.read(name)
 
-        names = [{split: f"{split}_{part}" for split in _SPLITS} for part in range(parts)]
+        names = [{split: f"{split}_{part}" for split in SPLITS} for part in range(parts)]
         return [{split: numbers(name) for split, name in own.items() if name in file.names} for own in names]
 
 
 def _from_csv(path: Path, parts: int) -> Sequence[Mapping[str, object]]:
-    lists: list[dict[str, list[int]]] = [{split: [] for split in _SPLITS} for _ in range(parts)]
+    lists: list[dict[str, list[int]]] = [{split: [] for split in SPLITS} for _ in range(parts)]
     for row in read_table(path, ("part", "split", "index"), (), most_bytes=_MOST_BYTES):
         part, split, index = (row.cells[name] for name in ("part", "split", "index"))
-        if not (_WHOLE.fullmatch(part) and _WHOLE.fullmatch(index)) or int(part) >= parts or split not in _SPLITS:
+        if not (_WHOLE.fullmatch(part) and _WHOLE.fullmatch(index)) or int(part) >= parts or split not in SPLITS:
             raise DataError(
                 f"index file {row.where}: part {part!r}, split {split!r}, index {index!r}; parts go from 0 to "
-                f"{parts - 1}, split is train or test"
+                f"{parts - 1}, split is train, test or val"
             )
         lists[int(part)][split].append(int(index))
     return lists

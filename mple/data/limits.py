@@ -7,4 +7,4 @@ MOST_SIDE = 4096
 MOST_IMAGES = 5_000_000
 """Of one split: the compute node's index takes some 30 bytes for each, whether the image ever comes or not."""
 MOST_LOGITS = 250_000_000
-"""Test images x classes, 1 GB of scores at the compute node."""
+"""Images of a split that is scored x classes, 1 GB of scores at the compute node."""

@@ -74,10 +74,11 @@ class NpzSource(DataSource):
         labels = np.concatenate([part.labels for part in parts])
         patients = number_patients([name for part in parts for name in part.patients], str(path))
         classes = numbered_classes(self.classes, labels, str(path))
-        if "test" in used:
-            held = np.arange(len(labels)) >= len(labels) - len(parts[-1].labels)
-        else:
-            held = hold_out(labels, self.test_share, self.seed, patients)
+        of_N = np.repeat(used, [len(part.labels) for part in parts])
+        if "test" not in used:
+            of_N = np.where(hold_out(labels, self.test_share, self.seed, patients), "test", "train")
+        if self.validation is Validation.TRAIN:
+            of_N[of_N == "val"] = "train"
         height, width, channels = (*shape, 1)[:3]
         read = functools.partial(
             _read_images,
@@ -88,7 +89,8 @@ class NpzSource(DataSource):
             [(part.images, len(part.labels)) for part in parts],
         )
 
-        def split(places: NDArray[np.int64]) -> Split:
+        def split(name: str) -> Split:
+            places = np.flatnonzero(of_N == name)
             return Split(
                 labels=labels[places],
                 read=lambda chosen: read(places[chosen]),
@@ -99,8 +101,9 @@ class NpzSource(DataSource):
             name=path.stem,
             classes=classes,
             shape=ImageShape(channels=channels, height=height, width=width),
-            train=split(np.flatnonzero(~held)),
-            test=split(np.flatnonzero(held)),
+            train=split("train"),
+            test=split("test"),
+            val=split("val"),
         )
 
 

@@ -4,14 +4,14 @@ Every site reads the same set and takes its own part; nobody hands parts out. Pu
 split repeatable, not secret.
 
 Legend: N images, P parts, Y classes, U patients. *Owners* are an int64 array (N): the part that each image belongs to,
-so that no image can be in two parts.
+so that no image can be in two parts. What comes once a split has the order of `SPLITS`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,11 @@ from mple.ranges import Between, check_ranges
 
 Indices = NDArray[np.int64]
 Owners = NDArray[np.int64]
+SPLITS = ("train", "test", "val")
 NOBODY = -1
 """Owner of an image that explicit lists leave out."""
-_SHARES_STREAM, _TRAIN_STREAM, _TEST_STREAM, _HOLD_OUT_STREAM, _SUBSAMPLE_STREAM = range(5)
+_SHARES_STREAM, _TRAIN_STREAM, _TEST_STREAM, _HOLD_OUT_STREAM, _SUBSAMPLE_STREAM, _VAL_STREAM = range(6)
+_SPLIT_STREAMS = (_TRAIN_STREAM, _TEST_STREAM, _VAL_STREAM)
 
 
 class PartitionKind(StrEnum):
@@ -43,7 +45,7 @@ class PartitionKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Partition:
-    """A way to split, and which part is this site's. Train and test are split alike."""
+    """A way to split, and which part is this site's. Train, test and validation images are split alike."""
 
     kind: PartitionKind = PartitionKind.ALL
     parts: Annotated[int, Between(1, 10_000)] = 1
@@ -74,71 +76,68 @@ class Partition:
             raise ValueError(f'kind = "{self.kind}", file = {self.file}; a file goes with kind = "list"')
 
 
-@dataclass(frozen=True, slots=True)
-class IndexLists:
+class IndexLists(NamedTuple):
     """Image numbers of one part."""
 
     train: Indices
     test: Indices
+    val: Indices
 
 
 def draw_owners(
-    partition: Partition,
-    train_labels: NDArray[np.int64],
-    test_labels: NDArray[np.int64],
-    classes: int,
-    patients: tuple[Indices, Indices] | None = None,
-) -> tuple[Owners, Owners]:
-    """Owners of the train and of the test images, for every kind but `list`.
+    partition: Partition, labels: Sequence[NDArray[np.int64]], classes: int, patients: Sequence[Indices] | None = None
+) -> tuple[Owners, ...]:
+    """Owners of each split's images, for every kind but `list`.
 
-    `patients` are the numbers of those that the train and the test images show.
+    `labels` are those of each split, `patients` the numbers of those that its images show.
 
     Guarantees: each image has one owner; each part owns one training image at least (where a draw leaves a part
     without, it gets the last image of the largest part); parts of `iid` differ by one image at most, but for that;
-    `dirichlet` gives both splits the same class proportions, up to rounding; equal arguments give equal owners (NumPy's
-    PCG64 under a fixed NumPy major version). Not promised: that a part owns a test image.
-    With patients all images of one, of both splits, have one owner; sizes and proportions are as near to those above
+    `dirichlet` gives all splits the same class proportions, up to rounding; equal arguments give equal owners (NumPy's
+    PCG64 under a fixed NumPy major version). Not promised: that a part owns a test or a validation image.
+    With patients all images of one, of all splits, have one owner; sizes and proportions are as near to those above
     as whole patients allow.
 
     Raises DataError: there are fewer training images, or patients with some, than parts.
     """
-    if len(train_labels) < partition.parts:
-        raise DataError(f"{len(train_labels)} training images can't give {partition.parts} parts one each")
+    if len(labels[0]) < partition.parts:
+        raise DataError(f"{len(labels[0])} training images can't give {partition.parts} parts one each")
     if patients is not None:
-        return _patients_owners(partition, (train_labels, test_labels), classes, patients)
-    train_dice, test_dice = _dice(partition.seed, _TRAIN_STREAM), _dice(partition.seed, _TEST_STREAM)
+        return _patients_owners(partition, labels, classes, patients)
+    dice = [_dice(partition.seed, stream) for stream in _SPLIT_STREAMS]
     if partition.kind is PartitionKind.DIRICHLET:
         shares_YP = _class_shares(partition, classes)
-        train = _owners_by_class(train_dice, train_labels, shares_YP)
-        test = _owners_by_class(test_dice, test_labels, shares_YP)
+        owners = tuple(_owners_by_class(own, split, shares_YP) for own, split in zip(dice, labels, strict=False))
     else:
         shares_P = np.asarray(partition.shares or [1.0] * partition.parts)
-        train = _owners_by_share(train_dice, len(train_labels), shares_P)
-        test = _owners_by_share(test_dice, len(test_labels), shares_P)
-    _leave_no_part_empty(train, partition.parts)
-    return train, test
+        owners = tuple(_owners_by_share(own, len(split), shares_P) for own, split in zip(dice, labels, strict=False))
+    _leave_no_part_empty(owners[0], partition.parts)
+    return owners
 
 
-def listed_owners(lists: Sequence[IndexLists], train_images: int, test_images: int) -> tuple[Owners, Owners]:
+def listed_owners(lists: Sequence[IndexLists], images: Sequence[int]) -> tuple[Owners, ...]:
     """Owners by explicit lists, one for each part; an image that no list names belongs to `NOBODY`.
 
     Raises DataError: a number is out of range or comes twice, in one list or in two.
     """
-    train = _owners_by_list([part.train for part in lists], train_images, "train")
-    return train, _owners_by_list([part.test for part in lists], test_images, "test")
+    by_split = zip(SPLITS, zip(*lists, strict=True), images, strict=True)
+    return tuple(_owners_by_list(of_parts, count, split) for split, of_parts, count in by_split)
 
 
-def hold_out(labels: NDArray[np.int64], share: float, seed: int, patients: Indices | None = None) -> NDArray[np.bool_]:
-    """Which images of an unsplit set are for testing: this share of each class, rounded, but never a whole class.
+def hold_out(
+    labels: NDArray[np.int64], share: float, seed: int, patients: Indices | None = None, *, validation: bool = False
+) -> NDArray[np.bool_]:
+    """Which images are for testing, or else for validation: this share of each class, rounded, but never a whole class.
 
     With `patients`, the numbers of those that the images show, whole patients are held out, drawn at random while that
-    brings the classes nearer to their shares.
+    brings the classes nearer to their shares. The two uses draw apart.
     """
+    stream = _VAL_STREAM if validation else _HOLD_OUT_STREAM
     if patients is not None:
-        return _hold_out_patients(labels, share, seed, patients)
+        return _hold_out_patients(labels, share, _dice(seed, stream), patients)
     held = np.zeros(len(labels), np.bool_)
     for label in np.unique(labels):
-        members = _dice(seed, _HOLD_OUT_STREAM, int(label)).permutation(np.flatnonzero(labels == label))
+        members = _dice(seed, stream, int(label)).permutation(np.flatnonzero(labels == label))
         held[members[: min(round(share * len(members)), len(members) - 1)]] = True
     return held
 
@@ -181,12 +180,14 @@ def _class_shares(partition: Partition, classes: int) -> NDArray[np.float64]:
     return _dice(partition.seed, _SHARES_STREAM).dirichlet(alphas, size=classes)
 
 
-def _hold_out_patients(labels: NDArray[np.int64], share: float, seed: int, patients: Indices) -> NDArray[np.bool_]:
+def _hold_out_patients(
+    labels: NDArray[np.int64], share: float, dice: np.random.Generator, patients: Indices
+) -> NDArray[np.bool_]:
     counts_UY = _counts(patients, labels, int(labels.max(initial=0)) + 1)
     total_Y = counts_UY.sum(axis=0)
     missing_Y = np.round(share * total_Y)
     left_Y, taken = total_Y.copy(), np.zeros(len(counts_UY), np.bool_)
-    for patient in _dice(seed, _HOLD_OUT_STREAM).permutation(len(counts_UY)):
+    for patient in dice.permutation(len(counts_UY)):
         own_Y = counts_UY[patient]
         nearer = np.abs(missing_Y - own_Y).sum() < np.abs(missing_Y).sum()
         if nearer and (left_Y - own_Y)[own_Y > 0].all():
@@ -196,21 +197,18 @@ def _hold_out_patients(labels: NDArray[np.int64], share: float, seed: int, patie
 
 
 def _patients_owners(
-    partition: Partition,
-    labels: tuple[NDArray[np.int64], NDArray[np.int64]],
-    classes: int,
-    patients: tuple[Indices, Indices],
-) -> tuple[Owners, Owners]:
+    partition: Partition, labels: Sequence[NDArray[np.int64]], classes: int, patients: Sequence[Indices]
+) -> tuple[Owners, ...]:
     """Each patient goes to the part that lacks most of what it has; those with training images come first."""
     if partition.kind is PartitionKind.DIRICHLET:
         shares_YP = _class_shares(partition, classes)
     else:  # classes do not count
-        labels, classes = (np.zeros_like(labels[0]), np.zeros_like(labels[1])), 1
+        labels, classes = list(map(np.zeros_like, labels)), 1
         shares_YP = np.asarray([partition.shares or [1.0] * partition.parts])
         shares_YP = shares_YP / shares_YP.sum()
     people = 1 + max(int(split.max(initial=-1)) for split in patients)
     owners = np.full(people, NOBODY, np.int64)
-    for split, stream in enumerate((_TRAIN_STREAM, _TEST_STREAM)):
+    for split, stream in enumerate(_SPLIT_STREAMS[: len(labels)]):
         counts_UY = _counts(patients[split], labels[split], classes, people)
         missing_YP = shares_YP * counts_UY.sum(axis=0)[:, np.newaxis]
         for patient in np.flatnonzero(owners != NOBODY):
@@ -228,7 +226,7 @@ def _patients_owners(
             of_dealt = owners[dealt]
             _leave_no_part_empty(of_dealt, partition.parts)
             owners[dealt] = of_dealt
-    return owners[patients[0]], owners[patients[1]]
+    return tuple(owners[of_split] for of_split in patients)
 
 
 def _counts(

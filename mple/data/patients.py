@@ -10,7 +10,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from mple.data.images import DataError, PatientSplit
+from mple.data.images import DataError
 from mple.data.names import says_nothing
 
 
@@ -49,11 +49,3 @@ def number_patients(names: Sequence[str], where: str) -> NDArray[np.int64] | Non
             'patients = "ignored" where the names were taken away'
         )
     return numbers.astype(np.int64).reshape(-1)
-
-
-def patient_split(train: NDArray[np.int64] | None, test: NDArray[np.int64] | None) -> tuple[PatientSplit, int]:
-    """How patients lie over training and test pictures, and how many are in both."""
-    if train is None or test is None:
-        return PatientSplit.UNKNOWN, 0
-    both = len(np.intersect1d(train, test))
-    return (PatientSplit.SHARED if both else PatientSplit.APART), both

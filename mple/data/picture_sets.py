@@ -5,7 +5,7 @@ Legend: N images, C channels, H W size.
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -72,36 +72,40 @@ def table_catalogue(source: PictureSource, rows: Sequence[LabelRow]) -> Catalogu
 
     Raises DataError: as `class_numbers` and `file_catalogue`.
     """
-    used = [row for row in rows if row.split != "val" or source.validation is Validation.TRAIN]
+    used = [row for row in rows if row.split != "val" or source.validation is not Validation.IGNORED]
     where = rows[0].where.rpartition(", line")[0]
     classes, numbers = class_numbers({row.label for row in used}, source.classes, f"labels in {where}")
     for row in used:
         path = source.path / row.file
         if not path.exists() and (similar := similar_name(path.parent, path.name)):
             raise DataError(f"{row.where}: {path.name!a} is not there, but {similar!a} is; write it so")
-    files = {id(row): LabelledFile(source.path / row.file, numbers[row.label], row.patient) for row in used}
-    train = [files[id(row)] for split in ("train", None, "val") for row in used if row.split == split]
-    test = [files[id(row)] for row in used if row.split == "test"]
-    return file_catalogue(source, classes, (train, test if any(row.split for row in rows) else None))
+    divided = any(row.split for row in rows)
+    files: dict[str, list[LabelledFile]] = {
+        split: [] for split in (("train", "val", "test") if divided else ("train",))
+    }
+    for row in used:
+        file = LabelledFile(source.path / row.file, numbers[row.label], row.patient)
+        files[row.split or "train"].append(file)
+    return file_catalogue(source, classes, files)
 
 
 def file_catalogue(
-    source: PictureSource,
-    classes: tuple[str, ...],
-    splits: tuple[Sequence[LabelledFile], Sequence[LabelledFile] | None],
+    source: PictureSource, classes: tuple[str, ...], splits: Mapping[str, Sequence[LabelledFile]]
 ) -> Catalogue:
     """Look at all headers, agree on channels and size, hold out test files where there are none.
 
-    The set is named as its folder. Of train and test files, None for the second asks to hold out `test_share` of the
-    first, whole patients where the files say whose they are.
+    The set is named as its folder. Splits are named as in `SPLITS`; where there is none but `train`, `test_share` of it
+    is held out, whole patients where the files say whose they are. Validation files are trained on where the source
+    says so, behind the others.
 
     Raises DataError: there is no training file, one can't be read, leads out of the folder or is there twice, sizes
     differ and `side_px` is missing, all are larger than `most_bytes`, or some say whose they are and others don't.
     """
-    train, test = splits
-    if not train:
+    trained = ("train", "val") if source.validation is Validation.TRAIN else ("train",)
+    if not any(splits.get(name) for name in trained):
         raise DataError(f"{shown(source.path)} holds no training picture")
-    files = [*train, *(test or ())]
+    order = ("train", "val", "test")
+    files = [file for name in order for file in splits.get(name, ())]
     paths = [file.path for file in files]
     _refuse_links(source.path, paths)
     reader = source.picture_format()
@@ -113,12 +117,13 @@ def file_catalogue(
     height, width = _size(source, paths, headers)
     labels = np.asarray([file.label for file in files], np.int64)
     patients = _patients(source, files, headers)
-    if test is None:
-        held = hold_out(labels, source.test_share, source.seed, patients)
-    else:
-        held = np.arange(len(files)) >= len(train)
+    of_N = np.repeat(order, [len(splits.get(name, ())) for name in order])
+    of_N[np.isin(of_N, trained)] = "train"
+    if "test" not in splits:
+        of_N = np.where(hold_out(labels, source.test_share, source.seed, patients), "test", "train")
 
-    def split(places: NDArray[np.int64]) -> Split:
+    def split(name: str) -> Split:
+        places = np.flatnonzero(of_N == name)
         return Split(
             labels=labels[places],
             read=functools.partial(_read_pictures, [paths[i] for i in places], (channels, height, width), reader),
@@ -129,8 +134,9 @@ def file_catalogue(
         name=source.path.name,
         classes=classes,
         shape=ImageShape(channels=channels, height=height, width=width),
-        train=split(np.flatnonzero(~held)),
-        test=split(np.flatnonzero(held)),
+        train=split("train"),
+        test=split("test"),
+        val=split("val"),
         notes=_range_notes(headers),
         file_sizes=tuple((header.width, header.height) for header in headers),
     )

@@ -16,10 +16,12 @@ from mple.ranges import Between, check_ranges
 
 
 class Validation(StrEnum):
-    """What becomes of a validation split, which a run has no use for."""
+    """What becomes of a validation split."""
 
+    VAL = "val"
+    """It validates: scored after each epoch, it chooses the network; it is never trained on."""
     TRAIN = "train"
-    """It is appended to the training images."""
+    """It is trained on: appended to the training images."""
     IGNORED = "ignored"
     """It is left out, as in figures that were published for the training split alone."""
 
@@ -41,7 +43,10 @@ class DataSource:
     classes: tuple[str, ...] = ()
     """Class names in the order that all sites share; by default what the data say. A site without images of some class
     must state the list."""
-    validation: Validation = Validation.TRAIN
+    validation: Validation = Validation.VAL
+    validation_share: Annotated[float, Between(0, 1, below=True)] = 0.0
+    """Where no picture validates: the share of each class of this site's training images that is taken from them for
+    validation, at random, after `most_train`; whole patients where the data say whose the pictures are."""
     patients: Patients = Patients.AUTO
     partition: Partition = field(default_factory=Partition)
     """The part of a common set that this site takes, in a simulation."""
@@ -49,6 +54,8 @@ class DataSource:
     """Most training images of this site, chosen at random after the partition."""
     most_test: Annotated[int, Between(0)] | None = None
     """Most test images of this site."""
+    most_val: Annotated[int, Between(0)] | None = None
+    """Most validation images of this site."""
     seed: Annotated[int, Between(0)] = 0
     """Of every choice at random but the partition's."""
     most_bytes: Annotated[int, Between(1)] = 16 * 1024**3

@@ -1,7 +1,7 @@
 """A site's images, as its configuration names them: the table of all kinds of sources, and how a part is taken."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -14,8 +14,16 @@ from mple.data.index_lists import read_index_lists
 from mple.data.levels import range_notes
 from mple.data.names import shown
 from mple.data.npz import NpzSource
-from mple.data.partitions import NOBODY, Indices, PartitionKind, draw_owners, listed_owners, subsample
-from mple.data.patients import patient_split
+from mple.data.partitions import (
+    NOBODY,
+    SPLITS,
+    Indices,
+    PartitionKind,
+    draw_owners,
+    hold_out,
+    listed_owners,
+    subsample,
+)
 from mple.data.settings import DataSource
 from mple.machine import require_memory
 
@@ -47,7 +55,9 @@ class SitePart:
     catalogue: Catalogue
     train: Indices
     test: Indices
-    """Numbers of the images, ascending."""
+    val: Indices
+    """Numbers of the images in the catalogue's splits, ascending. Where validation images are taken from the training
+    images, the catalogue's `val` is its `train`; no image is in both lists then."""
     patients: PatientSplit
     notes: tuple[str, ...]
     """What the site should know of it, see `Dataset`."""
@@ -57,45 +67,44 @@ def choose_part(source: DataSource) -> SitePart:
     """Look at a site's data by what their headers say, and choose its part.
 
     Raises DataError: something is missing, damaged or not what the configuration says, no training image is left, or
-    a class that `classes` does not name has test images and no training image; MemoryShortError: this machine can't
-    hold the part's pixels.
+    a class that `classes` does not name has images of another split and no training image; MemoryShortError: this
+    machine can't hold the part's pixels.
     """
     try:
         catalogue = source.catalogue()
     except OSError as fault:
         raise DataError(f"{shown(fault.filename or source.kind)} can't be read: {fault.strerror}") from fault
     notes = [*_class_notes(source, catalogue), *catalogue.notes]
-    train, test, split_patients = _places(source, catalogue)
+    (train, test, val), split_patients = _places(source, catalogue)
+    if not len(catalogue.val.labels) and source.validation_share:
+        catalogue = replace(catalogue, val=catalogue.train)
+        train, val = _taken_for_validation(source, catalogue.train, train)
     if not len(train):
         raise DataError(f"{catalogue.name}: no training image is left for this site; check path and partition")
-    images = len(train) + len(test)
+    images = len(train) + len(test) + len(val)
     require_memory(
         images * catalogue.shape.elements,
         f"{images} pictures of {catalogue.name}",
-        "take fewer (most_train, most_test) or smaller ones (side_px)",
+        "take fewer (most_train, most_test, most_val) or smaller ones (side_px)",
     )
     if len(catalogue.test.labels) and not len(test):
         notes.append("no test picture is left for this site, so that its part of the network goes unmeasured")
     if split_patients:
         notes.append(f"patients with pictures in the lists of several parts: {split_patients}; give each to one part")
-    by_split = [
-        None if split.patients is None else split.patients[places]
-        for split, places in ((catalogue.train, train), (catalogue.test, test))
-    ]
-    status, both = patient_split(*by_split)
-    if both:
+    if source.validation_share and not len(val):
         notes.append(
-            f"patients in training and in test pictures: {both}; the test measures how well they are remembered: "
-            "divide the set by patients"
+            f"validation_share = {source.validation_share:g} of {len(train)} training pictures leaves none for "
+            "validation; raise it"
         )
-    return SitePart(catalogue=catalogue, train=train, test=test, patients=status, notes=tuple(notes))
+    status, shared = _patient_split(catalogue, train, {"test": test, "validation": val})
+    return SitePart(catalogue=catalogue, train=train, test=test, val=val, patients=status, notes=(*notes, *shared))
 
 
 def open_source(source: DataSource) -> Dataset:
     """Read a site's part of its data.
 
     Guarantees: equal settings and files give equal images in equal order; only the part's pixels are held in memory;
-    nothing that lies in a file is executed; where the set says whose pictures are whose, a split that is drawn here and
+    nothing that lies in a file is executed; where the set says whose pictures are whose, splits that are drawn here and
     a deal over sites keep a patient's together.
 
     Raises DataError: as `choose_part`, or a picture can't be read; MemoryShortError: as `choose_part`.
@@ -109,33 +118,41 @@ def read_part(source: DataSource, part: SitePart) -> Dataset:
     Raises DataError: a picture can't be read.
     """
     catalogue = part.catalogue
-    train, test = _images(catalogue.train, part.train), _images(catalogue.test, part.test)
+    train, test, val = (
+        LabelledImages(split.read(places), split.labels[places])
+        for split, places in ((catalogue.train, part.train), (catalogue.test, part.test), (catalogue.val, part.val))
+    )
     return Dataset(
         name=catalogue.name,
         classes=catalogue.classes,
         train=train,
         test=test,
+        val=val,
         patients=part.patients,
-        notes=(*part.notes, *range_notes(train, test, advice=source.levels_advice)),
+        notes=(*part.notes, *range_notes(train, test, val, advice=source.levels_advice)),
     )
 
 
 def _class_notes(source: DataSource, catalogue: Catalogue) -> list[str]:
     """What is odd about the classes of the whole set."""
-    train, test = (
-        np.bincount(one.labels, minlength=len(catalogue.classes)) for one in (catalogue.train, catalogue.test)
+    train, test, val = (
+        np.bincount(getattr(catalogue, split).labels, minlength=len(catalogue.classes)) for split in SPLITS
     )
-    only_test = np.flatnonzero((train == 0) & (test > 0))
-    if len(only_test) and not source.classes:
-        name = catalogue.classes[only_test[0]]
-        raise DataError(f"{catalogue.name}: class {name!r} has test images and no training image; name all `classes`")
+    for split, counts in (("test", test), ("validation", val)):
+        untrained = np.flatnonzero((train == 0) & (counts > 0))
+        if len(untrained) and not source.classes:
+            name = catalogue.classes[untrained[0]]
+            raise DataError(
+                f"{catalogue.name}: class {name!r} has {split} images and no training image; name all `classes`"
+            )
     notes = []
     if not test.any():
         notes.append("there is no test picture, so that this site's part of the network goes unmeasured")
     found = (
-        ("no training picture", only_test),
-        ("no test picture", np.flatnonzero((train > 0) & (test == 0)) if test.any() else ()),
-        ("no picture at all", np.flatnonzero((train == 0) & (test == 0))),
+        ("no training picture", np.flatnonzero((train == 0) & (test + val > 0))),
+        ("no test picture", np.flatnonzero((train + val > 0) & (test == 0)) if test.any() else ()),
+        ("no validation picture", np.flatnonzero((train + test > 0) & (val == 0)) if val.any() else ()),
+        ("no picture at all", np.flatnonzero((train == 0) & (test == 0) & (val == 0))),
     )
     for what, numbers in found:
         names = [repr(catalogue.classes[number]) for number in numbers[:3]]
@@ -145,15 +162,15 @@ def _class_notes(source: DataSource, catalogue: Catalogue) -> list[str]:
     return notes
 
 
-def _places(source: DataSource, catalogue: Catalogue) -> tuple[Indices, Indices, int]:
-    """The site's train and test images, and how many patients the lists of several parts share."""
-    partition, train, test = source.partition, catalogue.train, catalogue.test
-    patients = None if train.patients is None or test.patients is None else (train.patients, test.patients)
+def _places(source: DataSource, catalogue: Catalogue) -> tuple[list[Indices], int]:
+    """The site's images of each split, and how many patients the lists of several parts share."""
+    partition, splits = source.partition, [getattr(catalogue, split) for split in SPLITS]
+    labels, patients = [split.labels for split in splits], _patients(splits)
     shared = 0
     if partition.kind is PartitionKind.LIST and partition.file is not None:
         lists = read_index_lists(partition.file, partition.parts)
         try:
-            owners = listed_owners(lists, len(train.labels), len(test.labels))
+            owners = listed_owners(lists, list(map(len, labels)))
         except DataError as fault:
             raise DataError(f"{partition.file}: {fault}") from None
         if patients is not None:
@@ -161,14 +178,40 @@ def _places(source: DataSource, catalogue: Catalogue) -> tuple[Indices, Indices,
             _, parts_of = np.unique(np.unique(pairs[:, pairs[1] != NOBODY], axis=1)[0], return_counts=True)
             shared = int((parts_of > 1).sum())
     else:
-        owners = draw_owners(partition, train.labels, test.labels, len(catalogue.classes), patients)
-    train_places, test_places = (np.flatnonzero(split == partition.part) for split in owners)
-    return (
-        subsample(train_places, source.most_train, source.seed),
-        subsample(test_places, source.most_test, source.seed),
-        shared,
-    )
+        owners = draw_owners(partition, labels, len(catalogue.classes), patients)
+    most = (source.most_train, source.most_test, source.most_val)
+    chosen = [
+        subsample(np.flatnonzero(split == partition.part), limit, source.seed)
+        for split, limit in zip(owners, most, strict=True)
+    ]
+    return chosen, shared
 
 
-def _images(split: Split, places: Indices) -> LabelledImages:
-    return LabelledImages(split.read(places), split.labels[places])
+def _patients(splits: Sequence[Split]) -> list[Indices] | None:
+    """Of each split's images; None where the set does not say whose they are."""
+    known = [split.patients for split in splits if split.patients is not None]
+    return known if len(known) == len(splits) else None
+
+
+def _taken_for_validation(source: DataSource, split: Split, train: Indices) -> tuple[Indices, Indices]:
+    """A site's training images without those that are taken for validation, and these."""
+    patients = None if split.patients is None else split.patients[train]
+    held = hold_out(split.labels[train], source.validation_share, source.seed, patients, validation=True)
+    return train[~held], subsample(train[held], source.most_val, source.seed)
+
+
+def _patient_split(
+    catalogue: Catalogue, train: Indices, others: Mapping[str, Indices]
+) -> tuple[PatientSplit, list[str]]:
+    """How patients lie over training and other pictures, and what a site should know of it."""
+    patients = _patients([getattr(catalogue, split) for split in SPLITS])
+    if patients is None:
+        return PatientSplit.UNKNOWN, []
+    trained, notes = patients[0][train], []
+    for (name, places), of_split in zip(others.items(), patients[1:], strict=True):
+        if both := len(np.intersect1d(trained, of_split[places])):
+            notes.append(
+                f"patients in training and in {name} pictures: {both}; the {name} measures how well they are "
+                "remembered: divide the set by patients"
+            )
+    return (PatientSplit.SHARED if notes else PatientSplit.APART), notes

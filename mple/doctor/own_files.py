@@ -106,11 +106,12 @@ def data(settings: SiteSettings) -> list[Finding]:
     try:
         part = choose_part(settings.data)
         shape, classes = part.catalogue.shape, len(part.catalogue.classes)
-        check_any_run(shape, classes=classes, train=len(part.train), test=len(part.test))
+        check_any_run(shape, classes=classes, train=len(part.train), test=len(part.test), val=len(part.val))
     except ValueError as unusable:
         return [fault("data", str(unusable), fix)]
     size = f"{shape.channels}x{shape.height}x{shape.width}"
-    cause = f"{part.catalogue.name}: {len(part.train)} training and {len(part.test)} test pictures of {size}"
+    counts = f"{len(part.train)} training, {len(part.val)} validation and {len(part.test)} test pictures"
+    cause = f"{part.catalogue.name}: {counts} of {size}"
     return [
         ok("data", f"{cause}, {classes} classes, patients {part.patients}"),
         *(warn("data", note, fix) for note in part.notes),

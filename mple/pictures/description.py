@@ -86,16 +86,19 @@ class Description:
     """None where the set is kept at one size."""
     levels: tuple[ChannelRange, ...]
     patients: PatientSplit
-    repeated: int
-    """Test pictures that equal a training picture in every value."""
+    repeated: dict[str, int]
+    """Validation pictures that equal a training picture in every value, test pictures that equal one of either, by
+    split; a split without such is left out."""
     notes: tuple[str, ...]
 
 
 def described(part: SitePart, dataset: Dataset) -> Description:
     """Counts, sizes and ranges of a part and of the pictures that were read of it."""
     catalogue, shape = part.catalogue, dataset.train.shape
+    said = catalogue.train.patients is not None
     parts = (
         ("train", dataset.train, _chosen(catalogue.train.patients, part.train)),
+        ("val", dataset.val, _chosen(catalogue.val.patients, part.val) if said else None),
         ("test", dataset.test, _chosen(catalogue.test.patients, part.test)),
     )
     return Description(

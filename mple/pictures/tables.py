@@ -10,9 +10,13 @@ from mple.pictures.description import Description
 from mple.report.tables import say, table_of
 
 _PATIENTS = {
-    PatientSplit.UNKNOWN: "unknown, the pictures do not say whose they are; one patient may be in training and test",
-    PatientSplit.APART: "none is in training and test",
-    PatientSplit.SHARED: "some are in training and test",
+    PatientSplit.UNKNOWN: "unknown, the pictures do not say whose they are; one patient may be in several splits",
+    PatientSplit.APART: "none of training is in validation or test",
+    PatientSplit.SHARED: "some of training are in validation or test",
+}
+_REPEATED = {
+    "val": "validation pictures that are training",
+    "test": "test pictures that are training or validation",
 }
 
 
@@ -81,8 +85,8 @@ def _sentences(found: Description) -> Iterator[str]:
         yield _file_sentence(found)
     yield f"patients: {_PATIENTS[found.patients]}"
     yield from found.notes
-    if found.repeated:
-        yield f"test pictures that are training pictures, too, to the last bit: {found.repeated}"
+    for split, count in found.repeated.items():
+        yield f"{_REPEATED[split]} pictures, too, to the last bit: {count}"
 
 
 def _file_sentence(found: Description) -> str:

@@ -45,7 +45,7 @@ def check_images(image: ImageShape, choices: RunChoices) -> None:
         )
 
 
-def check_any_run(image: ImageShape, *, classes: int, train: int, test: int) -> None:
+def check_any_run(image: ImageShape, *, classes: int, train: int, test: int, val: int) -> None:
     """Whether some run may take a site's images: all that it can say before it knows its run.
 
     Raises PlanError: no trunk takes such sides, or there are more classes or images than a run can hold; the text names
@@ -54,16 +54,23 @@ def check_any_run(image: ImageShape, *, classes: int, train: int, test: int) -> 
     _check_sides(image, list(TRUNKS))
     if not 2 <= classes <= MOST_CLASSES:
         raise PlanError(f"{classes} classes; a run can hold 2 to {MOST_CLASSES}")
-    if max(train, test) > MOST_IMAGES:
+    if max(train, test, val) > MOST_IMAGES:
         raise PlanError(
-            f"{train} training and {test} test images; a run can hold {MOST_IMAGES} of a split: set most_train and "
-            "most_test"
+            f"{train} training, {val} validation and {test} test images; a run can hold {MOST_IMAGES} of a split: set "
+            "most_train, most_val and most_test"
         )
-    if test * classes > MOST_LOGITS:
-        raise PlanError(
-            f"{test} test images of {classes} classes have {test * classes} scores; a run can hold {MOST_LOGITS}: set "
-            "most_test"
-        )
+    for split, images in (("test", test), ("val", val)):
+        if images * classes > MOST_LOGITS:
+            raise PlanError(
+                f"{images} {split} images of {classes} classes have {images * classes} scores; a run can hold "
+                f"{MOST_LOGITS}: set most_{split}"
+            )
+
+
+def check_dataset(dataset: Dataset) -> None:
+    """As `check_any_run`, for pictures that were read."""
+    train, test, val = len(dataset.train), len(dataset.test), len(dataset.val)
+    check_any_run(dataset.train.shape, classes=len(dataset.classes), train=train, test=test, val=val)
 
 
 def check_coordinator_memory(image: ImageShape, choices: RunChoices) -> None:
@@ -83,7 +90,7 @@ def check_site_memory(plan: RunPlan, dataset: Dataset) -> None:
 
     Raises MemoryShortError: it has less.
     """
-    pixels = sum(images.pixels_NCHW.nbytes for images in (dataset.train, dataset.test))
+    pixels = sum(images.pixels_NCHW.nbytes for images in (dataset.train, dataset.test, dataset.val))
     require_memory(
         pixels + _layer_values(plan.image, plan) * 4,
         "this site's pictures and the plan's layer",

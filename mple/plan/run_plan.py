@@ -35,11 +35,12 @@ class SitePlan:
     name: str
     train_images: Annotated[int, Between(1, MOST_IMAGES)]
     test_images: Annotated[int, Between(0, MOST_IMAGES)]
+    val_images: Annotated[int, Between(0, MOST_IMAGES)] = 0
     key_epoch: Annotated[int, Between(1, 2**32 - 1)]
     key_fingerprint: str
     """Hexadecimal, 64 digits."""
     patients: PatientSplit = PatientSplit.UNKNOWN
-    """Whether its test images show patients of its training images, by its own word."""
+    """Whether its validation or test images show patients of its training images, by its own word."""
 
     def __post_init__(self) -> None:
         require_name("site", self.name)

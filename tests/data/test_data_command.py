@@ -14,16 +14,16 @@ EXPECTED = """\
 set: 1x28x30, 2 classes
 
 pictures of each class
-class  train  test
-sick       3     1
-well       2     1
-all        5     2
+class  train  val  test
+sick       3    0     1
+well       2    0     1
+all        5    0     2
 
 levels of the training pictures, 0 to 255
 channel  least  p5   mean  p95  most  deviation
 grey         0  12  125.6  242   255       74.1
 
-patients: unknown, the pictures do not say whose they are; one patient may be in training and test
+patients: unknown, the pictures do not say whose they are; one patient may be in several splits
 """
 
 
@@ -99,16 +99,16 @@ def test_pictures_that_come_again_in_the_test_split_are_counted(tmp_path: Path) 
     output, _ = _shown(
         tmp_path, (28, 28), x_train=np.concatenate([same, same * 2]), x_test=np.stack([same[0], same[0] * 3])
     )
-    assert output.splitlines()[-1] == "test pictures that are training pictures, too, to the last bit: 1"
+    assert output.splitlines()[-1] == "test pictures that are training or validation pictures, too, to the last bit: 1"
 
 
 @pytest.mark.parametrize(
     ("patients", "said"),
     [
-        (["A", "B", "C", "D"], "patients: none is in training and test"),
+        (["A", "B", "C", "D"], "patients: none of training is in validation or test"),
         (
             ["A", "B", "Yves", "D"],
-            "patients: some are in training and test\npatients in training and in test pictures: 1;",
+            "patients: some of training are in validation or test\npatients in training and in test pictures: 1;",
         ),
     ],
 )

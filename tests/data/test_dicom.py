@@ -131,11 +131,12 @@ def _folder(path: Path, **columns: list[str]) -> None:
 
 
 def test_the_table_gives_labels_and_splits(tmp_path: Path) -> None:
-    files = ["a/1.dcm", "a/2.dcm", "3.dcm", "4.dcm"]
+    files, classes = ["a/1.dcm", "a/2.dcm", "3.dcm", "4.dcm"], ("sick", "well")
     _folder(tmp_path, file=files, label=["sick", "well", "well", "sick"], split=["train", "test", "val", "train"])
-    dataset = _open(tmp_path)
+    dataset = _open(tmp_path, classes=classes)
     assert dataset.classes == ("sick", "well")
-    assert (dataset.train.labels.tolist(), dataset.test.labels.tolist()) == ([0, 0, 1], [1])
+    assert [one.labels.tolist() for one in (dataset.train, dataset.val, dataset.test)] == [[0, 0], [1], [1]]
+    assert _open(tmp_path, validation=Validation.TRAIN).train.labels.tolist() == [0, 0, 1]
     assert (dataset.train.shape.channels, dataset.train.shape.height, dataset.train.shape.width) == (1, 6, 8)
     ignored = _open(tmp_path, validation=Validation.IGNORED, classes=("sick", "well"))
     assert len(ignored.train) == 2

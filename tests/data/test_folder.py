@@ -45,11 +45,19 @@ def test_train_and_test_folders(tmp_path: Path) -> None:
     np.testing.assert_array_equal(dataset.test.pixels_NCHW[1, 0], saved["test/dog/c.png"])
 
 
-@pytest.mark.parametrize(("validation", "count"), [(Validation.TRAIN, 4), (Validation.IGNORED, 3)])
-def test_a_val_folder_goes_to_training_or_nowhere(tmp_path: Path, validation: Validation, count: int) -> None:
+@pytest.mark.parametrize(
+    ("validation", "counts"), [(Validation.VAL, (3, 1)), (Validation.TRAIN, (4, 0)), (Validation.IGNORED, (3, 0))]
+)
+def test_a_val_folder_validates_or_is_trained_on_or_left_out(
+    tmp_path: Path, validation: Validation, counts: tuple[int, int]
+) -> None:
     _split_folder(tmp_path)
-    _save(tmp_path / "val/dog/v.png", _grey())
-    assert len(_open(tmp_path, validation=validation).train) == count
+    _save(tmp_path / "val/dog/v.png", picture := _grey())
+    dataset = _open(tmp_path, validation=validation)
+    assert (len(dataset.train), len(dataset.val)) == counts
+    last = dataset.train if validation is Validation.TRAIN else dataset.val
+    if validation is not Validation.IGNORED:
+        np.testing.assert_array_equal(last.pixels_NCHW[-1, 0], picture)
 
 
 @pytest.mark.parametrize("lonely", ["train", "test", "val"])

@@ -46,7 +46,7 @@ def test_another_number_of_parts_is_refused(tmp_path: Path, ending: str) -> None
         '[{"train": [1.5]}, {"train": []}]',
         '[{"train": [true]}, {"train": []}]',
         '[{"train": "12"}, {"train": []}]',
-        '[{"train": [1], "val": []}, {"train": []}]',
+        '[{"train": [1], "valid": []}, {"train": []}]',
         '[{"test": [1]}, {"train": []}]',
         '[{"train": [99999999999999999999]}, {"train": []}]',
     ],
@@ -58,7 +58,7 @@ def test_wrong_json_is_refused_by_name(tmp_path: Path, text: str) -> None:
         read_index_lists(path, 2)
 
 
-@pytest.mark.parametrize("line", ["2,train,0", "-1,train,0", "0,val,0", "0,train,", "0,train,1.0", "x,train,1", "0"])
+@pytest.mark.parametrize("line", ["2,train,0", "-1,train,0", "0,valid,0", "0,train,", "0,train,1.0", "x,train,1", "0"])
 def test_wrong_csv_lines_are_refused_by_number(tmp_path: Path, line: str) -> None:
     path = tmp_path / "parts.csv"
     path.write_text(f"part,split,index\n0,train,1\n{line}\n")

@@ -48,9 +48,10 @@ def test_pixels_come_channel_first(tmp_path: Path, channels: int | None, compres
     assert len(dataset.test) == 5
 
 
-def test_validation_images_are_appended_to_training(tmp_path: Path) -> None:
+def test_validation_images_are_appended_to_training_if_asked(tmp_path: Path) -> None:
     arrays = _medmnist()
-    dataset = _open(_saved(tmp_path, arrays))
+    dataset = _open(_saved(tmp_path, arrays), validation=Validation.TRAIN)
+    assert not len(dataset.val)
     both = np.concatenate([arrays["train_images"], arrays["val_images"]])
     np.testing.assert_array_equal(dataset.train.pixels_NCHW[:, 0], both)
     assert dataset.train.labels.tolist() == [0, 1, 2] * 4 + [0, 1, 2, 0]
@@ -63,9 +64,12 @@ def test_a_part_is_the_same_images_as_in_the_whole(tmp_path: Path) -> None:
     for part in range(3):
         partition = {"kind": "iid", "parts": 3, "part": part, "seed": 2}
         seen.append(_open_with_partition(path, partition))
-    pixels = np.concatenate([part.train.pixels_NCHW for part in seen]).reshape(16, -1)
-    expected = whole.train.pixels_NCHW.reshape(16, -1)
-    np.testing.assert_array_equal(pixels[np.lexsort(pixels.T)], expected[np.lexsort(expected.T)])
+    for split in ("train", "val", "test"):
+        pixels = np.concatenate(
+            [getattr(part, split).pixels_NCHW.reshape(-1, 3 * SHAPE[0] * SHAPE[1]) for part in seen]
+        )
+        expected = getattr(whole, split).pixels_NCHW.reshape(-1, 3 * SHAPE[0] * SHAPE[1])
+        np.testing.assert_array_equal(pixels[np.lexsort(pixels.T)], expected[np.lexsort(expected.T)])
 
 
 def _open_with_partition(path: Path, partition: dict[str, Any]) -> Dataset:

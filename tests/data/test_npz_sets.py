@@ -95,12 +95,14 @@ def _four(train: str, test: str, third: str = "") -> dict[str, Any]:
         _four("training_images", "testing_images", "validation_images"),
     ],
 )
-@pytest.mark.parametrize(("validation", "train"), [(Validation.TRAIN, 16), (Validation.IGNORED, 8)])
+@pytest.mark.parametrize(
+    ("validation", "train", "val"), [(Validation.VAL, 8, 8), (Validation.TRAIN, 16, 0), (Validation.IGNORED, 8, 0)]
+)
 def test_a_validation_split_is_one_by_any_name(
-    tmp_path: Path, arrays: dict[str, Any], validation: Validation, train: int
+    tmp_path: Path, arrays: dict[str, Any], validation: Validation, train: int, val: int
 ) -> None:
     dataset = _open(tmp_path, arrays, validation=validation)
-    assert (len(dataset.train), len(dataset.test)) == (train, 8)
+    assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (train, val, 8)
 
 
 @pytest.mark.parametrize("style", [("images", "labels"), ("x", "y")])

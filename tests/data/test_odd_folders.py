@@ -121,11 +121,15 @@ def _split(root: Path, *splits: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "Val", "VALIDATION"])
-@pytest.mark.parametrize(("validation", "train"), [(Validation.TRAIN, 12), (Validation.IGNORED, 6)])
-def test_a_validation_split_is_one_by_any_name(tmp_path: Path, name: str, validation: Validation, train: int) -> None:
+@pytest.mark.parametrize(
+    ("validation", "train", "val"), [(Validation.VAL, 6, 6), (Validation.TRAIN, 12, 0), (Validation.IGNORED, 6, 0)]
+)
+def test_a_validation_split_is_one_by_any_name(
+    tmp_path: Path, name: str, validation: Validation, train: int, val: int
+) -> None:
     _split(tmp_path, "train", "test", name)
     dataset = _open(tmp_path, validation=validation)
-    assert (dataset.classes, len(dataset.train), len(dataset.test)) == (("cat", "dog"), train, 6)
+    assert (dataset.classes, len(dataset.train), len(dataset.val), len(dataset.test)) == (("cat", "dog"), train, val, 6)
 
 
 @pytest.mark.parametrize("names", [("Train", "Test"), ("training", "testing"), ("TRAIN", "test")])

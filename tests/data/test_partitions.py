@@ -37,16 +37,16 @@ def labels(fewest: int) -> st.SearchStrategy[np.ndarray]:
 def test_every_image_has_one_owner_and_every_part_an_image(
     partition: Partition, train: np.ndarray, test: np.ndarray
 ) -> None:
-    for owners, images in zip(draw_owners(partition, train, test, CLASSES), (train, test), strict=True):
+    for owners, images in zip(draw_owners(partition, (train, test), CLASSES), (train, test), strict=True):
         assert owners.shape == images.shape
         assert ((owners >= 0) & (owners < partition.parts)).all()
-    train_owners, _ = draw_owners(partition, train, test, CLASSES)
+    train_owners, _ = draw_owners(partition, (train, test), CLASSES)
     assert set(train_owners.tolist()) == set(range(partition.parts))
 
 
 @given(partitions(), labels(8), labels(0))
 def test_equal_arguments_give_equal_owners(partition: Partition, train: np.ndarray, test: np.ndarray) -> None:
-    first, second = (draw_owners(partition, train.copy(), test.copy(), CLASSES) for _ in range(2))
+    first, second = (draw_owners(partition, (train.copy(), test.copy()), CLASSES) for _ in range(2))
     np.testing.assert_array_equal(first[0], second[0])
     np.testing.assert_array_equal(first[1], second[1])
 
@@ -54,34 +54,34 @@ def test_equal_arguments_give_equal_owners(partition: Partition, train: np.ndarr
 @given(st.integers(1, 9), st.integers(9, 200))
 def test_parts_of_iid_differ_by_one_at_most(parts: int, images: int) -> None:
     partition = Partition(kind=PartitionKind.IID, parts=parts)
-    owners, _ = draw_owners(partition, np.zeros(images, np.int64), np.zeros(0, np.int64), CLASSES)
+    owners, _ = draw_owners(partition, (np.zeros(images, np.int64), np.zeros(0, np.int64)), CLASSES)
     counts = np.bincount(owners, minlength=parts)
     assert counts.max() - counts.min() <= 1
 
 
 def test_another_seed_gives_another_split() -> None:
     train = np.arange(100) % CLASSES
-    a, b = (draw_owners(Partition(kind=PartitionKind.IID, parts=4, seed=s), train, train, CLASSES)[0] for s in (1, 2))
+    a, b = (draw_owners(Partition(kind=PartitionKind.IID, parts=4, seed=s), (train, train), CLASSES)[0] for s in (1, 2))
     assert (a != b).any()
 
 
 def test_quantity_follows_the_shares() -> None:
     partition = Partition(kind=PartitionKind.QUANTITY, parts=3, shares=(5, 3, 2))
-    train, test = draw_owners(partition, np.zeros(1000, np.int64), np.zeros(100, np.int64), 2)
+    train, test = draw_owners(partition, (np.zeros(1000, np.int64), np.zeros(100, np.int64)), 2)
     assert np.bincount(train).tolist() == [500, 300, 200]
     assert np.bincount(test).tolist() == [50, 30, 20]
 
 
 def test_a_share_too_small_for_an_image_still_gets_one() -> None:
     partition = Partition(kind=PartitionKind.QUANTITY, parts=3, shares=(1, 1e-9, 1))
-    train, _ = draw_owners(partition, np.zeros(10, np.int64), np.zeros(0, np.int64), 2)
+    train, _ = draw_owners(partition, (np.zeros(10, np.int64), np.zeros(0, np.int64)), 2)
     assert sorted(np.bincount(train).tolist()) == [1, 4, 5]
 
 
 def test_dirichlet_gives_train_and_test_the_same_class_proportions() -> None:
     partition = Partition(kind=PartitionKind.DIRICHLET, parts=4, alpha=0.3, seed=5)
     train, test = np.arange(5000) % CLASSES, np.arange(1000) % CLASSES
-    owners = draw_owners(partition, train, test, CLASSES)
+    owners = draw_owners(partition, (train, test), CLASSES)
     for label in range(CLASSES):
         of_train = np.bincount(owners[0][train == label], minlength=4) / 1000
         of_test = np.bincount(owners[1][test == label], minlength=4) / 200
@@ -93,14 +93,14 @@ def test_small_alpha_is_more_uneven_than_large() -> None:
     spread = []
     for alpha in (0.05, 1000):
         partition = Partition(kind=PartitionKind.DIRICHLET, parts=4, alpha=alpha)
-        owners, _ = draw_owners(partition, train, train, CLASSES)
+        owners, _ = draw_owners(partition, (train, train), CLASSES)
         spread.append(np.mean([np.bincount(owners[train == label], minlength=4).std() for label in range(CLASSES)]))
     assert spread[0] > 10 * spread[1]
 
 
 def test_a_class_that_is_only_in_the_test_split_is_split_too() -> None:
     partition = Partition(kind=PartitionKind.DIRICHLET, parts=2)
-    _, test = draw_owners(partition, np.array([0, 0, 1]), np.array([4, 4, 4]), CLASSES)
+    _, test = draw_owners(partition, (np.array([0, 0, 1]), np.array([4, 4, 4])), CLASSES)
     assert len(test) == 3
     assert set(test.tolist()) <= {0, 1}
 
@@ -112,17 +112,17 @@ def test_the_split_of_a_seed_stays_what_it_was() -> None:
         PartitionKind.DIRICHLET: ([1, 1, 1, 1, 1, 1, 0, 1, 0, 1, 1, 2], [1, 1, 1, 0]),
     }
     for kind, (golden_train, golden_test) in kept.items():
-        owners = draw_owners(Partition(kind=kind, parts=3, seed=7), train, test, 3)
+        owners = draw_owners(Partition(kind=kind, parts=3, seed=7), (train, test), 3)
         assert (owners[0].tolist(), owners[1].tolist()) == (golden_train, golden_test)
 
 
 def test_fewer_images_than_parts_is_an_error() -> None:
     with pytest.raises(DataError, match="2 training images can't give 3 parts one each"):
-        draw_owners(Partition(kind=PartitionKind.IID, parts=3), np.array([0, 1]), np.array([0]), 2)
+        draw_owners(Partition(kind=PartitionKind.IID, parts=3), (np.array([0, 1]), np.array([0])), 2)
 
 
 def test_all_gives_everything_to_the_only_part() -> None:
-    train, test = draw_owners(Partition(), np.array([0, 1, 0]), np.array([1]), 2)
+    train, test = draw_owners(Partition(), (np.array([0, 1, 0]), np.array([1])), 2)
     assert train.tolist() == [0, 0, 0]
     assert test.tolist() == [0]
 
@@ -153,13 +153,13 @@ def test_contradicting_settings_are_refused(wrong: dict[str, Any], text: str) ->
 
 
 def _lists(*train: list[int]) -> list[IndexLists]:
-    return [IndexLists(np.asarray(part, np.int64), np.empty(0, np.int64)) for part in train]
+    return [IndexLists(np.asarray(part, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)) for part in train]
 
 
 def test_listed_images_belong_to_their_part_and_others_to_nobody() -> None:
-    train, test = listed_owners(_lists([4, 0], [2]), 5, 3)
+    train, test, val = listed_owners(_lists([4, 0], [2]), (5, 3, 2))
     assert train.tolist() == [0, NOBODY, 1, NOBODY, 0]
-    assert test.tolist() == [NOBODY] * 3
+    assert (test.tolist(), val.tolist()) == ([NOBODY] * 3, [NOBODY] * 2)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_listed_images_belong_to_their_part_and_others_to_nobody() -> None:
 )
 def test_lists_out_of_range_or_double_are_refused(lists: list[IndexLists], text: str) -> None:
     with pytest.raises(DataError, match=text):
-        listed_owners(lists, 5, 0)
+        listed_owners(lists, (5, 0, 0))
 
 
 @given(labels(0), st.floats(0, 0.999), st.integers(0, 100))

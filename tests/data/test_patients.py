@@ -128,7 +128,7 @@ def test_a_sites_own_split_is_checked_and_the_warning_names_nobody(tmp_path: Pat
 @pytest.mark.parametrize(("images", "labels"), [("x_{}", "y_{}"), ("{}_images", "{}_labels")])
 def test_arrays_of_patients_go_by_some_names(tmp_path: Path, images: str, labels: str, name: str) -> None:
     arrays: dict[str, Any] = {}
-    for split, who in (("train", ["a", "b"]), ("val", ["c", "d"]), ("test", ["d", "e"])):
+    for split, who in (("train", ["a", "b"]), ("val", ["b", "c"]), ("test", ["d", "e"])):
         arrays |= {images.format(split): np.zeros((2, 4, 4), np.uint8), labels.format(split): [0, 1]}
         arrays[name.format(split)] = who
     np.savez(tmp_path / "set.npz", **arrays)
@@ -142,7 +142,7 @@ def test_a_patient_of_both_splits_is_dealt_to_one_site(tmp_path: Path) -> None:
     for kind in (PartitionKind.IID, PartitionKind.DIRICHLET):
         partition = Partition(kind=kind, parts=3, seed=1)
         of_train, of_test = draw_owners(
-            partition, np.arange(30) % 2, np.arange(40) % 2, 2, (np.asarray(train), np.asarray(test))
+            partition, (np.arange(30) % 2, np.arange(40) % 2), 2, (np.asarray(train), np.asarray(test))
         )
         owners = {}
         for who, part in [*zip(train, of_train, strict=True), *zip(test, of_test, strict=True)]:
@@ -191,9 +191,9 @@ def test_dealing_patients_gives_each_one_owner_and_no_part_none(
     partition, none = Partition(kind=kind, parts=parts, seed=seed), np.empty(0, np.int64)
     if len(set(patients)) < parts or len(labels) < parts:
         with pytest.raises(DataError, match="can't give"):
-            draw_owners(partition, labels, none, 4, (patients, none))
+            draw_owners(partition, (labels, none), 4, (patients, none))
         return
-    owners, _ = draw_owners(partition, labels, none, 4, (patients, none))
+    owners, _ = draw_owners(partition, (labels, none), 4, (patients, none))
     assert set(owners) == set(range(parts))
     assert len(set(zip(patients, owners, strict=True))) == len(set(patients))
 

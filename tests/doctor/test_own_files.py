@@ -222,7 +222,7 @@ def test_pictures_that_can_be_trained_on(tmp_path: Path) -> None:
     (found,) = data(_set(tmp_path, 28))
     assert (found.severity, found.cause) == (
         Severity.OK,
-        "set: 4 training and 2 test pictures of 1x28x28, 2 classes, patients unknown",
+        "set: 4 training, 0 validation and 2 test pictures of 1x28x28, 2 classes, patients unknown",
     )
 
 

@@ -41,7 +41,7 @@ def test_counts_are_those_of_the_set(tmp_path: Path) -> None:
     source = NpzSource(path=_archive(tmp_path), classes=("sick", "well"))
     part = choose_part(source)
     found = described(part, read_part(source, part))
-    train, test = found.splits
+    train, _, test = found.splits
     assert (train.name, train.pictures, train.by_class, train.unknown) == ("train", 5, (3, 2), None)
     assert (test.name, test.pictures, test.by_class) == ("test", 3, (1, 2))
     # A has two pictures of the first class and one of the second, B one of the first, C one of the second
@@ -71,13 +71,13 @@ def test_tables_fit_into_80_columns_and_name_no_patient(tmp_path: Path) -> None:
     output = _shown(_archive(tmp_path, patient_train=patients), "--set", f"classes={json.dumps(names)}")
     assert max(map(len, output.split("\npatients:")[0].splitlines())) <= 80
     assert "Yves" not in output
-    assert "pictures of one: least / median / most  1 / 1 / 1  1 / 1.5 / 2" in re.sub("  +", "  ", output)
+    assert "pictures of one: least / median / most  1 / 1 / 1  -  1 / 1.5 / 2" in re.sub("  +", "  ", output)
 
 
 def test_json_is_the_same_for_programs(tmp_path: Path) -> None:
     found = json.loads(_shown(_archive(tmp_path), "--json"))
     assert [(one["name"], one["by_class"], one["patients"]["patients"]) for one in found["splits"]] == [
-        ("train", [3, 2], 3), ("test", [1, 2], 2)
+        ("train", [3, 2], 3), ("val", [0, 0], 0), ("test", [1, 2], 2)
     ]  # fmt: skip
     assert (found["channels"], found["height"], found["width"], found["patients"]) == (1, 28, 28, "apart")
 

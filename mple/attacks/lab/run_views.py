@@ -123,7 +123,7 @@ class RunViews:
         )
 
     def _other_test_pictures(self) -> tuple[LabelledImages, str]:
-        source = replace(self._sources[self._site], partition=Partition(), most_train=1, most_test=None)
+        source = replace(self._sources[self._site], partition=Partition(), most_train=1, most_test=None, most_val=0)
         everything = open_source(source).test
         held = {digest for one in self._datasets.values() for digest in _digests(one.test.pixels_NCHW)}
         free = np.array([digest not in held for digest in _digests(everything.pixels_NCHW)], np.bool_)
