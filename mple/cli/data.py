@@ -10,7 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from mple.data import SOURCES, DataSource, default_data_folder, fetch_cifar10
 from mple.data.source import choose_part, read_part
-from mple.disk.json_records import record_to_json
+from mple.disk.json_records import read_record, record_to_json, write_record
 from mple.plan import RunChoices, SettingsError
 from mple.plan.fit import check_dataset, check_images
 from mple.plan.reader import read_toml, settings_from
@@ -86,6 +86,55 @@ def show(
     check_dataset(dataset)
     if choices is not None:
         check_images(shape, choices)
+
+
+@app.command()
+def stats(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the statistics go, as JSON.")],
+    config: Annotated[Path | None, typer.Argument(help="A configuration with a [data] section.")] = None,
+    kind: KindOption = None,
+    path: Annotated[Path | None, typer.Option(help="File or folder.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of [data], as side_px=64; repeat.")
+    ] = None,
+    least_count: Annotated[
+        int, typer.Option(min=2, help="What fewer patients than this contribute to is withheld.")
+    ] = 5,
+) -> None:
+    """Write what a consortium can pool to choose normalisation and window: sums over the training pictures, no picture
+    and no extreme. Look at the file before it leaves the house."""
+    source = _source(config, kind, path, overrides or [])
+    part = choose_part(source)
+    dataset = read_part(source, part)
+    from mple.pictures.statistics import set_statistics
+
+    found = set_statistics(source, part, dataset, least_count)
+    write_record(out, found)
+    cells = [count for one in found.channels for count in one.cells]
+    classes = [*found.classes.values()]
+    echo(
+        f"{out}: sums of {found.pictures:,} training pictures"
+        + ("" if found.patients is None else f" of {found.patients:,} patients"),
+        f"withheld for fewer than {least_count} {found.counted}: {cells.count(None)} of {len(cells)} cells of levels, "
+        f"{classes.count(None)} of {len(classes)} counts of classes",
+    )
+
+
+@app.command()
+def pool(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Statistics of all sites.")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Merge the statistics of several sites, and propose the run's normalisation and the sites' window."""
+    from mple.pictures.pooling import pooled
+    from mple.pictures.statistics import SetStatistics
+    from mple.pictures.tables import print_pooled
+
+    found = pooled({str(file): read_record(SetStatistics, file, "ask its site for it again") for file in files})
+    if json:
+        echo(*record_to_json(found, indent=2).splitlines())
+    else:
+        print_pooled(found, wide_console())
 
 
 def _run_choices(config: Path | None) -> RunChoices | None:

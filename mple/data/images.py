@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -131,6 +131,9 @@ class Split:
     """Pixels (n, C, H, W) of the n images with these numbers, which ascend."""
     patients: NDArray[np.int64] | None = None
     """Numbers (N) of the patients that the images show, over all splits; None where the set does not say."""
+    values: Callable[[NDArray[np.int64]], Iterator[NDArray[np.float64] | None]] | None = None
+    """What the images with these numbers hold in their own unit, before a window, in no order, one after the other;
+    None where the format has no unit, or a file is in colour."""
 
 
 NO_SPLIT = Split(labels=NO_IMAGES.labels, read=lambda _: NO_IMAGES.pixels_NCHW, patients=NO_IMAGES.labels)

@@ -51,6 +51,14 @@ class PictureFormat(Protocol):
     def picture(self, path: Path) -> Image.Image:
         """Read the picture in Pillow's mode L or RGB, 8 bits a value. Raises DataError: it can't be read."""
 
+    @property
+    def has_values(self) -> bool:
+        """Whether grey values are in a unit of their own, before they are shown."""
+
+    def values(self, path: Path) -> NDArray[np.float64] | None:
+        """Grey values in that unit, in no order, without padding; None of colours and of formats without. Raises
+        DataError: it can't be read."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SinglePictures:
@@ -107,6 +115,11 @@ class PictureFiles:
             if "icc_profile" in picture.info:
                 levels = in_srgb(levels, picture.info["icc_profile"], path)
             return turned(Image.fromarray(levels), picture)
+
+    has_values = False
+
+    def values(self, path: Path) -> None:
+        """None: they have no unit."""
 
     def _white_level(self, picture: ImageFile.ImageFile, path: Path) -> float:
         own, white = own_white(picture), self._white

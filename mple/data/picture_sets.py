@@ -5,7 +5,7 @@ Legend: N images, C channels, H W size.
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -127,6 +127,7 @@ def file_catalogue(
         return Split(
             labels=labels[places],
             read=functools.partial(_read_pictures, [paths[i] for i in places], (channels, height, width), reader),
+            values=functools.partial(_values, [paths[i] for i in places], reader) if reader.has_values else None,
             patients=None if patients is None else patients[places],
         )
 
@@ -185,6 +186,12 @@ def _read_pictures(
     for row, place in enumerate(places):
         pixels_NCHW[row] = read_picture(paths[place], shape_CHW, reader)
     return pixels_NCHW
+
+
+def _values(
+    paths: Sequence[Path], reader: PictureFormat, places: NDArray[np.int64]
+) -> Iterator[NDArray[np.float64] | None]:
+    return (reader.values(paths[place]) for place in places)
 
 
 def _refuse_large(

@@ -1,4 +1,4 @@
-"""The tables of `mple data show`, which fit into 80 columns, and its sentences."""
+"""The tables and sentences of `mple data show` and `mple data pool`, which fit into 80 columns."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,6 +7,7 @@ from rich.table import Table
 
 from mple.data.images import PatientSplit
 from mple.pictures.description import Description
+from mple.pictures.pooling import Pooled
 from mple.report.tables import say, table_of
 
 _PATIENTS = {
@@ -25,12 +26,45 @@ def print_description(found: Description, console: Console) -> None:
     what = "labels, several to a picture" if found.several else "classes"
     say(console, f"{found.name}: {found.channels}x{found.height}x{found.width}, {len(found.classes)} {what}")
     for title, table in _tables(found):
-        console.print()
-        say(console, title)
-        console.print(table)
+        _print(console, title, table)
     console.print()
     for sentence in _sentences(found):
         say(console, sentence)
+
+
+def print_pooled(found: Pooled, console: Console) -> None:
+    """What several sites' statistics come to, and the lines for the configurations."""
+    say(console, f"{found.pictures:,} training pictures in {found.files} file{'s' * (found.files > 1)}")
+    numbers = ["mean", "std", "p5", "p95", "withheld"]
+    channels = table_of("", ["channel"], numbers)
+    for name, one in zip(_channel_names(len(found.channels)), found.channels, strict=True):
+        percentiles = [f"{span.low:g} to {span.high:g}" for span in (one.p5, one.p95)]
+        channels.add_row(name, f"{one.mean:.4f}", f"{one.std:.4f}", *percentiles, f"{100 * one.withheld:.2f} %")
+    _print(console, "pixels from 0 to 1; percentiles in levels from 0 to 255", channels)
+    classes = table_of("", ["class"], ["pictures", "sites that withhold it"])
+    for name, count in found.classes.items():
+        classes.add_row(name, f"{count.pictures:,}", f"{count.silent}")
+    _print(console, "pictures of each class", classes)
+    if found.stored:
+        stored = table_of("", ["share"], ["from", "to"])
+        for name, span in found.stored.items():
+            stored.add_row(name, f"{span.low:,.4g}", f"{span.high:,.4g}")
+        _print(console, "values before a window (Hounsfield units of a CT)", stored)
+    console.print()
+    for sentence in found.notes:
+        say(console, sentence)
+    say(console, "for the run's file:")
+    for line in found.normalisation.splitlines():
+        say(console, line)
+    if found.window:
+        say(console, "for the sites' [data], if one window is to hold for all files (from p5 to p95):")
+        say(console, found.window)
+
+
+def _print(console: Console, title: str, table: Table) -> None:
+    console.print()
+    say(console, title)
+    console.print(table)
 
 
 def _tables(found: Description) -> Iterator[tuple[str, Table]]:
@@ -60,10 +94,10 @@ def _patients(word: str, found: Description) -> Table:
     table = _counts(word, found, [(n, one.by_class) for n, one in columns])
     table.add_row("all", *(f"{one.patients:,}" for _, one in columns))
     spans = (
-        f"{one.fewest_pictures:,} / {one.median_pictures:g} / {one.most_pictures:,}" if one.patients else "-"
+        f"{one.median_pictures:g} ({one.fewest_pictures:,} to {one.most_pictures:,})" if one.patients else "-"
         for _, one in columns
     )
-    table.add_row("pictures of one: least / median / most", *spans)
+    table.add_row("pictures of a patient", *spans)
     return table
 
 

@@ -71,7 +71,7 @@ def test_tables_fit_into_80_columns_and_name_no_patient(tmp_path: Path) -> None:
     output = _shown(_archive(tmp_path, patient_train=patients), "--set", f"classes={json.dumps(names)}")
     assert max(map(len, output.split("\npatients:")[0].splitlines())) <= 80
     assert "Yves" not in output
-    assert "pictures of one: least / median / most  1 / 1 / 1  -  1 / 1.5 / 2" in re.sub("  +", "  ", output)
+    assert "pictures of a patient  1 (1 to 1)  -  1.5 (1 to 2)" in re.sub("  +", "  ", output)
 
 
 def test_json_is_the_same_for_programs(tmp_path: Path) -> None:

@@ -124,6 +124,16 @@ def grey_pixels(
     return pixels
 
 
+def grey_values(values: NDArray[np.generic], background: NDArray[np.bool_], display: Display) -> NDArray[np.float64]:
+    """Stored values after the rescale (any number of them), but for background and what is no number.
+
+    Raises DataError: as `grey_pixels`.
+    """
+    known = values[np.isfinite(values) & ~background]
+    _check_rescale(known, display)
+    return _rescaled(known, display)
+
+
 def eight_bits(levels: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Levels from 0 to 1 as 0 to 255, rounded; those beyond are clipped."""
     return np.round(np.clip(levels, 0, 1) * 255).astype(np.uint8)

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from mple.data.dicom_files.colours import colour_levels, colour_profile
-from mple.data.dicom_files.display import Display, display_of, eight_bits, grey_pixels, padding, row_bands
+from mple.data.dicom_files.display import Display, display_of, eight_bits, grey_pixels, grey_values, padding, row_bands
 from mple.data.dicom_files.layout import Layout, picture_layout
 from mple.data.dicom_files.lookup import palette
 from mple.data.dicom_files.objects import DicomObject, opened
@@ -65,6 +66,17 @@ class DicomFiles:
             )
             profile = colour_profile(file.about)
             return Image.fromarray(in_srgb(pixels, profile, path) if profile else pixels)
+
+    has_values = True
+
+    def values(self, path: Path) -> NDArray[np.float64] | None:
+        """Grey values after the rescale, before any window, in no order, without padding; None of a file in colour."""
+        with self._faults_named(path), self._opened(path) as file:
+            layout, display = self._checked(file)
+            if display is None:
+                return None
+            stored = stored_values(file, layout)
+            return grey_values(stored.values, padding(stored.values, stored.cells, layout, file.about), display)
 
     def _checked(self, file: DicomObject) -> tuple[Layout, Display | None]:
         """Layout and, for grey values, display of a file whose pixels can be decoded."""
