@@ -81,7 +81,7 @@ def write_dicom(folder: Path) -> None:
             file.PixelData, file.PatientID = piece.values.tobytes(), piece.patient
             name, patient = f"{piece.patient}_{piece.number}.dcm", int(piece.patient[1:])
             file.save_as(folder / name)
-            split = {6: "val", 2: "test", 8: "test"}.get(patient, "train")
+            split = {3: "val", 6: "val", 2: "test", 8: "test"}.get(patient, "train")
             rows.append(f"{name},{'left' if patient % 4 in (1, 2) else 'right'},{split}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
