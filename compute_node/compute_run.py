@@ -19,7 +19,7 @@ from mple.disk.json_records import read_record, write_record
 from mple.disk.scarcity import scarcity_of
 from mple.disk.storage_faults import noted_storage_fault, storage_fault_of
 from mple.meter import Direction
-from mple.model.metrics import scores_text
+from mple.metrics import scores_text
 from mple.model.training import DivergenceError, TrunkTrainer
 from mple.model.weights import build_trunk, save_trunk, state_sha256
 from mple.node.coordinator_client import CoordinatorClient

@@ -47,7 +47,7 @@ from coordinator.plan_maker import image_of, make_plan
 from coordinator.site_keys import AnnounceErasure, AnnounceKey, SiteKey
 from mple.audit import audit
 from mple.machine import MemoryShortError
-from mple.model.metrics import require_scores
+from mple.metrics import require_scores
 from mple.model.stem import MOST_BYTES, Stem, StemError
 from mple.node.logs import log, log_error
 from mple.plan import AbsencePolicy, CoordinatorSettings, Custody, PlanError, RunPlan, changed_sections

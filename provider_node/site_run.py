@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from mple.model.metrics import scores_text
+from mple.metrics import scores_text
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log
 from mple.node.run_follower import RunFollower

@@ -16,6 +16,7 @@ DOING_IO = {"socket", "ssl", "grpc", "threading", "concurrent", "asyncio", "mult
 PURE = (
     "mple/printable.py",
     "mple/ranges.py",
+    "mple/metrics",
     "mple/morph",
     "mple/wire",
     "mple/plan",
@@ -26,7 +27,6 @@ PURE = (
     "mple/delivered",
     "mple/model/device.py",
     "mple/model/first_layer",
-    "mple/model/metrics.py",
     "mple/model/settings.py",
     "mple/model/trunks.py",
     "comparison/garbled",

@@ -19,7 +19,7 @@ from compute_node.feeding.accepted_batch import accept_batch
 from compute_node.feeding.request_window import Asked, FeedFault, RequestWindow, ToScore
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import ErasedKeyError, LayerBank
-from mple.model.metrics import Tally
+from mple.metrics import Tally
 from mple.node.idle_timer import LOOK_EVERY_S, IdleTimer
 from mple.node.logs import warn
 from mple.plan import AbsencePolicy, GlobalSampler, RunPlan
@@ -201,7 +201,7 @@ class Intake:
             scored_T: Which rows hold logits, all by default; a site is asked when all of its rows do.
 
         Returns:
-            By site and metric; under the policy `proceed` those of absent sites are left out.
+            By site and name; under the policy `proceed` those of absent sites are left out.
 
         Raises MpleError: as `wait_for`.
         """
@@ -281,7 +281,7 @@ def _windows(plan: RunPlan, in_flight_samples: int) -> dict[str, RequestWindow]:
     sample_bytes = CacheShape.of(plan).sample_bytes
     per_request = min(samples_per_message(plan.wire.message_bytes, sample_bytes), max(1, in_flight_samples))
     most = max(per_request, min(in_flight_samples, _MOST_IN_FLIGHT_BYTES // sample_bytes))
-    classes = len(plan.classes)
     return {
-        site.name: RequestWindow(per_request=per_request, most_in_flight=most, classes=classes) for site in plan.sites
+        site.name: RequestWindow(per_request=per_request, most_in_flight=most, outputs=plan.outputs)
+        for site in plan.sites
     }

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from mple.model.metrics import Tally, merged, require_tallies
+from mple.metrics import Outputs, Tally, merged, require_tallies
 from mple.v1 import common_pb2
 
 
@@ -49,12 +49,12 @@ class RequestWindow:
     nothing.
     """
 
-    def __init__(self, *, per_request: int, most_in_flight: int, classes: int) -> None:
+    def __init__(self, *, per_request: int, most_in_flight: int, outputs: Outputs) -> None:
         if per_request < 1 or most_in_flight < per_request:
             raise ValueError(f"per_request = {per_request}, most_in_flight = {most_in_flight}; 1 <= first <= second")
         self._per_request = per_request
         self._most_in_flight = most_in_flight
-        self._classes = classes
+        self._outputs = outputs
         self._wanted: deque[tuple[common_pb2.Split, int]] = deque()
         self._asked: dict[int, Asked] = {}
         self._in_flight = 0
@@ -121,7 +121,7 @@ class RequestWindow:
         del self._asked[request_id]
 
     def scored(self, request_id: int, *, epoch: int, samples: int, tallies: Mapping[str, Tally]) -> None:
-        """Take in a site's tallies of one group, by metric.
+        """Take in a site's tallies of one group, by name.
 
         Raises FeedFault: no such group is open, or the tallies can't be.
         """
@@ -137,14 +137,14 @@ class RequestWindow:
                 f"{len(item.samples)} of epoch {item.epoch} were sent"
             )
         try:
-            require_tallies(tallies, samples=samples, classes=self._classes)
+            require_tallies(tallies, samples=samples, outputs=self._outputs)
         except ValueError as fault:
             raise FeedFault(f"score of request {request_id}: {fault}") from None
         del self._unscored[request_id]
         self._tallies[item.epoch] = merged((self._tallies[item.epoch], tallies))
 
     def tallies_of(self, epoch: int) -> dict[str, Tally] | None:
-        """The site's tallies of an epoch, by metric, or None while a group of it is unscored."""
+        """The site's tallies of an epoch, by name, or None while a group of it is unscored."""
         due = any(item.epoch == epoch for item in [*self._unscored.values(), *self._to_send])
         return None if due else self._tallies.get(epoch)
 

@@ -25,7 +25,7 @@ from compute_node.training.metrics_file import MetricsFile
 from compute_node.training.read_ahead import ReadAhead, ReadySamples, Wanted
 from compute_node.training.trainer_time import IDLE, TrainerTime, Use, idle_shares
 from mple.meter import Ledger
-from mple.model.metrics import merged, values
+from mple.metrics import merged, values
 from mple.model.training import TrunkTrainer
 from mple.node.logs import log
 from mple.node.retry import StoppedError
@@ -272,7 +272,7 @@ class TrainingRun:
             tallies = self._intake.scores(epoch + 1, logits_TC, scored_T)
         ended = time.monotonic()
         return _Scored(
-            scores=values(merged(tallies.values())),
+            scores=values(merged(tallies.values()), self._plan.outputs),
             silent=tuple(site.name for site in self._plan.sites if site.test_images and site.name not in tallies),
             seconds=ended - began,
             waited_seconds=ended - waited,

@@ -9,8 +9,8 @@ import torch
 
 from mple.data import Dataset, open_source
 from mple.disk.whole_files import write_whole
+from mple.metrics import scores_text, summary_scores
 from mple.model.device import Device
-from mple.model.metrics import scores_text, summary_scores
 from mple.model.stem import Stem
 from mple.model.weights import save_trunk
 from mple.plan import SettingsError, changed_sections, choices_of

@@ -15,6 +15,7 @@ from typing import Annotated
 from mple.data.images import PatientSplit
 from mple.data.limits import MOST_CHANNELS, MOST_CLASSES, MOST_IMAGES, MOST_SIDE
 from mple.disk.json_records import canonical_json, read_json
+from mple.metrics import Outputs
 from mple.morph import Ensemble, ImageShape, MorphGeometry
 from mple.plan.reader import settings_from
 from mple.plan.settings import Custody, RunChoices
@@ -98,6 +99,11 @@ class RunPlan(RunChoices):
     def image(self) -> ImageShape:
         """The shape of every image of the run."""
         return ImageShape(channels=self.channels, height=self.height, width=self.width)
+
+    @property
+    def outputs(self) -> Outputs:
+        """What the network's outputs stand for."""
+        return Outputs(len(self.classes), self.task.kind)
 
     @property
     def geometry(self) -> MorphGeometry:

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from mple.data.settings import NormalisationSettings
+from mple.metrics import MetricSettings
 from mple.model.settings import ModelSettings, TaskSettings, TrainingSettings
 from mple.morph import PRESETS, Cores, Ensemble, Layout, MorphScheme
 from mple.morph.scheme import Border, Kappa, Tile
@@ -157,6 +158,7 @@ class RunChoices:
     task: TaskSettings = field(default_factory=TaskSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    metrics: MetricSettings = field(default_factory=MetricSettings)
     normalisation: NormalisationSettings = field(default_factory=NormalisationSettings)
     absence: AbsenceSettings = field(default_factory=AbsenceSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mple.model.metrics import METRICS
+from mple.metrics import METRICS
 from mple.records.training import StepMetrics, TrainingMetrics, epochs_of
 
 _MOST_POINTS = 300

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mple.disk.whole_files import write_whole
-from mple.model.metrics import METRICS
+from mple.metrics import METRICS
 from mple.records.training import Outcome
 from mple.report.charts import History, charts, history_of
 from mple.report.page import environment

@@ -10,7 +10,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mple.disk.whole_files import write_whole
-from mple.model.metrics import METRICS, score_text
+from mple.metrics import METRICS, score_text
 from mple.printable import printable
 from mple.privacy import protection
 from mple.report import quantities
@@ -26,6 +26,8 @@ from mple.report.waterfall import waterfalls
 
 NAME = "report.html"
 """Of the page in a run's folder."""
+_ALSO_TABLED = ("auroc", "loss")
+"""Metrics that the table of epochs has beside the brief ones."""
 
 
 def write_page(summary: Summary, out: Path | None = None, *, pictures: bool = True) -> Path:
@@ -59,7 +61,7 @@ def page(summary: Summary, *, pictures: bool = True) -> str:
         methods=methods(merged),
         history=history,
         charts=charts([("", history)]),
-        metrics=METRICS,
+        metrics={name: metric for name, metric in METRICS.items() if metric.brief or name in _ALSO_TABLED},
         pictures=kept,
         attacked=attack_results(summary.folder.path, plan, [one.site for one in kept]),
         settings=plan_facts(plan),

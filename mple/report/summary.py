@@ -21,7 +21,7 @@ from mple.disk.whole_files import write_whole
 from mple.meter.ledger_reading import require_sound_rows
 from mple.meter.paper import ElementCount, count_elements
 from mple.meter.reconciliation import Balance, KindRow, Overhead, SiteImages, balance, bytes_by_kind, merge, overhead
-from mple.model.metrics import summary_scores
+from mple.metrics import summary_scores
 from mple.plan import Custody, RunPlan
 from mple.privacy import protection
 from mple.records.run_folder import COMPUTE, SUMMARY, RunEnd, RunFolder, RunFolderError

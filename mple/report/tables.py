@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from mple.model.metrics import scores_text
+from mple.metrics import scores_text
 from mple.printable import printable
 from mple.privacy import protection
 from mple.report.noise_levels import noise_levels, noise_sentence

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mple.meter.reconciliation import Balance
-from mple.model.metrics import METRICS, score_text, scores_text
+from mple.metrics import METRICS, score_text, scores_text
 from mple.report.quantities import SPACE, change_text, duration_text, number_word, share_text, size_text
 from mple.report.summary import Summary
 from mple.report.waterfall import Waterfall

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mple.disk.whole_files import write_whole
-from mple.model.metrics import summary_scores
+from mple.metrics import summary_scores
 from mple.report import Summary
 from mple.report.tables import say, table_of
 from mple.simulate.chaos import InjectedFault

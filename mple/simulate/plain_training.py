@@ -18,9 +18,9 @@ from torch import nn
 
 from mple.data import Dataset
 from mple.data.normalise import normalise
+from mple.metrics import Outputs, merged, tallies, values
 from mple.model.device import CPU, Device
 from mple.model.first_layer.plain import plain_features
-from mple.model.metrics import merged, tallies, values
 from mple.model.stem import Stem, planned_stem
 from mple.model.training import TrunkTrainer
 from mple.model.weights import build_trunk, state_sha256
@@ -97,6 +97,7 @@ class _PlainRun:
         choices = settings.choices
         model, training, normalisation = choices.model, choices.training, choices.normalisation
         classes = len(sites[0].classes)
+        self._outputs = Outputs(classes, sites[0].task)
         label_order = np.arange(classes) if settings.label_order is None else settings.label_order
         place_of_class = np.argsort(label_order)
         self._train_NCHW = np.concatenate([site.train.pixels_NCHW for site in sites])
@@ -133,8 +134,8 @@ class _PlainRun:
         for low in range(0, len(self._test_N), _SCORED_AT_ONCE):
             rows = slice(low, low + _SCORED_AT_ONCE)
             logits_BC = self.trainer.logits(self._features(self._test_NCHW[rows]))
-            made.append(tallies(logits_BC.numpy().astype(np.float64), self._test_N[rows].numpy()))
-        return values(merged(made))
+            made.append(tallies(logits_BC.numpy().astype(np.float64), self._test_N[rows].numpy(), self._outputs))
+        return values(merged(made), self._outputs)
 
     def _features(self, pixels_BCHW: NDArray[np.uint8]) -> torch.Tensor:
         with torch.no_grad(), self.trainer.autocast():

@@ -6,7 +6,7 @@ No file, clock or process: `mple.simulate.run_monitor` reads, `mple.simulate.scr
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mple.model.metrics import scores_text
+from mple.metrics import scores_text
 from mple.records.log_events import LogEvent, LogLine
 from mple.records.training import StepMetrics, TrainingMetrics
 

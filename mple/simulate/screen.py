@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mple.model.metrics import scores_text
+from mple.metrics import scores_text
 from mple.printable import printable
 from mple.records.training import StepMetrics
 from mple.report.quantities import duration_text, size_text

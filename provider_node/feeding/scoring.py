@@ -6,7 +6,8 @@ Legend: B samples, C classes.
 import numpy as np
 from numpy.typing import NDArray
 
-from mple.model.metrics import tallies
+from mple.data.images import task_of
+from mple.metrics import Outputs, tallies
 from mple.v1 import common_pb2, compute_pb2
 
 
@@ -35,14 +36,8 @@ def plain_logits(values: bytes, samples: int, label_order: NDArray[np.int64]) ->
     return plain_BC
 
 
-def probabilities(logits_BC: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Softmax over classes."""
-    shifted = np.exp(logits_BC - logits_BC.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
-
-
 def score(logits: compute_pb2.Logits, labels: NDArray[np.int64], label_order: NDArray[np.int64]) -> compute_pb2.Score:
-    """The tally of each metric over the samples of a message.
+    """The tallies of the samples of a message.
 
     Args:
         logits: The message; its sample numbers lie within the test split.
@@ -59,7 +54,7 @@ def score(logits: compute_pb2.Logits, labels: NDArray[np.int64], label_order: ND
     if logits.classes != len(label_order):
         raise LogitsError(f"logits for {logits.classes} classes; the run has {len(label_order)}")
     plain_BC = plain_logits(logits.values, len(samples), label_order)
-    made = tallies(plain_BC, labels[samples]).items()
+    made = tallies(plain_BC, labels[samples], Outputs(len(label_order), task_of(labels))).items()
     return compute_pb2.Score(
         request_id=logits.request_id,
         epoch=logits.epoch,

@@ -10,9 +10,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mple.model.metrics import tallies, values
+from mple.metrics import Outputs, probabilities, tallies, values
 from mple.printable import printable
-from provider_node.feeding.scoring import probabilities
 
 _SHOWN_CLASSES = 3
 
@@ -33,12 +32,18 @@ class Predictions:
     @property
     def scores(self) -> dict[str, float]:
         """By metric; empty where the true classes are not known."""
-        return {} if self.labels is None else values(tallies(self.logits_NC, self.labels))
+        if self.labels is None:
+            return {}
+        return values(tallies(self.logits_NC, self.labels, self._outputs), self._outputs)
 
     @cached_property
     def probabilities_NC(self) -> NDArray[np.float64]:
         """Of each class for each picture."""
-        return probabilities(self.logits_NC)
+        return probabilities(self.logits_NC, self._outputs)
+
+    @property
+    def _outputs(self) -> Outputs:
+        return Outputs(len(self.classes))
 
     def likeliest(self, number: int, count: int) -> list[int]:
         """The `count` likeliest classes of a picture, the likeliest first."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mple.model.metrics import Tally
+from mple.metrics import Tally
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2
 from mple.wire.codecs import codec_named
@@ -158,7 +158,7 @@ def test_every_site_scores_its_own_logits(window: Callable[..., OpenIntake]) -> 
     assert (logits.epoch, list(logits.sample_ids), logits.classes) == (1, [0, 1], 3)
     np.testing.assert_array_equal(np.frombuffer(logits.values, "<f4").reshape(2, 3), rows[3:])
     wrong = score_of(logits.request_id, samples=2, right=3)
-    refused(ErrorCode.UNKNOWN_REQUEST, lambda: one.intake.take_score("south", wrong), "tally of accuracy over 2")
+    refused(ErrorCode.UNKNOWN_REQUEST, lambda: one.intake.take_score("south", wrong), "tally of counts over 2")
     right = score_of(logits.request_id, samples=2, right=1, loss_sum=2.5)
     one.intake.take_score("south", right)
     refused(ErrorCode.UNKNOWN_REQUEST, lambda: one.intake.take_score("south", right), "already scored")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from compute_node.feeding.request_window import Asked, Done, FeedFault, RequestWindow, ToScore
-from mple.model.metrics import Tally
+from mple.metrics import Outputs, Tally
 from mple.v1 import common_pb2
 from tests.support.tallies import tallies_of
 
@@ -19,7 +19,7 @@ TRAIN, TEST = common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_TEST
 
 
 def window_of(per_request: int = 2, most: int = 4) -> RequestWindow:
-    return RequestWindow(per_request=per_request, most_in_flight=most, classes=3)
+    return RequestWindow(per_request=per_request, most_in_flight=most, outputs=Outputs(3))
 
 
 def asked_by(window: RequestWindow) -> Asked:
@@ -108,18 +108,16 @@ def test_a_site_without_test_images_has_scored_at_once() -> None:
         (0, 3, tallies_of(3), "3 samples of epoch 0"),
         (2, 3, tallies_of(3), "3 samples of epoch 2"),
         (1, 2, tallies_of(2), "2 samples of epoch 1"),
-        (1, 3, tallies_of(2), "tally of accuracy over 3 samples"),
-        (1, 3, tallies_of(3, 4), "tally of accuracy"),
-        (1, 3, tallies_of(3, -1), "tally of accuracy"),
+        (1, 3, tallies_of(2), "tally of counts over 3 samples"),
+        (1, 3, tallies_of(3, 4), "tally of counts"),
+        (1, 3, tallies_of(3, -1), "tally of counts"),
         (1, 3, tallies_of(3, 1, -0.1), "tally of loss"),
         (1, 3, tallies_of(3, 1, math.nan), "tally of loss"),
         (1, 3, tallies_of(3, 1, math.inf), "tally of loss"),
         (1, 3, tallies_of(3, 1, 1e300), "tally of loss"),
         (1, 3, {**tallies_of(3), "loss": Tally((3,))}, "loss has 1 counts and 0 sums"),
-        (1, 3, {**tallies_of(3), "accuracy": Tally((3, 1, 0))}, "accuracy has 3 counts"),
+        (1, 3, {**tallies_of(3), "counts": Tally((3, 1, 0))}, "counts has 3 counts"),
         (1, 3, {**tallies_of(3), "sharpness": Tally()}, "sharpness"),
-        (1, 3, {"loss": Tally((3,), (1.0,))}, "tallies of loss; due are accuracy, loss"),
-        (1, 3, {}, "tallies of nothing"),
     ],
 )
 def test_scores_that_cannot_be_are_refused_and_change_nothing(
@@ -160,7 +158,7 @@ class WindowUnderStreams(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.window = RequestWindow(per_request=3, most_in_flight=7, classes=3)
+        self.window = RequestWindow(per_request=3, most_in_flight=7, outputs=Outputs(3))
         self.wanted = 0
         self.open: dict[int, Asked] = {}
         self.closed: list[int] = []

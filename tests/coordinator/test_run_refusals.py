@@ -11,6 +11,7 @@ import pytest
 
 from coordinator.phases import Phase
 from coordinator.run import Run
+from mple.metrics import MetricSettings
 from mple.plan import (
     AbsenceSettings,
     Custody,
@@ -226,6 +227,7 @@ def test_run_goes_on_only_under_its_own_configuration(small_run: SmallRun, tmp_p
         "training": longer,
         "wire": dataclasses.replace(settings, wire=WireSettings(codec="q4")),
         "model": dataclasses.replace(settings, model=dataclasses.replace(settings.model, dropout=0.5)),
+        "metrics": dataclasses.replace(settings, metrics=MetricSettings(tallies=("counts",))),
         "normalisation": dataclasses.replace(settings, normalisation=NormalisationSettings(mean=(0.1,))),
         "absence": dataclasses.replace(settings, absence=AbsenceSettings(patience_s=7.0)),
         "privacy": dataclasses.replace(settings, privacy=PrivacySettings(mode=PrivacyMode.NOISE)),

@@ -138,14 +138,14 @@ def test_a_batch_that_lies_ends_the_stream_and_nothing_else(node: Node, audited:
     assert within(lambda: feeds(here, "north") and bool(here.cache.held(TRAIN).any())), "what was asked is asked again"
 
 
-def score(changes: Mapping[str, int | pb.Tally]) -> Lie:
+def score(changes: Mapping[str, int | common_pb2.Tally]) -> Lie:
     """An honest score, single fields or tallies changed."""
 
     def lie(node: ComputeTarget, asked: pb.FeedResponse) -> pb.FeedRequest:
         answer = node.honest("north", asked)
         assert answer is not None
         for name, value in changes.items():
-            if isinstance(value, pb.Tally):
+            if isinstance(value, common_pb2.Tally):
                 answer.score.tallies[name].CopyFrom(value)
             else:
                 setattr(answer.score, name, value)
@@ -163,21 +163,21 @@ def score(changes: Mapping[str, int | pb.Tally]) -> Lie:
         {"request_id": HUGE},
         {"samples": 2**32 - 1},
         {"samples": 0},
-        {"accuracy": pb.Tally(counts=[3, 1000])},
-        {"accuracy": pb.Tally(counts=[3] * 100_000)},
-        {"accuracy": pb.Tally(counts=[3, 1], sums=[1.0])},
-        {"sensitivity": pb.Tally(counts=[3, 1])},
-        {"n" * 1_000_000: pb.Tally()},
-        {"loss": pb.Tally(counts=[3], sums=[NAN])},
-        {"loss": pb.Tally(counts=[3], sums=[INF])},
-        {"loss": pb.Tally(counts=[3], sums=[-1.0])},
-        {"loss": pb.Tally(counts=[3], sums=[1e308])},
-        {"loss": pb.Tally(counts=[2], sums=[1.0])},
+        {"counts": common_pb2.Tally(counts=[3, 1000])},
+        {"counts": common_pb2.Tally(counts=[3] * 100_000)},
+        {"counts": common_pb2.Tally(counts=[3, 1], sums=[1.0])},
+        {"sensitivity": common_pb2.Tally(counts=[3, 1])},
+        {"n" * 1_000_000: common_pb2.Tally()},
+        {"loss": common_pb2.Tally(counts=[3], sums=[NAN])},
+        {"loss": common_pb2.Tally(counts=[3], sums=[INF])},
+        {"loss": common_pb2.Tally(counts=[3], sums=[-1.0])},
+        {"loss": common_pb2.Tally(counts=[3], sums=[1e308])},
+        {"loss": common_pb2.Tally(counts=[2], sums=[1.0])},
     ],
     ids=lambda changes: str(changes)[:60],
 )
 def test_a_score_that_cannot_be_is_refused_and_asked_again(
-    node: Node, audited: Refusals, changes: dict[str, int | pb.Tally]
+    node: Node, audited: Refusals, changes: dict[str, int | common_pb2.Tally]
 ) -> None:
     here = node()
     lied: list[int] = []

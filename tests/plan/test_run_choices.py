@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.plan_maker import make_plan
+from mple.metrics import MetricSettings
 from mple.plan import (
     AbsenceSettings,
     ClassWeights,
@@ -42,6 +43,7 @@ OTHERS = RunChoices(
     model=ModelSettings(width=0.125, dropout=0.5),
     task=TaskSettings(class_weights=ClassWeights.INVERSE),
     training=TrainingSettings(seed=8),
+    metrics=MetricSettings(tallies=("counts", "loss")),
     normalisation=NormalisationSettings(mean=(0.25,)),
     absence=AbsenceSettings(patience_s=7.0),
     privacy=PrivacySettings(mode=PrivacyMode.NOISE),

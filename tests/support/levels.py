@@ -21,7 +21,7 @@ LEVELS = (
     ("exit_codes", "ranges", "extras", "machine", "printable", "console", "terminal", "disk", "v1"),
     ("morph",),
     ("wire", "model"),
-    ("plan", "data", "privacy"),
+    ("metrics", "plan", "data", "privacy"),
     ("audit",),
     ("rpc", "pki", "meter"),
     ("records",),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from mple.model.metrics import Tally
+from mple.metrics import Tally
 from mple.v1 import common_pb2, compute_pb2
 
 
 def tallies_of(samples: int, right: int = 0, loss_sum: float = 1.0) -> dict[str, Tally]:
-    """The tallies of so many samples, by metric."""
-    return {"accuracy": Tally((samples, right)), "loss": Tally((samples,), (loss_sum,))}
+    """Tallies of so many samples: as of a site that withholds the others."""
+    return {"counts": Tally((samples, right)), "loss": Tally((samples,), (loss_sum,))}
 
 
 def score_of(

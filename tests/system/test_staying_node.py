@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from mple.exit_codes import ExitCode
-from mple.model.metrics import METRICS
+from mple.metrics import METRICS
 from mple.records import state_files
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.report import summarise
