@@ -1,15 +1,13 @@
 """DICOM folders with a CSV table of labels, see `mple.data.label_table`; `mple.data.dicom_files` reads a file. Needs
 the extra `dicom`."""
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from mple.data.dicom_files.reader import DicomFiles
 from mple.data.images import Catalogue
 from mple.data.label_table import read_label_table
-from mple.data.picture_files import PictureFormat
+from mple.data.picture_reading import FileKind, PictureReading
 from mple.data.picture_sets import PictureSource, table_catalogue
 
 
@@ -29,18 +27,16 @@ class DicomSource(PictureSource):
 
     def __post_init__(self) -> None:
         PictureSource.__post_init__(self)
-        finite = all(map(math.isfinite, self.window))
-        if self.window and (len(self.window) != 2 or not finite or not self.window[1] > 0):
-            raise ValueError(f"window = {list(self.window)}; needs centre and width, the width above 0")
+        self.reading()  # judges the window
 
     def catalogue(self) -> Catalogue:
         """Read the label table and the headers of the files that it names.
 
         Raises DataError: pydicom is not installed; the table, a label or a file can't be used.
         """
-        self.picture_format()  # a missing library is named before a missing table
+        self.reading().format()  # a missing library is named before a missing table
         return table_catalogue(self, read_label_table(self.label_file or self.path / "labels.csv"))
 
-    def picture_format(self) -> PictureFormat:
+    def reading(self) -> PictureReading:
         """As pydicom reads them, under the window."""
-        return DicomFiles(self.window, self.most_bytes)
+        return replace(PictureSource.reading(self), files=FileKind.DICOM, window=self.window)

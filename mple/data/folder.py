@@ -6,7 +6,7 @@ silently left out changes results.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,7 @@ from mple.data.levels import White
 from mple.data.names import check_name, class_numbers, is_system_name, shown, split_named
 from mple.data.other_formats import other_format
 from mple.data.patients import Patients
-from mple.data.picture_files import PictureFiles, PictureFormat
+from mple.data.picture_reading import PictureReading
 from mple.data.picture_sets import LabelledFile, PictureSource, file_catalogue
 from mple.data.settings import Validation
 
@@ -33,9 +33,9 @@ class FolderSource(PictureSource):
     """The stored value that becomes white, level 255, as 4095 for 12 bits in files of 16; by default what the files
     say: 255, 65535, a PGM's maximum. Float, signed and 32-bit values need it. Values above it are refused."""
 
-    def picture_format(self) -> PictureFormat:
+    def reading(self) -> PictureReading:
         """As Pillow reads them, up to `white`."""
-        return PictureFiles(self.white)
+        return replace(PictureSource.reading(self), white=self.white)
 
     def catalogue(self) -> Catalogue:
         """List the folder's pictures and read their headers.

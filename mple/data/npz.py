@@ -19,7 +19,7 @@ from mple.data.names import SPLIT_WORDS
 from mple.data.npz_file import ArrayHeader, NpzFile
 from mple.data.partitions import hold_out
 from mple.data.patients import Patients, number_patients
-from mple.data.picture_files import PictureFiles, SinglePictures
+from mple.data.picture_reading import PictureReading
 from mple.data.settings import DataSource, Validation
 from mple.morph import ImageShape
 from mple.ranges import Between
@@ -47,9 +47,9 @@ class NpzSource(DataSource):
     test_share: Annotated[float, Between(0, 1, below=True)] = 0.2
     """Without a test split: the share of each class held out for testing."""
 
-    def single_pictures(self) -> SinglePictures:
+    def reading(self) -> PictureReading:
         """As ordinary files, up to `white`."""
-        return SinglePictures(format=PictureFiles(self.white))
+        return PictureReading(white=self.white, most_bytes=self.most_bytes)
 
     def catalogue(self) -> Catalogue:
         """Read the labels of the file and judge its arrays.

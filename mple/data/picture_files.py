@@ -8,7 +8,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -58,17 +58,6 @@ class PictureFormat(Protocol):
     def values(self, path: Path) -> NDArray[np.float64] | None:
         """Grey values in that unit, in no order, without padding; None of colours and of formats without. Raises
         DataError: it can't be read."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SinglePictures:
-    """How pictures that are no part of a set are read, for a prediction."""
-
-    format: PictureFormat = field(default_factory=lambda: PictureFiles())
-    resized: bool = False
-    """Whatever their size, they are resized to what is needed."""
-    greyed: bool = False
-    """Where grey is needed, colour is dropped."""
 
 
 def read_picture(path: Path, shape_CHW: tuple[int, int, int], reader: PictureFormat) -> NDArray[np.uint8]:

@@ -19,7 +19,8 @@ from mple.data.label_table import LabelRow
 from mple.data.names import class_numbers, shown, similar_name
 from mple.data.partitions import hold_out
 from mple.data.patients import Patients, number_patients
-from mple.data.picture_files import PictureFiles, PictureFormat, PictureHeader, SinglePictures, read_picture
+from mple.data.picture_files import PictureFormat, PictureHeader, read_picture
+from mple.data.picture_reading import PictureReading
 from mple.data.settings import DataSource, Validation
 from mple.morph import ImageShape
 from mple.ranges import Between
@@ -47,14 +48,11 @@ class PictureSource(DataSource):
     test_share: Annotated[float, Between(0, 1, below=True)] = 0.2
     """Without a test split: the share of each class held out for testing."""
 
-    def picture_format(self) -> PictureFormat:
-        """How a file is read. Raises DataError: a library is missing."""
-        return PictureFiles()
-
-    def single_pictures(self) -> SinglePictures:
-        """In this format; resized and greyed as the set's own are."""
-        resized, greyed = self.side_px is not None, self.channels is Channels.GREY
-        return SinglePictures(format=self.picture_format(), resized=resized, greyed=greyed)
+    def reading(self) -> PictureReading:
+        """As the set's own files, resized and greyed as they are."""
+        return PictureReading(
+            resized=self.side_px is not None, greyed=self.channels is Channels.GREY, most_bytes=self.most_bytes
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,7 @@ def file_catalogue(
     files = [file for name in order for file in splits.get(name, ())]
     paths = [file.path for file in files]
     _refuse_links(source.path, paths)
-    reader = source.picture_format()
+    reader = source.reading().format()
     headers = [reader.header(path) for path in paths]
     channels = 1 if source.channels is Channels.GREY else 3
     if source.channels is Channels.AUTO and all(header.is_grey for header in headers):

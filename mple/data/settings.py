@@ -11,7 +11,7 @@ from mple.data.limits import MOST_CLASSES
 from mple.data.names import check_name
 from mple.data.partitions import Partition
 from mple.data.patients import Patients
-from mple.data.picture_files import SinglePictures
+from mple.data.picture_reading import PictureReading
 from mple.ranges import Between, check_ranges
 
 
@@ -80,12 +80,9 @@ class DataSource:
         """
         raise NotImplementedError(f"a reader of {self.kind}")
 
-    def single_pictures(self) -> SinglePictures:
-        """How pictures that are no part of the set are read, for a prediction: as ordinary files, by default.
-
-        Raises DataError: a library is missing.
-        """
-        return SinglePictures()
+    def reading(self) -> PictureReading:
+        """How pictures that are no part of the set are read, for a prediction: as ordinary files, by default."""
+        return PictureReading(most_bytes=self.most_bytes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

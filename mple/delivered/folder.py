@@ -14,6 +14,7 @@ from typing import Annotated, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mple.data.picture_reading import PictureReading
 from mple.delivered.about import NetworkAbout
 from mple.delivered.onnx_file import OPSET
 from mple.delivered.running import OnnxNetwork
@@ -69,6 +70,8 @@ class DeliveredRecord(Ranged):
     about: NetworkAbout
     site: str
     check: Check
+    reading: PictureReading
+    """How the site's pictures were read, so that new ones are read alike."""
     dtype: str
     """Numbers in which the trunk came: `f32` or `bf16`."""
     sha256: Mapping[str, str]
@@ -76,6 +79,8 @@ class DeliveredRecord(Ranged):
     delivered_at: datetime
     opset: int = OPSET
     """Of ONNX's operators."""
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    """By class or label: the probability from which it counts as present, where validation has chosen one."""
 
 
 @dataclass(frozen=True, slots=True)

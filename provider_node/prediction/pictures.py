@@ -51,8 +51,8 @@ def picture_files(source: DataSource, paths: Sequence[Path], image: ImageShape, 
     """
     if image.channels not in (1, 3):
         raise DataError(f"picture files have 1 or 3 channels, the plan's images {image.channels}; use --test")
-    reading = source.single_pictures()
-    reader = reading.format
+    reading = source.reading()
+    reader = reading.format()
     files = tuple(file for path in paths for file in _files(path))
     for file in files:
         header = reader.header(file)

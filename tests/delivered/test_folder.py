@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mple.data.picture_reading import FileKind, PictureReading
 from mple.delivered.folder import (
     ONNX,
     RECORD,
@@ -38,6 +39,7 @@ def deliver(made: TrunkInSecretOrder, folder: Path) -> DeliveredRecord:
         about=made.about,
         site="north",
         check=Check(verdict=Verdict.UNCHECKED, reason="a test"),
+        reading=PictureReading(files=FileKind.DICOM, window=(40.0, 400.0), resized=True),
         dtype="f32",
         sha256={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         delivered_at=datetime(2026, 11, 30, tzinfo=UTC),
