@@ -20,8 +20,10 @@ from mple.disk.scarcity import scarcity_of
 from mple.disk.storage_faults import noted_storage_fault, storage_fault_of
 from mple.meter import Direction
 from mple.metrics import scores_text
+from mple.model.initial_weights import InitialWeights, WeightsError, initial_trunk
+from mple.model.stem import StemError, planned_stem
 from mple.model.training import DivergenceError, TrunkTrainer
-from mple.model.weights import build_trunk, save_trunk, state_sha256
+from mple.model.weights import save_trunk, state_sha256
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log
 from mple.node.retry import StoppedError, UnreachableError
@@ -50,15 +52,18 @@ class ComputeRun:
         client: CoordinatorClient,
         service: ComputeService,
         plan: RunPlan,
+        weights: InitialWeights | None = None,
     ) -> None:
-        """Keep the plan, and go on with what an earlier process of the same run has left.
+        """Keep the plan, and go on with what an earlier process of the same run has left. The network begins with the
+        weights of a file where the plan says so, and with no others.
 
         Raises ValueError: a file in the state folder is damaged, or the plan takes more memory than this machine has;
-        OSError: the disk refuses.
+        MpleError: WEIGHTS_REJECTED when the weights do not fit the plan; OSError: the disk refuses.
         """
         self._node, self._settings, self._client, self._service = node, settings, client, service
         self._plan, self._layers_folder = plan, settings.state / LAYERS
         check_compute_memory(plan)
+        self._trunk = first_trunk(plan, weights)
         keep_plan(settings.state, plan)
         self._samples = RunSamples.of(plan, settings)
         self._key_changes = KeyChanges(client=client, samples=self._samples, folder=self._layers_folder)
@@ -136,7 +141,7 @@ class ComputeRun:
         plan, state = self._plan, self._settings.state
         outcome_path, model_path = state / OUTCOME, state / MODEL
         checkpoints = CheckpointFolder(state / CHECKPOINTS, plan.sha256().hex())
-        trunk = build_trunk(plan.model, len(plan.classes), plan.training.seed)
+        trunk = self._trunk
         outcome = read_record(Outcome, outcome_path, TRAINED_AGAIN) if outcome_path.exists() else None
         if outcome is not None and outcome.plan_sha256 == plan.sha256().hex():
             load_outcome(trunk, model_path, outcome)
@@ -182,6 +187,25 @@ class ComputeRun:
             epoch=metrics.epoch, loss=metrics.loss, scores=metrics.scores, seconds=metrics.seconds
         )
         self._client.report(coordinator_pb2.ReportRequest(epoch_done=done))
+
+
+def first_trunk(plan: RunPlan, weights: InitialWeights | None) -> nn.Module:
+    """The trunk with which a plan's training begins.
+
+    Raises MpleError: WEIGHTS_REJECTED when the file is not the plan's, or its network not one for the run.
+    """
+    digest = "" if weights is None else weights.sha256.hex()
+    if digest != plan.weights_digest:
+        text = f"the file has digest {digest[:16] or 'none'}, the plan says {plan.weights_digest[:16] or 'none'}"
+        raise MpleError(ErrorCode.WEIGHTS_REJECTED, text)
+    try:
+        if weights is not None:
+            stem = planned_stem(plan.model, filters=plan.filters, channels=plan.channels, offered=weights.stem)
+            if stem.digest().hex() != plan.stem_digest:
+                raise WeightsError("the plan's stem is not the one of the file of weights")
+        return initial_trunk(plan.model, len(plan.classes), plan.training.seed, weights)
+    except (StemError, WeightsError) as fault:
+        raise MpleError(ErrorCode.WEIGHTS_REJECTED, str(fault)) from None
 
 
 def _told(fault: Exception) -> MpleError:

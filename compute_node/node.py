@@ -10,6 +10,7 @@ from compute_node.predictor import RestoredRun, restored_run
 from compute_node.service import ComputeService
 from mple.audit import audit
 from mple.model.device import Device
+from mple.model.initial_weights import InitialWeights
 from mple.model.stem import Stem
 from mple.node import run_node
 from mple.node.coordinator_client import CoordinatorClient
@@ -94,20 +95,35 @@ def _take_part(node: NodeSession, settings: ComputeSettings, service: ComputeSer
     with node.channel(coordinator) as channel:
         client = CoordinatorClient(channel, coordinator.retry)
         node.ledger.phase = ""
-        run_id = client.join(_join_request(settings, client))
+        weights = _initial_weights(settings)
+        run_id = client.join(_join_request(settings, client, weights))
         node.ledger.run = run_id
         audit("local", "join", "ok", run=run_id)
         log("joined", f"joined run {run_id}")
         with node.follow(client) as events:
-            run = ComputeRun(node, settings, client, service, read_plan(events.plan_made()))
+            run = ComputeRun(node, settings, client, service, read_plan(events.plan_made()), weights)
             run.take_part(events)
             run.end(events.sequence)
 
 
-def _join_request(settings: ComputeSettings, client: CoordinatorClient) -> coordinator_pb2.JoinRequest:
-    profile = coordinator_pb2.ComputeProfile()
+def _initial_weights(settings: ComputeSettings) -> InitialWeights | None:
+    if settings.weights_file is None:
+        return None
+    weights = InitialWeights.from_file(settings.weights_file)
+    without = f"; no run has a use for its {', '.join(weights.ignored)}" if weights.ignored else ""
+    text = f"first weights of {settings.weights_file}, digest {weights.sha256.hex()[:16]}{without}"
+    log("initial_weights", text, sha256=weights.sha256.hex())
+    return weights
+
+
+def _join_request(
+    settings: ComputeSettings, client: CoordinatorClient, weights: InitialWeights | None
+) -> coordinator_pb2.JoinRequest:
+    profile = coordinator_pb2.ComputeProfile(weights_digest=weights.sha256 if weights else b"")
+    stem = weights.stem if weights else None
     if settings.stem_file is not None:
         stem = Stem.from_safetensors(settings.stem_file)
+    if stem is not None:
         offer = coordinator_pb2.OfferStemRequest(safetensors=stem.to_safetensors())
         profile.stem_digest = client.ask(client.stub.OfferStem, offer).digest
     return coordinator_pb2.JoinRequest(protocol_version=PROTOCOL_VERSION, compute=profile)

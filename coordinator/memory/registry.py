@@ -175,9 +175,15 @@ class Registry:
                 connection.execute("INSERT INTO parties VALUES (?, ?, ?)", (party.label, content, certificate_der))
                 return True
             if before.profile != content:
+                joined = type(profile).FromString(before.profile)
+                changed = [
+                    one.name
+                    for one in profile.DESCRIPTOR.fields
+                    if getattr(joined, one.name) != getattr(profile, one.name)
+                ]
                 raise MpleError(
                     ErrorCode.ALREADY_JOINED,
-                    party.label,
+                    f"{party.label} had another {', '.join(changed)}",
                     fix="start it as it was, or begin a new run for a new profile",
                 )
             connection.execute("UPDATE parties SET certificate = ? WHERE label = ?", (certificate_der, party.label))

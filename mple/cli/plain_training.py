@@ -11,6 +11,7 @@ from mple.data import Dataset, open_source
 from mple.disk.whole_files import write_whole
 from mple.metrics import scores_text, summary_scores
 from mple.model.device import Device
+from mple.model.initial_weights import InitialWeights
 from mple.model.stem import Stem
 from mple.model.weights import save_trunk
 from mple.plan import SettingsError, changed_sections, choices_of
@@ -37,6 +38,7 @@ def train_as_plain(settings: SimulationSettings, out: Path, like: Path | None) -
         choices=choices_of(settings),
         device=Device.named(settings.machine.device),
         stem=None if settings.stem_file is None else Stem.from_safetensors(settings.stem_file),
+        weights=None if settings.weights_file is None else InitialWeights.from_file(settings.weights_file),
     )
     if like is not None:
         plain = _as_in(like, plain, settings.sites, sites)
@@ -66,6 +68,8 @@ def _as_in(folder: Path, plain: PlainSettings, names: Sequence[str], sites: Sequ
     here = [(name, len(s.train), len(s.val), len(s.test)) for name, s in zip(names, sites, strict=True)]
     if planned != here:
         changed.append("sites")
+    if plan.weights_digest != ("" if plain.weights is None else plain.weights.sha256.hex()):
+        changed.append("weights_file")
     if changed:
         raise SettingsError(f"the run in {folder} had another {', '.join(changed)}; give it the same settings")
     secret = run.vault(plan.sites[0].name).consortium_secret(plan.run_id)

@@ -8,8 +8,6 @@ Legend: F filters, C channels, p kernel side.
 
 from __future__ import annotations
 
-import hashlib
-import pickle
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -22,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mple.disk.bounded import MEBIBYTE, UnsoundFileError, open_regular
+from mple.disk.whole_files import file_sha256
 from mple.model.settings import ModelSettings, WeightsFrom
 from mple.model.stem import Stem, StemError
 from mple.model.trunks import VGG16_STAGES, scaled
@@ -72,8 +71,7 @@ class InitialWeights:
         try:
             with open_regular(path, _MOST_BYTES) as file:
                 start = file.read(9)
-                file.seek(0)
-                sha256 = hashlib.file_digest(file, "sha256").digest()
+            sha256 = file_sha256(path)
             read = _read_safetensors if start[8:] == b"{" else _read_pth
             tensors, metadata = read(path)
         except FileNotFoundError:
@@ -140,7 +138,7 @@ def _last_layer(weights: InitialWeights, classes: int) -> Mapping[str, Tensor]:
 
 def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
     try:
-        with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except SafetensorError as fault:
         raise WeightsError(f"{path} is no safetensors file, or damaged: {fault}") from None
@@ -154,16 +152,13 @@ def _read_pth(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
             if unpacked > _MOST_BYTES:
                 raise UnsoundFileError(f"{path} unpacks to {unpacked:,} bytes; at most {_MOST_BYTES:,} are read")
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise WeightsError(
-            f"{path} is neither safetensors nor a file of torch.save with tensors alone; anything else in one would be "
-            "run as code: save the network's state_dict()"
-        ) from None
     except (OSError, MemoryError, UnsoundFileError):
         raise
-    except Exception as fault:  # a damaged file may raise anything
-        text = printable(str(fault), 200)
-        raise WeightsError(f"{path} is neither safetensors nor an undamaged file of torch.save: {text}") from None
+    except Exception:  # a damaged file may raise anything; torch's own text would have the user run what is in it
+        raise WeightsError(
+            f"{path} is neither safetensors nor an undamaged file of torch.save with tensors alone; whatever else one "
+            "holds would be run as code: save the network's state_dict()"
+        ) from None
     for wrapping in _WRAPPINGS:
         if isinstance(found, Mapping) and isinstance(found.get(wrapping), Mapping):
             found = found[wrapping]

@@ -21,9 +21,10 @@ from mple.data.normalise import normalise
 from mple.metrics import Outputs, merged, tallies, values
 from mple.model.device import CPU, Device
 from mple.model.first_layer.plain import plain_features
+from mple.model.initial_weights import InitialWeights, initial_trunk
 from mple.model.stem import Stem, planned_stem
 from mple.model.training import TrunkTrainer
-from mple.model.weights import build_trunk, state_sha256
+from mple.model.weights import state_sha256
 from mple.plan import GlobalSampler, RunChoices
 
 _SCORED_AT_ONCE = 250
@@ -37,7 +38,9 @@ class PlainSettings:
     """As of the morphed run; what concerns keys, wire and absence changes nothing here."""
     device: Device = CPU
     stem: Stem | None = None
-    """The one that was offered; by default drawn from `model.stem_seed`."""
+    """The one that was offered; by default that of `weights` or drawn from `model.stem_seed`."""
+    weights: InitialWeights | None = None
+    """Those with which training begins; by default drawn from the seed."""
     channel_order: NDArray[np.int64] | None = None
     """Of a morphed run to compare with; by default the stem's own."""
     label_order: NDArray[np.int64] | None = None
@@ -106,9 +109,10 @@ class _PlainRun:
         self._test_N = torch.from_numpy(place_of_class[np.concatenate([site.test.labels for site in sites])])
         self._normalisation = normalisation
         self._sampler = GlobalSampler([len(site.train.labels) for site in sites], training.batch, training.seed)
-        trunk = build_trunk(model, classes, training.seed)
+        trunk = initial_trunk(model, classes, training.seed, settings.weights)
+        offered = settings.stem if settings.weights is None else settings.weights.stem
         channels, filters = sites[0].train.shape.channels, model.filters
-        stem = planned_stem(model, filters=filters, channels=channels, offered=settings.stem)
+        stem = planned_stem(model, filters=filters, channels=channels, offered=offered)
         order = settings.channel_order
         self._stem = stem if order is None else Stem(stem.kernels_FCpp[order])
         self._device = settings.device

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mple import __version__
 from mple.exit_codes import ExitCode
@@ -14,6 +15,7 @@ from mple.model.settings import ModelSettings
 from mple.model.weights import build_trunk, load_trunk, state_sha256
 from mple.plan import read_settings
 from mple.simulate.settings import SimulationSettings
+from tests.support.torchvision_vgg16 import TorchvisionVgg16, lived_in
 from tests.support.typed_command import Said, small_simulation
 
 
@@ -106,6 +108,20 @@ def test_plain_training_leaves_its_figures_and_its_network(mple: Said, config: P
     again = mple("plain", config, "--out", tmp_path / "again")
     assert again[0] == ExitCode.DONE
     assert json.loads((tmp_path / "again" / "summary.json").read_text())["model_sha256"] == written["model_sha256"]
+
+
+def test_plain_training_begins_with_weights_of_a_file(mple: Said, config: Path, tmp_path: Path) -> None:
+    """At a rate of next to nothing what comes out is the network of the file, which lies beside the settings."""
+    network = lived_in(TorchvisionVgg16(batch_norm=True, width=0.0625))
+    torch.save(network.state_dict(), config.with_name("vgg16_bn.pth"))
+    chosen = {"weights_file": "vgg16_bn.pth", "model.weights": "features", "training.peak_lr": 1e-12}
+    code, _, complaints = mple("plain", config, "--out", tmp_path / "seeded", "--set", "model.weights=features")
+    assert (code, "weights_file = None" in complaints) == (ExitCode.BAD_USAGE, True)
+    sets = [word for name, value in chosen.items() for word in ("--set", f"{name}={value}")]
+    assert mple("plain", config, "--out", tmp_path / "plain", *sets)[0] == ExitCode.DONE
+    trunk = build_trunk(ModelSettings(width=0.0625), 2, 1)
+    load_trunk(trunk, tmp_path / "plain" / "model.safetensors")
+    torch.testing.assert_close(trunk.features[2].weight, network.features[3].weight, rtol=0, atol=1e-6)
 
 
 def test_plain_training_spares_a_folder_that_holds_something(mple: Said, config: Path, tmp_path: Path) -> None:

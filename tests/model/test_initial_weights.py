@@ -219,7 +219,7 @@ def deflated(path: Path) -> None:
         (lambda path: None, "no file of weights at"),
         (lambda path: path.mkdir(), "can't be read"),
         (lambda path: path.write_bytes(b""), "neither safetensors nor"),
-        (lambda path: path.write_bytes(b"noise" * 50), "neither safetensors nor a file of torch.save"),
+        (lambda path: path.write_bytes(b"noise" * 50), "neither safetensors nor an undamaged file"),
         (lambda path: path.write_bytes(bytes(8) + b"{" + bytes(50)), "no safetensors file, or damaged"),
         (lambda path: torch.save({"a": Unwelcome()}, path), "would be run as code: save the network's state_dict"),
         (lambda path: torch.save([torch.ones(3)], path), "holds no tensors by name"),

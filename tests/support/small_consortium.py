@@ -9,16 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from safetensors.torch import save_file
 
 from mple.data import NpzSource, Partition, PartitionKind
 from mple.exit_codes import ExitCode
-from mple.plan import Custody, ModelSettings, MorphSettings, TrainingSettings, WireSettings
+from mple.plan import Custody, ModelSettings, MorphSettings, TrainingSettings, WeightsFrom, WireSettings
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.records.state_files import METRICS
 from mple.simulate.children import Children, command
 from mple.simulate.settings import MachineSettings, SimulationSettings
+from tests.support.torchvision_vgg16 import TorchvisionVgg16, lived_in
 
 CLASSES = 4
+WEIGHTS = "vgg16_bn.safetensors"
 
 
 def write_pictures(path: Path, *, train: int = 240, test: int = 60, side: int = 28, channels: int = 3) -> Path:
@@ -36,6 +39,13 @@ def write_pictures(path: Path, *, train: int = 240, test: int = 60, side: int = 
     return path
 
 
+def write_weights(folder: Path) -> Path:
+    """A file of torchvision's names for coloured pictures, with a last layer for the classes of `write_pictures`."""
+    path = folder / WEIGHTS
+    save_file(lived_in(TorchvisionVgg16(batch_norm=True, width=0.0625, classes=CLASSES)).state_dict(), path)
+    return path
+
+
 def small_settings(
     pictures: Path,
     *,
@@ -44,15 +54,18 @@ def small_settings(
     codec: str = "f32",
     epochs: int = 2,
     sites: tuple[str, ...] = ("north", "south"),
+    weights: WeightsFrom = WeightsFrom.SEED,
 ) -> SimulationSettings:
-    """Two sites, a VGG-16 of 1/16 width, ten steps an epoch."""
+    """Two sites, a VGG-16 of 1/16 width, ten steps an epoch. Weights that are not the seed's are those of
+    `write_weights` beside the pictures."""
     return SimulationSettings(
         sites=sites,
         custody=custody,
         data=NpzSource(path=pictures, partition=Partition(kind=PartitionKind.IID)),
         morph=MorphSettings(preset=preset),
         wire=WireSettings(codec=codec, layer="f32" if codec == "f32" else "f16"),
-        model=ModelSettings(width=0.0625),
+        model=ModelSettings(width=0.0625, weights=weights),
+        weights_file=None if weights is WeightsFrom.SEED else pictures.with_name(WEIGHTS),
         # Gentle: float32 training lets any rounding grow, that of plain features too, the faster the steeper it goes.
         training=TrainingSettings(epochs=epochs, batch=24, peak_lr=0.0001),
         machine=MachineSettings(trainer_threads=1, idle_timeout_s=60.0, stop_grace_s=5.0),

@@ -10,7 +10,8 @@ CONFIGURATION_D = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512
 
 
 class TorchvisionVgg16(nn.Module):
-    """`features` with torchvision's names, and where there are classes a last layer behind the mean over positions."""
+    """`features` with torchvision's names, of a run's widths (eight channels at least), and where there are classes a
+    last layer behind the mean over positions."""
 
     def __init__(
         self, *, batch_norm: bool, width: float = 1.0, channels: int = 3, kernel: int = 3, classes: int = 0
@@ -22,7 +23,7 @@ class TorchvisionVgg16(nn.Module):
             if isinstance(entry, str):
                 layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
                 continue
-            out = int(entry * width)
+            out = max(8, int(entry * width))
             layers.append(nn.Conv2d(before, out, kernel_size=side, padding=side // 2))
             layers += [nn.BatchNorm2d(out)] if batch_norm else []
             layers.append(nn.ReLU(inplace=True))
@@ -50,6 +51,6 @@ def lived_in(network: TorchvisionVgg16, seed: int = 1) -> TorchvisionVgg16:
             nn.init.normal_(module.running_mean, std=0.3, generator=generator)
             nn.init.uniform_(module.running_var, 0.6, 1.5, generator=generator)
         elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.2, generator=generator)
+            nn.init.normal_(module.weight, std=0.02, generator=generator)
             nn.init.normal_(module.bias, std=0.2, generator=generator)
     return network.eval()

@@ -1,5 +1,6 @@
 """Whole runs, five processes under mutual TLS: their losses are those of plain training, and their ledgers balance."""
 
+import hashlib
 import json
 from io import StringIO
 from pathlib import Path
@@ -9,17 +10,18 @@ import pytest
 from rich.console import Console
 
 from mple.data import open_source
+from mple.model.initial_weights import InitialWeights
 from mple.model.settings import ModelSettings
 from mple.model.weights import build_trunk, load_trunk, state_sha256
 from mple.pki import Vault
-from mple.plan import Custody, choices_of
+from mple.plan import Custody, WeightsFrom, choices_of
 from mple.plan.orders import channel_order, label_order
 from mple.records.run_folder import RunFolder
 from mple.report import read_summary
 from mple.simulate.plain_training import PlainSettings, train_plain
 from mple.simulate.runner import simulate
 from mple.simulate.settings import SimulationSettings
-from tests.support.small_consortium import small_settings, write_pictures
+from tests.support.small_consortium import small_settings, write_pictures, write_weights
 
 COMPARED_STEPS = 30
 SITES = ("north", "east", "south")
@@ -34,6 +36,7 @@ def plain_losses(settings: SimulationSettings, folder: Path) -> list[float]:
             choices=choices_of(settings),
             channel_order=channel_order(plan, secret),
             label_order=label_order(plan, secret),
+            weights=settings.weights_file and InitialWeights.from_file(settings.weights_file),
         ),
     )
     return [loss for epoch in outcome.epochs for loss in epoch.losses]
@@ -45,22 +48,30 @@ def morphed_losses(folder: Path) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("preset", "custody", "codec", "channels", "sites", "tolerance"),
+    ("preset", "custody", "codec", "channels", "sites", "weights", "tolerance"),
     [
-        ("compact", Custody.SITE, "f32", 3, 3, 1e-4),
-        ("compact", Custody.ESCROW, "f32", 3, 2, 1e-4),
-        ("compact", Custody.SITE, "q8", 3, 2, 3e-2),
-        ("distinct", Custody.SITE, "f32", 3, 2, 1e-4),
-        ("paper", Custody.SITE, "f32", 1, 2, 1e-4),
+        ("compact", Custody.SITE, "f32", 3, 3, "seed", 1e-4),
+        ("compact", Custody.ESCROW, "f32", 3, 2, "network", 1e-4),
+        ("compact", Custody.SITE, "q8", 3, 2, "seed", 3e-2),
+        ("distinct", Custody.SITE, "f32", 3, 2, "seed", 1e-4),
+        ("paper", Custody.SITE, "f32", 1, 2, "features", 1e-4),
         # Uniform cores are ill-conditioned, some keys' far more than others': float32 features are off by up to 1e-2.
-        ("mole", Custody.SITE, "f32", 1, 2, 1e-1),
+        ("mole", Custody.SITE, "f32", 1, 2, "seed", 1e-1),
     ],
 )
 def test_a_morphed_run_learns_as_plain_training_does(
-    tmp_path: Path, preset: str, custody: Custody, codec: str, channels: int, sites: int, tolerance: float
+    tmp_path: Path, preset: str, custody: Custody, codec: str, channels: int, sites: int, weights: str, tolerance: float
 ) -> None:
-    pictures = write_pictures(tmp_path / "set.npz", channels=channels)
-    settings = small_settings(pictures, custody=custody, preset=preset, codec=codec, epochs=3, sites=SITES[:sites])
+    pictures, file = write_pictures(tmp_path / "set.npz", channels=channels), write_weights(tmp_path)
+    settings = small_settings(
+        pictures,
+        custody=custody,
+        preset=preset,
+        codec=codec,
+        epochs=3,
+        sites=SITES[:sites],
+        weights=WeightsFrom(weights),
+    )
     screen = StringIO()
     out = tmp_path / "run"
     summary = simulate(settings, out, Console(file=screen, width=160), plain=True)
@@ -71,6 +82,8 @@ def test_a_morphed_run_learns_as_plain_training_does(
     deviation = np.abs(np.array(morphed) - np.array(plain))[:COMPARED_STEPS]
     assert deviation.max() <= tolerance, deviation
 
+    expected = "" if weights == "seed" else hashlib.sha256(file.read_bytes()).hexdigest()
+    assert RunFolder(out).plan().weights_digest == expected
     written = json.loads((out / "summary.json").read_text())
     wire = written["wire"]
     parts = ("data", "label", "layer", "logits", "setup", "control", "framing")

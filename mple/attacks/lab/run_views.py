@@ -24,6 +24,7 @@ from mple.attacks.lab.ground_truth import GroundTruth, SiteTruth
 from mple.data import Dataset, DataSource, LabelledImages, NpzSource, Partition, open_source
 from mple.machine import require_memory
 from mple.meter.ledger_reading import opened_ledger, require_sound_rows
+from mple.model.initial_weights import InitialWeights
 from mple.model.stem import Stem, planned_stem
 from mple.morph import Cores, expected_weight_shape
 from mple.morph.augmented import AugmentedLayer
@@ -235,8 +236,11 @@ class RunViews:
 
     @cached_property
     def _stem(self) -> Stem:
-        file = read_settings(ComputeSettings, self._run.config(COMPUTE)).stem_file
-        offered = None if file is None else Stem.from_safetensors(file)
+        settings, offered = read_settings(ComputeSettings, self._run.config(COMPUTE)), None
+        if settings.weights_file is not None:
+            offered = InitialWeights.from_file(settings.weights_file).stem
+        elif settings.stem_file is not None:
+            offered = Stem.from_safetensors(settings.stem_file)
         return planned_stem(self.plan.model, filters=self.plan.filters, channels=self.plan.channels, offered=offered)
 
 
