@@ -65,6 +65,7 @@ class Intake:
         self._patience = IdleTimer(idle_timeout_s, clock)
         self._numbering = {
             common_pb2.SPLIT_TRAIN: SampleNumbering({site.name: site.train_images for site in plan.sites}),
+            common_pb2.SPLIT_VAL: SampleNumbering({site.name: site.val_images for site in plan.sites}),
             common_pb2.SPLIT_TEST: SampleNumbering({site.name: site.test_images for site in plan.sites}),
         }
         self._windows = _windows(plan, in_flight_samples)
@@ -75,12 +76,13 @@ class Intake:
         self._closed = False
 
     def want_missing(self, sampler: GlobalSampler, epoch: int) -> None:
-        """Ask the sites for what the cache lacks, in the order in which an epoch needs it, test samples last."""
+        """Ask the sites for what the cache lacks, in the order in which an epoch and then the end needs it: samples of
+        training, of validation, of testing."""
         order = sampler.epoch_order(epoch)
-        test = np.arange(self._numbering[common_pb2.SPLIT_TEST].samples)
         with self._changed:
             self.want_again(common_pb2.SPLIT_TRAIN, order)
-            self.want_again(common_pb2.SPLIT_TEST, test)
+            for split in (common_pb2.SPLIT_VAL, common_pb2.SPLIT_TEST):
+                self.want_again(split, np.arange(self._numbering[split].samples))
 
     def want_again(self, split: common_pb2.Split, numbers: Numbers) -> None:
         """Ask the sites for those of these samples that the cache lacks; none may be asked for already. Once the sites
@@ -128,10 +130,11 @@ class Intake:
             request = compute_pb2.SampleRequest(request_id=item.request_id, split=item.split, sample_ids=item.samples)
             return compute_pb2.FeedResponse(samples=request)
         if isinstance(item, ToScore):
-            values_BC = logits_TC[self._numbering[common_pb2.SPLIT_TEST].numbers(site, item.samples)]
+            values_BC = logits_TC[self._numbering[item.split].numbers(site, item.samples)]
             logits = compute_pb2.Logits(
                 request_id=item.request_id,
                 epoch=item.epoch,
+                split=item.split,
                 sample_ids=item.samples,
                 classes=values_BC.shape[1],
                 values=values_BC.astype("<f4").tobytes(),
@@ -168,7 +171,9 @@ class Intake:
             try:
                 tallies = {name: Tally(tuple(one.counts), tuple(one.sums)) for name, one in score.tallies.items()}
                 window = self._windows[site]
-                window.scored(score.request_id, epoch=score.epoch, samples=score.samples, tallies=tallies)
+                window.scored(
+                    score.request_id, split=score.split, epoch=score.epoch, samples=score.samples, tallies=tallies
+                )
             except FeedFault as fault:
                 raise MpleError(ErrorCode.UNKNOWN_REQUEST, str(fault)) from None
             self._progressed()
@@ -191,13 +196,18 @@ class Intake:
             return numbers
 
     def scores(
-        self, epoch: int, logits_TC: NDArray[np.float32], scored_T: NDArray[np.bool_] | None = None
+        self,
+        split: common_pb2.Split,
+        epoch: int,
+        logits_TC: NDArray[np.float32],
+        scored_T: NDArray[np.bool_] | None = None,
     ) -> dict[str, dict[str, Tally]]:
-        """Have the sites score an epoch's logits and return their tallies.
+        """Have the sites score the logits of a split and return their tallies.
 
         Args:
-            epoch: Counted from 1.
-            logits_TC: One row for each test number.
+            split: Of validation or of testing.
+            epoch: The one after which the network was so, counted from 1.
+            logits_TC: One row for each number of the split.
             scored_T: Which rows hold logits, all by default; a site is asked when all of its rows do.
 
         Returns:
@@ -205,7 +215,7 @@ class Intake:
 
         Raises MpleError: as `wait_for`.
         """
-        spans = {site: self._numbering[common_pb2.SPLIT_TEST].span(site) for site in self._windows}
+        spans = {site: self._numbering[split].span(site) for site in self._windows}
         asked = {site for site, span in spans.items() if scored_T is None or scored_T[span].all()}
         most = max(1, min(_SCORE_GROUP, self._plan.wire.message_bytes // (4 * logits_TC.shape[1])))
         with self._changed:
@@ -213,10 +223,12 @@ class Intake:
             self._logits_TC = logits_TC
             for site in asked:
                 ids = range(spans[site].stop - spans[site].start)
-                self._windows[site].score(epoch, [tuple(ids[low : low + most]) for low in range(0, len(ids), most)])
+                self._windows[site].score(
+                    split, epoch, [tuple(ids[low : low + most]) for low in range(0, len(ids), most)]
+                )
             self._changed.notify_all()
             while True:
-                scores = {name: self._windows[name].tallies_of(epoch) for name in asked}
+                scores = {name: self._windows[name].tallies_of(split, epoch) for name in asked}
                 whole = {name: score for name, score in scores.items() if score is not None}
                 due = asked - set(whole) - self._absent
                 if not due:

@@ -28,9 +28,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class ToScore:
-    """Test samples whose logits the site shall score."""
+    """Validation or test samples whose logits the site shall score."""
 
     request_id: int
+    split: common_pb2.Split
     epoch: int
     samples: tuple[int, ...]
 
@@ -60,7 +61,7 @@ class RequestWindow:
         self._in_flight = 0
         self._to_send: deque[ToScore] = deque()
         self._unscored: dict[int, ToScore] = {}
-        self._tallies: dict[int, dict[str, Tally]] = {}
+        self._tallies: dict[tuple[common_pb2.Split, int], dict[str, Tally]] = {}
         self._withdrawn: set[int] = set()
         self._closing = False
         self._done_sent = False
@@ -75,14 +76,15 @@ class RequestWindow:
         """Ask for samples, in this order, after all that is already wanted."""
         self._wanted.extend((split, int(sample)) for sample in samples)
 
-    def score(self, epoch: int, samples: Iterable[tuple[int, ...]]) -> None:
-        """Have groups of test samples scored; `epoch` is counted from 1. Groups of other epochs are due no more."""
+    def score(self, split: common_pb2.Split, epoch: int, samples: Iterable[tuple[int, ...]]) -> None:
+        """Have groups of a split's samples scored; `epoch` is counted from 1. What was to be scored before is due no
+        more."""
         self._withdrawn |= set(self._unscored)
         self._to_send.clear()
         self._unscored.clear()
-        self._tallies[epoch] = {}
+        self._tallies[split, epoch] = {}
         for group in samples:
-            self._to_send.append(ToScore(self._take_id(), epoch, group))
+            self._to_send.append(ToScore(self._take_id(), split, epoch, group))
 
     def close(self) -> None:
         """Tell the site that it is done once nothing is due any more."""
@@ -120,7 +122,9 @@ class RequestWindow:
         self._in_flight -= len(self.asked(request_id).samples)
         del self._asked[request_id]
 
-    def scored(self, request_id: int, *, epoch: int, samples: int, tallies: Mapping[str, Tally]) -> None:
+    def scored(
+        self, request_id: int, *, split: common_pb2.Split, epoch: int, samples: int, tallies: Mapping[str, Tally]
+    ) -> None:
         """Take in a site's tallies of one group, by name.
 
         Raises FeedFault: no such group is open, or the tallies can't be.
@@ -131,22 +135,22 @@ class RequestWindow:
                 self._withdrawn.remove(request_id)
                 return
             raise FeedFault(f"score for request {request_id}, which was never made or is already scored")
-        if (epoch, samples) != (item.epoch, len(item.samples)):
+        if (split, epoch, samples) != (item.split, item.epoch, len(item.samples)):
             raise FeedFault(
-                f"score of request {request_id}: {samples} samples of epoch {epoch}; "
-                f"{len(item.samples)} of epoch {item.epoch} were sent"
+                f"score of request {request_id}: {samples} samples of split {split} and epoch {epoch}; "
+                f"{len(item.samples)} of split {item.split} and epoch {item.epoch} were sent"
             )
         try:
             require_tallies(tallies, samples=samples, outputs=self._outputs)
         except ValueError as fault:
             raise FeedFault(f"score of request {request_id}: {fault}") from None
         del self._unscored[request_id]
-        self._tallies[item.epoch] = merged((self._tallies[item.epoch], tallies))
+        self._tallies[split, epoch] = merged((self._tallies[split, epoch], tallies))
 
-    def tallies_of(self, epoch: int) -> dict[str, Tally] | None:
-        """The site's tallies of an epoch, by name, or None while a group of it is unscored."""
-        due = any(item.epoch == epoch for item in [*self._unscored.values(), *self._to_send])
-        return None if due else self._tallies.get(epoch)
+    def tallies_of(self, split: common_pb2.Split, epoch: int) -> dict[str, Tally] | None:
+        """The site's tallies of a split after an epoch, by name, or None while a group of it is unscored."""
+        due = any((item.split, item.epoch) == (split, epoch) for item in [*self._unscored.values(), *self._to_send])
+        return None if due else self._tallies.get((split, epoch))
 
     def stream_broke(self) -> None:
         """Put everything unanswered back to the front, in its order."""

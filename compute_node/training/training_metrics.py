@@ -12,7 +12,11 @@ from compute_node.training.training_run import TrainingRun
 from mple.meter import Direction, Ledger, MessageKind
 from mple.v1 import common_pb2
 
-_SPLITS = {"train": (MessageKind.DATA, common_pb2.SPLIT_TRAIN), "test": (MessageKind.TEST_DATA, common_pb2.SPLIT_TEST)}
+_SPLITS = {
+    "train": (MessageKind.DATA, common_pb2.SPLIT_TRAIN),
+    "val": (MessageKind.VAL_DATA, common_pb2.SPLIT_VAL),
+    "test": (MessageKind.TEST_DATA, common_pb2.SPLIT_TEST),
+}
 
 
 class SampleMetrics(Collector):

@@ -269,7 +269,7 @@ class TrainingRun:
             scored_T[numbers] = True
         waited = time.monotonic()
         with self.time.spent(Use.SCORES):
-            tallies = self._intake.scores(epoch + 1, logits_TC, scored_T)
+            tallies = self._intake.scores(common_pb2.SPLIT_TEST, epoch + 1, logits_TC, scored_T)
         ended = time.monotonic()
         return _Scored(
             scores=values(merged(tallies.values()), self._plan.outputs),

@@ -52,7 +52,7 @@ class CacheRecord:
     key: int
     numbers_B: NDArray[np.int64]
     labels_B: NDArray[np.uint16]
-    """Empty for the test split."""
+    """Empty but for the training split."""
     content: bytes
     """The whole record, as it lies in the file."""
 
@@ -75,6 +75,7 @@ class CacheShape:
     train: int
     """Training samples of all sites."""
     test: int
+    val: int = 0
 
     @classmethod
     def of(cls, plan: RunPlan) -> CacheShape:
@@ -84,6 +85,7 @@ class CacheShape:
             blocks=plan.geometry.blocks,
             values=plan.geometry.morphed_elements,
             train=sum(site.train_images for site in plan.sites),
+            val=sum(site.val_images for site in plan.sites),
             test=sum(site.test_images for site in plan.sites),
         )
 
@@ -95,7 +97,11 @@ class CacheShape:
     @property
     def sizes(self) -> dict[common_pb2.Split, int]:
         """Samples of all sites by split."""
-        return {common_pb2.SPLIT_TRAIN: self.train, common_pb2.SPLIT_TEST: self.test}
+        return {
+            common_pb2.SPLIT_TRAIN: self.train,
+            common_pb2.SPLIT_VAL: self.val,
+            common_pb2.SPLIT_TEST: self.test,
+        }
 
     def coded(self, rows_BS: NDArray[np.uint8]) -> EncodedSamples:
         """Samples out of their rows."""
@@ -151,7 +157,7 @@ def file_records(shape: CacheShape, path: Path, releases: int) -> Iterator[Cache
     Raises CacheError: as `records`; OSError: the file can't be read; UnsoundFileError: it is larger than all samples
     are, each sent as often and in a message of its own.
     """
-    most_bytes = releases * (shape.train + shape.test) * (_HEADER_BYTES + 6 + shape.sample_bytes)
+    most_bytes = releases * sum(shape.sizes.values()) * (_HEADER_BYTES + 6 + shape.sample_bytes)
     with open_regular(path, most_bytes) as file:
         yield from records(shape, path, file.fileno(), 0, os.fstat(file.fileno()).st_size)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Mapping
 
 import grpc
 import numpy as np
@@ -35,20 +36,20 @@ class SiteFeed:
         plan: RunPlan,
         key_ref: common_pb2.KeyRef,
         images: MorphedImages,
-        test_labels: NDArray[np.int64],
+        labels: Mapping[common_pb2.Split, NDArray[np.int64]],
         label_order: NDArray[np.int64],
         releases: ReleaseBook,
     ) -> None:
         self._plan, self._releases = plan, releases
         self._morphing = (key_ref, images)
         self._epochs_used: set[int] = set()
-        self._test_labels, self._label_order = test_labels, label_order
+        self._labels, self._label_order = labels, label_order
         self._codec = codec_named(plan.wire.codec)
         self._per_request = samples_per_message(
             plan.wire.message_bytes,
             self._codec.sample_bytes(blocks=plan.geometry.blocks, values=plan.geometry.morphed_elements),
         )
-        self._scored = np.zeros(len(test_labels), np.int64)
+        self._scored = {split: np.zeros(len(one), np.int64) for split, one in labels.items()}
 
     def use(self, key_ref: common_pb2.KeyRef, images: MorphedImages) -> None:
         """Morph under another key from the next answer on."""
@@ -138,11 +139,13 @@ class SiteFeed:
         training, most = self._plan.training, self._plan.training.epochs * self._plan.wire.releases
         if not 1 <= logits.epoch <= training.epochs:
             raise LogitsError(f"logits of epoch {logits.epoch}; the plan has {training.epochs}")
-        answer = score(logits, self._test_labels, self._label_order)
-        samples = np.asarray(logits.sample_ids, np.int64)
-        if self._scored[samples].max() >= most:
+        if logits.split not in self._labels:
+            raise LogitsError(f"logits of split {logits.split}; validation and test samples are scored")
+        answer = score(logits, self._labels[logits.split], self._label_order)
+        samples, scored = np.asarray(logits.sample_ids, np.int64), self._scored[logits.split]
+        if scored[samples].max() >= most:
             raise LogitsError(f"a sample was scored {most} times before; the plan has {training.epochs} epochs")
-        self._scored[samples] += 1
+        scored[samples] += 1
         return answer
 
 

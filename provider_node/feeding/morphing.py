@@ -37,7 +37,11 @@ class MorphedImages:
         key_epoch: int | None = None,
         noise: PictureNoise | None = None,
     ) -> None:
-        self._splits = {common_pb2.SPLIT_TRAIN: dataset.train, common_pb2.SPLIT_TEST: dataset.test}
+        self._splits = {
+            common_pb2.SPLIT_TRAIN: dataset.train,
+            common_pb2.SPLIT_VAL: dataset.val,
+            common_pb2.SPLIT_TEST: dataset.test,
+        }
         self._pictures = PictureMorpher(plan, site, key, key_epoch, noise)
         self._permuted_label = np.argsort(label_order).astype(np.uint16)
 
@@ -45,7 +49,7 @@ class MorphedImages:
         """Coded samples of a split, by their numbers within it, with permuted labels for the train split."""
         images: LabelledImages = self._splits[split].take(np.asarray(samples, np.int64))
         coded = self._pictures.coded(images.pixels_NCHW)
-        if split == common_pb2.SPLIT_TEST:
+        if split != common_pb2.SPLIT_TRAIN:
             return Batch(coded, np.empty(0, np.uint16))
         return Batch(coded, self._permuted_label[images.labels])
 

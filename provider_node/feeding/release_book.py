@@ -3,7 +3,8 @@
 A file of records, one for each answered request, on the disk before the answer is sent: the limit holds for the run,
 not for the process. Each record carries a CRC-32C over itself and all before it, little-endian:
 
-    "MPR1", training samples u32, test samples u32, CRC u32 | split u8, count u32, ids u32[count], CRC u32 | ...
+    "MPR2", samples of training, validation, testing u32[3], CRC u32
+    split u8, count u32, ids u32[count], CRC u32 | ...
 
 Less than was sent can't be shown unseen. What a killed process left of a record was never sent, and is cut off; but a
 book that shows fewer releases than the site's own ledger has, or than the compute node says that it has received, is an
@@ -24,8 +25,8 @@ from mple.disk.scarcity import open_patiently, patiently
 from mple.disk.whole_files import write_whole
 from mple.v1 import common_pb2
 
-_MAGIC = b"MPR1"
-_HEADER, _RECORD, _CRC = struct.Struct("<4sII"), struct.Struct("<BI"), struct.Struct("<I")
+_MAGIC = b"MPR2"
+_HEADER, _RECORD, _CRC = struct.Struct("<4sIII"), struct.Struct("<BI"), struct.Struct("<I")
 _FIX = "put the newest copy back and start the node again with the same command; without one, begin a new run"
 
 
@@ -38,15 +39,16 @@ class ReleaseError(ValueError):
 
 
 class ReleaseBook:
-    """Counts releases of both splits."""
+    """Counts releases of all splits."""
 
-    def __init__(self, path: Path, *, train: int, test: int, most: int, sent: int = 0) -> None:
+    def __init__(self, path: Path, *, train: int, test: int, val: int = 0, most: int, sent: int = 0) -> None:
         """Open or make the file of a run.
 
         Args:
             path: The file; one per run.
             train: Training samples of the site.
             test: Its test samples.
+            val: Its validation samples.
             most: Releases of one sample that the plan allows.
             sent: Samples that have left in this run, each time counted, as the site's ledger has it.
 
@@ -55,9 +57,10 @@ class ReleaseBook:
         self._path, self._most = path, most
         self._counts = {
             common_pb2.SPLIT_TRAIN: np.zeros(train, np.uint8),
+            common_pb2.SPLIT_VAL: np.zeros(val, np.uint8),
             common_pb2.SPLIT_TEST: np.zeros(test, np.uint8),
         }
-        header = _HEADER.pack(_MAGIC, train, test)
+        header = _HEADER.pack(_MAGIC, train, val, test)
         if not path.exists():
             if sent:
                 raise DamagedError(path, f"is gone, and {sent} samples have left in this run", _FIX)
@@ -136,10 +139,11 @@ class ReleaseBook:
         if content[len(header) : end] != _CRC.pack(chained):
             raise DamagedError(self._path, "is damaged at its beginning", _FIX)
         if content[: len(header)] != header:
-            _, train, test = _HEADER.unpack(content[: len(header)])
-            ours = " and ".join(str(counts.size) for counts in self._counts.values())
+            theirs = _HEADER.unpack(content[: len(header)])[1:]
+            ours = [counts.size for counts in self._counts.values()]
             raise ValueError(
-                f"{self._path} counts {train} and {test} samples, the site has {ours}; begin a new run for other data"
+                f"{self._path} counts {', '.join(map(str, theirs))} samples of training, validation and testing, the "
+                f"site has {', '.join(map(str, ours))}; begin a new run for other data"
             )
         for split, samples, stop, crc in _records(content, end, chained):
             if content[stop - _CRC.size : stop] != _CRC.pack(crc):

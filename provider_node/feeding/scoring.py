@@ -40,8 +40,8 @@ def score(logits: compute_pb2.Logits, labels: NDArray[np.int64], label_order: ND
     """The tallies of the samples of a message.
 
     Args:
-        logits: The message; its sample numbers lie within the test split.
-        labels: Of the whole test split.
+        logits: The message; its sample numbers lie within its split.
+        labels: Of the whole split.
         label_order: The run's.
 
     Raises LogitsError: the message is malformed or names a sample that the site does not have.
@@ -58,6 +58,7 @@ def score(logits: compute_pb2.Logits, labels: NDArray[np.int64], label_order: ND
     return compute_pb2.Score(
         request_id=logits.request_id,
         epoch=logits.epoch,
+        split=logits.split,
         samples=len(samples),
         tallies={name: common_pb2.Tally(counts=tally.counts, sums=tally.sums) for name, tally in made},
     )

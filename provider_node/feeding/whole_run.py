@@ -119,6 +119,7 @@ class Feeding:
             book = ReleaseBook(
                 site.settings.state / RELEASES.format(plan.run_id),
                 train=mine.train_images,
+                val=mine.val_images,
                 test=mine.test_images,
                 most=plan.wire.releases,
                 sent=site.keys.least_releases(sent),
@@ -128,7 +129,10 @@ class Feeding:
                 plan,
                 site.keys.notes.key_ref(site.name, epoch),
                 images,
-                site.dataset.test.labels,
+                {
+                    common_pb2.SPLIT_VAL: site.dataset.val.labels,
+                    common_pb2.SPLIT_TEST: site.dataset.test.labels,
+                },
                 self._order(),
                 book,
             )

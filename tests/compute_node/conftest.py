@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import LayerBank
 from mple.plan import AbsencePolicy, WireSettings
 from mple.records.cache_records import CacheShape
-from tests.support.open_intake import BLOCKS, CODEC, IDLE_S, VALUES, Clock, OpenIntake
+from tests.support.open_intake import CODEC, IDLE_S, Clock, OpenIntake
 from tests.support.small_plan import small_plan
 
 
@@ -21,9 +21,13 @@ from tests.support.small_plan import small_plan
 def window(tmp_path: Path) -> Callable[..., OpenIntake]:
     """Opens intakes on one cache file."""
 
-    def start(in_flight_samples: int = 100, policy: AbsencePolicy = AbsencePolicy.WAIT) -> OpenIntake:
-        plan, clock = small_plan(wire=WireSettings(codec=CODEC.name, message_bytes=16 * 1024)), Clock()
-        shape = CacheShape(codec=CODEC, blocks=BLOCKS, values=VALUES, train=9, test=5)
+    def start(
+        in_flight_samples: int = 100,
+        policy: AbsencePolicy = AbsencePolicy.WAIT,
+        vals: Mapping[str, int] | None = None,
+    ) -> OpenIntake:
+        plan = small_plan(wire=WireSettings(codec=CODEC.name, message_bytes=16 * 1024), vals=vals)
+        shape, clock = CacheShape.of(plan), Clock()
         changed, bank = threading.Condition(), LayerBank(plan)
         cache = SampleCache(tmp_path / "cache.bin", shape, changed)
         intake = Intake(

@@ -19,7 +19,7 @@ from mple.wire.batch import Batch
 from mple.wire.codec import EncodedSamples
 from mple.wire.codecs import codec_named
 
-TRAIN, TEST = common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_TEST
+TRAIN, VAL, TEST = common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_VAL, common_pb2.SPLIT_TEST
 BLOCKS, VALUES = 4, 64
 CODEC = codec_named("q8")
 OLD, OTHER, NEW = 0, 1, 2
@@ -78,7 +78,7 @@ def test_a_keys_samples_go_and_all_others_stay(tmp_path: Path) -> None:
     size = path.stat().st_size
     erased = cache.erase(OLD)
     assert erased.samples == 6, "sample 2 was stored twice"
-    assert {split: numbers.tolist() for split, numbers in erased.lost.items()} == {TRAIN: [0, 1, 2], TEST: [5]}
+    assert {split: numbers.tolist() for split, numbers in erased.lost.items()} == {TRAIN: [0, 1, 2], VAL: [], TEST: [5]}
     for _ in range(2):
         assert (held(cache, TRAIN), held(cache, TEST)) == ([3, 100, 101], [6])
         check(cache, TRAIN, OTHER, 101, 100)
@@ -96,7 +96,7 @@ def test_erasing_again_changes_nothing(tmp_path: Path) -> None:
     cache = filled(tmp_path / "cache")
     cache.erase(OLD)
     again = cache.erase(OLD)
-    assert (again.samples, [numbers.size for numbers in again.lost.values()]) == (0, [0, 0])
+    assert (again.samples, [numbers.size for numbers in again.lost.values()]) == (0, [0, 0, 0])
 
 
 def test_nothing_more_is_taken_under_an_erased_key_and_others_are(tmp_path: Path) -> None:

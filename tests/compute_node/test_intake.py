@@ -14,7 +14,7 @@ from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2
 from mple.wire.codecs import codec_named
 from tests.support.open_intake import OpenIntake, answer, at_once, never
-from tests.support.small_plan import TEST, TRAIN, key_ref
+from tests.support.small_plan import TEST, TRAIN, VAL, key_ref
 from tests.support.tallies import score_of, tallies_of
 
 
@@ -33,6 +33,36 @@ def test_sites_are_asked_in_the_order_of_the_epoch_and_test_samples_last(window:
         assert one.intake.next_message(site, at_once) is None  # one request of this size fills the window
         one.intake.take_batch(site, answer(site, asked))
         assert one.request(site).split == TEST
+
+
+def test_validation_samples_are_asked_between_the_others_and_scored_apart(
+    window: Callable[..., OpenIntake],
+) -> None:
+    one = window(vals={"north": 2, "south": 1})
+    one.want()
+    asked = []
+    for site in ("north", "south"):
+        while (message := one.intake.next_message(site, at_once)) is not None:
+            asked.append((message.samples.split, len(message.samples.sample_ids)))
+            one.intake.take_batch(site, answer(site, message.samples))
+    assert asked == [(TRAIN, 5), (VAL, 2), (TEST, 3), (TRAIN, 4), (VAL, 1), (TEST, 2)]
+    assert one.cache.read(VAL, np.arange(3)).labels_B.tolist() == [0, 0, 0]  # none came
+    found: dict[str, dict[str, Tally]] = {}
+    rows = np.arange(9, dtype=np.float32).reshape(3, 3)
+    scoring = threading.Thread(target=lambda: found.update(one.intake.scores(VAL, 1, rows)), daemon=True)
+    scoring.start()
+    message = one.intake.next_message("south", never)
+    assert message is not None
+    assert (message.logits.split, list(message.logits.sample_ids)) == (VAL, [0])
+    np.testing.assert_array_equal(np.frombuffer(message.logits.values, "<f4"), rows[2])
+    wrong = score_of(message.logits.request_id, split=TEST, samples=1)
+    refused(ErrorCode.UNKNOWN_REQUEST, lambda: one.intake.take_score("south", wrong), "of split 2 and epoch 1")
+    one.intake.take_score("south", score_of(message.logits.request_id, split=VAL, samples=1, right=1))
+    message = one.intake.next_message("north", never)
+    assert message is not None
+    one.intake.take_score("north", score_of(message.logits.request_id, split=VAL, samples=2, right=1))
+    scoring.join(timeout=30)
+    assert found == {"north": tallies_of(2, 1), "south": tallies_of(1, 1)}
 
 
 def test_batches_are_kept_under_their_numbers_and_keys(window: Callable[..., OpenIntake]) -> None:
@@ -136,7 +166,7 @@ def test_a_failure_ends_every_wait(window: Callable[..., OpenIntake]) -> None:
     threading.Timer(0.05, one.intake.fail, (failure,)).start()
     refused(ErrorCode.RUN_FAILED, lambda: one.intake.wait_for(TRAIN, np.arange(9)), "enough")
     refused(ErrorCode.RUN_FAILED, lambda: one.intake.next_message("north", never), "enough")
-    refused(ErrorCode.RUN_FAILED, lambda: one.intake.scores(1, np.zeros((5, 3), np.float32)), "enough")
+    refused(ErrorCode.RUN_FAILED, lambda: one.intake.scores(TEST, 1, np.zeros((5, 3), np.float32)), "enough")
 
 
 def scored(one: OpenIntake, site: str, samples: int, right: int) -> compute_pb2.Score:
@@ -150,7 +180,7 @@ def test_every_site_scores_its_own_logits(window: Callable[..., OpenIntake]) -> 
     one = window()
     rows = np.arange(15, dtype=np.float32).reshape(5, 3)
     found: dict[str, dict[str, Tally]] = {}
-    scoring = threading.Thread(target=lambda: found.update(one.intake.scores(1, rows)), daemon=True)
+    scoring = threading.Thread(target=lambda: found.update(one.intake.scores(TEST, 1, rows)), daemon=True)
     scoring.start()
     message = one.intake.next_message("south", never)
     assert message is not None
@@ -171,7 +201,7 @@ def test_logits_of_a_broken_stream_are_sent_again(window: Callable[..., OpenInta
     one = window()
     found: dict[str, dict[str, Tally]] = {}
     rows = np.zeros((5, 3), np.float32)
-    scoring = threading.Thread(target=lambda: found.update(one.intake.scores(1, rows)), daemon=True)
+    scoring = threading.Thread(target=lambda: found.update(one.intake.scores(TEST, 1, rows)), daemon=True)
     scoring.start()
     with one.intake.stream("north"):
         scored(one, "north", samples=3, right=0)

@@ -77,37 +77,37 @@ def test_a_late_answer_from_a_broken_stream_is_refused() -> None:
 def test_logits_go_out_before_requests_and_scores_add_up() -> None:
     window = window_of()
     window.want(TRAIN, [1])
-    window.score(1, [(0, 1, 2), (3,)])
+    window.score(TEST, 1, [(0, 1, 2), (3,)])
     first, second = to_score_by(window), to_score_by(window)
-    assert window.tallies_of(1) is None
-    window.scored(second.request_id, epoch=1, samples=1, tallies=tallies_of(1, 0, 2.5))
-    assert window.tallies_of(1) is None
-    window.scored(first.request_id, epoch=1, samples=3, tallies=tallies_of(3, 2, 1.25))
-    assert window.tallies_of(1) == tallies_of(4, 2, 3.75)
-    assert window.tallies_of(2) is None
+    assert window.tallies_of(TEST, 1) is None
+    window.scored(second.request_id, split=TEST, epoch=1, samples=1, tallies=tallies_of(1, 0, 2.5))
+    assert window.tallies_of(TEST, 1) is None
+    window.scored(first.request_id, split=TEST, epoch=1, samples=3, tallies=tallies_of(3, 2, 1.25))
+    assert window.tallies_of(TEST, 1) == tallies_of(4, 2, 3.75)
+    assert window.tallies_of(TEST, 2) is None
 
 
 def test_unscored_groups_go_out_again_after_a_break() -> None:
     window = window_of()
-    window.score(1, [(0,), (1,), (2,)])
+    window.score(TEST, 1, [(0,), (1,), (2,)])
     first, second = to_score_by(window), to_score_by(window)
-    window.scored(first.request_id, epoch=1, samples=1, tallies=tallies_of(1, 1, 0.0))
+    window.scored(first.request_id, split=TEST, epoch=1, samples=1, tallies=tallies_of(1, 1, 0.0))
     window.stream_broke()
     assert [to_score_by(window).samples for _ in range(2)] == [second.samples, (2,)]
 
 
 def test_a_site_without_test_images_has_scored_at_once() -> None:
     window = window_of()
-    window.score(1, [])
-    assert window.tallies_of(1) == {}
+    window.score(TEST, 1, [])
+    assert window.tallies_of(TEST, 1) == {}
 
 
 @pytest.mark.parametrize(
     ("epoch", "samples", "tallies", "named"),
     [
-        (0, 3, tallies_of(3), "3 samples of epoch 0"),
-        (2, 3, tallies_of(3), "3 samples of epoch 2"),
-        (1, 2, tallies_of(2), "2 samples of epoch 1"),
+        (0, 3, tallies_of(3), "3 samples of split 2 and epoch 0"),
+        (2, 3, tallies_of(3), "3 samples of split 2 and epoch 2"),
+        (1, 2, tallies_of(2), "2 samples of split 2 and epoch 1"),
         (1, 3, tallies_of(2), "tally of counts over 3 samples"),
         (1, 3, tallies_of(3, 4), "tally of counts"),
         (1, 3, tallies_of(3, -1), "tally of counts"),
@@ -124,14 +124,14 @@ def test_scores_that_cannot_be_are_refused_and_change_nothing(
     epoch: int, samples: int, tallies: dict[str, Tally], named: str
 ) -> None:
     window = window_of()
-    window.score(1, [(0, 1, 2)])
+    window.score(TEST, 1, [(0, 1, 2)])
     item = to_score_by(window)
     with pytest.raises(FeedFault, match=named):
-        window.scored(item.request_id, epoch=epoch, samples=samples, tallies=tallies)
-    window.scored(item.request_id, epoch=1, samples=3, tallies=tallies_of(3, 3, 0.5))
+        window.scored(item.request_id, split=TEST, epoch=epoch, samples=samples, tallies=tallies)
+    window.scored(item.request_id, split=TEST, epoch=1, samples=3, tallies=tallies_of(3, 3, 0.5))
     with pytest.raises(FeedFault, match="already scored"):
-        window.scored(item.request_id, epoch=1, samples=3, tallies=tallies_of(3, 3, 0.5))
-    assert window.tallies_of(1) == tallies_of(3, 3, 0.5)
+        window.scored(item.request_id, split=TEST, epoch=1, samples=3, tallies=tallies_of(3, 3, 0.5))
+    assert window.tallies_of(TEST, 1) == tallies_of(3, 3, 0.5)
 
 
 def test_done_is_said_once_a_stream_and_only_when_nothing_is_due() -> None:

@@ -79,7 +79,9 @@ def test_training_proceeds_without_a_silent_site_and_waits_for_it_again_once_it_
     assert one.intake.wait_for(TEST, tests).tolist() == [0, 1, 2]
     logits_TC = np.zeros((5, 3), np.float32)
     scored_T = np.array([True, True, True, False, False])
-    asked = threading.Thread(target=lambda: here.append(sorted(one.intake.scores(1, logits_TC, scored_T))), daemon=True)
+    asked = threading.Thread(
+        target=lambda: here.append(sorted(one.intake.scores(TEST, 1, logits_TC, scored_T))), daemon=True
+    )
     asked.start()
     message = one.intake.next_message("north", never)
     assert message is not None
@@ -111,7 +113,7 @@ def test_a_score_that_comes_too_late_is_passed_over(window: Callable[..., OpenIn
     logits_TC = np.zeros((5, 3), np.float32)
     for epoch in (1, 2):
         one.clock.set(0.0)
-        asked = threading.Thread(target=one.intake.scores, args=(epoch, logits_TC), daemon=True)
+        asked = threading.Thread(target=one.intake.scores, args=(TEST, epoch, logits_TC), daemon=True)
         asked.start()
         message = one.intake.next_message("north", never)
         assert message is not None

@@ -198,7 +198,7 @@ class ComputeTarget:
         while True:
             epoch += 1
             try:
-                self.intake.scores(epoch, logits)
+                self.intake.scores(TEST, epoch, logits)
             except MpleError:
                 return
             except Exception as fault:

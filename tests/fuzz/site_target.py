@@ -68,7 +68,7 @@ class SiteTarget:
         dataset = Dataset(name="north", classes=CLASSES, train=_pictures(train), test=_pictures(test))
         self._book = book = ReleaseBook(folder / "releases.bin", train=train, test=test, most=255)
         images = MorphedImages(dataset, self.plan, "north", key_of("north"), ORDER)
-        self.feed = SiteFeed(self.plan, key_ref("north"), images, dataset.test.labels, ORDER, book)
+        self.feed = SiteFeed(self.plan, key_ref("north"), images, {TEST: dataset.test.labels}, ORDER, book)
 
     def next(self, draw: random.Random, mutator: Mutator) -> list[tuple[Shot, Outcome]]:
         """One stream of answers to the site."""
@@ -159,7 +159,7 @@ class SiteTarget:
             pb.FeedResponse(samples=asked),
             pb.FeedResponse(samples=pb.SampleRequest(request_id=7, split=TEST, sample_ids=ids)),
             pb.FeedResponse(
-                logits=pb.Logits(request_id=8, epoch=1, sample_ids=ids, classes=len(CLASSES), values=logits)
+                logits=pb.Logits(request_id=8, epoch=1, split=TEST, sample_ids=ids, classes=len(CLASSES), values=logits)
             ),
             pb.FeedResponse(done=pb.FeedDone()),
         ]

@@ -41,6 +41,7 @@ def logits(ids: list[int], **changes: object) -> pb.FeedResponse:
     known: dict[str, object] = {
         "request_id": 1,
         "epoch": 1,
+        "split": TEST,
         "sample_ids": ids,
         "classes": len(CLASSES),
         "values": values,
@@ -81,6 +82,8 @@ ACTS: dict[str, tuple[list[pb.FeedResponse | bytes], ErrorCode]] = {
     "logits that name a sample twice": ([logits([1, 1])], E.MESSAGE_MALFORMED),
     "logits of epoch 0": ([logits([0], epoch=0)], E.MESSAGE_MALFORMED),
     "logits of an epoch beyond the plan": ([logits([0], epoch=5)], E.MESSAGE_MALFORMED),
+    "logits of training samples": ([logits([0], split=TRAIN)], E.MESSAGE_MALFORMED),
+    "logits of an unknown split": ([logits([0], split=99)], E.MESSAGE_MALFORMED),
     "an empty message": ([b""], E.MESSAGE_MALFORMED),
     "a request after the end": ([DONE, ask([0])], E.MESSAGE_MALFORMED),
     "two ends": ([DONE, DONE], E.MESSAGE_MALFORMED),

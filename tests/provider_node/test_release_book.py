@@ -14,7 +14,7 @@ from mple.disk.damage import DamagedError
 from mple.exit_codes import ExitCode
 from mple.v1 import common_pb2
 from provider_node.feeding.release_book import ReleaseBook, ReleaseError
-from tests.support.small_plan import TEST, TRAIN
+from tests.support.small_plan import TEST, TRAIN, VAL
 
 TRAIN_IMAGES, TEST_IMAGES = 5, 3
 
@@ -51,9 +51,11 @@ def test_a_refused_request_counts_for_none_of_its_samples(tmp_path: Path) -> Non
 
 
 def test_splits_are_counted_apart(tmp_path: Path) -> None:
-    releases = book(tmp_path, most=1)
-    releases.release(TRAIN, list(range(TRAIN_IMAGES)))
-    releases.release(TEST, list(range(TEST_IMAGES)))
+    releases = book(tmp_path, val=2, most=1)
+    for split, images in ((TRAIN, TRAIN_IMAGES), (VAL, 2), (TEST, TEST_IMAGES)):
+        releases.release(split, list(range(images)))
+    releases = book(tmp_path, val=2, most=1)
+    assert refused(releases, VAL, [0]).limit
     assert refused(releases, TRAIN, [0]).limit
     assert refused(releases, TEST, [0]).limit
 
@@ -101,7 +103,10 @@ def test_a_site_without_test_images_releases_none(tmp_path: Path) -> None:
 
 def test_a_book_of_other_sizes_is_refused(tmp_path: Path) -> None:
     book(tmp_path)
-    with pytest.raises(ValueError, match=r"counts 5 and 3 samples, the site has 6 and 3; begin a new run"):
+    with pytest.raises(
+        ValueError,
+        match=r"counts 5, 0, 3 samples of training, validation and testing, the site has 6, 0, 3; begin a new run",
+    ):
         book(tmp_path, train=6)
 
 

@@ -19,7 +19,7 @@ from mple.wire.codec import EncodedSamples
 from mple.wire.codecs import codec_named
 from tests.support.small_plan import small_plan
 
-TRAIN, TEST = common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_TEST
+TRAIN, VAL, TEST = common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_VAL, common_pb2.SPLIT_TEST
 SHAPE = CacheShape(codec=codec_named("q8"), blocks=3, values=12, train=20, test=10)
 
 
@@ -95,10 +95,11 @@ def test_another_plans_records_are_refused(tmp_path: Path, shape: CacheShape, re
 
 
 def test_a_plan_gives_the_shape() -> None:
-    plan = small_plan()
+    plan = small_plan(vals={"south": 7})
     shape = CacheShape.of(plan)
     assert (shape.codec.name, shape.blocks, shape.values) == (plan.wire.codec, plan.geometry.blocks, 64)
     assert shape.sizes == {
         TRAIN: sum(site.train_images for site in plan.sites),
+        VAL: 7,
         TEST: sum(site.test_images for site in plan.sites),
     }

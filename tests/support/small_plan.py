@@ -20,7 +20,7 @@ from mple.plan import (
 from mple.v1 import common_pb2
 
 CLASSES = ("cyst", "normal", "tumour")
-TRAIN, TEST = common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_TEST
+TRAIN, VAL, TEST = common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_VAL, common_pb2.SPLIT_TEST
 SIZES = {"north": (5, 3), "south": (4, 2)}
 """Train and test images of each site."""
 
@@ -39,6 +39,7 @@ def small_plan(
     *,
     run_id: str = "small-run",
     sizes: Mapping[str, tuple[int, int]] | None = None,
+    vals: Mapping[str, int] | None = None,
     keys: Mapping[str, MorphKey] | None = None,
     classes: tuple[str, ...] = CLASSES,
     custody: Custody = Custody.SITE,
@@ -50,7 +51,10 @@ def small_plan(
     channels: int = 1,
     side_px: int = 8,
 ) -> RunPlan:
-    """The plan; its stem has eight filters, and each site the key of its name, unless the model or `keys` say else."""
+    """The plan; its stem has eight filters, and each site the key of its name, unless the model or `keys` say else.
+
+    `vals` are the sites' validation images, by default none.
+    """
     model = model or ModelSettings(width=0.125)
     filters = max(8, round(64 * model.width))
     stem = Stem.from_seed(model.stem_seed, filters=filters, channels=channels, kernel=model.kernel)
@@ -59,6 +63,7 @@ def small_plan(
             name=name,
             train_images=train,
             test_images=test,
+            val_images=(vals or {}).get(name, 0),
             key_epoch=1,
             key_fingerprint=(keys[name] if keys else key_of(name)).fingerprint().hex(),
         )

@@ -12,11 +12,17 @@ def tallies_of(samples: int, right: int = 0, loss_sum: float = 1.0) -> dict[str,
 
 
 def score_of(
-    request_id: int, *, epoch: int = 1, samples: int, right: int = 0, loss_sum: float = 1.0
+    request_id: int,
+    *,
+    split: common_pb2.Split = common_pb2.SPLIT_TEST,
+    epoch: int = 1,
+    samples: int,
+    right: int = 0,
+    loss_sum: float = 1.0,
 ) -> compute_pb2.Score:
     """A site's message with these tallies."""
     tallies = {
         name: common_pb2.Tally(counts=tally.counts, sums=tally.sums)
         for name, tally in tallies_of(samples, right, loss_sum).items()
     }
-    return compute_pb2.Score(request_id=request_id, epoch=epoch, samples=samples, tallies=tallies)
+    return compute_pb2.Score(request_id=request_id, split=split, epoch=epoch, samples=samples, tallies=tallies)
