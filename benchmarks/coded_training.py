@@ -62,7 +62,7 @@ class CodedTraining:
         self._test_NCHW = _released(test.pixels_NCHW, self._normalisation, noise)
         self._sampler = GlobalSampler([len(train.labels)], 128, seed)
         settings = TrainingSettings(
-            epochs=epochs, peak_lr=0.1, precision=Precision.BF16, augment=Augment.FEATURES, seed=seed
+            epochs=epochs, peak_lr=0.1, precision=Precision.BF16, augment=(Augment.SHIFT,), seed=seed
         )
         trunk = build_trunk(ModelSettings(width=width), len(dataset.classes), seed)
         self._trainer = TrunkTrainer(trunk, settings, self._sampler.steps_per_epoch * epochs)

@@ -18,6 +18,7 @@ from grpc import RpcError
 from numpy.typing import NDArray
 
 from compute_node.feeding.intake import Intake
+from compute_node.feeding.mirroring import Mirroring
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import LayerBank
 from compute_node.service import ComputeService
@@ -91,7 +92,15 @@ def take_in(folder: Path, stop: Stop) -> None:
             shape = CacheShape(codec=codec, blocks=blocks, values=values, train=ROUND_SAMPLES, test=0)
             changed = threading.Condition()
             cache = SampleCache(path, shape, changed)
-            intake = Intake(plan, cache, bank, changed, in_flight_samples=_IN_FLIGHT, idle_timeout_s=_IDLE_S)
+            intake = Intake(
+                plan,
+                cache,
+                bank,
+                changed,
+                in_flight_samples=_IN_FLIGHT,
+                idle_timeout_s=_IDLE_S,
+                mirroring=Mirroring(folder / "mirroring.json", plan),
+            )
             sampler = GlobalSampler([ROUND_SAMPLES], _STEP, plan.training.seed)
             intake.want_missing(sampler, 0)
             current[:] = [intake]

@@ -160,7 +160,7 @@ def _settings(images: int, epochs: int, width: float) -> SimulationSettings:
     return SimulationSettings(
         data=cifar(images),
         model=ModelSettings(width=width),
-        training=TrainingSettings(epochs=epochs, precision=Precision.BF16, augment=Augment.FEATURES),
+        training=TrainingSettings(epochs=epochs, precision=Precision.BF16, augment=(Augment.SHIFT,)),
     )
 
 

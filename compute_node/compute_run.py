@@ -164,7 +164,13 @@ class ComputeRun:
         metrics = MetricsFile(settings.state / METRICS, tensorboard=settings.state / TENSORBOARD)
         run = TrainingRun(
             self._samples,
-            TrunkTrainer(trunk, plan.training, steps, self._samples.bank.device),
+            TrunkTrainer(
+                trunk,
+                plan.training,
+                steps,
+                self._samples.bank.device,
+                mirrored_channels=self._samples.intake.mirrored_channels(),
+            ),
             metrics,
             checkpoints,
             CheckpointRule(every_s=settings.checkpoint_every_s, every_steps=settings.checkpoint_every_steps),

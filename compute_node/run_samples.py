@@ -6,13 +6,14 @@ import threading
 from dataclasses import dataclass
 
 from compute_node.feeding.intake import Intake
+from compute_node.feeding.mirroring import Mirroring
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import LayerBank
 from compute_node.layers.restore import restored_bank
 from mple.model.device import Device
 from mple.plan import ComputeSettings, GlobalSampler, RunPlan
 from mple.records.cache_records import CacheShape
-from mple.records.state_files import CACHE, LAYERS
+from mple.records.state_files import CACHE, LAYERS, MIRRORING
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +43,7 @@ class RunSamples:
             in_flight_samples=settings.in_flight_samples,
             idle_timeout_s=plan.absence.patience_s,
             policy=plan.absence.policy,
+            mirroring=Mirroring(settings.state / MIRRORING, plan),
         )
         train_images = [site.train_images for site in plan.sites]
         sampler = GlobalSampler(train_images, plan.training.batch, plan.training.seed)

@@ -58,6 +58,7 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
             raise MpleError(ErrorCode.MESSAGE_MALFORMED, "a stream opens with a hello")
         _same_plan(plan, hello.hello.plan_sha256)
         with _own_faults(intake), intake.stream(peer.name), _audited_feed(peer):
+            intake.take_hello(peer.name, hello.hello)
             context.add_callback(intake.wake)
             # A site has nothing to say while it is not asked: from now on it may be silent.
             requests.hand_to(partial(_take, intake, peer.name), intake.wake)

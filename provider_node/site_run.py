@@ -23,7 +23,7 @@ class SiteRun:
 
     def __init__(self, site: Site, client: CoordinatorClient, plan: RunPlan) -> None:
         self._site, self._client, self._plan = site, client, plan
-        self._feeding = Feeding(site=site, plan=plan)
+        self._feeding = Feeding(site=site, plan=plan, client=client)
         self._over = Stop()
         patient = CoordinatorClient(client.channel, dataclasses.replace(client.retry, stop=self._over))
         self._keys = KeyWatch(KeyRotation(client=patient, site=site, plan=plan))

@@ -75,7 +75,7 @@ class FlowerSettings:
             batch=self.batch,
             peak_lr=self.peak_lr,
             precision=self.precision,
-            augment=Augment.FEATURES,
+            augment=(Augment.SHIFT,),
         )
 
     def source(self, place: int) -> DataSource:

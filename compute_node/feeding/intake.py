@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute_node.feeding.accepted_batch import accept_batch
+from compute_node.feeding.mirroring import Mirroring
 from compute_node.feeding.request_window import Asked, FeedFault, RequestWindow, ToScore
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import ErasedKeyError, LayerBank
@@ -45,6 +46,7 @@ class Intake:
         *,
         in_flight_samples: int,
         idle_timeout_s: float,
+        mirroring: Mirroring,
         policy: AbsencePolicy = AbsencePolicy.WAIT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -57,11 +59,13 @@ class Intake:
             changed: Held by whoever touches the state, notified when it changes; the cache's own.
             in_flight_samples: Most samples that one site is asked for at a time.
             idle_timeout_s: Longest wait without progress, in seconds.
+            mirroring: Holds what sites say of mirrored channels.
             policy: What becomes of a run whose sites are silent.
             clock: Seconds.
         """
         self._plan, self._cache, self._bank, self._changed = plan, cache, bank, changed
         self._idle_timeout_s, self._policy = idle_timeout_s, policy
+        self._mirroring = mirroring
         self._patience = IdleTimer(idle_timeout_s, clock)
         self._numbering = {
             common_pb2.SPLIT_TRAIN: SampleNumbering({site.name: site.train_images for site in plan.sites}),
@@ -115,6 +119,12 @@ class Intake:
                 self._streams.discard(site)
                 self._windows[site].stream_broke()
                 self._changed.notify_all()
+
+    def take_hello(self, site: str, hello: compute_pb2.FeedHello) -> None:
+        """Take in what a site says as its stream opens. Raises MpleError: MIRRORING_REJECTED, see `Mirroring.take`."""
+        with self._changed:
+            self._mirroring.take(hello.mirrored_channels, site)
+            self._changed.notify_all()
 
     def next_message(self, site: str, over: Callable[[], bool]) -> compute_pb2.FeedResponse | None:
         """What to send to a site, or None once there is nothing and `over()` holds; who makes it hold calls `wake`."""
@@ -177,6 +187,17 @@ class Intake:
             except FeedFault as fault:
                 raise MpleError(ErrorCode.UNKNOWN_REQUEST, str(fault)) from None
             self._progressed()
+
+    def mirrored_channels(self) -> NDArray[np.int64] | None:
+        """Of each channel the one that holds its mirror image, once a site has told; None where the plan does not
+        mirror. Raises MpleError: as `wait_for`."""
+        if not self._mirroring.wanted:
+            return None
+        with self._changed:
+            self._patience.renew()
+            while (channels := self._mirroring.channels) is None:
+                self._wait_for_progress("word on mirrored channels", set(self._windows))
+            return channels
 
     def wait_for(self, split: common_pb2.Split, numbers: Numbers) -> Numbers:
         """Those of the numbered samples that training has to do with: all of them, once the cache holds them.

@@ -36,11 +36,14 @@ class DeviceName(StrEnum):
 
 
 class Augment(StrEnum):
-    """How training samples vary from epoch to epoch."""
+    """What the compute node does to feature maps, in each epoch otherwise."""
 
-    NONE = "none"
-    FEATURES = "features"
-    """The compute node shifts feature maps; nothing more crosses the wire."""
+    SHIFT = "shift"
+    """Moved by up to `shift_px` along each axis."""
+    MIRROR = "mirror"
+    """Left to right, half of the samples; needs `model.stem_mirrored = true`."""
+    ERASE = "erase"
+    """A rectangle set to zero, which is what a picture of the normalisation's mean gives."""
 
 
 class OptimiserName(StrEnum):
@@ -75,6 +78,9 @@ class ModelSettings:
     a safetensors file. By default `seed`; with weights of a file it is that file's, and this is left out."""
     stem_seed: str = "mple-stem-1"
     """Published seed of the first convolution."""
+    stem_mirrored: bool = False
+    """Whether the first convolution holds each of its kernels' left-right mirror images, which "mirror" in
+    `training.augment` needs: a seeded one is drawn so, an offered one that does not is refused."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -162,14 +168,26 @@ class TrainingSettings:
     """Arithmetic of augmented layers; by default `f32` with precision f32, `int8` with bf16. `int8` concerns unrolled
     layers only, tiled ones have bf16 then; it takes half the time and memory of `bf16`, and with a codec `q4` to `q8`
     and `wire.layer = "int8"` rounds nothing further. `f32` is exact and slow."""
-    augment: Augment = Augment.NONE
+    augment: tuple[Augment, ...] = ()
+    """A list: how samples vary from epoch to epoch, by what the compute node does to their feature maps. Nothing more
+    crosses the wire."""
     shift_px: Annotated[int, Between(1, 32)] = 2
-    """Largest shift of feature maps along each axis, in pixels, for `augment = "features"`."""
+    """Largest shift of feature maps along each axis, in pixels, for `shift`."""
+    erase_share: Annotated[float, Between(0, 1, above=True)] = 0.5
+    """Part of the samples that have a rectangle of their feature maps set to zero, for `erase`."""
+    erase_least: Annotated[float, Between(0, 1, above=True)] = 0.02
+    """Smallest part of a map that is erased."""
+    erase_most: Annotated[float, Between(0, 1, above=True)] = 0.25
+    """Largest part of a map that is erased."""
     seed: Annotated[int, Between(0, 2**63 - 1)] = 1
-    """Of the order of samples, the first weights, dropout and shifts. Published, not secret."""
+    """Of the order of samples, the first weights, dropout and augmentation. Published, not secret."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if len(set(self.augment)) != len(self.augment):
+            raise ValueError(f"augment = {list(map(str, self.augment))}; name each kind once")
+        if self.erase_least > self.erase_most:
+            raise ValueError(f"erase_least = {self.erase_least:g} is above erase_most = {self.erase_most:g}")
         if self.precision is Precision.F32 and self.layer_arithmetic not in (None, Arithmetic.F32):
             raise ValueError(f"layer_arithmetic = {self.layer_arithmetic} with precision = f32; needs precision = bf16")
 

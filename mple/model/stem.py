@@ -44,13 +44,23 @@ class Stem:
             raise StemError(f"kernels of dtype {kernels.dtype} or with NaN or infinity; needs finite float32")
 
     @classmethod
-    def from_seed(cls, seed: str, *, filters: int, channels: int, kernel: int) -> Stem:
+    def from_seed(cls, seed: str, *, filters: int, channels: int, kernel: int, mirrored: bool = False) -> Stem:
         """Kernels drawn from a published seed: normal with variance 2 / (C·p²) (He et al., 2015). Not secret: whoever
-        knows the seed knows the stem."""
+        knows the seed knows the stem.
+
+        `mirrored` draws every second kernel as the left-right mirror image of the one before it, and the last of an
+        odd number as its own; kernels of one pixel are that anyway.
+        """
         fan_in = channels * kernel * kernel
         published = hashlib.sha256(b"mple/v1/stem\0" + seed.encode()).digest()
-        values = gaussians(published, b"stem", filters * fan_in) * math.sqrt(2.0 / fan_in)
-        return cls(values.astype(np.float32).reshape(filters, channels, kernel, kernel))
+        drawn = -(-filters // 2) if mirrored and kernel > 1 else filters
+        values = gaussians(published, b"stem", drawn * fan_in) * math.sqrt(2.0 / fan_in)
+        kernels = values.astype(np.float32).reshape(drawn, channels, kernel, kernel)
+        if drawn < filters:
+            kernels = np.stack([kernels, kernels[..., ::-1]], axis=1).reshape(-1, *kernels.shape[1:])[:filters]
+            if filters % 2:
+                kernels[-1, ..., kernel // 2 + 1 :] = kernels[-1, ..., : kernel // 2][..., ::-1]
+        return cls(kernels)
 
     @classmethod
     def from_safetensors(cls, source: Path | bytes) -> Stem:
@@ -116,12 +126,15 @@ def planned_stem(model: ModelSettings, *, filters: int, channels: int, offered: 
     """The stem of a run: the one that was offered, else drawn from the published seed. Of weights from a file, one for
     three channels serves pictures of one as `Stem.for_grey` says.
 
-    Raises StemError: none was offered, though the settings say so; or it has another shape than the run needs.
+    Raises StemError: none was offered, though the settings say so; it has another shape than the run needs; or it lacks
+    mirror images that the settings want.
     """
     if offered is None:
         if model.stem_offered:
             raise StemError("the compute node is to bring the stem, but none has been offered")
-        return Stem.from_seed(model.stem_seed, filters=filters, channels=channels, kernel=model.kernel)
+        return Stem.from_seed(
+            model.stem_seed, filters=filters, channels=channels, kernel=model.kernel, mirrored=model.stem_mirrored
+        )
     if model.from_file and (offered.channels, channels) == (3, 1):
         offered = offered.for_grey()
     if offered.filters != filters:
@@ -142,7 +155,42 @@ def planned_stem(model: ModelSettings, *, filters: int, channels: int, offered: 
             f"the stem's kernels have a side of {offered.kernel} pixels, model.kernel = {model.kernel}; set "
             f"model.kernel = {offered.kernel}"
         )
+    if model.stem_mirrored:
+        mirror_images(offered)
     return offered
+
+
+def mirror_images(stem: Stem) -> NDArray[np.int64]:
+    """Of each of the stem's channels the one whose kernel is its left-right mirror image, itself where a kernel is its
+    own; an involution (F,).
+
+    The features of a mirrored picture are the mirrored maps with channels exchanged by it: padding is symmetric.
+
+    Raises StemError: a kernel's mirror image is not in the stem, to the last bit.
+    """
+    kernels, image_of = stem.kernels_FCpp, np.full(stem.filters, -1)
+    for place in range(stem.filters):
+        if image_of[place] >= 0:
+            continue
+        mirrored = kernels[place, ..., ::-1]
+        found = next(
+            (i for i in range(place, stem.filters) if image_of[i] < 0 and np.array_equal(kernels[i], mirrored)), None
+        )
+        if found is None:
+            raise StemError(
+                f"the stem lacks the mirror image of kernel {place}; give it one for each kernel, bit for bit, or set "
+                'model.stem_mirrored = false and leave "mirror" out of training.augment'
+            )
+        image_of[place], image_of[found] = found, place
+    return image_of
+
+
+def mirrored_channels(stem: Stem, order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`mirror_images` of the channels in another order, where place j holds the stem's channel `order[j]`.
+
+    Raises StemError: as `mirror_images`.
+    """
+    return np.argsort(order)[mirror_images(stem)[order]]
 
 
 def _channels(count: int) -> str:

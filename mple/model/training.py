@@ -10,12 +10,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mple.model.augmentation import Augmentation
 from mple.model.device import CPU, Device
 from mple.model.loss import TaskLoss
 from mple.model.optimiser import Optimiser
-from mple.model.settings import Augment, Precision, TrainingSettings
+from mple.model.settings import Precision, TrainingSettings
 
 
 class DivergenceError(ValueError):
@@ -36,11 +38,24 @@ class TrunkTrainer:
         total_steps: int,
         device: Device = CPU,
         loss: TaskLoss | None = None,
+        mirrored_channels: NDArray[np.int64] | None = None,
     ) -> None:
+        """Begin a training.
+
+        Args:
+            trunk: With its first weights.
+            settings: Of the training.
+            total_steps: Of all epochs.
+            device: Where the trunk is trained.
+            loss: Of the task; by default that of classes without weights.
+            mirrored_channels: Where the settings mirror feature maps, of each channel the one that holds its mirror
+                image.
+        """
         self.trunk = device.place_module(trunk)
         self._loss = loss or TaskLoss()
         self._device = device
         self._settings = settings
+        self._augmentation = Augmentation(settings, mirrored_channels)
         self._optimiser = Optimiser(trunk, settings, total_steps)
         self.steps_done = 0
 
@@ -63,8 +78,7 @@ class TrunkTrainer:
         torch.manual_seed((self._settings.seed * 1_000_003 + self.steps_done) % 2**63)
         self.trunk.train()
         with self.autocast():
-            if self._settings.augment is Augment.FEATURES:
-                f_BFHW = shifted(f_BFHW, self._settings.shift_px, [self._settings.seed, 2, self.steps_done])
+            f_BFHW = self._augmentation.varied(f_BFHW, self.steps_done)
             logits_BC = self.trunk(f_BFHW)
         logits_BC = logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
         loss = self._loss(logits_BC, self._device.place(labels))
@@ -126,16 +140,3 @@ class TrunkTrainer:
         # A weight keeps 1 - rate * decay of itself in a step: beyond 2 decay alone makes it grow.
         other = f" or training.weight_decay (now {decay:g})" if rate * decay > 1 else ""
         return DivergenceError(f"{what}: lower training.peak_lr (now {rate:g}){other}")
-
-
-def shifted(f_BFHW: Tensor, most_px: int, seed: list[int]) -> Tensor:
-    """Each sample's maps moved by up to `most_px` along both axes, zeros moving in. Away from the border this equals
-    the features of the shifted image: convolution commutes with translation."""
-    batch, _, height, width = f_BFHW.shape
-    generator = np.random.Generator(np.random.PCG64(seed))
-    moves_B2 = generator.integers(0, 2 * most_px + 1, size=(batch, 2)).tolist()
-    padded = nn.functional.pad(f_BFHW, (most_px,) * 4)
-    moved = torch.empty_like(f_BFHW)
-    for i, (down, right) in enumerate(moves_B2):
-        moved[i] = padded[i, :, down : down + height, right : right + width]
-    return moved

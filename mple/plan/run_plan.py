@@ -71,6 +71,7 @@ class RunPlan(RunChoices):
     protocol: int = PROTOCOL_VERSION
 
     def __post_init__(self) -> None:
+        RunChoices.__post_init__(self)
         check_ranges(self)
         if self.protocol != PROTOCOL_VERSION:
             raise PlanError(f"plan speaks protocol {self.protocol}, this program {PROTOCOL_VERSION}; upgrade one")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from mple.data.settings import NormalisationSettings
 from mple.metrics import MetricSettings
-from mple.model.settings import ModelSettings, TaskSettings, TrainingSettings
+from mple.model.settings import Augment, ModelSettings, TaskSettings, TrainingSettings
 from mple.morph import PRESETS, Cores, Ensemble, Layout, MorphScheme
 from mple.morph.scheme import Border, Kappa, Tile
 from mple.ranges import Between, OneOf, Ranged, check_ranges
@@ -163,6 +163,12 @@ class RunChoices:
     absence: AbsenceSettings = field(default_factory=AbsenceSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
+
+    def __post_init__(self) -> None:
+        if Augment.MIRROR in self.training.augment and not self.model.stem_mirrored:
+            raise ValueError(
+                'training.augment has "mirror", model.stem_mirrored = false; set it to true, or leave "mirror" out'
+            )
 
     def sections(self) -> dict[str, Any]:
         """Every section by its name, as keyword arguments of whatever else has all of them."""

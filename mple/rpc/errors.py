@@ -55,6 +55,11 @@ class ErrorCode(StrEnum):
     FILE_OFFSET = "FILE_OFFSET", _S.ABORTED, "the file's bytes do not go on where they must"
     STEM_REJECTED = "STEM_REJECTED", _S.FAILED_PRECONDITION, "the stem does not fit the run"
     WEIGHTS_REJECTED = "WEIGHTS_REJECTED", _S.FAILED_PRECONDITION, "the first weights do not fit the run"
+    MIRRORING_REJECTED = (
+        "MIRRORING_REJECTED",
+        _S.FAILED_PRECONDITION,
+        "the channels' mirror images were not accepted",
+    )
     ENVELOPE_REJECTED = "ENVELOPE_REJECTED", _S.FAILED_PRECONDITION, "the sealed envelope was not accepted"
     SAMPLE_NOT_PLANNED = "SAMPLE_NOT_PLANNED", _S.FAILED_PRECONDITION, "the plan does not have this sample"
     RELEASE_LIMIT = "RELEASE_LIMIT", _S.FAILED_PRECONDITION, "the plan allows no further release"

@@ -22,7 +22,8 @@ from mple.metrics import Outputs, merged, tallies, values
 from mple.model.device import CPU, Device
 from mple.model.first_layer.plain import plain_features
 from mple.model.initial_weights import InitialWeights, initial_trunk
-from mple.model.stem import Stem, planned_stem
+from mple.model.settings import Augment
+from mple.model.stem import Stem, mirrored_channels, planned_stem
 from mple.model.training import TrunkTrainer
 from mple.model.weights import state_sha256
 from mple.plan import GlobalSampler, RunChoices
@@ -113,10 +114,12 @@ class _PlainRun:
         offered = settings.stem if settings.weights is None else settings.weights.stem
         channels, filters = sites[0].train.shape.channels, model.filters
         stem = planned_stem(model, filters=filters, channels=channels, offered=offered)
-        order = settings.channel_order
-        self._stem = stem if order is None else Stem(stem.kernels_FCpp[order])
+        order = np.arange(filters) if settings.channel_order is None else settings.channel_order
+        self._stem = Stem(stem.kernels_FCpp[order])
         self._device = settings.device
-        self.trainer = TrunkTrainer(trunk, training, self._sampler.steps_per_epoch * training.epochs, self._device)
+        mirrored = mirrored_channels(stem, order) if Augment.MIRROR in training.augment else None
+        steps = self._sampler.steps_per_epoch * training.epochs
+        self.trainer = TrunkTrainer(trunk, training, steps, self._device, mirrored_channels=mirrored)
 
     def epoch(self, epoch: int) -> PlainEpoch:
         began = time.monotonic()

@@ -82,6 +82,7 @@ class SimulationSettings(RunChoices):
     report: ReportSettings = field(default_factory=ReportSettings)
 
     def __post_init__(self) -> None:
+        RunChoices.__post_init__(self)
         if not self.sites or len(set(self.sites)) != len(self.sites):
             raise ValueError(f"sites = {list(self.sites)}; name one at least, each once")
         for name in self.sites:

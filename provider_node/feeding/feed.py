@@ -39,7 +39,20 @@ class SiteFeed:
         labels: Mapping[common_pb2.Split, NDArray[np.int64]],
         label_order: NDArray[np.int64],
         releases: ReleaseBook,
+        hello: compute_pb2.FeedHello | None = None,
     ) -> None:
+        """Feed nothing yet.
+
+        Args:
+            plan: The run's plan.
+            key_ref: Of the key that `images` are morphed under.
+            images: The site's pictures.
+            test_labels: Of its test pictures.
+            label_order: The consortium's.
+            releases: Counts what leaves.
+            hello: How each stream opens; by default with the plan's digest alone.
+        """
+        self._hello = hello or compute_pb2.FeedHello(plan_sha256=plan.sha256())
         self._plan, self._releases = plan, releases
         self._morphing = (key_ref, images)
         self._epochs_used: set[int] = set()
@@ -68,7 +81,7 @@ class SiteFeed:
         """
         self._epochs_used = set()
         outbox = _Outbox()
-        outbox.put(compute_pb2.FeedRequest(hello=compute_pb2.FeedHello(plan_sha256=self._plan.sha256())))
+        outbox.put(compute_pb2.FeedRequest(hello=self._hello))
         stream = stub.Feed(outbox)
         if not stream.add_callback(outbox.break_off):
             outbox.break_off()

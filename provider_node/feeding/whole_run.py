@@ -11,21 +11,25 @@ from numpy.typing import NDArray
 
 from mple.audit import audit
 from mple.meter import Direction
+from mple.model.settings import Augment
+from mple.model.stem import mirrored_channels
+from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log, warn
 from mple.node.retry import RetryPolicy, StoppedError
 from mple.node.stop import Stop
 from mple.pki import NOISE_KEY, consortium_key
 from mple.plan import Custody, RunPlan
-from mple.plan.orders import label_order
+from mple.plan.orders import channel_order, label_order
 from mple.privacy import PictureNoise
 from mple.records.state_files import RELEASES
 from mple.rpc import AwayError, ErrorCode, MpleError, Role, error_of
-from mple.v1 import common_pb2, compute_pb2_grpc
+from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
 from provider_node.feeding.feed import SiteFeed
 from provider_node.feeding.morphing import MorphedImages
 from provider_node.feeding.noising import begin_noise
 from provider_node.feeding.release_book import ReleaseBook
 from provider_node.feeding.sample_pictures import keep_sample_pictures
+from provider_node.keys.layer_upload import fetch_stem
 from provider_node.site import Site
 
 _ITS_OWN = {ErrorCode.INTERNAL, ErrorCode.RUN_FAILED, ErrorCode.STALLED}
@@ -38,6 +42,8 @@ class Feeding:
 
     site: Site
     plan: RunPlan
+    client: CoordinatorClient
+    """Asked for an offered stem, where the plan mirrors feature maps."""
     _feed: SiteFeed | None = None
     _noise: PictureNoise | None = None
     _over: bool = False
@@ -103,7 +109,7 @@ class Feeding:
         custody there will be no successor; StoppedError: the node is to stop, or the run is over.
         """
         plan, site, stop = self.plan, self.site, self.site.node.stop
-        mine = plan.site(site.name)
+        mine, hello = plan.site(site.name), self._hello()
         with self._changed:
             withdraw = stop.on_set(self._wake)
             usable = self._changed.wait_for(lambda: self._usable() or self._over or stop.is_set()) and self._usable()
@@ -135,6 +141,7 @@ class Feeding:
                 },
                 self._order(),
                 book,
+                hello,
             )
             return self._feed
 
@@ -160,10 +167,21 @@ class Feeding:
         key = self.site.morph_key(epoch)
         return MorphedImages(self.site.dataset, self.plan, self.site.name, key, self._order(), epoch, self._noise)
 
+    def _hello(self) -> compute_pb2.FeedHello:
+        """How streams open: what the compute node needs to know before the first step, and nothing that it does not."""
+        plan, hello = self.plan, compute_pb2.FeedHello(plan_sha256=self.plan.sha256())
+        if Augment.MIRROR in plan.training.augment:
+            order = channel_order(plan, self._secret())
+            hello.mirrored_channels.extend(mirrored_channels(fetch_stem(self.client, plan), order).tolist())
+        return hello
+
     def _order(self) -> NDArray[np.int64]:
+        return label_order(self.plan, self._secret())
+
+    def _secret(self) -> bytes:
         secret = self.site.vault.consortium_secret(self.plan.run_id)
         self.site.keys.rest_on(consortium_key(self.plan.run_id), secret)
-        return label_order(self.plan, secret)
+        return secret
 
 
 def _one_stream(feed: SiteFeed, stub: compute_pb2_grpc.ComputeServiceStub, stop: Stop, compute: str) -> bool:

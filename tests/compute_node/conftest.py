@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from compute_node.feeding.intake import Intake
+from compute_node.feeding.mirroring import Mirroring
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import LayerBank
 from mple.plan import AbsencePolicy, WireSettings
@@ -37,6 +38,7 @@ def window(tmp_path: Path) -> Callable[..., OpenIntake]:
             changed,
             in_flight_samples=in_flight_samples,
             idle_timeout_s=IDLE_S,
+            mirroring=Mirroring(tmp_path / "mirroring.json", plan),
             policy=policy,
             clock=clock,
         )

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from compute_node.feeding.intake import Intake
+from compute_node.feeding.mirroring import Mirroring
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import ErasedKeyError, LayerBank
 from compute_node.predictor import Predictor
@@ -44,7 +45,15 @@ class Node:
         self.bank = LayerBank(PLAN)
         for site in SIZES:
             self.bank.store(key_ref(site), layer(key_of(site), 1))
-        self.intake = Intake(PLAN, self.cache, self.bank, changed, in_flight_samples=2048, idle_timeout_s=30.0)
+        self.intake = Intake(
+            PLAN,
+            self.cache,
+            self.bank,
+            changed,
+            in_flight_samples=2048,
+            idle_timeout_s=30.0,
+            mirroring=Mirroring(folder / "mirroring.json", PLAN),
+        )
         sampler = GlobalSampler([site.train_images for site in PLAN.sites], 4, seed=1)
         self.intake.want_missing(sampler, 0)
 

@@ -11,6 +11,7 @@ import numpy as np
 from google.protobuf.message import Message
 
 from compute_node.feeding.intake import Intake
+from compute_node.feeding.mirroring import Mirroring
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import LayerBank
 from compute_node.predictor import Predictor
@@ -76,7 +77,15 @@ class ComputeTarget:
         changed = threading.Condition()
         self.cache = SampleCache(folder / "cache.bin", CacheShape.of(self.plan), changed)
         bank = _bank(self.plan)
-        self.intake = Intake(self.plan, self.cache, bank, changed, in_flight_samples=24, idle_timeout_s=1e6)
+        self.intake = Intake(
+            self.plan,
+            self.cache,
+            bank,
+            changed,
+            in_flight_samples=24,
+            idle_timeout_s=1e6,
+            mirroring=Mirroring(folder / "mirroring.json", self.plan),
+        )
         sampler = GlobalSampler([train for train, _ in SIZES.values()], 4, seed=1)
         self.intake.want_missing(sampler, 0)
         service = ComputeService("test", idle_s=idle_s)

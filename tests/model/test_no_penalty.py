@@ -32,7 +32,8 @@ from mple.data import Dataset, LabelledImages
 from mple.data.normalise import normalise
 from mple.model.first_layer.plain import plain_features
 from mple.model.first_layer.prepared import PreparedLayer, prepare_layer
-from mple.model.stem import Stem
+from mple.model.settings import Augment
+from mple.model.stem import Stem, mirrored_channels, planned_stem
 from mple.model.training import TrunkTrainer
 from mple.model.weights import build_trunk
 from mple.morph import Arithmetic, MorphKey
@@ -61,6 +62,7 @@ HARSH = TrainingSettings(epochs=6, batch=32, peak_lr=0.1)
 """The whole one-cycle, with the default peak, within 30 steps."""
 GENTLE = TrainingSettings(epochs=60, batch=32, peak_lr=0.01)
 """30 steps are the first tenth of it; the rate stays near a thousandth."""
+VARIED = TrainingSettings(epochs=6, batch=32, peak_lr=0.1, augment=tuple(Augment))
 IMAGES = {"compact": (3, 28), "distinct": (3, 28), "paper": (1, 28), "mole": (1, 28)}
 """Channels and side by preset: small where the layer is dense; 28 is no multiple of the tile side 8."""
 SECRET = bytes(range(32))
@@ -95,8 +97,8 @@ def consortium(preset: str, training: TrainingSettings, *, codec: str = "f32", l
     """Three sites of unequal size."""
     channels, side = IMAGES[preset]
     keys = {name: MorphKey(hashlib.sha256(b"no penalty " + name.encode()).digest()) for name in SIZES}
-    model = ModelSettings(width=0.125)
-    stem = Stem.from_seed(model.stem_seed, filters=8, channels=channels, kernel=model.kernel)
+    model = ModelSettings(width=0.125, stem_mirrored=True)
+    stem = planned_stem(model, filters=8, channels=channels)
     plan = small_plan(
         run_id="no-penalty",
         sizes={name: (size, 0) for name, size in SIZES.items()},
@@ -117,16 +119,20 @@ Features = Callable[[NDArray[np.int64]], Tensor]
 """From the global numbers of a step's samples to their features f_BFHW in the run's channel order."""
 
 
-def losses(party: Consortium, features_of: Features, dtype: torch.dtype = torch.float32) -> NDArray[np.float64]:
+def losses(
+    party: Consortium, features_of: Features, dtype: torch.dtype = torch.float32, steps: int = STEPS
+) -> NDArray[np.float64]:
     """Of the first steps of training, each on the features of the plan's samples."""
     plan, training = party.plan, party.plan.training
     sampler = GlobalSampler([site.train_images for site in plan.sites], training.batch, training.seed)
     trunk = build_trunk(ModelSettings(width=plan.model.width), len(CLASSES), training.seed).to(dtype)
-    trainer = TrunkTrainer(trunk, training, sampler.steps_per_epoch * training.epochs)
+    mirrored = mirrored_channels(party.stem, channel_order(plan, SECRET))
+    whole = sampler.steps_per_epoch * training.epochs
+    trainer = TrunkTrainer(trunk, training, whole, mirrored_channels=mirrored)
     plain = np.concatenate([images.labels for images in party.images.values()])
     permuted = torch.from_numpy(np.array([label_order(plan, SECRET).tolist().index(label) for label in plain]))
     taken = []
-    for count in range(STEPS):
+    for count in range(steps):
         numbers = sampler.step(*divmod(count, sampler.steps_per_epoch))
         taken.append(trainer.step(features_of(numbers), permuted[numbers]))
     return np.array(taken)
@@ -225,6 +231,15 @@ def test_in_exact_arithmetic_morphing_costs_nothing(preset: str) -> None:
     morphed = losses(party, exact_features(party), torch.float64)
     assert plain[-5:].mean() < 0.5 * plain[0]  # it learns, so something is compared
     assert np.abs(morphed - plain).max() < (1e-6 if preset == "mole" else 1e-9)
+
+
+@pytest.mark.parametrize("preset", ["compact", "paper"])
+def test_augmented_features_are_trained_on_alike(preset: str) -> None:
+    """Shifted, mirrored and erased in the run's channel order: the same losses as of plain pictures, in float64."""
+    party = consortium(preset, VARIED)
+    plain = losses(party, features_of_plain(party, torch.float64), torch.float64, steps=10)
+    morphed = losses(party, exact_features(party), torch.float64, steps=10)
+    assert np.abs(morphed - plain).max() < 1e-9
 
 
 @pytest.mark.parametrize("preset", IMAGES)

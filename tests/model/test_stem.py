@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from mple.model.first_layer.plain import plain_features
 from mple.model.settings import ModelSettings
-from mple.model.stem import Stem, StemError, planned_stem
+from mple.model.stem import Stem, StemError, mirror_images, mirrored_channels, planned_stem
 from mple.model.weights import build_trunk
 
 
@@ -121,6 +121,58 @@ def test_convolves_with_stride_one_and_same_size(kernel: int) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     assert found.shape == (2, 8, 9, 11)
     assert found.is_contiguous(memory_format=torch.channels_last), "the trunk trains fastest in this order"
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+@pytest.mark.parametrize("filters", [8, 9, 64])
+def test_a_mirrored_stem_holds_each_kernels_mirror_image(filters: int, kernel: int) -> None:
+    stem = Stem.from_seed("pairs", filters=filters, channels=3, kernel=kernel, mirrored=True)
+    images = mirror_images(stem)
+    assert np.array_equal(stem.kernels_FCpp[images], stem.kernels_FCpp[..., ::-1])
+    assert np.array_equal(images[images], np.arange(filters))
+    assert (images == np.arange(filters)).sum() == (filters if kernel == 1 else filters % 2)
+    assert len({kernel.tobytes() for kernel in stem.kernels_FCpp}) == filters
+    assert float(stem.kernels_FCpp.var()) == pytest.approx(2 / (3 * kernel**2), rel=0.5)
+
+
+def test_the_last_kernel_of_an_odd_number_has_the_variance_of_the_others() -> None:
+    made = [Stem.from_seed(f"{i}", filters=9, channels=2, kernel=5, mirrored=True).kernels_FCpp[8] for i in range(200)]
+    assert np.array(made).var(axis=(0, 1, 2)) == pytest.approx([2 / 50] * 5, rel=0.15)
+
+
+def test_the_published_seed_gives_the_published_mirrored_kernels() -> None:
+    """Golden, as the others; the first of each pair are the first of those."""
+    stem = Stem.from_seed("mple-stem-1", filters=64, channels=3, kernel=3, mirrored=True)
+    plain = Stem.from_seed("mple-stem-1", filters=64, channels=3, kernel=3)
+    assert np.array_equal(stem.kernels_FCpp[::2], plain.kernels_FCpp[:32])
+    assert stem.digest().hex() == "50a164bf6cdea83ed9c12561395a79f7090b50d5d2e4a1b2455feab7c97a0d37"
+
+
+def test_an_offered_stem_may_hold_its_mirror_images_in_any_order() -> None:
+    """With kernels that are their own, twice the same ones, and zeros of either sign."""
+    made = Stem.from_seed("offered", filters=9, channels=2, kernel=3, mirrored=True).kernels_FCpp
+    kernels = np.concatenate([made, made, np.zeros((1, 2, 3, 3), np.float32)])
+    kernels[-1, :, :, 0] = -0.0
+    stem = Stem(np.random.default_rng(5).permutation(kernels))
+    images = mirror_images(stem)
+    assert np.array_equal(stem.kernels_FCpp[images], stem.kernels_FCpp[..., ::-1])
+    assert np.array_equal(images[images], np.arange(19))
+    model = ModelSettings(stem="offered", stem_mirrored=True)
+    assert planned_stem(model, filters=19, channels=2, offered=stem) is stem
+
+
+def test_an_offered_stem_without_a_mirror_image_is_refused_with_the_cure() -> None:
+    kernels = Stem.from_seed("offered", filters=8, channels=1, kernel=3, mirrored=True).kernels_FCpp.copy()
+    kernels[3, 0, 1, 1] = np.nextafter(kernels[3, 0, 1, 1], np.float32(9))
+    words = r"lacks the mirror image of kernel 2; give it one.*bit for bit, or set model.stem_mirrored = false"
+    with pytest.raises(StemError, match=words):
+        planned_stem(ModelSettings(stem="offered", stem_mirrored=True), filters=8, channels=1, offered=Stem(kernels))
+
+
+def test_pairs_of_permuted_channels_are_the_permuted_pairs() -> None:
+    stem = Stem.from_seed("order", filters=8, channels=1, kernel=3, mirrored=True)
+    order = np.random.default_rng(3).permutation(8)
+    assert np.array_equal(mirrored_channels(stem, order), mirror_images(Stem(stem.kernels_FCpp[order])))
 
 
 def test_a_runs_stem_is_the_seeds_or_the_offered_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
@@ -16,7 +17,8 @@ MODEL, CLASSES = ModelSettings(width=0.0625, dropout=0.3), 4
 
 
 def trainer(settings: TrainingSettings, seed: int = 1) -> TrunkTrainer:
-    return TrunkTrainer(build_trunk(MODEL, CLASSES, seed), settings, STEPS)
+    mirrored = np.arange(MODEL.filters)[::-1].copy()
+    return TrunkTrainer(build_trunk(MODEL, CLASSES, seed), settings, STEPS, mirrored_channels=mirrored)
 
 
 def batch(number: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -29,12 +31,12 @@ def batch(number: int) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize(
     "settings",
     [
-        TrainingSettings(epochs=1, precision=Precision.BF16, augment=Augment.FEATURES),
+        TrainingSettings(epochs=1, precision=Precision.BF16, augment=(Augment.SHIFT,)),
         TrainingSettings(epochs=1, momentum=0.0),
         TrainingSettings(epochs=1, warmup_share=1 / STEPS),
-        TrainingSettings(epochs=1, optimiser=OptimiserName.ADAMW),
+        TrainingSettings(epochs=1, optimiser=OptimiserName.ADAMW, augment=tuple(Augment)),
     ],
-    ids=["bf16", "no momentum", "short warm-up", "adamw"],
+    ids=["bf16", "no momentum", "short warm-up", "adamw, all augmentations"],
 )
 def test_the_steps_to_come_are_equal(settings: TrainingSettings, cut: int) -> None:
     whole = trainer(settings)

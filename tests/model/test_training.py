@@ -1,4 +1,4 @@
-"""Steps of training: determinism, the learning rate's cycle, shifts, and a loss that ran away."""
+"""Steps of training: determinism, the learning rate's cycle, and a loss that ran away."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mple.model.first_layer.plain import plain_features
 from mple.model.settings import ModelSettings
-from mple.model.stem import Stem
-from mple.model.training import DivergenceError, TrunkTrainer, shifted
+from mple.model.training import DivergenceError, TrunkTrainer
 from mple.model.weights import build_trunk, state_sha256
 from mple.plan import Augment, Precision, TrainingSettings
 
@@ -35,11 +33,11 @@ def trained(settings: TrainingSettings, steps: int = 3) -> tuple[str, list[float
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"precision": Precision.BF16}, {"augment": Augment.FEATURES}],
-    ids=["f32", "bf16", "shifted features"],
+    [{}, {"precision": Precision.BF16}, {"augment": (Augment.SHIFT, Augment.ERASE)}],
+    ids=["f32", "bf16", "varied features"],
 )
 def test_equal_input_gives_equal_weights_bit_for_bit(changes: dict[str, object]) -> None:
-    """Whatever torch's global random state was before: dropout and shifts follow seed and step."""
+    """Whatever torch's global random state was before: dropout and augmentation follow seed and step."""
     settings = dataclasses.replace(SETTINGS, **changes)  # type: ignore[arg-type]
     torch.manual_seed(1)
     first = trained(settings)
@@ -57,7 +55,7 @@ def test_the_seed_matters() -> None:
 
 @pytest.mark.parametrize("seed", [0, 2**63 - 1])
 def test_every_allowed_seed_works(seed: int) -> None:
-    settings = dataclasses.replace(SETTINGS, seed=seed, augment=Augment.FEATURES)
+    settings = dataclasses.replace(SETTINGS, seed=seed, augment=(Augment.SHIFT,))
     assert torch.isfinite(torch.tensor(trained(settings, steps=2)[1])).all()
 
 
@@ -135,24 +133,3 @@ def test_scoring_changes_nothing_and_does_not_depend_on_the_batch() -> None:
     assert torch.allclose(whole[:3], trainer.logits(maps(1)[:3]), rtol=0, atol=1e-5)
     assert whole.dtype == torch.float32
     assert state_sha256(trainer.trunk) == before
-
-
-def test_shifted_features_are_those_of_the_shifted_image() -> None:
-    """Away from the border, where zeros come in: convolution commutes with translation."""
-    stem = Stem.from_seed("shift", filters=8, channels=3, kernel=3)
-    x_BCHW = torch.rand(16, 3, 20, 20, generator=torch.Generator().manual_seed(0))
-    most = 2
-    moved_features = shifted(plain_features(stem, x_BCHW), most, [1, 2, 3])
-    moved_images = shifted(x_BCHW, most, [1, 2, 3])
-    edge = most + 1
-    inner = (slice(None), slice(None), slice(edge, -edge), slice(edge, -edge))
-    assert torch.allclose(moved_features[inner], plain_features(stem, moved_images)[inner], rtol=0, atol=1e-5)
-
-
-def test_shifts_reach_every_place_in_range_and_none_beyond() -> None:
-    f_BFHW = torch.zeros(2000, 1, 9, 9)
-    f_BFHW[:, 0, 4, 4] = 1
-    moved = shifted(f_BFHW, 2, [7])
-    places = {tuple(place) for place in moved.nonzero()[:, 2:].tolist()}
-    assert places == {(row, column) for row in range(2, 7) for column in range(2, 7)}
-    assert float(moved.sum()) == 2000

@@ -43,7 +43,7 @@ COORDINATOR = CoordinatorSettings(
     morph=MorphSettings(preset="paper", kappa=4),
     wire=WireSettings(codec="f16", releases=9),
     model=ModelSettings(width=0.5, kernel=5, stem_seed='with "quotes", a \\ and\na line'),
-    training=TrainingSettings(weight_decay=1e-7, precision=Precision.BF16, augment=Augment.FEATURES, seed=2**62),
+    training=TrainingSettings(weight_decay=1e-7, precision=Precision.BF16, augment=(Augment.SHIFT,), seed=2**62),
     normalisation=NormalisationSettings(mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0)),
     stay=True,
 )

@@ -8,17 +8,23 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
 from mple.data import NpzSource
 from mple.disk.damage import DamagedError
 from mple.meter import Direction, Ledger, LedgerEntry, MessageFacts, MessageKind
+from mple.model.settings import Augment
+from mple.model.stem import Stem, mirror_images
+from mple.node.coordinator_client import CoordinatorClient
 from mple.node.retry import RetryPolicy, StoppedError
 from mple.node.session import NodeSession
 from mple.node.stop import Stop
 from mple.pki import Vault, VaultError
 from mple.plan import Custody, SiteSettings
+from mple.plan.orders import channel_order
 from mple.rpc import ErrorCode, MpleError, Party, Role, TlsFiles
 from mple.v1 import common_pb2, compute_pb2
 from provider_node.feeding.whole_run import Feeding
@@ -59,7 +65,8 @@ def feeding(tmp_path: Path) -> Iterator[Feeding]:
             stop=Stop(),
         )
         site = Site(node=node, settings=settings, vault=vault, dataset=DATASET, keys=keys)
-        yield Feeding(site=site, plan=plan)
+        retry = RetryPolicy.to("coordinator:1", node.tls, node.stop, 1.0)
+        yield Feeding(site=site, plan=plan, client=CoordinatorClient(grpc.insecure_channel("coordinator:1"), retry))
 
 
 def second(feeding: Feeding) -> common_pb2.KeyRef:
@@ -178,6 +185,20 @@ def test_what_was_counted_and_never_sent_hides_no_later_cut(feeding: Feeding) ->
         feeding._begin()
     path.write_bytes(whole)
     assert feeding._begin()._releases.total == 3
+
+
+def test_a_stream_opens_with_mirrored_channels_where_the_plan_mirrors_alone(feeding: Feeding) -> None:
+    plan = feeding.plan
+    assert list(feeding._begin()._hello.mirrored_channels) == []
+    model = dataclasses.replace(plan.model, stem_mirrored=True)
+    stem = Stem.from_seed(model.stem_seed, filters=8, channels=3, kernel=3, mirrored=True)
+    training = dataclasses.replace(plan.training, augment=(Augment.MIRROR,))
+    digest = stem.digest().hex()
+    feeding.plan = dataclasses.replace(plan, model=model, training=training, stem_digest=digest)
+    hello = feeding._begin()._hello
+    assert hello.plan_sha256 == feeding.plan.sha256() != plan.sha256()
+    permuted = Stem(stem.kernels_FCpp[channel_order(feeding.plan, bytes(32))])
+    assert np.array_equal(hello.mirrored_channels, mirror_images(permuted))
 
 
 def sent(feeding: Feeding, samples: int) -> None:

@@ -57,7 +57,9 @@ def small_plan(
     """
     model = model or ModelSettings(width=0.125)
     filters = max(8, round(64 * model.width))
-    stem = Stem.from_seed(model.stem_seed, filters=filters, channels=channels, kernel=model.kernel)
+    stem = Stem.from_seed(
+        model.stem_seed, filters=filters, channels=channels, kernel=model.kernel, mirrored=model.stem_mirrored
+    )
     sites = tuple(
         SitePlan(
             name=name,

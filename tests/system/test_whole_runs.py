@@ -1,5 +1,6 @@
 """Whole runs, five processes under mutual TLS: their losses are those of plain training, and their ledgers balance."""
 
+import dataclasses
 import hashlib
 import json
 from io import StringIO
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from mple.data import open_source
 from mple.model.initial_weights import InitialWeights
-from mple.model.settings import ModelSettings
+from mple.model.settings import Augment, ModelSettings
 from mple.model.weights import build_trunk, load_trunk, state_sha256
 from mple.pki import Vault
 from mple.plan import Custody, WeightsFrom, choices_of
@@ -72,6 +73,10 @@ def test_a_morphed_run_learns_as_plain_training_does(
         sites=SITES[:sites],
         weights=WeightsFrom(weights),
     )
+    if weights == "seed":
+        training = dataclasses.replace(settings.training, augment=tuple(Augment))
+        model = dataclasses.replace(settings.model, stem_mirrored=True)
+        settings = dataclasses.replace(settings, training=training, model=model)
     screen = StringIO()
     out = tmp_path / "run"
     summary = simulate(settings, out, Console(file=screen, width=160), plain=True)
