@@ -50,16 +50,20 @@ class TaskLoss:
             raise ValueError(f'class_weights = "{task.class_weights}" without counts of the classes')
         return cls(task.kind, None if weights is None else device.place(torch.from_numpy(weights).float()))
 
-    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """In nats, from logits (B, C) and int64 class numbers (B), or (B, L) and labels of 1, 0 and less for unknown;
-        all on one device."""
+        all on one device.
+
+        With `label_smoothing` e the right class is to have a probability of 1 - e + e/C, the others e/C (Szegedy et
+        al., 2016); a label that is there 1 - e/2, one that is absent e/2. A sample keeps the weight of its label.
+        """
         if self.kind is TaskKind.CLASSES:
             if self.weights is None:
-                return functional.cross_entropy(logits, labels)
-            losses_B = functional.cross_entropy(logits, labels, reduction="none")
+                return functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+            losses_B = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
             return (losses_B * self.weights[labels]).mean()
         known_BL = labels >= 0
-        there_BL = (labels == 1).to(logits.dtype)
+        there_BL = (labels == 1).to(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
         # Chosen before the arithmetic, so that not even NaN gets out of an unknown label.
         losses_BL = functional.binary_cross_entropy_with_logits(
             torch.where(known_BL, logits, 0.0), there_BL, reduction="none"

@@ -162,6 +162,9 @@ class TrainingSettings:
     """Share of each step that is carried into the next; of `adamw` its first beta."""
     weight_decay: Annotated[float, Between(0)] | None = None
     """On weights of convolutions and the last layer only; by default 0.0005 with `sgd`, 0.01 with `adamw`."""
+    label_smoothing: Annotated[float, Between(0, 1, below=True)] = 0.0
+    """Share of a sample's label that is spread evenly over all classes, or over there and absent: the network is to be
+    less sure. Losses that are told while training are of smoothed labels; scores never are."""
     precision: Precision = Precision.F32
     """Arithmetic of the trunk during training."""
     layer_arithmetic: Arithmetic | None = None

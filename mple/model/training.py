@@ -81,7 +81,7 @@ class TrunkTrainer:
             f_BFHW = self._augmentation.varied(f_BFHW, self.steps_done)
             logits_BC = self.trunk(f_BFHW)
         logits_BC = logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
-        loss = self._loss(logits_BC, self._device.place(labels))
+        loss = self._loss(logits_BC, self._device.place(labels), self._settings.label_smoothing)
         value = float(loss.detach())
         if not np.isfinite(value):
             if not torch.isfinite(f_BFHW).all():

@@ -40,6 +40,44 @@ def test_without_weights_classes_have_torchs_own_loss_to_the_last_bit() -> None:
     assert torch.equal(TaskLoss()(logits(6), CLASSES), functional.cross_entropy(logits(6), CLASSES))
 
 
+@pytest.mark.parametrize("smoothing", [0.1, 0.5])
+def test_smoothed_classes_have_the_loss_of_spread_labels_which_is_torchs(smoothing: float) -> None:
+    spread_BC = torch.nn.functional.one_hot(CLASSES, 3) * (1 - smoothing) + smoothing / 3
+    one_by_one = -(spread_BC * torch.log_softmax(logits(6).detach(), 1)).sum(1)
+    found = TaskLoss()(logits(6), CLASSES, smoothing)
+    assert float(found.detach()) == pytest.approx(float(one_by_one.mean()), rel=1e-6)
+    assert torch.equal(found, torch.nn.CrossEntropyLoss(label_smoothing=smoothing)(logits(6), CLASSES))
+    weighted = TaskLoss.of(INVERSE, ClassCounts.of(CLASSES.numpy(), 3))
+    assert weighted.weights is not None
+    due = float((weighted.weights[CLASSES] * one_by_one).mean())
+    assert float(weighted(logits(6), CLASSES, smoothing).detach()) == pytest.approx(due, rel=1e-6)
+
+
+def test_smoothed_labels_are_those_of_two_classes_there_and_absent() -> None:
+    """A sigmoid is a softmax of two; torch smooths that. Unknown labels stay without influence."""
+    scores, known = logits(4).detach(), LABELS >= 0
+    pairs = torch.stack([torch.zeros_like(scores), scores], dim=1)
+    theirs_BL = functional.cross_entropy(pairs, LABELS.clamp(min=0), reduction="none", label_smoothing=0.2)
+    value = TaskLoss(TaskKind.LABELS)(scores.requires_grad_(), LABELS, 0.2)
+    assert float(value.detach()) == pytest.approx(float(theirs_BL[known].mean()), rel=1e-6)
+    (slope,) = torch.autograd.grad(value, scores)
+    assert (slope[~known] == 0).all()
+    assert (slope[known] != 0).all()
+
+
+def test_a_training_smooths_its_labels() -> None:
+    first = []
+    for smoothing in (0.0, 0.3):
+        settings = TrainingSettings(label_smoothing=smoothing)
+        trunk = build_trunk(ModelSettings(width=0.0625), 3, 1)
+        with torch.no_grad():
+            trunk.get_parameter("classifier.3.bias").copy_(torch.tensor([0.0, 4.0, 8.0]))
+        f_BFHW = torch.randn(6, 8, 28, 28, generator=torch.Generator().manual_seed(1))
+        first.append(TrunkTrainer(trunk, settings, 10).step(f_BFHW, CLASSES))
+    # Scores are near 0, 4 and 8 in all samples: spreading raises the loss by 0.3 times what the right ones are above 4.
+    assert first[1] - first[0] == pytest.approx(0.3 * ((0 + 8 + 4 + 4 + 8 + 8) / 6 - 4), abs=0.05)
+
+
 def test_a_weighted_class_counts_as_often_as_its_weight_says() -> None:
     """Three, two and one sample: each class has a third of the whole, so weights of 6/(3*1), 6/(3*2), 6/(3*3)."""
     weights = class_weights(INVERSE, ClassCounts.of(CLASSES.numpy(), 3))
