@@ -41,6 +41,7 @@ from mple.v1 import common_pb2
 from mple.wire.batch import Batch, batch_from_message, batch_to_message
 from mple.wire.codec import EncodedSamples
 from mple.wire.codecs import codec_named
+from mple.wire.label_form import CLASS_NUMBERS
 from mple.wire.names import CODECS
 
 mpl.use("Agg")
@@ -190,8 +191,7 @@ def _stages(name: str, pixels_NCHW: NDArray[np.uint8]) -> dict[str, float]:
                 blocks=t.shape[1],
                 values=t[0].size,
                 codec=codec,
-                classes=1,
-                labelled=True,
+                labels=CLASS_NUMBERS,
             ),
         )
         timed("decode", lambda b=batch, t=t_BKQ: codec.decode(b.coded, t.shape[1]))

@@ -22,6 +22,8 @@ from mple.meter import Direction
 from mple.metrics import scores_text
 from mple.model.initial_weights import InitialWeights, WeightsError, initial_trunk
 from mple.model.stem import StemError, planned_stem
+from mple.model.class_weights import ClassCounts
+from mple.model.loss import TaskLoss
 from mple.model.training import DivergenceError, TrunkTrainer
 from mple.model.weights import save_trunk, state_sha256
 from mple.node.coordinator_client import CoordinatorClient
@@ -29,8 +31,9 @@ from mple.node.logs import log
 from mple.node.retry import StoppedError, UnreachableError
 from mple.node.run_follower import RunFollower
 from mple.node.session import NodeSession
-from mple.plan import ComputeSettings, RunPlan
+from mple.plan import ClassWeights, ComputeSettings, RunPlan
 from mple.plan.fit import check_compute_memory
+from mple.records.class_counts import keep_class_counts, kept_class_counts
 from mple.records.layer_list import list_layers
 from mple.records.log_events import LogEvent
 from mple.records.plan_file import keep_plan
@@ -161,6 +164,7 @@ class ComputeRun:
     def _train_anew(self, trunk: nn.Module, checkpoints: CheckpointFolder) -> TrainingRun:
         plan, settings = self._plan, self._settings
         steps = self._samples.sampler.steps_per_epoch * plan.training.epochs
+        loss = TaskLoss.of(plan.task, self._class_counts(), self._samples.bank.device)
         metrics = MetricsFile(settings.state / METRICS, tensorboard=settings.state / TENSORBOARD)
         run = TrainingRun(
             self._samples,
@@ -169,6 +173,7 @@ class ComputeRun:
                 plan.training,
                 steps,
                 self._samples.bank.device,
+                loss,
                 mirrored_channels=self._samples.intake.mirrored_channels(),
             ),
             metrics,
@@ -185,6 +190,18 @@ class ComputeRun:
         finally:
             metrics.close()
         return run
+
+    def _class_counts(self) -> ClassCounts | None:
+        """Where the plan weights classes; the same ever after, whichever sites are there."""
+        plan, state = self._plan, self._settings.state
+        if plan.task.class_weights is ClassWeights.NONE:
+            return None
+        digest = plan.sha256().hex()
+        counts = kept_class_counts(state, digest)
+        if counts is None:
+            counts = self._samples.intake.class_counts()
+            keep_class_counts(state, digest, counts)
+        return counts
 
     def _report_epoch(self, metrics: EpochMetrics) -> None:
         text = f"epoch {metrics.epoch}: loss {metrics.loss:.4f}, {scores_text(metrics.scores)}"

@@ -17,6 +17,7 @@ from coordinator.memory.registry import (
     check_expected,
     check_site_profile,
     check_stem_digest,
+    check_task,
     check_version,
     check_weights_digest,
 )
@@ -148,6 +149,7 @@ class Run:
         with self.file.transaction():
             if caller.role is Role.SITE:
                 check_site_profile(request.site, caller, self._other_site(caller.name))
+                check_task(request.site, caller, self.settings.task.kind)
                 self._check_images(request.site)
                 if self._registry.admit(caller, request.site, certificate_der):
                     self.advance(SiteJoined(caller.name))

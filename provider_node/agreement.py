@@ -53,8 +53,8 @@ def agree(site: Site, made: coordinator_pb2.PlanMade) -> RunPlan:
     mine, profile = plan.site(site.name), _profile(site, epoch, fingerprint)
     offered = (*_images(profile), profile.patients, epoch, fingerprint)
     planned = (*_images(mine), mine.patients, mine.key_epoch, mine.key_fingerprint)
-    shape = (profile.channels, profile.height, profile.width, tuple(profile.classes))
-    if offered != planned or shape != (plan.channels, plan.height, plan.width, plan.classes):
+    shape = (profile.channels, profile.height, profile.width, tuple(profile.classes), profile.task)
+    if offered != planned or shape != (plan.channels, plan.height, plan.width, plan.classes, plan.task.kind):
         text = f"the plan says {planned} for this site, offered was {offered}"
         raise MpleError(ErrorCode.PLAN_HASH_MISMATCH, text)
     refuse_weaker(plan, settings.privacy.most_budget_bits)
@@ -88,6 +88,7 @@ def _profile(site: Site, epoch: int, fingerprint: str) -> coordinator_pb2.SitePr
         height=dataset.train.shape.height,
         width=dataset.train.shape.width,
         classes=dataset.classes,
+        task=dataset.task,
         train_images=len(dataset.train.labels),
         test_images=len(dataset.test.labels),
         val_images=len(dataset.val.labels),

@@ -33,8 +33,7 @@ def accept_batch(
             blocks=geometry.blocks,
             values=geometry.morphed_elements,
             codec=codec_named(plan.wire.codec),
-            classes=len(plan.classes),
-            labelled=labelled,
+            labels=plan.label_form if labelled else None,
         )
     except UnknownKeyError as fault:
         raise MpleError(ErrorCode.UNKNOWN_KEY_REF, str(fault)) from None

@@ -19,8 +19,10 @@ from compute_node.feeding.accepted_batch import accept_batch
 from compute_node.feeding.mirroring import Mirroring
 from compute_node.feeding.request_window import Asked, FeedFault, RequestWindow, ToScore
 from compute_node.feeding.sample_cache import SampleCache
+from compute_node.feeding.told_counts import told_counts
 from compute_node.layers.layer_bank import ErasedKeyError, LayerBank
 from mple.metrics import Tally
+from mple.model.class_weights import ClassCounts
 from mple.node.idle_timer import LOOK_EVERY_S, IdleTimer
 from mple.node.logs import warn
 from mple.plan import AbsencePolicy, GlobalSampler, RunPlan
@@ -73,6 +75,7 @@ class Intake:
             common_pb2.SPLIT_TEST: SampleNumbering({site.name: site.test_images for site in plan.sites}),
         }
         self._windows = _windows(plan, in_flight_samples)
+        self._counts: dict[str, ClassCounts] = {}
         self._streams: set[str] = set()
         self._absent: set[str] = set()
         self._logits_TC: NDArray[np.float32] = np.empty((0, 0), np.float32)
@@ -121,10 +124,31 @@ class Intake:
                 self._changed.notify_all()
 
     def take_hello(self, site: str, hello: compute_pb2.FeedHello) -> None:
-        """Take in what a site says as its stream opens. Raises MpleError: MIRRORING_REJECTED, see `Mirroring.take`."""
+        """Take in what a site says as its stream opens.
+
+        Raises MpleError: MIRRORING_REJECTED, see `Mirroring.take`; MESSAGE_MALFORMED, see `told_counts`, or when its
+        class counts are others than it told before.
+        """
+        counts = told_counts(self._plan, site, hello)
         with self._changed:
             self._mirroring.take(hello.mirrored_channels, site)
+            if counts is not None and self._counts.setdefault(site, counts) != counts:
+                raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"site {site} tells other class counts than before")
             self._changed.notify_all()
+
+    def class_counts(self) -> ClassCounts:
+        """The sum over all sites; under the policy `proceed` without those that are absent and have not told theirs.
+
+        Raises MpleError: as `wait_for`; STALLED when no site has told any.
+        """
+        with self._changed:
+            self._patience.renew()
+            while due := set(self._windows) - set(self._counts) - self._absent:
+                self._wait_for_progress("class counts", due)
+            if not self._counts:
+                raise MpleError(ErrorCode.STALLED, "no site has told its class counts")
+            first, *others = self._counts.values()
+            return sum(others, first)
 
     def next_message(self, site: str, over: Callable[[], bool]) -> compute_pb2.FeedResponse | None:
         """What to send to a site, or None once there is nothing and `over()` holds; who makes it hold calls `wake`."""

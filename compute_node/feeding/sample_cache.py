@@ -4,7 +4,7 @@ The file is made of the records of `mple.records.cache_records`. A torn tail, as
 off when the file is opened again; what it held is asked for anew. What was made under a revoked key is erased by
 writing the file anew without it.
 
-Legend: B samples. A *number* counts a split's samples over all sites of the plan.
+Legend: B samples, L labels. A *number* counts a split's samples over all sites of the plan.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from mple.records.cache_records import CacheError, CacheRecord, CacheShape, pack
 from mple.v1 import common_pb2
 from mple.wire.batch import Batch
 from mple.wire.codec import EncodedSamples
+from mple.wire.label_form import CLASS_NUMBERS, LabelForm, plain_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class CachedSamples:
 
     coded: EncodedSamples
     labels_B: NDArray[np.int64]
+    """(B), or (B, L) with -1 for unknown labels."""
     keys_B: NDArray[np.int64]
 
 
@@ -48,9 +50,9 @@ class Erased:
 
 
 class _Index:
-    def __init__(self, samples: int) -> None:
+    def __init__(self, samples: int, labels: LabelForm) -> None:
         self.offset = np.full(samples, -1, np.int64)
-        self.label = np.zeros(samples, np.int64)
+        self.label = labels.zeros(samples)
         self.key = np.zeros(samples, np.int64)
 
 
@@ -123,7 +125,7 @@ class SampleCache:
         for i, offset in enumerate(offsets.tolist()):
             if os.preadv(file.number, [memoryview(rows[i])], offset) != self._sample_bytes:
                 raise CacheError(f"the cache file ends within sample {int(numbers[i])}")
-        return CachedSamples(self._shape.coded(rows), labels_B, keys_B)
+        return CachedSamples(self._shape.coded(rows), plain_labels(labels_B), keys_B)
 
     def count(self, key: int) -> int:
         """Samples in all records under a key, one that is stored twice counted twice."""
@@ -179,7 +181,10 @@ class SampleCache:
         return written, left_out
 
     def _empty_index(self) -> dict[common_pb2.Split, _Index]:
-        return {split: _Index(samples) for split, samples in self._shape.sizes.items()}
+        return {
+            split: _Index(samples, self._shape.labels if split == common_pb2.SPLIT_TRAIN else CLASS_NUMBERS)
+            for split, samples in self._shape.sizes.items()
+        }
 
     def _enter(self, indexes: dict[common_pb2.Split, _Index], record: CacheRecord, record_end: int) -> None:
         index, numbers = indexes[record.split], record.numbers_B

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from coordinator.memory.state_file import StateFile, as_bytes
 from mple.data.images import PatientSplit
-from mple.data.limits import MOST_CHANNELS, MOST_CLASSES, MOST_IMAGES, MOST_LOGITS, MOST_SIDE
-from mple.plan import ModelSettings, RunSettings
+from mple.data.limits import MOST_CHANNELS, MOST_CLASSES, MOST_IMAGES, MOST_LABELS, MOST_LOGITS, MOST_SIDE
+from mple.plan import ModelSettings, RunSettings, TaskKind
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.printable import require_printable
 from mple.rpc import ErrorCode, MpleError, Party, Role
@@ -76,6 +76,16 @@ def check_site_profile(
             require_printable("class", name)
     except ValueError as fault:
         raise MpleError(ErrorCode.MESSAGE_MALFORMED, str(fault)) from None
+    if profile.task not in set(TaskKind):
+        raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"task {profile.task[:20]!r}; use {', '.join(TaskKind)}")
+    if profile.task == TaskKind.LABELS and (
+        len(names) > MOST_LABELS or profile.train_images * len(names) > MOST_LOGITS
+    ):
+        raise MpleError(
+            ErrorCode.MESSAGE_MALFORMED,
+            f"{len(names)} labels of {profile.train_images} training images; allowed are {MOST_LABELS} labels, and "
+            f"{MOST_LOGITS} of all training images",
+        )
     if profile.train_images < 1:
         raise MpleError(ErrorCode.EMPTY_SITE, f"{party.label} brings {profile.train_images} training images")
     images = (profile.train_images, profile.val_images, profile.test_images)
@@ -91,6 +101,17 @@ def check_site_profile(
         )
     if first is not None:
         _compare(party.name, profile, *first)
+
+
+def check_task(profile: coordinator_pb2.SiteProfile, party: Party, task: TaskKind) -> None:
+    """Check that a site's data can be learned for the run's task. Raises MpleError: SCHEMA_MISMATCH."""
+    if profile.task != task:
+        other = "a column for each label" if task is TaskKind.LABELS else "one class for each picture"
+        raise MpleError(
+            ErrorCode.SCHEMA_MISMATCH,
+            f"the data of {party.label} are for a task of {profile.task}, the run has task.kind = {task}",
+            fix=f'set task.kind = "{profile.task}" in the coordinator\'s file, or give the site data with {other}',
+        )
 
 
 def check_stem_digest(profile: coordinator_pb2.ComputeProfile, model: ModelSettings, offered: bytes | None) -> None:

@@ -28,6 +28,13 @@ class ClassCounts:
             return cls(having=tuple(np.bincount(labels, minlength=classes).tolist()))
         return cls(having=tuple((labels == 1).sum(axis=0).tolist()), known=tuple((labels >= 0).sum(axis=0).tolist()))
 
+    def in_order(self, order: NDArray[np.int64]) -> ClassCounts:
+        """Place j has those of class `order[j]`."""
+        return ClassCounts(
+            having=tuple(self.having[place] for place in order.tolist()),
+            known=tuple(self.known[place] for place in order.tolist()) if self.known else (),
+        )
+
     def __add__(self, other: ClassCounts) -> ClassCounts:
         """Over the samples of both."""
         return ClassCounts(

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from mple.data.images import PatientSplit
-from mple.data.limits import MOST_CHANNELS, MOST_CLASSES, MOST_IMAGES, MOST_SIDE
+from mple.data.limits import MOST_CHANNELS, MOST_CLASSES, MOST_IMAGES, MOST_LABELS, MOST_SIDE
 from mple.disk.json_records import canonical_json, read_json
 from mple.metrics import Outputs
+from mple.model.settings import TaskKind
 from mple.morph import Ensemble, ImageShape, MorphGeometry
 from mple.plan.reader import settings_from
 from mple.plan.settings import Custody, RunChoices
 from mple.printable import printable, require_name, require_printable
 from mple.ranges import Between, check_ranges
+from mple.wire.label_form import LabelForm
 
 PROTOCOL_VERSION = 3
 
@@ -62,6 +64,7 @@ class RunPlan(RunChoices):
     height: Annotated[int, Between(1, MOST_SIDE)]
     width: Annotated[int, Between(1, MOST_SIDE)]
     classes: tuple[str, ...]
+    """Names of the classes, or of the labels."""
     sites: tuple[SitePlan, ...]
     custody: Custody
     stem_digest: str
@@ -80,6 +83,8 @@ class RunPlan(RunChoices):
             raise PlanError(f"plan names the sites {names}; needs one at least, each once")
         if not 2 <= len(self.classes) <= MOST_CLASSES:
             raise PlanError(f"plan has {len(self.classes)} classes; allowed are 2 to {MOST_CLASSES}")
+        if self.task.kind is TaskKind.LABELS and len(self.classes) > MOST_LABELS:
+            raise PlanError(f"plan has {len(self.classes)} labels; allowed are 2 to {MOST_LABELS}")
         for name in self.classes:
             require_printable("class", name)
         for what, name in {"run_id": self.run_id, "consortium": self.consortium, "compute": self.compute}.items():
@@ -110,6 +115,11 @@ class RunPlan(RunChoices):
     def geometry(self) -> MorphGeometry:
         """Blocks and core side for this run's images."""
         return MorphGeometry.of(self.morph.scheme(), self.image)
+
+    @property
+    def label_form(self) -> LabelForm:
+        """How what a training sample is travels."""
+        return LabelForm(self.task.kind, len(self.classes))
 
     @property
     def filters(self) -> int:

@@ -3,10 +3,10 @@
 A record is a header, its CRC-32C, and a body, all little-endian:
 
     "MPC2", split u8, codec u8, key u16, samples u32, body bytes u32 | CRC u32, of header and body
-    numbers u32[B] | labels u16[B], of the training split only | B times the exponents and codes of one sample
+    numbers u32[B] | of the training split only: classes u16[B] or labels u8[B, L] | B times the exponents and codes
 
-Legend: B samples of a record, K blocks, V morphed values, S bytes of one sample. A *number* counts a split's samples
-over all sites of the plan; a *key* is a number that the node's list of keys gives.
+Legend: B samples of a record, L labels, K blocks, V morphed values, S bytes of one sample. A *number* counts a split's
+samples over all sites of the plan; a *key* is a number that the node's list of keys gives.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from mple.disk.damage import DamagedError
 from mple.exit_codes import ExitCode, ExitError
 from mple.plan import RunPlan
 from mple.v1 import common_pb2
-from mple.wire.batch import Batch
+from mple.wire.batch import NO_LABELS, Batch
 from mple.wire.codec import Codec, EncodedSamples
 from mple.wire.codecs import codec_named
+from mple.wire.label_form import CLASS_NUMBERS, LabelForm, WireLabels, label_bytes
 
 _FIELDS = struct.Struct("<4sBBHII")
 _CRC = struct.Struct("<I")
@@ -51,7 +52,7 @@ class CacheRecord:
     split: common_pb2.Split
     key: int
     numbers_B: NDArray[np.int64]
-    labels_B: NDArray[np.uint16]
+    labels_B: WireLabels
     """Empty but for the training split."""
     content: bytes
     """The whole record, as it lies in the file."""
@@ -60,7 +61,7 @@ class CacheRecord:
     def rows_BS(self) -> NDArray[np.uint8]:
         """Exponents and codes of each sample."""
         samples = len(self.numbers_B)
-        start = _HEADER_BYTES + 4 * samples + 2 * len(self.labels_B)
+        start = _HEADER_BYTES + 4 * samples + self.labels_B.nbytes
         return np.frombuffer(self.content, np.uint8, offset=start).reshape(samples, -1)
 
 
@@ -76,6 +77,7 @@ class CacheShape:
     """Training samples of all sites."""
     test: int
     val: int = 0
+    labels: LabelForm = CLASS_NUMBERS
 
     @classmethod
     def of(cls, plan: RunPlan) -> CacheShape:
@@ -87,6 +89,7 @@ class CacheShape:
             train=sum(site.train_images for site in plan.sites),
             val=sum(site.val_images for site in plan.sites),
             test=sum(site.test_images for site in plan.sites),
+            labels=plan.label_form,
         )
 
     @property
@@ -116,7 +119,7 @@ def pack_record(
     """The record of a checked batch."""
     codes = np.ascontiguousarray(batch.coded.codes_BV).view(np.uint8)
     rows_BS = np.hstack([batch.coded.exponents_BK, codes])
-    body = numbers_B.astype("<u4").tobytes() + batch.labels_B.astype("<u2").tobytes() + rows_BS.tobytes()
+    body = numbers_B.astype("<u4").tobytes() + label_bytes(batch.labels_B) + rows_BS.tobytes()
     fields = _FIELDS.pack(_MAGIC, split, shape.codec.wire_id, key, len(numbers_B), len(body))
     return CacheRecord(split, key, numbers_B, batch.labels_B, fields + _crc(fields, body) + body)
 
@@ -136,7 +139,8 @@ def records(shape: CacheShape, path: Path, file: int, start: int, end: int) -> I
         if magic != _MAGIC or split not in sizes or not samples:
             raise CacheError(f"{path} is damaged at byte {at}")
         labelled = split == common_pb2.SPLIT_TRAIN
-        if codec_id != shape.codec.wire_id or body_bytes != samples * (4 + 2 * labelled + sample_bytes):
+        label_width = shape.labels.sample_bytes if labelled else 0
+        if codec_id != shape.codec.wire_id or body_bytes != samples * (4 + label_width + sample_bytes):
             raise CacheError(f"{path} was written under another codec or image shape")
         if body_bytes > end - at - _HEADER_BYTES:
             return  # torn; memory for it is not even asked for
@@ -146,7 +150,7 @@ def records(shape: CacheShape, path: Path, file: int, start: int, end: int) -> I
         numbers_B = np.frombuffer(body, "<u4", samples).astype(np.int64)
         if numbers_B.size and numbers_B.max() >= sizes[split]:
             raise CacheError(f"{path} holds samples that the plan does not have")
-        labels_B = np.frombuffer(body, "<u2", samples * labelled, 4 * samples)
+        labels_B = shape.labels.view(body, samples, 4 * samples) if labelled else NO_LABELS
         yield CacheRecord(split, key, numbers_B, labels_B, header + body)
         at += _HEADER_BYTES + body_bytes
 
@@ -157,7 +161,8 @@ def file_records(shape: CacheShape, path: Path, releases: int) -> Iterator[Cache
     Raises CacheError: as `records`; OSError: the file can't be read; UnsoundFileError: it is larger than all samples
     are, each sent as often and in a message of its own.
     """
-    most_bytes = releases * sum(shape.sizes.values()) * (_HEADER_BYTES + 6 + shape.sample_bytes)
+    sample_bytes = 4 + shape.labels.sample_bytes + shape.sample_bytes
+    most_bytes = releases * sum(shape.sizes.values()) * (_HEADER_BYTES + sample_bytes)
     with open_regular(path, most_bytes) as file:
         yield from records(shape, path, file.fileno(), 0, os.fstat(file.fileno()).st_size)
 

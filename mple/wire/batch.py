@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from mple.v1 import common_pb2
 from mple.wire.codec import Codec, CodeError, EncodedSamples
+from mple.wire.label_form import LabelForm, WireLabels, label_bytes
 
 _MOST_SAMPLES = 1024
+NO_LABELS: NDArray[np.uint16] = np.empty(0, np.uint16)
 
 
 class BatchError(ValueError):
@@ -26,10 +28,10 @@ class BatchError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Coded samples of one site with their permuted labels (empty for the test split)."""
+    """Coded samples of one site with their permuted labels (empty for other splits than train)."""
 
     coded: EncodedSamples
-    labels_B: NDArray[np.uint16]
+    labels_B: WireLabels
 
 
 def samples_per_message(message_bytes: int, sample_bytes: int) -> int:
@@ -49,7 +51,7 @@ def batch_to_message(
 ) -> common_pb2.MorphedBatch:
     """The message for a batch; its CRC-32C covers codes and labels."""
     codes = codec.pack(batch.coded)
-    labels = batch.labels_B.astype("<u2").tobytes()
+    labels = label_bytes(batch.labels_B)
     samples, values = batch.coded.codes_BV.shape
     return common_pb2.MorphedBatch(
         request_id=request_id,
@@ -72,13 +74,12 @@ def batch_from_message(
     blocks: int,
     values: int,
     codec: Codec,
-    classes: int,
-    labelled: bool,
+    labels: LabelForm | None,
 ) -> Batch:
     """Check a message against what was asked for and return its codes and labels, perhaps as views on its bytes.
 
     The answered request named as many `samples`; `blocks` and morphed `values` are those of one sample under the plan.
-    Labels must be below `classes`; they are due where it is `labelled` (train split), else forbidden (test split).
+    `labels` is their form where they are due (train split), None where they are forbidden (other splits).
 
     Raises BatchError: codec, counts, byte lengths, checksum, codes, a value or a label is wrong.
     """
@@ -88,18 +89,22 @@ def batch_from_message(
         raise BatchError(f"{message.samples} x {message.values_per_sample} values instead of {samples} x {values}")
     if message.resent_samples > samples:
         raise BatchError(f"{message.resent_samples} of {samples} samples were sent before: that can't be")
-    codes, labels = message.codes, message.labels
-    if len(labels) != 2 * samples * labelled:
-        raise BatchError(f"{len(labels)} bytes of labels instead of {2 * samples * labelled}")
-    if message.crc32c != _crc32c(codes, labels):
+    codes, due = message.codes, 0 if labels is None else labels.sample_bytes * samples
+    if len(message.labels) != due:
+        raise BatchError(f"{len(message.labels)} bytes of labels instead of {due}")
+    if message.crc32c != _crc32c(codes, message.labels):
         raise BatchError(f"checksum of request {message.request_id} differs", checksum=True)
     try:
         coded = codec.unpack(codes, samples=samples, blocks=blocks, values=values)
     except CodeError as fault:
         raise BatchError(str(fault)) from None
-    labels_B = np.frombuffer(labels, "<u2")
-    if labels_B.size and int(labels_B.max()) >= classes:
-        raise BatchError(f"label {int(labels_B.max())}; the plan has classes 0 to {classes - 1}")
+    if labels is None:
+        return Batch(coded, NO_LABELS)
+    labels_B = labels.view(message.labels, samples)
+    try:
+        labels.check(labels_B)
+    except ValueError as fault:
+        raise BatchError(str(fault)) from None
     return Batch(coded, labels_B)
 
 

@@ -15,9 +15,10 @@ from mple.morph.morpher import Morpher
 from mple.plan import PrivacyMode, RunPlan
 from mple.privacy import PictureNoise
 from mple.v1 import common_pb2
-from mple.wire.batch import Batch
+from mple.wire.batch import NO_LABELS, Batch
 from mple.wire.codec import EncodedSamples
 from mple.wire.codecs import codec_named
+from mple.wire.label_form import permuted_labels
 
 
 class MorphedImages:
@@ -43,15 +44,15 @@ class MorphedImages:
             common_pb2.SPLIT_TEST: dataset.test,
         }
         self._pictures = PictureMorpher(plan, site, key, key_epoch, noise)
-        self._permuted_label = np.argsort(label_order).astype(np.uint16)
+        self._label_order = label_order
 
     def batch(self, split: common_pb2.Split, samples: Sequence[int]) -> Batch:
         """Coded samples of a split, by their numbers within it, with permuted labels for the train split."""
         images: LabelledImages = self._splits[split].take(np.asarray(samples, np.int64))
         coded = self._pictures.coded(images.pixels_NCHW)
         if split != common_pb2.SPLIT_TRAIN:
-            return Batch(coded, np.empty(0, np.uint16))
-        return Batch(coded, self._permuted_label[images.labels])
+            return Batch(coded, NO_LABELS)
+        return Batch(coded, permuted_labels(images.labels, self._label_order))
 
 
 class PictureMorpher:

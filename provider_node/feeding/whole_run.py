@@ -14,11 +14,12 @@ from mple.meter import Direction
 from mple.model.settings import Augment
 from mple.model.stem import mirrored_channels
 from mple.node.coordinator_client import CoordinatorClient
+from mple.model.class_weights import ClassCounts
 from mple.node.logs import log, warn
 from mple.node.retry import RetryPolicy, StoppedError
 from mple.node.stop import Stop
 from mple.pki import NOISE_KEY, consortium_key
-from mple.plan import Custody, RunPlan
+from mple.plan import ClassWeights, Custody, RunPlan
 from mple.plan.orders import channel_order, label_order
 from mple.privacy import PictureNoise
 from mple.records.state_files import RELEASES
@@ -173,6 +174,10 @@ class Feeding:
         if Augment.MIRROR in plan.training.augment:
             order = channel_order(plan, self._secret())
             hello.mirrored_channels.extend(mirrored_channels(fetch_stem(self.client, plan), order).tolist())
+        if plan.task.class_weights is not ClassWeights.NONE:
+            counts = ClassCounts.of(self.site.dataset.train.labels, len(plan.classes)).in_order(self._order())
+            hello.class_counts.extend(counts.having)
+            hello.known_counts.extend(counts.known)
         return hello
 
     def _order(self) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from compute_node.feeding.intake import Intake
 from compute_node.feeding.mirroring import Mirroring
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import LayerBank
-from mple.plan import AbsencePolicy, WireSettings
+from mple.plan import AbsencePolicy, TaskSettings, WireSettings
 from mple.records.cache_records import CacheShape
 from tests.support.open_intake import CODEC, IDLE_S, Clock, OpenIntake
 from tests.support.small_plan import small_plan
@@ -26,8 +26,9 @@ def window(tmp_path: Path) -> Callable[..., OpenIntake]:
         in_flight_samples: int = 100,
         policy: AbsencePolicy = AbsencePolicy.WAIT,
         vals: Mapping[str, int] | None = None,
+        task: TaskSettings | None = None,
     ) -> OpenIntake:
-        plan = small_plan(wire=WireSettings(codec=CODEC.name, message_bytes=16 * 1024), vals=vals)
+        plan = small_plan(wire=WireSettings(codec=CODEC.name, message_bytes=16 * 1024), vals=vals, task=task)
         shape, clock = CacheShape.of(plan), Clock()
         changed, bank = threading.Condition(), LayerBank(plan)
         cache = SampleCache(tmp_path / "cache.bin", shape, changed)

@@ -12,11 +12,12 @@ from coordinator.memory.registry import (
     check_expected,
     check_site_profile,
     check_stem_digest,
+    check_task,
     check_version,
     check_weights_digest,
 )
 from coordinator.memory.state_file import StateFile
-from mple.plan import ModelSettings, RunSettings, WeightsFrom
+from mple.plan import ModelSettings, RunSettings, TaskKind, WeightsFrom
 from mple.rpc import ErrorCode, MpleError, Party, Role
 from mple.v1 import common_pb2, coordinator_pb2
 from tests.support.small_plan import key_of
@@ -67,6 +68,18 @@ def test_unknown_parties_are_refused_by_name() -> None:
         ({"classes": ("a\x1b[2J", "other")}, ErrorCode.MESSAGE_MALFORMED, "use 1 to 200 that can be printed"),
         ({"classes": ("other\u202e", "other")}, ErrorCode.MESSAGE_MALFORMED, "use 1 to 200 that can be printed"),
         ({"train_images": 0}, ErrorCode.EMPTY_SITE, "site/north brings 0 training images"),
+        ({"task": "boxes"}, ErrorCode.MESSAGE_MALFORMED, "task 'boxes'; use classes, labels"),
+        ({"task": ""}, ErrorCode.MESSAGE_MALFORMED, "task ''"),
+        (
+            {"task": "labels", "classes": [str(n) for n in range(501)]},
+            ErrorCode.MESSAGE_MALFORMED,
+            "501 labels of 10 training images; allowed are 500 labels",
+        ),
+        (
+            {"task": "labels", "classes": [str(n) for n in range(500)], "train_images": 500_001},
+            ErrorCode.MESSAGE_MALFORMED,
+            "500 labels of 500001 training images",
+        ),
     ],
 )
 def test_profile_that_can_not_be_is_refused(changes: dict[str, Any], code: ErrorCode, text: str) -> None:
@@ -94,6 +107,18 @@ def test_site_without_test_images_is_let_in() -> None:
 def test_schema_that_differs_from_another_site_is_refused(changes: dict[str, Any], text: str) -> None:
     with refused(ErrorCode.SCHEMA_MISMATCH, text):
         check_site_profile(site_profile("north", **changes), NORTH, ("south", site_profile("south")))
+
+
+def test_a_site_must_have_data_for_the_runs_task() -> None:
+    check_task(site_profile("north"), NORTH, TaskKind.CLASSES)
+    check_task(site_profile("north", task="labels"), NORTH, TaskKind.LABELS)
+    with refused(ErrorCode.SCHEMA_MISMATCH, "site/north are for a task of labels, the run has task.kind = classes"):
+        check_task(site_profile("north", task="labels"), NORTH, TaskKind.CLASSES)
+    with pytest.raises(MpleError) as fault:
+        check_task(site_profile("north"), NORTH, TaskKind.LABELS)
+    assert fault.value.fix == (
+        'set task.kind = "classes" in the coordinator\'s file, or give the site data with a column for each label'
+    )
 
 
 def test_stem_digest_must_match_what_was_offered() -> None:

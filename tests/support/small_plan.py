@@ -14,6 +14,7 @@ from mple.plan import (
     NormalisationSettings,
     RunPlan,
     SitePlan,
+    TaskSettings,
     TrainingSettings,
     WireSettings,
 )
@@ -48,6 +49,7 @@ def small_plan(
     model: ModelSettings | None = None,
     training: TrainingSettings | None = None,
     normalisation: NormalisationSettings | None = None,
+    task: TaskSettings | None = None,
     channels: int = 1,
     side_px: int = 8,
 ) -> RunPlan:
@@ -88,4 +90,5 @@ def small_plan(
         model=model,
         training=training or TrainingSettings(),
         normalisation=normalisation or NormalisationSettings(),
+        task=task or TaskSettings(),
     )

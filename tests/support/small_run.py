@@ -91,6 +91,7 @@ def site_profile(name: str, **changes: object) -> coordinator_pb2.SiteProfile:
         train_images=10,
         test_images=3,
         patients="unknown",
+        task="classes",
         key_ref=common_pb2.KeyRef(site=name, epoch=1, fingerprint=key_of(name).fingerprint()),
     )
     for field, value in changes.items():

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mple.model.settings import TaskKind
 from mple.v1 import common_pb2
 from mple.wire.batch import Batch, BatchError, batch_from_message, batch_to_message, samples_per_message
 from mple.wire.codec import Codec
 from mple.wire.codecs import codec_named
+from mple.wire.label_form import LabelForm, permuted_labels, plain_labels
 from mple.wire.names import CODECS
 
 ALL = [codec_named(name) for name in CODECS]
@@ -43,7 +45,12 @@ def message_of(codec: Codec, labels_B: np.ndarray = LABELS) -> common_pb2.Morphe
 
 def received(message: common_pb2.MorphedBatch, codec: Codec, *, labelled: bool = True, samples: int = 3) -> Batch:
     return batch_from_message(
-        message, samples=samples, blocks=BLOCKS, values=4, codec=codec, classes=CLASSES, labelled=labelled
+        message,
+        samples=samples,
+        blocks=BLOCKS,
+        values=4,
+        codec=codec,
+        labels=LabelForm(TaskKind.CLASSES, CLASSES) if labelled else None,
     )
 
 
@@ -237,3 +244,33 @@ def test_an_arbitrary_message_is_refused_and_nothing_else_happens(codec: Codec, 
 def test_samples_of_one_message(message_bytes: int, sample_bytes: int, samples: int) -> None:
     """By their size as kept, whatever packing makes of it."""
     assert samples_per_message(message_bytes, sample_bytes) == samples
+
+
+def test_labels_travel_as_a_byte_each_in_the_permuted_order() -> None:
+    """By hand: 0 absent, 1 there, 255 unknown; the checksum covers them, and back come those that were sent."""
+    labels, order = np.array([[1, 0, -1], [0, -1, 1], [1, 1, 0]]), np.array([2, 0, 1])
+    codec, form = codec_named("q8"), LabelForm(TaskKind.LABELS, 3)
+    message = message_of(codec, permuted_labels(labels, order))
+    assert list(message.labels) == [255, 1, 0, 1, 0, 255, 0, 1, 1]
+    got = batch_from_message(message, samples=3, blocks=BLOCKS, values=4, codec=codec, labels=form)
+    assert plain_labels(got.labels_B)[:, np.argsort(order)].tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        (bytes((0, 1, 2, 0, 0, 0)), "label 2; a label is 0, 1 or 255"),
+        (bytes((0, 1, 254, 0, 0, 0)), "label 254"),
+        (bytes(5), "5 bytes of labels instead of 6"),
+        (bytes(7), "7 bytes of labels instead of 6"),
+        (b"", "0 bytes of labels instead of 6"),
+    ],
+)
+def test_labels_that_can_not_be_are_refused(labels: bytes, text: str) -> None:
+    codec = codec_named("f32")
+    message = message_of(codec)
+    message.labels = labels
+    with pytest.raises(BatchError, match=text):
+        batch_from_message(
+            sealed(message), samples=3, blocks=BLOCKS, values=4, codec=codec, labels=LabelForm(TaskKind.LABELS, 2)
+        )
