@@ -20,6 +20,8 @@ from mple.plan import (
     PrivacyMode,
     PrivacySettings,
     RunChoices,
+    TaskKind,
+    TaskSettings,
     TrainingSettings,
     WireSettings,
 )
@@ -224,6 +226,7 @@ def test_run_goes_on_only_under_its_own_configuration(small_run: SmallRun, tmp_p
         "model.stem, model": settings_in(tmp_path, stem="offered"),
         "run.compute": dataclasses.replace(settings, run=dataclasses.replace(settings.run, compute="other")),
         "morph": settings_in(tmp_path, morph=MorphSettings(preset="paper")),
+        "task": dataclasses.replace(settings, task=TaskSettings(kind=TaskKind.LABELS)),
         "training": longer,
         "wire": dataclasses.replace(settings, wire=WireSettings(codec="q4")),
         "model": dataclasses.replace(settings, model=dataclasses.replace(settings.model, dropout=0.5)),

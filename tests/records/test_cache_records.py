@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mple.records.cache_records import CacheError, CacheRecord, CacheShape, file_records, pack_record
+from mple.model.settings import TaskKind
 from mple.v1 import common_pb2
 from mple.wire.batch import Batch
 from mple.wire.codec import EncodedSamples
 from mple.wire.codecs import codec_named
+from mple.wire.label_form import LabelForm
 from tests.support.small_plan import small_plan
 
 TRAIN, VAL, TEST = common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_VAL, common_pb2.SPLIT_TEST
@@ -39,6 +41,20 @@ def test_the_bytes_of_a_record() -> None:
     body = struct.pack("<IH", 2, 2) + bytes(range(2, 2 + 3)) + bytes(range(2, 2 + 12))
     assert (TRAIN, common_pb2.CODEC_Q8) == (1, 3)
     assert record.content == fields + struct.pack("<I", google_crc32c.value(fields + body)) + body
+
+
+def test_labels_lie_a_byte_each_between_numbers_and_codes(tmp_path: Path) -> None:
+    shape = replace(SHAPE, labels=LabelForm(TaskKind.LABELS, 5))
+    labels_B = np.array([[0, 1, 255, 0, 1], [1, 1, 0, 255, 255]], np.uint8)
+    coded = EncodedSamples(np.arange(24, dtype=np.int8).reshape(2, 12), np.arange(6, dtype=np.uint8).reshape(2, 3))
+    record = pack_record(shape, TRAIN, np.array([4, 9]), Batch(coded, labels_B), 3)
+    assert record.content[20:38] == struct.pack("<II", 4, 9) + labels_B.tobytes()
+    path = tmp_path / "cache"
+    path.write_bytes(record.content + record_of(shape, TEST, 3).content)
+    found, tested = file_records(shape, path, 1)
+    assert found.labels_B.tolist() == labels_B.tolist()
+    assert shape.coded(found.rows_BS).codes_BV.tolist() == coded.codes_BV.tolist()
+    assert tested.labels_B.size == 0
 
 
 @given(
