@@ -20,10 +20,10 @@ from mple.disk.scarcity import scarcity_of
 from mple.disk.storage_faults import noted_storage_fault, storage_fault_of
 from mple.meter import Direction
 from mple.metrics import scores_text
-from mple.model.initial_weights import InitialWeights, WeightsError, initial_trunk
-from mple.model.stem import StemError, planned_stem
 from mple.model.class_weights import ClassCounts
+from mple.model.initial_weights import InitialWeights, WeightsError, initial_trunk
 from mple.model.loss import TaskLoss
+from mple.model.stem import StemError, planned_stem
 from mple.model.training import DivergenceError, TrunkTrainer
 from mple.model.weights import save_trunk, state_sha256
 from mple.node.coordinator_client import CoordinatorClient

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mple.records.cache_records import CacheError, CacheRecord, CacheShape, file_records, pack_record
 from mple.model.settings import TaskKind
+from mple.records.cache_records import CacheError, CacheRecord, CacheShape, file_records, pack_record
 from mple.v1 import common_pb2
 from mple.wire.batch import Batch
 from mple.wire.codec import EncodedSamples
