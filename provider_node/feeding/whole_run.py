@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from mple.audit import audit
 from mple.meter import Direction
+from mple.model.class_weights import ClassCounts
 from mple.model.settings import Augment
 from mple.model.stem import mirrored_channels
 from mple.node.coordinator_client import CoordinatorClient
-from mple.model.class_weights import ClassCounts
 from mple.node.logs import log, warn
 from mple.node.retry import RetryPolicy, StoppedError
 from mple.node.stop import Stop
