@@ -32,12 +32,19 @@ _KINDS: Mapping[OptimiserName, Callable[[list[dict[str, Any]], TrainingSettings]
 
 def parameter_groups(trunk: nn.Module, settings: TrainingSettings) -> list[dict[str, Any]]:
     """A trunk's weights by what they have in common: `params`, the highest `lr` and the `weight_decay`. Matrices decay,
-    biases and batch norms do not."""
-    decayed = [weight for weight in trunk.parameters() if weight.ndim > 1]
-    kept = [weight for weight in trunk.parameters() if weight.ndim <= 1]
+    biases and batch norms do not; all but the last layer have the settings' part of the rate; frozen ones are in no
+    group."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, weight in trunk.named_parameters():
+        if weight.requires_grad:
+            groups.setdefault((name.startswith("features."), weight.ndim > 1), []).append(weight)
     return [
-        {"params": decayed, "lr": settings.highest_lr, "weight_decay": settings.decay},
-        {"params": kept, "lr": settings.highest_lr, "weight_decay": 0.0},
+        {
+            "params": weights,
+            "lr": settings.highest_lr * (settings.features_lr if features else 1.0),
+            "weight_decay": settings.decay if matrices else 0.0,
+        }
+        for (features, matrices), weights in sorted(groups.items(), reverse=True, key=lambda group: group[0])
     ]
 
 

@@ -165,6 +165,12 @@ class TrainingSettings:
     label_smoothing: Annotated[float, Between(0, 1, below=True)] = 0.0
     """Share of a sample's label that is spread evenly over all classes, or over there and absent: the network is to be
     less sure. Losses that are told while training are of smoothed labels; scores never are."""
+    features_lr: Annotated[float, Between(0, 1, above=True)] = 1.0
+    """Factor on the learning rate of convolutions and batch norms; the last layer has the whole rate. Weights from a
+    file want less than drawn ones."""
+    frozen_stages: Annotated[int, Between(0, 5)] = 0
+    """So many of the five stages of convolutions, the first ones, keep the weights and the statistics of their batch
+    norms that they have from a file; stages end at the pools."""
     precision: Precision = Precision.F32
     """Arithmetic of the trunk during training."""
     layer_arithmetic: Arithmetic | None = None

@@ -52,6 +52,7 @@ class TrunkTrainer:
                 image.
         """
         self.trunk = device.place_module(trunk)
+        self._frozen = freeze(trunk, settings.frozen_stages)
         self._loss = loss or TaskLoss()
         self._device = device
         self._settings = settings
@@ -77,6 +78,8 @@ class TrunkTrainer:
         """
         torch.manual_seed((self._settings.seed * 1_000_003 + self.steps_done) % 2**63)
         self.trunk.train()
+        for module in self._frozen:
+            module.eval()
         with self.autocast():
             f_BFHW = self._augmentation.varied(f_BFHW, self.steps_done)
             logits_BC = self.trunk(f_BFHW)
@@ -140,3 +143,19 @@ class TrunkTrainer:
         # A weight keeps 1 - rate * decay of itself in a step: beyond 2 decay alone makes it grow.
         other = f" or training.weight_decay (now {decay:g})" if rate * decay > 1 else ""
         return DivergenceError(f"{what}: lower training.peak_lr (now {rate:g}){other}")
+
+
+def freeze(trunk: nn.Module, stages: int) -> list[nn.Module]:
+    """Take the first stages of a trunk, each up to and with its pool, out of training.
+
+    Returns:
+        Their modules, which are to be in evaluation mode while the others train.
+    """
+    frozen: list[nn.Module] = []
+    coming = iter(trunk.get_submodule("features").children() if stages else ())
+    for _ in range(stages):
+        for module in coming:
+            frozen.append(module.requires_grad_(False))
+            if isinstance(module, nn.MaxPool2d):
+                break
+    return frozen

@@ -169,6 +169,11 @@ class RunChoices:
             raise ValueError(
                 'training.augment has "mirror", model.stem_mirrored = false; set it to true, or leave "mirror" out'
             )
+        if self.training.frozen_stages and not self.model.from_file:
+            raise ValueError(
+                f'training.frozen_stages = {self.training.frozen_stages} with model.weights = "seed" would keep '
+                'convolutions as they are drawn; set model.weights = "features" or "network", or freeze none'
+            )
 
     def sections(self) -> dict[str, Any]:
         """Every section by its name, as keyword arguments of whatever else has all of them."""
