@@ -165,6 +165,7 @@ class RunChoices:
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
 
     def __post_init__(self) -> None:
+        check_ranges(self)  # a coordinator's file has other fields, too
         if Augment.MIRROR in self.training.augment and not self.model.stem_mirrored:
             raise ValueError(
                 'training.augment has "mirror", model.stem_mirrored = false; set it to true, or leave "mirror" out'

@@ -84,3 +84,10 @@ def test_a_coordinator_puts_all_of_them_into_the_plan() -> None:
     profiles = {name: site_profile(name) for name in SITES}
     plan, _ = make_plan(coordinator_with(OTHERS), profiles, consortium="test", run_id="a1", offered=None)
     assert choices_of(plan) == choices_of(RunPlan.from_json(plan.to_json())) == OTHERS
+
+
+def test_sections_that_contradict_each_other_are_refused_beside_the_ranges_of_a_files_own_fields() -> None:
+    with pytest.raises(ValueError, match="threads = 0"):
+        dataclasses.replace(coordinator_with(RunChoices()), threads=0)
+    with pytest.raises(ValueError, match="frozen_stages = 1"):
+        coordinator_with(RunChoices(training=TrainingSettings(frozen_stages=1)))
