@@ -8,15 +8,10 @@ Legend: N pictures, B of one message, C classes.
 
 import functools
 import itertools
-import os
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import grpc
 import numpy as np
-import typer
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -30,6 +25,10 @@ from mple.pki import Vault, VaultError, consortium_key
 from mple.plan import RunPlan, SiteSettings
 from mple.plan.key_refs import key_ref as planned_key_ref
 from mple.plan.orders import label_order
+from mple.prediction.options import PredictOptions
+from mple.prediction.pictures import Pictures, listed_files, picture_files, test_images
+from mple.prediction.predictions import Predictions
+from mple.prediction.typed import AsJson, Csv, Every, Images, Labels, Page, Resize, Test, Top
 from mple.privacy import PictureNoise
 from mple.records.plan_file import kept_plan
 from mple.rpc import ErrorCode, MpleError, Party, Role, error_of, probe
@@ -40,8 +39,6 @@ from provider_node.feeding.morphing import PictureMorpher
 from provider_node.feeding.noising import kept_noise
 from provider_node.feeding.scoring import LogitsError, plain_logits
 from provider_node.keys.run_keys import RunKeys
-from provider_node.prediction.pictures import Pictures, picture_files, test_images
-from provider_node.prediction.prediction_text import Predictions, as_json, as_text
 
 _PATIENCE_S = 30.0
 """Somebody waits in front of the terminal."""
@@ -49,51 +46,28 @@ _ANSWER_S = 60.0
 """Longest wait for the answer to one message, which holds 1 MiB or a single picture."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PredictOptions:
-    """The arguments of `mple-provider predict`."""
-
-    images: tuple[Path, ...] = ()
-    """Picture files and folders of them."""
-    test: int | None = None
-    """Instead of `images`: so many of the site's own test images, its first ones."""
-    resize: bool = False
-    top: int | None = None
-    """Likeliest classes to show of each picture."""
-    json: bool = False
-
-    def __post_init__(self) -> None:
-        if bool(self.images) == (self.test is not None):
-            raise ValueError("name picture files or folders, or --test N for the site's own test images")
-        if self.test is not None and self.test < 1:
-            raise ValueError(f"--test {self.test}: needs 1 or more")
-        if self.resize and self.test is not None:
-            raise ValueError("--resize is for picture files; the site's own images have the plan's shape")
-        if self.top is not None and self.top < 1:
-            raise ValueError(f"--top {self.top}: needs 1 or more")
-
-
 def predict_verb(
     config: Config,
-    images: Annotated[
-        list[Path] | None, typer.Argument(metavar="IMAGE", help="Picture files, or folders of them.")
-    ] = None,
+    images: Images = None,
     overrides: Overrides = None,
-    test: Annotated[
-        int | None, typer.Option(metavar="N", help="Instead: the site's first N test images, and scores.")
-    ] = None,
-    resize: Annotated[bool, typer.Option("--resize", help="Resize pictures that have not the run's size.")] = False,
-    top: Annotated[
-        int | None, typer.Option(metavar="K", help="Likeliest classes to show (default 3, in JSON all).")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    labels: Labels = None,
+    test: Test = None,
+    resize: Resize = False,
+    top: Top = None,
+    every: Every = False,
+    json: AsJson = False,
+    csv: Csv = None,
+    page: Page = None,
 ) -> int:
-    """Print class probabilities of pictures, by the network of the site's last run. The site must have taken part in a
-    run. Its compute node answers after training for as long as it is up, which needs 'stay = true' in its
-    configuration."""
+    """Print class probabilities of pictures, by the network of the site's last run, as its compute node has it. The
+    site must have taken part in a run. The compute node answers after training for as long as it is up, which needs
+    'stay = true' in its configuration."""
 
     def body(settings: SiteSettings, stop: Stop) -> None:
-        options = PredictOptions(images=tuple(images or ()), test=test, resize=resize, top=top, json=json)
+        options = PredictOptions(
+            images=tuple(images or ()), labels=labels, test=test, resize=resize, top=top, every=every, json=json,
+            csv=csv, page=page,
+        )  # fmt: skip
         predict(settings, options, stop)
 
     return run_body("mple-provider", SiteSettings, config, overrides, body)
@@ -111,21 +85,33 @@ def predict(settings: SiteSettings, options: PredictOptions, stop: Stop) -> None
         plan = _plan_of_last_run(settings.state, node.me)
         key, key_ref, secret = _kept_secrets(settings, plan, node.me)
         noise = kept_noise(plan, settings.state, Vault.of(settings.vault, settings.vault_passphrase_file))
-        if options.test is not None:
-            pictures = test_images(settings.data, options.test, plan)
-        else:
-            pictures = picture_files(settings.data, options.images, plan.image, resize=options.resize)
+        pictures = _pictures(settings, options, plan)
+        options.require_room(len(pictures))
         questions = _Questions(plan, key, key_ref, label_order(plan, secret), noise)
         logits_NC = _ask_compute(node, settings, questions, pictures)
     predictions = Predictions(
         run_id=plan.run_id,
         plan_sha256=plan.sha256().hex(),
         classes=plan.classes,
+        task=plan.task.kind,
         names=pictures.names,
         logits_NC=logits_NC,
         labels=pictures.labels,
     )
-    _print(as_json(predictions, options.top) if options.json else as_text(predictions, options.top))
+    options.write(predictions)
+    if options.page is not None:
+        from mple.prediction.page import write_page
+
+        write_page(options.page, predictions, ((pictures.read(slice(n, n + 1))[0], {}) for n in range(len(pictures))))
+
+
+def _pictures(settings: SiteSettings, options: PredictOptions, plan: RunPlan) -> Pictures:
+    if options.test is not None:
+        return test_images(settings.data, options.test, plan.image, plan.classes, plan.task.kind)
+    reading = settings.data.reading()
+    if options.labels is not None:
+        return listed_files(reading, options.labels, plan.classes, plan.image, resize=options.resize)
+    return picture_files(reading, options.images, plan.image, resize=options.resize)
 
 
 def _plan_of_last_run(state: Path, me: Party) -> RunPlan:
@@ -285,12 +271,3 @@ def _final(fault: grpc.RpcError, question: compute_pb2.PredictRequest, plan: Run
         text = f"the compute node took longer than {_ANSWER_S:g} s over {question.batch.samples} pictures"
         return MpleError(ErrorCode.STALLED, text)
     return None
-
-
-def _print(text: str) -> None:
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever reads has seen enough, as `head` does. Python would complain once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,7 +10,7 @@ from mple.data import DataError
 from mple.data.dicom import DicomSource
 from mple.data.patients import Patients
 from mple.morph import ImageShape
-from provider_node.prediction.pictures import picture_files
+from mple.prediction.pictures import picture_files
 
 pydicom = pytest.importorskip("pydicom")
 from mple.data.dicom_files.reader import DicomFiles  # noqa: E402
@@ -151,7 +151,7 @@ def test_training_and_prediction_read_alike(tmp_path: Path, window: tuple[float,
     source = DicomSource(path=tmp_path, window=window, patients=Patients.IGNORED)
     trained = source.catalogue().train.read(np.arange(len(names)))
     files = [tmp_path / f"{name}.dcm" for name in names]
-    predicted = picture_files(source, files, ImageShape(channels=1, height=32, width=32), resize=False)
+    predicted = picture_files(source.reading(), files, ImageShape(channels=1, height=32, width=32), resize=False)
     np.testing.assert_array_equal(predicted.read(slice(0, len(names))), trained)
     for name, pixels in zip(names, trained, strict=True):
         np.testing.assert_array_equal(read_dicom(CASES / f"{name}.dcm", window), pixels[0])

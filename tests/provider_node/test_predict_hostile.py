@@ -14,10 +14,11 @@ from mple.node.retry import StoppedError, UnreachableError
 from mple.node.stop import Stop
 from mple.pki import Authority, create_authority
 from mple.plan import SiteSettings, read_settings
+from mple.prediction.options import PredictOptions
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import compute_pb2, compute_pb2_grpc
 from provider_node.prediction import predict as predicting_site
-from provider_node.prediction.predict import PredictOptions, predict
+from provider_node.prediction.predict import predict
 from tests.support.certificates import forge
 from tests.support.predicting import Site, compute_node, finished_plan, picture, save
 from tests.support.served import PartyTls

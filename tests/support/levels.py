@@ -29,7 +29,7 @@ LEVELS = (
     ("node",),
     ("attacks",),
     ("simulate", "report", "doctor"),
-    ("pictures",),
+    ("pictures", "prediction"),
     ("cli",),
 )
 """Packages of mple from the bottom up; a module imports its own level and those below."""

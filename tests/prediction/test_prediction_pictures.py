@@ -10,7 +10,7 @@ import pytest
 from mple.data import DataError, DataSource, NpzSource, open_source
 from mple.data.folder import FolderSource
 from mple.morph import ImageShape
-from provider_node.prediction.pictures import picture_files
+from mple.prediction.pictures import picture_files
 from tests.support.picture_bytes import exif_bytes, png_bytes, tiff_bytes
 
 STORED = np.array([[0, 1024, 2048, 4095], [4095, 3000, 16, 8]], np.uint16)
@@ -26,7 +26,7 @@ def _class_folders(root: Path, content: bytes) -> Path:
 
 def _predicted(source: DataSource, *files: Path, height: int = 2, width: int = 4, **options: Any) -> np.ndarray:
     image = ImageShape(channels=1, height=height, width=width)
-    return picture_files(source, files, image, resize=False, **options).read(slice(None))[:, 0]
+    return picture_files(source.reading(), files, image, resize=False, **options).read(slice(None))[:, 0]
 
 
 def test_twelve_bits_in_sixteen_are_predicted_as_they_were_trained(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_file_that_cannot_hold_the_white_is_refused_before_any_is_read(tmp_pat
     (tmp_path / "x.png").write_bytes(png_bytes(STORED.astype(np.uint8)))
     with pytest.raises(DataError, match=r"x\.png holds values up to 255, so that white = 4095 can't be meant"):
         picture_files(
-            FolderSource(path=folder, white=4095),
+            FolderSource(path=folder, white=4095).reading(),
             [folder, tmp_path / "x.png"],
             ImageShape(channels=1, height=2, width=4),
             resize=False,

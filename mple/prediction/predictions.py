@@ -1,0 +1,100 @@
+"""What a network says of pictures: probabilities, what counts as present, and scores where the truth is known. Pure.
+
+Legend: N pictures, C classes or labels.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mple.metrics import Outputs, probabilities, tallies, values, values_by_class
+from mple.metrics.tallies import Tally
+from mple.model.settings import TaskKind
+
+_HALF = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """What a run's network says of pictures."""
+
+    run_id: str
+    plan_sha256: str
+    """Hexadecimal."""
+    classes: tuple[str, ...]
+    """Or labels."""
+    task: TaskKind
+    names: tuple[str, ...]
+    """Of the pictures."""
+    logits_NC: NDArray[np.float64]
+    labels: NDArray[np.int64] | None
+    """True class numbers (N), or 0, 1 and -1 for unknown (N, C), where they are known."""
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    """By label: the probability from which it counts as present; one half where there is none."""
+
+    @property
+    def several(self) -> bool:
+        """Whether several labels may be true of a picture."""
+        return self.task is TaskKind.LABELS
+
+    @cached_property
+    def probabilities_NC(self) -> NDArray[np.float64]:
+        """Of each class for each picture; of labels each on its own."""
+        return probabilities(self.logits_NC, self._outputs)
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """By metric; empty where the truth is not known."""
+        return values(self._tallies, self._outputs, self._places) if self._tallies else {}
+
+    @property
+    def scores_by_class(self) -> dict[str, tuple[float | None, ...]]:
+        """By metric, of those that have a value by class; None where it is not defined."""
+        return values_by_class(self._tallies, self._outputs, self._places) if self._tallies else {}
+
+    def threshold(self, place: int) -> float:
+        """The probability from which a label counts as present."""
+        return self.thresholds.get(self.classes[place], _HALF)
+
+    def likeliest(self, number: int, count: int) -> list[int]:
+        """The `count` likeliest classes of a picture, the likeliest first."""
+        order = np.argsort(-self.probabilities_NC[number], kind="stable")
+        return [int(place) for place in order[:count]]
+
+    def said(self, number: int) -> list[int]:
+        """What the network says of a picture: its likeliest class; of labels those that count as present, the likeliest
+        first, which may be none."""
+        if not self.several:
+            return self.likeliest(number, 1)
+        chances_C = self.probabilities_NC[number]
+        return [
+            place for place in self.likeliest(number, len(self.classes)) if chances_C[place] >= self.threshold(place)
+        ]
+
+    def true(self, number: int) -> list[int] | None:
+        """What is true of a picture, as `said`; None where it is not known."""
+        if self.labels is None:
+            return None
+        label = self.labels[number]
+        return [int(place) for place in np.flatnonzero(label == 1)] if self.several else [int(label)]
+
+    @property
+    def _outputs(self) -> Outputs:
+        return Outputs(len(self.classes), self.task)
+
+    @cached_property
+    def _tallies(self) -> dict[str, Tally]:
+        return {} if self.labels is None else tallies(self.logits_NC, self.labels, self._outputs)
+
+    @cached_property
+    def _places(self) -> NDArray[np.int64] | None:
+        """Thresholds among the edges of scores, which they were chosen from."""
+        if not self.thresholds or not self._outputs.bins:
+            return None
+        chances_C = np.array([self.thresholds.get(name, np.nan) for name in self.classes])
+        with np.errstate(divide="ignore"):
+            away = np.abs(self._outputs.edges - np.log(chances_C / (1 - chances_C))[:, None])
+        return np.where(np.isnan(chances_C), -1, np.nan_to_num(away, nan=0).argmin(axis=1))
