@@ -3,6 +3,7 @@
 Legend: N samples, C classes or labels.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -14,10 +15,10 @@ from mple.model.settings import TaskKind
 CALIBRATION_BINS = 15
 """Of equal width over the probabilities from 0 to 1; a bin has its lower end, the last one both."""
 _MOST_BINS, _LEAST_BINS = 2048, 32
-_MOST_CELLS = 2**17
-"""Counts of all histograms together: such a tally takes a quarter of a MiB, as a rule."""
+_MOST_CELLS = 2**18
+"""Counts of all histograms together: most are 0 and take a byte."""
 _MOST_CONFUSED = 256
-_FAR = 1000.0
+_NEAR, _FAR = 0.25, 1000.0
 _GRAIN = 2.0**20
 
 
@@ -51,17 +52,25 @@ class Outputs:
     def edges(self) -> NDArray[np.float64]:
         """Between the bins of a histogram of scores, rising; a score on an edge is in the bin above it.
 
-        They lie close around 0, where weak networks score, and wide apart far out, where confident ones do: evenly in
-        asinh, to ±1000. The middle one is 0, a probability of one half. The first and the last bin have no outer end.
+        They lie close where a network scores that knows nothing, at 0, or of classes at equal chances, and wide apart
+        far out, where confident ones do: evenly in asinh(4 x), to 1000 on both sides. One of them is 0, a probability
+        of one half. The first and the last bin have no outer end.
         """
-        return _edges(self.bins)
+        return _edges(self.bins, 0.0 if self.several else math.log(max(1, self.count - 1)))
+
+    @property
+    def half(self) -> int:
+        """The place among the edges of probability 0.5."""
+        return int(np.flatnonzero(self.edges == 0.0)[0])
 
 
 @cache
-def _edges(bins: int) -> NDArray[np.float64]:
+def _edges(bins: int, below: float) -> NDArray[np.float64]:
     places = np.arange(1, bins) * 2 / bins - 1
     # Rounded to the same numbers on every machine, whatever its sinh makes of the last bit.
-    return np.asarray(np.round(np.sinh(places * np.arcsinh(_FAR)) * _GRAIN) / _GRAIN)
+    edges = np.round((np.sinh(places * np.arcsinh(_FAR / _NEAR)) * _NEAR - below) * _GRAIN) / _GRAIN
+    edges[np.abs(edges).argmin()] = 0.0
+    return np.asarray(edges)
 
 
 def scores_of(logits_NC: NDArray[np.float64], outputs: Outputs) -> NDArray[np.float64]:

@@ -44,7 +44,7 @@ class Metric:
     """Whether sentences name it; tables, charts and files have every metric."""
 
 
-def _share(part: Counts, whole: Counts) -> Floats:
+def share(part: Counts, whole: Counts) -> Floats:
     """Part of a whole, NaN of nothing."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.where(whole > 0, part / whole, np.nan))
@@ -62,32 +62,33 @@ def two_by_two(counts: Counts, outputs: Outputs) -> Counts:
 
 def _recall(counts: Counts, outputs: Outputs) -> Floats:
     rejected, wrong, missed, hit = np.moveaxis(two_by_two(counts, outputs), -1, 0)
-    sensitivity = _share(hit, hit + missed)
-    return (sensitivity + _share(rejected, rejected + wrong)) / 2 if outputs.several else sensitivity
+    sensitivity = share(hit, hit + missed)
+    return (sensitivity + share(rejected, rejected + wrong)) / 2 if outputs.several else sensitivity
 
 
 def _f1(counts: Counts, outputs: Outputs) -> Floats:
     _, wrong, missed, hit = np.moveaxis(two_by_two(counts, outputs), -1, 0)
-    return np.where(hit + missed > 0, _share(2 * hit, 2 * hit + wrong + missed), np.nan)
+    return np.where(hit + missed > 0, share(2 * hit, 2 * hit + wrong + missed), np.nan)
 
 
 def _auroc(counts: Counts, outputs: Outputs) -> Floats:
     """The chance that a positive scores above a negative, one in the same bin counted half."""
     positive, negative = counts[..., 0, :].astype(np.float64), counts[..., 1, :].astype(np.float64)
     below = negative.cumsum(axis=-1) - negative / 2
-    return _share((positive * below).sum(axis=-1), positive.sum(axis=-1) * negative.sum(axis=-1))
+    return share((positive * below).sum(axis=-1), positive.sum(axis=-1) * negative.sum(axis=-1))
 
 
 def _average_precision(counts: Counts, outputs: Outputs) -> Floats:
-    """Precisions at the lower end of each bin, weighted by the share of positives in it."""
-    positive = counts[..., 0, ::-1].astype(np.float64)
-    said = positive.cumsum(axis=-1), (positive + counts[..., 1, ::-1]).cumsum(axis=-1)
-    precision = np.nan_to_num(_share(*said))
-    return _share((positive * precision).sum(axis=-1), positive.sum(axis=-1))
+    """Precisions in the middle of each bin's positives, weighted by the share of positives in it."""
+    positive, negative = counts[..., 0, ::-1].astype(np.float64), counts[..., 1, ::-1].astype(np.float64)
+    hits = positive.cumsum(axis=-1) - (positive - 1) / 2
+    precision = hits / (hits + negative.cumsum(axis=-1) - negative / 2)
+    return share(np.where(positive > 0, positive * precision, 0.0).sum(axis=-1), positive.sum(axis=-1))
 
 
-def _middle(outputs: Outputs) -> NDArray[np.int64]:
-    return np.full(outputs.count, outputs.bins // 2 - 1)
+def _half(counts: Counts, outputs: Outputs) -> NDArray[np.int64]:
+    """For each class the edge of probability 0.5."""
+    return np.full(counts.shape[-3], outputs.half)
 
 
 def _above(counts: Counts, outputs: Outputs, edges_C: NDArray[np.int64]) -> tuple[Counts, Counts]:
@@ -100,23 +101,23 @@ def _above(counts: Counts, outputs: Outputs, edges_C: NDArray[np.int64]) -> tupl
 
 def _sensitivity(counts: Counts, outputs: Outputs, edges_C: NDArray[np.int64]) -> Floats:
     above, all_of = _above(counts, outputs, edges_C)
-    return np.where(edges_C >= 0, _share(above[..., 0], all_of[..., 0]), np.nan)
+    return np.where(edges_C >= 0, share(above[..., 0], all_of[..., 0]), np.nan)
 
 
 def _specificity(counts: Counts, outputs: Outputs, edges_C: NDArray[np.int64]) -> Floats:
     above, all_of = _above(counts, outputs, edges_C)
-    return np.where(edges_C >= 0, _share(all_of[..., 1] - above[..., 1], all_of[..., 1]), np.nan)
+    return np.where(edges_C >= 0, share(all_of[..., 1] - above[..., 1], all_of[..., 1]), np.nan)
 
 
 def _ece(counts: Counts, sums: Floats) -> Floats:
     """Mean distance of probability and frequency over the bins, weighted by how many are in each."""
     gaps = np.abs(counts[..., 1, :] - sums)
-    return _share(gaps.sum(axis=-1), counts[..., 0, :].sum(axis=-1))
+    return share(gaps.sum(axis=-1), counts[..., 0, :].sum(axis=-1))
 
 
 METRICS: Mapping[str, Metric] = {
     # Share of right answers: of classes the likeliest one, of labels each known one at probability 0.5.
-    "accuracy": Metric(tally="counts", whole=lambda counts, sums: _share(counts[..., 1], counts[..., 0]), brief=True),
+    "accuracy": Metric(tally="counts", whole=lambda counts, sums: share(counts[..., 1], counts[..., 0]), brief=True),
     # Of classes the share of each one's samples that were taken for it; of labels the mean of sensitivity and
     # specificity at probability 0.5.
     "balanced_accuracy": Metric(tally="confusion", by_class=_recall),
@@ -128,10 +129,10 @@ METRICS: Mapping[str, Metric] = {
     "f1": Metric(tally="confusion", by_class=_f1),
     # Share of positives, and of negatives, that are told as such: at probability 0.5, then at thresholds.
     "sensitivity": Metric(
-        tally="scores", by_class=lambda counts, outputs: _sensitivity(counts, outputs, _middle(outputs))
+        tally="scores", by_class=lambda counts, outputs: _sensitivity(counts, outputs, _half(counts, outputs))
     ),
     "specificity": Metric(
-        tally="scores", by_class=lambda counts, outputs: _specificity(counts, outputs, _middle(outputs))
+        tally="scores", by_class=lambda counts, outputs: _specificity(counts, outputs, _half(counts, outputs))
     ),
     "sensitivity_at_threshold": Metric(tally="scores", at_threshold=_sensitivity),
     "specificity_at_threshold": Metric(tally="scores", at_threshold=_specificity),
@@ -140,7 +141,7 @@ METRICS: Mapping[str, Metric] = {
     # Mean cross-entropy in nats: of classes over samples, of labels over known entries.
     "loss": Metric(
         tally="loss",
-        whole=lambda counts, sums: _share(sums[..., 0], counts[..., 0]),
+        whole=lambda counts, sums: share(sums[..., 0], counts[..., 0]),
         higher_is_better=False,
         most=math.inf,
     ),
@@ -159,7 +160,7 @@ def thresholds(sums: Mapping[str, Tally], outputs: Outputs) -> NDArray[np.int64]
     above = counts[..., ::-1].cumsum(axis=-1)[..., -2::-1]
     # Whole numbers, so that equal sums are equal: P x N x (sensitivity + specificity - 1).
     gain = above[:, 0] * counts[:, 1].sum(axis=-1)[:, None] - above[:, 1] * counts[:, 0].sum(axis=-1)[:, None]
-    away = np.abs(np.arange(gain.shape[1]) - (outputs.bins // 2 - 1))
+    away = np.abs(np.arange(gain.shape[1]) - outputs.half)
     best_C = np.where(gain == gain.max(axis=1, keepdims=True), away, away.size).argmin(axis=1)
     return np.where((counts.sum(axis=-1) > 0).all(axis=1), best_C, -1)
 
@@ -191,7 +192,7 @@ def values(sums: Mapping[str, Tally], outputs: Outputs, at: NDArray[np.int64] | 
 def mean_of(by_class: Floats) -> Floats:
     """The mean over the classes that have a value; NaN where none has."""
     known = ~np.isnan(by_class)
-    return _share(np.where(known, by_class, 0.0).sum(axis=-1), known.sum(axis=-1))
+    return share(np.where(known, by_class, 0.0).sum(axis=-1), known.sum(axis=-1))
 
 
 def _value(metric: Metric, sums: Mapping[str, Tally], outputs: Outputs, at: NDArray[np.int64] | None) -> float:

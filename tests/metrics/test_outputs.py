@@ -34,12 +34,13 @@ def test_probabilities_add_up_and_never_overflow() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 10, 100, 1000])
-def test_the_grid_is_fine_around_zero_and_has_an_edge_there(classes: int) -> None:
+def test_the_grid_is_fine_where_little_is_known_and_has_an_edge_at_one_half(classes: int) -> None:
     outputs = Outputs(classes)
     edges = outputs.edges
     assert len(edges) == outputs.bins - 1
-    assert edges[outputs.bins // 2 - 1] == 0.0
-    np.testing.assert_array_equal(edges, -edges[::-1])
+    assert edges[outputs.half] == 0.0
     assert (np.diff(edges) > 0).all()
-    assert edges[outputs.bins // 2] == pytest.approx(math.asinh(1000) * 2 / outputs.bins, rel=1e-2)
-    assert 900 < edges[-1] < 1000 or classes == 1000
+    assert abs(edges[np.diff(edges).argmin()] + math.log(classes - 1)) < 0.1, "where all chances are equal"
+    assert np.diff(edges).min() == pytest.approx(math.asinh(4000) / 2 / outputs.bins, rel=0.1)
+    assert edges[-1] > 800
+    assert edges[0] < -800
