@@ -1,6 +1,6 @@
 """What a consortium decides about its network and its training, each field with range and unit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Annotated
 
@@ -46,6 +46,15 @@ class Augment(StrEnum):
     """A rectangle set to zero, which is what a picture of the normalisation's mean gives."""
 
 
+_OF_KIND = {
+    "shift_px": Augment.SHIFT,
+    "erase_share": Augment.ERASE,
+    "erase_least": Augment.ERASE,
+    "erase_most": Augment.ERASE,
+}
+"""Settings that concern one kind alone."""
+
+
 class OptimiserName(StrEnum):
     """How gradients change the weights."""
 
@@ -56,6 +65,7 @@ class OptimiserName(StrEnum):
 
 
 _DEFAULT_PEAK = {OptimiserName.SGD: 0.1, OptimiserName.ADAMW: 0.002}
+_MOST_ADAMW_LR = 0.05
 _DEFAULT_DECAY = {OptimiserName.SGD: 5e-4, OptimiserName.ADAMW: 0.01}
 
 
@@ -193,8 +203,20 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.optimiser is OptimiserName.ADAMW and self.highest_lr > _MOST_ADAMW_LR:
+            raise ValueError(
+                f'peak_lr = {self.highest_lr:g} with optimiser = "adamw", whose steps are as long as the rate itself: '
+                f"allowed are up to {_MOST_ADAMW_LR:g}, left out it is {_DEFAULT_PEAK[self.optimiser]:g}"
+            )
         if len(set(self.augment)) != len(self.augment):
             raise ValueError(f"augment = {list(map(str, self.augment))}; name each kind once")
+        for setting in fields(self):
+            kind = _OF_KIND.get(setting.name)
+            if kind is not None and kind not in self.augment and getattr(self, setting.name) != setting.default:
+                raise ValueError(
+                    f'{setting.name} = {getattr(self, setting.name)} without "{kind}" in augment would change nothing; '
+                    "add it, or leave the setting out"
+                )
         if self.erase_least > self.erase_most:
             raise ValueError(f"erase_least = {self.erase_least:g} is above erase_most = {self.erase_most:g}")
         if self.precision is Precision.F32 and self.layer_arithmetic not in (None, Arithmetic.F32):

@@ -14,6 +14,7 @@ from coordinator.plan_maker import layer_weight_bytes, make_plan
 from mple.model.stem import Stem
 from mple.morph import Cores
 from mple.plan import (
+    Augment,
     CoordinatorSettings,
     Custody,
     ModelSettings,
@@ -21,6 +22,7 @@ from mple.plan import (
     NormalisationSettings,
     PlanError,
     RunPlan,
+    TrainingSettings,
     WeightsFrom,
     WireSettings,
 )
@@ -195,6 +197,16 @@ def test_offered_stem_that_does_not_fit_is_refused(
     offered = Stem.from_seed("another", filters=filters, channels=channels, kernel=kernel)
     with refused(ErrorCode.STEM_REJECTED, text):
         made(settings_in(tmp_path, stem="offered"), offered=offered)
+
+
+def test_an_offered_stem_that_cannot_mirror_is_refused_where_the_plan_mirrors(tmp_path: Path) -> None:
+    settings = settings_in(
+        tmp_path, stem="offered", training=TrainingSettings(augment=(Augment.MIRROR,)), mirrored=True
+    )
+    with refused(ErrorCode.STEM_REJECTED, "lacks the mirror image of kernel 0"):
+        made(settings, offered=stem_for("another"))
+    closed = Stem.from_seed("another", filters=8, channels=1, kernel=3, mirrored=True)
+    assert made(settings, offered=closed)[1] is closed
 
 
 def test_weights_from_a_file_are_planned_with_their_stem(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_what_a_step_draws_depends_on_seed_and_step_alone() -> None:
 def test_each_kind_has_draws_of_its_own() -> None:
     """What is erased does not tell what is mirrored."""
     f_BFHW = torch.arange(1.0, 9.0).expand(400, 1, 8, 8).contiguous()
-    only = [Augmentation(dataclasses.replace(ALL, augment=(kind,)), np.arange(1)) for kind in ALL.augment]
+    only = [Augmentation(TrainingSettings(augment=(kind,)), np.arange(1)) for kind in Augment]
     changed = [(one.varied(f_BFHW, 0) - f_BFHW).flatten(1).norm(dim=1).numpy() for one in only]
     assert np.abs(np.corrcoef(changed) - np.eye(3)).max() < 0.2
 

@@ -66,6 +66,7 @@ def settings_in(
     stem: str = "seed",
     kernel: int = 3,
     training: TrainingSettings | None = None,
+    mirrored: bool = False,
 ) -> CoordinatorSettings:
     """A coordinator's configuration with its state in `folder / "state"`."""
     return CoordinatorSettings(
@@ -75,7 +76,7 @@ def settings_in(
         run=RunSettings(sites=sites, custody=custody),
         morph=morph or MorphSettings(),
         wire=WireSettings(layer="f16"),
-        model=ModelSettings(width=0.125, stem=stem, kernel=kernel),
+        model=ModelSettings(width=0.125, stem=stem, kernel=kernel, stem_mirrored=mirrored),
         training=training or TrainingSettings(),
         threads=1,
     )

@@ -10,7 +10,7 @@ import pytest
 
 from mple.cli import main
 from mple.exit_codes import ExitCode
-from mple.plan import Custody, WireSettings, write_settings
+from mple.plan import Augment, Custody, OptimiserName, WireSettings, write_settings
 from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.simulate.chaos_schedule import ChaosSettings, FaultKind, Stage, draw_faults
 from mple.simulate.own_names import names_available
@@ -25,7 +25,9 @@ def disturbable(tmp_path: Path, *, epochs: int, sites: tuple[str, ...] = ("north
     settings = small_settings(write_pictures(tmp_path / "set.npz"), epochs=epochs, sites=sites)
     machine = replace(settings.machine, checkpoint_every_steps=15, in_flight_samples=32)
     wire = WireSettings(codec="q8", message_bytes=16 * 1024, releases=6)
-    return replace(settings, machine=machine, wire=wire)
+    training = replace(settings.training, optimiser=OptimiserName.ADAMW, augment=tuple(Augment), label_smoothing=0.1)
+    model = replace(settings.model, stem_mirrored=True)
+    return replace(settings, machine=machine, wire=wire, training=training, model=model)
 
 
 def run(tmp_path: Path, settings: SimulationSettings, *options: str) -> tuple[int, Path]:
