@@ -15,6 +15,7 @@ from compute_node.training.metrics_file import MetricsFile
 from compute_node.training.training_metrics import SampleMetrics, TrainingMetrics
 from compute_node.training.training_run import CheckpointRule, TrainingRun
 from mple.audit import audit
+from mple.delivered.continued import require_going_on
 from mple.disk.json_records import read_record, write_record
 from mple.disk.scarcity import scarcity_of
 from mple.disk.storage_faults import noted_storage_fault, storage_fault_of
@@ -23,11 +24,11 @@ from mple.metrics import scores_text
 from mple.model.class_weights import ClassCounts
 from mple.model.initial_weights import InitialWeights, WeightsError, initial_trunk
 from mple.model.loss import TaskLoss
-from mple.model.stem import StemError, planned_stem
+from mple.model.stem import planned_stem
 from mple.model.training import DivergenceError, TrunkTrainer
 from mple.model.weights import save_trunk, state_sha256
 from mple.node.coordinator_client import CoordinatorClient
-from mple.node.logs import log
+from mple.node.logs import log, warn
 from mple.node.retry import StoppedError, UnreachableError
 from mple.node.run_follower import RunFollower
 from mple.node.session import NodeSession
@@ -226,8 +227,10 @@ def first_trunk(plan: RunPlan, weights: InitialWeights | None) -> nn.Module:
             stem = planned_stem(plan.model, filters=plan.filters, channels=plan.channels, offered=weights.stem)
             if stem.digest().hex() != plan.stem_digest:
                 raise WeightsError("the plan's stem is not the one of the file of weights")
+            for line in require_going_on(weights.metadata, plan, plan.classes, plan.channels):
+                warn("initial_weights", line)
         return initial_trunk(plan.model, len(plan.classes), plan.training.seed, weights)
-    except (StemError, WeightsError) as fault:
+    except ValueError as fault:
         raise MpleError(ErrorCode.WEIGHTS_REJECTED, str(fault)) from None
 
 

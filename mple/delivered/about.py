@@ -68,6 +68,11 @@ class NetworkAbout(Ranged):
         """As the texts beside the tensors of a file."""
         return {"format": "pt", _KEY: record_to_json(self)}
 
+    @staticmethod
+    def is_in(texts: Mapping[str, str]) -> bool:
+        """Whether a file with these texts says what it is a network of: one that a run has delivered does."""
+        return _KEY in texts
+
     @classmethod
     def from_metadata(cls, texts: Mapping[str, str] | None, where: str) -> NetworkAbout:
         """Read it back. Raises ValueError: `where`, a file, has none, or a damaged one."""

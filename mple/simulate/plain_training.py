@@ -18,6 +18,7 @@ from torch import nn
 
 from mple.data import Dataset
 from mple.data.normalise import normalise
+from mple.delivered.continued import require_going_on
 from mple.metrics import Outputs, merged, tallies, values
 from mple.model.device import CPU, Device
 from mple.model.first_layer.plain import plain_features
@@ -78,7 +79,7 @@ def train_plain(
 
     `on_epoch` is called after each epoch.
 
-    Raises ValueError: there is no site, or the sites' classes or shapes differ.
+    Raises ValueError: there is no site, the sites' classes or shapes differ, or first weights of a file don't fit.
     """
     if len({(site.classes, site.train.shape) for site in sites}) != 1:
         raise ValueError(f"{len(sites)} sites with different classes or image shapes; they must agree")
@@ -110,6 +111,8 @@ class _PlainRun:
         self._test_N = torch.from_numpy(place_of_class[np.concatenate([site.test.labels for site in sites])])
         self._normalisation = normalisation
         self._sampler = GlobalSampler([len(site.train.labels) for site in sites], training.batch, training.seed)
+        if settings.weights is not None:
+            require_going_on(settings.weights.metadata, choices, sites[0].classes, sites[0].train.shape.channels)
         trunk = initial_trunk(model, classes, training.seed, settings.weights)
         offered = settings.stem if settings.weights is None else settings.weights.stem
         channels, filters = sites[0].train.shape.channels, model.filters
