@@ -25,7 +25,7 @@ from comparison.elsewhere.flower import FlowerSettings, cost_of_accuracy, measur
 from comparison.elsewhere.unavailable import Unavailable
 from mple.data import Cifar10Source, Partition, PartitionKind
 from mple.model.settings import Augment
-from mple.plan import ModelSettings, Precision, TrainingSettings
+from mple.plan import DeliverTo, DeliverySettings, ModelSettings, Precision, TrainingSettings
 from mple.simulate.settings import SimulationSettings
 
 mpl.use("Agg")
@@ -63,6 +63,7 @@ def _ours(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         data=Cifar10Source(partition=Partition(kind=PartitionKind.IID), most_train=most),
         model=ModelSettings(width=options.width),
         training=TrainingSettings(epochs=1, batch=128, peak_lr=0.1, precision=Precision.BF16, augment=(Augment.SHIFT,)),
+        delivery=DeliverySettings(to=DeliverTo.NONE),  # what training costs is measured
     )
     run = measured_run(settings, folder)
     return {

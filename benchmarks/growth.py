@@ -26,7 +26,7 @@ from benchmarks.machine import RESULTS, machine
 from benchmarks.pictures import cifar, upscaled_cifar
 from benchmarks.whole_runs import MeasuredRun, measured_run, scratch
 from mple.data import DataSource
-from mple.plan import ModelSettings, Precision, TrainingSettings
+from mple.plan import DeliverTo, DeliverySettings, ModelSettings, Precision, TrainingSettings
 from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.simulate.settings import SimulationSettings
 
@@ -167,6 +167,7 @@ def _measure(source: DataSource, width: float, sites: tuple[str, ...], folder: P
         data=source,
         model=ModelSettings(width=width),
         training=TrainingSettings(epochs=1, precision=Precision.BF16),
+        delivery=DeliverySettings(to=DeliverTo.NONE),  # what training costs is measured
     )
     began = time.monotonic()
     run = measured_run(settings, folder)

@@ -27,7 +27,17 @@ from benchmarks.predicted_bytes import predict_bytes
 from benchmarks.whole_runs import measured_run, scratch
 from mple.meter.paper import count_elements
 from mple.morph import PRESETS
-from mple.plan import Custody, ModelSettings, MorphSettings, Precision, RunPlan, TrainingSettings, WireSettings
+from mple.plan import (
+    Custody,
+    DeliverTo,
+    DeliverySettings,
+    ModelSettings,
+    MorphSettings,
+    Precision,
+    RunPlan,
+    TrainingSettings,
+    WireSettings,
+)
 from mple.report.waterfall import computed_framing
 from mple.simulate.settings import SimulationSettings
 from mple.v1 import common_pb2
@@ -250,6 +260,7 @@ def _settings(point: Point, width: float) -> SimulationSettings:
         wire=WireSettings(codec=point.codec),
         model=ModelSettings(width=width),
         training=TrainingSettings(epochs=1, precision=Precision.BF16),
+        delivery=DeliverySettings(to=DeliverTo.NONE),  # what training costs is measured
     )
 
 

@@ -1,5 +1,6 @@
 """The compute node's part in one run, from the plan on: hold the layers, take samples in, train, answer predictions."""
 
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -7,6 +8,7 @@ from torch import nn
 
 from compute_node.key_changes import KEY_EVENTS, KeyChanges
 from compute_node.layers.layer_fetch import fetch_layer
+from compute_node.network_file import write_network
 from compute_node.predictor import TRAINED_AGAIN, Predictor, load_outcome
 from compute_node.run_samples import RunSamples
 from compute_node.service import ComputeService
@@ -32,13 +34,13 @@ from mple.node.logs import log, warn
 from mple.node.retry import StoppedError, UnreachableError
 from mple.node.run_follower import RunFollower
 from mple.node.session import NodeSession
-from mple.plan import ClassWeights, ComputeSettings, RunPlan
+from mple.plan import ClassWeights, ComputeSettings, DeliverTo, RunPlan
 from mple.plan.fit import check_compute_memory
 from mple.records.class_counts import keep_class_counts, kept_class_counts
 from mple.records.layer_list import list_layers
 from mple.records.log_events import LogEvent
 from mple.records.plan_file import keep_plan
-from mple.records.state_files import CHECKPOINTS, LAYERS, METRICS, MODEL, OUTCOME, TENSORBOARD
+from mple.records.state_files import CHECKPOINTS, LAYERS, METRICS, MODEL, NETWORK, OUTCOME, TENSORBOARD
 from mple.records.training import EpochMetrics, Outcome
 from mple.rpc import ErrorCode, MpleError, error_for
 from mple.v1 import coordinator_pb2
@@ -149,18 +151,36 @@ class ComputeRun:
         outcome = read_record(Outcome, outcome_path, TRAINED_AGAIN) if outcome_path.exists() else None
         if outcome is not None and outcome.plan_sha256 == plan.sha256().hex():
             load_outcome(trunk, model_path, outcome)
-            digest = outcome.model_sha256
         else:
             run = self._train_anew(trunk, checkpoints)
             digest = state_sha256(trunk)
             save_trunk(trunk, model_path, {"plan_sha256": plan.sha256().hex(), "run_id": plan.run_id})
-            write_record(outcome_path, run.outcome(digest))
+            outcome = run.outcome(digest)
+            write_record(outcome_path, outcome)
         checkpoints.clear()
         self._service.open_predictions(plan, Predictor(plan, trunk, self._samples.bank))
+        if plan.delivery.to is DeliverTo.SITES and outcome.delivered is None:
+            delivered = self._deliver(trunk, outcome.model_sha256)
+            # Before any site is told that it is done: those that were do not come back to say again what they have.
+            write_record(outcome_path, replace(outcome, delivered=delivered))
         self._samples.intake.close()
-        audit("local", "training_finished", "ok", run=plan.run_id, model_sha256=digest)
-        done = coordinator_pb2.TrainingDone(model_sha256=bytes.fromhex(digest))
+        audit("local", "training_finished", "ok", run=plan.run_id, model_sha256=outcome.model_sha256)
+        done = coordinator_pb2.TrainingDone(model_sha256=bytes.fromhex(outcome.model_sha256))
         self._client.report(coordinator_pb2.ReportRequest(training_done=done))
+
+    def _deliver(self, trunk: nn.Module, digest: str) -> tuple[str, ...]:
+        """Have every site fetch the trunk; returns those that have it. After a restart they are told of it again, and
+        who has it says so at once."""
+        path = self._settings.state / NETWORK.format(self._plan.run_id)
+        network = write_network(trunk, self._plan, path)
+        self._service.open_network(network)
+        log("network_ready", f"the sites can fetch the trained network, {network.total_bytes:,} bytes")
+        without = self._samples.intake.deliver(network.ready(epoch=self._plan.training.epochs, model_sha256=digest))
+        if without:
+            warn("network_not_delivered", f"without the trained network: {', '.join(without)}", sites=",".join(without))
+        self._service.open_network(None)
+        path.unlink()
+        return tuple(site.name for site in self._plan.sites if site.name not in without)
 
     def _train_anew(self, trunk: nn.Module, checkpoints: CheckpointFolder) -> TrainingRun:
         plan, settings = self._plan, self._settings

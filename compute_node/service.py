@@ -7,13 +7,16 @@ from functools import partial
 import grpc
 
 from compute_node.feeding.intake import Intake
+from compute_node.network_file import NetworkFile
 from compute_node.predictor import Predictor
 from mple.audit import audit_call
 from mple.disk.scarcity import scarcity_of
 from mple.disk.storage_faults import storage_fault_of
-from mple.node.logs import log
+from mple.node.logs import log, warn
 from mple.plan import RunPlan
+from mple.printable import printable
 from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
+from mple.rpc.file_transfer import chunks_of
 from mple.rpc.read_deadline import MESSAGE_IDLE_S, DeadlineIterator
 from mple.v1 import compute_pb2, compute_pb2_grpc
 
@@ -34,6 +37,7 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
         self._received: Callable[[str], int] = lambda _site: 0
         # A network keeps its own plan: after a restart the last run's answers while the next one trains.
         self._predictions: tuple[RunPlan, Predictor] | None = None
+        self._network: NetworkFile | None = None
 
     def open_feed(self, plan: RunPlan, intake: Intake, received: Callable[[str], int] = lambda _site: 0) -> None:
         """From now on sites may feed. `received` counts the samples that came from a party in this run, by its label:
@@ -43,6 +47,10 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
     def open_predictions(self, plan: RunPlan, predictor: Predictor) -> None:
         """From now on sites may ask for predictions by this plan's network."""
         self._predictions = (plan, predictor)
+
+    def open_network(self, network: NetworkFile | None) -> None:
+        """From now on the sites of the plan that feeds are open for may fetch its trained trunk; None: no more."""
+        self._network = network
 
     @guarded(Role.SITE)
     def Feed(
@@ -77,6 +85,25 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
             if not requests.wait_ended(self._idle_s):
                 raise MpleError(ErrorCode.STREAM_TRUNCATED, f"{peer.label} is done and does not end its stream")
             requests.raise_fault()
+
+    @guarded(Role.SITE)
+    def DownloadNetwork(
+        self, request: compute_pb2.DownloadNetworkRequest, context: grpc.ServicerContext, peer: Party
+    ) -> Iterator[compute_pb2.DownloadNetworkResponse]:
+        """The bytes of the trained trunk, from an offset on."""
+        plan, intake, network = self._plan, self._intake, self._network
+        if plan is None or intake is None or network is None:
+            raise MpleError(ErrorCode.WRONG_PHASE, "there is no trained network yet")
+        _same_plan(plan, request.plan_sha256)
+        if peer.name not in {site.name for site in plan.sites}:
+            raise MpleError(ErrorCode.UNKNOWN_PARTY, f"the plan has no site {peer.name}")
+        if request.sha256 != network.sha256:
+            text = f"this node offers network {network.sha256.hex()[:16]}, not {request.sha256[:32].hex()[:16]}"
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, text)
+        for chunk in chunks_of(network.path, request.offset, network.total_bytes):
+            intake.moved()
+            yield compute_pb2.DownloadNetworkResponse(offset=chunk.offset, data=chunk.data, final=chunk.final)
+        audit_call(peer.label, "network_fetched", "ok", sha256=network.sha256.hex())
 
     @guarded(Role.SITE)
     def Predict(
@@ -128,8 +155,18 @@ def _take(intake: Intake, site: str, request: compute_pb2.FeedRequest) -> None:
         intake.take_batch(site, request.batch)
     elif kind == "score":
         intake.take_score(site, request.score)
+    elif kind == "network_received":
+        intake.take_received(site, request.network_received)
+        _log_received(site, request.network_received)
     else:
         raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"a message of kind {kind} within a stream")
+
+
+def _log_received(site: str, received: compute_pb2.NetworkReceived) -> None:
+    check = printable(received.check, 40)
+    audit_call(f"site/{site}", "network_received", "ok", check=check)
+    tell = warn if check == "differs" else log
+    tell("network_received", f"site {site} has the trained network; its check says: {check}", site=site)
 
 
 def _same_plan(plan: RunPlan, theirs: bytes) -> None:

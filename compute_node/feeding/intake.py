@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from compute_node.feeding.accepted_batch import accept_batch
 from compute_node.feeding.mirroring import Mirroring
+from compute_node.feeding.network_offers import NetworkOffers
 from compute_node.feeding.request_window import Asked, FeedFault, RequestWindow, ToScore
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.feeding.told_counts import told_counts
@@ -76,6 +77,7 @@ class Intake:
         }
         self._windows = _windows(plan, in_flight_samples)
         self._counts: dict[str, ClassCounts] = {}
+        self._offers = NetworkOffers()
         self._streams: set[str] = set()
         self._absent: set[str] = set()
         self._logits_TC: NDArray[np.float32] = np.empty((0, 0), np.float32)
@@ -121,6 +123,7 @@ class Intake:
             with self._changed:
                 self._streams.discard(site)
                 self._windows[site].stream_broke()
+                self._offers.stream_broke(site)
                 self._changed.notify_all()
 
     def take_hello(self, site: str, hello: compute_pb2.FeedHello) -> None:
@@ -156,6 +159,8 @@ class Intake:
             while True:
                 self._raise_failure()
                 item = self._windows[site].next_message()
+                if item is None and (ready := self._offers.next(site)) is not None:
+                    return compute_pb2.FeedResponse(network_ready=ready)
                 if item is not None or over():
                     break
                 self._changed.wait()
@@ -279,6 +284,36 @@ class Intake:
                 if not due:
                     return whole
                 self._wait_for_progress("scores", due)
+
+    def deliver(self, ready: compute_pb2.NetworkReady) -> tuple[str, ...]:
+        """Tell every site of the trained network, and wait until all say that they have it.
+
+        Returns:
+            Sites that have not: under the policy `proceed`, absent ones.
+
+        Raises MpleError: as `wait_for`.
+        """
+        with self._changed:
+            self._patience.renew()
+            self._offers.begin(ready, set(self._windows))
+            self._changed.notify_all()
+            while due := set(self._offers.due - self._absent):
+                self._wait_for_progress("word that the network has arrived", due)
+            return tuple(sorted(self._offers.due))
+
+    def take_received(self, site: str, received: compute_pb2.NetworkReceived) -> None:
+        """A site has the network. Raises MpleError: UNKNOWN_REQUEST when it was not told of it."""
+        with self._changed:
+            try:
+                self._offers.received(site, received.sha256)
+            except FeedFault as fault:
+                raise MpleError(ErrorCode.UNKNOWN_REQUEST, str(fault)) from None
+            self._progressed()
+
+    def moved(self) -> None:
+        """A site fetches what it was told of: that is progress, too."""
+        with self._changed:
+            self._progressed()
 
     def leave(self, site: str) -> None:
         """A site has said that it can't go on; under the policy `proceed` nobody waits for it until it comes back."""

@@ -6,16 +6,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mple.data.picture_reading import PictureReading
 from mple.delivered.about import NetworkAbout
+from mple.delivered.check import Check
 from mple.delivered.onnx_file import OPSET
 from mple.delivered.running import OnnxNetwork
 from mple.delivered.tensor_file import network_from_safetensors
@@ -24,43 +24,13 @@ from mple.disk.damage import DamagedError
 from mple.disk.json_records import read_record, write_record
 from mple.disk.private import make_private
 from mple.disk.whole_files import fsync_folder, write_whole
-from mple.ranges import Between, Ranged
+from mple.plan import DeliveredDtype
+from mple.ranges import Ranged
 from mple.records.state_files import DELIVERED
 
 RECORD, WEIGHTS, ONNX, CARD = "model.json", "model.safetensors", "model.onnx", "model_card.md"
 _MOST_BYTES = 1024 * MEBIBYTE
 _FIX = "start the site again while the run lasts, or take the folder from another copy"
-
-
-class Verdict(StrEnum):
-    """What a site has found when it compared the delivered network with what the compute node has answered it."""
-
-    AGREES = "agrees"
-    """All answers are equal within the tolerance."""
-    CODED = "coded"
-    """What travels is rounded by the run's settings, so that answers may differ; by how much is stated."""
-    DIFFERS = "differs"
-    """Nothing is rounded, and answers differ by more than the tolerance: the network is not the one that was scored."""
-    UNCHECKED = "unchecked"
-    """There was nothing to compare with; the reason is stated."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Check(Ranged):
-    """The comparison of the plain network, on plain pictures, with the answers to their morphed forms."""
-
-    verdict: Verdict
-    reason: str = ""
-    """Why it is unchecked, or what makes answers differ."""
-    split: str = ""
-    """Which of the site's splits the pictures are of: `test` or `val`."""
-    pictures: Annotated[int, Between(0, 1_000_000_000)] = 0
-    largest_difference: float | None = None
-    """Between two logits."""
-    tolerance: float | None = None
-    """Largest difference that counts as equal."""
-    same_answers: Annotated[int, Between(0, 1_000_000_000)] = 0
-    """Pictures with the same likeliest class; of a task of labels, with the same labels above one half."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,8 +42,10 @@ class DeliveredRecord(Ranged):
     check: Check
     reading: PictureReading
     """How the site's pictures were read, so that new ones are read alike."""
-    dtype: str
-    """Numbers in which the trunk came: `f32` or `bf16`."""
+    dtype: DeliveredDtype
+    """Numbers in which the trunk came."""
+    network_sha256: str
+    """Of the trunk's file as it came, hexadecimal."""
     sha256: Mapping[str, str]
     """Of the other files, by name, hexadecimal."""
     delivered_at: datetime

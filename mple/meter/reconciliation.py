@@ -14,6 +14,7 @@ from mple.meter.ledger_reading import opened_ledger
 from mple.printable import spreadsheet_cell
 
 _SHOWN = 5
+_OF_PICTURES = (MessageKind.DATA, MessageKind.VAL_DATA, MessageKind.TEST_DATA, MessageKind.PREDICT)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +61,7 @@ class SiteOverhead(SiteImages):
     uplink_bytes: int
     downlink_bytes: int
     data_bytes: int
-    """Codes of training and test samples."""
+    """Codes of training, validation and test samples."""
     resent_bytes: int
     """The part of `data_bytes` in samples that had been sent before."""
     resent_samples: int
@@ -68,6 +69,8 @@ class SiteOverhead(SiteImages):
     label_bytes: int
     layer_bytes: int
     logits_bytes: int
+    network_bytes: int
+    """The trained trunk, as it was delivered."""
     setup_bytes: int
     """Whole messages of set-up: joining, stem, envelopes."""
     control_bytes: int
@@ -212,7 +215,7 @@ def export_csv(merged: Path, out: Path) -> None:
 
 
 def _site_overhead(database: sqlite3.Connection, site: SiteImages) -> SiteOverhead:
-    up = down = data = labels = layer = logits = setup = framed = count = 0
+    up = down = data = labels = layer = logits = network = setup = framed = count = 0
     for direction, kind, messages, payload, label, serialized, all_framed in database.execute(
         "SELECT direction, kind, COUNT(*), SUM(payload_bytes), SUM(label_bytes), SUM(serialized_bytes), "
         "SUM(framed_bytes) FROM messages WHERE node = ? GROUP BY direction, kind",
@@ -223,9 +226,10 @@ def _site_overhead(database: sqlite3.Connection, site: SiteImages) -> SiteOverhe
         framed += all_framed
         count += messages
         labels += label
-        data += payload if kind in (MessageKind.DATA, MessageKind.TEST_DATA, MessageKind.PREDICT) else 0
+        data += payload if kind in _OF_PICTURES else 0
         layer += payload if kind == MessageKind.LAYER else 0
         logits += payload if kind == MessageKind.LOGITS else 0
+        network += payload if kind == MessageKind.NETWORK else 0
         setup += serialized if kind == MessageKind.SETUP else 0
     framing = count * GRPC_PREFIX_BYTES
     # Samples of a batch are of one size each, so the division is exact.
@@ -244,7 +248,8 @@ def _site_overhead(database: sqlite3.Connection, site: SiteImages) -> SiteOverhe
         label_bytes=labels,
         layer_bytes=layer,
         logits_bytes=logits,
+        network_bytes=network,
         setup_bytes=setup,
-        control_bytes=framed - framing - data - labels - layer - logits - setup,
+        control_bytes=framed - framing - data - labels - layer - logits - network - setup,
         framing_bytes=framing,
     )

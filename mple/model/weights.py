@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from mple.disk.private import private_file
 from mple.disk.whole_files import put_in_place
@@ -41,10 +41,13 @@ def state_sha256(trunk: nn.Module) -> str:
 
 def save_trunk(trunk: nn.Module, path: Path, about: Mapping[str, str]) -> None:
     """Write a trunk as safetensors, whole and on the disk, with texts about it as metadata."""
+    save_tensors(trunk.state_dict(), path, about)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, about: Mapping[str, str]) -> None:
+    """Write tensors by name as safetensors, whole and on the disk, with texts about them as metadata."""
     temporary = path.with_name(path.name + ".part")
-    save_file(
-        {name: t.contiguous() for name, t in trunk.state_dict().items()}, private_file(temporary), metadata=dict(about)
-    )
+    save_file({name: t.contiguous() for name, t in tensors.items()}, private_file(temporary), metadata=dict(about))
     put_in_place(temporary, path)
 
 

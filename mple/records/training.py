@@ -85,6 +85,8 @@ class Outcome(Ranged):
     """As in the lines of steps, but of the whole run: from before the first sample was here to the last report."""
     read_ahead_seconds: float = 0.0
     """Time of the thread that reads and decodes samples while the trainer trains."""
+    delivered: tuple[str, ...] | None = None
+    """Sites that have the network; None while that is open, and where the plan delivers to nobody."""
 
 
 TrainingMetrics = StepMetrics | EpochMetrics

@@ -29,7 +29,7 @@ from mple.records.state_files import LEDGER, METRICS, MODEL, OUTCOME, PLAN, TENS
 from mple.records.training import EpochMetrics, Outcome, TrainingMetrics, epochs_of, read_metrics
 from mple.report.noise_levels import noise_levels
 
-PARTS = ("data", "label", "layer", "logits", "setup", "control", "framing")
+PARTS = ("data", "label", "layer", "logits", "network", "setup", "control", "framing")
 """Of what crossed a site's link, as the ledgers count it."""
 
 

@@ -18,6 +18,7 @@ _LEAST_HEIGHT = 8.0
 """Of a bar that stands for any message at all, in percent of its lane, so that it can be seen."""
 KIND_NAMES: dict[str, str] = {
     MessageKind.DATA: "training pictures",
+    MessageKind.VAL_DATA: "validation pictures",
     MessageKind.TEST_DATA: "test pictures",
     MessageKind.LAYER: "augmented layers",
     MessageKind.SETUP: "set-up",
@@ -26,6 +27,7 @@ KIND_NAMES: dict[str, str] = {
     MessageKind.SCORE: "scores",
     MessageKind.EVENT: "events",
     MessageKind.REPORT: "reports",
+    MessageKind.NETWORK: "trained network",
     MessageKind.PREDICT: "predictions",
     MessageKind.CONTROL: "diagnoses",
     MessageKind.OTHER: "other",

@@ -18,6 +18,7 @@ COUNTED = {
     "label": ("labels", "rest"),
     "layer": ("augmented layer", "layer"),
     "logits": ("logits", "rest"),
+    "network": ("trained network", "rest"),
     "setup": ("set-up", "rest"),
     "control": ("control", "rest"),
     "framing": ("gRPC prefixes", "rest"),

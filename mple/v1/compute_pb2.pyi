@@ -107,10 +107,12 @@ class NetworkReady(_message.Message):
     def __init__(self, total_bytes: _Optional[int] = ..., sha256: _Optional[bytes] = ..., epoch: _Optional[int] = ..., model_sha256: _Optional[bytes] = ...) -> None: ...
 
 class NetworkReceived(_message.Message):
-    __slots__ = ("sha256",)
+    __slots__ = ("sha256", "check")
     SHA256_FIELD_NUMBER: _ClassVar[int]
+    CHECK_FIELD_NUMBER: _ClassVar[int]
     sha256: bytes
-    def __init__(self, sha256: _Optional[bytes] = ...) -> None: ...
+    check: str
+    def __init__(self, sha256: _Optional[bytes] = ..., check: _Optional[str] = ...) -> None: ...
 
 class DownloadNetworkRequest(_message.Message):
     __slots__ = ("plan_sha256", "sha256", "offset")

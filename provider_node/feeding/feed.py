@@ -21,6 +21,7 @@ from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
 from mple.wire.batch import batch_to_message, samples_per_message
 from mple.wire.codecs import codec_named
+from provider_node.delivery.receipt import NetworkReceipt
 from provider_node.feeding.morphing import MorphedImages
 from provider_node.feeding.release_book import ReleaseBook, ReleaseError
 from provider_node.feeding.scoring import LogitsError, score
@@ -40,6 +41,7 @@ class SiteFeed:
         label_order: NDArray[np.int64],
         releases: ReleaseBook,
         hello: compute_pb2.FeedHello | None = None,
+        receipt: NetworkReceipt | None = None,
     ) -> None:
         """Feed nothing yet.
 
@@ -47,13 +49,14 @@ class SiteFeed:
             plan: The run's plan.
             key_ref: Of the key that `images` are morphed under.
             images: The site's pictures.
-            test_labels: Of its test pictures.
+            labels: Of its validation and test pictures.
             label_order: The consortium's.
             releases: Counts what leaves.
             hello: How each stream opens; by default with the plan's digest alone.
+            receipt: Takes the trained network in; None where none is to come.
         """
         self._hello = hello or compute_pb2.FeedHello(plan_sha256=plan.sha256())
-        self._plan, self._releases = plan, releases
+        self._plan, self._releases, self._receipt = plan, releases, receipt
         self._morphing = (key_ref, images)
         self._epochs_used: set[int] = set()
         self._labels, self._label_order = labels, label_order
@@ -95,6 +98,10 @@ class SiteFeed:
                     done = True
                     outbox.end()
                     continue
+                if response.WhichOneof("message") == "network_ready" and self._receipt is not None:
+                    received = self._receipt.receive(response.network_ready, stub, stop)
+                    outbox.put(compute_pb2.FeedRequest(network_received=received))
+                    continue
                 outbox.put(self._answer(response))
         except grpc.RpcError:
             if done:
@@ -114,9 +121,12 @@ class SiteFeed:
         kind = response.WhichOneof("message")
         if kind == "logits":
             try:
-                return compute_pb2.FeedRequest(score=self._score(response.logits))
+                answer = compute_pb2.FeedRequest(score=self._score(response.logits))
             except LogitsError as fault:
                 raise MpleError(ErrorCode.MESSAGE_MALFORMED, str(fault)) from None
+            if self._receipt is not None:
+                self._receipt.answers.note(response.logits)
+            return answer
         if kind != "samples":
             raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"a message of kind {kind} instead of a request")
         request = response.samples

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import grpc
 import numpy as np
@@ -22,9 +23,11 @@ from mple.pki import NOISE_KEY, consortium_key
 from mple.plan import ClassWeights, Custody, RunPlan
 from mple.plan.orders import channel_order, label_order
 from mple.privacy import PictureNoise
-from mple.records.state_files import RELEASES
+from mple.records.state_files import ANSWERS, RELEASES
 from mple.rpc import AwayError, ErrorCode, MpleError, Role, error_of
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
+from provider_node.delivery.answers import KeptAnswers
+from provider_node.delivery.receipt import NetworkReceipt
 from provider_node.feeding.feed import SiteFeed
 from provider_node.feeding.morphing import MorphedImages
 from provider_node.feeding.noising import begin_noise
@@ -44,7 +47,7 @@ class Feeding:
     site: Site
     plan: RunPlan
     client: CoordinatorClient
-    """Asked for an offered stem, where the plan mirrors feature maps."""
+    """Asked for the stem, where the plan mirrors feature maps or delivers the network."""
     _feed: SiteFeed | None = None
     _noise: PictureNoise | None = None
     _over: bool = False
@@ -143,8 +146,16 @@ class Feeding:
                 self._order(),
                 book,
                 hello,
+                self._receipt(),
             )
             return self._feed
+
+    def _receipt(self) -> NetworkReceipt:
+        path = self.site.settings.state / ANSWERS.format(self.plan.run_id)
+        answers = KeptAnswers(path, self.site.dataset, self._order())
+        return NetworkReceipt(
+            site=self.site, plan=self.plan, stem=partial(fetch_stem, self.client, self.plan), answers=answers
+        )
 
     def _usable(self) -> bool:
         """Whether the key in use is in the vault; in escrow custody it must be."""

@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 
 from mple.data.picture_reading import FileKind, PictureReading
+from mple.delivered.check import Check, Verdict
 from mple.delivered.folder import (
     ONNX,
     RECORD,
     WEIGHTS,
-    Check,
     DeliveredNetwork,
     DeliveredRecord,
-    Verdict,
     write_delivered,
 )
 from mple.delivered.onnx_file import network_to_onnx
 from mple.delivered.running import numpy_logits
 from mple.delivered.tensor_file import network_to_safetensors
 from mple.disk.damage import DamagedError
+from mple.plan import DeliveredDtype
 from tests.support.trunk_in_secret_order import TrunkInSecretOrder
 
 
@@ -40,7 +40,8 @@ def deliver(made: TrunkInSecretOrder, folder: Path) -> DeliveredRecord:
         site="north",
         check=Check(verdict=Verdict.UNCHECKED, reason="a test"),
         reading=PictureReading(files=FileKind.DICOM, window=(40.0, 400.0), resized=True),
-        dtype="f32",
+        dtype=DeliveredDtype.F32,
+        network_sha256="cd" * 32,
         sha256={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         delivered_at=datetime(2026, 11, 30, tzinfo=UTC),
     )

@@ -26,7 +26,7 @@ from mple.meter.reconciliation import (
 from tests.support.ledger_entries import RECEIVED, SENT, book, entry
 
 NORTH, COORDINATOR = "site/north", "coordinator/coordinator"
-PARTS = ("data", "label", "layer", "logits", "setup", "control", "framing")
+PARTS = ("data", "label", "layer", "logits", "network", "setup", "control", "framing")
 
 
 def merged_of(folder: Path, *ledgers: Path) -> Path:
@@ -181,6 +181,7 @@ def test_every_byte_is_in_the_part_that_it_belongs_to(tmp_path: Path) -> None:
             entry(SENT, "d", 0, 12, MessageFacts(MessageKind.SCORE)),
             entry(RECEIVED, "a", 0, 60, MessageFacts(MessageKind.REQUEST)),
             entry(RECEIVED, "a", 1, 210, MessageFacts(MessageKind.LOGITS, payload_bytes=200)),
+            entry(RECEIVED, "e", 0, 707, MessageFacts(MessageKind.NETWORK, payload_bytes=700)),
         ],
     )
     coordinator = book(tmp_path, COORDINATOR, [entry(RECEIVED, "c", 0, 41, MessageFacts(MessageKind.SETUP))])
@@ -192,12 +193,13 @@ def test_every_byte_is_in_the_part_that_it_belongs_to(tmp_path: Path) -> None:
         "label": 20,
         "layer": 300,
         "logits": 200,
+        "network": 700,
         "setup": 41,
-        "control": (80 + 20 + 10) + 12 + 60 + 10,
-        "framing": 7 * 5,
+        "control": (80 + 20 + 10) + 12 + 60 + 10 + 7,
+        "framing": 8 * 5,
     }
     assert site.uplink_bytes == 1100 + 520 + 310 + 41 + 12 + 5 * 5
-    assert site.downlink_bytes == 60 + 210 + 2 * 5
+    assert site.downlink_bytes == 60 + 210 + 707 + 3 * 5
     assert site.total_bytes == sum(parts_of(site).values())
     assert site.ratio == site.total_bytes / 9216
 

@@ -13,7 +13,16 @@ from safetensors.torch import save_file
 
 from mple.data import NpzSource, Partition, PartitionKind
 from mple.exit_codes import ExitCode
-from mple.plan import Custody, ModelSettings, MorphSettings, TrainingSettings, WeightsFrom, WireSettings
+from mple.plan import (
+    Custody,
+    DeliverTo,
+    DeliverySettings,
+    ModelSettings,
+    MorphSettings,
+    TrainingSettings,
+    WeightsFrom,
+    WireSettings,
+)
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.records.state_files import METRICS
 from mple.simulate.children import Children, command
@@ -55,9 +64,10 @@ def small_settings(
     epochs: int = 2,
     sites: tuple[str, ...] = ("north", "south"),
     weights: WeightsFrom = WeightsFrom.SEED,
+    deliver: DeliverTo = DeliverTo.NONE,
 ) -> SimulationSettings:
     """Two sites, a VGG-16 of 1/16 width, ten steps an epoch. Weights that are not the seed's are those of
-    `write_weights` beside the pictures."""
+    `write_weights` beside the pictures. Delivery costs each site half a second of imports: tests ask for it."""
     return SimulationSettings(
         sites=sites,
         custody=custody,
@@ -66,6 +76,7 @@ def small_settings(
         wire=WireSettings(codec=codec, layer="f32" if codec == "f32" else "f16"),
         model=ModelSettings(width=0.0625, weights=weights),
         weights_file=None if weights is WeightsFrom.SEED else pictures.with_name(WEIGHTS),
+        delivery=DeliverySettings(to=deliver),
         # Gentle: float32 training lets any rounding grow, that of plain features too, the faster the steeper it goes.
         training=TrainingSettings(epochs=epochs, batch=24, peak_lr=0.0001),
         machine=MachineSettings(trainer_threads=1, idle_timeout_s=60.0, stop_grace_s=5.0),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,22 +15,36 @@ from mple.delivered.assembly import plain_network
 from mple.model.settings import ModelSettings
 from mple.model.stem import Stem
 from mple.model.weights import build_trunk
-from mple.plan import NormalisationSettings
+from mple.plan import DeliverySettings, NormalisationSettings, WireSettings
+from mple.plan.orders import channel_order, label_order
 from tests.support.small_plan import small_plan
 
 CLASSES = ("cyst", "normal", "tumour", "unclear")
+SECRET = bytes(range(4, 36))
+"""The consortium secret; the orders that it draws differ from their inverses."""
+EXACT = WireSettings(codec="f32", layer="f32")
 
 
 class TrunkInSecretOrder:
     """A trunk in secret orders with weights of every kind, and what the plain network is made of."""
 
-    def __init__(self, *, channels: int = 3, side: int = 32, width: float = 0.0625, kernel: int = 3) -> None:
+    def __init__(
+        self,
+        *,
+        channels: int = 3,
+        side: int = 32,
+        width: float = 0.0625,
+        kernel: int = 3,
+        wire: WireSettings = EXACT,
+        delivery: DeliverySettings | None = None,
+    ) -> None:
         model = ModelSettings(width=width, kernel=kernel)
         by = NormalisationSettings(mean=(0.4, 0.5, 0.45)[:channels], std=(0.2, 0.25, 0.3)[:channels])
-        self.plan = small_plan(classes=CLASSES, model=model, normalisation=by, channels=channels, side_px=side)
+        plan = small_plan(classes=CLASSES, model=model, normalisation=by, channels=channels, side_px=side, wire=wire)
+        self.plan = replace(plan, delivery=delivery or DeliverySettings())
         self.about = about_network(self.plan, model_sha256="ab" * 32, epoch=3)
         draw = np.random.default_rng(7)
-        self.channel_order, self.label_order = draw.permutation(model.filters), draw.permutation(len(CLASSES))
+        self.channel_order, self.label_order = channel_order(self.plan, SECRET), label_order(self.plan, SECRET)
         self.stem = Stem.from_seed("s", filters=model.filters, channels=channels, kernel=kernel)
         self.trunk = build_trunk(model, len(CLASSES), 1)
         with torch.no_grad():

@@ -10,7 +10,7 @@ import pytest
 
 from mple.cli import main
 from mple.exit_codes import ExitCode
-from mple.plan import Augment, Custody, OptimiserName, WireSettings, write_settings
+from mple.plan import Augment, Custody, DeliverTo, OptimiserName, WireSettings, write_settings
 from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.simulate.chaos_schedule import ChaosSettings, FaultKind, Stage, draw_faults
 from mple.simulate.own_names import names_available
@@ -22,7 +22,7 @@ TWO_KILLS = 3
 
 
 def disturbable(tmp_path: Path, *, epochs: int, sites: tuple[str, ...] = ("north", "south")) -> SimulationSettings:
-    settings = small_settings(write_pictures(tmp_path / "set.npz"), epochs=epochs, sites=sites)
+    settings = small_settings(write_pictures(tmp_path / "set.npz"), epochs=epochs, sites=sites, deliver=DeliverTo.SITES)
     machine = replace(settings.machine, checkpoint_every_steps=15, in_flight_samples=32)
     wire = WireSettings(codec="q8", message_bytes=16 * 1024, releases=6)
     training = replace(settings.training, optimiser=OptimiserName.ADAMW, augment=tuple(Augment), label_smoothing=0.1)

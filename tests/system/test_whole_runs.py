@@ -11,11 +11,13 @@ import pytest
 from rich.console import Console
 
 from mple.data import open_source
+from mple.delivered.check import Verdict
+from mple.delivered.folder import DeliveredNetwork
 from mple.model.initial_weights import InitialWeights
 from mple.model.settings import Augment, ModelSettings
 from mple.model.weights import build_trunk, load_trunk, state_sha256
 from mple.pki import Vault
-from mple.plan import Custody, WeightsFrom, choices_of
+from mple.plan import Custody, DeliverTo, WeightsFrom, choices_of
 from mple.plan.orders import channel_order, label_order
 from mple.records.run_folder import RunFolder
 from mple.report import read_summary
@@ -64,6 +66,7 @@ def test_a_morphed_run_learns_as_plain_training_does(
     tmp_path: Path, preset: str, custody: Custody, codec: str, channels: int, sites: int, weights: str, tolerance: float
 ) -> None:
     pictures, file = write_pictures(tmp_path / "set.npz", channels=channels), write_weights(tmp_path)
+    deliver = DeliverTo.SITES if (preset, codec) == ("compact", "f32") else DeliverTo.NONE
     settings = small_settings(
         pictures,
         custody=custody,
@@ -72,6 +75,7 @@ def test_a_morphed_run_learns_as_plain_training_does(
         epochs=3,
         sites=SITES[:sites],
         weights=WeightsFrom(weights),
+        deliver=deliver,
     )
     if weights == "seed":
         training = dataclasses.replace(settings.training, augment=tuple(Augment))
@@ -91,11 +95,20 @@ def test_a_morphed_run_learns_as_plain_training_does(
     assert RunFolder(out).plan().weights_digest == expected
     written = json.loads((out / "summary.json").read_text())
     wire = written["wire"]
-    parts = ("data", "label", "layer", "logits", "setup", "control", "framing")
+    parts = ("data", "label", "layer", "logits", "network", "setup", "control", "framing")
     assert sum(wire[f"{part}_bytes"] for part in parts) == wire["total_bytes"]
     assert wire["raw_pixel_bytes"] == 300 * channels * 28 * 28
     assert sum(site["images"] for site in written["sites"]) == 300
     assert (wire["layer_bytes"] == 0) == (custody is Custody.ESCROW)
+    delivered = sorted((out / "nodes").glob("*/state/model/model.json"))
+    assert len(delivered) == (sites if deliver is DeliverTo.SITES else 0)
+    for path in delivered:
+        record = DeliveredNetwork.at(path.parent).record
+        assert (record.about.model_sha256, record.about.epoch) == (written["model_sha256"], 3)
+        assert (record.check.verdict, record.check.same_answers) == (Verdict.AGREES, record.check.pictures)
+        assert record.check.largest_difference is not None
+        assert record.check.largest_difference < 1e-4
+    assert (wire["network_bytes"] > 200_000 * sites) == bool(delivered)
     trunk = build_trunk(ModelSettings(width=0.0625), 4, 1)
     load_trunk(trunk, out / "model.safetensors")
     assert state_sha256(trunk) == written["model_sha256"]
