@@ -16,6 +16,7 @@ from mple.plan.fit import check_dataset
 from mple.rpc import Role
 from mple.v1 import coordinator_pb2
 from provider_node.agreement import agree, join
+from provider_node.fetching import fetched
 from provider_node.keys.run_keys import RunKeys
 from provider_node.keys.setup import SiteSetup
 from provider_node.prediction.predict import predict_verb
@@ -40,7 +41,7 @@ def run(settings: SiteSettings, stop: Stop) -> None:
     threadpool_limits(settings.threads)
     with open_node(settings, Role.SITE, "run", stop) as node:
         vault = Vault.of(settings.vault, settings.vault_passphrase_file)
-        dataset, keys = open_source(settings.data), RunKeys(settings.state)
+        dataset, keys = open_source(fetched(settings.data, stop)), RunKeys(settings.state)
         check_dataset(dataset)
         for note in dataset.notes:
             warn("data", note)

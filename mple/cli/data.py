@@ -1,14 +1,13 @@
-"""`mple data`: fetch a public set, look at any set."""
+"""`mple data`: fetch a set, look at any set."""
 
 from dataclasses import fields
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from mple.data import SOURCES, DataSource, default_data_folder, fetch_cifar10
+from mple.cli.data_fetch import fetch
+from mple.data import SOURCES, DataSource
 from mple.data.source import choose_part, read_part
 from mple.disk.json_records import read_record, record_to_json, write_record
 from mple.plan import RunChoices, SettingsError
@@ -16,34 +15,10 @@ from mple.plan.fit import check_dataset, check_images
 from mple.plan.reader import read_toml, settings_from
 from mple.terminal import echo, wide_console
 
-app = typer.Typer(no_args_is_help=True, help="Data: fetch a public set, look at what a site would train on.")
+app = typer.Typer(no_args_is_help=True, help="Data: fetch them, look at what a site would train on.")
+app.command()(fetch)
 
 KindOption = Annotated[str | None, typer.Option("--kind", help=f"Without a configuration: {', '.join(SOURCES)}.")]
-
-
-class PublicSet(StrEnum):
-    """Sets that can be fetched."""
-
-    CIFAR10 = "cifar10"
-
-
-@app.command()
-def fetch(
-    name: Annotated[PublicSet, typer.Argument(help="Which set.")],
-    to: Annotated[Path | None, typer.Option(help="Folder for its files; by default where kind cifar10 looks.")] = None,
-    archive: Annotated[Path | None, typer.Option("--from", help="An archive that was fetched by hand.")] = None,
-) -> None:
-    """Fetch a public data set and verify it; a folder that is already whole is left alone."""
-    folder = to or default_data_folder() / name.value
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
-    with Progress(*columns, transient=True, console=wide_console()) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def progress(text: str, done: int, total: int | None) -> None:
-            bar.update(task, description=text, completed=done, total=total)
-
-        had_to = fetch_cifar10(folder, archive=archive, progress=progress)
-    echo(f"{name.value} is in {folder}, {'fetched and verified' if had_to else 'already whole and verified'}")
 
 
 @app.command()

@@ -12,15 +12,11 @@ from mple.data.picture_sets import PictureSource, table_catalogue
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DicomSource(PictureSource):
-    """DICOM files with a CSV table of labels."""
+class DicomPictures(PictureSource):
+    """What sources of DICOM files have in common."""
 
     levels_advice: ClassVar[str] = "if there is more to see outside the files' windows, set window in [data]"
 
-    kind: Literal["dicom"] = "dicom"
-    label_file: Path | None = None
-    """CSV table with the columns file, label and, if wanted, split and patient; by default `labels.csv` in the
-    folder."""
     window: tuple[float, ...] = ()
     """Centre and width of grey values after the modality transform, for all files alike, the width above 0 (below 1
     for values in small units); by default each file's own, or its own range."""
@@ -29,6 +25,20 @@ class DicomSource(PictureSource):
         PictureSource.__post_init__(self)
         self.reading()  # judges the window
 
+    def reading(self) -> PictureReading:
+        """As pydicom reads them, under the window."""
+        return replace(PictureSource.reading(self), files=FileKind.DICOM, window=self.window)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DicomSource(DicomPictures):
+    """DICOM files with a CSV table of labels."""
+
+    kind: Literal["dicom"] = "dicom"
+    label_file: Path | None = None
+    """CSV table with the columns file, label and, if wanted, split and patient; by default `labels.csv` in the
+    folder."""
+
     def catalogue(self) -> Catalogue:
         """Read the label table and the headers of the files that it names.
 
@@ -36,7 +46,3 @@ class DicomSource(PictureSource):
         """
         self.reading().format()  # a missing library is named before a missing table
         return table_catalogue(self, read_label_table(self.label_file or self.path / "labels.csv"))
-
-    def reading(self) -> PictureReading:
-        """As pydicom reads them, under the window."""
-        return replace(PictureSource.reading(self), files=FileKind.DICOM, window=self.window)

@@ -1,7 +1,9 @@
 """What every kind of source has in common in the `[data]` section of a site's file; what pixels are normalised by."""
 
 import math
+import time
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, ClassVar
@@ -24,6 +26,16 @@ class Validation(StrEnum):
     """It is trained on: appended to the training images."""
     IGNORED = "ignored"
     """It is left out, as in figures that were published for the training split alone."""
+
+
+Told = Callable[[str, int, int], None]
+"""Called with what is being done, how many are done, and how many there are."""
+Wait = Callable[[float], object]
+"""Waits for so many seconds, also for none; may raise to end what waits."""
+
+
+def untold(_text: str, _done: int, _total: int) -> None:
+    """Nobody listens."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +91,13 @@ class DataSource:
         Raises DataError: something is missing, damaged or not what the settings say.
         """
         raise NotImplementedError(f"a reader of {self.kind}")
+
+    def fetched(self, told: Told = untold, wait: Wait = time.sleep) -> "DataSource":
+        """The same pictures on this machine: this source, unless they are kept elsewhere and must be fetched first.
+
+        Raises DataError: they can't be fetched.
+        """
+        return self
 
     def reading(self) -> PictureReading:
         """How pictures that are no part of the set are read, for a prediction: as ordinary files, by default."""

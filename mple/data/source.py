@@ -8,6 +8,7 @@ import numpy as np
 
 from mple.data.cifar10 import Cifar10Source
 from mple.data.dicom import DicomSource
+from mple.data.dicomweb.source import DicomWebSource
 from mple.data.folder import FolderSource
 from mple.data.images import Catalogue, DataError, Dataset, LabelledImages, PatientSplit, Split
 from mple.data.index_lists import read_index_lists
@@ -28,7 +29,13 @@ from mple.data.settings import DataSource
 from mple.machine import require_memory
 
 SOURCES: Mapping[str, type[DataSource]] = MappingProxyType(
-    {"cifar10": Cifar10Source, "npz": NpzSource, "folder": FolderSource, "dicom": DicomSource}
+    {
+        "cifar10": Cifar10Source,
+        "npz": NpzSource,
+        "folder": FolderSource,
+        "dicom": DicomSource,
+        "dicomweb": DicomWebSource,
+    }
 )
 """By `kind`. A new kind is a module with its dataclass, and a row here."""
 

@@ -28,8 +28,11 @@ class Row:
     """By column, without blanks around; a column that the table lacks has none."""
 
 
-def read_table(path: Path, needed: Sequence[str], optional: Sequence[str], *, most_bytes: int) -> Iterator[Row]:
-    """The rows of a table that has these columns and no others, in any order; lines without any text are passed over.
+def read_table(
+    path: Path, needed: Sequence[str], optional: Sequence[str], *, most_bytes: int, others: bool = False
+) -> Iterator[Row]:
+    """The rows of a table that has these columns and no others, unless `others` are allowed, in any order; lines
+    without any text are passed over.
 
     Raises DataError: there is no such file, it is too large, no text or no CSV; a column is missing, there twice or
     unknown; a row has more or fewer cells than the header, or a cell a character that can't be printed.
@@ -42,7 +45,7 @@ def read_table(path: Path, needed: Sequence[str], optional: Sequence[str], *, mo
     text = _text(path)
     header, separator = _header(path, text, needed, wanted)
     for name in header:
-        if name not in (*needed, *optional):
+        if not others and name not in (*needed, *optional):
             raise DataError(
                 f"{path} has the column {name!r}, which means nothing here; needs {wanted}: rename it or take it away"
             )

@@ -6,7 +6,7 @@ changes a vault, an authority's index or an audit trail, as commands do beside a
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,10 +61,13 @@ def _got(lock: int) -> bool:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process at a time within the block, of all that lock the folder or file; whoever comes second waits."""
+def locked(path: Path, wait: Callable[[], object] | None = None) -> Iterator[None]:
+    """One process at a time within the block, of all that lock the folder or file; whoever comes second waits: until
+    its turn, or by calling `wait` again and again, which may raise to give up."""
     handle = open_patiently(path, os.O_RDONLY)
     try:
+        while wait is not None and not _got(handle):
+            wait()
         with turn(handle):
             yield
     finally:

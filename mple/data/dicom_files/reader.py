@@ -50,6 +50,14 @@ class DicomFiles:
             is_stretched = display is not None and display.is_stretched and layout.allocated > 1
             return PictureHeader(layout.columns, layout.rows, layout.is_grey, patient, is_stretched)
 
+    def uids(self, path: Path) -> tuple[str, str, str]:
+        """Of study, series and instance, as the file says; what it says of its picture is checked as for `header`."""
+        with self._faults_named(path), self._opened(path) as file:
+            self._checked(file)
+            names = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+            study, series, instance = (str(file.about.get(name) or "") for name in names)
+            return study, series, instance
+
     def picture(self, path: Path) -> Image.Image:
         """The picture in a file, grey or RGB, 8 bits a value."""
         with self._faults_named(path), self._opened(path) as file:
