@@ -9,13 +9,14 @@ DEMO ?= runs/demo
 MESSAGES ?= 100000
 SEED ?= 1
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
+ORTHANC_DICOMWEB := /usr/share/orthanc/plugins/libOrthancDicomWeb.so
 # The tests share the cores with the processes that they start: torch must not spin on all in each of them.
 TEST_ENV := OMP_NUM_THREADS=1
 # Files of tests are dealt out to so many processes, in the order that tests/conftest.py gives; 0 runs them in this one.
 WORKERS ?= 4
 PYTEST = $(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup browser demo test test-all test-light check bench soak fuzz layers settings protos clean
+.PHONY: setup browser pacs demo test test-all test-light check bench soak fuzz layers settings protos clean
 
 setup: $(VENV)/.ready
 
@@ -41,16 +42,26 @@ browser:
 	then echo "installed chromium for the tests of the report's pages"; \
 	else echo "no Chromium or Chrome on the path: the tests of the report's pages are skipped until you install one"; fi
 
+# For the tests of a hospital's PACS: an Orthanc with DICOMweb that is there, or else Debian's, which is not started as a
+# service, or else a word about it.
+pacs:
+	@! command -v Orthanc >/dev/null || [ ! -e $(ORTHANC_DICOMWEB) ] || exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq >/dev/null && \
+	DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends orthanc orthanc-dicomweb \
+	>/dev/null; then echo "installed Orthanc for the tests of a hospital's PACS"; \
+	if command -v systemctl >/dev/null; then systemctl disable --now orthanc >/dev/null 2>&1 || :; fi; \
+	else echo "no Orthanc with DICOMweb here: the tests of a hospital's PACS are skipped until you install one"; fi
+
 # Three hospitals, a coordinator and a compute node as five processes, on real CIFAR-10 pictures.
 demo: setup
 	$(BIN)/mple data fetch cifar10
 	rm -rf $(DEMO)
 	$(BIN)/mple simulate examples/demo.toml --out $(DEMO)
 
-test: setup browser
+test: setup browser pacs
 	$(PYTEST) -m 'not slow'
 
-test-all: setup browser
+test-all: setup browser pacs
 	$(PYTEST)
 
 # Those that need no torch, on each other supported Python that is found.

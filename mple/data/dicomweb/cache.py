@@ -33,6 +33,7 @@ from mple.disk.scarcity import open_patiently
 from mple.disk.whole_files import file_sha256, write_whole
 
 SUMS = "SHA256SUMS"
+_NEW_LINE = "\n"
 _LINE = re.compile(rb"([0-9a-f]{64})  ([\w./-]+)\n")
 
 
@@ -70,7 +71,10 @@ class Cache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._sums = _read_sums(folder / SUMS)
+        lines = _lines(folder / SUMS)
+        self._ends_well = not lines or lines[-1].endswith(b"\n")
+        found = filter(None, map(_LINE.fullmatch, lines))
+        self._sums = {match[2].decode(): match[1].decode() for match in found}  # the last line of each counts
 
     def path(self, one: Instance) -> Path:
         """Where an instance lies, or will."""
@@ -130,7 +134,8 @@ class Cache:
 
     def _note(self, file: str, digest: str) -> None:
         with open(self.folder / SUMS, "ab", opener=lambda path, flags: open_patiently(path, flags, 0o600)) as sums:
-            sums.write(f"{digest}  {file}\n".encode())
+            sums.write(f"{'' if self._ends_well else _NEW_LINE}{digest}  {file}{_NEW_LINE}".encode())
+        self._ends_well = True
         self._sums[file] = digest
 
 
@@ -161,12 +166,11 @@ def _csv(lines: Sequence[Sequence[object]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _read_sums(path: Path) -> dict[str, str]:
-    """By file; the last line of each counts, and lines that are none do not, as one that was cut off."""
+def _lines(path: Path) -> list[bytes]:
+    """With their ends; the last one may have been cut off."""
     try:
-        lines = [_LINE.fullmatch(line) for line in lines_bounded(path, MOST_TABLE_BYTES)]
+        return list(lines_bounded(path, MOST_TABLE_BYTES))
     except FileNotFoundError:
-        return {}
+        return []
     except UnsoundFileError as fault:
         raise DataError(str(fault)) from None
-    return {found[2].decode(): found[1].decode() for found in lines if found}

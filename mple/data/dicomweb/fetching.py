@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mple.data.dicomweb.server import PacsServer
 
 _PART = "fetching.part"
-_TURN_S = 0.5
+_TURN_S = 0.2
 
 
 def fetch(source: DicomWebSource, told: Told, wait: Wait) -> tuple[int, Path | None]:
@@ -54,7 +54,7 @@ def changes(source: DicomWebSource, told: Told, wait: Wait) -> tuple[str, ...]:
         if kept is None or not all(cache.digest(one.instance) for one in kept):
             raise DataError(f"{source.path} does not hold everything yet; fetch it first")
         before = {one.instance.uids for one in kept}
-        now = {one.instance.uids: one.instance for one in fetching.search(rows)}
+        now = {one.instance.uids: one.instance for one in fetching.search(rows, may_be_gone=True)}
         changed = 0
         for place, (uids, one) in enumerate(now.items()):
             wait(0.0)
@@ -109,14 +109,15 @@ class _Fetching:
             self._cache.note_chosen(choice, known)
         return known
 
-    def search(self, rows: Sequence[KeyRow] | None) -> list[Chosen]:
+    def search(self, rows: Sequence[KeyRow] | None, *, may_be_gone: bool = False) -> list[Chosen]:
         """What is chosen, asked of the server."""
 
         def searching(done: int, total: int) -> None:
             self._wait(0.0)
             self.told("searching", done, total)
 
-        return choose(self._source, rows, lambda filters: self._server.search(filters, WANTED), searching)
+        pages = functools.partial(self._server.search, wanted=WANTED)
+        return choose(self._source, rows, pages, searching, may_be_gone=may_be_gone)
 
     def missing(self, chosen: Sequence[Chosen]) -> list[Instance]:
         """Those that the cache does not have."""

@@ -54,14 +54,17 @@ def read_key_table(path: Path) -> Sequence[KeyRow]:
     return rows
 
 
-def _one_key(path: Path) -> tuple[str]:
-    """A key column that the table has; any where it has none, so that its reader says so."""
+def _one_key(path: Path) -> tuple[str, ...]:
+    """A key column that the table has, by which its reader finds what parts the cells."""
     try:
         with path.open("rb") as file:
             header = file.readline(_MOST_HEADER).decode("utf-8", "replace")
     except OSError:
-        header = ""
-    return (next((name for name in KEYS if name in header), KEYS[2]),)
+        return ()  # the reader says so
+    found = tuple(name for name in KEYS if name in header)[:1]
+    if not found and "\0" not in header:
+        raise DataError(f"{path} names no instances; needs one of {', '.join(KEYS)} as a column")
+    return found
 
 
 def is_uid(text: str) -> bool:

@@ -50,19 +50,24 @@ class Chosen:
 
 
 def choose(
-    source: DicomWebSource, rows: Sequence[KeyRow] | None, pages: Pages, told: Callable[[int, int], None]
+    source: DicomWebSource,
+    rows: Sequence[KeyRow] | None,
+    pages: Pages,
+    told: Callable[[int, int], None],
+    *,
+    may_be_gone: bool = False,
 ) -> list[Chosen]:
     """The instances, in the order of the rows and, within one, by series, InstanceNumber and UID.
 
-    Raises DataError: a row finds nothing, two rows name one instance, a series lacks a wanted number, or the server
-    answered with something else than what was asked for.
+    Raises DataError: a row finds nothing, unless that `may_be_gone`; two rows name one instance, a series lacks a
+    wanted number, or the server answered with something else than what was asked for.
     """
     query = dict(text.split("=", 1) for text in source.query)
     where = f"query = {list(source.query)}"
     if rows is None:
         told(0, 1)
         found = _taken(_search(query, pages, source.url), source, where)
-        return [Chosen(one, None) for one in _some(found, where, source)]
+        return [Chosen(one, None) for one in _some(found, where, source, may_be_gone)]
     answers: dict[tuple[tuple[str, str], ...], list[Instance]] = {}
     asked = [tuple(_filters(row).items()) for row in rows]
     wanted = len(set(asked))
@@ -78,7 +83,7 @@ def choose(
         uid = row.keys.get("SOPInstanceUID")
         matching = [one for one in answers[key] if uid in (None, one.keys["SOPInstanceUID"])]
         taken = matching if uid is not None else _taken(matching, source, row.where)
-        for one in _some(taken, row.where, source):
+        for one in _some(taken, row.where, source, may_be_gone):
             first = owners.setdefault(one.uids, row)
             if first is not row:
                 raise DataError(
@@ -165,8 +170,8 @@ def _taken(found: Sequence[Instance], source: DicomWebSource, where: str) -> lis
     return sorted(taken, key=_place)
 
 
-def _some(found: list[Instance], where: str, source: DicomWebSource) -> list[Instance]:
-    if not found:
+def _some(found: list[Instance], where: str, source: DicomWebSource, may_be_gone: bool) -> list[Instance]:
+    if not found and not may_be_gone:
         beside = f" and matches query = {list(source.query)}" if source.query and not where.startswith("query") else ""
         raise DataError(f"{where}: {source.url} has no instance that this names{beside}")
     return found

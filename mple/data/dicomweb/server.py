@@ -7,6 +7,7 @@ was asked for: searches hold names of patients.
 
 import base64
 import logging
+import os
 import random
 import ssl
 import stat
@@ -50,7 +51,8 @@ class PacsServer:
         """`told` hears why the server is tried again. Raises DataError: a credential or certificate can't be used."""
         self._url, self._patience_s, self._told, self._wait = source.url.rstrip("/"), source.patience_s, told, wait
         self._session, self._silence_s = _session(source), source.silence_s
-        logging.getLogger("dicomweb_client").setLevel(logging.ERROR)  # it logs what is searched for
+        for library in ("dicomweb_client", "retrying"):  # they log what is searched for
+            logging.getLogger(library).setLevel(logging.CRITICAL)
         self._client = DICOMwebClient(self._url, session=self._session, timeout=source.silence_s)
         self._client.set_http_retry_params(retry=False)
 
@@ -95,7 +97,7 @@ class PacsServer:
         def attempt() -> None:
             with (
                 self._session.get(url, headers={"Accept": accept}, stream=True, timeout=self._silence_s) as answer,
-                target.open("wb") as file,
+                open(target, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file,
             ):
                 for piece in instance_bytes(answer.headers.get("Content-Type", ""), answer.iter_content(_CHUNK)):
                     file.write(piece)
@@ -136,6 +138,9 @@ class _Answers(HTTPAdapter):
         self._url, self._most_bytes, self._credential = url, most_bytes, credential
 
     def send(self, request: requests.PreparedRequest, stream: bool = False, **how: Any) -> requests.Response:  # type: ignore[override]
+        place, mark, query = (request.url or "").partition("?")
+        # Of two right spellings the one that more servers read: Orthanc 1.10 decodes no escapes, others no plus.
+        request.url = place + mark + query.replace("+", "%20").replace("%2A", "*")
         answer = super().send(request, stream=stream, **how)
         try:
             self._judge(answer.status_code, answer.headers, is_search=not stream)
