@@ -51,7 +51,8 @@ def source_type(raw: Mapping[str, object]) -> type[DataSource]:
     for key in raw:
         having = [name for name, one in SOURCES.items() if key in {field.name for field in fields(one)}]
         if having and kind not in having:
-            raise ValueError(f'{key} is for data of kind {" and ".join(having)}, not for kind = "{kind}"')
+            kinds = " and ".join(filter(None, (", ".join(having[:-1]), having[-1])))
+            raise ValueError(f'{key} is for data of kind {kinds}, not for kind = "{kind}"')
     return SOURCES[kind]
 
 

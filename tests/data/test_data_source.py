@@ -80,7 +80,7 @@ def test_each_kind_has_a_row_under_its_own_name() -> None:
     kinds = {
         name: next(field.default for field in fields(one) if field.name == "kind") for name, one in SOURCES.items()
     }
-    assert list(kinds.values()) == list(kinds) == ["cifar10", "npz", "folder", "dicom"]
+    assert list(kinds.values()) == list(kinds) == ["cifar10", "npz", "folder", "dicom", "dicomweb"]
 
 
 def test_a_section_that_is_none_is_named() -> None:
@@ -116,9 +116,12 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ({"kind": "npz"}, "path is missing"),
         ({"kind": "mnist"}, "kind = 'mnist'; choose one of cifar10, npz, folder, dicom"),
         ({"kind": ["npz"]}, "choose one of cifar10, npz, folder, dicom"),
-        ({"kind": "cifar10", "side_px": 64}, 'side_px is for data of kind folder and dicom, not for kind = "cifar10"'),
+        (
+            {"kind": "cifar10", "side_px": 64},
+            'side_px is for data of kind folder, dicom and dicomweb, not for kind = "cifar10"',
+        ),
         ({"kind": "npz", "path": "x", "channels": "rgb"}, "channels is for data of kind folder and dicom"),
-        ({"kind": "folder", "path": "x", "window": [1, 2]}, "window is for data of kind dicom, not"),
+        ({"kind": "folder", "path": "x", "window": [1, 2]}, "window is for data of kind dicom and dicomweb, not"),
         ({"kind": "folder", "path": "x", "side_px": 0}, "side_px = 0; allowed are 1 to 4096"),
         ({"kind": "folder", "path": "x", "test_share": 1.0}, "test_share = 1.0"),
         ({"kind": "dicom", "path": "x", "window": [1]}, "needs centre and width"),

@@ -18,7 +18,7 @@ def test_ranges_choices_defaults_and_meanings_are_there() -> None:
         "| `mean` | list of numbers | `[0.5]` |",
         "| `shares` | list of numbers, each above 0 | `[]` |",
         "| `listen` | text |  | Address and port,",
-        "| `side_px` | `folder`, `dicom` | whole number, 1 to 4096 | left out |",
+        "| `side_px` | `folder`, `dicom`, `dicomweb` | whole number, 1 to 4096 | left out |",
     ):
         assert row in text
     assert [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")] == list(FILES)
