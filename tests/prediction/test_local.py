@@ -21,9 +21,11 @@ from typer.testing import CliRunner
 
 from mple.cli.app import app
 from mple.data.picture_reading import PictureReading
-from mple.delivered.folder import ONNX, WEIGHTS, Check, DeliveredRecord, Verdict, write_delivered
+from mple.delivered.check import Check, Verdict
+from mple.delivered.folder import ONNX, WEIGHTS, DeliveredRecord, write_delivered
 from mple.delivered.onnx_file import network_to_onnx
 from mple.delivered.tensor_file import network_to_safetensors
+from mple.plan import DeliveredDtype
 from mple.prediction.page import overlay
 from tests.support.trunk_in_secret_order import CLASSES, TrunkInSecretOrder
 
@@ -41,7 +43,8 @@ def state(made: TrunkInSecretOrder, tmp_path: Path) -> Path:
     tensors = made.tensors()
     files = {WEIGHTS: network_to_safetensors(tensors, made.about), ONNX: network_to_onnx(tensors, made.about)}
     record = DeliveredRecord(
-        about=made.about, site="north", check=Check(verdict=Verdict.UNCHECKED, reason="a test"), dtype="f32",
+        about=made.about, site="north", check=Check(verdict=Verdict.UNCHECKED, reason="a test"), dtype=DeliveredDtype.F32,
+        network_sha256="cd" * 32,
         reading=PictureReading(white=200.0),
         sha256={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         delivered_at=datetime(2026, 11, 30, tzinfo=UTC),
