@@ -43,7 +43,8 @@ def state(made: TrunkInSecretOrder, tmp_path: Path) -> Path:
     tensors = made.tensors()
     files = {WEIGHTS: network_to_safetensors(tensors, made.about), ONNX: network_to_onnx(tensors, made.about)}
     record = DeliveredRecord(
-        about=made.about, site="north", check=Check(verdict=Verdict.UNCHECKED, reason="a test"), dtype=DeliveredDtype.F32,
+        about=made.about, site="north", check=Check(verdict=Verdict.UNCHECKED, reason="a test"),
+        dtype=DeliveredDtype.F32,
         network_sha256="cd" * 32,
         reading=PictureReading(white=200.0),
         sha256={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
