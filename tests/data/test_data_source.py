@@ -120,7 +120,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
             {"kind": "cifar10", "side_px": 64},
             'side_px is for data of kind folder, dicom and dicomweb, not for kind = "cifar10"',
         ),
-        ({"kind": "npz", "path": "x", "channels": "rgb"}, "channels is for data of kind folder and dicom"),
+        ({"kind": "npz", "path": "x", "channels": "rgb"}, "channels is for data of kind folder, dicom and dicomweb"),
         ({"kind": "folder", "path": "x", "window": [1, 2]}, "window is for data of kind dicom and dicomweb, not"),
         ({"kind": "folder", "path": "x", "side_px": 0}, "side_px = 0; allowed are 1 to 4096"),
         ({"kind": "folder", "path": "x", "test_share": 1.0}, "test_share = 1.0"),

@@ -122,8 +122,8 @@ class DicomFiles:
 
 
 def _sentence(fault: BaseException) -> str:
-    if isinstance(fault.__cause__, DataError):  # of a bound, which pydicom takes for the end of the file
-        fault = fault.__cause__
+    if isinstance(fault.__context__, DataError):  # of a bound, which pydicom takes for the end of the file
+        fault = fault.__context__
     if isinstance(fault, RecursionError):
         return "its sequences are nested too deep; is it damaged?"
     if isinstance(fault, MemoryError):
