@@ -63,6 +63,8 @@ def _strips(found: Description, dataset: Dataset, number: int, each: int) -> Ite
         images: LabelledImages = getattr(dataset, split.name)
         places = np.flatnonzero(has_class(images.labels, len(found.classes))[:, number])
         chosen = places[np.linspace(0, len(places) - 1, min(each, len(places))).astype(np.int64)]
+        if not len(places):
+            continue
         pictures = tuple(_thumbnail(images.pixels_NCHW[place]) for place in chosen)
         yield Strip(split=split.name, pictures=pictures, of=len(places))
 

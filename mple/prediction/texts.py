@@ -63,7 +63,8 @@ def _score_lines(predictions: Predictions) -> Iterator[str]:
     yield from _aligned([(name, f"{value:.4f}") for name, value in scores.items()])
     if by_class:
         yield ""
-        yield from _aligned(score_rows(predictions))
+        headings, *rows = score_rows(predictions)
+        yield from _aligned([*_headings(headings), *rows])
     yield f"over {len(predictions.names)} pictures"
 
 
@@ -77,11 +78,19 @@ def score_rows(predictions: Predictions) -> list[tuple[str, ...]]:
     return rows
 
 
+def _headings(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """A row for each word of the longest name, so that columns are narrow."""
+    words = [name.split() for name in names]
+    height = max(map(len, words))
+    padded = [[""] * (height - len(one)) + one for one in words]
+    return [*zip(*padded, strict=True)]
+
+
 def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *others in rows:
         cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        yield "  ".join([first.ljust(widths[0]), *cells])
+        yield "  ".join([first.ljust(widths[0]), *cells]).rstrip()
 
 
 def _shown(names: Sequence[str]) -> list[str]:
