@@ -17,7 +17,7 @@ from PIL import Image
 
 from mple.disk.whole_files import write_whole
 from mple.prediction.predictions import Predictions
-from mple.prediction.texts import score_rows
+from mple.prediction.texts import overall_rows, score_rows
 from mple.report.page import environment
 from mple.report.sample_pictures import png_uri, shown_picture
 
@@ -80,8 +80,8 @@ def write_page(path: Path, predictions: Predictions, explained: Iterable[Explain
     text = template.render(
         predictions=predictions,
         cards=cards,
-        scores=predictions.scores,
-        rows=score_rows(predictions),
+        overall=overall_rows(predictions) if predictions.scores else [],
+        rows=score_rows(predictions) if predictions.scores else [],
         position_px=_POSITION_PX,
     )
     write_whole(path, text.encode())

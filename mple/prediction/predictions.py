@@ -10,8 +10,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mple.metrics import Outputs, probabilities, tallies, values, values_by_class
-from mple.metrics.tallies import Tally
+from mple.metrics import Outputs, probabilities
+from mple.metrics.exact import Exact, exact_values
 from mple.model.settings import TaskKind
 
 _HALF = 0.5
@@ -45,15 +45,13 @@ class Predictions:
         """Of each class for each picture; of labels each on its own."""
         return probabilities(self.logits_NC, self._outputs)
 
-    @property
-    def scores(self) -> dict[str, float]:
-        """By metric; empty where the truth is not known."""
-        return values(self._tallies, self._outputs, self._places) if self._tallies else {}
-
-    @property
-    def scores_by_class(self) -> dict[str, tuple[float | None, ...]]:
-        """By metric, of those that have a value by class; None where it is not defined."""
-        return values_by_class(self._tallies, self._outputs, self._places) if self._tallies else {}
+    @cached_property
+    def scores(self) -> dict[str, Exact]:
+        """The metrics that have a value, with 95 % intervals; empty where the truth is not known."""
+        if self.labels is None:
+            return {}
+        found = exact_values(self.logits_NC, self.labels, self._outputs, self._log_odds)
+        return {name: one for name, one in found.items() if one.value is not None}
 
     def threshold(self, place: int) -> float:
         """The probability from which a label counts as present."""
@@ -85,16 +83,11 @@ class Predictions:
     def _outputs(self) -> Outputs:
         return Outputs(len(self.classes), self.task)
 
-    @cached_property
-    def _tallies(self) -> dict[str, Tally]:
-        return {} if self.labels is None else tallies(self.logits_NC, self.labels, self._outputs)
-
-    @cached_property
-    def _places(self) -> NDArray[np.int64] | None:
-        """Thresholds among the edges of scores, which they were chosen from."""
-        if not self.thresholds or not self._outputs.bins:
+    @property
+    def _log_odds(self) -> NDArray[np.float64] | None:
+        """Of the thresholds, where there are some."""
+        if not self.thresholds:
             return None
         chances_C = np.array([self.thresholds.get(name, np.nan) for name in self.classes])
         with np.errstate(divide="ignore"):
-            away = np.abs(self._outputs.edges - np.log(chances_C / (1 - chances_C))[:, None])
-        return np.where(np.isnan(chances_C), -1, np.nan_to_num(away, nan=0).argmin(axis=1))
+            return np.asarray(np.log(chances_C / (1 - chances_C)))

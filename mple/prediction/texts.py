@@ -56,26 +56,36 @@ def _blocks(predictions: Predictions) -> Iterator[str]:
 
 
 def _score_lines(predictions: Predictions) -> Iterator[str]:
-    scores, by_class = predictions.scores, predictions.scores_by_class
-    if not scores:
+    if not predictions.scores:
         return
     yield ""
-    yield from _aligned([(name, f"{value:.4f}") for name, value in scores.items()])
-    if by_class:
-        yield ""
-        headings, *rows = score_rows(predictions)
-        yield from _aligned([*_headings(headings), *rows])
-    yield f"over {len(predictions.names)} pictures"
+    yield from _aligned(overall_rows(predictions))
+    headings, *rows = score_rows(predictions)
+    yield ""
+    yield from _aligned([*_headings(headings), *rows])
+    yield f"over {len(predictions.names)} pictures; intervals are of 95 %"
+
+
+def overall_rows(predictions: Predictions) -> list[tuple[str, ...]]:
+    """A table of scores over all classes with their intervals, its headings first."""
+    rows: list[tuple[str, ...]] = [("metric", "value", "from", "to")]
+    for name, one in predictions.scores.items():
+        ends = ("", "") if one.interval is None else one.interval
+        rows.append((name.replace("_", " "), _number(one.value), *map(_number, ends)))
+    return rows
 
 
 def score_rows(predictions: Predictions) -> list[tuple[str, ...]]:
     """A table of scores by class, its headings first."""
-    by_class = predictions.scores_by_class
+    by_class = {name: one.by_class for name, one in predictions.scores.items() if one.by_class is not None}
     rows = [("label" if predictions.several else "class", *(name.replace("_", " ") for name in by_class))]
     for place, name in enumerate(_shown(predictions.classes)):
-        cells = (by_class[metric][place] for metric in by_class)
-        rows.append((name, *("-" if value is None else f"{value:.4f}" for value in cells)))
+        rows.append((name, *(_number(values[place]) for values in by_class.values())))
     return rows
+
+
+def _number(value: float | str | None) -> str:
+    return value if isinstance(value, str) else "-" if value is None else f"{value:.4f}"
 
 
 def _headings(names: Sequence[str]) -> list[tuple[str, ...]]:
@@ -101,7 +111,8 @@ def as_json(predictions: Predictions, top: int | None) -> str:
     """One object: `run_id, plan_sha256, task, classes, predictions[{image, class, probabilities{class: p}}]`; of labels
     `labels`, a list, in the place of `class`, and `thresholds` beside the predictions. `probabilities` holds the `top`
     likeliest classes, all by default, in descending order. Where the truth is known each prediction has `label`, or
-    `true`: for each label 1, 0 or null; and there are the objects `scores`, by metric, and `scores_by_class`."""
+    `true`: for each label 1, 0 or null; and there are the objects `scores` and, of 95 %, `intervals`, by metric, and
+    `scores_by_class` and `intervals_by_class`."""
     classes, count = predictions.classes, top or len(predictions.classes)
     rows: list[dict[str, object]] = []
     for number, name in enumerate(predictions.names):
@@ -125,9 +136,14 @@ def as_json(predictions: Predictions, top: int | None) -> str:
         whole["thresholds"] = {name: predictions.threshold(place) for place, name in enumerate(classes)}
     whole["predictions"] = rows
     if scores := predictions.scores:
-        whole["scores"] = scores
-        by_class = predictions.scores_by_class.items()
-        whole["scores_by_class"] = {name: dict(zip(classes, values, strict=True)) for name, values in by_class}
+        whole["scores"] = {name: one.value for name, one in scores.items()}
+        whole["intervals"] = {name: one.interval for name, one in scores.items()}
+        whole["scores_by_class"] = {
+            name: dict(zip(classes, one.by_class, strict=True)) for name, one in scores.items() if one.by_class
+        }
+        whole["intervals_by_class"] = {
+            name: dict(zip(classes, one.intervals, strict=True)) for name, one in scores.items() if one.intervals
+        }
     return json.dumps(whole, indent=2) + "\n"
 
 

@@ -112,7 +112,7 @@ def test_the_sites_test_images_and_the_files_of_a_table_are_scored(
     rows = [f"test/{name}/a.png,{name}" for name in CLASSES]
     (tmp_path / "data" / "list.csv").write_text("\n".join(["file,label", *rows]))
     text = _asked("--model", state, "--labels", tmp_path / "data" / "list.csv")
-    assert re.search(rf"^accuracy +{right:.4f}$", text, re.MULTILINE)
+    assert re.search(rf"^accuracy +{right:.4f} ", text, re.MULTILINE)
     assert all(f"is {name}" in text for name in CLASSES)
     (tmp_path / "data" / "list.csv").write_text("file,label\ntest/cyst/a.png,wart\n")
     fault = CliRunner().invoke(app, ["predict", "--model", str(state), "--labels", str(tmp_path / "data/list.csv")])

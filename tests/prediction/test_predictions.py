@@ -63,14 +63,17 @@ def test_of_labels_each_is_held_to_its_threshold() -> None:
 
 def test_scores_are_those_of_the_known_entries() -> None:
     # at 0.5: effusion right twice, nodule right twice, mass unknown and wrong
-    assert FOUND.scores["accuracy"] == 4 / 5
+    accuracy = FOUND.scores["accuracy"]
+    assert accuracy.value == 4 / 5
+    assert accuracy.interval is not None and accuracy.interval[0] <= 4 / 5 <= accuracy.interval[1]
     # at thresholds nodule is said of both pictures: its only negative is missed
-    by_class = FOUND.scores_by_class
+    by_class = {name: one.by_class for name, one in FOUND.scores.items()}
     assert by_class["specificity"][:2] == (1.0, 1.0)
     assert by_class["specificity_at_threshold"] == (None, 0.0, None)
     assert by_class["sensitivity_at_threshold"] == (None, 1.0, 1.0)
     text = as_text(FOUND, None)
-    assert "accuracy" in text and text.endswith("over 2 pictures\n")
+    assert "accuracy" in text and text.endswith("over 2 pictures; intervals are of 95 %\n")
+    assert json.loads(as_json(FOUND, None))["intervals"]["accuracy"] == list(accuracy.interval)
     headings, *_, mass = score_rows(FOUND)
     shown = dict(zip(headings, mass, strict=True))
     assert (shown["label"], shown["sensitivity"], shown["specificity"], shown["auroc"]) == ("mass", "0.0000", "-", "-")
