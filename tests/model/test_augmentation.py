@@ -71,6 +71,27 @@ def test_mirrored_features_are_those_of_the_mirrored_picture(
     assert float((found - torch.from_numpy(plain)).abs().max()) < 1e-5 * float(expected.abs().max())
 
 
+@pytest.mark.parametrize(
+    ("scheme", "side"),
+    [
+        (morph_cases.tiled(Cores.IDENTICAL, 4), 6),
+        (morph_cases.tiled(Cores.DISTINCT, 4), 6),
+        (morph_cases.unrolled(Cores.IDENTICAL), 8),
+    ],
+    ids=["compact", "distinct", "paper"],
+)
+def test_the_layers_tell_the_pairs_anyway(scheme: MorphScheme, side: int) -> None:
+    """Orthogonal cores keep the norms of columns, and mirrored kernels have mirrored ones: neither key nor stem is
+    needed, so that whoever holds a layer is told nothing new."""
+    shape = ImageShape(channels=3, height=8, width=8)
+    stem = Stem.from_seed("pairs", filters=9, channels=3, kernel=3, mirrored=True)
+    weight = morph_cases.layer(scheme, shape, stem.kernels_FCpp).weight
+    norms_FHW = np.square(weight.reshape(-1, 9, side, side)).sum(0)
+    apart_FF = np.square(norms_FHW[:, None] - norms_FHW[None, :, :, ::-1]).sum((2, 3))
+    order = morph_cases.channel_order(9)
+    assert np.array_equal(apart_FF.argmin(1), mirrored_channels(stem, order))
+
+
 def test_half_of_the_samples_are_mirrored_and_the_others_as_they_were() -> None:
     f_BFHW = pictures(4000, 2, 2, 3).to(memory_format=torch.channels_last)
     found = mirrored(f_BFHW, np.array([1, 0]), SEED)
