@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from mple.data.images import Catalogue
-from mple.data.label_table import read_label_table
 from mple.data.picture_reading import FileKind, PictureReading
 from mple.data.picture_sets import PictureSource, table_catalogue
 
@@ -37,7 +36,7 @@ class DicomSource(DicomPictures):
     kind: Literal["dicom"] = "dicom"
     label_file: Path | None = None
     """CSV table with the columns file, label and, if wanted, split and patient; by default `labels.csv` in the
-    folder."""
+    folder. For a task of labels it has a column for each label instead."""
 
     def catalogue(self) -> Catalogue:
         """Read the label table and the headers of the files that it names.
@@ -45,4 +44,4 @@ class DicomSource(DicomPictures):
         Raises DataError: pydicom is not installed; the table, a label or a file can't be used.
         """
         self.reading().format()  # a missing library is named before a missing table
-        return table_catalogue(self, read_label_table(self.label_file or self.path / "labels.csv"))
+        return table_catalogue(self, self.label_file or self.path / "labels.csv")

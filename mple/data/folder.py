@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 from mple.data.images import Catalogue, DataError
+from mple.data.label_table import EmptyLabels
 from mple.data.levels import White
 from mple.data.names import check_name, class_numbers, is_system_name, shown, split_named
 from mple.data.other_formats import other_format
 from mple.data.patients import Patients
 from mple.data.picture_reading import PictureReading
-from mple.data.picture_sets import LabelledFile, PictureSource, file_catalogue
+from mple.data.picture_sets import LabelledFile, PictureSource, file_catalogue, table_catalogue
 from mple.data.settings import Validation
 
 _ENDINGS = {
@@ -26,12 +27,22 @@ _ENDINGS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FolderSource(PictureSource):
-    """Pictures in a folder per class, under `train` and `test` or under one root."""
+    """Pictures in a folder per class, under `train` and `test` or under one root; or anywhere, with a CSV table."""
 
     kind: Literal["folder"] = "folder"
+    label_file: Path | None = None
+    """CSV table with the columns file, label and, if wanted, split and patient, or with a column for each label; then
+    folders mean nothing. By default classes are folders."""
     white: White | None = None
     """The stored value that becomes white, level 255, as 4095 for 12 bits in files of 16; by default what the files
     say: 255, 65535, a PGM's maximum. Float, signed and 32-bit values need it. Values above it are refused."""
+
+    def __post_init__(self) -> None:
+        PictureSource.__post_init__(self)
+        if self.label_file is not None and self.patients is Patients.FOLDER:
+            raise ValueError('patients = "folder" is for class folders; give label_file a column patient instead')
+        if self.label_file is None and self.empty_labels is not EmptyLabels.UNKNOWN:
+            raise ValueError(f'empty_labels = "{self.empty_labels}" is for a table of labels; name it by label_file')
 
     def reading(self) -> PictureReading:
         """As Pillow reads them, up to `white`."""
@@ -42,11 +53,13 @@ class FolderSource(PictureSource):
 
         Classes are the folders' names, sorted, or `classes` in the order given; then a class may lack its folder.
 
-        Raises DataError: no such folder, a class folder that `classes` doesn't name, one that is empty, names that look
-        alike, a split without another or twice, a stray file or folder, an unreadable picture.
+        Raises DataError: as `table_catalogue`; no such folder, a class folder that `classes` doesn't name, one that is
+        empty, names that look alike, a split without another or twice, a stray file or folder, an unreadable picture.
         """
         if not self.path.is_dir():
             raise DataError(f"no image folder at {shown(self.path)}")
+        if self.label_file is not None:
+            return table_catalogue(self, self.label_file)
         roots = _split_folders(self.path)
         if self.validation is Validation.IGNORED:
             roots.pop("val", None)

@@ -17,7 +17,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from mple.data.limits import MOST_CLASSES
+from mple.data.limits import MOST_CLASSES, MOST_LABELS
 from mple.model.settings import TaskKind
 from mple.morph import ImageShape
 from mple.printable import require_printable
@@ -202,13 +202,20 @@ def check_labels(labels: NDArray[np.int64], classes: int, where: str) -> None:
 
 
 def numbered_classes(named: tuple[str, ...], labels: NDArray[np.int64], where: str) -> tuple[str, ...]:
-    """Class names for a set whose labels are numbers: as configured, in Unicode's form NFC, or the numbers themselves.
+    """Names of classes, or of labels, for a set whose classes are numbers: as configured, in Unicode's form NFC, or the
+    numbers themselves.
 
-    Raises DataError: a label is out of range; or, where no names are configured, all are equal, they are more than a
-    plan can hold, or a number below the highest has no image.
+    Raises DataError: a class or label is out of range, or labels are more than a plan can hold; or, where no names are
+    configured, all classes are equal, they are more than a plan can hold, or a number below the highest has no image.
     """
     if not len(labels):
         raise DataError(f"{where}: there is no labelled image in it")
+    if labels.ndim == 2:
+        if labels.shape[1] > MOST_LABELS:
+            raise DataError(f"{where}: {labels.shape[1]} labels for each image; at most {MOST_LABELS} are allowed")
+        names = named or tuple(map(str, range(labels.shape[1])))
+        check_labels(labels, len(names), where)
+        return tuple(unicodedata.normalize("NFC", name) for name in names)
     if named:
         check_labels(labels, len(named), where)
         return tuple(unicodedata.normalize("NFC", name) for name in named)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mple.data.images import DataError
-from mple.data.limits import MOST_CLASSES
+from mple.data.limits import MOST_CLASSES, MOST_LABELS
 from mple.printable import MOST_CLASS_NAME, printable
 
 SPLIT_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -97,6 +97,27 @@ def class_numbers(
             raise DataError(f"{where}: {len(classes)} different ones; at most {MOST_CLASSES} classes are allowed")
     numbers = {name: number for number, name in enumerate(classes)}
     return classes, {raw: numbers[name] for name, raw in spelled.items()}
+
+
+def label_names(found: Sequence[str], stated: tuple[str, ...], where: str) -> tuple[str, ...]:
+    """Names of labels that a picture may have several of, in Unicode's form NFC: the stated ones, or those found.
+
+    Raises DataError: a name is no name; two look alike, and none are stated; there are fewer than two, or more than a
+    plan can hold.
+    """
+    for name in found:
+        check_name(name, where)
+    names = tuple(unicodedata.normalize("NFC", name) for name in stated or found)
+    if not stated:
+        _refuse_alike(names, where)
+    if len(names) < 2:
+        raise DataError(
+            f"{where}: {_listed(names)}; needs two. One that is there or not makes two classes: give each picture its "
+            "class instead"
+        )
+    if len(names) > MOST_LABELS:
+        raise DataError(f"{where}: {len(names)} different ones; at most {MOST_LABELS} labels are allowed")
+    return names
 
 
 def similar_name(folder: Path, name: str) -> str | None:

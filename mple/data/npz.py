@@ -1,7 +1,8 @@
 """`.npz` files as MedMNIST publishes them, such with the keys x_train, y_train, x_test, y_test, and undivided ones.
 
-Images are uint8 (n, H, W) or (n, H, W, C) with up to four channels, or other numbers with `white`; labels whole numbers
-(n) or (n, 1), patients numbers or texts of the same shapes.
+Images are uint8 (n, H, W) or (n, H, W, C) with up to four channels, or other numbers with `white`; labels whole
+numbers: class numbers (n) or (n, 1), or for k labels (n, k) of 1, 0 and -1, unknown; patients numbers or texts, (n) or
+(n, 1).
 """
 
 import functools
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from mple.data.images import MOST_CHANNELS, Catalogue, DataError, Split, numbered_classes
 from mple.data.levels import White, to_levels
+from mple.data.limits import MOST_LABELS
 from mple.data.names import SPLIT_WORDS
 from mple.data.npz_file import ArrayHeader, NpzFile
 from mple.data.partitions import hold_out
@@ -71,7 +73,7 @@ class NpzSource(DataSource):
                     raise DataError(f"{path}: {text}")
             if sum(part.header.n_bytes for part in parts) > self.most_bytes:
                 raise DataError(f"{path}: its images exceed {self.most_bytes} bytes; raise most_bytes to read them")
-        labels = np.concatenate([part.labels for part in parts])
+        labels = _all_labels(path, parts)
         patients = number_patients([name for part in parts for name in part.patients], str(path))
         classes = numbered_classes(self.classes, labels, str(path))
         of_N = np.repeat(used, [len(part.labels) for part in parts])
@@ -185,19 +187,33 @@ def _image_header(file: NpzFile, path: Path, name: str, white: float | None) -> 
 
 
 def _labels(file: NpzFile, path: Path, name: str, images: int) -> NDArray[np.int64]:
-    labels = _column(file, path, name, images, "iu", "whole numbers, the class of each image")
+    needs = "whole numbers, the class of each image, or 1, 0 or -1 (unknown) for each label"
+    labels = _column(file, path, name, images, "iu", needs, several=True)
     if labels.dtype == np.uint64 and labels.max(initial=0) > np.iinfo(np.int64).max:
         raise DataError(f"{path}: {name} hold {labels.max()}, which is out of range")
     return labels.astype(np.int64)
 
 
-def _column(file: NpzFile, path: Path, name: str, images: int, kinds: str, needs: str) -> NDArray[np.generic]:
+def _all_labels(path: Path, parts: Sequence[_Part]) -> NDArray[np.int64]:
+    """Of all splits, which must be alike."""
+    for part in parts:
+        if part.labels.shape[1:] != parts[0].labels.shape[1:]:
+            one, other = (f"{one.images} have labels of shape {one.labels.shape}" for one in (part, parts[0]))
+            raise DataError(f"{path}: {one}, {other}; save classes (n) or as many labels (n, k) in each split")
+    return np.concatenate([part.labels for part in parts])
+
+
+def _column(
+    file: NpzFile, path: Path, name: str, images: int, kinds: str, needs: str, *, several: bool = False
+) -> NDArray[np.generic]:
     header = file.header(name)
     if header.dtype.kind not in kinds:
         raise DataError(f"{path}: {name} are {header.dtype}; needs {needs}")
     if header.dtype.itemsize > _MOST_TEXT_BYTES:
         raise DataError(f"{path}: {name} are {header.dtype}; at most {_MOST_TEXT_BYTES} bytes for each are read")
-    if len(header.shape) == 2 and header.shape[1] > 1:
+    if several and len(header.shape) == 2 and header.shape[0] == images and 1 < header.shape[1] <= MOST_LABELS:
+        return file.read(name)
+    if not several and len(header.shape) == 2 and header.shape[1] > 1:
         raise DataError(f"{path}: {name} have the shape {header.shape}; an image needs one, not several")
     if header.shape not in ((images,), (images, 1)):
         raise DataError(f"{path}: {name} have the shape {header.shape} for {images} images")

@@ -36,7 +36,8 @@ class PartitionKind(StrEnum):
     IID = "iid"
     """Equal shares at random."""
     DIRICHLET = "dirichlet"
-    """Each class spread over the parts by a Dirichlet draw (Hsu, Qi & Brown, 2019)."""
+    """Each class spread over the parts by a Dirichlet draw (Hsu, Qi & Brown, 2019); of several labels pictures by
+    their rarest one."""
     QUANTITY = "quantity"
     """Unequal shares at random."""
     LIST = "list"
@@ -89,7 +90,8 @@ def draw_owners(
 ) -> tuple[Owners, ...]:
     """Owners of each split's images, for every kind but `list`.
 
-    `labels` are those of each split, `patients` the numbers of those that its images show.
+    `labels` are those of each split, `patients` the numbers of those that its images show. Where images have several
+    labels, what is said of classes here is so of `strata`.
 
     Guarantees: each image has one owner; each part owns one training image at least (where a draw leaves a part
     without, it gets the last image of the largest part); parts of `iid` differ by one image at most, but for that;
@@ -102,6 +104,8 @@ def draw_owners(
     """
     if len(labels[0]) < partition.parts:
         raise DataError(f"{len(labels[0])} training images can't give {partition.parts} parts one each")
+    if labels[0].ndim == 2:
+        labels, classes = strata(labels), classes + 1
     if patients is not None:
         return _patients_owners(partition, labels, classes, patients)
     dice = [_dice(partition.seed, stream) for stream in _SPLIT_STREAMS]
@@ -130,8 +134,11 @@ def hold_out(
     """Which images are for testing, or else for validation: this share of each class, rounded, but never a whole class.
 
     With `patients`, the numbers of those that the images show, whole patients are held out, drawn at random while that
-    brings the classes nearer to their shares. The two uses draw apart.
+    brings the classes nearer to their shares. The two uses draw apart. Where images have several labels, what is said
+    of classes is so of `strata`.
     """
+    if labels.ndim == 2:
+        (labels,) = strata([labels])
     stream = _VAL_STREAM if validation else _HOLD_OUT_STREAM
     if patients is not None:
         return _hold_out_patients(labels, share, _dice(seed, stream), patients)
@@ -140,6 +147,22 @@ def hold_out(
         members = _dice(seed, stream, int(label)).permutation(np.flatnonzero(labels == label))
         held[members[: min(round(share * len(members)), len(members) - 1)]] = True
     return held
+
+
+def strata(labels: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+    """What images with several labels (N, L) are dealt out by: of each split the number (N) of each image's rarest
+    label, or L where it has none. Rare is a label that few images of all splits have.
+
+    So each rare label is shared out as a class of its own would be, which a random split does not do; common labels
+    follow by chance.
+    """
+    rank_L = np.argsort(np.argsort(sum((split == 1).sum(axis=0) for split in labels), kind="stable"))
+    found = []
+    for split in labels:
+        rank_NL = np.where(split == 1, rank_L, split.shape[1])
+        rarest_N = rank_NL.argmin(axis=1) if split.shape[0] else np.empty(0, np.int64)
+        found.append(np.where((split == 1).any(axis=1), rarest_N, split.shape[1]).astype(np.int64))
+    return found
 
 
 def subsample(places: Indices, most: int | None, seed: int) -> Indices:

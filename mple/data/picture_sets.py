@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.data.images import Catalogue, DataError, Split
-from mple.data.label_table import LabelRow
+from mple.data.label_table import EmptyLabels, read_label_table
 from mple.data.names import class_numbers, shown, similar_name
 from mple.data.partitions import hold_out
 from mple.data.patients import Patients, number_patients
@@ -47,6 +47,7 @@ class PictureSource(DataSource):
     channels: Channels = Channels.AUTO
     test_share: Annotated[float, Between(0, 1, below=True)] = 0.2
     """Without a test split: the share of each class held out for testing."""
+    empty_labels: EmptyLabels = EmptyLabels.UNKNOWN
 
     def reading(self) -> PictureReading:
         """As the set's own files, resized and greyed as they are."""
@@ -57,38 +58,46 @@ class PictureSource(DataSource):
 
 @dataclass(frozen=True, slots=True)
 class LabelledFile:
-    """A file and the number of its class."""
+    """A file and the number of its class, or its labels."""
 
     path: Path
-    label: int
+    label: int | tuple[int, ...]
     patient: str = ""
     """Whose picture it is; empty where only the file itself may say so."""
 
 
-def table_catalogue(source: PictureSource, rows: Sequence[LabelRow]) -> Catalogue:
+def table_catalogue(source: PictureSource, path: Path) -> Catalogue:
     """The files that a label table names; the headers are looked at as `file_catalogue` does.
 
-    Raises DataError: as `class_numbers` and `file_catalogue`.
+    Raises DataError: as `read_label_table`, `class_numbers` and `file_catalogue`, or `empty_labels` is for nothing.
     """
+    table = read_label_table(path, source.classes, source.empty_labels)
+    rows, classes, numbers = table.rows, table.labels, {"": 0}
     used = [row for row in rows if row.split != "val" or source.validation is not Validation.IGNORED]
-    where = rows[0].where.rpartition(", line")[0]
-    classes, numbers = class_numbers({row.label for row in used}, source.classes, f"labels in {where}")
+    if not classes:
+        if source.empty_labels is not EmptyLabels.UNKNOWN:
+            raise DataError(f'empty_labels = "{source.empty_labels}" is for tables without the column label of {path}')
+        classes, numbers = class_numbers({row.label for row in used}, source.classes, f"labels in {path}")
     for row in used:
         path = source.path / row.file
         if not path.exists() and (similar := similar_name(path.parent, path.name)):
             raise DataError(f"{row.where}: {path.name!a} is not there, but {similar!a} is; write it so")
+    notes = (f"columns of {path} that are passed over: {', '.join(table.passed_over)}",) if table.passed_over else ()
     divided = any(row.split for row in rows)
     files: dict[str, list[LabelledFile]] = {
         split: [] for split in (("train", "val", "test") if divided else ("train",))
     }
     for row in used:
-        file = LabelledFile(source.path / row.file, numbers[row.label], row.patient)
+        file = LabelledFile(source.path / row.file, row.labels or numbers[row.label], row.patient)
         files[row.split or "train"].append(file)
-    return file_catalogue(source, classes, files)
+    return file_catalogue(source, classes, files, notes)
 
 
 def file_catalogue(
-    source: PictureSource, classes: tuple[str, ...], splits: Mapping[str, Sequence[LabelledFile]]
+    source: PictureSource,
+    classes: tuple[str, ...],
+    splits: Mapping[str, Sequence[LabelledFile]],
+    notes: tuple[str, ...] = (),
 ) -> Catalogue:
     """Look at all headers, agree on channels and size, hold out test files where there are none.
 
@@ -136,7 +145,7 @@ def file_catalogue(
         train=split("train"),
         test=split("test"),
         val=split("val"),
-        notes=_range_notes(headers),
+        notes=(*notes, *_range_notes(headers)),
         file_sizes=tuple((header.width, header.height) for header in headers),
     )
 

@@ -10,7 +10,7 @@ from mple.data.cifar10 import Cifar10Source
 from mple.data.dicom import DicomSource
 from mple.data.dicomweb.source import DicomWebSource
 from mple.data.folder import FolderSource
-from mple.data.images import Catalogue, DataError, Dataset, LabelledImages, PatientSplit, Split
+from mple.data.images import Catalogue, DataError, Dataset, LabelledImages, PatientSplit, Split, task_of
 from mple.data.index_lists import read_index_lists
 from mple.data.levels import range_notes
 from mple.data.names import shown
@@ -27,6 +27,7 @@ from mple.data.partitions import (
 )
 from mple.data.settings import DataSource
 from mple.machine import require_memory
+from mple.model.settings import TaskKind
 
 SOURCES: Mapping[str, type[DataSource]] = MappingProxyType(
     {
@@ -143,6 +144,8 @@ def read_part(source: DataSource, part: SitePart) -> Dataset:
 
 def _class_notes(source: DataSource, catalogue: Catalogue) -> list[str]:
     """What is odd about the classes of the whole set."""
+    if task_of(catalogue.train.labels) is TaskKind.LABELS:
+        return _label_notes(catalogue)
     train, test, val = (
         np.bincount(getattr(catalogue, split).labels, minlength=len(catalogue.classes)) for split in SPLITS
     )
@@ -163,11 +166,41 @@ def _class_notes(source: DataSource, catalogue: Catalogue) -> list[str]:
         ("no picture at all", np.flatnonzero((train == 0) & (test == 0) & (val == 0))),
     )
     for what, numbers in found:
-        names = [repr(catalogue.classes[number]) for number in numbers[:3]]
-        if names:
-            more = f" and {len(numbers) - 3} more" if len(numbers) > 3 else ""
-            notes.append(f"{what} of class {', '.join(names)}{more}")
+        if len(numbers):
+            notes.append(f"{what} of class {_named(catalogue, np.asarray(numbers))}")
     return notes
+
+
+def _label_notes(catalogue: Catalogue) -> list[str]:
+    """What is odd about the labels of the whole set."""
+    notes = []
+    if not len(catalogue.test.labels):
+        notes.append("there is no test picture, so that this site's part of the network goes unmeasured")
+    for split, labels in (("training", catalogue.train.labels), ("test", catalogue.test.labels)):
+        if not len(labels):
+            continue
+        having, known = (labels == 1).sum(axis=0), (labels >= 0).sum(axis=0)
+        found = (
+            (f"unknown of every {split} picture", known == 0),
+            (f"no {split} picture has", (known > 0) & (having == 0)),
+            (f"every {split} picture that is known has", (known > 0) & (having == known)),
+        )
+        for what, which in found:
+            if which.any():
+                notes.append(f"{what}: label {_named(catalogue, np.flatnonzero(which))}")
+        if silent := int((labels < 0).all(axis=1).sum()):
+            notes.append(f"{split} pictures without any known label: {silent} of {len(labels)}; they teach nothing")
+    if (catalogue.train.labels == 1).sum(axis=1).tolist() == [1] * len(catalogue.train.labels):
+        notes.append(
+            "each training picture has exactly one label: if one excludes the others, give the class of each picture "
+            'instead, for task.kind = "classes"'
+        )
+    return notes
+
+
+def _named(catalogue: Catalogue, numbers: Indices) -> str:
+    names = ", ".join(repr(catalogue.classes[number]) for number in numbers[:3])
+    return names + (f" and {len(numbers) - 3} more" if len(numbers) > 3 else "")
 
 
 def _places(source: DataSource, catalogue: Catalogue) -> tuple[list[Indices], int]:

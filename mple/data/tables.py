@@ -38,11 +38,7 @@ def read_table(
     unknown; a row has more or fewer cells than the header, or a cell a character that can't be printed.
     """
     wanted = ",".join(needed) + "".join(f"[,{name}]" for name in optional)
-    if not path.is_file():
-        raise DataError(f"no table at {path}; it needs the columns {wanted}")
-    if path.stat().st_size > most_bytes:
-        raise DataError(f"{path} has {path.stat().st_size} bytes; at most {most_bytes} are read")
-    text = _text(path)
+    text = _text(path, wanted, most_bytes)
     header, separator = _header(path, text, needed, wanted)
     for name in header:
         if not others and name not in (*needed, *optional):
@@ -60,7 +56,19 @@ def read_table(
         raise DataError(f"{path} is no CSV: {fault}") from None
 
 
-def _text(path: Path) -> str:
+def table_columns(path: Path, needed: Sequence[str], wanted: str, *, most_bytes: int) -> list[str]:
+    """The columns of a table that has those that are needed, in its order; `wanted` says in words what it should have.
+
+    Raises DataError: as `read_table`, of its header.
+    """
+    return _header(path, _text(path, wanted, most_bytes), needed, wanted)[0]
+
+
+def _text(path: Path, wanted: str, most_bytes: int) -> str:
+    if not path.is_file():
+        raise DataError(f"no table at {path}; it needs the columns {wanted}")
+    if path.stat().st_size > most_bytes:
+        raise DataError(f"{path} has {path.stat().st_size} bytes; at most {most_bytes} are read")
     try:
         content = path.read_bytes()
         if content.startswith(_UTF_16):

@@ -8,7 +8,7 @@ Legend: N images of all sites in the plan's order of sites, B samples of a step.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,18 +16,21 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mple.data import Dataset
+from mple.data import Dataset, LabelledImages
 from mple.data.normalise import normalise
 from mple.delivered.continued import require_going_on
 from mple.metrics import Outputs, merged, tallies, values
+from mple.model.class_weights import ClassCounts
 from mple.model.device import CPU, Device
 from mple.model.first_layer.plain import plain_features
 from mple.model.initial_weights import InitialWeights, initial_trunk
+from mple.model.loss import TaskLoss
 from mple.model.settings import Augment
 from mple.model.stem import Stem, mirrored_channels, planned_stem
 from mple.model.training import TrunkTrainer
 from mple.model.weights import state_sha256
 from mple.plan import GlobalSampler, RunChoices
+from mple.wire.label_form import permuted_labels, plain_labels
 
 _SCORED_AT_ONCE = 250
 
@@ -79,10 +82,13 @@ def train_plain(
 
     `on_epoch` is called after each epoch.
 
-    Raises ValueError: there is no site, the sites' classes or shapes differ, or first weights of a file don't fit.
+    Raises ValueError: there is no site, the sites' classes or shapes differ, their data are for another task, or first
+    weights of a file don't fit.
     """
-    if len({(site.classes, site.train.shape) for site in sites}) != 1:
-        raise ValueError(f"{len(sites)} sites with different classes or image shapes; they must agree")
+    if len({(site.classes, site.train.shape, site.task) for site in sites}) != 1:
+        raise ValueError(f"{len(sites)} sites with different classes, tasks or image shapes; they must agree")
+    if sites[0].task is not (kind := settings.choices.task.kind):
+        raise ValueError(f'{sites[0].name} has data for a task of {sites[0].task}, task.kind = "{kind}"; change one')
     run = _PlainRun(sites, settings)
     began = time.monotonic()
     epochs = []
@@ -104,11 +110,15 @@ class _PlainRun:
         classes = len(sites[0].classes)
         self._outputs = Outputs(classes, sites[0].task)
         label_order = np.arange(classes) if settings.label_order is None else settings.label_order
-        place_of_class = np.argsort(label_order)
+
+        def as_sent(images: Iterable[LabelledImages]) -> torch.Tensor:
+            labels = np.concatenate([one.labels for one in images])
+            return torch.from_numpy(plain_labels(permuted_labels(labels, label_order)))
+
         self._train_NCHW = np.concatenate([site.train.pixels_NCHW for site in sites])
         self._test_NCHW = np.concatenate([site.test.pixels_NCHW for site in sites])
-        self._train_N = torch.from_numpy(place_of_class[np.concatenate([site.train.labels for site in sites])])
-        self._test_N = torch.from_numpy(place_of_class[np.concatenate([site.test.labels for site in sites])])
+        self._train_N = as_sent(site.train for site in sites)
+        self._test_N = as_sent(site.test for site in sites)
         self._normalisation = normalisation
         self._sampler = GlobalSampler([len(site.train.labels) for site in sites], training.batch, training.seed)
         if settings.weights is not None:
@@ -122,7 +132,8 @@ class _PlainRun:
         self._device = settings.device
         mirrored = mirrored_channels(stem, order) if Augment.MIRROR in training.augment else None
         steps = self._sampler.steps_per_epoch * training.epochs
-        self.trainer = TrunkTrainer(trunk, training, steps, self._device, mirrored_channels=mirrored)
+        loss = TaskLoss.of(choices.task, ClassCounts.of(self._train_N.numpy(), classes), self._device)
+        self.trainer = TrunkTrainer(trunk, training, steps, self._device, loss, mirrored)
 
     def epoch(self, epoch: int) -> PlainEpoch:
         began = time.monotonic()

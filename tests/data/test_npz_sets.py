@@ -50,7 +50,11 @@ def test_codes_are_refused_before_a_class_is_made_of_each_number(tmp_path: Path,
         (["a", "b", "a", "b"], "y_train are <U1; needs whole numbers"),
         (np.array([0, 1, 0, 1], "m8[s]"), "y_train are timedelta64.s.; needs whole numbers"),
         (np.array([0, 1, 0, 1], "M8[s]"), "y_train are datetime64.s.; needs whole numbers"),
-        ([[0, 1], [1, 0], [0, 1], [1, 0]], "an image needs one, not several"),
+        (
+            [[0, 1], [1, 0], [0, 1], [1, 0]],
+            r"x_test have labels of shape \(2,\), x_train have labels of shape \(4, 2\)",
+        ),
+        ([[0.0, 1.0], [1, 0], [0, 1], [1, 0]], "y_train are float64; needs whole numbers"),
         ([0j, 1j, 0j, 1j], "y_train are complex128"),
     ],
 )

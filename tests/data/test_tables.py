@@ -17,7 +17,7 @@ HEADER = ("file", "label", "split", "patient")
 def _read(folder: Path, content: str | bytes) -> list[LabelRow]:
     path = folder / "labels.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_label_table(path)
+    return list(read_label_table(path).rows)
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])

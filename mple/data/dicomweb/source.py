@@ -46,8 +46,8 @@ class DicomWebSource(DicomPictures):
     """What every instance must match, in QIDO-RS's words: "Modality=DX", "StudyDate=20200101-20231231"."""
     label_file: Path | None = None
     """CSV table that names the instances, by one or more of the columns StudyInstanceUID, SeriesInstanceUID,
-    SOPInstanceUID, PatientID and AccessionNumber, with label and, if wanted, split and patient. Without one, what the
-    query finds is fetched and listed, and has no labels yet."""
+    SOPInstanceUID, PatientID and AccessionNumber, with label (or a column for each label) and, if wanted, split and
+    patient. Without one, what the query finds is fetched and listed, and has no labels yet."""
     instances: Instances = Instances.ALL
     instance_numbers: tuple[Annotated[int, Between(0)], ...] = ()
     """InstanceNumbers, for `instances = "numbered"`."""
