@@ -43,7 +43,7 @@ def wanted_pictures(network: DeliveredNetwork, options: PredictOptions, settings
             raise ValueError("--test needs the site's configuration; without one name files, or --labels FILE")
         return test_images(settings.data, options.test, image, about.classes, about.task)
     if options.labels is not None:
-        return listed_files(reading, options.labels, about.classes, image, resize=options.resize)
+        return listed_files(reading, options.labels, about.classes, about.task, image, resize=options.resize)
     return picture_files(reading, options.images, image, resize=options.resize)
 
 

@@ -68,19 +68,25 @@ def picture_files(reading: PictureReading, paths: Sequence[Path], image: ImageSh
 
 
 def listed_files(
-    reading: PictureReading, table: Path, classes: tuple[str, ...], image: ImageShape, *, resize: bool
+    reading: PictureReading, table: Path, classes: tuple[str, ...], task: TaskKind, image: ImageShape, *, resize: bool
 ) -> Pictures:
     """The files that a label table names, relative to its folder, with their labels; splits and patients in it are
-    passed over.
+    passed over. Of a task of labels an empty cell is unknown, and not scored.
 
-    Raises DataError: as `read_label_table` and `picture_files`, or a label is none of the network's `classes`.
+    Raises DataError: as `read_label_table` and `picture_files`; the table is for the other task, or a label is none of
+    the network's `classes`.
     """
-    rows = read_label_table(table)
-    for row in rows:
+    found = read_label_table(table, classes)
+    rows = found.rows
+    if bool(found.labels) != (task is TaskKind.LABELS):
+        due = f"a column for each of {', '.join(classes)}" if task is TaskKind.LABELS else "a column label"
+        raise DataError(f"{table}: the network is for a task of {task}; the table needs {due}")
+    for row in rows if task is TaskKind.CLASSES else ():
         if row.label not in classes:
             raise DataError(f"{row.where}: the network has no class {row.label!r}; it has {', '.join(classes)}")
     pictures = picture_files(reading, [table.parent / row.file for row in rows], image, resize=resize)
-    return replace(pictures, labels=np.array([classes.index(row.label) for row in rows], np.int64))
+    labels = [row.labels if task is TaskKind.LABELS else classes.index(row.label) for row in rows]
+    return replace(pictures, labels=np.array(labels, np.int64))
 
 
 def test_images(source: DataSource, most: int, image: ImageShape, classes: tuple[str, ...], task: TaskKind) -> Pictures:

@@ -110,7 +110,7 @@ def _pictures(settings: SiteSettings, options: PredictOptions, plan: RunPlan) ->
         return test_images(settings.data, options.test, plan.image, plan.classes, plan.task.kind)
     reading = settings.data.reading()
     if options.labels is not None:
-        return listed_files(reading, options.labels, plan.classes, plan.image, resize=options.resize)
+        return listed_files(reading, options.labels, plan.classes, plan.task.kind, plan.image, resize=options.resize)
     return picture_files(reading, options.images, plan.image, resize=options.resize)
 
 

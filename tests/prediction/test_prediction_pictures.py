@@ -9,8 +9,9 @@ import pytest
 
 from mple.data import DataError, DataSource, NpzSource, open_source
 from mple.data.folder import FolderSource
+from mple.model.settings import TaskKind
 from mple.morph import ImageShape
-from mple.prediction.pictures import picture_files
+from mple.prediction.pictures import listed_files, picture_files
 from tests.support.picture_bytes import exif_bytes, png_bytes, tiff_bytes
 
 STORED = np.array([[0, 1024, 2048, 4095], [4095, 3000, 16, 8]], np.uint16)
@@ -77,3 +78,20 @@ def test_files_of_a_folder_that_are_no_pictures_are_named(tmp_path: Path) -> Non
         _predicted(FolderSource(path=tmp_path), tmp_path)
     (tmp_path / "c.jpg").unlink()
     assert len(_predicted(FolderSource(path=tmp_path), tmp_path)) == 2
+
+
+def test_a_table_of_labels_is_for_a_network_of_labels(tmp_path: Path) -> None:
+    """Its columns may lie in another order, beside others; an empty cell is unknown."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").write_bytes(png_bytes(STORED))
+    table, image = tmp_path / "list.csv", ImageShape(channels=1, height=2, width=4)
+    reading = FolderSource(path=tmp_path).reading()
+    table.write_text("file,mass,age,oedema\nb.png,,70,1\na.png,1,9,-1\n")
+    found = listed_files(reading, table, ("oedema", "mass"), TaskKind.LABELS, image, resize=False)
+    assert found.labels is not None
+    assert found.labels.tolist() == [[1, -1], [-1, 1]]
+    with pytest.raises(DataError, match=r"the network is for a task of classes; the table needs a column label"):
+        listed_files(reading, table, ("oedema", "mass"), TaskKind.CLASSES, image, resize=False)
+    table.write_text("file,label\nb.png,mass\n")
+    with pytest.raises(DataError, match=r"for a task of labels; the table needs a column for each of oedema, mass"):
+        listed_files(reading, table, ("oedema", "mass"), TaskKind.LABELS, image, resize=False)
