@@ -49,6 +49,7 @@ from mple.wire.codecs import codec_named
 from provider_node.feeding.feed import SiteFeed
 from provider_node.feeding.morphing import MorphedImages
 from provider_node.feeding.release_book import ReleaseBook
+from provider_node.feeding.scoring import SplitScoring
 
 SITE, COMPUTE = "site", "compute"
 ROUND_SAMPLES = 10_000
@@ -144,7 +145,7 @@ def feed(folder: Path, stop: Stop) -> None:
             while not stop.is_set():
                 book.unlink(missing_ok=True)
                 releases = ReleaseBook(book, train=ROUND_SAMPLES, test=0, most=plan.wire.releases)
-                one = SiteFeed(plan, key_ref(plan, SITE), images, {}, order, releases)
+                one = SiteFeed(plan, key_ref(plan, SITE), images, SplitScoring({}, order, epochs=1, most=1), releases)
                 try:
                     one.run(stub, stop)
                 except RpcError:  # the compute node is not up yet, or it has been stopped

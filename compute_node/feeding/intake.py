@@ -211,7 +211,12 @@ class Intake:
                 tallies = {name: Tally(tuple(one.counts), tuple(one.sums)) for name, one in score.tallies.items()}
                 window = self._windows[site]
                 window.scored(
-                    score.request_id, split=score.split, epoch=score.epoch, samples=score.samples, tallies=tallies
+                    score.request_id,
+                    split=score.split,
+                    epoch=score.epoch,
+                    samples=score.samples,
+                    tallies=tallies,
+                    withheld=score.withheld,
                 )
             except FeedFault as fault:
                 raise MpleError(ErrorCode.UNKNOWN_REQUEST, str(fault)) from None
@@ -374,6 +379,8 @@ def _windows(plan: RunPlan, in_flight_samples: int) -> dict[str, RequestWindow]:
     per_request = min(samples_per_message(plan.wire.message_bytes, sample_bytes), max(1, in_flight_samples))
     most = max(per_request, min(in_flight_samples, _MOST_IN_FLIGHT_BYTES // sample_bytes))
     return {
-        site.name: RequestWindow(per_request=per_request, most_in_flight=most, outputs=plan.outputs)
+        site.name: RequestWindow(
+            per_request=per_request, most_in_flight=most, outputs=plan.outputs, tallies=plan.metrics.tallies
+        )
         for site in plan.sites
     }

@@ -5,11 +5,11 @@ Callers serialise access.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from mple.metrics import Outputs, Tally, merged, require_tallies
+from mple.metrics import TALLIES, Outputs, Tally, require_tallies
 from mple.v1 import common_pb2
 
 
@@ -34,6 +34,8 @@ class ToScore:
     split: common_pb2.Split
     epoch: int
     samples: tuple[int, ...]
+    last: bool
+    """Whether all of the site's samples of the split are with it: its answer has the tallies."""
 
 
 class Done(Enum):
@@ -47,21 +49,26 @@ class RequestWindow:
 
     Guarantees: a sample is asked again only after its stream broke before the answer came; never more than
     `most_in_flight` samples are asked and unanswered; an answer that was not asked for raises `FeedFault` and changes
-    nothing.
+    nothing. A split is scored as a whole: when the stream breaks before all of it is, all of it is sent anew.
     """
 
-    def __init__(self, *, per_request: int, most_in_flight: int, outputs: Outputs) -> None:
+    def __init__(
+        self, *, per_request: int, most_in_flight: int, outputs: Outputs, tallies: Collection[str] = tuple(TALLIES)
+    ) -> None:
+        """Ask nothing yet; `tallies` are those that the plan names."""
         if per_request < 1 or most_in_flight < per_request:
             raise ValueError(f"per_request = {per_request}, most_in_flight = {most_in_flight}; 1 <= first <= second")
         self._per_request = per_request
         self._most_in_flight = most_in_flight
-        self._outputs = outputs
+        self._outputs, self._due_tallies = outputs, tallies
         self._wanted: deque[tuple[common_pb2.Split, int]] = deque()
         self._asked: dict[int, Asked] = {}
         self._in_flight = 0
         self._to_send: deque[ToScore] = deque()
         self._unscored: dict[int, ToScore] = {}
-        self._tallies: dict[tuple[common_pb2.Split, int], dict[str, Tally]] = {}
+        self._scoring: tuple[ToScore, ...] = ()
+        self._scored: tuple[common_pb2.Split, int] | None = None
+        self._tallies: dict[str, Tally] = {}
         self._withdrawn: set[int] = set()
         self._closing = False
         self._done_sent = False
@@ -77,14 +84,17 @@ class RequestWindow:
         self._wanted.extend((split, int(sample)) for sample in samples)
 
     def score(self, split: common_pb2.Split, epoch: int, samples: Iterable[tuple[int, ...]]) -> None:
-        """Have groups of a split's samples scored; `epoch` is counted from 1. What was to be scored before is due no
-        more."""
+        """Have a whole split scored, in groups; `epoch` is counted from 1. What was to be scored before is due no more,
+        and its tallies are gone."""
         self._withdrawn |= set(self._unscored)
-        self._to_send.clear()
         self._unscored.clear()
-        self._tallies[split, epoch] = {}
-        for group in samples:
-            self._to_send.append(ToScore(self._take_id(), split, epoch, group))
+        groups = list(samples)
+        self._scoring = tuple(
+            ToScore(self._take_id(), split, epoch, group, last=place == len(groups))
+            for place, group in enumerate(groups, start=1)
+        )
+        self._to_send = deque(self._scoring)
+        self._scored, self._tallies = (split, epoch), {}
 
     def close(self) -> None:
         """Tell the site that it is done once nothing is due any more."""
@@ -123,9 +133,16 @@ class RequestWindow:
         del self._asked[request_id]
 
     def scored(
-        self, request_id: int, *, split: common_pb2.Split, epoch: int, samples: int, tallies: Mapping[str, Tally]
+        self,
+        request_id: int,
+        *,
+        split: common_pb2.Split,
+        epoch: int,
+        samples: int,
+        tallies: Mapping[str, Tally],
+        withheld: Collection[str] = (),
     ) -> None:
-        """Take in a site's tallies of one group, by name.
+        """Take in a site's answer to one group: to the last one the tallies, by name, and which are withheld.
 
         Raises FeedFault: no such group is open, or the tallies can't be.
         """
@@ -141,16 +158,27 @@ class RequestWindow:
                 f"{len(item.samples)} of split {item.split} and epoch {item.epoch} were sent"
             )
         try:
-            require_tallies(tallies, samples=samples, outputs=self._outputs)
+            self._require_tallies(item, tallies, withheld)
         except ValueError as fault:
             raise FeedFault(f"score of request {request_id}: {fault}") from None
         del self._unscored[request_id]
-        self._tallies[split, epoch] = merged((self._tallies[split, epoch], tallies))
+        if item.last:
+            self._tallies = dict(tallies)
+
+    def _require_tallies(self, item: ToScore, tallies: Mapping[str, Tally], withheld: Collection[str]) -> None:
+        due = [name for name in self._due_tallies if TALLIES[name].shape(self._outputs)] if item.last else []
+        told = sorted([*tallies, *withheld])
+        if told != sorted(due):
+            raise ValueError(
+                f"tallies told and withheld are {', '.join(told)[:200] or 'none'}; due are {', '.join(due) or 'none'}"
+            )
+        whole = sum(len(group.samples) for group in self._scoring)
+        require_tallies(tallies, samples=whole, outputs=self._outputs)
 
     def tallies_of(self, split: common_pb2.Split, epoch: int) -> dict[str, Tally] | None:
-        """The site's tallies of a split after an epoch, by name, or None while a group of it is unscored."""
-        due = any((item.split, item.epoch) == (split, epoch) for item in [*self._unscored.values(), *self._to_send])
-        return None if due else self._tallies.get((split, epoch))
+        """The site's tallies of a split after an epoch, by name, or None while a group of it is unscored, or
+        another one is being scored."""
+        return None if self._unscored or self._to_send or self._scored != (split, epoch) else self._tallies
 
     def stream_broke(self) -> None:
         """Put everything unanswered back to the front, in its order."""
@@ -158,9 +186,10 @@ class RequestWindow:
             self._wanted.extendleft((asked.split, sample) for sample in reversed(asked.samples))
         self._asked.clear()
         self._in_flight = 0
-        for item in sorted(self._unscored.values(), key=lambda item: item.request_id, reverse=True):
-            self._to_send.appendleft(item)
-        self._unscored.clear()
+        if self._unscored or self._to_send:
+            self._to_send = deque(self._scoring)
+            self._unscored.clear()
+            self._tallies = {}
         self._done_sent = False
 
     def _take_id(self) -> int:

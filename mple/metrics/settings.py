@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from mple.metrics.tallies import TALLIES
-from mple.ranges import OneOf, check_ranges
+from mple.ranges import Between, OneOf, check_ranges
+
+LeastCount = Annotated[int, Between(1, 1_000_000)]
+"""Samples, below which a site tells nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

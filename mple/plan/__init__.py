@@ -21,6 +21,7 @@ from mple.plan.node_settings import (
     MonitoringSettings,
     ReportSettings,
     RunSettings,
+    SiteMetricSettings,
     SiteSettings,
 )
 from mple.plan.reader import SettingsError, read_settings, settings_from, with_paths_from, write_settings
@@ -70,6 +71,7 @@ __all__ = [
     "RunPlan",
     "RunSettings",
     "SettingsError",
+    "SiteMetricSettings",
     "SitePlan",
     "SiteSettings",
     "TaskKind",

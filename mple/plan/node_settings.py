@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 from mple.data import DataSource
+from mple.metrics.settings import LeastCount
 from mple.model.settings import DeviceName
 from mple.plan.settings import Custody, RunChoices
 from mple.printable import require_name
@@ -120,6 +121,16 @@ class SitePrivacySettings(Ranged):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SiteMetricSettings(Ranged):
+    """What a site tells of its validation and test pictures, of what a run's section `[metrics]` asks for."""
+
+    least_count: LeastCount = 5
+    """Nothing is told of fewer samples: a tally over fewer is withheld as a whole, and classes with fewer positives or
+    negatives are left out of those by class, with others that would tell of them by a difference. With 1 all is
+    told."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ReportSettings(Ranged):
     """What a site lets a run's page show of its own pictures."""
 
@@ -148,4 +159,5 @@ class SiteSettings(NodeSettings):
     idle_timeout_s: _Seconds = 600.0
     """How long the site tries to reach a silent party before it gives up, in seconds."""
     privacy: SitePrivacySettings = field(default_factory=SitePrivacySettings)
+    metrics: SiteMetricSettings = field(default_factory=SiteMetricSettings)
     report: ReportSettings = field(default_factory=ReportSettings)

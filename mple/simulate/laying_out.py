@@ -13,6 +13,7 @@ from mple.plan import (
     CoordinatorSettings,
     MonitoringSettings,
     RunSettings,
+    SiteMetricSettings,
     SiteSettings,
     with_paths_from,
     write_settings,
@@ -107,6 +108,7 @@ def _site(settings: SimulationSettings, place: int, *, compute: str, coordinator
         threads=settings.machine.site_threads,
         idle_timeout_s=settings.machine.idle_timeout_s,
         monitoring=MonitoringSettings(listen=settings.monitoring.sites[place] if settings.monitoring.sites else ""),
+        metrics=SiteMetricSettings(least_count=settings.least_count),
         report=settings.report,
     )
 

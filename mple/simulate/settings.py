@@ -8,9 +8,10 @@ from types import MappingProxyType
 from typing import Annotated
 
 from mple.data import DataSource, PartitionKind
+from mple.metrics.settings import LeastCount
 from mple.model.settings import DeviceName
 from mple.plan import Custody, ReportSettings, RunChoices, settings_from
-from mple.ranges import Between, Ranged
+from mple.ranges import Between, Ranged, check_ranges
 from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.rpc import Party, Role
 
@@ -77,12 +78,15 @@ class SimulationSettings(RunChoices):
     weights_file: Path | None = None
     """File with a VGG-16's weights by torchvision's names, safetensors or `.pth`, or with the network of an earlier
     run, for `model.weights`."""
+    least_count: LeastCount = 5
+    """Of every site, as `[metrics] least_count` in its file."""
     machine: MachineSettings = field(default_factory=MachineSettings)
     monitoring: EndpointSettings = field(default_factory=EndpointSettings)
     report: ReportSettings = field(default_factory=ReportSettings)
 
     def __post_init__(self) -> None:
         RunChoices.__post_init__(self)
+        check_ranges(self)
         if not self.sites or len(set(self.sites)) != len(self.sites):
             raise ValueError(f"sites = {list(self.sites)}; name one at least, each once")
         for name in self.sites:

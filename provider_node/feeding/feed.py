@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping
 
 import grpc
-import numpy as np
-from numpy.typing import NDArray
 
 from mple.audit import audit
 from mple.node.stop import Stop
@@ -24,7 +21,7 @@ from mple.wire.codecs import codec_named
 from provider_node.delivery.receipt import NetworkReceipt
 from provider_node.feeding.morphing import MorphedImages
 from provider_node.feeding.release_book import ReleaseBook, ReleaseError
-from provider_node.feeding.scoring import LogitsError, score
+from provider_node.feeding.scoring import LogitsError, SplitScoring
 
 _QUEUED_MESSAGES = 4
 
@@ -37,8 +34,7 @@ class SiteFeed:
         plan: RunPlan,
         key_ref: common_pb2.KeyRef,
         images: MorphedImages,
-        labels: Mapping[common_pb2.Split, NDArray[np.int64]],
-        label_order: NDArray[np.int64],
+        scoring: SplitScoring,
         releases: ReleaseBook,
         hello: compute_pb2.FeedHello | None = None,
         receipt: NetworkReceipt | None = None,
@@ -49,8 +45,7 @@ class SiteFeed:
             plan: The run's plan.
             key_ref: Of the key that `images` are morphed under.
             images: The site's pictures.
-            labels: Of its validation and test pictures.
-            label_order: The consortium's.
+            scoring: Judges the network.
             releases: Counts what leaves.
             hello: How each stream opens; by default with the plan's digest alone.
             receipt: Takes the trained network in; None where none is to come.
@@ -59,13 +54,12 @@ class SiteFeed:
         self._plan, self._releases, self._receipt = plan, releases, receipt
         self._morphing = (key_ref, images)
         self._epochs_used: set[int] = set()
-        self._labels, self._label_order = labels, label_order
+        self._scoring = scoring
         self._codec = codec_named(plan.wire.codec)
         self._per_request = samples_per_message(
             plan.wire.message_bytes,
             self._codec.sample_bytes(blocks=plan.geometry.blocks, values=plan.geometry.morphed_elements),
         )
-        self._scored = {split: np.zeros(len(one), np.int64) for split, one in labels.items()}
 
     def use(self, key_ref: common_pb2.KeyRef, images: MorphedImages) -> None:
         """Morph under another key from the next answer on."""
@@ -83,6 +77,7 @@ class SiteFeed:
         ended the stream without a word.
         """
         self._epochs_used = set()
+        self._scoring.forget_part()
         outbox = _Outbox()
         outbox.put(compute_pb2.FeedRequest(hello=self._hello))
         stream = stub.Feed(outbox)
@@ -121,7 +116,7 @@ class SiteFeed:
         kind = response.WhichOneof("message")
         if kind == "logits":
             try:
-                answer = compute_pb2.FeedRequest(score=self._score(response.logits))
+                answer = compute_pb2.FeedRequest(score=self._scoring.take(response.logits))
             except LogitsError as fault:
                 raise MpleError(ErrorCode.MESSAGE_MALFORMED, str(fault)) from None
             if self._receipt is not None:
@@ -153,23 +148,6 @@ class SiteFeed:
             resent_samples=resent,
         )
         return compute_pb2.FeedRequest(batch=message)
-
-    def _score(self, logits: compute_pb2.Logits) -> compute_pb2.Score:
-        """The score of a message; none beyond the plan's epochs, lest scores tell single labels question by question.
-
-        Raises LogitsError: as `provider_node.feeding.scoring.score`, or beyond the plan.
-        """
-        training, most = self._plan.training, self._plan.training.epochs * self._plan.wire.releases
-        if not 1 <= logits.epoch <= training.epochs:
-            raise LogitsError(f"logits of epoch {logits.epoch}; the plan has {training.epochs}")
-        if logits.split not in self._labels:
-            raise LogitsError(f"logits of split {logits.split}; validation and test samples are scored")
-        answer = score(logits, self._labels[logits.split], self._label_order)
-        samples, scored = np.asarray(logits.sample_ids, np.int64), self._scored[logits.split]
-        if scored[samples].max() >= most:
-            raise LogitsError(f"a sample was scored {most} times before; the plan has {training.epochs} epochs")
-        scored[samples] += 1
-        return answer
 
 
 class _Outbox:

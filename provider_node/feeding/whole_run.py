@@ -33,6 +33,7 @@ from provider_node.feeding.morphing import MorphedImages
 from provider_node.feeding.noising import begin_noise
 from provider_node.feeding.release_book import ReleaseBook
 from provider_node.feeding.sample_pictures import keep_sample_pictures
+from provider_node.feeding.scoring import SplitScoring
 from provider_node.keys.layer_upload import fetch_stem
 from provider_node.site import Site
 
@@ -139,11 +140,7 @@ class Feeding:
                 plan,
                 site.keys.notes.key_ref(site.name, epoch),
                 images,
-                {
-                    common_pb2.SPLIT_VAL: site.dataset.val.labels,
-                    common_pb2.SPLIT_TEST: site.dataset.test.labels,
-                },
-                self._order(),
+                self._scoring(),
                 book,
                 hello,
                 self._receipt(),
@@ -155,6 +152,17 @@ class Feeding:
         answers = KeptAnswers(path, self.site.dataset, self._order())
         return NetworkReceipt(
             site=self.site, plan=self.plan, stem=partial(fetch_stem, self.client, self.plan), answers=answers
+        )
+
+    def _scoring(self) -> SplitScoring:
+        plan, site = self.plan, self.site
+        return SplitScoring(
+            {common_pb2.SPLIT_VAL: site.dataset.val.labels, common_pb2.SPLIT_TEST: site.dataset.test.labels},
+            self._order(),
+            names=plan.metrics.tallies,
+            least_count=site.settings.metrics.least_count,
+            epochs=plan.training.epochs,
+            most=plan.training.epochs * plan.wire.releases,
         )
 
     def _usable(self) -> bool:

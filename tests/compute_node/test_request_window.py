@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from compute_node.feeding.request_window import Asked, Done, FeedFault, RequestWindow, ToScore
 from mple.metrics import Outputs, Tally
 from mple.v1 import common_pb2
-from tests.support.tallies import tallies_of
+from tests.support.tallies import WITHHELD, tallies_of
 
 TRAIN, TEST = common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_TEST
 
@@ -74,26 +74,82 @@ def test_a_late_answer_from_a_broken_stream_is_refused() -> None:
     assert asked_by(window).samples == (1,)
 
 
-def test_logits_go_out_before_requests_and_scores_add_up() -> None:
+def test_logits_go_out_before_requests_and_the_last_answer_has_the_tallies() -> None:
     window = window_of()
     window.want(TRAIN, [1])
     window.score(TEST, 1, [(0, 1, 2), (3,)])
     first, second = to_score_by(window), to_score_by(window)
     assert window.tallies_of(TEST, 1) is None
-    window.scored(second.request_id, split=TEST, epoch=1, samples=1, tallies=tallies_of(1, 0, 2.5))
+    assert (first.last, second.last) == (False, True)
+    window.scored(second.request_id, split=TEST, epoch=1, samples=1, tallies=tallies_of(4, 2, 3.75), withheld=WITHHELD)
     assert window.tallies_of(TEST, 1) is None
-    window.scored(first.request_id, split=TEST, epoch=1, samples=3, tallies=tallies_of(3, 2, 1.25))
+    window.scored(first.request_id, split=TEST, epoch=1, samples=3, tallies={})
     assert window.tallies_of(TEST, 1) == tallies_of(4, 2, 3.75)
     assert window.tallies_of(TEST, 2) is None
 
 
-def test_unscored_groups_go_out_again_after_a_break() -> None:
+def test_a_split_goes_out_anew_as_a_whole_after_a_break() -> None:
+    """Tallies cover all of it, so the site has to have all of it from one stream."""
     window = window_of()
     window.score(TEST, 1, [(0,), (1,), (2,)])
-    first, second = to_score_by(window), to_score_by(window)
-    window.scored(first.request_id, split=TEST, epoch=1, samples=1, tallies=tallies_of(1, 1, 0.0))
+    first, second, last = (to_score_by(window) for _ in range(3))
+    window.scored(first.request_id, split=TEST, epoch=1, samples=1, tallies={})
+    window.scored(last.request_id, split=TEST, epoch=1, samples=1, tallies=tallies_of(3, 1), withheld=WITHHELD)
     window.stream_broke()
-    assert [to_score_by(window).samples for _ in range(2)] == [second.samples, (2,)]
+    assert [to_score_by(window) for _ in range(3)] == [first, second, last]
+    for group in (first, second):
+        window.scored(group.request_id, split=TEST, epoch=1, samples=1, tallies={})
+    assert window.tallies_of(TEST, 1) is None
+    window.scored(last.request_id, split=TEST, epoch=1, samples=1, tallies=tallies_of(3, 2), withheld=WITHHELD)
+    window.stream_broke()
+    assert window.next_message() is None, "what is scored is not sent again"
+    assert window.tallies_of(TEST, 1) == tallies_of(3, 2)
+
+
+def test_another_scoring_takes_the_place_of_one_that_is_not_done() -> None:
+    window = window_of()
+    window.score(TEST, 1, [(0,), (1,)])
+    late = to_score_by(window)
+    window.score(TEST, 2, [(0, 1)])
+    window.scored(late.request_id, split=TEST, epoch=1, samples=1, tallies={})
+    group = to_score_by(window)
+    window.scored(group.request_id, split=TEST, epoch=2, samples=2, tallies=tallies_of(2), withheld=WITHHELD)
+    assert window.tallies_of(TEST, 1) is None
+    assert window.tallies_of(TEST, 2) == tallies_of(2)
+
+
+@pytest.mark.parametrize(
+    ("tallies", "withheld", "named"),
+    [
+        ({}, (), "told and withheld are none; due are counts, loss, confusion"),
+        (tallies_of(4), (), "told and withheld are counts, loss;"),
+        (
+            tallies_of(4),
+            (*WITHHELD, "loss"),
+            "told and withheld are calibration, confusion, counts, loss, loss, scores",
+        ),
+        (tallies_of(4), (*WITHHELD, "n" * 10**6), "told and withheld are calibration, confusion, counts, loss, nnn"),
+        (tallies_of(1), WITHHELD, "tally of counts over 4 samples"),
+    ],
+)
+def test_the_last_answer_tells_or_withholds_each_tally_of_the_plan(
+    tallies: dict[str, Tally], withheld: tuple[str, ...], named: str
+) -> None:
+    window = window_of()
+    window.score(TEST, 1, [(0, 1, 2), (3,)])
+    first, last = to_score_by(window), to_score_by(window)
+    with pytest.raises(FeedFault, match="told and withheld are counts, loss; due are none"):
+        window.scored(first.request_id, split=TEST, epoch=1, samples=3, tallies=tallies_of(3))
+    with pytest.raises(FeedFault, match=named):
+        window.scored(last.request_id, split=TEST, epoch=1, samples=1, tallies=tallies, withheld=withheld)
+
+
+def test_tallies_that_the_plan_does_not_name_are_not_due() -> None:
+    window = RequestWindow(per_request=2, most_in_flight=4, outputs=Outputs(3), tallies=("counts", "loss"))
+    window.score(TEST, 1, [(0, 1)])
+    group = to_score_by(window)
+    window.scored(group.request_id, split=TEST, epoch=1, samples=2, tallies=tallies_of(2))
+    assert window.tallies_of(TEST, 1) == tallies_of(2)
 
 
 def test_a_site_without_test_images_has_scored_at_once() -> None:
@@ -117,7 +173,12 @@ def test_a_site_without_test_images_has_scored_at_once() -> None:
         (1, 3, tallies_of(3, 1, 1e300), "tally of loss"),
         (1, 3, {**tallies_of(3), "loss": Tally((3,))}, "loss has 1 counts and 0 sums"),
         (1, 3, {**tallies_of(3), "counts": Tally((3, 1, 0))}, "counts has 3 counts"),
-        (1, 3, {**tallies_of(3), "sharpness": Tally()}, "sharpness"),
+        (
+            1,
+            3,
+            {**tallies_of(3), "sharpness": Tally()},
+            "told and withheld are calibration, confusion, counts, loss, scores, sharp",
+        ),
     ],
 )
 def test_scores_that_cannot_be_are_refused_and_change_nothing(
@@ -127,10 +188,10 @@ def test_scores_that_cannot_be_are_refused_and_change_nothing(
     window.score(TEST, 1, [(0, 1, 2)])
     item = to_score_by(window)
     with pytest.raises(FeedFault, match=named):
-        window.scored(item.request_id, split=TEST, epoch=epoch, samples=samples, tallies=tallies)
-    window.scored(item.request_id, split=TEST, epoch=1, samples=3, tallies=tallies_of(3, 3, 0.5))
+        window.scored(item.request_id, split=TEST, epoch=epoch, samples=samples, tallies=tallies, withheld=WITHHELD)
+    window.scored(item.request_id, split=TEST, epoch=1, samples=3, tallies=tallies_of(3, 3, 0.5), withheld=WITHHELD)
     with pytest.raises(FeedFault, match="already scored"):
-        window.scored(item.request_id, split=TEST, epoch=1, samples=3, tallies=tallies_of(3, 3, 0.5))
+        window.scored(item.request_id, split=TEST, epoch=1, samples=3, tallies=tallies_of(3, 3, 0.5), withheld=WITHHELD)
     assert window.tallies_of(TEST, 1) == tallies_of(3, 3, 0.5)
 
 

@@ -28,6 +28,7 @@ from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc, coordinator_pb2
 from provider_node.feeding.feed import SiteFeed
 from provider_node.feeding.morphing import MorphedImages
 from provider_node.feeding.release_book import ReleaseBook
+from provider_node.feeding.scoring import SplitScoring
 from tests.fuzz.compute_target import SIDE_PX, SIZES, fuzzed_plan
 from tests.fuzz.mutation import Mutator
 from tests.fuzz.shots import DEADLINE_S, Outcome, Shot
@@ -68,7 +69,9 @@ class SiteTarget:
         dataset = Dataset(name="north", classes=CLASSES, train=_pictures(train), test=_pictures(test))
         self._book = book = ReleaseBook(folder / "releases.bin", train=train, test=test, most=255)
         images = MorphedImages(dataset, self.plan, "north", key_of("north"), ORDER)
-        self.feed = SiteFeed(self.plan, key_ref("north"), images, {TEST: dataset.test.labels}, ORDER, book)
+        most = self.plan.training.epochs * self.plan.wire.releases
+        scoring = SplitScoring({TEST: dataset.test.labels}, ORDER, epochs=self.plan.training.epochs, most=most)
+        self.feed = SiteFeed(self.plan, key_ref("north"), images, scoring, book)
 
     def next(self, draw: random.Random, mutator: Mutator) -> list[tuple[Shot, Outcome]]:
         """One stream of answers to the site."""

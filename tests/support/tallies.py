@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from mple.metrics import Tally
+from mple.metrics import TALLIES, Tally
 from mple.v1 import common_pb2, compute_pb2
+
+WITHHELD = tuple(name for name in TALLIES if name not in ("counts", "loss"))
+"""What goes with the tallies of `tallies_of`."""
 
 
 def tallies_of(samples: int, right: int = 0, loss_sum: float = 1.0) -> dict[str, Tally]:
@@ -19,10 +22,15 @@ def score_of(
     samples: int,
     right: int = 0,
     loss_sum: float = 1.0,
+    last: bool = True,
 ) -> compute_pb2.Score:
-    """A site's message with these tallies."""
+    """A site's message with these tallies; to a group that is not the last one there are none."""
+    answer = compute_pb2.Score(request_id=request_id, split=split, epoch=epoch, samples=samples)
+    if not last:
+        return answer
     tallies = {
         name: common_pb2.Tally(counts=tally.counts, sums=tally.sums)
         for name, tally in tallies_of(samples, right, loss_sum).items()
     }
-    return compute_pb2.Score(request_id=request_id, split=split, epoch=epoch, samples=samples, tallies=tallies)
+    answer.MergeFrom(compute_pb2.Score(tallies=tallies, withheld=WITHHELD))
+    return answer
