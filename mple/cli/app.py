@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import typer
 
 from mple import __version__
-from mple.cli import attack, audit, bench, data, doctor, keys, pki, predict, privacy, report, run
+from mple.cli import attack, audit, bench, data, doctor, keys, model, pki, predict, privacy, report, run
 from mple.cli.plugins import add_plugins
 from mple.node import run_app
 from mple.terminal import echo
@@ -20,6 +20,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(pki.app, name="pki")
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
+app.add_typer(model.app, name="model")
 app.add_typer(privacy.app, name="privacy")
 app.command("doctor")(doctor.doctor)
 app.command("simulate")(run.simulate_run)

@@ -3,8 +3,8 @@
 `model.json` is removed before the others change and written after them: where it is, it is true of all of them.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -47,7 +47,7 @@ class DeliveredRecord(Ranged):
     network_sha256: str
     """Of the trunk's file as it came, hexadecimal."""
     sha256: Mapping[str, str]
-    """Of the other files, by name, hexadecimal."""
+    """Of `model.safetensors` and `model.onnx`, hexadecimal."""
     delivered_at: datetime
     opset: int = OPSET
     """Of ONNX's operators."""
@@ -87,6 +87,16 @@ class DeliveredNetwork:
             raise DamagedError(path, f"is not the one that was delivered: its digest is not that in {RECORD}", _FIX)
         return content
 
+    def card(self) -> str:
+        """The text of its card, as it is now: people may have filled it in, so that it has no digest.
+
+        Raises DamagedError: it is gone; OSError: it can't be read.
+        """
+        try:
+            return read_bounded(self.folder / CARD).decode("utf-8", "replace")
+        except FileNotFoundError:
+            raise DamagedError(self.folder / CARD, "is gone", _FIX) from None
+
     def onnx(self, threads: int = 1) -> OnnxNetwork:
         """The network, to be asked; `threads` as in `OnnxNetwork`. Raises as `content`."""
         return OnnxNetwork(self.content(ONNX), str(self.folder / ONNX), threads)
@@ -107,3 +117,17 @@ def write_delivered(folder: Path, record: DeliveredRecord, files: Mapping[str, b
     for name, content in files.items():
         write_whole(folder / name, content)
     write_record(folder / RECORD, record)
+
+
+def copy_delivered(network: DeliveredNetwork, to: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """Copy files of a network into a new folder, with a `model.json` that knows these alone; returns all their names.
+
+    Raises ValueError: the folder holds something; DamagedError: a file is gone, or not as it was delivered; OSError:
+    the disk refuses.
+    """
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise ValueError(f"{to} is not empty; name a new folder")
+    files = {name: network.card().encode() if name == CARD else network.content(name) for name in names}
+    digests = {name: digest for name, digest in network.record.sha256.items() if name in files}
+    write_delivered(to, replace(network.record, sha256=digests), files)
+    return (*files, RECORD)

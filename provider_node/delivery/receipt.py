@@ -11,8 +11,9 @@ from pathlib import Path
 from mple.audit import audit
 from mple.delivered.about import NetworkAbout, about_network
 from mple.delivered.assembly import network_shapes, plain_network
+from mple.delivered.card import model_card
 from mple.delivered.check import Check, Verdict, compare_answers
-from mple.delivered.folder import ONNX, WEIGHTS, DeliveredNetwork, DeliveredRecord, write_delivered
+from mple.delivered.folder import CARD, ONNX, WEIGHTS, DeliveredNetwork, DeliveredRecord, write_delivered
 from mple.delivered.onnx_file import network_to_onnx
 from mple.delivered.running import OnnxNetwork
 from mple.delivered.tensor_file import network_to_safetensors, tensors_of
@@ -133,7 +134,7 @@ class NetworkReceipt:
             delivered_at=datetime.now(UTC),
         )
         folder = site.settings.state / DELIVERED
-        write_delivered(folder, record, files)
+        write_delivered(folder, record, {**files, CARD: model_card(record, plan).encode()})
         audit("local", "network_received", "ok", run=plan.run_id, check=record.check.verdict, **_digests(record))
         _tell(record, folder)
         remove_file(path)

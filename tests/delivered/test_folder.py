@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mple.data.picture_reading import FileKind, PictureReading
-from mple.delivered.check import Check, Verdict
 from mple.delivered.folder import (
     ONNX,
     RECORD,
@@ -23,7 +20,7 @@ from mple.delivered.onnx_file import network_to_onnx
 from mple.delivered.running import numpy_logits
 from mple.delivered.tensor_file import network_to_safetensors
 from mple.disk.damage import DamagedError
-from mple.plan import DeliveredDtype
+from tests.support.delivered_record import record_of
 from tests.support.trunk_in_secret_order import TrunkInSecretOrder
 
 
@@ -35,16 +32,7 @@ def made() -> TrunkInSecretOrder:
 def deliver(made: TrunkInSecretOrder, folder: Path) -> DeliveredRecord:
     tensors = made.tensors()
     files = {WEIGHTS: network_to_safetensors(tensors, made.about), ONNX: network_to_onnx(tensors, made.about)}
-    record = DeliveredRecord(
-        about=made.about,
-        site="north",
-        check=Check(verdict=Verdict.UNCHECKED, reason="a test"),
-        reading=PictureReading(files=FileKind.DICOM, window=(40.0, 400.0), resized=True),
-        dtype=DeliveredDtype.F32,
-        network_sha256="cd" * 32,
-        sha256={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
-        delivered_at=datetime(2026, 11, 30, tzinfo=UTC),
-    )
+    record = record_of(made.about, files, PictureReading(files=FileKind.DICOM, window=(40.0, 400.0), resized=True))
     write_delivered(folder, record, files)
     return record
 

@@ -88,7 +88,7 @@ class ComputeTarget:
         )
         sampler = GlobalSampler([train for train, _ in SIZES.values()], 4, seed=1)
         self.intake.want_missing(sampler, 0)
-        service = ComputeService("test", idle_s=idle_s)
+        self.service = service = ComputeService("test", idle_s=idle_s)
         if phase == "training":
             service.open_feed(self.plan, self.intake)
             service.open_predictions(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
 import re
@@ -11,7 +10,6 @@ import shutil
 import stat
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +19,11 @@ from typer.testing import CliRunner
 
 from mple.cli.app import app
 from mple.data.picture_reading import PictureReading
-from mple.delivered.check import Check, Verdict
-from mple.delivered.folder import ONNX, WEIGHTS, DeliveredRecord, write_delivered
+from mple.delivered.folder import ONNX, WEIGHTS, write_delivered
 from mple.delivered.onnx_file import network_to_onnx
 from mple.delivered.tensor_file import network_to_safetensors
-from mple.plan import DeliveredDtype
 from mple.prediction.page import overlay
+from tests.support.delivered_record import record_of
 from tests.support.trunk_in_secret_order import CLASSES, TrunkInSecretOrder
 
 SIDE_PX = 28
@@ -42,14 +39,7 @@ def state(made: TrunkInSecretOrder, tmp_path: Path) -> Path:
     """A site's state folder after a delivery; its configuration and pictures lie beside."""
     tensors = made.tensors()
     files = {WEIGHTS: network_to_safetensors(tensors, made.about), ONNX: network_to_onnx(tensors, made.about)}
-    record = DeliveredRecord(
-        about=made.about, site="north", check=Check(verdict=Verdict.UNCHECKED, reason="a test"),
-        dtype=DeliveredDtype.F32,
-        network_sha256="cd" * 32,
-        reading=PictureReading(white=200.0),
-        sha256={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
-        delivered_at=datetime(2026, 11, 30, tzinfo=UTC),
-    )  # fmt: skip
+    record = record_of(made.about, files, PictureReading(white=200.0))
     write_delivered(tmp_path / "state" / "model", record, files)
     for label, name in enumerate(CLASSES):
         for split in ("train", "test"):

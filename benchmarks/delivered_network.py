@@ -1,0 +1,187 @@
+"""A delivered network beside the run that made it: 10,000 plain pictures in environments that have nothing of mple.
+
+    python -m benchmarks.delivered_network [--train 8001] [--epochs 3] [--width 1.0] [--runs DIR] [--out DIR]
+
+Two runs of CIFAR-10 over three sites, one with everything in float32, one with the settings' defaults. Each leaves its
+compute node with all test pictures in morphed form, and each site with the network. The trunk's classes of the morphed
+pictures, worked out of the compute node's state folder as it scores, stand beside those that site north's files give of
+the plain ones: by torchvision's module and by plain torch, in an environment of torch, torchvision and safetensors; by
+onnxruntime, in one of onnxruntime and numpy. The lines that load them are those of the delivered card, as they stand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.machine import RESULTS, machine
+from benchmarks.whole_runs import scratch
+from comparison.elsewhere.environment import Requirements, ensure_environment
+from compute_node.feeding.sample_cache import SampleCache
+from compute_node.layers.restore import listed_layers
+from compute_node.training.features import features
+from mple.data import Cifar10Source, Partition, PartitionKind, open_source
+from mple.delivered.folder import DeliveredNetwork
+from mple.model.weights import build_trunk, load_trunk
+from mple.plan import ModelSettings, RunPlan, TrainingSettings, WireSettings
+from mple.plan.orders import label_order
+from mple.records.cache_records import CacheShape
+from mple.records.run_folder import COMPUTE, RunFolder
+from mple.records.state_files import CACHE, LAYERS, MODEL
+from mple.simulate.runner import simulate
+from mple.simulate.settings import SimulationSettings
+from mple.terminal import wide_console
+from mple.v1 import common_pb2
+from mple.wire.codecs import codec_named
+
+_SITES = ("north", "east", "south")
+_AT_ONCE = 250
+_TORCH = Requirements(
+    name="torchvision", steps=(("torch==2.14.1", "torchvision==0.29.1", "safetensors==0.8.0", "numpy==2.4.6"),)
+)
+_ONNX = Requirements(name="onnxruntime", steps=(("onnxruntime==1.32.0", "numpy==2.4.6"),))
+_SCRIPT = """\
+import importlib.util
+import numpy as np
+assert not [name for name in {absent} if importlib.util.find_spec(name)]
+{load}
+answers = []
+for part in np.array_split(np.load("pixels.npy"), 40):
+{use}
+np.save("answers.npy", np.concatenate(answers))
+"""
+
+
+def main() -> None:
+    """Run both and write `delivered_network.json`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--train", type=int, default=8001, help="training pictures in all; all 10,000 test ones"
+    )
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument("--runs", type=Path, help="folder to keep the runs in")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    exact = SimulationSettings(
+        sites=_SITES,
+        data=Cifar10Source(partition=Partition(kind=PartitionKind.IID), most_train=options.train // len(_SITES)),
+        wire=WireSettings(codec="f32", layer="f32"),
+        model=ModelSettings(width=options.width),
+        training=TrainingSettings(epochs=options.epochs, batch=64),
+    )
+    rows = []
+    with scratch(options.runs, "delivered") as folder:
+        environments = {one.name: ensure_environment(one, folder / "environments").python for one in (_TORCH, _ONNX)}
+        for name, settings in (("float32", exact), ("defaults", replace(exact, wire=WireSettings()))):
+            assert simulate(settings, folder / name, wide_console(), plain=True) is not None
+            rows.append({"run": name, **_compared(RunFolder.finished(folder / name), settings, environments)})
+            print(json.dumps(rows[-1], indent=1), flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    command = f"python -m benchmarks.delivered_network --train {options.train} --epochs {options.epochs}"
+    about = {"command": f"{command} --width {options.width:g}", "machine": machine(), "runs": rows}
+    (options.out / "delivered_network.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def _compared(run: RunFolder, settings: SimulationSettings, environments: dict[str, Path]) -> dict[str, Any]:
+    plan = run.plan()
+    tests = [open_source(settings.site_source(place)).test for place in range(len(_SITES))]
+    pixels = np.concatenate([test.pixels_NCHW for test in tests])
+    labels = np.concatenate([test.labels for test in tests])
+    morphed = _morphed_answers(run, plan, len(pixels))
+    network = DeliveredNetwork.at(run.state(_SITES[0]))
+    by_torchvision, by_torch, use, by_onnx = _lines(network)
+    torch_part = "pixels = torch.from_numpy(part)\nwith torch.no_grad():\n" + _indented(use)
+    ways: dict[str, Callable[[], NDArray[np.float32]]] = {
+        name: lambda load=load, use=use, of=of, absent=absent: _asked(  # type: ignore[misc]
+            environments[of], network.folder, pixels, load=load, use=use, absent=absent
+        )
+        for name, load, use, of, absent in (
+            ("torchvision", by_torchvision, torch_part + "answers.append(logits.numpy())", "torchvision", ["mple"]),
+            ("torch", by_torch, torch_part + "answers.append(logits.numpy())", "torchvision", ["mple"]),
+            (
+                "onnxruntime",
+                "",
+                f"pixels = part\n{by_onnx}answers.append(logits)",
+                "onnxruntime",
+                ["mple", "torch", "safetensors", "onnx"],
+            ),
+        )
+        if load or name == "onnxruntime"
+    }
+    margin = np.diff(np.sort(morphed, axis=1)[:, -2:], axis=1)[:, 0]
+    found: dict[str, Any] = {
+        "pictures": len(pixels),
+        "accuracy_of_morphed": float(np.mean(morphed.argmax(axis=1) == labels)),
+        "check": network.record.check.text(),
+    }
+    for name, ask in ways.items():
+        answers = ask()
+        other = answers.argmax(axis=1) != morphed.argmax(axis=1)
+        found[name] = {
+            "other_classes": int(other.sum()),
+            "largest_margin_of_those": float(margin[other].max(initial=0.0)),
+            "largest_difference": float(np.abs(answers - morphed).max()),
+            "accuracy": float(np.mean(answers.argmax(axis=1) == labels)),
+        }
+    return found
+
+
+@torch.no_grad()
+def _morphed_answers(run: RunFolder, plan: RunPlan, pictures: int) -> NDArray[np.float32]:
+    """The trunk's logits of all test pictures as they came, by site in the plan's order; classes in their plain order."""
+    state = run.state(COMPUTE)
+    bank, codec = listed_layers(state / LAYERS, plan), codec_named(plan.wire.codec)
+    trunk = build_trunk(plan.model, len(plan.classes), plan.training.seed)
+    load_trunk(trunk, state / MODEL)
+    trunk.eval()
+    cache = SampleCache(state / CACHE.format(plan.run_id), CacheShape.of(plan))
+    parts = []
+    for low in range(0, pictures, _AT_ONCE):
+        found = cache.read(common_pb2.SPLIT_TEST, np.arange(low, min(low + _AT_ONCE, pictures)))
+        t_BKQ = torch.from_numpy(codec.decode(found.coded, plan.geometry.blocks))
+        parts.append(trunk(features(t_BKQ, found.keys_B, bank.layers).float()).numpy())
+    permuted = np.concatenate(parts)
+    plain = np.empty_like(permuted)
+    plain[:, label_order(plan, run.vault(_SITES[0]).consortium_secret(plan.run_id))] = permuted
+    return plain
+
+
+def _lines(network: DeliveredNetwork) -> tuple[str, str, str, str]:
+    """The card's blocks of Python: loading by torchvision, empty for narrow networks, and by torch; asking either;
+    onnxruntime."""
+    blocks = re.findall(r"```python\n(.*?)```", network.card(), re.DOTALL)
+    first = [""] if len(blocks) == 3 else []
+    by_torchvision, by_torch, use, by_onnx = [*first, *blocks]
+    return by_torchvision, by_torch, use, by_onnx
+
+
+def _asked(
+    python: Path, folder: Path, pixels: NDArray[np.uint8], *, load: str, use: str, absent: list[str]
+) -> NDArray[np.float32]:
+    """What a program in another environment says of the pictures; it lies beside the network's files."""
+    np.save(folder / "pixels.npy", pixels)
+    script = _SCRIPT.format(absent=absent, load=load, use=_indented(use))
+    subprocess.run([str(python), "-I", "-c", script], cwd=folder, check=True)
+    answers: NDArray[np.float32] = np.load(folder / "answers.npy")
+    for name in ("pixels.npy", "answers.npy"):
+        (folder / name).unlink()
+    return answers
+
+
+def _indented(lines: str) -> str:
+    return "".join(f"    {line}\n" for line in lines.splitlines())
+
+
+if __name__ == "__main__":
+    main()
