@@ -65,9 +65,7 @@ np.save("answers.npy", np.concatenate(answers))
 def main() -> None:
     """Run both and write `delivered_network.json`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--train", type=int, default=8001, help="training pictures in all; all 10,000 test ones"
-    )
+    parser.add_argument("--train", type=int, default=8001, help="training pictures in all; all 10,000 test ones")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--runs", type=Path, help="folder to keep the runs in")
@@ -139,7 +137,7 @@ def _compared(run: RunFolder, settings: SimulationSettings, environments: dict[s
 
 @torch.no_grad()
 def _morphed_answers(run: RunFolder, plan: RunPlan, pictures: int) -> NDArray[np.float32]:
-    """The trunk's logits of all test pictures as they came, by site in the plan's order; classes in their plain order."""
+    """The trunk's logits of all test pictures as they came, by site in the plan's order; classes in plain order."""
     state = run.state(COMPUTE)
     bank, codec = listed_layers(state / LAYERS, plan), codec_named(plan.wire.codec)
     trunk = build_trunk(plan.model, len(plan.classes), plan.training.seed)
