@@ -22,6 +22,7 @@ from mple.data.settings import NormalisationSettings
 from mple.model.stem import Stem, planned_stem
 from mple.model.weights import build_trunk, load_trunk
 from mple.morph import ImageShape
+from mple.plan import TaskKind
 from mple.plan.orders import channel_order, label_order
 from mple.records.run_folder import RunFolder
 from mple.records.state_files import MODEL
@@ -53,10 +54,13 @@ def vgg16_of_run(folder: Path, stem: Stem | None = None) -> FloatNetwork:
         folder: Of the simulation, with `plan.json`, `model.safetensors` and all nodes.
         stem: The one that was offered in the run; left out, the one of the plan's seed.
 
-    Raises ValueError: the folder is of no finished simulation, the stem is not the run's, or pictures are not 32 x 32.
+    Raises ValueError: the folder is of no finished simulation or of one by several labels, the stem is not the run's,
+    or pictures are not 32 x 32.
     """
     run = RunFolder.finished(folder)
     plan = run.plan()
+    if plan.task.kind is TaskKind.LABELS:
+        raise ValueError(f"the run in {folder} is by several labels; what is compared here are classes")
     model = plan.model
     stem = planned_stem(model, filters=plan.filters, channels=plan.channels, offered=stem)
     if stem.digest().hex() != plan.stem_digest:

@@ -21,6 +21,7 @@ from mple.attacks.lab.adversary import Outsider
 from mple.attacks.lab.attack import Attack, AttackSettings, DoesNotApplyError, Figure, Finding
 from mple.attacks.lab.ground_truth import GroundTruth
 from mple.attacks.lab.run_views import OUTSIDER
+from mple.plan import TaskKind
 
 _MOST_PICTURES = 4096
 _COARSE_PX = 8
@@ -33,9 +34,12 @@ Values = NDArray[np.float64]
 def run(view: Outsider, settings: AttackSettings) -> Finding:
     """Assign a class to every label on the wire.
 
-    Raises DoesNotApplyError: public pictures bear no labels, or pictures can't be recovered.
+    Raises DoesNotApplyError: the task is of several labels, public pictures bear no labels, or pictures can't be
+    recovered.
     """
     classes = len(view.plan.classes)
+    if view.plan.task.kind is TaskKind.LABELS:
+        raise DoesNotApplyError("it is for a task of classes")
     if len(view.public_labels_P) != len(view.public_PCHW) or len(set(view.public_labels_P.tolist())) < classes:
         raise DoesNotApplyError("public pictures of all classes with their labels are needed")
     recovered = ciphertext_only.run(view, replace(settings, pictures=_MOST_PICTURES)).recovered[-1]

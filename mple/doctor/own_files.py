@@ -15,6 +15,7 @@ from typing import TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from mple.data.images import task_of
 from mple.data.source import choose_part
 from mple.disk.private import shared_by
 from mple.doctor import certificates
@@ -106,14 +107,16 @@ def data(settings: SiteSettings) -> list[Finding]:
     try:
         part = choose_part(settings.data)
         shape, classes = part.catalogue.shape, len(part.catalogue.classes)
-        check_any_run(shape, classes=classes, train=len(part.train), test=len(part.test), val=len(part.val))
+        task = task_of(part.catalogue.train.labels)
+        train, test, val = len(part.train), len(part.test), len(part.val)
+        check_any_run(shape, classes=classes, train=train, test=test, val=val, task=task)
     except ValueError as unusable:
         return [fault("data", str(unusable), fix)]
     size = f"{shape.channels}x{shape.height}x{shape.width}"
-    counts = f"{len(part.train)} training, {len(part.val)} validation and {len(part.test)} test pictures"
+    counts = f"{train} training, {val} validation and {test} test pictures"
     cause = f"{part.catalogue.name}: {counts} of {size}"
     return [
-        ok("data", f"{cause}, {classes} classes, patients {part.patients}"),
+        ok("data", f"{cause}, {classes} {task}, patients {part.patients}"),
         *(warn("data", note, fix) for note in part.notes),
     ]
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 from mple.data import Dataset
-from mple.data.limits import MOST_CLASSES, MOST_IMAGES, MOST_LOGITS
+from mple.data.limits import MOST_CLASSES, MOST_IMAGES, MOST_LABELS, MOST_LOGITS
 from mple.machine import require_memory
-from mple.model.settings import OptimiserName, Precision
+from mple.model.settings import OptimiserName, Precision, TaskKind
 from mple.model.trunks import TRUNKS
 from mple.morph import Ensemble, ImageShape, MorphGeometry, expected_weight_shape
 from mple.morph.arithmetic import Arithmetic
@@ -45,7 +45,9 @@ def check_images(image: ImageShape, choices: RunChoices) -> None:
         )
 
 
-def check_any_run(image: ImageShape, *, classes: int, train: int, test: int, val: int) -> None:
+def check_any_run(
+    image: ImageShape, *, classes: int, train: int, test: int, val: int, task: TaskKind = TaskKind.CLASSES
+) -> None:
     """Whether some run may take a site's images: all that it can say before it knows its run.
 
     Raises PlanError: no trunk takes such sides, or there are more classes or images than a run can hold; the text names
@@ -59,6 +61,11 @@ def check_any_run(image: ImageShape, *, classes: int, train: int, test: int, val
             f"{train} training, {val} validation and {test} test images; a run can hold {MOST_IMAGES} of a split: set "
             "most_train, most_val and most_test"
         )
+    if task is TaskKind.LABELS and (classes > MOST_LABELS or train * classes > MOST_LOGITS):
+        raise PlanError(
+            f"{classes} labels of {train} training images; a run can hold {MOST_LABELS} labels, {MOST_LOGITS} of all "
+            "training images: set most_train, or name fewer `classes`"
+        )
     for split, images in (("test", test), ("val", val)):
         if images * classes > MOST_LOGITS:
             raise PlanError(
@@ -70,7 +77,7 @@ def check_any_run(image: ImageShape, *, classes: int, train: int, test: int, val
 def check_dataset(dataset: Dataset) -> None:
     """As `check_any_run`, for pictures that were read."""
     train, test, val = len(dataset.train), len(dataset.test), len(dataset.val)
-    check_any_run(dataset.train.shape, classes=len(dataset.classes), train=train, test=test, val=val)
+    check_any_run(dataset.train.shape, classes=len(dataset.classes), train=train, test=test, val=val, task=dataset.task)
 
 
 def check_coordinator_memory(image: ImageShape, choices: RunChoices) -> None:

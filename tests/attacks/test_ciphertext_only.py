@@ -17,7 +17,7 @@ from mple.attacks.means.block_moments import links_of, measure_moments
 from mple.attacks.means.blocks import blocks_of
 from mple.attacks.means.rotation_fit import agreement, fit_rotations
 from mple.morph import Cores
-from mple.plan import MorphSettings
+from mple.plan import MorphSettings, TaskKind, TaskSettings
 from mple.privacy.picture_scores import ssim
 from tests.support.lopsided_pictures import lopsided_pixels
 from tests.support.morphed_world import MorphedWorld, morphed_world, natural_pixels
@@ -108,6 +108,9 @@ def test_labels_are_named_by_what_classes_look_like() -> None:
     assert label_order.score(finding, world.truth)[0].value == "4 of 4"
     with pytest.raises(DoesNotApplyError, match="with their labels"):
         label_order.run(world.outsider("north"), SETTINGS)
+    several = dataclasses.replace(view.plan, task=TaskSettings(kind=TaskKind.LABELS))
+    with pytest.raises(DoesNotApplyError, match="for a task of classes"):
+        label_order.run(dataclasses.replace(view, plan=several), SETTINGS)
 
 
 def shaded(pixels_NCHW: np.ndarray, labels_N: np.ndarray) -> np.ndarray:

@@ -9,11 +9,11 @@ import torch
 
 from mple.data import Dataset, LabelledImages
 from mple.machine import MemoryShortError
-from mple.model.settings import ModelSettings
+from mple.model.settings import ModelSettings, TaskKind
 from mple.model.trunks import TRUNKS
 from mple.morph import ImageShape
 from mple.plan import MorphSettings, NormalisationSettings, PlanError, RunChoices
-from mple.plan.fit import check_compute_memory, check_images, check_site_memory, compute_bytes
+from mple.plan.fit import check_any_run, check_compute_memory, check_images, check_site_memory, compute_bytes
 from tests.support.small_plan import small_plan
 
 
@@ -99,3 +99,12 @@ def test_a_site_checks_its_pictures_and_the_layer_that_it_would_build(monkeypatc
     monkeypatch.setattr("mple.machine.memory_bytes", lambda: needed - 1)
     with pytest.raises(MemoryShortError, match=r"pictures and the plan's layer: needs .*; take fewer pictures"):
         check_site_memory(plan, dataset)
+
+
+def test_more_labels_than_a_run_holds_are_refused() -> None:
+    image = ImageShape(channels=1, height=28, width=28)
+    check_any_run(image, classes=500, train=500_000, test=0, val=0, task=TaskKind.LABELS)
+    check_any_run(image, classes=501, train=500_000, test=0, val=0)
+    for classes, train in ((501, 10), (500, 500_001)):
+        with pytest.raises(PlanError, match=f"{classes} labels of {train} training images; a run can hold 500 labels"):
+            check_any_run(image, classes=classes, train=train, test=0, val=0, task=TaskKind.LABELS)
