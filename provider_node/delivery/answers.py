@@ -18,8 +18,7 @@ from mple.data import Dataset
 from mple.disk.bounded import UnsoundFileError, read_bounded
 from mple.disk.whole_files import write_whole
 from mple.node.logs import warn
-from mple.v1 import common_pb2, compute_pb2
-from provider_node.feeding.scoring import plain_logits
+from mple.v1 import common_pb2
 
 _MOST_PIXELS, _LEAST_PICTURES, _MOST_VAL = 2**20, 16, 64
 """So many test pictures as have that many pixels: 1,024 of 32 x 32, 20 of 224 x 224; at least and, of validation
@@ -29,10 +28,11 @@ pictures, at most so many."""
 class KeptAnswers:
     """Logits of one run, in the site's own order of classes."""
 
-    def __init__(self, path: Path, dataset: Dataset, label_order: NDArray[np.int64]) -> None:
+    def __init__(self, path: Path, dataset: Dataset) -> None:
         """Take up what an earlier process has kept at `path`; damaged, it is as if it were not there."""
-        self._path, self._dataset, self._label_order = path, dataset, label_order
+        self._path, self._dataset = path, dataset
         self._split = "test" if len(dataset.test) else "val"
+        self._due = common_pb2.SPLIT_TEST if len(dataset.test) else common_pb2.SPLIT_VAL
         images = dataset.test if len(dataset.test) else dataset.val
         most = max(_LEAST_PICTURES, _MOST_PIXELS // (images.pixels_NCHW.shape[2] * images.pixels_NCHW.shape[3]))
         if self._split == "val":
@@ -42,31 +42,25 @@ class KeptAnswers:
         self._by_epoch: dict[int, NDArray[np.float32]] = {}
         self._take_up()
 
-    def note(self, logits: compute_pb2.Logits) -> None:
-        """Keep what is wanted of a message that has been scored, and so is sound."""
-        due = common_pb2.SPLIT_TEST if self._split == "test" else common_pb2.SPLIT_VAL
-        if logits.split != due or not len(self._ids_K):
+    def keep(self, split: common_pb2.Split, epoch: int, logits_NC: NDArray[np.float32]) -> None:
+        """Keep what is wanted of the logits of a whole split after an epoch, in the site's own order of classes.
+
+        Raises OSError: the disk refuses.
+        """
+        if split != self._due or not len(self._ids_K):
             return
-        samples = np.asarray(logits.sample_ids, np.int64)
-        here_K, places_K = np.isin(self._ids_K, samples), np.argsort(samples)
-        if not here_K.any():
-            return
-        plain_BC = plain_logits(logits.values, len(samples), self._label_order).astype(np.float32)
-        rows = places_K[np.searchsorted(samples, self._ids_K[here_K], sorter=places_K)]
-        if self._split == "test" and logits.epoch not in self._by_epoch:
-            self._by_epoch.clear()  # the network that is kept is scored last
-        kept_KC = self._by_epoch.setdefault(
-            logits.epoch, np.full((len(self._ids_K), len(self._label_order)), np.nan, np.float32)
-        )
-        kept_KC[here_K] = plain_BC[rows]
-        if self._split == "test" and not np.isnan(kept_KC).any():
-            write_whole(self._path, save({"epoch": np.array([logits.epoch], np.int64), "logits": kept_KC}))
+        kept_KC = logits_NC[self._ids_K]
+        if self._split == "test":  # of the network that is kept, which is scored last
+            self._by_epoch = {epoch: kept_KC}
+            write_whole(self._path, save({"epoch": np.array([epoch], np.int64), "logits": kept_KC}))
+        else:
+            self._by_epoch[epoch] = kept_KC
 
     def of_epoch(self, epoch: int) -> tuple[str, NDArray[np.uint8], NDArray[np.float32]] | None:
-        """The split, pictures (K, channels, height, width) and answers (K, C) after an epoch, None where not all of
-        them are here."""
+        """The split, pictures (K, channels, height, width) and answers (K, C) after an epoch, None where there are
+        none."""
         kept_KC = self._by_epoch.get(epoch)
-        if kept_KC is None or np.isnan(kept_KC).any():
+        if kept_KC is None:
             return None
         images = self._dataset.test if self._split == "test" else self._dataset.val
         return self._split, images.take(self._ids_K).pixels_NCHW, kept_KC
@@ -86,7 +80,7 @@ class KeptAnswers:
         try:
             kept = load(read_bounded(self._path))
             logits_KC = kept["logits"]
-            if logits_KC.shape != (len(self._ids_K), len(self._label_order)) or logits_KC.dtype != np.float32:
+            if logits_KC.shape != (len(self._ids_K), len(self._dataset.classes)) or logits_KC.dtype != np.float32:
                 raise ValueError(f"its answers have shape {logits_KC.shape}")
             self._by_epoch = {int(kept["epoch"][0]): logits_KC}
         except FileNotFoundError:

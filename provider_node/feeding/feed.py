@@ -116,12 +116,9 @@ class SiteFeed:
         kind = response.WhichOneof("message")
         if kind == "logits":
             try:
-                answer = compute_pb2.FeedRequest(score=self._scoring.take(response.logits))
+                return compute_pb2.FeedRequest(score=self._scoring.take(response.logits))
             except LogitsError as fault:
                 raise MpleError(ErrorCode.MESSAGE_MALFORMED, str(fault)) from None
-            if self._receipt is not None:
-                self._receipt.answers.note(response.logits)
-            return answer
         if kind != "samples":
             raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"a message of kind {kind} instead of a request")
         request = response.samples

@@ -136,25 +136,26 @@ class Feeding:
                 sent=site.keys.least_releases(sent),
             )
             site.keys.note_counted(book.total, sent)
+            receipt = self._receipt()
             self._feed = SiteFeed(
                 plan,
                 site.keys.notes.key_ref(site.name, epoch),
                 images,
-                self._scoring(),
+                self._scoring(receipt.answers),
                 book,
                 hello,
-                self._receipt(),
+                receipt,
             )
             return self._feed
 
     def _receipt(self) -> NetworkReceipt:
         path = self.site.settings.state / ANSWERS.format(self.plan.run_id)
-        answers = KeptAnswers(path, self.site.dataset, self._order())
+        answers = KeptAnswers(path, self.site.dataset)
         return NetworkReceipt(
             site=self.site, plan=self.plan, stem=partial(fetch_stem, self.client, self.plan), answers=answers
         )
 
-    def _scoring(self) -> SplitScoring:
+    def _scoring(self, answers: KeptAnswers) -> SplitScoring:
         plan, site = self.plan, self.site
         return SplitScoring(
             {common_pb2.SPLIT_VAL: site.dataset.val.labels, common_pb2.SPLIT_TEST: site.dataset.test.labels},
@@ -163,6 +164,7 @@ class Feeding:
             least_count=site.settings.metrics.least_count,
             epochs=plan.training.epochs,
             most=plan.training.epochs * plan.wire.releases,
+            keep=answers.keep,
         )
 
     def _usable(self) -> bool:

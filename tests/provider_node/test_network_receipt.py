@@ -28,6 +28,7 @@ from provider_node.delivery.receipt import NetworkReceipt
 from tests.support.trunk_in_secret_order import CLASSES, SECRET, TrunkInSecretOrder
 
 pb = compute_pb2
+TEST = common_pb2.SPLIT_TEST
 NONE = LabelledImages(np.empty((0, 1, 28, 28), np.uint8), np.empty(0, np.int64))
 
 
@@ -80,15 +81,13 @@ def site_of(made: TrunkInSecretOrder, state: Path, *, tests: int | None = None, 
         vault=SimpleNamespace(consortium_secret=lambda run_id: SECRET),
         dataset=dataset,
     )
-    answers = KeptAnswers(state / "answers.safetensors", dataset, made.label_order)
+    answers = KeptAnswers(state / "answers.safetensors", dataset)
     return NetworkReceipt(site=site, plan=made.plan, stem=lambda: made.stem, answers=answers)  # type: ignore[arg-type]
 
 
-def told(made: TrunkInSecretOrder, epoch: int, split: common_pb2.Split = common_pb2.SPLIT_TEST) -> Iterator[pb.Logits]:
-    """What the compute node has answered to the morphed pictures, in the permuted order, in two messages."""
-    permuted_BC = made.morphed_logits()[:, made.label_order]
-    for ids in ([2, 0], [1]):
-        yield pb.Logits(epoch=epoch, split=split, sample_ids=ids, classes=4, values=permuted_BC[ids].tobytes())
+def score(receipt: NetworkReceipt, made: TrunkInSecretOrder, epoch: int, split: common_pb2.Split = TEST) -> None:
+    """What the compute node has answered to the morphed pictures of a split."""
+    receipt.answers.keep(split, epoch, made.morphed_logits())
 
 
 def offered(made: TrunkInSecretOrder, folder: Path) -> tuple[NetworkFile, pb.NetworkReady]:
@@ -113,8 +112,7 @@ def receive(receipt: NetworkReceipt, ready: pb.NetworkReady, stub: object) -> pb
 def test_a_network_is_fetched_put_together_and_agrees(made: TrunkInSecretOrder, tmp_path: Path) -> None:
     receipt = site_of(made, tmp_path)
     network, ready = offered(made, tmp_path)
-    for logits in told(made, 3):
-        receipt.answers.note(logits)
+    score(receipt, made, 3)
     received = receive(receipt, ready, Offer(network))
     assert (received.sha256, received.check) == (network.sha256, "agrees")
     kept = DeliveredNetwork.at(tmp_path)
@@ -145,8 +143,7 @@ def test_test_answers_outlast_a_restart_and_are_those_of_the_kept_epoch(
 ) -> None:
     network, ready = offered(made, tmp_path)
     before = site_of(made, tmp_path)
-    for logits in told(made, 3):
-        before.answers.note(logits)
+    score(before, made, 3)
     assert site_of(made, tmp_path).answers.of_epoch(2) is None
     assert receive(site_of(made, tmp_path), ready, Offer(network)).check == "agrees"
 
@@ -155,8 +152,7 @@ def test_validation_pictures_do_where_there_are_no_test_pictures(made: TrunkInSe
     receipt = site_of(made, tmp_path, tests=0, vals=3)
     network, ready = offered(made, tmp_path)
     for epoch in (2, 3, 4):
-        for logits in told(made, epoch, common_pb2.SPLIT_VAL):
-            receipt.answers.note(logits)
+        score(receipt, made, epoch, common_pb2.SPLIT_VAL)
     assert receive(receipt, ready, Offer(network)).check == "agrees"
     assert DeliveredNetwork.at(tmp_path).record.check.split == "val"
 
@@ -183,8 +179,7 @@ def test_another_network_than_was_scored_is_an_error_in_the_log(
         if wire is not None:
             one.plan = replace(one.plan, wire=WireSettings(codec=wire))
         receipt = site_of(one, state)
-        for logits in told(one, 3):
-            receipt.answers.note(logits)
+        score(receipt, one, 3)
         with torch.no_grad():
             last = one.trunk.get_submodule("classifier.3")
             last.bias.copy_(last.bias + change if change else last.bias.flip(0) - 40 * torch.arange(4))
@@ -200,8 +195,7 @@ def test_bf16_and_noise_are_stated(tmp_path: Path) -> None:
     made.plan = replace(made.plan, privacy=PrivacySettings(mode=PrivacyMode.NOISE))
     receipt = site_of(made, tmp_path)
     network, ready = offered(made, tmp_path)
-    for logits in told(made, 3):
-        receipt.answers.note(logits)
+    score(receipt, made, 3)
     assert receive(receipt, ready, Offer(network)).check == "coded"
     check = DeliveredNetwork.at(tmp_path).record.check
     assert check.reason == "delivered in bf16, the trunk saw pictures with noise, the network is asked without"
