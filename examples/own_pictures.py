@@ -71,9 +71,9 @@ def write_archive(path: Path) -> None:
 
 
 def write_dicom(folder: Path) -> None:
-    """CT files of either half, and their table; the files have a patient's number each."""
+    """CT files of either half, their table, and one of two labels; the files have a patient's number each."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = ["file,label,split"]
+    rows, findings = ["file,label,split"], ["file,split,air,dense"]
     for piece in pieces():
         if piece.kind == "ct":
             file = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
@@ -83,7 +83,10 @@ def write_dicom(folder: Path) -> None:
             file.save_as(folder / name)
             split = {3: "val", 6: "val", 2: "test", 8: "test"}.get(patient, "train")
             rows.append(f"{name},{'left' if patient % 4 in (1, 2) else 'right'},{split}")
+            air, dense = (piece.values < 500).mean() > 0.2, (piece.values > 1300).mean() > 0.12
+            findings.append(f"{name},{split},{air:d},{'' if patient == 4 else f'{dense:d}'}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    (folder / "findings.csv").write_text("\n".join(findings) + "\n", encoding="utf-8")
 
 
 def write_all(folder: Path) -> None:

@@ -12,6 +12,7 @@ from mple.data.source import choose_part, read_part
 from mple.disk.json_records import read_record, record_to_json, write_record
 from mple.plan import RunChoices, SettingsError
 from mple.plan.fit import check_dataset, check_images
+from mple.plan.node_settings import SiteMetricSettings
 from mple.plan.reader import read_toml, settings_from
 from mple.terminal import echo, wide_console
 
@@ -73,8 +74,9 @@ def stats(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of [data], as side_px=64; repeat.")
     ] = None,
     least_count: Annotated[
-        int, typer.Option(min=2, help="What fewer patients than this contribute to is withheld.")
-    ] = 5,
+        int | None,
+        typer.Option(min=1, help="What fewer patients contribute to is withheld (by default [metrics] least_count)."),
+    ] = None,
 ) -> None:
     """Write what a consortium can pool to choose normalisation and window: sums over the training pictures, no picture
     and no extreme. Look at the file before it leaves the house."""
@@ -83,6 +85,7 @@ def stats(
     dataset = read_part(source, part)
     from mple.pictures.statistics import set_statistics
 
+    least_count = _least_count(config) if least_count is None else least_count
     found = set_statistics(source, part, dataset, least_count)
     write_record(out, found)
     cells = [count for one in found.channels for count in one.cells]
@@ -119,6 +122,13 @@ def _run_choices(config: Path | None) -> RunChoices | None:
         return None
     known = {field.name: raw[field.name] for field in fields(RunChoices) if field.name in raw}
     return settings_from(RunChoices, known, where=str(config))
+
+
+def _least_count(config: Path | None) -> int:
+    """A site's own, where a site's configuration is named."""
+    raw = {} if config is None else sections(config, None, None)
+    known = raw.get("metrics", {}) if "vault" in raw else {}
+    return settings_from(SiteMetricSettings, known, where=f"{config} [metrics]").least_count
 
 
 def _source(config: Path | None, kind: str | None, path: Path | None, overrides: list[str]) -> DataSource:

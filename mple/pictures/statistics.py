@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from mple.data import DataError, Dataset, DataSource
 from mple.data.limits import MOST_CHANNELS, MOST_CLASSES, MOST_IMAGES, MOST_SIDE
 from mple.data.source import SitePart
+from mple.metrics.settings import LeastCount
 from mple.pictures.description import has_class
 from mple.pictures.levels import LEVELS, level_below, level_counts
 from mple.pictures.value_grid import CELLS, cells_of
-from mple.pictures.withheld import LeastCount, by_contributor, withheld_cells
+from mple.pictures.withheld import by_contributor, withheld_cells
 from mple.printable import require_printable
 from mple.ranges import Between, check_ranges
 

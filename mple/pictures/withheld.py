@@ -3,15 +3,8 @@
 Legend: U contributors (patients, or pictures where nobody says whose they are), K cells.
 """
 
-from typing import Annotated
-
 import numpy as np
 from numpy.typing import NDArray
-
-from mple.ranges import Between
-
-LeastCount = Annotated[int, Between(2, 1_000_000)]
-"""A count over fewer contributors than this does not leave the site."""
 
 
 def withheld_cells(contributes_UK: NDArray[np.bool_], least: int, known_sums: int) -> NDArray[np.bool_]:

@@ -166,7 +166,7 @@ def test_hounsfield_units_give_a_window(tmp_path: Path) -> None:
     [
         ({"pictures": 4}, "4 pictures of 4 pictures, least_count = 5"),
         ({"height": 5000}, "height = 5000"),
-        ({"least_count": 1}, "least_count = 1"),
+        ({"least_count": 0}, "least_count = 0"),
         ({"classes": {"a": 1}}, "1 channels of 1 classes can't be"),
         ({"classes": {"a": 1, "\u202eb": 1}}, "class "),
         ({"channels": []}, "0 channels"),
@@ -216,6 +216,18 @@ def test_withheld_values_widen_the_span_of_a_percentile(tmp_path: Path) -> None:
     (channel,) = pooled({"a": _statistics(tmp_path / "set.npz", pixels)}).channels
     # of the two cells nothing is told; each value may be in either
     assert (channel.p5, channel.p95, channel.withheld) == (Span(low=96, high=255), Span(low=96, high=255), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("sections", "least"),
+    [("", 5), ("[metrics]\nleast_count = 2\n", 5), ("vault = 'v'\n[metrics]\nleast_count = 2\n", 2)],
+)
+def test_a_sites_own_least_count_holds(tmp_path: Path, sections: str, least: int) -> None:
+    pixels = np.zeros((6, 4, 4), np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=pixels, y_train=[0, 1] * 3, x_test=pixels[:1], y_test=[0])
+    (tmp_path / "site.toml").write_text(f'{sections}[data]\nkind = "npz"\npath = "a.npz"\n')
+    made = CliRunner().invoke(app, ["stats", str(tmp_path / "site.toml"), "--out", str(tmp_path / "a.json")])
+    assert f"withheld for fewer than {least} pictures: " in made.output
 
 
 def test_as_it_is_typed(tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ def _carried_out(line: str) -> str:
     output = io.StringIO()
     if words[0] == "python":
         write_all(Path(words[2]))
+    elif words[0] == "head":
+        output.writelines(Path(words[2]).read_text(encoding="utf-8").splitlines(keepends=True)[: -int(words[1])])
     else:
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             main(words[1:])
