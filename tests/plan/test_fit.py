@@ -12,7 +12,14 @@ from mple.machine import MemoryShortError
 from mple.model.settings import ModelSettings, TaskKind
 from mple.model.trunks import TRUNKS
 from mple.morph import ImageShape
-from mple.plan import MorphSettings, NormalisationSettings, PlanError, RunChoices
+from mple.plan import (
+    MorphSettings,
+    NormalisationSettings,
+    OptimiserName,
+    PlanError,
+    RunChoices,
+    TrainingSettings,
+)
 from mple.plan.fit import check_any_run, check_compute_memory, check_images, check_site_memory, compute_bytes
 from tests.support.small_plan import small_plan
 
@@ -87,6 +94,12 @@ def test_memory_grows_with_batch_sites_and_sides() -> None:
     dense = dataclasses.replace(small, morph=MorphSettings(preset="paper"))
     weight = 3 * 32 * 32 * math.prod((small.filters, 32, 32)) * 4
     assert compute_bytes(dense) - compute_bytes(small) > len(small.sites) * weight
+
+
+def test_a_second_moment_takes_as_much_as_the_weights() -> None:
+    adamw = small_plan(training=TrainingSettings(optimiser=OptimiserName.ADAMW))
+    weights = TRUNKS["vgg16"].weights(adamw.model.width, len(adamw.classes))
+    assert compute_bytes(adamw) - compute_bytes(small_plan()) == 4 * weights
 
 
 def test_a_site_checks_its_pictures_and_the_layer_that_it_would_build(monkeypatch: pytest.MonkeyPatch) -> None:
