@@ -7,6 +7,9 @@ nodes of their own: runtimes fold them.
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mple.delivered.about import NetworkAbout
 from mple.delivered.assembly import BIAS, NORM, WEIGHT, Tensors, layer_places
 
@@ -54,6 +57,16 @@ def network_to_onnx(tensors: Tensors, about: NetworkAbout) -> bytes:
     helper.set_model_props(model, about.to_metadata())
     checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def last_layer(content: bytes) -> NDArray[np.float32]:
+    """The weights (C, F) of the linear layer of a `model.onnx`, classes by maps. Raises ValueError: it has none."""
+    from onnx import load_model_from_string, numpy_helper
+
+    for tensor in load_model_from_string(content).graph.initializer:
+        if tensor.name == WEIGHT:
+            return np.asarray(numpy_helper.to_array(tensor), np.float32)
+    raise ValueError(f"the network has no tensor {WEIGHT}; it was not delivered by a run")
 
 
 def _stages(helper: Any, nodes: list[Any], about: NetworkAbout) -> str:

@@ -9,8 +9,8 @@ from dataclasses import fields
 import numpy as np
 from numpy.typing import NDArray
 
-from mple.delivered.assembly import WEIGHT
-from mple.delivered.folder import DeliveredNetwork
+from mple.delivered.folder import ONNX, DeliveredNetwork
+from mple.delivered.onnx_file import last_layer
 from mple.morph import ImageShape
 from mple.plan import SiteSettings
 from mple.prediction.class_maps import class_maps
@@ -31,10 +31,12 @@ def wanted_pictures(network: DeliveredNetwork, options: PredictOptions, settings
         options: Which pictures.
         settings: The site's, where there are such.
 
-    Raises ValueError: pictures can't be used, the site's test images are wanted without its settings, or its `[data]`
-    reads pictures otherwise than the network was trained on.
+    Raises ValueError: the folder lacks `model.onnx`, pictures can't be used, the site's test images are wanted without
+    its settings, or its `[data]` reads pictures otherwise than the network was trained on.
     """
     about, reading = network.record.about, network.record.reading
+    if ONNX not in network.record.sha256:
+        raise ValueError(f"{network.folder} has no {ONNX}, which predictions ask; export the network with it")
     image = ImageShape(channels=about.channels, height=about.height, width=about.width)
     if settings is not None:
         _refuse_other_reading(network, settings)
@@ -74,7 +76,7 @@ def explained(
 
     Raises ValueError: as `predicted`.
     """
-    asked, weight_CF = network.onnx(threads), network.tensors()[WEIGHT]
+    asked, weight_CF = network.onnx(threads), last_layer(network.content(ONNX))
     number = 0
     for pixels_BCHW in _groups(pictures):
         _, maps_BFHW = asked.logits_and_maps(pixels_BCHW)

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from mple.cli.app import app
 from mple.data.picture_reading import PictureReading
-from mple.delivered.folder import ONNX, WEIGHTS, write_delivered
+from mple.delivered.folder import ONNX, WEIGHTS, DeliveredNetwork, copy_delivered, write_delivered
 from mple.delivered.onnx_file import network_to_onnx
 from mple.delivered.tensor_file import network_to_safetensors
 from mple.prediction.page import overlay
@@ -126,6 +126,16 @@ def test_the_page_shows_picture_probabilities_and_evidence(
     plain = Image.open(io.BytesIO(base64.b64decode(re.findall('image/png;base64,([^"]+)', text)[0])))
     np.testing.assert_array_equal(np.asarray(plain), made.pixels_BCHW[0, 0])
     assert len(re.findall("image/jpeg;base64,", text)) == 1
+
+
+def test_a_folder_with_model_onnx_alone_is_enough(state: Path, tmp_path: Path) -> None:
+    file = _save(tmp_path / "x.png", pictures()[0])
+    for only, there in (("onnx", True), ("safetensors", False)):
+        copy_delivered(DeliveredNetwork.at(state), tmp_path / only, [{"onnx": ONNX, "safetensors": WEIGHTS}[only]])
+        arguments = ["predict", "--model", str(tmp_path / only), str(file), "--page", str(tmp_path / "page.html")]
+        fault = CliRunner().invoke(app, arguments).exception
+        assert fault is None if there else "has no model.onnx, which predictions ask" in str(fault)
+    assert "evidence for" in (tmp_path / "page.html").read_text()
 
 
 def test_evidence_lies_where_the_map_has_it() -> None:
