@@ -7,6 +7,7 @@ from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log
 from mple.node.run_follower import RunFollower
 from mple.node.stop import Stop
+from mple.node.worker import Worker
 from mple.plan import RunPlan
 from mple.v1 import coordinator_pb2
 from provider_node.feeding.whole_run import Feeding
@@ -25,6 +26,7 @@ class SiteRun:
         self._site, self._client, self._plan = site, client, plan
         self._feeding = Feeding(site=site, plan=plan, client=client)
         self._over = Stop()
+        self._scores: Worker | None = None
         patient = CoordinatorClient(client.channel, dataclasses.replace(client.retry, stop=self._over))
         self._keys = KeyWatch(KeyRotation(client=patient, site=site, plan=plan))
 
@@ -50,6 +52,8 @@ class SiteRun:
         Args:
             sequence: Number of the event that ended the run.
         """
+        if self._scores is not None:
+            self._scores.join()  # seconds, of many pictures
         hasty = CoordinatorClient(self._client.channel, self._client.retry.within(_SETTLE_S))
         self._keys.settle(hasty, sequence)
         self._client.report_totals(self._site.node.ledger.totals())
@@ -66,6 +70,9 @@ class SiteRun:
             text = f"epoch {done.epoch}: loss {done.loss:.4f}, {scores_text(done.scores)}"
             scores = {f"test_{name}": value for name, value in done.scores.items()}
             log("epoch", text, epoch=done.epoch, **scores)
+        elif kind == "network_scored":
+            scored = event.network_scored
+            self._scores = events.start("scores", lambda: self._feeding.keep_scores(scored))
         elif kind == "key_ready" and event.key_ready.key_ref.site == self._site.name:
             self._feeding.switch(event.key_ready.key_ref)
         elif kind == "key_erased":

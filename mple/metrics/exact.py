@@ -64,13 +64,13 @@ def exact_values(
     for name, value_1X in once.items():
         draws_DX = np.concatenate([one[name] for one in drawn])
         if METRICS[name].whole is not None:
-            found[name] = Exact(value=_number(value_1X[0]), interval=_interval(value_1X[0], draws_DX))
+            found[name] = Exact(value=_number(value_1X[0]), interval=interval_of(value_1X[0], draws_DX))
             continue
         found[name] = Exact(
             value=_number(mean_of(value_1X)[0]),
-            interval=_interval(mean_of(value_1X)[0], mean_of(draws_DX)),
+            interval=interval_of(mean_of(value_1X)[0], mean_of(draws_DX)),
             by_class=tuple(map(_number, value_1X[0])),
-            intervals=tuple(map(_interval, value_1X[0], draws_DX.T)),
+            intervals=tuple(map(interval_of, value_1X[0], draws_DX.T)),
         )
     by_delong = [auroc(samples.scores_NC[is_C, c], samples.scores_NC[not_C, c]) for c, (is_C, not_C) in samples.split()]
     found["auroc"] = Exact(
@@ -96,7 +96,8 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _interval(value: float, draws_D: Floats) -> Interval | None:
+def interval_of(value: float, draws_D: Floats) -> Interval | None:
+    """The middle 95 % of the draws that are defined; None without them, or where the value itself is NaN."""
     known_D = draws_D[~np.isnan(draws_D)]
     if np.isnan(value) or not len(known_D):
         return None

@@ -226,8 +226,11 @@ def reordered(told: Mapping[str, Tally], order: NDArray[np.int64], outputs: Outp
     return {name: moved(name, tally) for name, tally in told.items()}
 
 
-def require_tallies(told: Mapping[str, Tally], *, samples: int, outputs: Outputs, due: Iterable[str] = TALLIES) -> None:
-    """Check what another party says are its tallies of so many samples; any of those that are due may be missing.
+def require_tallies(
+    told: Mapping[str, Tally], *, samples: int, outputs: Outputs, due: Iterable[str] = TALLIES, some: bool = False
+) -> None:
+    """Check what another party says are its tallies of so many samples; any of those that are due may be missing. With
+    `some` they may be of fewer samples: sums over sites, some of which have withheld theirs.
 
     Raises ValueError: a tally is not due, or can't be; the text names it.
     """
@@ -243,5 +246,12 @@ def require_tallies(told: Mapping[str, Tally], *, samples: int, outputs: Outputs
             raise ValueError(f"the tally of {name} has {lengths[0]} counts and {lengths[1]} sums; due are {fit}")
         most = samples * outputs.count
         sound = 0 <= min(tally.counts) <= max(tally.counts) <= most and all(0 <= one < math.inf for one in tally.sums)
-        if not sound or not TALLIES[name].can_be(tally, samples, outputs):
+        of = min(samples, _judged(name, tally)) if some and not outputs.several else samples
+        if not sound or not TALLIES[name].can_be(tally, of, outputs):
             raise ValueError(f"the tally of {name} over {samples} samples can't be {tally.counts[:8]} {tally.sums[:8]}")
+
+
+def _judged(name: str, tally: Tally) -> int:
+    """How many samples a tally of classes is of."""
+    cells = {"counts": 1, "loss": 1, "calibration": CALIBRATION_BINS}.get(name)
+    return sum(tally.counts[:cells]) if cells else sum(tally.counts)

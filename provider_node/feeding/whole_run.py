@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.audit import audit
+from mple.disk.json_records import write_record
 from mple.meter import Direction
 from mple.model.class_weights import ClassCounts
 from mple.model.settings import Augment
@@ -23,16 +24,18 @@ from mple.pki import NOISE_KEY, consortium_key
 from mple.plan import ClassWeights, Custody, RunPlan
 from mple.plan.orders import channel_order, label_order
 from mple.privacy import PictureNoise
-from mple.records.state_files import ANSWERS, RELEASES
+from mple.records.state_files import ANSWERS, RELEASES, SCORED_LOGITS, SITE_SCORES
 from mple.rpc import AwayError, ErrorCode, MpleError, Role, error_of
-from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
+from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc, coordinator_pb2
 from provider_node.delivery.answers import KeptAnswers
 from provider_node.delivery.receipt import NetworkReceipt
 from provider_node.feeding.feed import SiteFeed
+from provider_node.feeding.kept_logits import KeptLogits
 from provider_node.feeding.morphing import MorphedImages
 from provider_node.feeding.noising import begin_noise
 from provider_node.feeding.release_book import ReleaseBook
 from provider_node.feeding.sample_pictures import keep_sample_pictures
+from provider_node.feeding.score_record import Split, site_scores
 from provider_node.feeding.scoring import SplitScoring
 from provider_node.keys.layer_upload import fetch_stem
 from provider_node.site import Site
@@ -101,6 +104,29 @@ class Feeding:
         audit("local", "key_rotated", "ok", epoch=key_ref.epoch, fingerprint=key_ref.fingerprint.hex())
         log("key_in_use", f"morphs under key {key_ref.epoch} from now on", epoch=key_ref.epoch)
 
+    def keep_scores(self, scored: coordinator_pb2.NetworkScored) -> None:
+        """Write the site's file of scores; it may take some seconds.
+
+        Raises MpleError: the sums over all sites can't be; OSError: the disk refused.
+        """
+        plan, site, logits, classes = self.plan, self.site, self._logits(), len(self.plan.classes)
+        splits: dict[str, Split | None] = {}
+        for name, split, images in (
+            ("val", common_pb2.SPLIT_VAL, site.dataset.val),
+            ("test", common_pb2.SPLIT_TEST, site.dataset.test),
+        ):
+            logits_NC = logits.read(split, scored.epoch, len(images), classes) if len(images) else None
+            splits[name] = None if logits_NC is None else (logits_NC, images.labels)
+        path = site.settings.state / SITE_SCORES.format(plan.run_id)
+        if all(one is None for one in splits.values()) and path.exists():
+            return  # it was written before this node was started again
+        try:
+            record = site_scores(plan, site.name, scored, self._order(), val=splits["val"], test=splits["test"])
+        except ValueError as fault:
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"scores of all sites with {fault}") from None
+        write_record(path, record)
+        logits.clear()
+
     def run_over(self) -> None:
         """The run has ended: no key is waited for any more."""
         with self._changed:
@@ -156,7 +182,12 @@ class Feeding:
         )
 
     def _scoring(self, answers: KeptAnswers) -> SplitScoring:
-        plan, site = self.plan, self.site
+        plan, site, logits = self.plan, self.site, self._logits()
+
+        def keep(split: common_pb2.Split, epoch: int, logits_NC: NDArray[np.float32]) -> None:
+            answers.keep(split, epoch, logits_NC)
+            logits.keep(split, epoch, logits_NC)
+
         return SplitScoring(
             {common_pb2.SPLIT_VAL: site.dataset.val.labels, common_pb2.SPLIT_TEST: site.dataset.test.labels},
             self._order(),
@@ -164,8 +195,11 @@ class Feeding:
             least_count=site.settings.metrics.least_count,
             epochs=plan.training.epochs,
             most=plan.training.epochs * plan.wire.releases,
-            keep=answers.keep,
+            keep=keep,
         )
+
+    def _logits(self) -> KeptLogits:
+        return KeptLogits(self.site.settings.state / SCORED_LOGITS.format(self.plan.run_id))
 
     def _usable(self) -> bool:
         """Whether the key in use is in the vault; in escrow custody it must be."""
