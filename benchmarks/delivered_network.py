@@ -2,7 +2,8 @@
 
     python -m benchmarks.delivered_network [--train 8001] [--epochs 3] [--width 1.0] [--runs DIR] [--out DIR]
 
-Two runs of CIFAR-10 over three sites, one with everything in float32, one with the settings' defaults. Each leaves its
+Two runs of CIFAR-10 over three sites, one with everything in float32, one with the settings' defaults; then two short
+ones on pictures of 224 pixels, in colour and grey, with the first one's convolutions as first weights. Each leaves its
 compute node with all test pictures in morphed form, and each site with the network. The trunk's classes of the morphed
 pictures, worked out of the compute node's state folder as it scores, stand beside those that site north's files give of
 the plain ones: by torchvision's module and by plain torch, in an environment of torch, torchvision and safetensors; by
@@ -25,19 +26,20 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.machine import RESULTS, machine
+from benchmarks.pictures import upscaled_cifar
 from benchmarks.whole_runs import scratch
 from comparison.elsewhere.environment import Requirements, ensure_environment
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.restore import listed_layers
 from compute_node.training.features import features
 from mple.data import Cifar10Source, Partition, PartitionKind, open_source
-from mple.delivered.folder import DeliveredNetwork
+from mple.delivered.folder import WEIGHTS, DeliveredNetwork
 from mple.model.weights import build_trunk, load_trunk
-from mple.plan import ModelSettings, RunPlan, TrainingSettings, WireSettings
+from mple.plan import ModelSettings, RunPlan, TrainingSettings, WeightsFrom, WireSettings
 from mple.plan.orders import label_order
 from mple.records.cache_records import CacheShape
 from mple.records.run_folder import COMPUTE, RunFolder
-from mple.records.state_files import CACHE, LAYERS, MODEL
+from mple.records.state_files import CACHE, DELIVERED, LAYERS, MODEL
 from mple.simulate.runner import simulate
 from mple.simulate.settings import SimulationSettings
 from mple.terminal import wide_console
@@ -68,6 +70,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=8001, help="training pictures in all; all 10,000 test ones")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument("--large", type=int, default=72, help="pictures of 224 pixels, a sixth of them for testing")
     parser.add_argument("--runs", type=Path, help="folder to keep the runs in")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -81,7 +84,12 @@ def main() -> None:
     rows = []
     with scratch(options.runs, "delivered") as folder:
         environments = {one.name: ensure_environment(one, folder / "environments").python for one in (_TORCH, _ONNX)}
-        for name, settings in (("float32", exact), ("defaults", replace(exact, wire=WireSettings()))):
+        weights = RunFolder(folder / "float32").state(_SITES[0]) / DELIVERED / WEIGHTS
+        runs = [("float32", exact), ("defaults", replace(exact, wire=WireSettings()))]
+        for name, channels in (("colour-224", 3), ("grey-224", 1)):
+            path = folder / f"upscaled-{channels}.npz"
+            runs.append((name, _large(exact, path, weights, channels, options.large)))
+        for name, settings in runs:
             assert simulate(settings, folder / name, wide_console(), plain=True) is not None
             rows.append({"run": name, **_compared(RunFolder.finished(folder / name), settings, environments)})
             print(json.dumps(rows[-1], indent=1), flush=True)
@@ -89,6 +97,24 @@ def main() -> None:
     command = f"python -m benchmarks.delivered_network --train {options.train} --epochs {options.epochs}"
     about = {"command": f"{command} --width {options.width:g}", "machine": machine(), "runs": rows}
     (options.out / "delivered_network.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def _large(like: SimulationSettings, path: Path, weights: Path, channels: int, images: int) -> SimulationSettings:
+    """A short run on few pictures of 224 pixels; its first weights are convolutions that the first run delivered."""
+    data = upscaled_cifar(224, images, path)
+    if channels == 1:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+        for name in ("x_train", "x_test"):
+            arrays[name] = arrays[name].mean(axis=-1).astype(np.uint8)
+        np.savez(path, **arrays)
+    return replace(
+        like,
+        data=data,
+        model=replace(like.model, weights=WeightsFrom.FEATURES),
+        weights_file=weights,
+        training=TrainingSettings(epochs=1, batch=12, peak_lr=0.001),
+    )
 
 
 def _compared(run: RunFolder, settings: SimulationSettings, environments: dict[str, Path]) -> dict[str, Any]:

@@ -12,8 +12,10 @@ import pytest
 from compute_node.feeding.sample_cache import SampleCache
 from mple.audit import FILE_NAME, read_entries, verify
 from mple.cli import main
+from mple.delivered.check import Verdict
+from mple.delivered.folder import DeliveredNetwork
 from mple.exit_codes import ExitCode
-from mple.plan import RunPlan
+from mple.plan import DeliverTo, RunPlan
 from mple.records.cache_records import CacheShape
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.simulate.children import Children
@@ -51,7 +53,8 @@ def test_a_node_is_killed_at_every_step_of_it(tmp_path: Path, victim: str) -> No
 
 def change_keys(tmp_path: Path, between: Callable[[Children, RunFolder], None]) -> None:
     """A whole run in which a site rotates and then revokes; something happens between the steps."""
-    folder = lay_out(tmp_path / "run", small_settings(write_pictures(tmp_path / "set.npz"), codec="q8", epochs=6))
+    settings = small_settings(write_pictures(tmp_path / "set.npz"), codec="q8", epochs=6, deliver=DeliverTo.SITES)
+    folder = lay_out(tmp_path / "run", settings)
     with Children(10.0) as children:
         for name in (*NODES, *folder.sites):
             start_node(children, folder, name)
@@ -73,6 +76,8 @@ def change_keys(tmp_path: Path, between: Callable[[Children, RunFolder], None]) 
         children.go_on(HELD)
         codes = wait_for_end(children, {*NODES, *folder.sites}, timeout_s=100.0)
     assert set(codes.values()) == {ExitCode.DONE}
+    for site in folder.sites:
+        assert DeliveredNetwork.at(folder.state(site)).record.check.verdict is Verdict.CODED
     nothing_is_left_of_the_old_key(folder, old_layer)
     the_trails_tell_of_it(folder)
 
