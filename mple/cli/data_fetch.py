@@ -70,8 +70,9 @@ def _fetch_configured(config: Path, overrides: list[str], check: bool) -> None:
 
 @contextmanager
 def _bar(counts: ProgressColumn) -> Iterator[Callable[[str, int, int | None], None]]:
-    """A progress bar, and what moves it."""
+    """A progress bar, where there is a terminal, and what moves it."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), counts)
-    with Progress(*columns, transient=True, console=wide_console()) as bar:
+    console = wide_console()
+    with Progress(*columns, transient=True, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=None)
         yield lambda text, done, total: bar.update(task, description=text, completed=done, total=total)

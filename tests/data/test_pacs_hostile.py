@@ -181,3 +181,19 @@ def test_a_server_must_prove_who_it_is(tmp_path: Path, instances: list[Made], au
         pytest.raises(DataError, match=r"can't prove who it is: IP address"),
     ):
         PacsSite(tmp_path, pacs).fetch(ca_file=server.ca)
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_not_waited_for(site: PacsSite) -> None:
+    site.pacs.pause_s = 0.02
+    with pytest.raises(DataError, match=r"gave up on .* it sends less than 1024 bytes a second"):
+        site.fetch(silence_s=0.1, patience_s=0)
+
+    class StopError(Exception):
+        """Somebody ends the process."""
+
+    def stop(_seconds: float) -> None:
+        if site.pacs.asked:
+            raise StopError
+
+    with pytest.raises(StopError):
+        site.source().fetch(wait=stop)

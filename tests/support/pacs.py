@@ -6,6 +6,7 @@ import csv
 import json
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -119,6 +120,8 @@ class SmallPacs:
         self.made, self.asked, self.credentials = list(made), list[str](), list[str | None]()
         self.odd: Callable[[str, dict[str, str]], Answer | None] = lambda path, query: None
         self.url = ""
+        self.pause_s = 0.0
+        """Between one byte of an answer and the next; 0 sends all at once."""
 
     def answer(self, path: str, query: dict[str, str]) -> Answer:
         """As a PACS without faults."""
@@ -158,7 +161,9 @@ def serving(pacs: SmallPacs, tls: ssl.SSLContext | None = None) -> Iterator[Smal
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(answer.content)
+            for part in [bytes([one]) for one in answer.content] if pacs.pause_s else [answer.content]:
+                self.wfile.write(part)
+                time.sleep(pacs.pause_s)
             self.close_connection = answer.length is not None
 
         def log_message(self, *_: object) -> None:

@@ -14,18 +14,18 @@ import pytest
 from rich.console import Console
 
 pytest.importorskip("dicomweb_client")
-from mple.data import DataSource  # noqa: E402
-from mple.data.dicom import DicomSource  # noqa: E402
-from mple.data.dicomweb.cache import SUMS  # noqa: E402
-from mple.data.dicomweb.source import DicomWebSource  # noqa: E402
-from mple.records.run_folder import RunFolder  # noqa: E402
-from mple.records.state_files import LOG  # noqa: E402
-from mple.simulate.laying_out import lay_out  # noqa: E402
-from mple.simulate.runner import run_nodes  # noqa: E402
-from mple.simulate.settings import SimulationSettings  # noqa: E402
-from tests.support.orthanc import Orthanc, missing_orthanc, running_orthanc  # noqa: E402
-from tests.support.pacs import make_instances, write_table  # noqa: E402
-from tests.support.small_consortium import small_settings  # noqa: E402
+from mple.data import DataSource
+from mple.data.dicom import DicomSource
+from mple.data.dicomweb.cache import SUMS
+from mple.data.dicomweb.source import DicomWebSource
+from mple.records.run_folder import RunFolder
+from mple.records.state_files import LOG
+from mple.simulate.laying_out import lay_out
+from mple.simulate.runner import run_nodes
+from mple.simulate.settings import SimulationSettings
+from tests.support.orthanc import Orthanc, missing_orthanc, running_orthanc
+from tests.support.pacs import make_instances, write_table
+from tests.support.small_consortium import small_settings
 
 INSTANCES, BEFORE_KILL = 200, 30
 

@@ -13,6 +13,7 @@ import ssl
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +36,8 @@ _MOST_PAGE_BYTES = 64 * 1024**2
 _MOST_INSTANCE_BYTES = 1024**3
 _MOST_SECRET = 16 * 1024
 _CHUNK = 1024**2
+_SLOWEST = 1024
+"""Bytes a second that an answer must come in, on average."""
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 20.0
 _LONGEST_LEAP_S = 120.0
@@ -50,7 +53,7 @@ class PacsServer:
     def __init__(self, source: DicomWebSource, told: Callable[[str], None], wait: Wait) -> None:
         """`told` hears why the server is tried again. Raises DataError: a credential or certificate can't be used."""
         self._url, self._patience_s, self._told, self._wait = source.url.rstrip("/"), source.patience_s, told, wait
-        self._session, self._silence_s = _session(source), source.silence_s
+        self._session, self._silence_s = _session(source, wait), source.silence_s
         for library in ("dicomweb_client", "retrying"):  # they log what is searched for
             logging.getLogger(library).setLevel(logging.CRITICAL)
         self._client = DICOMwebClient(self._url, session=self._session, timeout=source.silence_s)
@@ -130,12 +133,24 @@ class PacsServer:
             self._wait(delay_s)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Limits:
+    """What every answer of a server is held to."""
+
+    url: str
+    most_bytes: int
+    """Of an instance."""
+    credential: Path | None
+    silence_s: float
+    wait: Wait
+
+
 class _Answers(HTTPAdapter):
     """The one way in: every answer is judged, and its bytes are counted."""
 
-    def __init__(self, url: str, most_bytes: int, credential: Path | None) -> None:
+    def __init__(self, limits: _Limits) -> None:
         super().__init__()
-        self._url, self._most_bytes, self._credential = url, most_bytes, credential
+        self._limits = limits
 
     def send(self, request: requests.PreparedRequest, stream: bool = False, **how: Any) -> requests.Response:  # type: ignore[override]
         place, mark, query = (request.url or "").partition("?")
@@ -147,15 +162,15 @@ class _Answers(HTTPAdapter):
         except BaseException:
             answer.close()
             raise
-        answer.raw = _Counted(answer.raw, self._most_bytes if stream else _MOST_PAGE_BYTES, self._url)
+        answer.raw = _Counted(answer.raw, self._limits.most_bytes if stream else _MOST_PAGE_BYTES, self._limits)
         return answer
 
     def _judge(self, status: int, headers: Mapping[str, str], *, is_search: bool) -> None:
-        url = self._url
+        url, credential = self._limits.url, self._limits.credential
         if status in _BUSY:
             raise _AwayError(f"it answered {status}")
         if status in (401, 403):
-            held = f"refuses what {self._credential} holds" if self._credential else "asks who is there"
+            held = f"refuses what {credential} holds" if credential else "asks who is there"
             raise DataError(f"{url} {held} ({status}); set password_file or token_file to what it knows")
         if 300 <= status < 400:
             raise DataError(f"{url} sends one elsewhere ({status}), which is not followed; name that address as url")
@@ -171,18 +186,22 @@ class _Answers(HTTPAdapter):
 
 
 class _Counted:
-    """The body of an answer, of which no more than so many bytes are read."""
+    """The body of an answer, of which no more than so many bytes are read, and not for ever."""
 
-    def __init__(self, raw: Any, most_bytes: int, url: str) -> None:
-        self._raw, self._most_bytes, self._url = raw, most_bytes, url
+    def __init__(self, raw: Any, most_bytes: int, limits: "_Limits") -> None:
+        self._raw, self._most_bytes, self._limits = raw, most_bytes, limits
 
     def stream(self, size: int, decode_content: bool = False) -> Iterator[bytes]:
-        """Pieces of at most `size` bytes. Raises DataError: there are too many."""
-        left = self._most_bytes
-        for piece in self._raw.stream(size, decode_content=decode_content):
-            left -= len(piece)
-            if left < 0:
-                raise DataError(f"{self._url} sent more than {self._most_bytes} bytes in one answer")
+        """Pieces of at most `size` bytes, as they come. Raises DataError: there are too many; _AwayError: they come
+        too slowly; Exception: as `wait` does."""
+        began_s, taken = time.monotonic(), 0
+        while piece := self._raw.read1(size, decode_content=decode_content):
+            self._limits.wait(0.0)
+            taken += len(piece)
+            if taken > self._most_bytes:
+                raise DataError(f"{self._limits.url} sent more than {self._most_bytes} bytes in one answer")
+            if time.monotonic() - began_s > self._limits.silence_s + taken / _SLOWEST:
+                raise _AwayError(f"it sends less than {_SLOWEST} bytes a second")
             yield piece
 
     def close(self) -> None:
@@ -244,7 +263,7 @@ def _refuse_open(path: Path) -> None:
         )
 
 
-def _session(source: DicomWebSource) -> requests.Session:
+def _session(source: DicomWebSource, wait: Wait) -> requests.Session:
     session = requests.Session()
     session.trust_env = False  # no password of ~/.netrc, no proxy and no CA that a variable names
     session.headers["Accept-Encoding"] = "identity"
@@ -259,8 +278,14 @@ def _session(source: DicomWebSource) -> requests.Session:
     for word, path in (("Basic", source.password_file), ("Bearer", source.token_file)):
         if path is not None:
             session.auth = _Credential(word, path)
-    credential = source.password_file or source.token_file
-    answers = _Answers(source.url.rstrip("/"), min(_MOST_INSTANCE_BYTES, source.most_bytes), credential)
+    limits = _Limits(
+        url=source.url.rstrip("/"),
+        most_bytes=min(_MOST_INSTANCE_BYTES, source.most_bytes),
+        credential=source.password_file or source.token_file,
+        silence_s=source.silence_s,
+        wait=wait,
+    )
+    answers = _Answers(limits)
     session.mount("https://", answers)
     session.mount("http://", answers)
     return session
