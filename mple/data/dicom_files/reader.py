@@ -122,7 +122,7 @@ class DicomFiles:
 
 
 def _sentence(fault: BaseException) -> str:
-    if isinstance(fault.__context__, DataError):  # of a bound, which pydicom takes for the end of the file
+    if isinstance(fault, OSError) and isinstance(fault.__context__, DataError):  # of a bound, taken for an end
         fault = fault.__context__
     if isinstance(fault, RecursionError):
         return "its sequences are nested too deep; is it damaged?"
