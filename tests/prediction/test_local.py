@@ -10,7 +10,9 @@ import shutil
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +20,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from mple.cli.app import app
-from mple.data.picture_reading import PictureReading
+from mple.data.picture_reading import FileKind, PictureReading
 from mple.delivered.folder import ONNX, WEIGHTS, DeliveredNetwork, copy_delivered, write_delivered
 from mple.delivered.onnx_file import network_to_onnx
 from mple.delivered.tensor_file import network_to_safetensors
+from mple.model.settings import TaskKind
 from mple.prediction.page import overlay
 from tests.support.delivered_record import record_of
+from tests.support.dicom_files import by_window, write_dicom
 from tests.support.trunk_in_secret_order import CLASSES, TrunkInSecretOrder
 
 SIDE_PX = 28
@@ -34,13 +38,17 @@ def made() -> TrunkInSecretOrder:
     return TrunkInSecretOrder(channels=1, side=SIDE_PX)
 
 
+def deliver(made: TrunkInSecretOrder, folder: Path, reading: PictureReading, **changes: Any) -> None:
+    """As a run leaves a network in a site's hands."""
+    about, tensors = replace(made.about, **changes), made.tensors()
+    files = {WEIGHTS: network_to_safetensors(tensors, about), ONNX: network_to_onnx(tensors, about)}
+    write_delivered(folder, record_of(about, files, reading), files)
+
+
 @pytest.fixture
 def state(made: TrunkInSecretOrder, tmp_path: Path) -> Path:
     """A site's state folder after a delivery; its configuration and pictures lie beside."""
-    tensors = made.tensors()
-    files = {WEIGHTS: network_to_safetensors(tensors, made.about), ONNX: network_to_onnx(tensors, made.about)}
-    record = record_of(made.about, files, PictureReading(white=200.0))
-    write_delivered(tmp_path / "state" / "model", record, files)
+    deliver(made, tmp_path / "state" / "model", PictureReading(white=200.0))
     for label, name in enumerate(CLASSES):
         for split in ("train", "test"):
             _save(tmp_path / "data" / split / name / "a.png", pictures()[label])
@@ -59,7 +67,10 @@ def pictures() -> np.ndarray:
 def expected(made: TrunkInSecretOrder, stored_NHW: np.ndarray) -> np.ndarray:
     """Probabilities by the trunk in its secret order, of the levels that stored values mean."""
     made.pixels_BCHW = np.floor(stored_NHW / 200 * 255 + 0.5).astype(np.uint8)[:, None]
-    logits_BC = made.morphed_logits().astype(float)
+    return _softmax(made.morphed_logits().astype(float))
+
+
+def _softmax(logits_BC: np.ndarray) -> np.ndarray:
     chances = np.exp(logits_BC - logits_BC.max(axis=1, keepdims=True))
     return chances / chances.sum(axis=1, keepdims=True)
 
@@ -107,6 +118,35 @@ def test_the_sites_test_images_and_the_files_of_a_table_are_scored(
     (tmp_path / "data" / "list.csv").write_text("file,label\ntest/cyst/a.png,wart\n")
     fault = CliRunner().invoke(app, ["predict", "--model", str(state), "--labels", str(tmp_path / "data/list.csv")])
     assert "line 2: the network has no class 'wart'; it has cyst, normal" in str(fault.exception)
+
+
+def test_dicom_files_are_shown_to_it_under_the_window_of_training(made: TrunkInSecretOrder, tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    deliver(made, tmp_path / "model", PictureReading(files=FileKind.DICOM, window=(40.0, 400.0), resized=True))
+    units = np.random.default_rng(6).integers(-300, 400, (SIDE_PX, SIDE_PX)).astype(np.int16)
+    own = {"WindowCenter": 2000, "WindowWidth": 10, "RescaleSlope": 1, "RescaleIntercept": -1024}
+    write_dicom(tmp_path / "new" / "x.dcm", units + np.int16(1024), **own)
+    shown = _chances(_asked("--model", tmp_path / "model", tmp_path / "new", "--json"))
+    made.pixels_BCHW = by_window(units, 40, 400)[None, None]
+    np.testing.assert_allclose(shown, _softmax(made.morphed_logits().astype(float)), atol=1e-4)
+
+
+def test_labels_of_a_picture_each_on_its_own(made: TrunkInSecretOrder, tmp_path: Path) -> None:
+    deliver(made, tmp_path / "model", PictureReading(), task=TaskKind.LABELS)
+    levels = np.random.default_rng(7).integers(0, 256, (2, SIDE_PX, SIDE_PX), dtype=np.uint8)
+    rows = ["file," + ",".join(CLASSES), "0.png,1,0,,1", "1.png,0,1,1,-1"]
+    for number, one in enumerate(levels):
+        _save(tmp_path / "set" / f"{number}.png", one)
+    (tmp_path / "set" / "labels.csv").write_text("\n".join(rows))
+    whole = json.loads(_asked("--model", tmp_path / "model", "--labels", tmp_path / "set" / "labels.csv", "--json"))
+    made.pixels_BCHW = levels[:, None]
+    chances = 1 / (1 + np.exp(-made.morphed_logits().astype(float)))
+    np.testing.assert_allclose(_chances(json.dumps(whole)), chances, atol=1e-4)
+    said = [{CLASSES[place] for place in np.flatnonzero(one >= 0.5)} for one in chances]
+    assert [set(row["labels"]) for row in whole["predictions"]] == said
+    assert whole["predictions"][0]["true"] == dict(zip(CLASSES, (1, 0, None, 1), strict=True))
+    known = np.array([[1, 0, -1, 1], [0, 1, 1, -1]])
+    assert whole["scores"]["accuracy"] == ((chances >= 0.5) == known)[known >= 0].mean()
 
 
 def test_the_page_shows_picture_probabilities_and_evidence(
