@@ -148,10 +148,11 @@ def set_statistics(source: DataSource, part: SitePart, dataset: Dataset, least_c
             "statistics of so few would tell too much of each; pool them within the hospital first"
         )
     has_NY = has_class(images.labels, len(dataset.classes))
-    hidden_Y = withheld_cells(by_contributor(has_NY, patients), least_count, _COUNT_SUMS)
-    if images.labels.ndim > 1:  # the pictures without a label are known from those with it
-        both = (withheld_cells(by_contributor(has, patients), least_count, 0) for has in (has_NY, ~has_NY))
-        hidden_Y = np.any([*both], axis=0)
+    if images.labels.ndim > 1:  # no sum over labels is known, but the pictures without one, from those with it
+        support_2Y = np.stack([by_contributor(has, patients).sum(axis=0) for has in (has_NY, ~has_NY)])
+        hidden_Y = np.asarray(((support_2Y > 0) & (support_2Y < least_count)).any(axis=0))
+    else:
+        hidden_Y = withheld_cells(by_contributor(has_NY, patients), least_count, _COUNT_SUMS)
     return SetStatistics(
         least_count=least_count,
         counted=counted,

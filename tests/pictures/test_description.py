@@ -114,3 +114,12 @@ def test_the_page_shows_pictures_of_each_class_and_is_its_owners_alone(tmp_path:
 def test_a_page_is_html(tmp_path: Path) -> None:
     fault = CliRunner().invoke(app, ["show", "--kind", "npz", "--path", str(_archive(tmp_path)), "--page", "x.pdf"])
     assert "let its name end in .html" in str(fault.exception)
+
+
+def test_labels_of_which_some_are_unknown(tmp_path: Path) -> None:
+    labels = np.array([[1, 0], [0, -1], [1, -1], [0, 0], [1, 1]])
+    path = _archive(tmp_path, y_train=labels, y_test=[[0, 1], [1, 1], [-1, 0]])
+    output = re.sub("  +", "  ", _shown(path, "--set", 'classes=["mass","effusion"]'))
+    assert output.startswith("set: 1x28x28, 2 labels, several to a picture\n\npictures with each label\n")
+    assert "mass  3  0  1\neffusion  1  0  2\nall  5  0  3\n" in output
+    assert "pictures of which nobody knows it\nlabel  train  val  test\nmass  0  0  1\neffusion  2  0  0\n" in output

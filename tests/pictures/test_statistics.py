@@ -101,6 +101,14 @@ def test_a_class_of_few_takes_a_second_one_with_it(tmp_path: Path) -> None:
     assert pooled({"a": found}).classes["1"].silent == 1
 
 
+def test_a_label_that_nearly_all_have_tells_of_those_without(tmp_path: Path) -> None:
+    labels = np.zeros((12, 3), int)
+    labels[:6, 0] = labels[:10, 1] = labels[:2, 2] = 1
+    found = _statistics(tmp_path / "set.npz", np.zeros((12, 4, 4), np.uint8), y_train=labels, y_test=labels[[0, 11]])
+    # two have not the second, two have the third; the first is six to six
+    assert found.classes == {"0": 6, "1": None, "2": None}
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(2, 9), st.integers(0, 3))
 def test_what_is_withheld_can_not_be_told_by_difference(seed: int, least: int, sums: int) -> None:
     draw = np.random.default_rng(seed)
