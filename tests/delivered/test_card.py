@@ -17,6 +17,7 @@ from mple.delivered.loading import torch_lines, torch_use, torchvision_lines
 from mple.delivered.onnx_file import network_to_onnx
 from mple.delivered.tensor_file import network_to_safetensors
 from mple.model.settings import TaskKind
+from mple.plan import WeightsFrom
 from tests.support.delivered_record import record_of
 from tests.support.trunk_in_secret_order import TrunkInSecretOrder
 
@@ -84,3 +85,14 @@ def test_a_card_says_what_is_known_and_has_no_markup_of_others() -> None:
     assert all(f"`{digest}`" in card for digest in (*record.sha256.values(), about.model_sha256, plan.stem_digest))
     assert 'codec = "f32"' in card
     assert max(len(line) for line in card.splitlines()) < 160
+    assert "weights, whose digest is below" not in card
+
+
+@pytest.mark.parametrize(("weights", "parts"), [("network", "all layers"), ("features", "the convolutions")])
+def test_a_card_says_that_training_began_with_a_file(weights: str, parts: str) -> None:
+    made = TrunkInSecretOrder(channels=1, side=28)
+    model = replace(made.plan.model, weights=WeightsFrom(weights))
+    plan = replace(made.plan, model=model, weights_digest="0d" * 32)
+    card = model_card(record_of(made.about), plan)
+    assert f"from scratch: {parts} came from a file of weights, whose digest is below" in card
+    assert "0d" * 32 in card
