@@ -56,6 +56,8 @@ def agree(site: Site, made: coordinator_pb2.PlanMade) -> RunPlan:
     shape = (profile.channels, profile.height, profile.width, tuple(profile.classes), profile.task)
     if offered != planned or shape != (plan.channels, plan.height, plan.width, plan.classes, plan.task.kind):
         text = f"the plan says {planned} for this site, offered was {offered}"
+        if profile.task != plan.task.kind:
+            text = f"the plan is for a task of {plan.task.kind}, this site's data are for a task of {profile.task}"
         raise MpleError(ErrorCode.PLAN_HASH_MISMATCH, text)
     refuse_weaker(plan, settings.privacy.most_budget_bits)
     check_site_memory(plan, site.dataset)

@@ -11,7 +11,7 @@ from mple.data import SOURCES, DataSource
 from mple.data.source import choose_part, read_part
 from mple.disk.json_records import read_record, record_to_json, write_record
 from mple.plan import RunChoices, SettingsError
-from mple.plan.fit import check_dataset, check_images
+from mple.plan.fit import check_dataset, check_images, check_task
 from mple.plan.node_settings import SiteMetricSettings
 from mple.plan.reader import read_toml, settings_from
 from mple.terminal import echo, wide_console
@@ -62,6 +62,7 @@ def show(
     check_dataset(dataset)
     if choices is not None:
         check_images(shape, choices)
+        check_task(dataset.task, choices)
 
 
 @app.command()

@@ -66,23 +66,25 @@ class LabelledFile:
     """Whose picture it is; empty where only the file itself may say so."""
 
 
-def table_catalogue(source: PictureSource, path: Path) -> Catalogue:
+def table_catalogue(source: PictureSource, table_path: Path) -> Catalogue:
     """The files that a label table names; the headers are looked at as `file_catalogue` does.
 
     Raises DataError: as `read_label_table`, `class_numbers` and `file_catalogue`, or `empty_labels` is for nothing.
     """
-    table = read_label_table(path, source.classes, source.empty_labels)
+    table = read_label_table(table_path, source.classes, source.empty_labels)
     rows, classes, numbers = table.rows, table.labels, {"": 0}
     used = [row for row in rows if row.split != "val" or source.validation is not Validation.IGNORED]
     if not classes:
         if source.empty_labels is not EmptyLabels.UNKNOWN:
-            raise DataError(f'empty_labels = "{source.empty_labels}" is for tables without the column label of {path}')
-        classes, numbers = class_numbers({row.label for row in used}, source.classes, f"labels in {path}")
+            empty = f'empty_labels = "{source.empty_labels}"'
+            raise DataError(f"{empty} is for tables without the column label of {table_path}")
+        classes, numbers = class_numbers({row.label for row in used}, source.classes, f"labels in {table_path}")
     for row in used:
         path = source.path / row.file
         if not path.exists() and (similar := similar_name(path.parent, path.name)):
             raise DataError(f"{row.where}: {path.name!a} is not there, but {similar!a} is; write it so")
-    notes = (f"columns of {path} that are passed over: {', '.join(table.passed_over)}",) if table.passed_over else ()
+    over = ", ".join(table.passed_over)
+    notes = (f"columns of {table_path} that are passed over: {over}",) if over else ()
     divided = any(row.split for row in rows)
     files: dict[str, list[LabelledFile]] = {
         split: [] for split in (("train", "val", "test") if divided else ("train",))

@@ -45,6 +45,15 @@ def check_images(image: ImageShape, choices: RunChoices) -> None:
         )
 
 
+def check_task(task: TaskKind, choices: RunChoices) -> None:
+    """Whether data for a task are those that a run is for. Raises PlanError: they are not."""
+    if task is not choices.task.kind:
+        raise PlanError(
+            f'the data are for a task of {task}, the run has task.kind = "{choices.task.kind}"; set task.kind = '
+            f'"{task}", or give other data'
+        )
+
+
 def check_any_run(
     image: ImageShape, *, classes: int, train: int, test: int, val: int, task: TaskKind = TaskKind.CLASSES
 ) -> None:

@@ -30,6 +30,7 @@ from mple.model.stem import Stem, mirrored_channels, planned_stem
 from mple.model.training import TrunkTrainer
 from mple.model.weights import state_sha256
 from mple.plan import GlobalSampler, RunChoices
+from mple.plan.fit import check_task
 from mple.wire.label_form import permuted_labels, plain_labels
 
 _SCORED_AT_ONCE = 250
@@ -87,8 +88,7 @@ def train_plain(
     """
     if len({(site.classes, site.train.shape, site.task) for site in sites}) != 1:
         raise ValueError(f"{len(sites)} sites with different classes, tasks or image shapes; they must agree")
-    if sites[0].task is not (kind := settings.choices.task.kind):
-        raise ValueError(f'{sites[0].name} has data for a task of {sites[0].task}, task.kind = "{kind}"; change one')
+    check_task(sites[0].task, settings.choices)
     run = _PlainRun(sites, settings)
     began = time.monotonic()
     epochs = []

@@ -95,8 +95,16 @@ def test_a_folder_with_a_table_of_labels(tmp_path: Path) -> None:
     assert dataset.train.labels.tolist() == [[1, UNKNOWN], [UNKNOWN, 1]]
     assert dataset.train.pixels_NCHW[:, 0, 0, 0].tolist() == [10, 0]
     assert (dataset.val.labels.tolist(), dataset.test.labels.tolist()) == ([[0, 0]], [[0, 1]])
-    named = from_folder(tmp_path, text.replace("mass", "sex"), classes=("oedema", "sex"))
-    assert named.classes == ("oedema", "sex")
+    chosen = from_folder(tmp_path, text.replace("oedema", "sex"), classes=("mass", "sex"))
+    assert chosen.classes == ("mass", "sex")
+    assert chosen.train.labels.tolist() == [[UNKNOWN, 1], [1, UNKNOWN]]
+
+
+def test_columns_that_are_passed_over_are_said(tmp_path: Path) -> None:
+    pictures(tmp_path, 2)
+    text = "file,age,oedema,mass,split\n0.png,68,1,0,train\n1.png,7,0,1,test\n"
+    notes = from_folder(tmp_path, text, classes=("oedema", "mass")).notes
+    assert f"columns of {tmp_path / 'labels.csv'} that are passed over: age" in notes
 
 
 def test_a_folder_with_a_table_of_classes(tmp_path: Path) -> None:

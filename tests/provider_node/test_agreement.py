@@ -11,7 +11,7 @@ import pytest
 from mple.data import Dataset, LabelledImages
 from mple.data.images import PatientSplit
 from mple.machine import MemoryShortError
-from mple.plan import RunPlan
+from mple.plan import RunPlan, TaskKind, TaskSettings
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
 from provider_node.agreement import agree
@@ -55,6 +55,14 @@ def test_a_plan_that_says_what_was_offered_is_kept(tmp_path: Path) -> None:
 def test_a_plan_with_another_word_on_patients_is_refused(tmp_path: Path, patients: PatientSplit) -> None:
     plan = _saying(small_plan(), patients)
     with pytest.raises(MpleError, match="offered was") as caught:
+        agree(_site(plan, tmp_path), _made(plan))
+    assert caught.value.code is ErrorCode.PLAN_HASH_MISMATCH
+
+
+def test_a_plan_for_another_task_is_refused(tmp_path: Path) -> None:
+    plan = _saying(small_plan(task=TaskSettings(kind=TaskKind.LABELS)), PatientSplit.APART)
+    text = "the plan is for a task of labels, this site's data are for a task of classes"
+    with pytest.raises(MpleError, match=text) as caught:
         agree(_site(plan, tmp_path), _made(plan))
     assert caught.value.code is ErrorCode.PLAN_HASH_MISMATCH
 
