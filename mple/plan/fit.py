@@ -13,9 +13,11 @@ from mple.model.trunks import TRUNKS
 from mple.morph import Ensemble, ImageShape, MorphGeometry, expected_weight_shape
 from mple.morph.arithmetic import Arithmetic
 from mple.plan.run_plan import PlanError, RunPlan
-from mple.plan.settings import RunChoices
+from mple.plan.settings import DeliverTo, RunChoices
 
-_MOST_LAYER_BYTES = 16 * 1024**3
+_MOST_DELIVERED_COPIES = 7
+"""Of all weights in memory at a time: as they came and in order, as two files, as onnxruntime has them."""
+_LAYER_BYTES = 16 * 1024**3
 _LAYER_BYTES = {Arithmetic.F32: 4, Arithmetic.BF16: 2, Arithmetic.INT8: 1}
 
 
@@ -102,14 +104,17 @@ def check_coordinator_memory(image: ImageShape, choices: RunChoices) -> None:
 
 
 def check_site_memory(plan: RunPlan, dataset: Dataset) -> None:
-    """Whether this machine holds what a site needs for a plan: its pictures, and a layer while it is built.
+    """Whether this machine holds what a site needs for a plan: its pictures, and a layer while it is built, or the
+    network while it is put together.
 
     Raises MemoryShortError: it has less.
     """
+    trunk, delivered = TRUNKS[plan.model.trunk], plan.delivery.to is DeliverTo.SITES
+    network = _DELIVERED_COPIES * 4 * trunk.weights(plan.model.width, len(plan.classes)) if delivered else 0
     pixels = sum(images.pixels_NCHW.nbytes for images in (dataset.train, dataset.test, dataset.val))
     require_memory(
-        pixels + _layer_values(plan.image, plan) * 4,
-        "this site's pictures and the plan's layer",
+        pixels + max(_layer_values(plan.image, plan) * 4, network),
+        "this site's pictures and the plan's layer or network",
         "take fewer pictures (most_train), or have the run choose the tiled layout (morph.preset)",
     )
 
