@@ -13,6 +13,8 @@ from mple.model.settings import ModelSettings, TaskKind
 from mple.model.trunks import TRUNKS
 from mple.morph import ImageShape
 from mple.plan import (
+    DeliverTo,
+    DeliverySettings,
     MorphSettings,
     NormalisationSettings,
     OptimiserName,
@@ -110,8 +112,19 @@ def test_a_site_checks_its_pictures_and_the_layer_that_it_would_build(monkeypatc
     monkeypatch.setattr("mple.machine.memory_bytes", lambda: needed)
     check_site_memory(plan, dataset)
     monkeypatch.setattr("mple.machine.memory_bytes", lambda: needed - 1)
-    with pytest.raises(MemoryShortError, match=r"pictures and the plan's layer: needs .*; take fewer pictures"):
+    with pytest.raises(MemoryShortError, match=r"layer or network: needs .*; take fewer pictures"):
         check_site_memory(plan, dataset)
+
+
+def test_a_site_has_room_for_the_network_or_is_delivered_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = small_plan(channels=1, side_px=28)
+    images = LabelledImages(np.zeros((1, 1, 28, 28), np.uint8), np.array([0]))
+    dataset = Dataset(name="x", classes=("a", "b"), train=images, test=images)
+    needed = 2 * 28 * 28 + 7 * 4 * TRUNKS["vgg16"].weights(plan.model.width, len(plan.classes))
+    monkeypatch.setattr("mple.machine.memory_bytes", lambda: needed - 1)
+    with pytest.raises(MemoryShortError, match="network"):
+        check_site_memory(plan, dataset)
+    check_site_memory(dataclasses.replace(plan, delivery=DeliverySettings(to=DeliverTo.NONE)), dataset)
 
 
 def test_more_labels_than_a_run_holds_are_refused() -> None:
