@@ -71,6 +71,18 @@ class Threshold:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Figures:
+    """What can be drawn of one split."""
+
+    confusion: tuple[tuple[_Count, ...], ...] = ()
+    """Of classes a row for each true one, a column for each that was said; of labels a row for each: absent and so
+    said, absent but said to be there, there but said to be absent, there and so said. Empty where there is none."""
+    curves: Mapping[str, Curves] = field(default_factory=dict)
+    """By class."""
+    calibration: tuple[CalibrationBin, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SplitScores(Ranged):
     """Of one split of the site, exactly."""
 
@@ -82,12 +94,7 @@ class SplitScores(Ranged):
     metrics: Mapping[str, MetricScore]
     draws: _Count
     """Of the bootstrap, that intervals are made of; those of `auroc` by class are DeLong's."""
-    confusion: tuple[tuple[int, ...], ...]
-    """Of classes a row for each true one, a column for each that was said; of labels a row for each: absent and so
-    said, absent but said to be there, there but said to be absent, there and so said."""
-    curves: Mapping[str, Curves]
-    """By class."""
-    calibration: tuple[CalibrationBin, ...]
+    figures: Figures
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,3 +116,6 @@ class SiteScores(Ranged):
     pooled_val: Mapping[str, MetricScore]
     """Over all sites that told the tallies for it."""
     pooled_test: Mapping[str, MetricScore]
+    pooled_val_figures: Figures
+    """Likewise; a class that a site left out is missing in its part of it."""
+    pooled_test_figures: Figures

@@ -12,14 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.metrics import Outputs, Tally, probabilities, reordered, require_tallies, tallies, thresholds
-from mple.metrics.curves import points_for, precision_recall_points, roc_points
+from mple.metrics.curves import (
+    binned_precision_recall_points,
+    binned_roc_points,
+    points_for,
+    precision_recall_points,
+    roc_points,
+)
 from mple.metrics.exact import draws_for, exact_values
 from mple.metrics.outputs import scores_of, truths_of
 from mple.metrics.pooled import pooled_values
 from mple.metrics.tallies import counts_of
 from mple.model.settings import TaskKind
 from mple.plan import RunPlan
-from mple.records.site_scores import CalibrationBin, Curves, MetricScore, SiteScores, SplitScores, Threshold
+from mple.records.site_scores import CalibrationBin, Curves, Figures, MetricScore, SiteScores, SplitScores, Threshold
 from mple.v1 import common_pb2, coordinator_pb2
 
 Split = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -66,6 +72,8 @@ def site_scores(
         test=None if test is None else split_scores(*test, outputs, names, edges_C),
         pooled_val=_named(pooled["val"], outputs, names, places_C),
         pooled_test=_named(pooled["test"], outputs, names, places_C),
+        pooled_val_figures=_figures(pooled["val"], _pooled_curves(pooled["val"], outputs, names), outputs),
+        pooled_test_figures=_figures(pooled["test"], _pooled_curves(pooled["test"], outputs, names), outputs),
     )
 
 
@@ -80,7 +88,6 @@ def split_scores(
     logits_NC, truths_NC = logits.astype(np.float64), truths_of(labels, outputs)
     at_C = None if np.isnan(edges_C).all() else edges_C
     made = tallies(logits_NC, labels, outputs, ("confusion", "calibration"))
-    confusion = counts_of("confusion", made["confusion"], outputs).tolist() if "confusion" in made else []
     exact = exact_values(logits_NC, labels, outputs, at_C)
     return SplitScores(
         samples=len(labels),
@@ -88,9 +95,7 @@ def split_scores(
         negatives=dict(zip(names, (truths_NC == 0).sum(axis=0).tolist(), strict=True)),
         metrics={name: MetricScore.of(one, names) for name, one in exact.items()},
         draws=draws_for(len(labels), outputs),
-        confusion=tuple(map(tuple, confusion)),
-        curves=_curves(scores_of(logits_NC, outputs), truths_NC, names),
-        calibration=_calibration(made["calibration"], outputs),
+        figures=_figures(made, _curves(scores_of(logits_NC, outputs), truths_NC, names), outputs),
     )
 
 
@@ -117,16 +122,37 @@ def _threshold(edge: float) -> Threshold | None:
     return Threshold(chance=float(chance[0, 0]), log_odds=edge)
 
 
+def _figures(sums: Mapping[str, Tally], curves: dict[str, Curves], outputs: Outputs) -> Figures:
+    confusion = counts_of("confusion", sums["confusion"], outputs).tolist() if "confusion" in sums else []
+    return Figures(
+        confusion=tuple(map(tuple, confusion)),
+        curves=curves,
+        calibration=_calibration(sums["calibration"], outputs) if "calibration" in sums else (),
+    )
+
+
 def _curves(scores_NC: NDArray[np.float64], truths_NC: NDArray[np.int64], names: tuple[str, ...]) -> dict[str, Curves]:
     most, made = points_for(len(names)), {}
     for place, name in enumerate(names):
         known_N = truths_NC[:, place] >= 0
-        scores_N, is_N = scores_NC[known_N, place], truths_NC[known_N, place] == 1
-        made[name] = Curves(
-            roc=tuple(map(tuple, roc_points(scores_N, is_N, most).tolist())),
-            precision_recall=tuple(map(tuple, precision_recall_points(scores_N, is_N, most).tolist())),
-        )
+        one = scores_NC[known_N, place], truths_NC[known_N, place] == 1
+        made[name] = _curve(roc_points(*one, most), precision_recall_points(*one, most))
     return made
+
+
+def _pooled_curves(sums: Mapping[str, Tally], outputs: Outputs, names: tuple[str, ...]) -> dict[str, Curves]:
+    if "scores" not in sums:
+        return {}
+    most, counts_C2K = points_for(len(names)), counts_of("scores", sums["scores"], outputs)
+    return {
+        name: _curve(binned_roc_points(counts_2K, most), binned_precision_recall_points(counts_2K, most))
+        for name, counts_2K in zip(names, counts_C2K, strict=True)
+    }
+
+
+def _curve(roc_K2: NDArray[np.float64], precision_recall_K2: NDArray[np.float64]) -> Curves:
+    points = [tuple((one, other) for one, other in each.tolist()) for each in (roc_K2, precision_recall_K2)]
+    return Curves(roc=points[0], precision_recall=points[1])
 
 
 def _calibration(tally: Tally, outputs: Outputs) -> tuple[CalibrationBin, ...]:

@@ -7,7 +7,13 @@ import pytest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from mple.metrics import Outputs
-from mple.metrics.curves import points_for, precision_recall_points, roc_points
+from mple.metrics.curves import (
+    binned_precision_recall_points,
+    binned_roc_points,
+    points_for,
+    precision_recall_points,
+    roc_points,
+)
 from mple.model.settings import TaskKind
 from tests.support.judged import drawn
 
@@ -39,6 +45,18 @@ def test_no_curve_of_one_kind_alone() -> None:
     assert len(roc_points(scores, np.array([False, False]))) == 0
     assert len(precision_recall_points(scores, np.array([False, False]))) == 0
     assert len(roc_points(np.empty(0), np.empty(0, np.bool_))) == 0
+
+
+def test_a_histogram_with_a_bin_for_each_score_has_the_same_points() -> None:
+    dice = np.random.default_rng(4)
+    scores, true = dice.integers(0, 12, 60), dice.random(60) < 0.4
+    counts = np.stack([np.bincount(scores[true], minlength=15), np.bincount(scores[~true], minlength=15)])
+    np.testing.assert_array_equal(binned_roc_points(counts), roc_points(scores.astype(float), true))
+    np.testing.assert_array_equal(
+        binned_precision_recall_points(counts), precision_recall_points(scores.astype(float), true)
+    )
+    assert len(binned_roc_points(np.zeros((2, 15), np.int64))) == 0
+    assert len(binned_precision_recall_points(np.array([[0, 0], [1, 2]]))) == 0
 
 
 def test_many_classes_have_fewer_points() -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from mple.disk.json_records import read_record, write_record
 from mple.metrics import Outputs, Tally, reordered, tallies, thresholds, values
 from mple.metrics.exact import exact_values
-from mple.records.site_scores import SiteScores
+from mple.metrics.outputs import scores_of
+from mple.records.site_scores import Figures, SiteScores
 from mple.v1 import common_pb2, coordinator_pb2
 from provider_node.feeding.kept_logits import KeptLogits
 from provider_node.feeding.score_record import site_scores
@@ -45,9 +47,17 @@ def test_the_file_has_exact_values_by_name_and_what_all_sites_come_to(tmp_path: 
         assert tuple(metric.by_class.values()) == (exact[name].by_class or ())
         assert set(metric.by_class) in (set(), set(CLASSES))
     assert found.test.positives == dict(zip(CLASSES, np.bincount(TEST_HERE[1]).tolist(), strict=True))
-    assert sum(map(sum, found.test.confusion)) == sum(one.count for one in found.test.calibration) == 80
+    figures = found.test.figures
+    assert sum(map(sum, figures.confusion)) == sum(one.count for one in figures.calibration) == 80
     assert {name: one.value for name, one in found.pooled_test.items()} == values(POOLED_TEST, OUTPUTS, at)
     assert {name: one.value for name, one in found.pooled_val.items()} == values(POOLED_VAL, OUTPUTS, at)
+    said = confusion_matrix(TEST_OF_ALL[1], TEST_OF_ALL[0].argmax(axis=1))
+    assert found.pooled_test_figures.confusion == tuple(map(tuple, said.tolist()))
+    assert sum(one.count for one in found.pooled_val_figures.calibration) == 90
+    for place, name in enumerate(CLASSES):
+        area = np.trapezoid(*np.array(found.pooled_test_figures.curves[name].roc).T[::-1])
+        exact_area = roc_auc_score(TEST_OF_ALL[1] == place, scores_of(TEST_OF_ALL[0], OUTPUTS)[:, place])
+        assert area == pytest.approx(exact_area, abs=2e-3)
     assert [one and one.log_odds for one in found.thresholds.values()] == OUTPUTS.edges[at].tolist()
     for one in found.thresholds.values():
         assert one is not None
@@ -63,6 +73,7 @@ def test_without_validation_there_are_no_thresholds() -> None:
     assert found.test is not None
     assert "sensitivity_at_threshold" not in found.test.metrics
     assert "sensitivity" in found.pooled_test
+    assert found.pooled_val_figures == Figures()
 
 
 def test_sums_of_sites_that_withhold_theirs_are_fewer_and_never_more() -> None:
