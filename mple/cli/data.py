@@ -117,11 +117,11 @@ def pool(
 
 
 def _run_choices(config: Path | None) -> RunChoices | None:
-    """What a simulation's configuration decides about the run; a site's decides nothing."""
+    """What a simulation's configuration decides about the run; a site's, or `[data]` alone, decides nothing."""
     raw = {} if config is None else sections(config, None, None)
-    if config is None or "vault" in raw:
-        return None
     known = {field.name: raw[field.name] for field in fields(RunChoices) if field.name in raw}
+    if config is None or "vault" in raw or not (known or "sites" in raw):
+        return None
     return settings_from(RunChoices, known, where=str(config))
 
 

@@ -138,6 +138,10 @@ def test_more_scores_than_a_run_can_hold_are_refused(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("sections", "text"),
     [
+        (
+            '[task]\nkind = "labels"\n',
+            'for a task of classes, the run has task.kind = "labels"; set task.kind = "classes"',
+        ),
         ('[morph]\npreset = "paper"\nkappa = 9\n', "kappa = 9 does not divide the unrolled length 840"),
         ("[normalisation]\nmean = [0.1, 0.2, 0.3]\nstd = [1.0, 1.0, 1.0]\n", "3 means for 1 channels"),
         ('[morph]\npreset = "compact"\n', ""),
