@@ -97,12 +97,21 @@ def _header(path: Path, text: str, needed: Sequence[str], wanted: str) -> tuple[
     raise DataError(f"{path} has the columns {found}; needs {wanted}, parted by commas, semicolons or tabs")
 
 
+def is_plain_cell(cell: str) -> bool:
+    """Whether a cell, written as it is, comes back from `read_table`."""
+    return cell.isprintable() and not _is_in_other_quotes(cell)
+
+
+def _is_in_other_quotes(cell: str) -> bool:
+    return len(cell) > 1 and cell[0] in _QUOTES and cell[-1] in _QUOTES
+
+
 def _row(where: str, header: Sequence[str], row: Sequence[str]) -> Row:
     if len(row) != len(header):
         raise DataError(f"{where} has {len(row)} cells, the header {len(header)}; quote cells that hold the separator")
     for cell in row:
         if not cell.isprintable():
             raise DataError(f"{where}: {cell!a} has a character that can't be seen; write it anew")
-        if len(cell) > 1 and cell[0] in _QUOTES and cell[-1] in _QUOTES:
+        if _is_in_other_quotes(cell):
             raise DataError(f'{where}: {cell} is in other quotes than "; quote cells by that, or not at all')
     return Row(where, dict(zip(header, row, strict=True)))

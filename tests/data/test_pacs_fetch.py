@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from mple.data.dicom import DicomSource
 from mple.data.dicomweb.source import Instances
 from mple.data.patients import Patients
 from tests.support.pacs import (
+    Answer,
     Made,
     SmallPacs,
+    dicom_json,
     make_instances,
     serving,
     write_table,
@@ -145,3 +148,25 @@ def test_a_table_that_names_an_instance_twice_is_refused(site: PacsSite) -> None
     site.rows.append({**site.rows[1], "label": "b"})
     with pytest.raises(DataError, match=r"keys.csv, line 6 and line 3 name the same instance"):
         site.fetch()
+
+
+def test_a_word_that_is_no_attribute_is_named_and_nothing_is_asked(site: PacsSite) -> None:
+    with pytest.raises(DataError, match="query has Modalty, which is no attribute of DICOM's"):
+        site.fetch(query=("Modalty=DX",))
+    assert not site.pacs.asked
+
+
+def test_numbers_of_patients_that_no_table_can_hold_do_no_harm(site: PacsSite) -> None:
+    def odd(path: str, query: dict[str, str]) -> Answer | None:
+        if path.count("/") == 7 or query["offset"] != "0":
+            return None if path.count("/") == 7 else Answer(b"[]")
+        names = ("'q'", "line\nend", "a,b;c\td", 'he said "x"')
+        return Answer(
+            json.dumps([dicom_json(one, PatientID=name) for one, name in zip(site.made, names, strict=True)]).encode()
+        )
+
+    site.pacs.odd = lambda path, query: odd(path, query)
+    source = site.source(query=("StudyInstanceUID=" + site.made[0].study + "," + site.made[2].study,), label_file=None)
+    assert source.fetch() == (4, None)
+    site.pacs.odd = lambda *_: pytest.fail("the server was asked")
+    assert source.fetch() == (4, None)

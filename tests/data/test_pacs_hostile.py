@@ -57,6 +57,10 @@ HOSTILE: dict[str, tuple[Callable[[Made], Answer], str]] = {
         lambda made: Answer(json.dumps([dicom_json(made, PatientID="P9")]).encode()),
         "keys.csv, line 2: .* an instance of another PatientID",
     ),
+    "no patient": (
+        lambda made: Answer(json.dumps([dicom_json(made, PatientID="")]).encode()),
+        "keys.csv, line 2: .* does not tell the PatientID of what it has found",
+    ),
     "the same for ever": (
         lambda made: Answer(json.dumps([dicom_json(made)]).encode()),
         "sent one instance twice over the pages of a search",

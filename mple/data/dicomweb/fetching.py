@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mple.data.dicom_files.reader import DicomFiles
 from mple.data.dicomweb.cache import Cache, Choice, opened
 from mple.data.dicomweb.key_table import KeyRow, read_key_table
-from mple.data.dicomweb.search import WANTED, Chosen, Instance, choose
+from mple.data.dicomweb.search import Chosen, Instance, choose
 from mple.data.dicomweb.source import DicomWebSource
 from mple.data.images import DataError
 from mple.data.settings import Told, Wait
@@ -116,8 +116,7 @@ class _Fetching:
             self._wait(0.0)
             self.told("searching", done, total)
 
-        pages = functools.partial(self._server.search, wanted=WANTED)
-        return choose(self._source, rows, pages, searching, may_be_gone=may_be_gone)
+        return choose(self._source, rows, self._server.search, searching, may_be_gone=may_be_gone)
 
     def missing(self, chosen: Sequence[Chosen]) -> list[Instance]:
         """Those that the cache does not have."""

@@ -5,16 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from mple.data.dicomweb.key_table import KEYS, KeyRow, is_uid
+from mple.data.dicomweb.query import Attribute, query_attributes, refuse_other, texts
 from mple.data.dicomweb.source import DicomWebSource, Instances
 from mple.data.images import DataError
 from mple.data.limits import MOST_IMAGES
 from mple.data.names import shown
+from mple.data.tables import is_plain_cell
 
-Pages = Callable[[Mapping[str, str]], Iterator[Sequence[Mapping[str, Any]]]]
-"""Searches with filters; pages of instances in DICOM's JSON."""
+Pages = Callable[[Mapping[str, str], Sequence[str]], Iterator[Sequence[Mapping[str, Any]]]]
+"""Searches with filters, for attributes; pages of instances in DICOM's JSON."""
 
 WANTED = (*KEYS, "InstanceNumber")
-"""Attributes that a search asks for."""
+"""Attributes that a search asks for, beside those of the query."""
 _TAGS = {
     "StudyInstanceUID": "0020000D",
     "SeriesInstanceUID": "0020000E",
@@ -23,7 +25,6 @@ _TAGS = {
     "AccessionNumber": "00080050",
     "InstanceNumber": "00200013",
 }
-_MOST_TEXT = 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,24 +63,30 @@ def choose(
     Raises DataError: a row finds nothing, unless that `may_be_gone`; two rows name one instance, a series lacks a
     wanted number, or the server answered with something else than what was asked for.
     """
-    query = dict(text.split("=", 1) for text in source.query)
+    attributes = query_attributes(source.query)
+    query = {one.name: one.wanted for one in attributes}
+    wanted = (*WANTED, *query)
+
+    def search(filters: Mapping[str, str], row: KeyRow | None = None) -> list[Instance]:
+        return _found(pages(filters, wanted), attributes, source.url, row)
+
     where = f"query = {list(source.query)}"
     if rows is None:
         told(0, 1)
-        found = _taken(_search(query, pages, source.url), source, where)
+        found = _taken(search(query), source, where)
         return [Chosen(one, None) for one in _some(found, where, source, may_be_gone)]
     answers: dict[tuple[tuple[str, str], ...], list[Instance]] = {}
     asked = [tuple(_filters(row).items()) for row in rows]
-    wanted = len(set(asked))
+    searches = len(set(asked))
     owners: dict[tuple[str, str, str], KeyRow] = {}
     chosen: list[Chosen] = []
     for place, (row, key) in enumerate(zip(rows, asked, strict=True)):
         if key not in answers:
-            told(len(answers), wanted)
+            told(len(answers), searches)
             for name, value in key:
                 if query.get(name, value) != value:
                     raise DataError(f"{row.where}: {name} is another one than query asks for")
-            answers[key] = _search({**query, **dict(key)}, pages, source.url, row)
+            answers[key] = search({**query, **dict(key)}, row)
         uid = row.keys.get("SOPInstanceUID")
         matching = [one for one in answers[key] if uid in (None, one.keys["SOPInstanceUID"])]
         taken = matching if uid is not None else _taken(matching, source, row.where)
@@ -99,13 +106,17 @@ def _filters(row: KeyRow) -> dict[str, str]:
     return {name: row.keys[name] for name in KEYS if name in row.keys and not (is_placed and name == "SOPInstanceUID")}
 
 
-def _search(filters: Mapping[str, str], pages: Pages, url: str, row: KeyRow | None = None) -> list[Instance]:
+def _found(
+    pages: Iterator[Sequence[Mapping[str, Any]]], attributes: Sequence[Attribute], url: str, row: KeyRow | None
+) -> list[Instance]:
+    """What the pages of a search hold, in order, once each of it is seen to be what was asked for."""
     found: dict[tuple[str, str, str], Instance] = {}
-    for page in pages(filters):
+    for page in pages:
         for raw in page:
             one = _instance(raw, url)
-            if row is not None and any(one.keys[name] != row.keys[name] for name in filters if name in row.keys):
-                raise DataError(f"{row.where}: {url} answered with an instance of another {_differing(one, row)}")
+            if row is not None:
+                _refuse_other_keys(one, row, url)
+            refuse_other(raw, attributes, url)
             if one.uids in found:
                 raise DataError(
                     f"{url} sent one instance twice over the pages of a search: its pages can't be told apart, or it "
@@ -117,30 +128,28 @@ def _search(filters: Mapping[str, str], pages: Pages, url: str, row: KeyRow | No
     return sorted(found.values(), key=_place)
 
 
-def _differing(one: Instance, row: KeyRow) -> str:
-    return next(name for name in KEYS if name in row.keys and one.keys[name] != row.keys[name])
+def _refuse_other_keys(one: Instance, row: KeyRow, url: str) -> None:
+    """The label of a row must not go to what it does not name."""
+    for name in _filters(row):
+        if not one.keys[name]:
+            raise DataError(
+                f"{row.where}: {url} does not tell the {name} of what it has found, so that nobody knows whether it is "
+                "that; name the studies by StudyInstanceUID"
+            )
+        if one.keys[name] != row.keys[name]:
+            raise DataError(f"{row.where}: {url} answered with an instance of another {name}")
 
 
 def _instance(raw: Mapping[str, Any], url: str) -> Instance:
-    keys = {name: _text(raw, name) for name in KEYS}
+    keys = {name: next(filter(is_plain_cell, texts(raw, _TAGS[name])), "") for name in KEYS}
     for name in KEYS[:3]:
         if not is_uid(keys[name]):
             raise DataError(
                 f"{url} answered with {name} {shown(repr(keys[name]))}, which is no UID; nothing is fetched by it"
             )
-    number = _text(raw, "InstanceNumber")
+    number = next(iter(texts(raw, _TAGS["InstanceNumber"])), "")
     is_number = number.lstrip("+-").isdecimal() and len(number) <= 12
     return Instance(keys=keys, number=int(number) if is_number else None)
-
-
-def _text(raw: Mapping[str, Any], name: str) -> str:
-    """The first value of an attribute in DICOM's JSON; empty where there is none, or it is no plain text or number."""
-    attribute = raw.get(_TAGS[name])
-    values = attribute.get("Value") if isinstance(attribute, Mapping) else None
-    first = values[0] if isinstance(values, list) and values else None
-    if isinstance(first, bool) or not isinstance(first, str | int | float) or len(str(first)) > _MOST_TEXT:
-        return ""
-    return str(int(first) if isinstance(first, float) and first.is_integer() else first).strip(" \0")
 
 
 def _place(one: Instance) -> tuple[str, str, float, str]:

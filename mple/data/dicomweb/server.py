@@ -22,6 +22,7 @@ from dicomweb_client import URI, DICOMwebClient
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
+from mple.data.dicomweb.key_table import is_uid
 from mple.data.dicomweb.multipart import CutOffError, instance_bytes
 from mple.data.dicomweb.source import DicomWebSource
 from mple.data.images import DataError
@@ -65,18 +66,20 @@ class PacsServer:
         Raises DataError: the server refuses, stays away, or answers something else.
         """
         other = dict(filters)
-        study, series = other.pop("StudyInstanceUID", None), other.get("SeriesInstanceUID")
-        if study is not None:
-            other.pop("SeriesInstanceUID", None)
+        study = series = None
+        if is_uid(other.get("StudyInstanceUID", "")):  # a list of them is a filter as any other
+            study = other.pop("StudyInstanceUID")
+            if is_uid(other.get("SeriesInstanceUID", "")):
+                series = other.pop("SeriesInstanceUID")
         offset = 0
         while True:
 
             def page(offset: int = offset) -> list[dict[str, dict[Any, Any]]]:
                 return self._client.search_for_instances(
                     study_instance_uid=study,
-                    series_instance_uid=series if study is not None else None,
+                    series_instance_uid=series,
                     fields=list(wanted),
-                    search_filters=dict(other),
+                    search_filters=other,
                     limit=_PAGE,
                     offset=offset,
                 )
