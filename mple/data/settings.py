@@ -99,6 +99,11 @@ class DataSource:
         """
         return self
 
+    def absent(self) -> str:
+        """What must be fetched before a picture can be read, as a sentence; empty where all is on this machine. Nothing
+        is changed, and nobody is asked. Raises DataError: what is here can't be used."""
+        return ""
+
     def reading(self) -> PictureReading:
         """How pictures that are no part of the set are read, for a prediction: as ordinary files, by default."""
         return PictureReading(most_bytes=self.most_bytes)

@@ -105,6 +105,9 @@ def data(settings: SiteSettings) -> list[Finding]:
     """Whether some run can train on a site's pictures, by what their headers say; no pixel is read."""
     fix = "change [data], and look at it: mple data show"
     try:
+        absent = settings.data.absent()
+        if absent:
+            return [warn("data", absent, "mple data fetch with this file; else the node fetches as it starts")]
         part = choose_part(settings.data)
         shape, classes = part.catalogue.shape, len(part.catalogue.classes)
         task = task_of(part.catalogue.train.labels)

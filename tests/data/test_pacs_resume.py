@@ -165,3 +165,17 @@ def test_a_cache_that_others_can_write_to_is_refused(site: PacsSite) -> None:
     (site.folder / "cache").chmod(0o777)
     with pytest.raises(DataError, match=r"the cache .* can't be used: others can write to"):
         site.fetch()
+
+
+def test_what_is_missing_is_told_and_nothing_is_done_about_it(site: PacsSite) -> None:
+    source = site.source()
+    assert source.absent() == f"{site.pacs.url} has not been asked for what [data] chooses"
+    assert not source.path.exists()
+    site.fetch()
+    assert source.absent() == ""
+    next(source.path.rglob("*.dcm")).unlink()
+    site.pacs.asked.clear()
+    assert source.absent() == f"1 of 4 instances are not in {source.path}, or damaged there"
+    assert not site.pacs.asked
+    site.rows.pop()
+    assert site.source().absent() == f"{site.pacs.url} has not been asked for what [data] chooses"

@@ -6,12 +6,14 @@ import shutil
 import socket
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mple.data import Cifar10Source, NpzSource
+from mple.data.dicomweb.source import DicomWebSource
 from mple.doctor import Severity, examine_node
 from mple.doctor.findings import Finding
 from mple.doctor.own_files import OwnTls, data, listening, look_at_tls, state_folder, vault
@@ -253,3 +255,11 @@ def test_patients_in_both_splits_are_a_warning(tmp_path: Path) -> None:
     assert found.severity is Severity.WARN
     assert found.cause.startswith("patients in training and in test pictures: 1;")
     assert "Bob" not in found.cause + found.fix
+
+
+def test_a_pacs_is_not_asked(tmp_path: Path) -> None:
+    source = DicomWebSource(url="https://pacs.example", path=tmp_path / "cache", query=("Modality=DX",))
+    (found,) = data(replace(site(tmp_path), data=source))
+    assert found.cause == "https://pacs.example has not been asked for what [data] chooses"
+    assert "mple data fetch" in found.fix
+    assert not source.path.exists()

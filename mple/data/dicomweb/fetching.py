@@ -71,6 +71,17 @@ def changes(source: DicomWebSource, told: Told, wait: Wait) -> tuple[str, ...]:
         return tuple(f"{count} of {len(kept)} instances {what}" for count, what in counts if count)
 
 
+def absent(source: DicomWebSource) -> str:
+    """See `DataSource.absent`."""
+    rows = None if source.label_file is None else read_key_table(source.label_file)
+    cache = Cache(source.path) if source.path.is_dir() else None
+    chosen = cache.chosen(Choice.of(source, rows)) if cache else None
+    if cache is None or chosen is None:
+        return f"{source.url} has not been asked for what [data] chooses"
+    missing = sum(not cache.has(one.instance) for one in chosen)
+    return f"{missing} of {len(chosen)} instances are not in {source.path}, or damaged there" if missing else ""
+
+
 def _opened(source: DicomWebSource, told: Told, wait: Wait) -> AbstractContextManager[Cache]:
     def turn() -> None:
         told("waiting for another process that fetches into the same folder", 0, 1)

@@ -105,6 +105,12 @@ class DicomWebSource(DicomPictures):
 
         return changes(self, told, wait)
 
+    def absent(self) -> str:
+        """As of every source; the digests of what is here are looked at."""
+        from mple.data.dicomweb.fetching import absent
+
+        return absent(self)
+
     def fetched(self, told: Told = untold, wait: Wait = time.sleep) -> DicomSource:
         """The DICOM files in the cache with the table of their labels; what is missing there is fetched first.
 
