@@ -19,16 +19,13 @@ def plan_facts(plan: RunPlan) -> Facts:
             "height_px": str(plan.height),
             "width_px": str(plan.width),
             "train": f"{sum(site.train_images for site in plan.sites):,}",
+            "validation": f"{sum(site.val_images for site in plan.sites):,}",
             "test": f"{sum(site.test_images for site in plan.sites):,}",
             "classes": ", ".join(plan.classes),
             "patients": ", ".join(f"{site.name} {site.patients}" for site in plan.sites),
         },
+        **{name: _fields(section) for name, section in plan.sections().items()},
         "morph": {"preset": plan.morph.preset, **_fields(plan.morph.scheme())},
-        "wire": _fields(plan.wire),
-        "model": _fields(plan.model),
-        "training": _fields(plan.training),
-        "normalisation": _fields(plan.normalisation),
-        "absence": _fields(plan.absence),
         "privacy": _fields(plan.privacy) if plan.privacy.mode is PrivacyMode.NOISE else {"mode": "none"},
     }
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mple.plan import TrainingSettings, WireSettings
+from mple.plan import ClassWeights, RunChoices, TaskSettings, TrainingSettings, WireSettings
 from mple.report.comparison import Comparison, compare, print_comparison, write_comparison_page
-from mple.report.plan_facts import differing
+from mple.report.plan_facts import differing, plan_facts
 from tests.support.finished_run import finished_run
 from tests.support.small_plan import small_plan
 
@@ -57,6 +57,13 @@ def test_what_one_run_lacks_has_no_difference(tmp_path: Path) -> None:
 def test_only_settings_that_differ_are_named(comparison: Comparison) -> None:
     assert comparison.settings == (("wire.codec", WireSettings().codec, "f16"),)
     assert differing(small_plan(), dataclasses.replace(small_plan(), run_id="another")) == []
+
+
+def test_every_section_of_a_run_is_told() -> None:
+    """One that is added is, too: two runs that differ in it are never said to be alike."""
+    assert {section.name for section in dataclasses.fields(RunChoices)} <= set(plan_facts(small_plan()))
+    other = small_plan(task=TaskSettings(class_weights=ClassWeights.INVERSE))
+    assert differing(small_plan(), other) == [("task.class_weights", "none", "inverse")]
 
 
 def test_the_sentence_and_the_tables(comparison: Comparison) -> None:
