@@ -2,8 +2,6 @@
 
 The file's network is one with the run's stem and trunk in evaluation mode: the bias of each convolution goes into the
 mean of the batch norm behind it, and a network without batch norms gets some that change nothing.
-
-Legend: F filters, C channels, p kernel side.
 """
 
 from __future__ import annotations
@@ -115,7 +113,7 @@ def _require_width(width: float, weights: InitialWeights) -> None:
     if found == [scaled(one, width) for one in full]:
         return
     other = found[-1] / full[-1]
-    fits = found == [scaled(one, other) for one in full]
+    fits = other <= 1 and found == [scaled(one, other) for one in full]
     cure = f"set model.width = {other:g}" if fits else "no model.width gives such a network; bring another"
     raise WeightsError(
         f"the file's convolutions have {', '.join(map(str, found))} channels; at model.width = {width:g} those of the "
