@@ -54,6 +54,7 @@ class SiteRun:
         """
         if self._scores is not None:
             self._scores.join()  # seconds, of many pictures
+            self._feeding.complete_network()
         hasty = CoordinatorClient(self._client.channel, self._client.retry.within(_SETTLE_S))
         self._keys.settle(hasty, sequence)
         self._client.report_totals(self._site.node.ledger.totals())

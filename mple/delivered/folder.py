@@ -26,6 +26,7 @@ from mple.disk.private import make_private
 from mple.disk.whole_files import fsync_folder, write_whole
 from mple.plan import DeliveredDtype
 from mple.ranges import Ranged
+from mple.records.site_scores import Threshold
 from mple.records.state_files import DELIVERED
 
 RECORD, WEIGHTS, ONNX, CARD = "model.json", "model.safetensors", "model.onnx", "model_card.md"
@@ -51,8 +52,10 @@ class DeliveredRecord(Ranged):
     delivered_at: datetime
     opset: int = OPSET
     """Of ONNX's operators."""
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    """By class or label: the probability from which it counts as present, where validation has chosen one."""
+    thresholds: Mapping[str, Threshold] = field(default_factory=dict)
+    """By class or label: from where on it counts as present, where the validation pictures of all sites have chosen."""
+    scored: bool = False
+    """Whether thresholds and the card have what the run's end has told, see `mple.delivered.scored`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from mple.metrics import Outputs, probabilities
 from mple.metrics.exact import Exact, exact_values
 from mple.model.settings import TaskKind
+from mple.records.site_scores import Threshold
 
-_HALF = 0.5
+_HALF = Threshold(chance=0.5, log_odds=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,8 @@ class Predictions:
     logits_NC: NDArray[np.float64]
     labels: NDArray[np.int64] | None
     """True class numbers (N), or 0, 1 and -1 for unknown (N, C), where they are known."""
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    """By label: the probability from which it counts as present; one half where there is none."""
+    thresholds: Mapping[str, Threshold] = field(default_factory=dict)
+    """By label: from where on it counts as present; a probability of one half where there is none."""
 
     @property
     def several(self) -> bool:
@@ -53,8 +54,8 @@ class Predictions:
         found = exact_values(self.logits_NC, self.labels, self._outputs, self._log_odds)
         return {name: one for name, one in found.items() if one.value is not None}
 
-    def threshold(self, place: int) -> float:
-        """The probability from which a label counts as present."""
+    def threshold(self, place: int) -> Threshold:
+        """From where on a label counts as present."""
         return self.thresholds.get(self.classes[place], _HALF)
 
     def likeliest(self, number: int, count: int) -> list[int]:
@@ -67,10 +68,9 @@ class Predictions:
         first, which may be none."""
         if not self.several:
             return self.likeliest(number, 1)
-        chances_C = self.probabilities_NC[number]
-        return [
-            place for place in self.likeliest(number, len(self.classes)) if chances_C[place] >= self.threshold(place)
-        ]
+        odds_C = self.logits_NC[number]
+        every = self.likeliest(number, len(self.classes))
+        return [place for place in every if odds_C[place] >= self.threshold(place).log_odds]
 
     def true(self, number: int) -> list[int] | None:
         """What is true of a picture, as `said`; None where it is not known."""
@@ -88,6 +88,4 @@ class Predictions:
         """Of the thresholds, where there are some."""
         if not self.thresholds:
             return None
-        chances_C = np.array([self.thresholds.get(name, np.nan) for name in self.classes])
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.log(chances_C / (1 - chances_C)))
+        return np.array([one.log_odds if (one := self.thresholds.get(name)) else np.nan for name in self.classes])

@@ -133,7 +133,7 @@ def as_json(predictions: Predictions, top: int | None) -> str:
         "classes": classes,
     }
     if predictions.several:
-        whole["thresholds"] = {name: predictions.threshold(place) for place, name in enumerate(classes)}
+        whole["thresholds"] = {name: predictions.threshold(place).chance for place, name in enumerate(classes)}
     whole["predictions"] = rows
     if scores := predictions.scores:
         whole["scores"] = {name: one.value for name, one in scores.items()}

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.audit import audit
-from mple.disk.json_records import write_record
+from mple.delivered.folder import RECORD
+from mple.delivered.scored import add_scores
+from mple.disk.json_records import read_record, write_record
 from mple.meter import Direction
 from mple.model.class_weights import ClassCounts
 from mple.model.settings import Augment
@@ -24,7 +26,8 @@ from mple.pki import NOISE_KEY, consortium_key
 from mple.plan import ClassWeights, Custody, RunPlan
 from mple.plan.orders import channel_order, label_order
 from mple.privacy import PictureNoise
-from mple.records.state_files import ANSWERS, RELEASES, SCORED_LOGITS, SITE_SCORES
+from mple.records.site_scores import SiteScores
+from mple.records.state_files import ANSWERS, DELIVERED, RELEASES, SCORED_LOGITS, SITE_SCORES
 from mple.rpc import AwayError, ErrorCode, MpleError, Role, error_of
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc, coordinator_pb2
 from provider_node.delivery.answers import KeptAnswers
@@ -126,6 +129,16 @@ class Feeding:
             raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"scores of all sites with {fault}") from None
         write_record(path, record)
         logits.clear()
+
+    def complete_network(self) -> None:
+        """Add what the file of scores has to the delivered network, where both are there.
+
+        Raises OSError: the disk refused; ValueError: one of them is damaged.
+        """
+        state = self.site.settings.state
+        path, folder = state / SITE_SCORES.format(self.plan.run_id), state / DELIVERED
+        if path.exists() and (folder / RECORD).exists():
+            add_scores(folder, read_record(SiteScores, path), self.plan)
 
     def run_over(self) -> None:
         """The run has ended: no key is waited for any more."""

@@ -11,6 +11,7 @@ import pytest
 from mple.model.settings import TaskKind
 from mple.prediction.predictions import Predictions
 from mple.prediction.texts import as_csv, as_json, as_text, score_rows
+from mple.records.site_scores import Threshold
 
 LOGITS = np.log(np.array([[0.7, 0.2, 0.1], [0.25, 0.25, 0.5]]))
 SAID = Predictions(
@@ -32,7 +33,7 @@ FOUND = Predictions(
     names=("a.png", "b.png"),
     logits_NC=ODDS,
     labels=np.array([[1, 0, -1], [0, 1, 1]]),
-    thresholds={"mass": 0.4, "nodule": 0.2},
+    thresholds={"mass": Threshold(chance=0.4, log_odds=-0.4), "nodule": Threshold(chance=0.2, log_odds=-1.39)},
 )
 
 
