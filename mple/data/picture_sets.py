@@ -40,7 +40,7 @@ class PictureSource(DataSource):
     """What sets of picture files have in common."""
 
     path: Path
-    """Folder of the pictures."""
+    """Folder of the pictures; the one that they are fetched into, where they are in a PACS."""
     side_px: Annotated[int, Between(1, 4096)] | None = None
     """Pictures are resized to this width and height, their aspect ratio is not kept; by default all must be of one
     size."""

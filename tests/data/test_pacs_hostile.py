@@ -85,6 +85,7 @@ HOSTILE: dict[str, tuple[Callable[[Made], Answer], str]] = {
     "too much": (lambda _: Answer(b" " * 50_000), "sent more than 40000 bytes in one answer"),
     "nobody": (lambda _: Answer(status=401), r"asks who is there \(401\); set password_file or token_file"),
     "no service": (lambda _: Answer(status=404), r"no such service \(404\); is url right to its end"),
+    "a search that it does not take": (lambda _: Answer(status=400), r"does not understand the search \(400\)"),
     "a teapot": (lambda _: Answer(status=418), "answered 418"),
     "nothing": (lambda _: Answer(b"[]"), "keys.csv, line 2: http://.* has no instance that this names"),
 }

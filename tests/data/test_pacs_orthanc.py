@@ -67,6 +67,13 @@ def test_studies_are_chosen_by_query(hospital: Hospital, tmp_path: Path, query: 
     assert fetched(hospital.source(tmp_path / "cache", query=query)) == expected
 
 
+def test_a_search_in_pages_finds_the_same(hospital: Hospital, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mple.data.dicomweb.server._PAGE", 7)
+    assert fetched(hospital.source(tmp_path / "cache", query=("StudyDate=20240101-20241231",))) == {
+        one.uid for one in hospital.made
+    }
+
+
 @pytest.mark.parametrize("name", ["StudyInstanceUID", "PatientID", "AccessionNumber"])
 def test_studies_are_chosen_by_table(hospital: Hospital, tmp_path: Path, name: str) -> None:
     rows = [{name: hospital.made[8 * place].keys[name], "label": label} for place, label in ((3, "a"), (1, "b"))]

@@ -177,6 +177,8 @@ class _Answers(HTTPAdapter):
             raise DataError(f"{url} {held} ({status}); set password_file or token_file to what it knows")
         if 300 <= status < 400:
             raise DataError(f"{url} sends one elsewhere ({status}), which is not followed; name that address as url")
+        if status == 400:
+            raise DataError(f"{url} does not understand the search (400); is each value of query as DICOM writes it?")
         if status == 404:
             raise DataError(f"{url} has no such instance or no such service (404); is url right to its end?")
         if status not in (200, 204, 206):
