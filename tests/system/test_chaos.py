@@ -10,7 +10,16 @@ import pytest
 
 from mple.cli import main
 from mple.exit_codes import ExitCode
-from mple.plan import Augment, Custody, DeliverTo, OptimiserName, WireSettings, write_settings
+from mple.plan import (
+    Augment,
+    ClassWeights,
+    Custody,
+    DeliverTo,
+    OptimiserName,
+    TaskSettings,
+    WireSettings,
+    write_settings,
+)
 from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.simulate.chaos_schedule import ChaosSettings, FaultKind, Stage, draw_faults
 from mple.simulate.own_names import names_available
@@ -27,7 +36,8 @@ def disturbable(tmp_path: Path, *, epochs: int, sites: tuple[str, ...] = ("north
     wire = WireSettings(codec="q8", message_bytes=16 * 1024, releases=6)
     training = replace(settings.training, optimiser=OptimiserName.ADAMW, augment=tuple(Augment), label_smoothing=0.1)
     model = replace(settings.model, stem_mirrored=True)
-    return replace(settings, machine=machine, wire=wire, training=training, model=model)
+    task = TaskSettings(class_weights=ClassWeights.EFFECTIVE)
+    return replace(settings, machine=machine, wire=wire, training=training, model=model, task=task)
 
 
 def run(tmp_path: Path, settings: SimulationSettings, *options: str) -> tuple[int, Path]:
