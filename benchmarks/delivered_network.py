@@ -1,13 +1,14 @@
 """A delivered network beside the run that made it: 10,000 plain pictures in environments that have nothing of mple.
 
-    python -m benchmarks.delivered_network [--train 8001] [--epochs 3] [--width 1.0] [--runs DIR] [--out DIR]
+    python -m benchmarks.delivered_network [--train 6000] [--epochs 4] [--whole 1500] [--large 48] [--runs DIR]
 
-Two runs of CIFAR-10 over three sites, one with everything in float32, one with the settings' defaults; then two short
-ones on pictures of 224 pixels, in colour and grey, with the first one's convolutions as first weights. Each leaves its
-compute node with all test pictures in morphed form, and each site with the network. The trunk's classes of the morphed
-pictures, worked out of the compute node's state folder as it scores, stand beside those that site north's files give of
-the plain ones: by torchvision's module and by plain torch, in an environment of torch, torchvision and safetensors; by
-onnxruntime, in one of onnxruntime and numpy. The lines that load them are those of the delivered card, as they stand.
+CIFAR-10 over three sites: a narrow network with everything in float32, the same with the settings' defaults, and one
+of VGG-16's own width for one epoch; then, on a few pictures of 224 pixels in colour and in grey, short runs whose first
+weights are the convolutions which that one has delivered. Each leaves its compute node with all test pictures in
+morphed form, and each site with the network. The trunk's classes of the morphed pictures, worked out of the compute
+node's state folder as it scores, stand beside those that site north's files give of the plain ones: by torchvision's
+module (of width 1) and by plain torch, in an environment of torch, torchvision and safetensors; by onnxruntime, in one
+of onnxruntime and numpy. The lines that load them are those of the delivered card, as they stand.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import argparse
 import json
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,38 +66,53 @@ np.save("answers.npy", np.concatenate(answers))
 
 
 def main() -> None:
-    """Run both and write `delivered_network.json`."""
+    """Make the runs and write `delivered_network.json`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--train", type=int, default=8001, help="training pictures in all; all 10,000 test ones")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--width", type=float, default=1.0)
-    parser.add_argument("--large", type=int, default=72, help="pictures of 224 pixels, a sixth of them for testing")
+    parser.add_argument(
+        "--train", type=int, default=6000, help="training pictures of the narrow runs"
+    )
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument(
+        "--whole", type=int, default=1500, help="training pictures of the run of width 1"
+    )
+    parser.add_argument("--large", type=int, default=48, help="pictures of 224 pixels, a sixth of them for testing")
     parser.add_argument("--runs", type=Path, help="folder to keep the runs in")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    exact = SimulationSettings(
-        sites=_SITES,
-        data=Cifar10Source(partition=Partition(kind=PartitionKind.IID), most_train=options.train // len(_SITES)),
-        wire=WireSettings(codec="f32", layer="f32"),
-        model=ModelSettings(width=options.width),
-        training=TrainingSettings(epochs=options.epochs, batch=64),
-    )
     rows = []
     with scratch(options.runs, "delivered") as folder:
         environments = {one.name: ensure_environment(one, folder / "environments").python for one in (_TORCH, _ONNX)}
-        weights = RunFolder(folder / "float32").state(_SITES[0]) / DELIVERED / WEIGHTS
-        runs = [("float32", exact), ("defaults", replace(exact, wire=WireSettings()))]
-        for name, channels in (("colour-224", 3), ("grey-224", 1)):
-            path = folder / f"upscaled-{channels}.npz"
-            runs.append((name, _large(exact, path, weights, channels, options.large)))
-        for name, settings in runs:
+        for name, settings in _runs(options, folder):
             assert simulate(settings, folder / name, wide_console(), plain=True) is not None
             rows.append({"run": name, **_compared(RunFolder.finished(folder / name), settings, environments)})
             print(json.dumps(rows[-1], indent=1), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    command = f"python -m benchmarks.delivered_network --train {options.train} --epochs {options.epochs}"
-    about = {"command": f"{command} --width {options.width:g}", "machine": machine(), "runs": rows}
+    figures = " ".join(f"--{name} {getattr(options, name)}" for name in ("train", "epochs", "whole", "large"))
+    about = {"command": f"python -m benchmarks.delivered_network {figures}", "machine": machine(), "runs": rows}
     (options.out / "delivered_network.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def _runs(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, SimulationSettings]]:
+    narrow = SimulationSettings(
+        sites=_SITES,
+        data=_cifar(options.train),
+        wire=WireSettings(codec="f32", layer="f32"),
+        model=ModelSettings(width=0.25),
+        training=TrainingSettings(epochs=options.epochs, batch=64),
+    )
+    yield "narrow-exact", narrow
+    yield "narrow-defaults", replace(narrow, wire=WireSettings())
+    short = replace(narrow.training, epochs=1, peak_lr=0.02)
+    whole = replace(narrow, data=_cifar(options.whole), model=ModelSettings(), training=short)
+    yield "whole-exact", whole
+    weights = RunFolder(folder / "whole-exact").state(_SITES[0]) / DELIVERED / WEIGHTS
+    for name, channels in (("colour-224", 3), ("grey-224", 1)):
+        yield name, _large(whole, folder / f"{name}.npz", weights, channels, options.large)
+
+
+def _cifar(train: int) -> Cifar10Source:
+    """Training pictures, so many over all sites, and all test pictures."""
+    return Cifar10Source(partition=Partition(kind=PartitionKind.IID), most_train=train // len(_SITES))
 
 
 def _large(like: SimulationSettings, path: Path, weights: Path, channels: int, images: int) -> SimulationSettings:
@@ -113,7 +129,7 @@ def _large(like: SimulationSettings, path: Path, weights: Path, channels: int, i
         data=data,
         model=replace(like.model, weights=WeightsFrom.FEATURES),
         weights_file=weights,
-        training=TrainingSettings(epochs=1, batch=12, peak_lr=0.001),
+        training=replace(like.training, batch=12, peak_lr=0.001),
     )
 
 

@@ -47,14 +47,14 @@ class SiteRun:
             watcher.join(_GRACE_S)
 
     def end(self, sequence: int) -> None:
-        """Tell the coordinator of keys that were revoked since, and the ledger's sums.
+        """Tell the coordinator of keys that were revoked since, and the ledger's sums; complete the network's card.
 
         Args:
             sequence: Number of the event that ended the run.
         """
         if self._scores is not None:
             self._scores.join()  # seconds, of many pictures
-            self._feeding.complete_network()
+        self._feeding.finish()
         hasty = CoordinatorClient(self._client.channel, self._client.retry.within(_SETTLE_S))
         self._keys.settle(hasty, sequence)
         self._client.report_totals(self._site.node.ledger.totals())

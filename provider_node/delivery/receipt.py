@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+
 from mple.audit import audit
 from mple.delivered.about import NetworkAbout, about_network
 from mple.delivered.assembly import network_shapes, plain_network
@@ -27,13 +29,16 @@ from mple.plan.orders import channel_order, label_order
 from mple.records.state_files import DELIVERED, NETWORK
 from mple.rpc import ErrorCode, MpleError
 from mple.rpc.file_transfer import ChunkFile, remove_file, while_torn
-from mple.v1 import compute_pb2, compute_pb2_grpc
-from provider_node.delivery.answers import KeptAnswers
+from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
+from provider_node.feeding.kept_logits import KeptLogits
 from provider_node.site import Site
 
 _STREAM_TIMEOUT_S = 3600.0
 _MOST_HEADER_BYTES = 64 * 1024
 """Of the trunk's file: names, shapes and offsets of some eighty tensors."""
+_MOST_PIXELS, _LEAST_PICTURES = 2**20, 16
+"""The network is compared on as many pictures as have so many pixels together, 1,024 of 32 x 32 or 20 of 224 x 224, and
+on so many at least."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +49,8 @@ class NetworkReceipt:
     plan: RunPlan
     stem: Callable[[], Stem]
     """Has the plan's first convolution."""
-    answers: KeptAnswers
+    logits: KeptLogits
+    """What the site was told about its pictures."""
 
     def receive(
         self, ready: compute_pb2.NetworkReady, stub: compute_pb2_grpc.ComputeServiceStub, stop: Stop
@@ -138,15 +144,23 @@ class NetworkReceipt:
         audit("local", "network_received", "ok", run=plan.run_id, check=record.check.verdict, **_digests(record))
         _tell(record, folder)
         remove_file(path)
-        self.answers.forget()
         return record
 
     def _check(self, network: OnnxNetwork, epoch: int) -> Check:
-        answers = self.answers.of_epoch(epoch)
-        if answers is None:
-            return Check(verdict=Verdict.UNCHECKED, reason=self.answers.why_none())
-        split, pixels_KCHW, told_KC = answers
-        return compare_answers(self.plan, split, network.logits(pixels_KCHW), told_KC)
+        """Of test pictures, or where there are none of validation pictures, evenly over the split."""
+        dataset, classes = self.site.dataset, len(self.plan.classes)
+        name, split, images = ("test", common_pb2.SPLIT_TEST, dataset.test)
+        if not len(images):
+            name, split, images = ("val", common_pb2.SPLIT_VAL, dataset.val)
+        if not len(images):
+            return Check(verdict=Verdict.UNCHECKED, reason="the site has neither test nor validation pictures")
+        told_NC = self.logits.read(split, epoch, len(images), classes)
+        if told_NC is None:
+            return Check(verdict=Verdict.UNCHECKED, reason=f"the site's {name} pictures were not scored")
+        most = max(_LEAST_PICTURES, _MOST_PIXELS // (self.plan.height * self.plan.width))
+        taken = np.unique(np.linspace(0, len(images) - 1, min(len(images), most)).astype(np.int64))
+        plain_BC = network.logits(images.take(taken).pixels_NCHW)
+        return compare_answers(self.plan, name, plain_BC, told_NC[taken])
 
 
 def _tell(record: DeliveredRecord, folder: Path) -> None:

@@ -27,10 +27,9 @@ from mple.plan import ClassWeights, Custody, RunPlan
 from mple.plan.orders import channel_order, label_order
 from mple.privacy import PictureNoise
 from mple.records.site_scores import SiteScores
-from mple.records.state_files import ANSWERS, DELIVERED, RELEASES, SCORED_LOGITS, SITE_SCORES
+from mple.records.state_files import DELIVERED, RELEASES, SCORED_LOGITS, SITE_SCORES
 from mple.rpc import AwayError, ErrorCode, MpleError, Role, error_of
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc, coordinator_pb2
-from provider_node.delivery.answers import KeptAnswers
 from provider_node.delivery.receipt import NetworkReceipt
 from provider_node.feeding.feed import SiteFeed
 from provider_node.feeding.kept_logits import KeptLogits
@@ -128,10 +127,10 @@ class Feeding:
         except ValueError as fault:
             raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"scores of all sites with {fault}") from None
         write_record(path, record)
-        logits.clear()
 
-    def complete_network(self) -> None:
-        """Add what the file of scores has to the delivered network, where both are there.
+    def finish(self) -> None:
+        """The run is over: what the file of scores has goes to the delivered network, where both are there; the logits
+        that were kept for both are removed.
 
         Raises OSError: the disk refused; ValueError: one of them is damaged.
         """
@@ -139,6 +138,7 @@ class Feeding:
         path, folder = state / SITE_SCORES.format(self.plan.run_id), state / DELIVERED
         if path.exists() and (folder / RECORD).exists():
             add_scores(folder, read_record(SiteScores, path), self.plan)
+        self._logits().clear()
 
     def run_over(self) -> None:
         """The run has ended: no key is waited for any more."""
@@ -175,32 +175,23 @@ class Feeding:
                 sent=site.keys.least_releases(sent),
             )
             site.keys.note_counted(book.total, sent)
-            receipt = self._receipt()
             self._feed = SiteFeed(
                 plan,
                 site.keys.notes.key_ref(site.name, epoch),
                 images,
-                self._scoring(receipt.answers),
+                self._scoring(),
                 book,
                 hello,
-                receipt,
+                self._receipt(),
             )
             return self._feed
 
     def _receipt(self) -> NetworkReceipt:
-        path = self.site.settings.state / ANSWERS.format(self.plan.run_id)
-        answers = KeptAnswers(path, self.site.dataset)
-        return NetworkReceipt(
-            site=self.site, plan=self.plan, stem=partial(fetch_stem, self.client, self.plan), answers=answers
-        )
+        stem = partial(fetch_stem, self.client, self.plan)
+        return NetworkReceipt(site=self.site, plan=self.plan, stem=stem, logits=self._logits())
 
-    def _scoring(self, answers: KeptAnswers) -> SplitScoring:
-        plan, site, logits = self.plan, self.site, self._logits()
-
-        def keep(split: common_pb2.Split, epoch: int, logits_NC: NDArray[np.float32]) -> None:
-            answers.keep(split, epoch, logits_NC)
-            logits.keep(split, epoch, logits_NC)
-
+    def _scoring(self) -> SplitScoring:
+        plan, site = self.plan, self.site
         return SplitScoring(
             {common_pb2.SPLIT_VAL: site.dataset.val.labels, common_pb2.SPLIT_TEST: site.dataset.test.labels},
             self._order(),
@@ -208,7 +199,7 @@ class Feeding:
             least_count=site.settings.metrics.least_count,
             epochs=plan.training.epochs,
             most=plan.training.epochs * plan.wire.releases,
-            keep=keep,
+            keep=self._logits().keep,
         )
 
     def _logits(self) -> KeptLogits:

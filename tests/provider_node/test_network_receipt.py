@@ -23,8 +23,8 @@ from mple.plan import DeliveredDtype, DeliverTo, DeliverySettings, PrivacyMode, 
 from mple.rpc import ErrorCode, MpleError
 from mple.rpc.file_transfer import chunks_of
 from mple.v1 import common_pb2, compute_pb2
-from provider_node.delivery.answers import KeptAnswers
 from provider_node.delivery.receipt import NetworkReceipt
+from provider_node.feeding.kept_logits import KeptLogits
 from tests.support.trunk_in_secret_order import CLASSES, SECRET, TrunkInSecretOrder
 
 pb = compute_pb2
@@ -81,13 +81,13 @@ def site_of(made: TrunkInSecretOrder, state: Path, *, tests: int | None = None, 
         vault=SimpleNamespace(consortium_secret=lambda run_id: SECRET),
         dataset=dataset,
     )
-    answers = KeptAnswers(state / "answers.safetensors", dataset)
-    return NetworkReceipt(site=site, plan=made.plan, stem=lambda: made.stem, answers=answers)  # type: ignore[arg-type]
+    logits = KeptLogits(state / "scored")
+    return NetworkReceipt(site=site, plan=made.plan, stem=lambda: made.stem, logits=logits)  # type: ignore[arg-type]
 
 
 def score(receipt: NetworkReceipt, made: TrunkInSecretOrder, epoch: int, split: common_pb2.Split = TEST) -> None:
     """What the compute node has answered to the morphed pictures of a split."""
-    receipt.answers.keep(split, epoch, made.morphed_logits())
+    receipt.logits.keep(split, epoch, made.morphed_logits())
 
 
 def offered(made: TrunkInSecretOrder, folder: Path) -> tuple[NetworkFile, pb.NetworkReady]:
@@ -121,7 +121,7 @@ def test_a_network_is_fetched_put_together_and_agrees(made: TrunkInSecretOrder, 
     assert check.largest_difference is not None
     assert check.largest_difference < 1e-4
     np.testing.assert_allclose(kept.onnx().logits(made.pixels_BCHW), made.morphed_logits(), atol=1e-4)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "network.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "network.safetensors", "scored"]
     assert receive(site_of(made, tmp_path), ready, Nobody()).check == "agrees"
 
 
@@ -144,7 +144,6 @@ def test_test_answers_outlast_a_restart_and_are_those_of_the_kept_epoch(
     network, ready = offered(made, tmp_path)
     before = site_of(made, tmp_path)
     score(before, made, 3)
-    assert site_of(made, tmp_path).answers.of_epoch(2) is None
     assert receive(site_of(made, tmp_path), ready, Offer(network)).check == "agrees"
 
 
@@ -157,7 +156,7 @@ def test_validation_pictures_do_where_there_are_no_test_pictures(made: TrunkInSe
     assert DeliveredNetwork.at(tmp_path).record.check.split == "val"
 
 
-@pytest.mark.parametrize(("tests", "reason"), [(0, "neither test nor validation pictures"), (3, "started again")])
+@pytest.mark.parametrize(("tests", "reason"), [(0, "neither test nor validation pictures"), (3, "were not scored")])
 def test_what_can_not_be_compared_says_why(made: TrunkInSecretOrder, tmp_path: Path, tests: int, reason: str) -> None:
     network, ready = offered(made, tmp_path)
     assert receive(site_of(made, tmp_path, tests=tests), ready, Offer(network)).check == "unchecked"
