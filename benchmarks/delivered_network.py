@@ -68,13 +68,9 @@ np.save("answers.npy", np.concatenate(answers))
 def main() -> None:
     """Make the runs and write `delivered_network.json`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--train", type=int, default=6000, help="training pictures of the narrow runs"
-    )
+    parser.add_argument("--train", type=int, default=6000, help="training pictures of the narrow runs")
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument(
-        "--whole", type=int, default=1500, help="training pictures of the run of width 1"
-    )
+    parser.add_argument("--whole", type=int, default=1500, help="training pictures of the run of width 1")
     parser.add_argument("--large", type=int, default=48, help="pictures of 224 pixels, a sixth of them for testing")
     parser.add_argument("--runs", type=Path, help="folder to keep the runs in")
     parser.add_argument("--out", type=Path, default=RESULTS)
