@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -179,3 +180,43 @@ def test_what_is_missing_is_told_and_nothing_is_done_about_it(site: PacsSite) ->
     assert not site.pacs.asked
     site.rows.pop()
     assert site.source().absent() == f"{site.pacs.url} has not been asked for what [data] chooses"
+
+
+def test_it_may_be_ended_at_any_moment(site: PacsSite) -> None:
+    class EndedError(Exception):
+        """As by a signal."""
+
+    left = 0
+
+    def wait(_seconds: float) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise EndedError
+
+    tries = 0
+    while True:
+        tries, left = tries + 1, 1 + tries % 7
+        try:
+            table = site.source().fetched(wait=wait)
+            break
+        except EndedError:
+            continue
+    assert fetched_uids(table) == [one.uid for one in site.made]
+    assert tries > 3
+    assert sorted(path.read_bytes() for path in table.path.rglob("*.dcm")) == sorted(
+        one.path.read_bytes() for one in site.made
+    )
+
+
+def test_without_the_library_a_whole_cache_is_read_and_nothing_fetched(
+    site: PacsSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "dicomweb_client", None)
+    monkeypatch.delitem(sys.modules, "mple.data.dicomweb.server", raising=False)
+    with pytest.raises(DataError, match=r"needs dicomweb-client, .*: pip install 'mple\[dicomweb\]'"):
+        site.fetch()
+    monkeypatch.undo()
+    whole = fetched_uids(site.fetch())
+    monkeypatch.setitem(sys.modules, "dicomweb_client", None)
+    assert fetched_uids(site.fetch()) == whole
