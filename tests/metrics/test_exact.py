@@ -10,11 +10,12 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 
+from benchmarks.reference_metrics import by_reference
 from mple.metrics import METRICS, Outputs, probabilities, tallies, thresholds, values, values_by_class
 from mple.metrics.delong import auroc, binned_auroc
 from mple.metrics.exact import Exact, draws_for, exact_values
 from mple.model.settings import TaskKind
-from tests.support.judged import by_reference, drawn
+from tests.support.judged import drawn
 
 CASES = {
     "two classes": Outputs(2),
