@@ -1,5 +1,6 @@
 """The compute node's part in one run, from the plan on: hold the layers, take samples in, train, answer predictions."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -22,13 +23,13 @@ from mple.disk.json_records import read_record, write_record
 from mple.disk.scarcity import scarcity_of
 from mple.disk.storage_faults import noted_storage_fault, storage_fault_of
 from mple.meter import Direction
-from mple.metrics import scores_text
+from mple.metrics import Tally, epoch_text, merged, scores_text
 from mple.model.class_weights import ClassCounts
 from mple.model.initial_weights import InitialWeights, WeightsError, initial_trunk
 from mple.model.loss import TaskLoss
 from mple.model.stem import planned_stem
 from mple.model.training import DivergenceError, TrunkTrainer
-from mple.model.weights import save_trunk, state_sha256
+from mple.model.weights import save_trunk
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log, warn
 from mple.node.retry import StoppedError, UnreachableError
@@ -40,10 +41,11 @@ from mple.records.class_counts import keep_class_counts, kept_class_counts
 from mple.records.layer_list import list_layers
 from mple.records.log_events import LogEvent
 from mple.records.plan_file import keep_plan
-from mple.records.state_files import CHECKPOINTS, LAYERS, METRICS, MODEL, NETWORK, OUTCOME, TENSORBOARD
+from mple.records.scores import NetworkScores
+from mple.records.state_files import CHECKPOINTS, LAYERS, METRICS, MODEL, NETWORK, OUTCOME, SCORES, TENSORBOARD
 from mple.records.training import EpochMetrics, Outcome
 from mple.rpc import ErrorCode, MpleError, error_for
-from mple.v1 import coordinator_pb2
+from mple.v1 import common_pb2, coordinator_pb2
 
 _GRACE_S = 10.0
 
@@ -151,16 +153,19 @@ class ComputeRun:
         outcome = read_record(Outcome, outcome_path, TRAINED_AGAIN) if outcome_path.exists() else None
         if outcome is not None and outcome.plan_sha256 == plan.sha256().hex():
             load_outcome(trunk, model_path, outcome)
+            scores = read_record(NetworkScores, state / SCORES, TRAINED_AGAIN)
         else:
-            run = self._train_anew(trunk, checkpoints)
-            digest = state_sha256(trunk)
+            run, scores = self._train_anew(trunk, checkpoints)
+            digest = scores.model_sha256
             save_trunk(trunk, model_path, {"plan_sha256": plan.sha256().hex(), "run_id": plan.run_id})
+            write_record(state / SCORES, scores)
             outcome = run.outcome(digest)
-            write_record(outcome_path, outcome)
+            write_record(outcome_path, outcome)  # last: with it the training is over
         checkpoints.clear()
         self._service.open_predictions(plan, Predictor(plan, trunk, self._samples.bank))
+        self._report_scores(scores)
         if plan.delivery.to is DeliverTo.SITES and outcome.delivered is None:
-            delivered = self._deliver(trunk, outcome.model_sha256)
+            delivered = self._deliver(trunk, scores)
             # Before any site is told that it is done: those that were do not come back to say again what they have.
             write_record(outcome_path, replace(outcome, delivered=delivered))
         self._samples.intake.close()
@@ -168,21 +173,21 @@ class ComputeRun:
         done = coordinator_pb2.TrainingDone(model_sha256=bytes.fromhex(outcome.model_sha256))
         self._client.report(coordinator_pb2.ReportRequest(training_done=done))
 
-    def _deliver(self, trunk: nn.Module, digest: str) -> tuple[str, ...]:
+    def _deliver(self, trunk: nn.Module, scores: NetworkScores) -> tuple[str, ...]:
         """Have every site fetch the trunk; returns those that have it. After a restart they are told of it again, and
         who has it says so at once."""
         path = self._settings.state / NETWORK.format(self._plan.run_id)
         network = write_network(trunk, self._plan, path)
         self._service.open_network(network)
         log("network_ready", f"the sites can fetch the trained network, {network.total_bytes:,} bytes")
-        without = self._samples.intake.deliver(network.ready(epoch=self._plan.training.epochs, model_sha256=digest))
+        without = self._samples.intake.deliver(network.ready(epoch=scores.kept_epoch, model_sha256=scores.model_sha256))
         if without:
             warn("network_not_delivered", f"without the trained network: {', '.join(without)}", sites=",".join(without))
         self._service.open_network(None)
         path.unlink()
         return tuple(site.name for site in self._plan.sites if site.name not in without)
 
-    def _train_anew(self, trunk: nn.Module, checkpoints: CheckpointFolder) -> TrainingRun:
+    def _train_anew(self, trunk: nn.Module, checkpoints: CheckpointFolder) -> tuple[TrainingRun, NetworkScores]:
         plan, settings = self._plan, self._settings
         steps = self._samples.sampler.steps_per_epoch * plan.training.epochs
         loss = TaskLoss.of(plan.task, self._class_counts(), self._samples.bank.device)
@@ -205,12 +210,11 @@ class ComputeRun:
         )
         self._node.registry.register(TrainingMetrics(run))
         try:
-            run.run(self._report_epoch)
+            return run, run.run(self._report_epoch)
         except DivergenceError as fault:
             raise MpleError(ErrorCode.DIVERGED, str(fault)) from None
         finally:
             metrics.close()
-        return run
 
     def _class_counts(self) -> ClassCounts | None:
         """Where the plan weights classes; the same ever after, whichever sites are there."""
@@ -225,12 +229,24 @@ class ComputeRun:
         return counts
 
     def _report_epoch(self, metrics: EpochMetrics) -> None:
-        text = f"epoch {metrics.epoch}: loss {metrics.loss:.4f}, {scores_text(metrics.scores)}"
+        text = f"epoch {metrics.epoch}: {epoch_text(metrics.loss, metrics.scores)}"
         log("epoch", text, epoch=metrics.epoch)
         done = coordinator_pb2.EpochDone(
             epoch=metrics.epoch, loss=metrics.loss, scores=metrics.scores, seconds=metrics.seconds
         )
         self._client.report(coordinator_pb2.ReportRequest(epoch_done=done))
+
+    def _report_scores(self, scores: NetworkScores) -> None:
+        outputs = self._plan.outputs
+        values = scores.values_of_test(outputs)
+        log("network_scored", f"the network of epoch {scores.kept_epoch}: {scores_text(values)}")
+        scored = coordinator_pb2.NetworkScored(
+            epoch=scores.kept_epoch,
+            scores=values,
+            val_tallies=_wire_tallies(merged(scores.val.values())),
+            test_tallies=_wire_tallies(merged(scores.test.values())),
+        )
+        self._client.report(coordinator_pb2.ReportRequest(network_scored=scored))
 
 
 def first_trunk(plan: RunPlan, weights: InitialWeights | None) -> nn.Module:
@@ -252,6 +268,10 @@ def first_trunk(plan: RunPlan, weights: InitialWeights | None) -> nn.Module:
         return initial_trunk(plan.model, len(plan.classes), plan.training.seed, weights)
     except ValueError as fault:
         raise MpleError(ErrorCode.WEIGHTS_REJECTED, str(fault)) from None
+
+
+def _wire_tallies(sums: Mapping[str, Tally]) -> dict[str, common_pb2.Tally]:
+    return {name: common_pb2.Tally(counts=tally.counts, sums=tally.sums) for name, tally in sums.items()}
 
 
 def _told(fault: Exception) -> MpleError:

@@ -90,8 +90,16 @@ class EpochReported:
     epoch: int
     loss: float
     scores: Mapping[str, float]
-    """Of all sites' test images, by metric."""
+    """Of all sites' validation images, by metric."""
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkReported:
+    """The network that is kept has been scored."""
+
+    message: bytes
+    """A `NetworkScored`, as the compute node has told it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,7 @@ Event = (
     | LayerAccepted
     | LayersStored
     | EpochReported
+    | NetworkReported
     | TrainingDone
     | PartyFailed
     | KeyEvent
@@ -153,6 +162,13 @@ class AnnounceEpoch:
 
 
 @dataclass(frozen=True, slots=True)
+class AnnounceScores:
+    """Tell all what the network that is kept has scored."""
+
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class AnnounceFault:
     """Tell all who failed and how."""
 
@@ -170,6 +186,7 @@ Consequence = (
     | AnnouncePhase
     | AnnounceLayer
     | AnnounceEpoch
+    | AnnounceScores
     | AnnounceFault
     | MakePlan
     | AnnounceKey
@@ -316,6 +333,8 @@ def _training(state: RunState, event: Event) -> Step:
     match event:
         case EpochReported():
             return state, (AnnounceEpoch(event),)
+        case NetworkReported(message):
+            return state, (AnnounceScores(message),)
         case TrainingDone():
             return _enter(state, Phase.FINISHED)
     raise _wrong(state, event)

@@ -4,7 +4,6 @@ State, events and whatever they rest on are written in one transaction, so that 
 goes on where it was, and nobody has heard of what it forgot.
 """
 
-import math
 import secrets
 from collections.abc import Callable
 
@@ -28,6 +27,7 @@ from coordinator.phases import (
     AnnounceLayer,
     AnnounceParty,
     AnnouncePhase,
+    AnnounceScores,
     ComputeJoined,
     Consequence,
     EpochReported,
@@ -35,6 +35,7 @@ from coordinator.phases import (
     KeySealed,
     LayersStored,
     MakePlan,
+    NetworkReported,
     PartyFailed,
     Phase,
     PlanAgreed,
@@ -46,9 +47,9 @@ from coordinator.phases import (
 )
 from coordinator.plan_maker import image_of, make_plan
 from coordinator.site_keys import AnnounceErasure, AnnounceKey, SiteKey
+from coordinator.training_reports import check_epoch, check_network
 from mple.audit import audit
 from mple.machine import MemoryShortError
-from mple.metrics import require_scores
 from mple.model.stem import MOST_BYTES, Stem, StemError
 from mple.node.logs import log, log_error
 from mple.plan import AbsencePolicy, CoordinatorSettings, Custody, PlanError, RunPlan, changed_sections
@@ -246,17 +247,22 @@ class Run:
 
         Raises MpleError: MESSAGE_MALFORMED for figures that can't be, WRONG_PHASE.
         """
-        figures, epochs = (done.loss, done.seconds), self.plan.training.epochs
-        if not 1 <= done.epoch <= epochs or not all(0 <= figure < math.inf for figure in figures):
-            raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"epoch {done.epoch} of {epochs} with figures {figures}")
-        try:
-            require_scores(done.scores)
-        except ValueError as fault:
-            raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"epoch {done.epoch} of {epochs} with {fault}") from None
+        check_epoch(done, self.plan.training.epochs)
         with self.file.transaction():
             if done.epoch > int(self.file.fact("epochs_done") or b"0"):
                 self.advance(EpochReported(done.epoch, done.loss, dict(done.scores), done.seconds))
                 self.file.keep_fact("epochs_done", str(done.epoch).encode())
+
+    def report_network_scored(self, scored: coordinator_pb2.NetworkScored) -> None:
+        """The network that is kept has been scored; once this was reported it is not announced again.
+
+        Raises MpleError: MESSAGE_MALFORMED for scores that can't be, WRONG_PHASE.
+        """
+        check_network(scored, self.plan.training.epochs)
+        with self.file.transaction():
+            if self.file.fact("network_scored") is None:
+                self.advance(NetworkReported(scored.SerializeToString(deterministic=True)))
+                self.file.keep_fact("network_scored", b"1")
 
     def report_training_done(self, done: coordinator_pb2.TrainingDone) -> None:
         """The network is trained; the first digest that is reported stays.
@@ -354,6 +360,9 @@ class Run:
                     epoch=report.epoch, loss=report.loss, scores=report.scores, seconds=report.seconds
                 )
                 self.log.append(coordinator_pb2.WatchResponse(epoch_done=done))
+            case AnnounceScores(message):
+                scored = coordinator_pb2.NetworkScored.FromString(message)
+                self.log.append(coordinator_pb2.WatchResponse(network_scored=scored))
             case AnnounceFault(party, text):
                 self.log.append(coordinator_pb2.WatchResponse(fault=coordinator_pb2.Fault(party=party, text=text)))
                 log_error(LogEvent.PARTY_FAILED, f"{party}: {text}", party=party)

@@ -24,6 +24,7 @@ _REPORTS = {
     Role.COMPUTE: {
         "layers_stored",
         "epoch_done",
+        "network_scored",
         "training_done",
         "failure",
         "ledger_totals",
@@ -181,6 +182,8 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
             self._run.report_layers_stored(request.layers_stored)
         elif kind == "epoch_done":
             self._run.report_epoch(request.epoch_done)
+        elif kind == "network_scored":
+            self._run.report_network_scored(request.network_scored)
         elif kind == "training_done":
             self._run.report_training_done(request.training_done)
             audit_call(caller.label, "training_finished", "ok", model_sha256=request.training_done.model_sha256.hex())

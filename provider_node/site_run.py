@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from mple.metrics import scores_text
+from mple.metrics import epoch_text, scores_text
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log
 from mple.node.run_follower import RunFollower
@@ -54,10 +54,10 @@ class SiteRun:
         """
         if self._scores is not None:
             self._scores.join()  # seconds, of many pictures
+        self._feeding.finish()
         hasty = CoordinatorClient(self._client.channel, self._client.retry.within(_SETTLE_S))
         self._keys.settle(hasty, sequence)
         self._client.report_totals(self._site.node.ledger.totals())
-        self._feeding.finish()
         log("finished", "the run has finished")
 
     def take(self, event: coordinator_pb2.WatchResponse, events: RunFollower) -> None:
@@ -68,11 +68,12 @@ class SiteRun:
             events.start("layer", lambda: bring_again(self._client, self._plan, self._site, wanted))
         if kind == "epoch_done":
             done = event.epoch_done
-            text = f"epoch {done.epoch}: loss {done.loss:.4f}, {scores_text(done.scores)}"
-            scores = {f"test_{name}": value for name, value in done.scores.items()}
-            log("epoch", text, epoch=done.epoch, **scores)
+            scores = {f"val_{name}": value for name, value in done.scores.items()}
+            log("epoch", f"epoch {done.epoch}: {epoch_text(done.loss, done.scores)}", epoch=done.epoch, **scores)
         elif kind == "network_scored":
             scored = event.network_scored
+            scores = {f"test_{name}": value for name, value in scored.scores.items()}
+            log("network_scored", f"the network of epoch {scored.epoch}: {scores_text(scored.scores)}", **scores)
             self._scores = events.start("scores", lambda: self._feeding.keep_scores(scored))
         elif kind == "key_ready" and event.key_ready.key_ref.site == self._site.name:
             self._feeding.switch(event.key_ready.key_ref)

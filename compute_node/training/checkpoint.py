@@ -2,14 +2,16 @@
 
 A file is `checkpoints/<steps>-<digest>.safetensors`. It gets its name only when it is whole and on the disk, and the
 name holds the first half of its SHA-256: a damaged file is found and the one before it is used. Two are kept. They are
-written while training goes on: the trainer copies its state, another thread writes the copy.
+written while training goes on: the trainer copies its state, another thread writes the copy. The network that is kept
+so far lies beside them, see `compute_node.training.kept_network`; a checkpoint names the one that it rests on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +20,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from compute_node.training.kept_network import KeptNetworks
 from mple.disk.json_records import record_from_json, record_to_json
 from mple.disk.private import make_private
 from mple.disk.scarcity import scarcity_of
 from mple.disk.whole_files import write_whole
 from mple.node.logs import warn
+from mple.plan.keeping import Judged
 
 _KEPT = 2
 _DIGEST_DIGITS = 32
@@ -50,6 +54,10 @@ class Position:
     """Length of the metrics file."""
     ledger_messages: int
     """Messages in the node's ledger, for whoever compares ledgers with a checkpoint."""
+    judged: Judged
+    """What validation has said of the epochs before."""
+    kept: str
+    """Name of the network that is kept so far; empty where the last one will be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,7 @@ class CheckpointFolder:
         """Use a folder, making it at first use; what an interrupted write has left is removed."""
         self._path, self._plan_sha256 = path, plan_sha256
         make_private(path)
+        self.kept = KeptNetworks(path / "kept")
         for torn in path.glob("*.part"):
             torn.unlink()
 
@@ -84,11 +93,22 @@ class CheckpointFolder:
             old.unlink()
         return path
 
+    def kept_names(self) -> set[str]:
+        """Names of the kept networks that the checkpoints on the disk rest on."""
+        names = set()
+        for path in self._files():
+            damaged = contextlib.suppress(ValueError, SafetensorError, TypeError, KeyError)  # nobody goes on from there
+            with damaged, safe_open(path, framework="pt") as tensors:
+                names.add(_position(tensors.metadata()).kept)
+        return names
+
     def newest(self) -> Checkpoint | None:
-        """The newest sound checkpoint of the plan, or None; damaged ones and those of other plans are removed."""
+        """The newest sound checkpoint of the plan whose kept network is sound, too, or None; others are removed."""
         for path in self._files():
             try:
                 checkpoint = _read(path)
+                if checkpoint.position.kept and not self.kept.sound(checkpoint.position.kept):
+                    raise ValueError(f"the network {checkpoint.position.kept} that it rests on is gone or damaged")
             except (ValueError, SafetensorError, OSError, TypeError, KeyError) as fault:
                 if scarcity_of(fault) is not None:
                     raise  # it may be sound
@@ -101,9 +121,10 @@ class CheckpointFolder:
         return None
 
     def clear(self) -> None:
-        """Remove all: the training is over."""
+        """Remove all, the kept network, too: the training is over."""
         for path in self._files():
             path.unlink()
+        self.kept.prune(())
 
     def _files(self) -> list[Path]:
         return sorted(self._path.glob("*.safetensors"), reverse=True)
@@ -115,8 +136,11 @@ def _read(path: Path) -> Checkpoint:
     if not path.stem.endswith(f"-{digest}"):
         raise ValueError("its bytes are not those that its name was made from")
     with safe_open(path, framework="pt") as tensors:
-        position = record_from_json(Position, tensors.metadata()["position"], "its position")
-        return Checkpoint(position, {name: tensors.get_tensor(name) for name in tensors.keys()})  # noqa: SIM118
+        return Checkpoint(_position(tensors.metadata()), {name: tensors.get_tensor(name) for name in tensors.keys()})  # noqa: SIM118
+
+
+def _position(about: Mapping[str, str]) -> Position:
+    return record_from_json(Position, about["position"], "its position")
 
 
 class CheckpointWriter:
@@ -150,11 +174,15 @@ class CheckpointWriter:
 
         Raises OSError: that one could not be written; the earlier ones are still there.
         """
-        if self._writing is not None:
-            self._writing.result()
+        self.settle()
         copies = {name: tensor.clone() for name, tensor in checkpoint.tensors.items()}
         copied_s = time.monotonic()
         self._writing = self._pool.submit(self._write, Checkpoint(checkpoint.position, copies), copied_s)
+
+    def settle(self) -> None:
+        """Wait until no checkpoint is being written. Raises OSError: the last one could not be."""
+        if self._writing is not None:
+            self._writing.result()
 
     def raise_fault(self) -> None:
         """Raise what the last write has ended with, if it has failed. Raises OSError: the disk refused."""

@@ -44,7 +44,7 @@ def scalars(metrics: TrainingMetrics) -> Iterator[Scalar]:
             yield Scalar("train/loss", step, loss)
     else:
         names, at = _PER_EPOCH, metrics.epoch
-        yield from (Scalar(f"epoch/test_{name}", at, value) for name, value in metrics.scores.items())
+        yield from (Scalar(f"epoch/val_{name}", at, value) for name, value in metrics.scores.items())
     yield from (Scalar(tag, at, getattr(metrics, name)) for name, tag in names.items())
 
 

@@ -55,8 +55,8 @@ class TrainingMetrics(Collector):
         yield GaugeMetricFamily("mple_training_learning_rate", "Of the next step.", value=state.learning_rate)
         if state.loss is not None:
             yield GaugeMetricFamily("mple_training_step_loss", "Mean loss of the last step in nats.", value=state.loss)
-        text = "Of the last whole epoch, by the sites' tallies."
-        scores = GaugeMetricFamily("mple_test_score", text, labels=["metric"])
+        text = "Of validation after the last whole epoch, by the sites' tallies."
+        scores = GaugeMetricFamily("mple_val_score", text, labels=["metric"])
         for name, value in state.scores.items():
             scores.add_metric([name], value)
         yield scores

@@ -1,8 +1,11 @@
 """Training a run from its cache: samples in the plan's order, features, steps, scores, checkpoints.
 
-While one step trains, the next one's samples are awaited, read and decoded in a second thread, across the ends of
-epochs and for scoring too; a third writes checkpoints. Time in which the trainer has to wait for either, or for the
-sites' scores, is counted as idle.
+Each epoch ends with the scores of the validation images, which say which epoch's network is kept and whether training
+ends early; at the end the network that is kept is scored once on the test images.
+
+While one step trains, the next one's samples are awaited, read and decoded in a second thread, for validation too, and
+across the ends of epochs unless training may end there; a third writes checkpoints. Time in which the trainer has to
+wait for either, or for the sites' scores, is counted as idle.
 """
 
 from __future__ import annotations
@@ -12,29 +15,27 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
 from compute_node.layers.layer_bank import ErasedKeyError
 from compute_node.run_samples import RunSamples
 from compute_node.training.checkpoint import Checkpoint, CheckpointFolder, CheckpointWriter, Position
 from compute_node.training.epoch_record import EpochRecord
-from compute_node.training.features import features
+from compute_node.training.kept_network import KeptNetwork
 from compute_node.training.metrics_file import MetricsFile
+from compute_node.training.network_scoring import NetworkScoring, Scored
 from compute_node.training.read_ahead import ReadAhead, ReadySamples, Wanted
 from compute_node.training.trainer_time import IDLE, TrainerTime, Use, idle_shares
 from mple.meter import Ledger
 from mple.metrics import merged, values
 from mple.model.training import TrunkTrainer
+from mple.model.weights import state_sha256
 from mple.node.logs import log
-from mple.node.retry import StoppedError
 from mple.node.stop import Stop
+from mple.plan.keeping import Judged
+from mple.records.scores import NetworkScores
 from mple.records.training import EpochMetrics, Outcome, StepMetrics
 from mple.v1 import common_pb2
 from mple.wire.codecs import codec_named
 
-_SCORED_AT_ONCE = 250
 _LEAST_SAMPLES = 2
 """Batch norm needs more than one; a step with fewer left is not taken."""
 _LINE_EVERY_S = 1.0
@@ -62,7 +63,7 @@ class TrainingState:
     learning_rate: float = 0.0
     samples_per_second: float = 0.0
     scores: Mapping[str, float] = field(default_factory=dict)
-    """After the last whole epoch, by metric."""
+    """Of validation after the last whole epoch, by metric."""
 
 
 class TrainingRun:
@@ -81,11 +82,12 @@ class TrainingRun:
         self._plan, self._sampler, self._trainer = samples.plan, samples.sampler, trainer
         self._intake, self._bank, self._metrics, self._stop = samples.intake, samples.bank, metrics, stop
         self._checkpoints, self._rule, self._ledger = checkpoints, rule, ledger
-        self._tests = sum(site.test_images for site in self._plan.sites)
         codec = codec_named(self._plan.wire.codec)
         self._ahead = ReadAhead(samples.intake, samples.cache, codec, self._plan.geometry.blocks)
         self._writer = CheckpointWriter(checkpoints, metrics.to_disk)
         self.time = TrainerTime()
+        self._scoring = NetworkScoring(samples, trainer, self._ahead, self.time, stop)
+        self._keeping, self._judged, self._kept = self._plan.keep_rule, Judged(), ""
         self.state = TrainingState()
         self._seconds_before = self._ahead_seconds_before = 0.0
         self._began = self._kept_at = time.monotonic()
@@ -98,27 +100,35 @@ class TrainingRun:
         now_s = time.monotonic() if self._ended is None else self._ended
         return self._seconds_before + now_s - self._began
 
-    def run(self, on_epoch: Callable[[EpochMetrics], None]) -> None:
-        """Train all epochs, from the newest checkpoint on if there is one.
+    def run(self, on_epoch: Callable[[EpochMetrics], None]) -> NetworkScores:
+        """Train, from the newest checkpoint on if there is one; the trunk is then the network that is kept.
 
         Args:
             on_epoch: Called after each epoch; after a restart possibly once more for one that it was called for.
 
-        Raises DivergenceError: training diverged; MpleError: a site stayed away for too long, or the intake was told to
-        fail; StoppedError: the node is to stop; OSError: the disk refused a checkpoint.
+        Returns what it has scored.
+
+        Raises DivergenceError: training diverged; DamagedError: the network that was kept is gone from the disk;
+        MpleError: a site stayed away for too long, or the intake was told to fail; StoppedError: the node is to stop;
+        OSError: the disk refused a checkpoint.
         """
-        record = self._resumed()
-        wanted = self._wanted(record.epoch, record.step)
+        record, epochs = self._resumed(), self._plan.training.epochs
+        early = self._keeping.patience is not None
+        coming: Iterator[Future[ReadySamples]] = iter(())
+        read_to = record.epoch
+        val = Scored()
         with self._writer, self._ahead:
-            coming = self._ahead.in_turn(wanted)
-            while record.epoch < self._plan.training.epochs:
-                metrics = self._epoch(record, coming)
+            while record.epoch < epochs and not self._keeping.ends(self._judged):
+                if record.epoch == read_to:
+                    read_to = record.epoch + 1 if early else epochs  # nothing is awaited that may not be trained on
+                    coming = self._ahead.in_turn(self._wanted(record.epoch, record.step, read_to))
+                metrics, val = self._epoch(record, coming)
+                self._judge(metrics, val)
                 self._metrics.write(metrics)
                 with self.time.spent(Use.REPORTS):
                     on_epoch(metrics)
                 record = EpochRecord.begin(record.epoch + 1, self._sampler)
-        self._trainer.require_finite()
-        self._ended = time.monotonic()
+            return self._score_kept(record.epoch, val)
 
     def outcome(self, model_sha256: str) -> Outcome:
         """How the run has ended, with the network of this digest."""
@@ -137,7 +147,7 @@ class TrainingRun:
 
     @property
     def over(self) -> bool:
-        """Whether all epochs are done."""
+        """Whether all is done and scored."""
         return self._ended is not None
 
     @property
@@ -158,6 +168,7 @@ class TrainingRun:
         position = kept.position
         self._trainer.restore(kept.tensors, position.steps_done)
         self._metrics.cut(position.metrics_bytes, epoch=position.epoch, step=position.step)
+        self._judged, self._kept = position.judged, position.kept
         self.time.restore(position.spent_seconds)
         self.state.samples_trained, self.state.steps_done = position.samples_trained, position.steps_done
         self._seconds_before, self._ahead_seconds_before = position.train_seconds, position.read_ahead_seconds
@@ -167,22 +178,20 @@ class TrainingRun:
         log("resumed", text, epoch=position.epoch + 1, step=position.step)
         return EpochRecord.of(position, kept.tensors)
 
-    def _wanted(self, first_epoch: int, first_step: int) -> Iterator[Wanted]:
-        """What steps and scorings need, in their order, from a place on."""
-        for epoch in range(first_epoch, self._plan.training.epochs):
+    def _wanted(self, first_epoch: int, first_step: int, end: int) -> Iterator[Wanted]:
+        """What steps and validation need, in their order, from a place up to the beginning of an epoch."""
+        for epoch in range(first_epoch, end):
             for step in range(first_step if epoch == first_epoch else 0, self._sampler.steps_per_epoch):
                 yield Wanted(common_pb2.SPLIT_TRAIN, self._sampler.step(epoch, step))
-            for low in range(0, self._tests, _SCORED_AT_ONCE):
-                numbers = np.arange(low, min(low + _SCORED_AT_ONCE, self._tests), dtype=np.int64)
-                yield Wanted(common_pb2.SPLIT_TEST, numbers)
+            yield from self._scoring.wanted(common_pb2.SPLIT_VAL)
 
-    def _epoch(self, record: EpochRecord, coming: Iterator[Future[ReadySamples]]) -> EpochMetrics:
+    def _epoch(self, record: EpochRecord, coming: Iterator[Future[ReadySamples]]) -> tuple[EpochMetrics, Scored]:
         epoch, steps = record.epoch, self._sampler.steps_per_epoch
         began = time.monotonic() - record.seconds
         line = self._new_line()
         self.state.epoch = epoch + 1
         for step in range(record.step, steps):
-            samples, loss = self._train_step(self._next(coming))
+            samples, loss = self._train_step(self._scoring.next(coming))
             record.took(step, samples.numbers, loss)
             if loss is not None:
                 self.state.loss, self.state.learning_rate = loss, self._trainer.learning_rate
@@ -198,12 +207,12 @@ class TrainingRun:
             if keep:
                 self._keep(record)
         record.require_once()
-        scored = self._score(epoch, coming) if self._tests else _Scored()
-        self.state.scores = scored.scores
-        return EpochMetrics(
+        scored = self._scoring.score(common_pb2.SPLIT_VAL, epoch + 1, coming)
+        self.state.scores = values(merged(scored.tallies.values()), self._plan.outputs)
+        metrics = EpochMetrics(
             epoch=epoch + 1,
             loss=record.mean_loss(),
-            scores=scored.scores,
+            scores=dict(self.state.scores),
             seconds=time.monotonic() - began,
             samples=record.samples,
             missing=record.missing(self._plan),
@@ -212,16 +221,44 @@ class TrainingRun:
             scores_waited_seconds=scored.waited_seconds,
             time_unix_s=time.time(),
         )
+        return metrics, scored
 
-    def _next(self, coming: Iterator[Future[ReadySamples]]) -> ReadySamples:
-        if self._stop.is_set():
-            raise StoppedError
-        with self.time.spent(Use.SAMPLES):
-            return next(coming).result()
+    def _judge(self, metrics: EpochMetrics, val: Scored) -> None:
+        """Keep the network of an epoch that is better than all before, and say so when training ends here."""
+        name = self._plan.training.keep_by
+        self._judged = self._keeping.after(self._judged, metrics.epoch, metrics.scores.get(name))
+        if self._keeping.best and self._judged.best_epoch == metrics.epoch:
+            kept = KeptNetwork(epoch=metrics.epoch, weights=self._trainer.trunk.state_dict(), val=val.tallies)
+            with self.time.spent(Use.CHECKPOINTS):
+                self._writer.settle()  # what checkpoints rest on is known once they are written
+                self._kept = self._checkpoints.kept.write(kept, self._checkpoints.kept_names())
+        if metrics.epoch < self._plan.training.epochs and self._keeping.ends(self._judged):
+            text = (
+                f"training ends after epoch {metrics.epoch}: for {self._judged.waited} epochs validation {name} has "
+                f"not been better than the {self._judged.best_value:.4f} of epoch {self._judged.best_epoch}"
+            )
+            log("early_end", text, epoch=metrics.epoch)
 
-    def _again(self, samples: ReadySamples) -> ReadySamples:
-        with self.time.spent(Use.SAMPLES):
-            return self._ahead.read(samples.wanted)
+    def _score_kept(self, epochs: int, val: Scored) -> NetworkScores:
+        """Take up the network that is kept, after so many epochs, and score it on the test images."""
+        epoch, tallies, trunk = epochs, val.tallies, self._trainer.trunk
+        if self._kept:
+            kept = self._checkpoints.kept.read(self._kept)
+            trunk.load_state_dict(dict(kept.weights))
+            epoch, tallies = kept.epoch, kept.val
+            log("kept", f"the network of epoch {epoch} is kept", epoch=epoch)
+        self._trainer.require_finite()
+        coming = self._ahead.in_turn(self._scoring.wanted(common_pb2.SPLIT_TEST))
+        test = self._scoring.score(common_pb2.SPLIT_TEST, epoch, coming)
+        self._ended = time.monotonic()
+        return NetworkScores(
+            plan_sha256=self._plan.sha256().hex(),
+            model_sha256=state_sha256(trunk),
+            kept_epoch=epoch,
+            epochs=epochs,
+            val=tallies,
+            test=test.tallies,
+        )
 
     def _checkpoint_due(self) -> bool:
         self._writer.raise_fault()
@@ -242,6 +279,8 @@ class TrainingRun:
             samples_trained=self.state.samples_trained,
             metrics_bytes=self._metrics.length_bytes,
             ledger_messages=totals.messages_sent + totals.messages_received,
+            judged=self._judged,
+            kept=self._kept,
         )
         with self.time.spent(Use.CHECKPOINTS):
             self._writer.write(Checkpoint(position, {**self._trainer.state(), **record.tensors()}))
@@ -251,43 +290,10 @@ class TrainingRun:
         """The samples that were trained on and the loss, None when they are too few."""
         while len(samples.numbers) >= _LEAST_SAMPLES:
             try:
-                return samples, self._trainer.step(self._features(samples), samples.labels_B)
+                return samples, self._trainer.step(self._scoring.features(samples), samples.labels_B)
             except ErasedKeyError:  # revoked since they were read
-                samples = self._again(samples)
+                samples = self._scoring.again(samples)
         return samples, None
-
-    def _features(self, samples: ReadySamples) -> torch.Tensor:
-        with self.time.spent(Use.FIRST_LAYER), torch.no_grad(), self._trainer.autocast():
-            return features(samples.t_BKQ, samples.keys_B, self._bank.layers)
-
-    def _score(self, epoch: int, coming: Iterator[Future[ReadySamples]]) -> _Scored:
-        began = time.monotonic()
-        logits_TC = np.empty((self._tests, len(self._plan.classes)), np.float32)
-        scored_T = np.zeros(self._tests, np.bool_)
-        for _ in range(0, self._tests, _SCORED_AT_ONCE):
-            numbers = self._logits(self._next(coming), logits_TC)
-            scored_T[numbers] = True
-        waited = time.monotonic()
-        with self.time.spent(Use.SCORES):
-            tallies = self._intake.scores(common_pb2.SPLIT_TEST, epoch + 1, logits_TC, scored_T)
-        ended = time.monotonic()
-        return _Scored(
-            scores=values(merged(tallies.values()), self._plan.outputs),
-            silent=tuple(site.name for site in self._plan.sites if site.test_images and site.name not in tallies),
-            seconds=ended - began,
-            waited_seconds=ended - waited,
-        )
-
-    def _logits(self, samples: ReadySamples, logits_TC: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Fill in the rows of the test samples that are here, and return their numbers."""
-        while len(samples.numbers):
-            try:
-                logits_TC[samples.numbers] = self._trainer.logits(self._features(samples)).numpy()
-            except ErasedKeyError:  # revoked since they were read
-                samples = self._again(samples)
-                continue
-            break
-        return samples.numbers
 
     def _new_line(self) -> _LineTimer:
         return _LineTimer(self.time.seconds(), self._ahead.busy_seconds)
@@ -312,17 +318,6 @@ class TrainingRun:
             read_ahead_share=(self._ahead.busy_seconds - line.read_before_s) / elapsed_s,
             time_unix_s=time.time(),
         )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Scored:
-    """What the sites make of an epoch's logits."""
-
-    scores: dict[str, float] = field(default_factory=dict)
-    silent: tuple[str, ...] = ()
-    """Sites that did not score."""
-    seconds: float = 0.0
-    waited_seconds: float = 0.0
 
 
 class _LineTimer:

@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 
 from mple.data import Dataset, open_source
-from mple.delivered.continued import require_going_on
 from mple.disk.whole_files import write_whole
-from mple.metrics import scores_text, summary_scores
+from mple.metrics import epoch_text, scores_text, summary_scores
 from mple.model.device import Device
 from mple.model.initial_weights import InitialWeights
 from mple.model.stem import Stem
@@ -41,23 +40,22 @@ def train_as_plain(settings: SimulationSettings, out: Path, like: Path | None) -
         stem=None if settings.stem_file is None else Stem.from_safetensors(settings.stem_file),
         weights=None if settings.weights_file is None else InitialWeights.from_file(settings.weights_file),
     )
-    if plain.weights is not None:
-        first = sites[0]
-        otherwise = require_going_on(plain.weights.metadata, settings, first.classes, first.train.shape.channels)
-        echo(*(f"note: {line}" for line in otherwise))
     if like is not None:
         plain = _as_in(like, plain, settings.sites, sites)
     new_folder(out)
     torch.set_num_threads(settings.machine.trainer_threads)
     outcome = train_plain(sites, plain, _say_epoch)
+    echo(f"the network of epoch {outcome.kept_epoch}: {scores_text(outcome.test_scores)}")
     save_trunk(outcome.trunk, out / MODEL, {"trained": "plain"})
     summary = {
         "state": RunEnd.FINISHED,
         "epochs": [
-            {"loss": e.loss, **summary_scores(e.scores), "seconds": e.seconds, "losses": e.losses}
+            {"loss": e.loss, **summary_scores(e.scores, "val"), "seconds": e.seconds, "losses": e.losses}
             for e in outcome.epochs
         ],
-        **summary_scores(outcome.epochs[-1].scores),
+        "kept_epoch": outcome.kept_epoch,
+        **summary_scores(outcome.val_scores, "val"),
+        **summary_scores(outcome.test_scores),
         "train_seconds": outcome.train_seconds,
         "model_sha256": outcome.model_sha256,
     }
@@ -82,4 +80,4 @@ def _as_in(folder: Path, plain: PlainSettings, names: Sequence[str], sites: Sequ
 
 
 def _say_epoch(epoch: PlainEpoch) -> None:
-    echo(f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, {scores_text(epoch.scores)}, {epoch.seconds:.1f} s")
+    echo(f"epoch {epoch.epoch}: {epoch_text(epoch.loss, epoch.scores)}, {epoch.seconds:.1f} s")

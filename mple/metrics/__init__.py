@@ -7,7 +7,7 @@ A site has logits and labels; what leaves it are tallies (`TALLIES`); whoever ha
 from mple.metrics.outputs import Outputs, probabilities
 from mple.metrics.settings import MetricSettings
 from mple.metrics.tallies import TALLIES, Tally, merged, reordered, require_tallies, tallies
-from mple.metrics.text import score_text, scores_text, summary_scores
+from mple.metrics.text import epoch_text, score_text, scores_text, summary_scores
 from mple.metrics.values import METRICS, Metric, require_scores, thresholds, values, values_by_class
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "MetricSettings",
     "Outputs",
     "Tally",
+    "epoch_text",
     "merged",
     "probabilities",
     "reordered",

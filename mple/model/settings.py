@@ -64,6 +64,14 @@ class OptimiserName(StrEnum):
     """Adam with decoupled weight decay (Loshchilov & Hutter, 2019)."""
 
 
+class Keep(StrEnum):
+    """Which epoch's network a training comes to."""
+
+    BEST = "best"
+    """The one that was best on validation images."""
+    LAST = "last"
+
+
 _DEFAULT_PEAK = {OptimiserName.SGD: 0.1, OptimiserName.ADAMW: 0.002}
 _MOST_ADAMW_LR = 0.05
 _DEFAULT_DECAY = {OptimiserName.SGD: 5e-4, OptimiserName.ADAMW: 0.01}
@@ -160,9 +168,16 @@ class TrainingSettings:
     """Training with a one-cycle learning rate."""
 
     epochs: Annotated[int, Between(1, 10_000)] = 4
-    """How often training goes over all samples."""
+    """How often training goes over all samples; with an early end, at most."""
     batch: Annotated[int, Between(2, 65_536)] = 128
     """Samples of all sites in one step."""
+    keep: Keep | None = None
+    """Which epoch's network is kept; by default `best` where a site has validation images, else `last`."""
+    keep_by: str = "loss"
+    """The metric of validation by which an epoch is judged."""
+    patience_epochs: Annotated[int, Between(1, 10_000)] | None = None
+    """Training ends early once so many epochs in a row were not better than the best one; by default never. The cycle
+    of the learning rate is planned for all `epochs`, so that an early end comes before it has fallen."""
     optimiser: OptimiserName = OptimiserName.SGD
     peak_lr: Annotated[float, Between(0, 10, above=True)] | None = None
     """Highest learning rate of the cycle; by default 0.1 with `sgd`, 0.002 with `adamw`."""

@@ -77,6 +77,10 @@ class CoordinatorSettings(RunChoices, NodeSettings):
     farewell_s: Annotated[float, Between(0, 1e9)] = 60.0
     """How long a party that was away when the run finished may take to come back and hear of it, in seconds."""
 
+    def __post_init__(self) -> None:
+        RunChoices.__post_init__(self)
+        check_ranges(self)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComputeSettings(NodeSettings):

@@ -18,6 +18,7 @@ from mple.disk.json_records import canonical_json, read_json
 from mple.metrics import Outputs
 from mple.model.settings import TaskKind
 from mple.morph import Ensemble, ImageShape, MorphGeometry
+from mple.plan.keeping import KeepRule, keep_rule
 from mple.plan.reader import settings_from
 from mple.plan.settings import Custody, RunChoices
 from mple.printable import printable, require_name, require_printable
@@ -50,6 +51,11 @@ class SitePlan:
         check_ranges(self)
         if not re.fullmatch("[0-9a-f]{64}", self.key_fingerprint):
             raise ValueError(f"site {self.name!r}: key_fingerprint needs 64 hexadecimal digits")
+
+    @property
+    def images(self) -> int:
+        """Of all splits."""
+        return self.train_images + self.val_images + self.test_images
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +105,7 @@ class RunPlan(RunChoices):
             )
         if len(self.normalisation.mean) not in (1, self.channels):
             raise PlanError(f"normalisation has {len(self.normalisation.mean)} means for {self.channels} channels")
-        _ = self.geometry
+        _ = self.geometry, self.keep_rule
 
     @property
     def image(self) -> ImageShape:
@@ -120,6 +126,11 @@ class RunPlan(RunChoices):
     def label_form(self) -> LabelForm:
         """How what a training sample is travels."""
         return LabelForm(self.task.kind, len(self.classes))
+
+    @property
+    def keep_rule(self) -> KeepRule:
+        """Which epoch's network is kept, and when training ends early."""
+        return keep_rule(self, validated=any(site.val_images for site in self.sites))
 
     @property
     def filters(self) -> int:

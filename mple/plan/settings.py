@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from mple.data.settings import NormalisationSettings
-from mple.metrics import MetricSettings
+from mple.metrics import METRICS, MetricSettings
 from mple.model.settings import Augment, ModelSettings, TaskSettings, TrainingSettings
 from mple.morph import PRESETS, Cores, Ensemble, Layout, MorphScheme
 from mple.morph.scheme import Border, Kappa, Tile
@@ -175,6 +175,10 @@ class RunChoices:
                 f'training.frozen_stages = {self.training.frozen_stages} with model.weights = "seed" would keep '
                 'convolutions as they are drawn; set model.weights = "features" or "network", or freeze none'
             )
+        name = self.training.keep_by
+        if name not in METRICS or METRICS[name].at_threshold is not None:
+            known = ", ".join(name for name, metric in METRICS.items() if metric.at_threshold is None)
+            raise ValueError(f"training.keep_by = {name[:50]!r}; choose one of {known}")
 
     def sections(self) -> dict[str, Any]:
         """Every section by its name, as keyword arguments of whatever else has all of them."""

@@ -46,12 +46,12 @@ class StepMetrics(Ranged):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochMetrics(Ranged):
-    """One epoch with the sites' scores."""
+    """One epoch with the sites' scores of validation."""
 
     epoch: _Count
     loss: float
     scores: dict[str, float]
-    """Over the test samples of all sites that scored, by metric; empty when none did."""
+    """Over the validation samples of all sites that scored, by metric; empty when none did."""
     seconds: float
     """Time of the epoch, scoring included, that of steps which a restart did again left out."""
     samples: int = 0
@@ -59,9 +59,9 @@ class EpochMetrics(Ranged):
     missing: dict[str, str] = field(default_factory=dict)
     """Sites whose training samples were not all here, and the numbers of those that weren't: "0-12,40"."""
     unscored: tuple[str, ...] = ()
-    """Sites with test samples that did not score the epoch."""
+    """Sites with validation samples that did not score the epoch."""
     scoring_seconds: float = 0.0
-    """Part of `seconds` behind the last step: test samples through the network, and the sites' scores."""
+    """Part of `seconds` behind the last step: validation samples through the network, and the sites' scores."""
     scores_waited_seconds: float = 0.0
     """Part of it in waiting for the scores."""
     time_unix_s: float = 0.0
@@ -75,7 +75,7 @@ class Outcome(Ranged):
     plan_sha256: str
     model_sha256: str
     train_seconds: Annotated[float, Between(0, 1e12, above=True)]
-    """Wall time of all epochs, scoring included."""
+    """Wall time of all epochs, and of scoring the network that is kept."""
     augconv_seconds: _Seconds
     """Time in applying augmented layers."""
     idle_seconds: _Seconds

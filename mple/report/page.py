@@ -61,7 +61,11 @@ def page(summary: Summary, *, pictures: bool = True) -> str:
         methods=methods(merged),
         history=history,
         charts=charts([("", history)]),
-        metrics={name: metric for name, metric in METRICS.items() if metric.brief or name in _ALSO_TABLED},
+        metrics={
+            name: metric
+            for name, metric in METRICS.items()
+            if history.scores[name] and (metric.brief or name in _ALSO_TABLED)
+        },
         pictures=kept,
         attacked=attack_results(summary.folder.path, plan, [one.site for one in kept]),
         settings=plan_facts(plan),

@@ -25,7 +25,8 @@ from mple.metrics import summary_scores
 from mple.plan import Custody, RunPlan
 from mple.privacy import protection
 from mple.records.run_folder import COMPUTE, SUMMARY, RunEnd, RunFolder, RunFolderError
-from mple.records.state_files import LEDGER, METRICS, MODEL, OUTCOME, PLAN, TENSORBOARD
+from mple.records.scores import NetworkScores
+from mple.records.state_files import LEDGER, METRICS, MODEL, OUTCOME, PLAN, SCORES, TENSORBOARD
 from mple.records.training import EpochMetrics, Outcome, TrainingMetrics, epochs_of, read_metrics
 from mple.report.noise_levels import noise_levels
 
@@ -40,6 +41,7 @@ class Summary:
     folder: RunFolder
     plan: RunPlan
     outcome: Outcome
+    judged: NetworkScores
     metrics: tuple[TrainingMetrics, ...]
     overhead: Overhead
     kinds: tuple[KindRow, ...]
@@ -54,12 +56,22 @@ class Summary:
 
     @property
     def scores(self) -> dict[str, float]:
-        """After the last epoch, over all sites' test images, by metric."""
-        return self.epochs[-1].scores if self.epochs else {}
+        """Of the network that was kept, over all sites' test images, by metric."""
+        return self.judged.values_of_test(self.plan.outputs)
+
+    @property
+    def val_scores(self) -> dict[str, float]:
+        """The same, over all sites' validation images."""
+        return self.judged.values_of_val(self.plan.outputs)
+
+    @property
+    def untested(self) -> tuple[str, ...]:
+        """Sites with test images that did not score the network."""
+        return tuple(site.name for site in self.plan.sites if site.test_images and site.name not in self.judged.test)
 
     @property
     def absences(self) -> tuple[EpochMetrics, ...]:
-        """Epochs in which training went on without some samples or scores."""
+        """Epochs in which training went on without some samples or scores of validation."""
         return tuple(epoch for epoch in self.epochs if epoch.missing or epoch.unscored)
 
     @property
@@ -99,9 +111,13 @@ class Summary:
                 for site in whole.sites
             ],
             "epochs": [
-                {"loss": epoch.loss, **summary_scores(epoch.scores), "seconds": epoch.seconds} for epoch in self.epochs
+                {"loss": epoch.loss, **summary_scores(epoch.scores, "val"), "seconds": epoch.seconds}
+                for epoch in self.epochs
             ],
+            "kept_epoch": self.judged.kept_epoch,
+            **summary_scores(self.val_scores, "val"),
             **summary_scores(self.scores),
+            "untested": self.untested,
             "absences": [
                 {"epoch": epoch.epoch, "missing": epoch.missing, "unscored": epoch.unscored} for epoch in self.absences
             ],
@@ -123,7 +139,6 @@ class Summary:
                 "samples_per_second": outcome.samples_trained / outcome.train_seconds,
             },
             "model_sha256": outcome.model_sha256,
-            "delivered": outcome.delivered,
             "codec": plan.wire.codec,
             "morph": plan.morph.preset,
             "custody": plan.custody,
@@ -179,12 +194,14 @@ def read_summary(path: Path) -> Summary:
 def _gathered(folder: RunFolder, versions: Mapping[str, str]) -> Summary:
     plan, merged = folder.plan(), folder.ledger
     try:
-        outcome, metrics = read_record(Outcome, folder.state(COMPUTE) / OUTCOME), read_metrics(folder.path / METRICS)
+        state = folder.state(COMPUTE)
+        outcome, judged = read_record(Outcome, state / OUTCOME), read_record(NetworkScores, state / SCORES)
+        metrics = read_metrics(folder.path / METRICS)
     except FileNotFoundError as fault:
         raise RunFolderError(f"{fault.filename} is missing: the run in {folder.path} has not finished") from None
     if not merged.is_file():  # SQLite would make an empty one
         raise RunFolderError(f"{merged} is missing: the run in {folder.path} was not summed up, or not copied whole")
-    images = {site.name: site.train_images + site.test_images for site in plan.sites}
+    images = {site.name: site.images for site in plan.sites}
     sites = [
         SiteImages(name=name, images=count, raw_pixel_bytes=count * plan.image.elements)
         for name, count in images.items()
@@ -194,6 +211,7 @@ def _gathered(folder: RunFolder, versions: Mapping[str, str]) -> Summary:
         folder=folder,
         plan=plan,
         outcome=outcome,
+        judged=judged,
         metrics=metrics,
         overhead=overhead(merged, sites),
         kinds=tuple(bytes_by_kind(merged)),

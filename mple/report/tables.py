@@ -11,6 +11,7 @@ from mple.privacy import protection
 from mple.report.noise_levels import noise_levels, noise_sentence
 from mple.report.plan_facts import patients_sentence
 from mple.report.summary import PARTS, Summary
+from mple.report.verdict import kept_words
 
 _MOST_NUMBERS = 200
 
@@ -77,14 +78,13 @@ def _sentences(summary: Summary) -> list[str]:
         ),
         *_resent(summary),
         *_absent(summary),
-        *_delivered(summary),
         *([noise_sentence(noise)] if noise else []),
         f"protection: {protection(summary.plan)}",
         patients_sentence(summary.plan),
         f"training: {train_s:.1f} s, {outcome.samples_trained / train_s:.0f} samples/s, first layer "
         f"{100 * outcome.augconv_seconds / train_s:.1f} %, "
         f"waiting {100 * outcome.idle_seconds / train_s:.1f} %{_causes(summary)}",
-        f"{scores_text(summary.scores)} after {len(summary.epochs)} epochs; model {outcome.model_sha256[:16]}",
+        f"{scores_text(summary.scores)}, {kept_words(summary)}; model {outcome.model_sha256[:16]}",
         f"summary.json, ledger.sqlite, model.safetensors, metrics.jsonl in {summary.folder.path}",
     ]
 
@@ -103,22 +103,14 @@ def _resent(summary: Summary) -> list[str]:
     return [f"sent once more after broken links: {samples:,} samples, {size:,} bytes"] if samples else []
 
 
-def _delivered(summary: Summary) -> list[str]:
-    """A sentence where sites have the network, or should have it."""
-    have = summary.outcome.delivered
-    if have is None:
-        return []
-    lack = [site.name for site in summary.plan.sites if site.name not in have]
-    text = f"the trained network is in nodes/SITE/state/model of {', '.join(have) or 'no site'}"
-    return [text + (f"; without it: {', '.join(lack)}" if lack else "")]
-
-
 def _absent(summary: Summary) -> list[str]:
     """A sentence for each epoch that went on without some site."""
     sentences = []
     for epoch in summary.epochs:
         lacking = [f"samples {printable(numbers, _MOST_NUMBERS)} of {site}" for site, numbers in epoch.missing.items()]
-        lacking += [f"the scores of {site}" for site in epoch.unscored]
+        lacking += [f"the validation scores of {site}" for site in epoch.unscored]
         if lacking:
             sentences.append(f"epoch {epoch.epoch} went on without {'; '.join(lacking)}")
+    if summary.untested:
+        sentences.append(f"test pictures that did not score the network: those of {', '.join(summary.untested)}")
     return sentences

@@ -28,6 +28,11 @@ def verdict(summary: Summary, whole: Waterfall) -> str:
     )
 
 
+def kept_words(summary: Summary) -> str:
+    """Which network was kept: "epoch 3 of 4"."""
+    return f"epoch {summary.judged.kept_epoch} of {len(summary.epochs)}"
+
+
 def balance_words(ledgers: Balance) -> str:
     """Whether the two ends' ledgers agree."""
     if not ledgers.balanced:
@@ -42,7 +47,7 @@ def facts(summary: Summary, whole: Waterfall) -> list[Fact]:
     train_s = outcome.train_seconds
     tests = sum(site.test_images for site in plan.sites)
     matched = f"{ledgers.matched:,} messages matched at both ends; cut off on their way: {ledgers.lost:,}"
-    scored = f"after {len(summary.epochs)} epochs, over {tests:,} pictures"
+    scored = f"{kept_words(summary)}, over {tests:,} pictures"
     pace = (
         f"{outcome.samples_trained / train_s:,.0f} samples/s; waited {share_text(outcome.idle_seconds / train_s)}, "
         f"first layer {share_text(outcome.augconv_seconds / train_s)}"

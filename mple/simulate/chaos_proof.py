@@ -8,10 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mple.disk.json_records import canonical_json
 from mple.disk.whole_files import write_whole
 from mple.metrics import summary_scores
 from mple.report import Summary
 from mple.report.tables import say, table_of
+from mple.report.verdict import kept_words
 from mple.simulate.chaos import InjectedFault
 from mple.simulate.chaos_schedule import ChaosSettings, FaultKind, Stage
 
@@ -58,6 +60,7 @@ def claims(
         found += [
             _same("plan", disturbed.plan.sha256().hex(), undisturbed.plan.sha256().hex()),
             _same("network", disturbed.outcome.model_sha256, undisturbed.outcome.model_sha256),
+            _same("kept epoch and early end", kept_words(disturbed), kept_words(undisturbed)),
             _same("losses and scores", _figures(disturbed), _figures(undisturbed), shown=False),
         ]
     return tuple(found)
@@ -130,8 +133,9 @@ def _once(summary: Summary) -> Claim:
         if epoch.samples != samples or epoch.missing
     ]
     numbers = [epoch.epoch for epoch in summary.epochs]
-    if numbers != list(range(1, summary.plan.training.epochs + 1)):
-        wrong.append(f"epochs {numbers} of {summary.plan.training.epochs}")
+    due = summary.plan.training.epochs if summary.plan.keep_rule.patience is None else summary.judged.epochs
+    if numbers != list(range(1, due + 1)):
+        wrong.append(f"epochs {numbers} of {due}")
     found = ", ".join(wrong) or f"{samples:,} samples in each of {len(numbers)} epochs"
     return Claim("no sample was lost or trained on twice in an epoch", not wrong, found)
 
@@ -143,13 +147,17 @@ def _same(what: str, ours: str, theirs: str, *, shown: bool = True) -> Claim:
 
 
 def _figures(summary: Summary) -> str:
-    return json.dumps([[epoch.loss, epoch.scores] for epoch in summary.epochs], sort_keys=True)
+    epochs = json.dumps([[epoch.loss, epoch.scores] for epoch in summary.epochs], sort_keys=True)
+    return epochs + canonical_json(summary.judged).decode()
 
 
 def _figures_of(summary: Summary) -> dict[str, object]:
     return {
         "model_sha256": summary.outcome.model_sha256,
         "plan_sha256": summary.plan.sha256().hex(),
+        "kept_epoch": summary.judged.kept_epoch,
+        "epochs": summary.judged.epochs,
+        **summary_scores(summary.val_scores, "val"),
         **summary_scores(summary.scores),
         "messages_matched": summary.balance.matched,
         "messages_lost": summary.balance.lost,

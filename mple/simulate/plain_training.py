@@ -8,7 +8,7 @@ Legend: N images of all sites in the plan's order of sites, B samples of a step.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,8 @@ from torch import nn
 
 from mple.data import Dataset, LabelledImages
 from mple.data.normalise import normalise
-from mple.metrics import Outputs, merged, tallies, values
+from mple.delivered.continued import require_going_on
+from mple.metrics import Outputs, Tally, merged, tallies, thresholds, values
 from mple.model.class_weights import ClassCounts
 from mple.model.device import CPU, Device
 from mple.model.first_layer.plain import plain_features
@@ -30,6 +31,7 @@ from mple.model.training import TrunkTrainer
 from mple.model.weights import state_sha256
 from mple.plan import GlobalSampler, RunChoices
 from mple.plan.fit import check_task
+from mple.plan.keeping import Judged, keep_rule
 from mple.wire.label_form import permuted_labels, plain_labels
 
 _SCORED_AT_ONCE = 250
@@ -59,7 +61,7 @@ class PlainEpoch:
     """Counted from 1."""
     loss: float
     scores: dict[str, float]
-    """By metric; empty without test images."""
+    """Of validation, by metric; empty without such images."""
     seconds: float
     losses: tuple[float, ...]
     """Of every step."""
@@ -70,6 +72,12 @@ class PlainOutcome:
     """A plain training's end."""
 
     epochs: tuple[PlainEpoch, ...]
+    """Fewer than planned after an early end."""
+    kept_epoch: int
+    """The one whose network was kept, counted from 1."""
+    val_scores: dict[str, float]
+    test_scores: dict[str, float]
+    """Of that network, by metric; empty without such images."""
     train_seconds: float
     trunk: nn.Module
     model_sha256: str
@@ -80,25 +88,39 @@ def train_plain(
 ) -> PlainOutcome:
     """Train on the plain pictures of sites in the plan's order, all of one shape and one class list.
 
-    `on_epoch` is called after each epoch.
+    `on_epoch` is called after each epoch. Which epoch's network is kept, and whether training ends early, is decided as
+    in a morphed run.
 
-    Raises ValueError: there is no site, the sites' classes or shapes differ, their data are for another task, or first
-    weights of a file don't fit.
+    Raises ValueError: there is no site, the sites' classes or shapes differ, their data are for another task, first
+    weights of a file don't fit, or the choices need validation images and there are none.
     """
     if len({(site.classes, site.train.shape, site.task) for site in sites}) != 1:
         raise ValueError(f"{len(sites)} sites with different classes, tasks or image shapes; they must agree")
     check_task(sites[0].task, settings.choices)
+    training = settings.choices.training
+    rule, judged = keep_rule(settings.choices, validated=any(len(site.val) for site in sites)), Judged()
     run = _PlainRun(sites, settings)
-    began = time.monotonic()
-    epochs = []
-    for epoch in range(settings.choices.training.epochs):
-        epochs.append(run.epoch(epoch))
+    trunk, began = run.trainer.trunk, time.monotonic()
+    epochs: list[PlainEpoch] = []
+    best: dict[str, torch.Tensor] = {}
+    while len(epochs) < training.epochs and not rule.ends(judged):
+        epochs.append(run.epoch(len(epochs)))
+        judged = rule.after(judged, len(epochs), epochs[-1].scores.get(training.keep_by))
+        if rule.best and judged.best_epoch == len(epochs):
+            best = {name: tensor.clone() for name, tensor in trunk.state_dict().items()}
         on_epoch(epochs[-1])
+    if best:
+        trunk.load_state_dict(best)
+    kept_epoch = judged.best_epoch if best else len(epochs)
+    val_scores = epochs[kept_epoch - 1].scores
     return PlainOutcome(
         epochs=tuple(epochs),
+        kept_epoch=kept_epoch,
+        val_scores=val_scores,
+        test_scores=run.test_scores(),
         train_seconds=time.monotonic() - began,
-        trunk=run.trainer.trunk,
-        model_sha256=state_sha256(run.trainer.trunk),
+        trunk=trunk,
+        model_sha256=state_sha256(trunk),
     )
 
 
@@ -110,16 +132,17 @@ class _PlainRun:
         self._outputs = Outputs(classes, sites[0].task)
         label_order = np.arange(classes) if settings.label_order is None else settings.label_order
 
-        def as_sent(images: Iterable[LabelledImages]) -> torch.Tensor:
-            labels = np.concatenate([one.labels for one in images])
-            return torch.from_numpy(plain_labels(permuted_labels(labels, label_order)))
+        def whole(splits: Sequence[LabelledImages]) -> tuple[NDArray[np.uint8], torch.Tensor]:
+            labels = plain_labels(permuted_labels(np.concatenate([split.labels for split in splits]), label_order))
+            return np.concatenate([split.pixels_NCHW for split in splits]), torch.from_numpy(labels)
 
-        self._train_NCHW = np.concatenate([site.train.pixels_NCHW for site in sites])
-        self._test_NCHW = np.concatenate([site.test.pixels_NCHW for site in sites])
-        self._train_N = as_sent(site.train for site in sites)
-        self._test_N = as_sent(site.test for site in sites)
+        self._train_NCHW, self._train_N = whole([site.train for site in sites])
+        self._val = whole([site.val for site in sites])
+        self._test = whole([site.test for site in sites])
         self._normalisation = normalisation
         self._sampler = GlobalSampler([len(site.train.labels) for site in sites], training.batch, training.seed)
+        if settings.weights is not None:
+            require_going_on(settings.weights.metadata, choices, sites[0].classes, sites[0].train.shape.channels)
         trunk = initial_trunk(model, classes, training.seed, settings.weights)
         offered = settings.stem if settings.weights is None else settings.weights.stem
         channels, filters = sites[0].train.shape.channels, model.filters
@@ -142,18 +165,26 @@ class _PlainRun:
         return PlainEpoch(
             epoch=epoch + 1,
             loss=float(np.average(losses, weights=weights)),
-            scores=self._scores(),
+            scores=self._scores(*self._val),
             seconds=time.monotonic() - began,
             losses=tuple(losses),
         )
 
-    def _scores(self) -> dict[str, float]:
+    def test_scores(self) -> dict[str, float]:
+        """Of the network as it is; at the thresholds that its validation scores choose, if it has any."""
+        val = self._tallies(*self._val)
+        return values(self._tallies(*self._test), self._outputs, thresholds(val, self._outputs) if val else None)
+
+    def _scores(self, pixels_NCHW: NDArray[np.uint8], labels_N: torch.Tensor) -> dict[str, float]:
+        return values(self._tallies(pixels_NCHW, labels_N), self._outputs)
+
+    def _tallies(self, pixels_NCHW: NDArray[np.uint8], labels_N: torch.Tensor) -> dict[str, Tally]:
         made = []
-        for low in range(0, len(self._test_N), _SCORED_AT_ONCE):
+        for low in range(0, len(labels_N), _SCORED_AT_ONCE):
             rows = slice(low, low + _SCORED_AT_ONCE)
-            logits_BC = self.trainer.logits(self._features(self._test_NCHW[rows]))
-            made.append(tallies(logits_BC.numpy().astype(np.float64), self._test_N[rows].numpy(), self._outputs))
-        return values(merged(made), self._outputs)
+            logits_BC = self.trainer.logits(self._features(pixels_NCHW[rows]))
+            made.append(tallies(logits_BC.numpy().astype(np.float64), labels_N[rows].numpy(), self._outputs))
+        return merged(made)
 
     def _features(self, pixels_BCHW: NDArray[np.uint8]) -> torch.Tensor:
         with torch.no_grad(), self.trainer.autocast():

@@ -6,7 +6,7 @@ No file, clock or process: `mple.simulate.run_monitor` reads, `mple.simulate.scr
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mple.metrics import scores_text
+from mple.metrics import epoch_text
 from mple.records.log_events import LogEvent, LogLine
 from mple.records.training import StepMetrics, TrainingMetrics
 
@@ -20,7 +20,7 @@ class SiteProgress:
 
     name: str
     images: int = 0
-    """Training and test images that the plan has of it."""
+    """Images of all splits that the plan has of it."""
     samples_sent: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
@@ -37,9 +37,9 @@ class TrainingProgress:
     last: StepMetrics | None = None
     """The newest that is known of its steps."""
     scores: Mapping[str, float] = field(default_factory=dict)
-    """After the last whole epoch, by metric."""
+    """Of validation after the last whole epoch, by metric."""
     epochs_scored: int = 0
-    """Whole epochs, scored by the sites."""
+    """Whole epochs."""
 
     @property
     def share_done(self) -> float:
@@ -99,7 +99,7 @@ class Progress:
             return  # once more, after a restart
         training.epochs_scored = metrics.epoch
         self.news.append(
-            f"epoch {metrics.epoch} of {training.epochs}: loss {metrics.loss:.4f}, {scores_text(training.scores)}, "
+            f"epoch {metrics.epoch} of {training.epochs}: {epoch_text(metrics.loss, training.scores)}, "
             f"{metrics.seconds:.1f} s"
         )
 

@@ -84,7 +84,7 @@ class RunMonitor:
         self._planned = True
         progress.plan, progress.training.epochs = plan.sha256().hex()[:16], plan.training.epochs
         for site in plan.sites:
-            progress.sites[site.name].images = site.train_images + site.test_images
+            progress.sites[site.name].images = site.images
 
     def _read_ledger(self, progress: Progress, site: str, elapsed_s: float) -> None:
         path = self._folder.state(site) / LEDGER

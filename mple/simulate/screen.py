@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mple.metrics import scores_text
+from mple.metrics import epoch_text
 from mple.printable import printable
 from mple.records.training import StepMetrics
 from mple.report.quantities import duration_text, size_text
@@ -100,7 +100,7 @@ def view(progress: Progress, now_s: float) -> Group:
         parts += [
             Text(
                 f"epoch {last.epoch} of {training.epochs}, step {last.step} of {last.steps}, "
-                f"loss {last.loss:.4f}, {scores_text(training.scores)}"
+                f"{epoch_text(last.loss, training.scores)}"
             ),
             Text(
                 f"{last.samples_per_second:.0f} samples/s, {_waiting(last)}, first layer "

@@ -81,8 +81,8 @@ def test_every_line_is_there_while_the_run_goes_on(metrics: MetricsFile, tmp_pat
         "speed/idle_share": [(step, 0.25) for step in (2, 3, 4)],
         "speed/first_layer_share": [(step, 0.125) for step in (2, 3, 4)],
         "epoch/train_loss": [(1, 0.5)],
-        "epoch/test_accuracy": [(1, 0.75)],
-        "epoch/test_loss": [(1, 1.5)],
+        "epoch/val_accuracy": [(1, 0.75)],
+        "epoch/val_loss": [(1, 1.5)],
         "epoch/seconds": [(1, 3.0)],
     }
 

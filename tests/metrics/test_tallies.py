@@ -217,13 +217,14 @@ def test_one_more_row_has_a_value_and_is_checked(one_more: None) -> None:
 
 
 def test_one_more_row_is_in_summary_and_report(one_more: None, tmp_path: Path) -> None:
-    summary = finished_run(tmp_path / "run", more_scores={"zeros": 0.125})
+    made = {"confusion": Tally((1, 0, 0, 0, 3, 0, 0, 0, 4))}
+    summary = finished_run(tmp_path / "run", more_scores={"zeros": 0.25}, more_tallies=made)
     written = json.loads((summary.folder.path / "summary.json").read_text())
-    assert (written["test_zeros"], written["epochs"][0]["test_zeros"]) == (0.125, 0.125)
+    assert (written["test_zeros"], written["epochs"][0]["val_zeros"]) == (0.125, 0.25)
     html = page(summary)
     assert "test zeros 0.1250" in html
-    assert ">test zeros</th>" in html
-    assert "Test zeros" in [chart.title for chart in charts([("", history_of(summary.metrics))])]
+    assert ">validation zeros</th>" in html
+    assert "Validation zeros" in [chart.title for chart in charts([("", history_of(summary.metrics))])]
     console = Console(record=True, width=200, file=io.StringIO())
     print_summary(summary, console)
-    assert "test accuracy 0.7500, test zeros 0.1250 after 3 epochs" in console.export_text()
+    assert "test accuracy 0.7500, test zeros 0.1250, epoch 3 of 3" in console.export_text()

@@ -44,10 +44,10 @@ def test_differences_are_the_second_less_the_first(comparison: Comparison) -> No
 
 def test_what_one_run_lacks_has_no_difference(tmp_path: Path) -> None:
     first, second = finished_run(tmp_path / "a"), finished_run(tmp_path / "b")
-    unscored = tuple(dataclasses.replace(epoch, scores={}) for epoch in second.epochs)
+    unscored = dataclasses.replace(second.judged, test={})
     rows = {
         row.name: row
-        for _, group in compare(first, dataclasses.replace(second, metrics=unscored)).groups
+        for _, group in compare(first, dataclasses.replace(second, judged=unscored)).groups
         for row in group
     }
     assert rows["test accuracy"].values == ("0.7500", "none")

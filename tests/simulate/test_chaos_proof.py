@@ -11,8 +11,10 @@ import pytest
 from rich.console import Console
 
 from mple.meter.reconciliation import Balance, Overhead
+from mple.metrics import Tally
 from mple.plan import TrainingSettings
 from mple.records.run_folder import RunFolder
+from mple.records.scores import NetworkScores
 from mple.records.training import EpochMetrics
 from mple.report import Summary
 from mple.simulate.chaos import InjectedFault
@@ -22,6 +24,7 @@ from tests.support.small_plan import SIZES, small_plan
 from tests.support.training_records import epoch_metrics, outcome
 
 SAMPLES = sum(train for train, _ in SIZES.values())
+VALS = {"north": 2}
 CHAOS = ChaosSettings(seed=1, kills=5, stops=1, cuts=0)
 
 
@@ -32,8 +35,9 @@ def summary(**changed: Any) -> Summary:
     ledgers = Balance(matched=90, lost=4, only_sent=0, only_received=0, size_differs=0, offenders=())
     known: dict[str, Any] = {
         "folder": RunFolder(Path("run"), tuple(SIZES)),
-        "plan": small_plan(training=TrainingSettings(epochs=2)),
+        "plan": small_plan(training=TrainingSettings(epochs=2), vals=VALS),
         "outcome": outcome(model_sha256="ab" * 32),
+        "judged": judged(),
         "metrics": tuple(lines),
         "overhead": Overhead(()),
         "kinds": (),
@@ -41,6 +45,18 @@ def summary(**changed: Any) -> Summary:
         "versions": {},
     }
     return Summary(**(known | changed))
+
+
+def judged(right: int = 2, **changed: Any) -> NetworkScores:
+    known: dict[str, Any] = {
+        "plan_sha256": "ab" * 32,
+        "model_sha256": "cd" * 32,
+        "kept_epoch": 1,
+        "epochs": 2,
+        "val": {"north": {"counts": Tally((2, 1))}},
+        "test": {"north": {"counts": Tally((3, right))}},
+    }
+    return NetworkScores(**(known | changed))
 
 
 def injected(kind: FaultKind, *nodes: str, stage: Stage = Stage.TRAINING) -> InjectedFault:
@@ -80,7 +96,10 @@ def epochs(**changed: Any) -> tuple[EpochMetrics, ...]:
     [
         ({"outcome": outcome(model_sha256="cd" * 32)}, "same network"),
         ({"metrics": epochs(loss=2.0)}, "same losses"),
-        ({"plan": small_plan(training=TrainingSettings(epochs=2, seed=9))}, "same plan"),
+        ({"judged": judged(right=1)}, "same losses"),
+        ({"judged": judged(kept_epoch=2)}, "same kept epoch"),
+        ({"judged": judged(epochs=1)}, "same losses"),
+        ({"plan": small_plan(training=TrainingSettings(epochs=2, seed=9), vals=VALS)}, "same plan"),
         ({"metrics": epochs(samples=SAMPLES + 1)}, "no sample was lost"),
         ({"metrics": epochs(missing={"north": "0"})}, "no sample was lost"),
         ({"metrics": summary().epochs[:1] * 2}, "no sample was lost"),
@@ -89,6 +108,15 @@ def epochs(**changed: Any) -> tuple[EpochMetrics, ...]:
 )
 def test_each_difference_has_its_claim(changed: dict[str, Any], words: str) -> None:
     assert any(text.startswith(words) for text in failing(INJECTED, summary(**changed), summary()))
+
+
+def test_an_early_end_ends_the_epochs_that_are_due() -> None:
+    def ended(epochs: int) -> Summary:
+        plan = small_plan(training=TrainingSettings(epochs=9, patience_epochs=1), vals=VALS)
+        return summary(plan=plan, judged=judged(epochs=epochs))
+
+    assert failing(INJECTED, ended(2), ended(2)) == []
+    assert [text[:18] for text in failing(INJECTED, ended(3), ended(3))] == ["no sample was lost"]
 
 
 def test_faults_that_were_not_carried_out_prove_nothing() -> None:

@@ -28,10 +28,14 @@ def test_warnings_of_sites_are_news_and_their_chatter_is_not() -> None:
     assert progress.news == ["north: the link is slow"]
 
 
-def test_an_epoch_without_test_images_is_told_as_such() -> None:
+def test_an_epoch_is_told_with_what_validation_says_of_it() -> None:
     progress = begun()
-    progress.read_metrics(epoch_metrics())
-    assert "not scored" in progress.news[0]
+    progress.read_metrics(epoch_metrics(epoch=1, loss=0.5))
+    progress.read_metrics(epoch_metrics(epoch=2, loss=0.25, scores={"accuracy": 0.75, "loss": 0.61, "ece": 0.1}))
+    assert [text.rpartition(",")[0] for text in progress.news] == [
+        "epoch 1 of 2: loss 0.5000",
+        "epoch 2 of 2: loss 0.2500, validation loss 0.6100, validation accuracy 0.7500",
+    ]
 
 
 def test_time_left_follows_from_the_share_of_steps_done() -> None:

@@ -1,6 +1,7 @@
 """A place in a training, for tests of checkpoints and of what goes on from them."""
 
 from compute_node.training.checkpoint import Position
+from mple.plan.keeping import Judged
 
 PLAN = "ab" * 32
 POSITION = Position(
@@ -15,4 +16,6 @@ POSITION = Position(
     samples_trained=120,
     metrics_bytes=77,
     ledger_messages=5,
+    judged=Judged(),
+    kept="",
 )

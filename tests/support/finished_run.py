@@ -12,10 +12,12 @@ from mple.data import Dataset, LabelledImages
 from mple.disk.damage import with_checksum
 from mple.disk.json_records import write_record
 from mple.meter import Direction, Ledger, LedgerEntry, MessageFacts, MessageKind
+from mple.metrics import Tally
 from mple.pki import Vault
 from mple.plan import RunPlan, TrainingSettings
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
-from mple.records.state_files import LEDGER, METRICS, MODEL, OUTCOME, PLAN
+from mple.records.scores import NetworkScores
+from mple.records.state_files import LEDGER, METRICS, MODEL, OUTCOME, PLAN, SCORES
 from mple.records.training import TrainingMetrics, metrics_line
 from mple.report import Summary, summarise
 from provider_node.feeding.morphing import MorphedImages
@@ -37,18 +39,20 @@ def finished_run(
     data_bytes: int = 200,
     plan: RunPlan | None = None,
     more_scores: Mapping[str, float] = MappingProxyType({}),
+    more_tallies: Mapping[str, Tally] = MappingProxyType({}),
 ) -> Summary:
     """Write the folder and sum it up.
 
     Args:
         folder: New.
-        accuracy: Of the last epoch.
+        accuracy: Of the last epoch on validation images, and of its network on test images.
         absent: The second epoch went on without a site, and a batch was sent twice.
         data_bytes: Codes of the training samples of a site.
         plan: By default a small one.
         more_scores: Of every epoch, by other metrics than accuracy and loss.
+        more_tallies: Of the network that is kept.
     """
-    plan = plan or small_plan(training=TrainingSettings(epochs=EPOCHS))
+    plan = plan or small_plan(training=TrainingSettings(epochs=EPOCHS), vals={"north": 2, "south": 1})
     run = RunFolder(folder, tuple(site.name for site in plan.sites))
     for node in run.nodes:
         run.state(node).mkdir(parents=True)
@@ -61,6 +65,7 @@ def finished_run(
         compute / OUTCOME,
         outcome(run_id=plan.run_id, plan_sha256=plan_sha256, model_sha256=model_sha256, read_ahead_seconds=0.0),
     )
+    write_record(compute / SCORES, _scores(plan_sha256, model_sha256, accuracy, plan.sites[0].name, more_tallies))
     ledgers = {site: Ledger(run.state(site) / LEDGER, f"site/{site}") for site in run.sites}
     with (
         Ledger(compute / LEDGER, "compute/compute") as trainer,
@@ -107,6 +112,22 @@ def _exchange(site: Ledger, name: str, servers: dict[str, Ledger], data_bytes: i
                         serialized_bytes=size,
                     )
                 )
+
+
+def _scores(
+    plan_sha256: str, model_sha256: str, accuracy: float, site: str, more: Mapping[str, Tally]
+) -> NetworkScores:
+    """The first site's tallies make the scores of the last epoch."""
+    tallies = {"counts": Tally((10**6, round(1e6 * accuracy))), "loss": Tally((1,), (1.5 / EPOCHS,)), **more}
+    by_site = {site: tallies}
+    return NetworkScores(
+        plan_sha256=plan_sha256,
+        model_sha256=model_sha256,
+        kept_epoch=EPOCHS,
+        epochs=EPOCHS,
+        val=by_site,
+        test=by_site,
+    )
 
 
 def _facts(kind: MessageKind) -> MessageFacts:

@@ -65,13 +65,20 @@ def small_settings(
     sites: tuple[str, ...] = ("north", "south"),
     weights: WeightsFrom = WeightsFrom.SEED,
     deliver: DeliverTo = DeliverTo.NONE,
+    most_val: int = 0,
 ) -> SimulationSettings:
-    """Two sites, a VGG-16 of 1/16 width, ten steps an epoch. Weights that are not the seed's are those of
+    """Two sites, a VGG-16 of 1/16 width, ten steps an epoch, nine with `most_val` validation pictures for each site,
+    which are taken from a tenth of the training pictures. Weights that are not the seed's are those of
     `write_weights` beside the pictures. Delivery costs each site half a second of imports: tests ask for it."""
     return SimulationSettings(
         sites=sites,
         custody=custody,
-        data=NpzSource(path=pictures, partition=Partition(kind=PartitionKind.IID)),
+        data=NpzSource(
+            path=pictures,
+            partition=Partition(kind=PartitionKind.IID),
+            validation_share=0.1 if most_val else 0.0,
+            most_val=most_val or None,
+        ),
         morph=MorphSettings(preset=preset),
         wire=WireSettings(codec=codec, layer="f32" if codec == "f32" else "f16"),
         model=ModelSettings(width=0.0625, weights=weights),

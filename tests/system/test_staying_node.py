@@ -18,8 +18,8 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
+from mple.data.partitions import SPLITS
 from mple.exit_codes import ExitCode
-from mple.metrics import METRICS
 from mple.records import state_files
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.report import summarise
@@ -38,6 +38,8 @@ from tests.support.small_consortium import (
 
 LABELS = ("method", "kind", "direction", "peer")
 ANY_PORT = "127.0.0.1:0"
+VALIDATED = ("accuracy", "loss", "ece")
+"""By what each epoch is told with so few validation pictures that the rest is withheld."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,7 @@ def stayed(tmp_path_factory: pytest.TempPathFactory) -> Stayed:
     pictures, picture = write_pictures(path / "set.npz"), path / "new.png"
     Image.fromarray(np.load(pictures)["x_test"][0]).save(picture)
     endpoints = EndpointSettings(coordinator=ANY_PORT, compute=ANY_PORT, sites=(ANY_PORT, ""))
-    folder = lay_out(path / "run", replace(small_settings(pictures, epochs=2), monitoring=endpoints))
+    folder = lay_out(path / "run", replace(small_settings(pictures, epochs=2, most_val=8), monitoring=endpoints))
     with Children(10.0) as children:
         start_node(children, folder, COMPUTE, "--set", "stay=true")
         for name in (COORDINATOR, *folder.sites):
@@ -112,9 +114,13 @@ def test_every_node_tells_what_its_ledger_says(stayed: Stayed) -> None:
     names = ("mple_messages", "mple_message_bytes", "mple_message_payload_bytes", "mple_message_samples")
     for place, name in enumerate(names):
         assert values(found[name], *LABELS) == {labels: sums[place] for labels, sums in stayed.ledger.items()}
-    assert values(found["mple_received_samples"], "split") == {("train",): 240.0, ("test",): 60.0}
-    assert values(found["mple_cached_samples"], "split") == {("train",): 240.0, ("test",): 60.0}
-    assert values(found["mple_trained_samples"]) == {(): 480.0}
+    samples = {(site.name, split): getattr(site, f"{split}_images") for site in folder.plan().sites for split in SPLITS}
+    count = {(split,): sum(samples[site, split] for site in folder.sites) for split in SPLITS}
+    assert (count[("val",)], count[("test",)]) == (16, 60)
+    assert values(found["mple_received_samples"], "split") == count
+    assert values(found["mple_cached_samples"], "split") == count
+    assert values(found["mple_trained_samples"]) == {(): 2 * count[("train",)]}
+    assert values(found["mple_val_score"], "metric").keys() == {(name,) for name in VALIDATED}
     outcome = json.loads((folder.state(COMPUTE) / state_files.OUTCOME).read_text())
     assert values(found["mple_trainer_idle_seconds"], "cause") == {
         (cause,): seconds for cause, seconds in outcome["idle_seconds_by_cause"].items()
@@ -137,7 +143,7 @@ def test_tensorboard_reads_the_run_at_the_top_of_its_folder(stayed: Stayed) -> N
 
 def test_tensorboard_reads_a_resumed_run_as_it_went_in_the_end(tmp_path: Path) -> None:
     """After the compute node was killed behind a checkpoint: each step once."""
-    settings = small_settings(write_pictures(tmp_path / "set.npz"), epochs=12)
+    settings = small_settings(write_pictures(tmp_path / "set.npz"), epochs=12, most_val=8)
     machine = replace(settings.machine, checkpoint_every_steps=7)
     folder = lay_out(tmp_path / "run", replace(settings, machine=machine))
     checkpoints = folder.state(COMPUTE) / state_files.CHECKPOINTS
@@ -159,10 +165,10 @@ def tensorboard_has(folder: RunFolder, *, epochs: int) -> None:
     found = points_in(folder.path / state_files.TENSORBOARD)
     losses = [loss for line in lines if line["kind"] == "step" for loss in line["losses"]]
     assert found["train/loss"] == list(enumerate(losses, start=1))
-    assert len(losses) == 10 * epochs
+    assert len(losses) == 9 * epochs
     scored = [line for line in lines if line["kind"] == "epoch"]
-    for name in METRICS:
-        epochs_told, told = zip(*found[f"epoch/test_{name}"], strict=True)
+    for name in VALIDATED:
+        epochs_told, told = zip(*found[f"epoch/val_{name}"], strict=True)
         assert epochs_told == tuple(range(1, epochs + 1))
         assert told == pytest.approx([line["scores"][name] for line in scored], rel=1e-6)
 
