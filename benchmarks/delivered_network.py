@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--whole", type=int, default=1500, help="training pictures of the run of width 1")
     parser.add_argument("--large", type=int, default=48, help="pictures of 224 pixels, a sixth of them for testing")
     parser.add_argument("--runs", type=Path, help="folder to keep the runs in")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULTS.parent)
     options = parser.parse_args()
     rows = []
     with scratch(options.runs, "delivered") as folder:

@@ -1,8 +1,8 @@
 """What first weights from a file are worth: accuracy after the first epoch, against a network drawn from the seed.
 
-    python -m benchmarks.initial_weights [--mri brain_mri_64.npz] [--seeds 1 2 3] [--width 1] [--pictures 2000]
-        [--mri-pictures 600] [--before 6000] [--before-epochs 4] [--workers 2] [--work runs/initial_weights]
-        [--out results/benchmarks]
+    python -m benchmarks.initial_weights [--mri brain_mri_64.npz] [--seeds 1 2 3] [--width 0.5] [--pictures 2000]
+        [--mri-pictures 600] [--test 600] [--before 6000] [--before-epochs 4] [--workers 2]
+        [--work runs/initial_weights] [--out results/benchmarks]
 
 A VGG-16 is trained by `mple plain` on five classes of CIFAR-10, and written as a file of torchvision's `vgg16_bn`
 names. Then `mple plain` trains for one epoch on pictures of the other five classes, and on grey slices where `--mri`
@@ -73,10 +73,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mri", type=Path)
     parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3])
-    parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument("--width", type=float, default=0.5)
     parser.add_argument("--pictures", type=int, default=2000)
     parser.add_argument("--mri-pictures", type=int, default=600)
-    parser.add_argument("--test", type=int, default=1000)
+    parser.add_argument("--test", type=int, default=600)
     parser.add_argument("--before", type=int, default=6000)
     parser.add_argument("--before-epochs", type=int, default=4)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
@@ -126,7 +126,7 @@ def _trained_before(options: argparse.Namespace) -> Path:
     out = options.work / f"before-{options.width:g}-{options.before}-{options.before_epochs}"
     chosen: dict[str, object] = {"training.epochs": options.before_epochs, "data.most_train": options.before}
     chosen["data.most_test"] = options.test
-    found = _plain(out, options.work / "first.npz", options.width, chosen, threads=options.workers)
+    found = _plain(out, options.work / "first.npz", options.width, chosen)
     print(f"CIFAR-10, five classes, for the file: {found:.4f}", flush=True)
     model = ModelSettings(width=options.width)
     about = NetworkAbout(
@@ -152,7 +152,7 @@ def _trained_before(options: argparse.Namespace) -> Path:
     return path
 
 
-def _plain(out: Path, data: Path, width: float, chosen: dict[str, object], threads: int = 1) -> float:
+def _plain(out: Path, data: Path, width: float, chosen: dict[str, object]) -> float:
     """The test accuracy of a plain training that is in `out`, or made there."""
     settings: dict[str, object] = {
         "sites": '["only"]',
@@ -162,12 +162,12 @@ def _plain(out: Path, data: Path, width: float, chosen: dict[str, object], threa
         "training.batch": 64,
         "training.peak_lr": 0.05,
         "training.precision": "bf16",
-        "machine.trainer_threads": threads,
+        "machine.trainer_threads": 1,
         **chosen,
     }
     if not (out / "summary.json").exists():
         words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-        environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
+        environment = dict(os.environ, OMP_NUM_THREADS="1")
         typed = [*command("mple"), "plain", "--out", str(out), *words]
         subprocess.run(tied(typed), check=True, env=environment, stdout=subprocess.DEVNULL)
     return float(json.loads((out / "summary.json").read_text(encoding="utf-8"))["test_accuracy"])
@@ -181,7 +181,7 @@ def _write(trainings: list[_Training], accuracies: list[float], options: argpars
             some = [value for one, value in pairs if (one.data, one.way) == (data, way)]
             rows.append(_Row(data=data, way=way, test_accuracy=some))
             print(f"{data}, {way}: {statistics.fmean(some):.4f} ({min(some):.4f} to {max(some):.4f})")
-    typed = f"--width {options.width:g} --pictures {options.pictures} --before {options.before}"
+    typed = f"--width {options.width:g} --pictures {options.pictures} --test {options.test} --before {options.before}"
     if options.mri is not None:
         typed += f" --mri {options.mri.name} --mri-pictures {options.mri_pictures}"
     about = {

@@ -54,10 +54,10 @@ class SiteRun:
         """
         if self._scores is not None:
             self._scores.join()  # seconds, of many pictures
-        self._feeding.finish()
         hasty = CoordinatorClient(self._client.channel, self._client.retry.within(_SETTLE_S))
         self._keys.settle(hasty, sequence)
         self._client.report_totals(self._site.node.ledger.totals())
+        self._feeding.finish()
         log("finished", "the run has finished")
 
     def take(self, event: coordinator_pb2.WatchResponse, events: RunFollower) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from mple.data import Dataset, open_source
+from mple.delivered.continued import require_going_on
 from mple.disk.whole_files import write_whole
 from mple.metrics import epoch_text, scores_text, summary_scores
 from mple.model.device import Device
@@ -40,6 +41,10 @@ def train_as_plain(settings: SimulationSettings, out: Path, like: Path | None) -
         stem=None if settings.stem_file is None else Stem.from_safetensors(settings.stem_file),
         weights=None if settings.weights_file is None else InitialWeights.from_file(settings.weights_file),
     )
+    if plain.weights is not None:
+        first = sites[0]
+        otherwise = require_going_on(plain.weights.metadata, settings, first.classes, first.train.shape.channels)
+        echo(*(f"note: {line}" for line in otherwise))
     if like is not None:
         plain = _as_in(like, plain, settings.sites, sites)
     new_folder(out)

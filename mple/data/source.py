@@ -189,7 +189,7 @@ def _label_notes(catalogue: Catalogue) -> list[str]:
             if which.any():
                 notes.append(f"{what}: label {_named(catalogue, np.flatnonzero(which))}")
         if silent := int((labels < 0).all(axis=1).sum()):
-            notes.append(f"{split} pictures without any known label: {silent} of {len(labels)}; they teach nothing")
+            notes.append(f"{split} pictures without any known label: {silent} of {len(labels)}; they teach no label")
     if (catalogue.train.labels == 1).sum(axis=1).tolist() == [1] * len(catalogue.train.labels):
         notes.append(
             "each training picture has exactly one label: if one excludes the others, give the class of each picture "

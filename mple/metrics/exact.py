@@ -20,8 +20,8 @@ from mple.metrics.values import METRICS, mean_of, share
 
 Floats = NDArray[np.float64]
 _MOST_DRAWS, _LEAST_DRAWS = 1000, 200
-_WORK = 5 * 10**7
-"""Samples x classes x draws that are worth an interval."""
+_WORK, _MOST_WORTH = 5 * 10**7, 2 * 10**7
+"""Samples x classes x draws that are worth an interval; samples x classes of which none is drawn any more."""
 _AT_ONCE = 2**22
 """Samples x draws in memory."""
 _SEED = 15
@@ -40,8 +40,10 @@ class Exact:
 
 
 def draws_for(samples: int, outputs: Outputs) -> int:
-    """How many draws an interval over so many samples is made of: 1000, down to 200 of large sets."""
-    return min(_MOST_DRAWS, max(_LEAST_DRAWS, _WORK // max(1, samples * outputs.count)))
+    """How many draws an interval over so many samples is made of: 1000, down to 200 of large sets, and none where
+    twenty million scores would take minutes, and intervals are narrow."""
+    scores = samples * outputs.count
+    return min(_MOST_DRAWS, max(_LEAST_DRAWS, _WORK // max(1, scores))) if scores <= _MOST_WORTH else 0
 
 
 def exact_values(
@@ -62,7 +64,7 @@ def exact_values(
     drawn = [samples.judged(weights_DN) for weights_DN in _weights(samples.size, draws_for(samples.size, outputs))]
     found = {}
     for name, value_1X in once.items():
-        draws_DX = np.concatenate([one[name] for one in drawn])
+        draws_DX = np.concatenate([value_1X[:0], *(one[name] for one in drawn)])
         if METRICS[name].whole is not None:
             found[name] = Exact(value=_number(value_1X[0]), interval=interval_of(value_1X[0], draws_DX))
             continue

@@ -53,6 +53,17 @@ def told(
     return Told(tallies=kept, withheld=withheld, left_out=tuple(np.flatnonzero(out_C).tolist()))
 
 
+def withheld_text(
+    labels: NDArray[np.int64], outputs: Outputs, names: Sequence[str], least: int, classes: Sequence[str]
+) -> str:
+    """What a site will not tell of a split, whatever the network says of it; empty where it tells everything."""
+    here = told(np.zeros((len(labels), outputs.count)), labels, outputs, names, least)
+    said = [f"no {', '.join(here.withheld)}"] if here.withheld else []
+    if here.left_out and len(here.left_out) < outputs.count:
+        said.append(f"nothing by class of {', '.join(classes[place] for place in here.left_out)}")
+    return "; ".join(said)
+
+
 def classes_left_out(truths_NC: NDArray[np.int64], least: int) -> NDArray[np.bool_]:
     """Which classes (C) are too small to be told of, or hide one that is. A class without any sample hides none."""
     parts_2C = np.stack([(truths_NC == 1).sum(axis=0), (truths_NC == 0).sum(axis=0)])

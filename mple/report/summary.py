@@ -139,6 +139,7 @@ class Summary:
                 "samples_per_second": outcome.samples_trained / outcome.train_seconds,
             },
             "model_sha256": outcome.model_sha256,
+            "delivered": outcome.delivered,
             "codec": plan.wire.codec,
             "morph": plan.morph.preset,
             "custody": plan.custody,

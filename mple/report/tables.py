@@ -78,6 +78,7 @@ def _sentences(summary: Summary) -> list[str]:
         ),
         *_resent(summary),
         *_absent(summary),
+        *_delivered(summary),
         *([noise_sentence(noise)] if noise else []),
         f"protection: {protection(summary.plan)}",
         patients_sentence(summary.plan),
@@ -101,6 +102,16 @@ def _resent(summary: Summary) -> list[str]:
     """A sentence where samples were sent more than once."""
     samples, size = summary.overhead.sum("resent_samples"), summary.overhead.sum("resent_bytes")
     return [f"sent once more after broken links: {samples:,} samples, {size:,} bytes"] if samples else []
+
+
+def _delivered(summary: Summary) -> list[str]:
+    """A sentence where sites have the network, or should have it."""
+    have = summary.outcome.delivered
+    if have is None:
+        return []
+    lack = [site.name for site in summary.plan.sites if site.name not in have]
+    text = f"the trained network is in nodes/SITE/state/model of {', '.join(have) or 'no site'}"
+    return [text + (f"; without it: {', '.join(lack)}" if lack else "")]
 
 
 def _absent(summary: Summary) -> list[str]:

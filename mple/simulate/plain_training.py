@@ -18,7 +18,6 @@ from torch import nn
 
 from mple.data import Dataset, LabelledImages
 from mple.data.normalise import normalise
-from mple.delivered.continued import require_going_on
 from mple.metrics import Outputs, Tally, merged, tallies, thresholds, values
 from mple.model.class_weights import ClassCounts
 from mple.model.device import CPU, Device
@@ -141,8 +140,6 @@ class _PlainRun:
         self._test = whole([site.test for site in sites])
         self._normalisation = normalisation
         self._sampler = GlobalSampler([len(site.train.labels) for site in sites], training.batch, training.seed)
-        if settings.weights is not None:
-            require_going_on(settings.weights.metadata, choices, sites[0].classes, sites[0].train.shape.channels)
         trunk = initial_trunk(model, classes, training.seed, settings.weights)
         offered = settings.stem if settings.weights is None else settings.weights.stem
         channels, filters = sites[0].train.shape.channels, model.filters

@@ -15,6 +15,7 @@ from mple.delivered.folder import RECORD
 from mple.delivered.scored import add_scores
 from mple.disk.json_records import read_record, write_record
 from mple.meter import Direction
+from mple.metrics.withholding import withheld_text
 from mple.model.class_weights import ClassCounts
 from mple.model.settings import Augment
 from mple.model.stem import mirrored_channels
@@ -191,12 +192,17 @@ class Feeding:
         return NetworkReceipt(site=self.site, plan=self.plan, stem=stem, logits=self._logits())
 
     def _scoring(self) -> SplitScoring:
-        plan, site = self.plan, self.site
+        plan, site, least = self.plan, self.site, self.site.settings.metrics.least_count
+        for split, images in {"validation": site.dataset.val, "test": site.dataset.test}.items():
+            text = withheld_text(images.labels, plan.outputs, plan.metrics.tallies, least, plan.classes)
+            if len(images) and text:
+                text = f"of its {len(images)} {split} pictures this site tells {text}: metrics.least_count = {least}"
+                warn("withheld", text, split=split)
         return SplitScoring(
             {common_pb2.SPLIT_VAL: site.dataset.val.labels, common_pb2.SPLIT_TEST: site.dataset.test.labels},
             self._order(),
             names=plan.metrics.tallies,
-            least_count=site.settings.metrics.least_count,
+            least_count=least,
             epochs=plan.training.epochs,
             most=plan.training.epochs * plan.wire.releases,
             keep=self._logits().keep,

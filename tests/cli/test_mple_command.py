@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from mple import __version__
+from mple.delivered.about import about_network
 from mple.exit_codes import ExitCode
 from mple.model.settings import ModelSettings
 from mple.model.weights import build_trunk, load_trunk, state_sha256
-from mple.plan import read_settings
+from mple.plan import NormalisationSettings, read_settings
 from mple.simulate.settings import SimulationSettings
+from tests.support.small_plan import small_plan
 from tests.support.torchvision_vgg16 import TorchvisionVgg16, lived_in
 from tests.support.typed_command import Said, small_simulation
 
@@ -114,12 +117,16 @@ def test_plain_training_leaves_its_figures_and_its_network(mple: Said, config: P
 def test_plain_training_begins_with_weights_of_a_file(mple: Said, config: Path, tmp_path: Path) -> None:
     """At a rate of next to nothing what comes out is the network of the file, which lies beside the settings."""
     network = lived_in(TorchvisionVgg16(batch_norm=True, width=0.0625))
-    torch.save(network.state_dict(), config.with_name("vgg16_bn.pth"))
-    chosen = {"weights_file": "vgg16_bn.pth", "model.weights": "features", "training.peak_lr": 1e-12}
+    before = small_plan(channels=3, normalisation=NormalisationSettings(mean=(0.1,), std=(0.2,)))
+    about = about_network(before, model_sha256="0a" * 32, epoch=3)
+    save_file(network.state_dict(), config.with_name("before.safetensors"), metadata=about.to_metadata())
+    chosen = {"weights_file": "before.safetensors", "model.weights": "features", "training.peak_lr": 1e-12}
     code, _, complaints = mple("plain", config, "--out", tmp_path / "seeded", "--set", "model.weights=features")
     assert (code, "weights_file = None" in complaints) == (ExitCode.BAD_USAGE, True)
     sets = [word for name, value in chosen.items() for word in ("--set", f"{name}={value}")]
-    assert mple("plain", config, "--out", tmp_path / "plain", *sets)[0] == ExitCode.DONE
+    code, said, _ = mple("plain", config, "--out", tmp_path / "plain", *sets)
+    assert code == ExitCode.DONE
+    assert said.startswith("note: the network of run small-run was trained with normalisation.mean = [0.1]")
     trunk = build_trunk(ModelSettings(width=0.0625), 2, 1)
     load_trunk(trunk, tmp_path / "plain" / "model.safetensors")
     torch.testing.assert_close(trunk.features[2].weight, network.features[3].weight, rtol=0, atol=1e-6)

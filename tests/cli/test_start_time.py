@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-BELOW = ["morph", "wire", "data", "plan", "privacy", "rpc", "pki", "meter", "node", "report"]
+BELOW = ["morph", "wire", "data", "plan", "privacy", "rpc", "pki", "meter", "records", "delivered", "node", "report"]
 LIGHT = [*(f"mple.{name}" for name in BELOW), "provider_node", "coordinator"]
 PROGRAM = """
 import sys
 from mple.cli import main
 code = main(sys.argv[1:])
-heavy = sorted({"torch", "safetensors.torch", "seal", "comparison.networks", "jinja2"} & set(sys.modules))
+unwanted = {"torch", "safetensors.torch", "seal", "comparison.networks", "jinja2", "onnx", "onnxruntime"}
+heavy = sorted(unwanted & set(sys.modules))
 print("heavy:", heavy, "code:", code)
 """
 
@@ -29,6 +30,7 @@ print("heavy:", heavy, "code:", code)
         ["doctor", "--peer", "127.0.0.1:1", "--tls", "absent"],
         ["data", "show", "--kind", "npz", "--path", "absent.npz"],
         ["report", "absent"],
+        ["model", "show", "absent"],
     ],
     ids=" ".join,
 )

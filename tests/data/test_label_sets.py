@@ -157,7 +157,7 @@ def test_what_is_odd_about_labels_is_said(tmp_path: Path) -> None:
         "unknown of every training picture: label '2'",
         "no training picture has: label '1'",
         "every training picture that is known has: label '0'",
-        "training pictures without any known label: 1 of 4; they teach nothing",
+        "training pictures without any known label: 1 of 4; they teach no label",
         "every test picture that is known has: label '0'",
     ):
         assert text in notes

@@ -38,6 +38,7 @@ from tests.support.small_plan import CLASSES, TEST, TRAIN, key_of, key_ref
 FEED, WATCH = "/mple.v1.ComputeService/Feed", "/mple.v1.CoordinatorService/Watch"
 ORDER = np.array([2, 0, 1])
 PHASES = ("feeding",)
+MOST_SCORINGS = 250
 
 
 class SiteTarget:
@@ -69,8 +70,8 @@ class SiteTarget:
         dataset = Dataset(name="north", classes=CLASSES, train=_pictures(train), test=_pictures(test))
         self._book = book = ReleaseBook(folder / "releases.bin", train=train, test=test, most=255)
         images = MorphedImages(dataset, self.plan, "north", key_of("north"), ORDER)
-        most = self.plan.training.epochs * self.plan.wire.releases
-        scoring = SplitScoring({TEST: dataset.test.labels}, ORDER, epochs=self.plan.training.epochs, most=most)
+        labels, epochs = {TEST: dataset.test.labels}, self.plan.training.epochs
+        scoring = SplitScoring(labels, ORDER, epochs=epochs, most=MOST_SCORINGS)
         self.feed = SiteFeed(self.plan, key_ref("north"), images, scoring, book)
 
     def next(self, draw: random.Random, mutator: Mutator) -> list[tuple[Shot, Outcome]]:

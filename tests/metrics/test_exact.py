@@ -10,11 +10,12 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 
+from benchmarks.reference_metrics import by_reference
 from mple.metrics import METRICS, Outputs, probabilities, tallies, thresholds, values, values_by_class
 from mple.metrics.delong import auroc, binned_auroc
 from mple.metrics.exact import Exact, draws_for, exact_values
 from mple.model.settings import TaskKind
-from tests.support.judged import by_reference, drawn
+from tests.support.judged import drawn
 
 CASES = {
     "two classes": Outputs(2),
@@ -120,13 +121,23 @@ def test_an_accuracys_interval_is_that_of_a_binomial() -> None:
 
 
 def test_large_sets_have_fewer_draws() -> None:
-    assert [draws_for(samples, Outputs(10)) for samples in (0, 100, 5000, 10_000, 10**6)] == [
+    assert [draws_for(samples, Outputs(10)) for samples in (0, 100, 5000, 10_000, 10**6, 10**7)] == [
         1000,
         1000,
         1000,
         500,
         200,
+        0,
     ]
+
+
+def test_very_large_sets_have_no_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mple.metrics.exact._MOST_WORTH", 100)
+    found = exact_values(*drawn(Outputs(3), 100), Outputs(3))
+    assert {one.interval for one in found.values()} == {None}
+    intervals = found["auroc"].intervals
+    assert intervals is not None
+    assert None not in intervals, "DeLong's are quick"
 
 
 def naive_delong(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> tuple[float, float]:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from benchmarks.reference_metrics import by_reference
 from mple.metrics import Outputs, merged, tallies, thresholds, values, values_by_class
 from mple.metrics.outputs import scores_of
 from mple.model.settings import TaskKind
-from tests.support.judged import by_reference, drawn
+from tests.support.judged import drawn
 
 EXACT = ("accuracy", "balanced_accuracy", "f1", "sensitivity", "specificity")
 NETWORKS = {

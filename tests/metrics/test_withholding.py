@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mple.metrics import TALLIES, Outputs, tallies
 from mple.metrics.outputs import truths_of
 from mple.metrics.tallies import counts_of
-from mple.metrics.withholding import classes_left_out, told
+from mple.metrics.withholding import classes_left_out, told, withheld_text
 from mple.model.settings import TaskKind
 from tests.support.judged import drawn
 
@@ -95,6 +95,18 @@ def test_samples_without_any_known_label_do_not_count() -> None:
         "counts",
         "loss",
     )
+
+
+def test_what_is_withheld_in_words() -> None:
+    names, outputs = ("a", "b", "c"), Outputs(3)
+
+    def words(*sizes: int) -> str:
+        return withheld_text(labels_of(*sizes), outputs, ("counts", "confusion"), 5, names)
+
+    assert words(10, 20, 30) == ""
+    assert words(1, 2, 1) == "no counts, confusion"
+    assert words(3, 3, 3) == "no confusion"
+    assert words(10, 20, 4) == "nothing by class of a, c"
 
 
 def test_with_a_least_count_of_one_nothing_is_withheld() -> None:

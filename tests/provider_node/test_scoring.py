@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -123,6 +123,7 @@ def test_plain_logits_are_in_the_sites_own_order() -> None:
     np.testing.assert_array_equal(plain, [[20, 30, 10], [2, 3, 1]])
 
 
+@settings(max_examples=25)
 @given(st.permutations(range(5)), hnp.arrays(np.float32, (3, 5), elements=st.floats(-100, 100, width=32)))
 def test_scores_do_not_depend_on_the_order_of_the_classes(order: list[int], plain: NDArray[np.float32]) -> None:
     """Permuted place j holds class order[j]: permuting and undoing it changes nothing."""

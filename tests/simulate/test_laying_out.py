@@ -14,7 +14,7 @@ from mple.simulate.settings import SimulationSettings
 
 def test_every_node_has_a_configuration_that_its_command_reads(tmp_path: Path) -> None:
     settings = SimulationSettings(
-        data=NpzSource(path=Path("set.npz"), partition=Partition(kind=PartitionKind.IID, seed=4))
+        data=NpzSource(path=Path("set.npz"), partition=Partition(kind=PartitionKind.IID, seed=4)), least_count=2
     )
     folder = lay_out(tmp_path / "run", settings)
     coordinator = read_settings(CoordinatorSettings, folder.config(COORDINATOR))
@@ -27,6 +27,7 @@ def test_every_node_has_a_configuration_that_its_command_reads(tmp_path: Path) -
         assert site.data.partition == Partition(kind=PartitionKind.IID, parts=3, part=place, seed=4)
         assert site.data.path is not None
         assert site.data.path.is_absolute()
+        assert site.metrics.least_count == 2
         assert (site.compute, site.coordinator) == (compute.listen, coordinator.listen)
         assert (folder.node(name) / "tls" / "node.key").stat().st_mode & 0o077 == 0
     assert read_settings(SimulationSettings, folder.path / "simulation.toml") == replace(

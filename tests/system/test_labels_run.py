@@ -1,4 +1,4 @@
-"""A run by labels, five processes: several at once, many unknown, weighted by all sites' counts."""
+"""A run by labels, five processes: several at once, many unknown, weighted by all sites' counts; tiles of own cores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mple.data import NpzSource, open_source
 from mple.model.class_weights import ClassCounts
-from mple.plan import ClassWeights, TaskKind, TaskSettings, choices_of
+from mple.plan import Augment, ClassWeights, TaskKind, TaskSettings, choices_of
 from mple.plan.orders import channel_order, label_order
 from mple.records.class_counts import kept_class_counts
 from mple.records.run_folder import COMPUTE, RunFolder
@@ -25,7 +25,7 @@ LABELS = ("left", "right", "high")
 
 def label_pictures(path: Path) -> Path:
     """The small consortium's pictures with three labels each, of which a third is unknown."""
-    with np.load(write_pictures(path, train=120, test=30, channels=1)) as kept:
+    with np.load(write_pictures(path)) as kept:
         arrays = dict(kept)
     dice = np.random.default_rng(5)
     for name in ("y_train", "y_test"):
@@ -38,10 +38,12 @@ def label_pictures(path: Path) -> Path:
 
 def test_a_run_by_labels_learns_as_plain_training_does(tmp_path: Path) -> None:
     pictures = label_pictures(tmp_path / "set.npz")
-    made = small_settings(pictures, epochs=2, sites=("north", "east", "south"))
+    made = small_settings(pictures, preset="distinct", epochs=3, sites=("north", "east", "south"))
     settings = dataclasses.replace(
         made,
         data=dataclasses.replace(made.data, classes=LABELS),
+        training=dataclasses.replace(made.training, augment=tuple(Augment)),
+        model=dataclasses.replace(made.model, stem_mirrored=True),
         task=TaskSettings(kind=TaskKind.LABELS, class_weights=ClassWeights.INVERSE),
     )
     out, screen = tmp_path / "run", StringIO()
@@ -60,15 +62,12 @@ def test_a_run_by_labels_learns_as_plain_training_does(tmp_path: Path) -> None:
     lines = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
     morphed_losses = [loss for line in lines if line["kind"] == "step" for loss in line["losses"]]
     plain_losses = [loss for epoch in plain.epochs for loss in epoch.losses]
-    assert len(morphed_losses) == len(plain_losses) == 10
+    assert len(morphed_losses) == len(plain_losses) == 30
     np.testing.assert_allclose(morphed_losses, plain_losses, atol=1e-4)
 
     counts = ClassCounts.of(open_source(NpzSource(path=pictures)).train.labels, 3)
     assert kept_class_counts(folder.state(COMPUTE), plan.sha256().hex()) == counts.in_order(orders[1])
     written = json.loads((out / "summary.json").read_text())
-    told = {name: written[f"test_{name}"] for name in plain.test_scores}
-    assert told["accuracy"] is not None
-    assert told["loss"] is not None
-    for name, score in told.items():  # the rest is withheld: the sites have few pictures of some label
-        assert score is None or np.isclose(score, plain.test_scores[name], atol=0.02), name
-    assert written["wire"]["label_bytes"] == 3 * 120
+    for name in ("accuracy", "loss"):  # what else there is leaves out labels that few pictures of a site have
+        assert np.isclose(written[f"test_{name}"], plain.test_scores[name], atol=0.02), name
+    assert written["wire"]["label_bytes"] == 3 * 240

@@ -56,7 +56,6 @@ def morphed_losses(folder: Path) -> list[float]:
         ("compact", Custody.SITE, "f32", 3, 3, "seed", 1e-4),
         ("compact", Custody.ESCROW, "f32", 3, 2, "network", 1e-4),
         ("compact", Custody.SITE, "q8", 3, 2, "seed", 3e-2),
-        ("distinct", Custody.SITE, "f32", 3, 2, "seed", 1e-4),
         ("paper", Custody.SITE, "f32", 1, 2, "features", 1e-4),
         # Uniform cores are ill-conditioned, some keys' far more than others': float32 features are off by up to 1e-2.
         ("mole", Custody.SITE, "f32", 1, 2, "seed", 1e-1),
