@@ -39,7 +39,7 @@ from mple.model.weights import build_trunk, load_trunk
 from mple.plan import ModelSettings, RunPlan, TrainingSettings, WeightsFrom, WireSettings
 from mple.plan.orders import label_order
 from mple.records.cache_records import CacheShape
-from mple.records.run_folder import COMPUTE, RunFolder
+from mple.records.run_folder import COMPUTE, SUMMARY, RunFolder
 from mple.records.state_files import CACHE, DELIVERED, LAYERS, MODEL
 from mple.simulate.runner import simulate
 from mple.simulate.settings import SimulationSettings
@@ -72,18 +72,22 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--whole", type=int, default=1500, help="training pictures of the run of width 1")
     parser.add_argument("--large", type=int, default=48, help="pictures of 224 pixels, a sixth of them for testing")
-    parser.add_argument("--runs", type=Path, help="folder to keep the runs in")
+    parser.add_argument("--asked", type=int, help="pictures that networks of width 1 are asked about; by default all")
+    parser.add_argument("--runs", type=Path, help="folder to keep the runs in; those that are there are not made anew")
     parser.add_argument("--out", type=Path, default=RESULTS.parent)
     options = parser.parse_args()
     rows = []
     with scratch(options.runs, "delivered") as folder:
         environments = {one.name: ensure_environment(one, folder / "environments").python for one in (_TORCH, _ONNX)}
         for name, settings in _runs(options, folder):
-            assert simulate(settings, folder / name, wide_console(), plain=True) is not None
-            rows.append({"run": name, **_compared(RunFolder.finished(folder / name), settings, environments)})
+            if not (folder / name / SUMMARY).exists():
+                assert simulate(settings, folder / name, wide_console(), plain=True) is not None
+            most = options.asked if settings.model.width == 1 else None
+            rows.append({"run": name, **_compared(RunFolder.finished(folder / name), settings, environments, most)})
             print(json.dumps(rows[-1], indent=1), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    figures = " ".join(f"--{name} {getattr(options, name)}" for name in ("train", "epochs", "whole", "large"))
+    given = {name: getattr(options, name) for name in ("train", "epochs", "whole", "large", "asked")}
+    figures = " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
     about = {"command": f"python -m benchmarks.delivered_network {figures}", "machine": machine(), "runs": rows}
     (options.out / "delivered_network.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
@@ -129,12 +133,16 @@ def _large(like: SimulationSettings, path: Path, weights: Path, channels: int, i
     )
 
 
-def _compared(run: RunFolder, settings: SimulationSettings, environments: dict[str, Path]) -> dict[str, Any]:
+def _compared(
+    run: RunFolder, settings: SimulationSettings, environments: dict[str, Path], most: int | None
+) -> dict[str, Any]:
     plan = run.plan()
     tests = [open_source(settings.site_source(place)).test for place in range(len(_SITES))]
     pixels = np.concatenate([test.pixels_NCHW for test in tests])
     labels = np.concatenate([test.labels for test in tests])
-    morphed = _morphed_answers(run, plan, len(pixels))
+    asked = np.unique(np.linspace(0, len(pixels) - 1, min(len(pixels), most or len(pixels))).astype(np.int64))
+    pixels, labels = pixels[asked], labels[asked]
+    morphed = _morphed_answers(run, plan, asked)
     network = DeliveredNetwork.at(run.state(_SITES[0]))
     by_torchvision, by_torch, use, by_onnx = _lines(network)
     torch_part = "pixels = torch.from_numpy(part)\nwith torch.no_grad():\n" + _indented(use)
@@ -174,8 +182,8 @@ def _compared(run: RunFolder, settings: SimulationSettings, environments: dict[s
 
 
 @torch.no_grad()
-def _morphed_answers(run: RunFolder, plan: RunPlan, pictures: int) -> NDArray[np.float32]:
-    """The trunk's logits of all test pictures as they came, by site in the plan's order; classes in plain order."""
+def _morphed_answers(run: RunFolder, plan: RunPlan, asked: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The trunk's logits of test pictures as they came, by their numbers over all sites; classes in plain order."""
     state = run.state(COMPUTE)
     bank, codec = listed_layers(state / LAYERS, plan), codec_named(plan.wire.codec)
     trunk = build_trunk(plan.model, len(plan.classes), plan.training.seed)
@@ -183,8 +191,8 @@ def _morphed_answers(run: RunFolder, plan: RunPlan, pictures: int) -> NDArray[np
     trunk.eval()
     cache = SampleCache(state / CACHE.format(plan.run_id), CacheShape.of(plan))
     parts = []
-    for low in range(0, pictures, _AT_ONCE):
-        found = cache.read(common_pb2.SPLIT_TEST, np.arange(low, min(low + _AT_ONCE, pictures)))
+    for low in range(0, len(asked), _AT_ONCE):
+        found = cache.read(common_pb2.SPLIT_TEST, asked[low : low + _AT_ONCE])
         t_BKQ = torch.from_numpy(codec.decode(found.coded, plan.geometry.blocks))
         parts.append(trunk(features(t_BKQ, found.keys_B, bank.layers).float()).numpy())
     permuted = np.concatenate(parts)
