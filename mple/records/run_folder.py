@@ -48,6 +48,10 @@ class RunNote:
     """Why it has not finished."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of the programs that have summed it up."""
+    command: str = ""
+    """That started it; empty where that is not known."""
+    commit: str = ""
+    """Of the source that it ran from; empty where it did not run from a checkout."""
 
 
 @dataclass(frozen=True, slots=True)

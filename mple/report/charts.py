@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from mple.metrics import METRICS
 from mple.records.training import StepMetrics, TrainingMetrics, epochs_of
+from mple.report.scores import TITLES
 
 _MOST_POINTS = 300
 _LEAST_LENGTH, _MOST_VALUE = 1e-30, 1e30
@@ -35,7 +36,8 @@ class Line:
     path: str
     markers: tuple[Marker, ...] = ()
     last: str
-    """The last value in words."""
+    """Its last value in words, or what `word` says; empty for none."""
+    word: str = "last"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,12 +48,19 @@ class LineChart:
     x: Axis
     y: Axis
     lines: tuple[Line, ...]
+    about: str = ""
+    """What somebody who can't see it needs to know, where that is not where its lines end."""
+    mark: float | None = None
+    """A place on the axis of x, in percent, with `mark_text`."""
+    mark_text: str = ""
 
     @property
     def description(self) -> str:
         """What somebody who can't see it needs to know."""
+        if self.about:
+            return self.about
         ends = "; ".join(f"{line.name} ends at {line.last}" for line in self.lines)
-        return f"{self.title} by {self.x.title}: {ends}"
+        return f"{self.title} by {self.x.title}: {ends}{'; ' * bool(self.mark_text)}{self.mark_text}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,10 +102,15 @@ def _drawable(points: Iterable[tuple[float, float]]) -> tuple[tuple[float, float
     return tuple((place, value) for place, value in points if abs(value) <= _MOST_VALUE)
 
 
-def charts(histories: Sequence[tuple[str, History]]) -> list[LineChart]:
-    """The charts that there are points for: training loss, then each metric; a single run's name is empty."""
+def charts(histories: Sequence[tuple[str, History]], kept_epoch: int | None = None) -> list[LineChart]:
+    """The charts that there are points for: training loss, then each metric; a single run's name is empty, and its kept
+    epoch is marked."""
     made = [loss_chart(histories), *(score_chart(metric, histories) for metric in METRICS)]
-    return [chart for chart in made if chart is not None]
+    found = [chart for chart in made if chart is not None]
+    if kept_epoch is None:
+        return found
+    text = f"epoch {kept_epoch} is kept"
+    return [replace(chart, mark=chart.x.percent(kept_epoch), mark_text=text) for chart in found]
 
 
 def loss_chart(histories: Sequence[tuple[str, History]]) -> LineChart | None:
@@ -114,7 +128,7 @@ def loss_chart(histories: Sequence[tuple[str, History]]) -> LineChart | None:
         thinned = _thinned(histories[0][1].losses)
         name = "every step" if len(thinned) == len(histories[0][1].losses) else "steps, averaged for drawing"
         lines.append(
-            Line(name=name, style="faint", path=_path(thinned, x, y), last=f"{histories[0][1].losses[-1][1]:.4f}")
+            Line(name=name, style="faint", path=path_of(thinned, x, y), last=f"{histories[0][1].losses[-1][1]:.4f}")
         )
     for place, (name, history) in enumerate(histories):
         if history.epoch_losses:
@@ -128,13 +142,13 @@ def score_chart(metric: str, histories: Sequence[tuple[str, History]]) -> LineCh
     if not values:
         return None
     x, high = _epoch_axis(histories), METRICS[metric].most
-    y = linear_axis(f"validation {metric}", METRICS[metric].least, high if math.isfinite(high) else max(values), most=6)
+    y = linear_axis(f"validation {TITLES[metric]}", METRICS[metric].least, high if math.isfinite(high) else max(values), most=6)
     lines = [
         _epoch_line(name or "after an epoch", history.scores[metric], place, x, y)
         for place, (name, history) in enumerate(histories)
         if history.scores[metric]
     ]
-    return LineChart(title=f"Validation {metric}", x=x, y=y, lines=tuple(lines))
+    return LineChart(title=f"Validation {TITLES[metric]}", x=x, y=y, lines=tuple(lines))
 
 
 def _epoch_axis(histories: Sequence[tuple[str, History]]) -> Axis:
@@ -149,7 +163,7 @@ def _epoch_line(name: str, points: Sequence[tuple[float, float]], place: int, x:
     return Line(
         name=name,
         style=("first", "second")[place],
-        path=_path(points, x, y),
+        path=path_of(points, x, y),
         markers=tuple(
             Marker(x.percent(epoch), round(100 - y.percent(value), 3), f"epoch {epoch:.0f}: {value:.4f}")
             for epoch, value in marked
@@ -158,7 +172,8 @@ def _epoch_line(name: str, points: Sequence[tuple[float, float]], place: int, x:
     )
 
 
-def _path(points: Sequence[tuple[float, float]], x: Axis, y: Axis) -> str:
+def path_of(points: Sequence[tuple[float, float]], x: Axis, y: Axis) -> str:
+    """The path of an SVG of 100 by 100 through points."""
     return "M" + "L".join(f"{x.percent(at):g} {100 - y.percent(value):g}" for at, value in points)
 
 

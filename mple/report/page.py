@@ -19,9 +19,12 @@ from mple.report.charts import charts, history_of
 from mple.report.noise_levels import noise_levels, noise_sentence
 from mple.report.plan_facts import patients_sentence, plan_facts
 from mple.report.sample_pictures import sample_pictures
+from mple.report.score_parts import split_parts
+from mple.report.score_words import interval_of, value_text
+from mple.report.scores import TEST, TITLES, SplitView
 from mple.report.summary import Summary
 from mple.report.traffic import methods, size_histogram, traffic
-from mple.report.verdict import facts, verdict
+from mple.report.verdict import facts, kept_words, started, verdict
 from mple.report.waterfall import waterfalls
 
 NAME = "report.html"
@@ -44,7 +47,7 @@ def page(summary: Summary, *, pictures: bool = True) -> str:
     whole, sites = waterfalls(merged, summary.overhead)
     history = history_of(summary.metrics)
     noise = noise_levels(summary.folder, plan)
-    kept = sample_pictures(summary.folder, plan) if pictures else []
+    shown = sample_pictures(summary.folder, plan) if pictures else []
     template = environment().get_template("report.html.j2")
     return template.render(
         summary=summary,
@@ -60,18 +63,28 @@ def page(summary: Summary, *, pictures: bool = True) -> str:
         sizes=size_histogram(merged),
         methods=methods(merged),
         history=history,
-        charts=charts([("", history)]),
+        charts=charts([("", history)], summary.judged.kept_epoch),
+        scores={name: split_parts(view, plan.classes, sites=name == TEST) for name, view in _in_turn(summary)},
+        titles=TITLES,
+        several=plan.outputs.several,
+        kept=kept_words(summary),
+        started=started(summary),
         metrics={
             name: metric
             for name, metric in METRICS.items()
             if history.scores[name] and (metric.brief or name in _ALSO_TABLED)
         },
-        pictures=kept,
-        attacked=attack_results(summary.folder.path, plan, [one.site for one in kept]),
+        pictures=shown,
+        attacked=attack_results(summary.folder.path, plan, [one.site for one in shown]),
         settings=plan_facts(plan),
         plan_text=plan.to_json().decode(),
         versions=summary.versions,
     )
+
+
+def _in_turn(summary: Summary) -> list[tuple[str, SplitView]]:
+    """Test first."""
+    return sorted(summary.views.items(), key=lambda one: one[0] != TEST)
 
 
 def environment(*others: str) -> Environment:
@@ -93,6 +106,8 @@ def environment(*others: str) -> Environment:
         "figure": figure_text,
         "count": lambda number: f"{number:,}",
         "score": score_text,
+        "value": value_text,
+        "interval": interval_of,
     }
     return templates
 

@@ -8,7 +8,7 @@ import json
 import platform
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,11 +24,13 @@ from mple.meter.reconciliation import Balance, KindRow, Overhead, SiteImages, ba
 from mple.metrics import summary_scores
 from mple.plan import Custody, RunPlan
 from mple.privacy import protection
-from mple.records.run_folder import COMPUTE, SUMMARY, RunEnd, RunFolder, RunFolderError
+from mple.records.run_folder import COMPUTE, SUMMARY, RunEnd, RunFolder, RunFolderError, RunNote
 from mple.records.scores import NetworkScores
 from mple.records.state_files import LEDGER, METRICS, MODEL, OUTCOME, PLAN, SCORES, TENSORBOARD
 from mple.records.training import EpochMetrics, Outcome, TrainingMetrics, epochs_of, read_metrics
 from mple.report.noise_levels import noise_levels
+from mple.report.run_facts import RunFacts, run_facts, source_commit
+from mple.report.scores import SplitView, split_views, views_as_json
 
 PARTS = ("data", "label", "layer", "logits", "network", "setup", "control", "framing")
 """Of what crossed a site's link, as the ledgers count it."""
@@ -48,6 +50,9 @@ class Summary:
     balance: Balance
     versions: Mapping[str, str]
     """Of the programs that have summed the run up."""
+    facts: RunFacts = field(default_factory=RunFacts)
+    views: Mapping[str, SplitView] = field(default_factory=dict)
+    """How the network does, by split, as far as the folder tells."""
 
     @property
     def epochs(self) -> tuple[EpochMetrics, ...]:
@@ -118,6 +123,7 @@ class Summary:
             **summary_scores(self.val_scores, "val"),
             **summary_scores(self.scores),
             "untested": self.untested,
+            "scores": views_as_json(self.views),
             "absences": [
                 {"epoch": epoch.epoch, "missing": epoch.missing, "unscored": epoch.unscored} for epoch in self.absences
             ],
@@ -150,11 +156,13 @@ class Summary:
             },
             "balance": dataclasses.asdict(self.balance),
             "versions": dict(self.versions),
+            **dataclasses.asdict(self.facts),
         }
 
 
-def summarise(path: Path) -> Summary:
-    """Merge the ledgers of a finished run and write `summary.json` and what else belongs at the top of its folder.
+def summarise(path: Path, command: str = "") -> Summary:
+    """Merge the ledgers of a finished run and write `summary.json` and what else belongs at the top of its folder;
+    `command` is what has started the run.
 
     Raises RunFolderError: a file that a finished run leaves is missing.
     """
@@ -176,7 +184,7 @@ def summarise(path: Path) -> Summary:
         "torch": version("torch"),
         "grpc": grpc.__version__,
     }
-    summary = _gathered(folder, versions)
+    summary = _gathered(folder, versions, command, source_commit())
     write_whole(path / SUMMARY, json.dumps(summary.to_json(), indent=2).encode() + b"\n")
     return summary
 
@@ -189,10 +197,11 @@ def read_summary(path: Path) -> Summary:
     """
     folder = RunFolder.finished(path)
     note = folder.note()
-    return _gathered(folder, note.versions if note else {})
+    note = note or RunNote(state=RunEnd.FINISHED)
+    return _gathered(folder, note.versions, note.command, note.commit)
 
 
-def _gathered(folder: RunFolder, versions: Mapping[str, str]) -> Summary:
+def _gathered(folder: RunFolder, versions: Mapping[str, str], command: str, commit: str) -> Summary:
     plan, merged = folder.plan(), folder.ledger
     try:
         state = folder.state(COMPUTE)
@@ -218,4 +227,6 @@ def _gathered(folder: RunFolder, versions: Mapping[str, str]) -> Summary:
         kinds=tuple(bytes_by_kind(merged)),
         balance=balance(merged),
         versions=versions,
+        facts=run_facts(merged, command, commit),
+        views=split_views(folder, plan, judged),
     )

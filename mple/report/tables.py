@@ -1,32 +1,46 @@
 """A run's summary as tables for people, readable without colours."""
 
+import textwrap
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from mple.metrics import scores_text
+from mple.metrics import METRICS
 from mple.printable import printable
 from mple.privacy import protection
 from mple.report.noise_levels import noise_levels, noise_sentence
 from mple.report.plan_facts import patients_sentence
+from mple.report.score_words import (
+    class_columns,
+    headline,
+    interval_of,
+    value_text,
+)
+from mple.report.scores import TEST, TITLES, SplitView, found_by_class
 from mple.report.summary import PARTS, Summary
 from mple.report.verdict import kept_words
 
 _MOST_NUMBERS = 200
+_MOST_CLASSES = 20
+_LEAST_NAME, _GAP, _HEADING = 12, 2, 12
+"""Of a table: characters of a row's name at least, between columns, and of a line of a heading that need not wrap."""
 
 
 def print_summary(summary: Summary, console: Console) -> None:
     """Print bytes by kind, overhead by site, the papers' own count, results and where they lie."""
     console.print(_kinds(summary))
-    console.print(_sites(summary))
+    _print_sites(summary, console)
+    print_scores(summary, console)
     for sentence in _sentences(summary):
         say(console, sentence)
 
 
 def say(console: Console, text: str) -> None:
-    """Print a sentence as it is."""
-    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+    """Print a sentence as it is, on a terminal wrapped between words: what has no space, as a path, stays whole."""
+    lines = textwrap.wrap(text, console.width, break_long_words=False, break_on_hyphens=False)
+    for line in lines if console.is_terminal and lines else [text]:
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def table_of(title: str, texts: Sequence[str], numbers: Sequence[str] = ()) -> Table:
@@ -48,15 +62,102 @@ def _kinds(summary: Summary) -> Table:
     return table
 
 
-def _sites(summary: Summary) -> Table:
-    numbers = ["images", "raw pixels", "sent", "received", *PARTS, "ratio"]
-    table = table_of("overhead against raw pixels", ["site"], numbers)
+def print_columns(
+    console: Console, title: str, rows: Sequence[str], columns: Sequence[tuple[str, Sequence[str]]], note: str = ""
+) -> None:
+    """Print a table whose columns may be many: as many at once as the console is wide, then the next ones below.
+
+    Args:
+        console: Where to.
+        title: Of the first part; the others say that they go on.
+        rows: Names of the rows; in a narrow console long ones are cut.
+        columns: Headings and a cell for each row.
+        note: Below the last part.
+    """
+    least = max((_width(column) for column in columns), default=0)
+    room = max(_LEAST_NAME, console.width - least - _GAP)
+    names = [one if len(one) <= room else f"{one[: room - 1]}…" for one in map(printable, rows)]
+    first, at = max(map(len, names), default=0), 0
+    while at < len(columns):
+        end, width = at, first
+        while end < len(columns) and (end == at or width + _GAP + _width(columns[end]) <= console.width):
+            width += _GAP + _width(columns[end])
+            end += 1
+        table = table_of(title if at == 0 else f"{title}, continued", [""])
+        for column in columns[at:end]:
+            table.add_column(column[0], justify="right", width=_width(column))
+        for place, name in enumerate(names):
+            table.add_row(name, *(cells[place] for _, cells in columns[at:end]))
+        console.print(table)
+        at = end
+    if note:
+        say(console, note)
+
+
+def _width(column: tuple[str, Sequence[str]]) -> int:
+    """As wide as its cells; a heading of several words may wrap."""
+    heading, cells = column
+    words = [len(printable(one)) for one in (*heading.split(), *cells)]
+    return max(*words, min(_HEADING, len(printable(heading))))
+
+
+def _print_sites(summary: Summary, console: Console) -> None:
+    """A row for each quantity: there are more of these than of sites."""
+    columns = []
     for site in summary.overhead.sites:
         sizes = [site.raw_pixel_bytes, site.uplink_bytes, site.downlink_bytes]
         sizes += [int(getattr(site, f"{part}_bytes")) for part in PARTS]
-        table.add_row(site.name, f"{site.images:,}", *[f"{size / 1e6:,.3f}" for size in sizes], f"{site.ratio:.4f}")
-    table.caption = "sizes in MB (10^6 bytes); ratio = all bytes, sent and received, over raw pixel bytes"
-    return table
+        columns.append(
+            (site.name, [f"{site.images:,}", *[f"{size / 1e6:,.3f}" for size in sizes], f"{site.ratio:.4f}"])
+        )
+    rows = ["images", "raw pixels", "sent", "received", *PARTS, "ratio"]
+    note = "sizes in MB (10^6 bytes); ratio: all bytes, sent and received, over raw pixel bytes"
+    print_columns(console, "overhead against raw pixels", rows, columns, note)
+
+
+def print_scores(summary: Summary, console: Console) -> None:
+    """Print what the network does on the test pictures: of all sites and each, and by class; of the others a line."""
+    for name, view in summary.views.items():
+        if name == TEST:
+            _print_by_site(view, console)
+            _print_by_class(view, console)
+        for note in view.notes:
+            say(console, note)
+
+
+def _print_by_site(view: SplitView, console: Console) -> None:
+    names = [name for name in METRICS if name in view.whole.metrics or name in view.whole.missing]
+    columns = [
+        ("all sites", [value_text(view.whole, name) for name in names]),
+        ("95 % interval", [interval_of(view.whole, name) for name in names]),
+        *((one.name, [value_text(one, name) for name in names]) for one in view.sites if len(view.sites) > 1),
+    ]
+    print_columns(console, f"{view.name} pictures", [TITLES[name] for name in names], columns)
+
+
+def _print_by_class(view: SplitView, console: Console) -> None:
+    """Of all sites, a row for each class, those that are found least first."""
+    whole = view.whole
+    counted = found_by_class(whole.figures.confusion, whole.positives, several=view.several)
+    metrics = [(name, heading) for name, heading in class_columns(view) if _by_class(view, name)]
+    if not metrics:
+        return
+    names = list(whole.positives or whole.metrics[metrics[0][0]].by_class)
+    names.sort(key=lambda name: counted[name][0] / counted[name][1] if name in counted else 2.0)
+    shown, rest = names[:_MOST_CLASSES], len(names) - _MOST_CLASSES
+    columns = [("found", [f"{counted[one][0]:,} of {counted[one][1]:,}" if one in counted else "" for one in shown])]
+    for metric, heading in metrics:
+        columns.append((heading, [value_text(whole, metric, one) for one in shown]))
+        if metric == "auroc":
+            columns.append(("95 % interval", [interval_of(whole, metric, one) for one in shown]))
+    more = "of all sites, the class that is found least first"
+    if rest > 0:
+        more += f"; {rest:,} more classes are in summary.json and on the page"
+    print_columns(console, f"{view.name} pictures by class", shown, columns, more)
+
+
+def _by_class(view: SplitView, metric: str) -> bool:
+    return metric in view.whole.metrics and bool(view.whole.metrics[metric].by_class)
 
 
 def _sentences(summary: Summary) -> list[str]:
@@ -85,7 +186,8 @@ def _sentences(summary: Summary) -> list[str]:
         f"training: {train_s:.1f} s, {outcome.samples_trained / train_s:.0f} samples/s, first layer "
         f"{100 * outcome.augconv_seconds / train_s:.1f} %, "
         f"waiting {100 * outcome.idle_seconds / train_s:.1f} %{_causes(summary)}",
-        f"{scores_text(summary.scores)}, {kept_words(summary)}; model {outcome.model_sha256[:16]}",
+        f"run {summary.plan.run_id}: {summary.facts.when}; {kept_words(summary)} kept; model {outcome.model_sha256[:16]}",
+        *(headline(view) for view in summary.views.values()),
         f"summary.json, ledger.sqlite, model.safetensors, metrics.jsonl in {summary.folder.path}",
     ]
 

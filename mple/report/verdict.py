@@ -3,8 +3,18 @@
 from dataclasses import dataclass
 
 from mple.meter.reconciliation import Balance
-from mple.metrics import METRICS, score_text, scores_text
+from mple.metrics import scores_text
 from mple.report.quantities import SPACE, change_text, duration_text, number_word, share_text, size_text
+from mple.report.score_words import (
+    HEADLINE,
+    interval_of,
+    lowest_note,
+    lowest_text,
+    short_headline,
+    title_of,
+    value_text,
+)
+from mple.report.scores import TEST
 from mple.report.summary import Summary
 from mple.report.waterfall import Waterfall
 
@@ -24,8 +34,24 @@ def verdict(summary: Summary, whole: Waterfall) -> str:
     links = "the site's link" if len(sites) == 1 else f"the {number_word(len(sites))} sites' links"
     return (
         f"Everything that crossed {links}, TLS as computed included: {change_text(whole.ratio)} "
-        f"against the raw pixels' bytes; {scores_text(summary.scores)}; {balance_words(summary.balance)}"
+        f"against the raw pixels' bytes; {_scores_words(summary)}; {balance_words(summary.balance)}"
     )
+
+
+def _scores_words(summary: Summary) -> str:
+    return short_headline(summary.views[TEST]) if TEST in summary.views else scores_text(summary.scores)
+
+
+def started(summary: Summary) -> list[tuple[str, str]]:
+    """When the run was and what started it, as far as that is known."""
+    facts = summary.facts
+    known = [
+        ("date", facts.when),
+        ("duration", duration_text(facts.seconds) if facts.began else ""),
+        ("command", facts.command),
+        ("commit", facts.commit),
+    ]
+    return [(name, value) for name, value in known if value]
 
 
 def kept_words(summary: Summary) -> str:
@@ -45,9 +71,7 @@ def facts(summary: Summary, whole: Waterfall) -> list[Fact]:
     """The numbers beside the sentence."""
     outcome, plan, elements, ledgers = summary.outcome, summary.plan, summary.elements, summary.balance
     train_s = outcome.train_seconds
-    tests = sum(site.test_images for site in plan.sites)
     matched = f"{ledgers.matched:,} messages matched at both ends; cut off on their way: {ledgers.lost:,}"
-    scored = f"{kept_words(summary)}, over {tests:,} pictures"
     pace = (
         f"{outcome.samples_trained / train_s:,.0f} samples/s; waited {share_text(outcome.idle_seconds / train_s)}, "
         f"first layer {share_text(outcome.augconv_seconds / train_s)}"
@@ -59,8 +83,26 @@ def facts(summary: Summary, whole: Waterfall) -> list[Fact]:
             size_text(whole.total_bytes),
             f"for {size_text(whole.raw_pixel_bytes)} of raw pixels, {whole.images:,} pictures",
         ),
-        *(Fact(f"test {name}", score_text(name, summary.scores), scored) for name in METRICS if METRICS[name].brief),
+        *_score_facts(summary),
         Fact("training", duration_text(train_s), pace),
         Fact("ledgers", "balanced" if ledgers.balanced else "NOT balanced", matched),
         Fact("counted as the papers do", change_text(elements.sent_ratio), counted),
     ]
+
+
+def _score_facts(summary: Summary) -> list[Fact]:
+    """What the first screen says of the test pictures: the class that is found least among it."""
+    view = summary.views.get(TEST)
+    if view is None:
+        return [Fact("test accuracy", "not scored", "the plan has no test picture")]
+    whole, found = view.whole, []
+    for name in HEADLINE:
+        interval = interval_of(whole, name)
+        note = f"95 %: {interval}" if interval else "without an interval"
+        if name == HEADLINE[0]:
+            note += f"; {kept_words(summary)}, {whole.samples:,} pictures"
+        found.append(Fact(f"test {title_of(name)}", value_text(whole, name), note))
+    lowest = view.lowest
+    if lowest is None:
+        return [*found, Fact("least found class", "not told", "no confusion matrix by class is at hand")]
+    return [*found, Fact("least found class", lowest_text(lowest), lowest_note(lowest))]

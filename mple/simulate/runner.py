@@ -11,6 +11,7 @@ from mple.node.signals import stop_on_signals
 from mple.node.stop import Stop
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunEnd, RunFolder
 from mple.report import Summary, print_summary, summarise
+from mple.report.run_facts import typed_command
 from mple.report.tables import say
 from mple.simulate.children import Children, Ended, command, root_cause
 from mple.simulate.laying_out import lay_out
@@ -85,7 +86,7 @@ def run_nodes(
         text = _failure_text(folder, failed)
         folder.note_end(RunEnd.FAILED, text)
         raise SimulationError(text, ExitCode(failed.code) if failed.code in set(ExitCode) else ExitCode.INTERNAL)
-    summary = summarise(folder.path)
+    summary = summarise(folder.path, typed_command())
     # The templates' library takes a moment to load: only now.
     from mple.report.page import write_page
 
