@@ -8,7 +8,7 @@ from compute_node.training.tensorboard_events import TensorboardEvents
 from mple.disk.private import private_file
 from mple.disk.whole_files import write_whole
 from mple.node.logs import warn
-from mple.records.training import StepMetrics, TrainingMetrics, metrics_line, sound_metrics
+from mple.records.training import EpochMetrics, StepMetrics, TrainingMetrics, metrics_line, sound_metrics
 
 
 class MetricsFile:
@@ -84,4 +84,4 @@ class MetricsFile:
 def _before(line: TrainingMetrics, epoch: int, step: int) -> bool:
     if isinstance(line, StepMetrics):
         return (line.epoch - 1, line.step) <= (epoch, step)
-    return line.epoch <= epoch
+    return isinstance(line, EpochMetrics) and line.epoch <= epoch

@@ -15,7 +15,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import RecordWriter
 
 from mple.disk.private import make_private, private_file
-from mple.records.training import StepMetrics, TrainingMetrics
+from mple.records.training import NetworkMetrics, StepMetrics, TrainingMetrics
 
 _FILE_VERSION = "brain.Event:2"
 _PER_STEP = {
@@ -42,6 +42,9 @@ def scalars(metrics: TrainingMetrics) -> Iterator[Scalar]:
         names, at = _PER_STEP, (metrics.epoch - 1) * metrics.steps + metrics.step
         for step, loss in enumerate(metrics.losses, start=at - len(metrics.losses) + 1):
             yield Scalar("train/loss", step, loss)
+    elif isinstance(metrics, NetworkMetrics):
+        names, at = {}, metrics.epoch
+        yield from (Scalar(f"network/test_{name}", at, value) for name, value in metrics.scores.items())
     else:
         names, at = _PER_EPOCH, metrics.epoch
         yield from (Scalar(f"epoch/val_{name}", at, value) for name, value in metrics.scores.items())

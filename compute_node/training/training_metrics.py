@@ -60,6 +60,11 @@ class TrainingMetrics(Collector):
         for name, value in state.scores.items():
             scores.add_metric([name], value)
         yield scores
+        text = "Of the network that is kept, at the end, by the sites' tallies."
+        scores = GaugeMetricFamily("mple_test_score", text, labels=["metric"])
+        for name, value in state.test_scores.items():
+            scores.add_metric([name], value)
+        yield scores
         yield from self._time()
 
     def _time(self) -> Iterator[Metric]:

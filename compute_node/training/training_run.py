@@ -32,7 +32,7 @@ from mple.node.logs import log
 from mple.node.stop import Stop
 from mple.plan.keeping import Judged
 from mple.records.scores import NetworkScores
-from mple.records.training import EpochMetrics, Outcome, StepMetrics
+from mple.records.training import EpochMetrics, NetworkMetrics, Outcome, StepMetrics
 from mple.v1 import common_pb2
 from mple.wire.codecs import codec_named
 
@@ -64,6 +64,8 @@ class TrainingState:
     samples_per_second: float = 0.0
     scores: Mapping[str, float] = field(default_factory=dict)
     """Of validation after the last whole epoch, by metric."""
+    test_scores: Mapping[str, float] = field(default_factory=dict)
+    """Of the network that is kept; empty before the end."""
 
 
 class TrainingRun:
@@ -128,7 +130,12 @@ class TrainingRun:
                 with self.time.spent(Use.REPORTS):
                     on_epoch(metrics)
                 record = EpochRecord.begin(record.epoch + 1, self._sampler)
-            return self._score_kept(record.epoch, val)
+            scores = self._score_kept(record.epoch, val)
+        self.state.test_scores = scores.values_of_test(self._plan.outputs)
+        self._metrics.write(
+            NetworkMetrics(epoch=scores.kept_epoch, scores=dict(self.state.test_scores), time_unix_s=time.time())
+        )
+        return scores
 
     def outcome(self, model_sha256: str) -> Outcome:
         """How the run has ended, with the network of this digest."""

@@ -68,6 +68,17 @@ class EpochMetrics(Ranged):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkMetrics(Ranged):
+    """The network that is kept, at the end."""
+
+    epoch: _Count
+    """After which it was so, counted from 1."""
+    scores: dict[str, float]
+    """Over the test samples of all sites that scored, by metric; empty when none did."""
+    time_unix_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome(Ranged):
     """How a run ended on the compute node."""
 
@@ -89,13 +100,13 @@ class Outcome(Ranged):
     """Sites that have the network; None while that is open, and where the plan delivers to nobody."""
 
 
-TrainingMetrics = StepMetrics | EpochMetrics
-_KINDS: dict[str, type[TrainingMetrics]] = {"step": StepMetrics, "epoch": EpochMetrics}
+TrainingMetrics = StepMetrics | EpochMetrics | NetworkMetrics
+_KINDS: dict[str, type[TrainingMetrics]] = {"step": StepMetrics, "epoch": EpochMetrics, "network": NetworkMetrics}
 
 
 def metrics_line(metrics: TrainingMetrics) -> str:
-    """A line of `metrics.jsonl`, with its end: the `kind` of a record, `step` or `epoch`, its fields, and the CRC-32 of
-    all that lies before."""
+    """A line of `metrics.jsonl`, with its end: the `kind` of a record, `step`, `epoch` or `network`, its fields, and the
+    CRC-32 of all that lies before."""
     kind = next(name for name, of in _KINDS.items() if isinstance(metrics, of))
     body = f'{{"kind": "{kind}", {record_to_json(metrics)[1:-1]}'
     return f'{body}, "crc32": "{_crc(body)}"}}\n'

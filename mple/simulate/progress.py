@@ -6,9 +6,9 @@ No file, clock or process: `mple.simulate.run_monitor` reads, `mple.simulate.scr
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mple.metrics import epoch_text
+from mple.metrics import epoch_text, scores_text
 from mple.records.log_events import LogEvent, LogLine
-from mple.records.training import StepMetrics, TrainingMetrics
+from mple.records.training import NetworkMetrics, StepMetrics, TrainingMetrics
 
 _TOLD = (LogEvent.PARTY_JOINED, LogEvent.PLAN, LogEvent.LAYER_RELEASED)
 """Events of the coordinator and the compute node that are news; warnings and errors of any node are, too."""
@@ -91,6 +91,9 @@ class Progress:
     def read_metrics(self, metrics: TrainingMetrics) -> None:
         """Take in a line of the compute node's metrics."""
         training = self.training
+        if isinstance(metrics, NetworkMetrics):
+            self.news.append(f"kept is epoch {metrics.epoch}: {scores_text(metrics.scores)}")
+            return
         if isinstance(metrics, StepMetrics):
             training.last = metrics
             return

@@ -13,7 +13,7 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from compute_node.training.metrics_file import MetricsFile
-from mple.records.training import EpochMetrics, StepMetrics
+from mple.records.training import EpochMetrics, NetworkMetrics, StepMetrics
 
 STEP = StepMetrics(
     epoch=1,
@@ -32,6 +32,7 @@ STEP = StepMetrics(
 LAST = dataclasses.replace(STEP, step=3, loss=0.25, losses=(0.25,), time_unix_s=1001.5)
 EPOCH = EpochMetrics(epoch=1, loss=0.5, scores={"accuracy": 0.75, "loss": 1.5}, seconds=3.0, time_unix_s=1002.5)
 NEXT = dataclasses.replace(STEP, epoch=2, step=1, loss=0.125, losses=(0.125,))
+KEPT = NetworkMetrics(epoch=1, scores={"auroc": 0.625}, time_unix_s=1003.5)
 
 Point = tuple[int, float]
 
@@ -71,7 +72,7 @@ def metrics(tmp_path: Path) -> Iterator[MetricsFile]:
 
 
 def test_every_line_is_there_while_the_run_goes_on(metrics: MetricsFile, tmp_path: Path) -> None:
-    for line in (STEP, LAST, EPOCH, NEXT):
+    for line in (STEP, LAST, EPOCH, NEXT, KEPT):
         metrics.write(line)
     found = points_in(tmp_path / "tensorboard")
     assert found == {
@@ -84,6 +85,7 @@ def test_every_line_is_there_while_the_run_goes_on(metrics: MetricsFile, tmp_pat
         "epoch/val_accuracy": [(1, 0.75)],
         "epoch/val_loss": [(1, 1.5)],
         "epoch/seconds": [(1, 3.0)],
+        "network/test_auroc": [(1, 0.625)],
     }
 
 
@@ -104,10 +106,13 @@ def test_after_a_restart_no_step_is_told_twice(metrics: MetricsFile, tmp_path: P
     again.cut(kept_bytes, epoch=0, step=STEP.step)
     again.write(dataclasses.replace(LAST, loss=0.375, losses=(0.375,)))
     again.write(EPOCH)
+    again.write(KEPT)
+    again.cut(again.length_bytes, epoch=1, step=0)
     again.close()
     found = points_in(tmp_path / "tensorboard")
     assert found["train/loss"] == [(1, 0.75), (2, 0.5), (3, 0.375)]
     assert found["epoch/train_loss"] == [(1, 0.5)]
+    assert "network/test_auroc" not in found, "it is scored again at the end"
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     losses = [loss for line in lines if line["kind"] == "step" for loss in line["losses"]]
     assert [value for _, value in found["train/loss"]] == losses
