@@ -105,8 +105,8 @@ _KINDS: dict[str, type[TrainingMetrics]] = {"step": StepMetrics, "epoch": EpochM
 
 
 def metrics_line(metrics: TrainingMetrics) -> str:
-    """A line of `metrics.jsonl`, with its end: the `kind` of a record, `step`, `epoch` or `network`, its fields, and the
-    CRC-32 of all that lies before."""
+    """A line of `metrics.jsonl`, with its end: the `kind` of a record, `step`, `epoch` or `network`, its fields, and
+    the CRC-32 of all that lies before."""
     kind = next(name for name, of in _KINDS.items() if isinstance(metrics, of))
     body = f'{{"kind": "{kind}", {record_to_json(metrics)[1:-1]}'
     return f'{body}, "crc32": "{_crc(body)}"}}\n'

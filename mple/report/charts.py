@@ -142,7 +142,9 @@ def score_chart(metric: str, histories: Sequence[tuple[str, History]]) -> LineCh
     if not values:
         return None
     x, high = _epoch_axis(histories), METRICS[metric].most
-    y = linear_axis(f"validation {TITLES[metric]}", METRICS[metric].least, high if math.isfinite(high) else max(values), most=6)
+    y = linear_axis(
+        f"validation {TITLES[metric]}", METRICS[metric].least, high if math.isfinite(high) else max(values), most=6
+    )
     lines = [
         _epoch_line(name or "after an epoch", history.scores[metric], place, x, y)
         for place, (name, history) in enumerate(histories)

@@ -13,11 +13,14 @@ from mple.report.charts import History, charts, history_of
 from mple.report.page import environment
 from mple.report.plan_facts import differing
 from mple.report.quantities import change_text, duration_text, share_text, signed_text, size_text
+from mple.report.score_words import interval_text, lowest_text
+from mple.report.scores import TEST, TITLES, VAL, found_by_class
 from mple.report.summary import Summary
-from mple.report.tables import say, table_of
+from mple.report.tables import print_columns, say, table_of
 from mple.report.waterfall import StepKind, Waterfall, waterfalls
 
 _HASH_DIGITS = 16
+_MOST_CLASSES = 50
 _IDENTITIES: tuple[tuple[str, Callable[[Summary], str]], ...] = (
     ("run", lambda summary: summary.plan.run_id),
     ("plan, SHA-256", lambda summary: summary.outcome.plan_sha256),
@@ -45,6 +48,8 @@ class Row:
     first: float | None
     second: float | None
     measure: Measure
+    intervals: tuple[str, str] = ("", "")
+    """Of 95 %, in words, where there are some."""
 
     @property
     def values(self) -> tuple[str, str]:
@@ -94,6 +99,9 @@ class Comparison:
         if one.raw_pixel_bytes != other.raw_pixel_bytes:
             bytes_words += f" (raw pixels {change_text(other.raw_pixel_bytes / max(1, one.raw_pixel_bytes))})"
         scores = "; ".join(_score_words(name, first, second) for name, metric in METRICS.items() if metric.brief)
+        lowest = [None if (view := one.views.get(TEST)) is None else view.lowest for one in self.summaries]
+        if lowest[0] is not None and lowest[1] is not None:
+            scores += f"; lowest sensitivity {_points(lowest[1].value - lowest[0].value)} ({lowest_text(lowest[1])})"
         seconds = second.outcome.train_seconds / first.outcome.train_seconds
         return (
             f"{self.names[1]} against {self.names[0]}: {bytes_words}; {scores}; training time {change_text(seconds)}; "
@@ -114,6 +122,7 @@ def compare(first: Summary, second: Summary) -> Comparison:
             ("Bytes over the sites' links", _sizes(whole_1, whole_2)),
             ("Ratios", _ratios(first, second, whole_1, whole_2)),
             ("Results", _results(first, second)),
+            *((_class_title(first), rows) for rows in [_by_class(first, second)] if rows),
             ("Time", tuple(Row(name, of(first.outcome), of(second.outcome), how) for name, of, how in _TIMES)),
         ),
         settings=tuple(differing(first.plan, second.plan)),
@@ -134,10 +143,10 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     """Print a table for each group of quantities, the settings that differ, and the comparison in a sentence. Readable
     without colours."""
     for title, rows in comparison.groups:
-        table = table_of(title, [""], [*comparison.names, "difference"])
-        for row in rows:
-            table.add_row(row.name, *row.values, row.difference)
-        console.print(table)
+        values = list(zip(*(row.values for row in rows), strict=True))
+        columns = [(name, column) for name, column in zip(comparison.names, values, strict=True)]
+        columns.append(("difference", tuple(row.difference for row in rows)))
+        print_columns(console, title, [row.name for row in rows], columns)
     settings = table_of("Settings that differ", [""], comparison.names)
     for line in (*comparison.settings, *comparison.identities):
         settings.add_row(*line)
@@ -180,10 +189,57 @@ def _ratios(first: Summary, second: Summary, whole_1: Waterfall, whole_2: Waterf
 def _results(first: Summary, second: Summary) -> tuple[Row, ...]:
     one, other = (summary.epochs[-1].loss if summary.epochs else None for summary in (first, second))
     return (
-        Row("epochs", len(first.epochs), len(second.epochs), Measure(_COUNT.text, _COUNT.step, relative=False)),
-        *(Row(f"test {name}", first.scores.get(name), second.scores.get(name), _SCORE) for name in METRICS),
+        Row("epochs", len(first.epochs), len(second.epochs), _NUMBER),
+        Row("kept epoch", first.judged.kept_epoch, second.judged.kept_epoch, _NUMBER),
+        *(row for split in (TEST, VAL) for row in _scores(split, first, second)),
         Row("loss of the last epoch", one, other, _LOSS),
     )
+
+
+def _scores(split: str, first: Summary, second: Summary) -> list[Row]:
+    """Every metric of a split that one of both has, and the sensitivity of the class that is found least."""
+    pair = first.views.get(split), second.views.get(split)
+    rows = []
+    for name in METRICS:
+        scores = [None if view is None else view.whole.metrics.get(name) for view in pair]
+        one, other = (None if score is None else score.value for score in scores)
+        intervals = [interval_text(None if score is None else score.interval) for score in scores]
+        if one is not None or other is not None or split == TEST:
+            rows.append(Row(f"{split} {TITLES[name]}", one, other, _SCORE, (intervals[0], intervals[1])))
+    lowest = [None if view is None else view.lowest for view in pair]
+    if any(lowest):
+        values = [None if one is None else one.value for one in lowest]
+        texts = ["" if one is None else lowest_text(one) for one in lowest]
+        rows.append(Row(f"{split} lowest sensitivity", values[0], values[1], _SCORE, (texts[0], texts[1])))
+    return rows
+
+
+def _class_title(summary: Summary) -> str:
+    more = len(summary.plan.classes) - _MOST_CLASSES
+    return "Test pictures by class" + (f", {more:,} further ones left out" if more > 0 else "")
+
+
+def _by_class(first: Summary, second: Summary) -> tuple[Row, ...]:
+    """Areas and sensitivities of the classes that both runs have by name."""
+    pair = [summary.views.get(TEST) for summary in (first, second)]
+    if pair[0] is None or pair[1] is None or first.plan.classes != second.plan.classes:
+        return ()
+    found = [
+        found_by_class(view.whole.figures.confusion, first.plan.classes, several=view.several)
+        for view in pair
+        if view is not None
+    ]
+    rows = []
+    for name in first.plan.classes[:_MOST_CLASSES]:
+        counts = [one.get(name) for one in found]
+        values = [None if one is None else one[0] / one[1] for one in counts]
+        texts = ["" if one is None else f"{one[0]:,} of {one[1]:,}" for one in counts]
+        rows.append(Row(f"{name}: sensitivity", values[0], values[1], _SCORE, (texts[0], texts[1])))
+        areas = [None if view is None else view.whole.metrics.get("auroc") for view in pair]
+        values = [None if one is None else one.by_class.get(name) for one in areas]
+        texts = [interval_text(None if one is None else one.intervals.get(name)) for one in areas]
+        rows.append(Row(f"{name}: AUROC", values[0], values[1], _SCORE, (texts[0], texts[1])))
+    return tuple(row for row in rows if row.first is not None or row.second is not None)
 
 
 def _more_fine(number: float) -> str:
@@ -196,6 +252,7 @@ def _points(number: float) -> str:
 
 _BYTES = Measure(size_text, lambda more: size_text(more) if more <= 0 else f"+{size_text(more)}")
 _COUNT = Measure("{:,.0f}".format, lambda more: signed_text(more, ",.0f"))
+_NUMBER = Measure(_COUNT.text, _COUNT.step, relative=False)
 _SECONDS = Measure(duration_text, lambda more: f"{signed_text(more, ',.1f')} s")
 _LOSS = Measure("{:.4f}".format, _more_fine)
 _SCORE = Measure(_LOSS.text, _more_fine, relative=False)

@@ -37,15 +37,21 @@ class Reliability:
 def roc_chart(view: View) -> ClassCurves | None:
     """ROC curves of the classes with the smallest areas first, and the line of chance; None where there are none."""
     x, y = _part_axis("false positive rate"), _part_axis("true positive rate")
-    return _class_curves(view, "auroc", "ROC curves: true over false positive rate", lambda one: one.roc, x, y, (_line("chance", "faint", _CHANCE, x, y),))
+    return _class_curves(
+        view,
+        "auroc",
+        "ROC curves: true over false positive rate",
+        lambda one: one.roc,
+        x,
+        y,
+        (_line("chance", "faint", _CHANCE, x, y),),
+    )
 
 
 def precision_recall_chart(view: View) -> ClassCurves | None:
     """Precision-recall curves, likewise; None where there are none."""
     x, y = _part_axis("recall"), _part_axis("precision")
-    return _class_curves(
-        view, "average_precision", "Precision over recall", lambda one: one.precision_recall, x, y, ()
-    )
+    return _class_curves(view, "average_precision", "Precision over recall", lambda one: one.precision_recall, x, y, ())
 
 
 def reliability(bins: Sequence[CalibrationBin], *, several: bool) -> Reliability | None:
@@ -56,7 +62,9 @@ def reliability(bins: Sequence[CalibrationBin], *, several: bool) -> Reliability
     y = _part_axis("share that has the label" if several else "share that is right")
     filled = [one for one in bins if one.count and one.chance is not None]
     points = [(one.chance or 0.0, one.right / one.count) for one in filled]
-    texts = [f"{one.right:,} of {one.count:,} at a mean probability of {number_text(one.chance or 0.0)}" for one in filled]
+    texts = [
+        f"{one.right:,} of {one.count:,} at a mean probability of {number_text(one.chance or 0.0)}" for one in filled
+    ]
     markers = tuple(
         Marker(x.percent(at), round(100 - y.percent(value), 3), text)
         for (at, value), text in zip(points, texts, strict=True)

@@ -165,5 +165,7 @@ def _most_confused(figures: Figures, classes: Sequence[str], title: str) -> Coun
     return CountTable(
         title=f"{title}: most frequent confusions",
         headings=("true class", "taken for", "pictures", "of the class"),
-        rows=tuple((name, other, f"{count:,}", share_text(count / of)) for count, of, name, other in pairs[:_MOST_PAIRS]),
+        rows=tuple(
+            (name, other, f"{count:,}", share_text(count / of)) for count, of, name, other in pairs[:_MOST_PAIRS]
+        ),
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mple.disk.json_records import read_record
-from mple.metrics import METRICS, TALLIES, Outputs, Tally, merged, require_tallies, thresholds
+from mple.metrics import METRICS, TALLIES, Tally, merged, require_tallies, thresholds
 from mple.metrics.pooled import pooled_values
 from mple.metrics.tallies import counts_of
 from mple.plan import RunPlan
@@ -246,7 +246,9 @@ class _Split:
         name = next((one for one in ("counts", "loss") if one in sums), None)
         if name is None or not self.plan.outputs.several:
             return 0 if name is None else sums[name].counts[0]
-        return sum(self.images.get(site, 0) for site, tallies in self.told.items() if tallies is sums or name in tallies)
+        return sum(
+            self.images.get(site, 0) for site, tallies in self.told.items() if tallies is sums or name in tallies
+        )
 
     def _missing(self, metrics: Iterable[str]) -> dict[str, str]:
         planned = set(self.plan.metrics.tallies)
@@ -280,10 +282,13 @@ class _Split:
         for site in self.told:
             withheld, left_out = self._withheld(site), self._left_out(site)
             if withheld:
-                notes.append(f"{site} withheld of its {self.name} pictures: {', '.join(withheld)} (its least count)")
+                notes.append(
+                    f"{site} withheld of its {self.name} pictures: {', '.join(withheld)}: under its least count"
+                )
             if left_out:
                 what = "class" if left_out == 1 else "classes"
-                notes.append(f"{site} left {left_out} {what} out of its {self.name} tallies by class (its least count)")
+                text = f"{site} tells nothing by class of {left_out} {what} of its {self.name} pictures"
+                notes.append(f"{text}: under its least count, or left out so that no difference tells one that is")
         without = [site for site in self.images if site not in self.exact and site in self.told]
         if without:
             notes.append(

@@ -186,7 +186,8 @@ def _sentences(summary: Summary) -> list[str]:
         f"training: {train_s:.1f} s, {outcome.samples_trained / train_s:.0f} samples/s, first layer "
         f"{100 * outcome.augconv_seconds / train_s:.1f} %, "
         f"waiting {100 * outcome.idle_seconds / train_s:.1f} %{_causes(summary)}",
-        f"run {summary.plan.run_id}: {summary.facts.when}; {kept_words(summary)} kept; model {outcome.model_sha256[:16]}",
+        f"run {summary.plan.run_id}, {summary.facts.when}; kept is {kept_words(summary)}; "
+        f"model {outcome.model_sha256[:16]}",
         *(headline(view) for view in summary.views.values()),
         f"summary.json, ledger.sqlite, model.safetensors, metrics.jsonl in {summary.folder.path}",
     ]

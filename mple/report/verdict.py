@@ -69,7 +69,7 @@ def balance_words(ledgers: Balance) -> str:
 
 def facts(summary: Summary, whole: Waterfall) -> list[Fact]:
     """The numbers beside the sentence."""
-    outcome, plan, elements, ledgers = summary.outcome, summary.plan, summary.elements, summary.balance
+    outcome, elements, ledgers = summary.outcome, summary.elements, summary.balance
     train_s = outcome.train_seconds
     matched = f"{ledgers.matched:,} messages matched at both ends; cut off on their way: {ledgers.lost:,}"
     pace = (

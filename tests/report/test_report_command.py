@@ -28,7 +28,8 @@ def test_a_simulation_leaves_its_page_and_all_for_its_owner_alone(
     assert f"the page is {out / 'report.html'}" in text
     page = (out / "report.html").read_text(encoding="utf-8")
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    assert f"test accuracy {summary['test_accuracy']:.4f}; ledgers balanced" in page
+    assert f"test accuracy {summary['test_accuracy']:.4f}, lowest sensitivity" in page
+    assert f'command</th><td class="wide hash" data-heading="of the run">{summary["command"].split()[0]}' in page
     assert summary["model_sha256"] in page
     assert "data:image" not in page, "no site has said that its pictures may be shown"
     assert list(out.glob("nodes/*/state/pictures-*")) == []

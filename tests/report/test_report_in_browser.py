@@ -13,10 +13,11 @@ from mple.report.comparison import compare, write_comparison_page
 from mple.report.page import write_page
 from tests.support.browser import faults_of, found_browser, opened_browser
 from tests.support.finished_run import finished_run
+from tests.support.scored_run import scored_run
 from tests.support.small_plan import small_plan
 
 pytestmark = pytest.mark.skipif(found_browser() is None, reason="no Chromium or Chrome on the path; see 'make browser'")
-SECTIONS = ["overhead", "time", "sizes", "methods", "training", "pictures", "faults", "plan", "hashes"]
+SECTIONS = ["scores", "overhead", "time", "sizes", "methods", "training", "pictures", "faults", "plan", "hashes"]
 NAMES = {"a-site-with-a-rather-long-name-from-a-town-far-away": (9, 4), "north": (5, 3), "south": (6, 2)}
 
 
@@ -26,7 +27,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("runs")
     long_names = small_plan(sizes=NAMES, channels=3, training=TrainingSettings(epochs=3))
     many = small_plan(sizes={f"site-{number}": (4, 1) for number in range(12)})
-    first = finished_run(folder / "first", plan=long_names, absent=True)
+    finished_run(folder / "first", plan=long_names, absent=True)
+    first, _ = scored_run(folder / "first", long_names)
     second = finished_run(folder / "second", plan=many, accuracy=0.8, data_bytes=150)
     write_comparison_page(compare(first, second), folder / "both.html")
     return {"run": write_page(first), "many": write_page(second), "both": folder / "both.html"}

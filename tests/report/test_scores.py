@@ -102,8 +102,9 @@ def test_what_a_site_withholds_is_said_and_not_made_up(tmp_path: Path) -> None:
     summary, _ = run_of(tmp_path / "run", plan, least=5, judged={"north": (logits, few), "south": south})
     view = summary.views[TEST]
     assert view.notes == (
-        "north left 2 classes out of its test tallies by class (its least count)",
-        "south withheld of its test pictures: counts, loss, confusion, scores, calibration (its least count)",
+        "north tells nothing by class of 2 classes of its test pictures: under its least count, or left out so that no "
+        "difference tells one that is",
+        "south withheld of its test pictures: counts, loss, confusion, scores, calibration: under its least count",
     )
     assert view.whole.why("auroc", "tumour") == WITHHELD
     assert "tumour" in view.whole.metrics["auroc"].by_class
@@ -150,9 +151,7 @@ def test_several_labels(tmp_path: Path) -> None:
     summary, tests = run_of(tmp_path / "run", LABELS)
     view = summary.views[TEST]
     logits, labels = (np.concatenate(parts) for parts in zip(*tests.values(), strict=True))
-    shares = {
-        name: float((logits[labels[:, place] == 1, place] >= 0).mean()) for place, name in enumerate(CLASSES)
-    }
+    shares = {name: float((logits[labels[:, place] == 1, place] >= 0).mean()) for place, name in enumerate(CLASSES)}
     assert view.lowest is not None
     assert (view.lowest.name, view.lowest.value) == (min(shares, key=lambda name: shares[name]), min(shares.values()))
     text = page(summary)
@@ -193,8 +192,13 @@ def test_ten_curves_are_drawn_and_the_others_named() -> None:
     logits, labels = drawn(Outputs(13), 400)
     scores = split_scores(logits.astype(np.float32), labels, Outputs(13), names, np.full(13, np.nan))
     view = View(
-        name="north", samples=400, exact=True, metrics=scores.metrics, figures=scores.figures,
-        positives=scores.positives, missing={},
+        name="north",
+        samples=400,
+        exact=True,
+        metrics=scores.metrics,
+        figures=scores.figures,
+        positives=scores.positives,
+        missing={},
     )
     chart = roc_chart(view)
     assert chart is not None
