@@ -16,6 +16,8 @@ import numpy as np
 
 from mple.disk.json_records import read_record
 from mple.metrics import METRICS, TALLIES, Tally, merged, require_tallies, thresholds
+from mple.metrics import values as metric_values
+from mple.metrics.exact import Exact
 from mple.metrics.pooled import pooled_values
 from mple.metrics.tallies import counts_of
 from mple.plan import RunPlan
@@ -26,15 +28,16 @@ from mple.records.state_files import SITE_SCORES
 
 ALL = "all sites"
 VAL, TEST = "validation", "test"
-NOT_DEFINED, WITHHELD, NOT_TOLD, NO_THRESHOLD, NOT_PLANNED = (
+NOT_DEFINED, WITHHELD, NOT_TOLD, NO_THRESHOLD, NOT_PLANNED, TOO_MANY = (
     "not defined",
     "withheld",
     "not told",
     "no threshold",
     "not in the plan",
+    "too many classes",
 )
 """Why there is no value: there are no such samples; fewer than a site's least count; nobody at hand knows; no
-validation has chosen one; the plan names no tally for it."""
+validation has chosen one; the plan names no tally for it; there is no such tally of so many classes."""
 TITLES: Mapping[str, str] = {name: name.replace("_", " ") for name in METRICS} | {
     "auroc": "AUROC",
     "f1": "F1",
@@ -43,6 +46,8 @@ TITLES: Mapping[str, str] = {name: name.replace("_", " ") for name in METRICS} |
     "specificity": "specificity at 0.5",
 }
 _MOST = 10**12
+_MOST_WITH_INTERVALS = 50
+"""Classes up to which intervals are made anew of tallies; of more that takes many seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,9 +57,10 @@ class View:
     name: str
     """The site's, or `ALL`."""
     samples: int
-    """That are known to be scored."""
+    """That the values are of."""
     exact: bool
-    """Whether all is made of logits; else values are made of tallies."""
+    """Whether all of a site, and of all sites figures and positives, come from the sites' own files; else from tallies.
+    """
     metrics: Mapping[str, MetricScore]
     figures: Figures
     positives: Mapping[str, int]
@@ -192,7 +198,11 @@ class _Split:
 
     def _from_tallies(self, name: str, sums: Mapping[str, Tally]) -> View:
         """Without the names of classes, which the compute node does not know."""
-        values = pooled_values(sums, self.plan.outputs, self.at)
+        outputs = self.plan.outputs
+        if outputs.count > _MOST_WITH_INTERVALS:
+            values = {one: Exact(value=value) for one, value in metric_values(sums, outputs, self.at).items()}
+        else:
+            values = pooled_values(sums, outputs, self.at)
         return View(
             name=name,
             samples=self._judged(sums),
@@ -234,7 +244,6 @@ class _Split:
         positives = {name: sum(one.positives.get(name, 0) for one in parts) for name in self.plan.classes}
         return replace(
             view,
-            samples=sum(one.samples for one in parts),
             exact=True,
             figures=figures,
             positives=positives,
@@ -242,26 +251,24 @@ class _Split:
         )
 
     def _judged(self, sums: Mapping[str, Tally]) -> int:
-        """How many samples tallies are of; of labels, which may be unknown, as many as the sites have."""
+        """How many samples tallies are of, as far as they say; else as many as the sites have that told some."""
         name = next((one for one in ("counts", "loss") if one in sums), None)
-        if name is None or not self.plan.outputs.several:
-            return 0 if name is None else sums[name].counts[0]
-        return sum(
-            self.images.get(site, 0) for site, tallies in self.told.items() if tallies is sums or name in tallies
-        )
+        if name is not None and not self.plan.outputs.several:
+            return sums[name].counts[0]
+        own = [site for site, one in self.told.items() if one is sums]
+        return sum(self.images.get(site, 0) for site in own or [site for site, one in self.told.items() if one])
 
     def _missing(self, metrics: Iterable[str]) -> dict[str, str]:
-        planned = set(self.plan.metrics.tallies)
-        found = {
-            name: NOT_PLANNED if metric.tally not in planned else WITHHELD
-            for name, metric in METRICS.items()
-            if name not in metrics and (metric.tally not in planned or not self._told(metric.tally))
-        }
-        return {**self.no_threshold, **found}
-
-    def _told(self, tally: str) -> bool:
-        """Whether any site told it; also true where there are too many classes for it."""
-        return not TALLIES[tally].shape(self.plan.outputs) or any(tally in one for one in self.told.values())
+        planned, outputs = set(self.plan.metrics.tallies), self.plan.outputs
+        found = dict(self.no_threshold)
+        for name, metric in METRICS.items():
+            if metric.tally not in planned:
+                found[name] = NOT_PLANNED
+            elif not TALLIES[metric.tally].shape(outputs):
+                found[name] = TOO_MANY
+            elif not any(metric.tally in one for one in self.told.values()):
+                found[name] = WITHHELD
+        return {name: why for name, why in found.items() if name not in metrics}
 
     def _withheld(self, site: str) -> list[str]:
         due = [name for name in self.plan.metrics.tallies if TALLIES[name].shape(self.plan.outputs)]

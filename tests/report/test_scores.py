@@ -106,6 +106,7 @@ def test_what_a_site_withholds_is_said_and_not_made_up(tmp_path: Path) -> None:
         "difference tells one that is",
         "south withheld of its test pictures: counts, loss, confusion, scores, calibration: under its least count",
     )
+    assert view.whole.samples == 60, "values of all sites are without those of the south"
     assert view.whole.why("auroc", "tumour") == WITHHELD
     assert "tumour" in view.whole.metrics["auroc"].by_class
     assert view.whole.metrics["auroc"].by_class["tumour"] is None

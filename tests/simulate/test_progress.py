@@ -3,6 +3,7 @@
 from rich.console import Console
 
 from mple.records.log_events import LogLine
+from mple.records.training import NetworkMetrics
 from mple.simulate.progress import Progress, SiteProgress
 from mple.simulate.screen import line, view
 from tests.support.training_records import epoch_metrics, step_metrics
@@ -36,6 +37,8 @@ def test_an_epoch_is_told_with_what_validation_says_of_it() -> None:
         "epoch 1 of 2: loss 0.5000",
         "epoch 2 of 2: loss 0.2500, validation loss 0.6100, validation accuracy 0.7500",
     ]
+    progress.read_metrics(NetworkMetrics(epoch=1, scores={"accuracy": 0.625}))
+    assert progress.news[-1] == "kept is epoch 1: test accuracy 0.6250"
 
 
 def test_time_left_follows_from_the_share_of_steps_done() -> None:

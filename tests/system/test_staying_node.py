@@ -121,6 +121,10 @@ def test_every_node_tells_what_its_ledger_says(stayed: Stayed) -> None:
     assert values(found["mple_cached_samples"], "split") == count
     assert values(found["mple_trained_samples"]) == {(): 2 * count[("train",)]}
     assert values(found["mple_val_score"], "metric").keys() == {(name,) for name in VALIDATED}
+    tested = {name: value for (name,), value in values(found["mple_test_score"], "metric").items()}
+    assert tested.keys() >= set(VALIDATED)
+    summary = summarise(folder.path)
+    assert tested == {name: summary.scores[name] for name in tested}
     outcome = json.loads((folder.state(COMPUTE) / state_files.OUTCOME).read_text())
     assert values(found["mple_trainer_idle_seconds"], "cause") == {
         (cause,): seconds for cause, seconds in outcome["idle_seconds_by_cause"].items()
@@ -171,6 +175,9 @@ def tensorboard_has(folder: RunFolder, *, epochs: int) -> None:
         epochs_told, told = zip(*found[f"epoch/val_{name}"], strict=True)
         assert epochs_told == tuple(range(1, epochs + 1))
         assert told == pytest.approx([line["scores"][name] for line in scored], rel=1e-6)
+    (kept,) = (line for line in lines if line["kind"] == "network")
+    for name, value in kept["scores"].items():
+        assert found[f"network/test_{name}"] == [(kept["epoch"], pytest.approx(value, rel=1e-6))]
 
 
 def points_in(events: Path) -> dict[str, list[tuple[int, float]]]:
