@@ -7,7 +7,6 @@ to be missing, and why, as far as that is known; nothing is filled in.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -372,32 +371,3 @@ def _pooled_bins(parts: Sequence[Sequence[CalibrationBin]]) -> tuple[Calibration
             CalibrationBin(count=count, right=sum(one.right for one in bins), chance=total / count if count else None)
         )
     return tuple(pooled)
-
-
-def views_as_json(views: Mapping[str, SplitView]) -> dict[str, object]:
-    """What `summary.json` has of them: by split and site values, intervals, and confusion and calibration; the points
-    of curves stay in the sites' own files."""
-    return {
-        {VAL: "val", TEST: "test"}[name]: {
-            "all_sites": _view_as_json(view.whole),
-            "sites": {one.name: _view_as_json(one) for one in view.sites},
-            "lowest_sensitivity": None if view.lowest is None else dataclasses.asdict(view.lowest),
-            "notes": view.notes,
-        }
-        for name, view in views.items()
-    }
-
-
-def _view_as_json(view: View) -> dict[str, object]:
-    figures = {
-        "confusion": view.figures.confusion,
-        "calibration": [dataclasses.asdict(one) for one in view.figures.calibration],
-    }
-    return {
-        "samples": view.samples,
-        "exact": view.exact,
-        "positives": view.positives,
-        "metrics": {name: dataclasses.asdict(one) for name, one in view.metrics.items()},
-        "missing": view.missing,
-        **figures,
-    }

@@ -30,7 +30,8 @@ from mple.records.state_files import LEDGER, METRICS, MODEL, OUTCOME, PLAN, SCOR
 from mple.records.training import EpochMetrics, Outcome, TrainingMetrics, epochs_of, read_metrics
 from mple.report.noise_levels import noise_levels
 from mple.report.run_facts import RunFacts, run_facts, source_commit
-from mple.report.scores import SplitView, split_views, views_as_json
+from mple.report.scores import SplitView, split_views
+from mple.report.scores_as_json import views_as_json
 
 PARTS = ("data", "label", "layer", "logits", "network", "setup", "control", "framing")
 """Of what crossed a site's link, as the ledgers count it."""
