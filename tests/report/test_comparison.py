@@ -12,6 +12,7 @@ from rich.console import Console
 from mple.plan import ClassWeights, RunChoices, TaskSettings, TrainingSettings, WireSettings
 from mple.report.comparison import Comparison, compare, print_comparison, write_comparison_page
 from mple.report.plan_facts import differing, plan_facts
+from mple.report.scores import split_views
 from tests.support.finished_run import finished_run
 from tests.support.small_plan import small_plan
 
@@ -45,11 +46,9 @@ def test_differences_are_the_second_less_the_first(comparison: Comparison) -> No
 def test_what_one_run_lacks_has_no_difference(tmp_path: Path) -> None:
     first, second = finished_run(tmp_path / "a"), finished_run(tmp_path / "b")
     unscored = dataclasses.replace(second.judged, test={})
-    rows = {
-        row.name: row
-        for _, group in compare(first, dataclasses.replace(second, judged=unscored)).groups
-        for row in group
-    }
+    views = split_views(second.folder, second.plan, unscored)
+    other = dataclasses.replace(second, judged=unscored, views=views)
+    rows = {row.name: row for _, group in compare(first, other).groups for row in group}
     assert rows["test accuracy"].values == ("0.7500", "none")
     assert rows["test accuracy"].difference == ""
 
