@@ -12,6 +12,7 @@ from mple.prediction.predictions import Predictions
 from mple.printable import printable, spreadsheet_cell
 
 _SHOWN_CLASSES = 3
+_SHORT = {"sensitivity": "sens.", "specificity": "spec.", "threshold": "thr."}
 _BAR = 40
 """Signs of a bar of probability 1."""
 
@@ -30,11 +31,12 @@ def as_text(predictions: Predictions, top: int | None) -> str:
 def _lines(predictions: Predictions, count: int) -> Iterator[str]:
     classes, names = _shown(predictions.classes), _shown(predictions.names)
     name_width, class_width = max(map(len, names)), max(map(len, classes))
+    truths = [", ".join(classes[place] for place in predictions.true(number) or ()) for number in range(len(names))]
+    true_width = max(class_width, *map(len, truths)) if predictions.several else class_width
     for number, name in enumerate(names):
         cells = [name.ljust(name_width)]
-        true = predictions.true(number)
-        if true is not None:
-            cells.append(f"is {', '.join(classes[place] for place in true) or '-':{class_width}}")
+        if predictions.labels is not None:
+            cells.append(f"is {truths[number] or '-':{true_width}}")
         said = predictions.said(number) if predictions.several else []
         for place in predictions.likeliest(number, count):
             mark = (" +" if place in said else "  ") if predictions.several else ""
@@ -63,7 +65,8 @@ def _score_lines(predictions: Predictions) -> Iterator[str]:
     headings, *rows = score_rows(predictions)
     yield ""
     yield from _aligned([*_headings(headings), *rows])
-    yield f"over {len(predictions.names)} pictures; intervals are of 95 %"
+    more = "; thr.: the threshold that validation chose" if predictions.thresholds else ""
+    yield f"over {len(predictions.names)} pictures; intervals are of 95 %{more}"
 
 
 def overall_rows(predictions: Predictions) -> list[tuple[str, ...]]:
@@ -90,7 +93,7 @@ def _number(value: float | str | None) -> str:
 
 def _headings(names: Sequence[str]) -> list[tuple[str, ...]]:
     """A row for each word of the longest name, so that columns are narrow."""
-    words = [name.split() for name in names]
+    words = [" ".join(_SHORT.get(word, word) for word in name.split()).split() for name in names]
     height = max(map(len, words))
     padded = [[""] * (height - len(one)) + one for one in words]
     return [*zip(*padded, strict=True)]
