@@ -16,7 +16,13 @@ from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.rpc import Party, Role
 
 DEFAULT_DATA: Mapping[str, object] = MappingProxyType(
-    {"kind": "cifar10", "most_train": 2667, "most_test": 667, "partition": {"kind": "iid"}}
+    {
+        "kind": "cifar10",
+        "most_train": 2667,
+        "most_test": 667,
+        "validation_share": 0.1,
+        "partition": {"kind": "iid"},
+    }
 )
 """10,000 pictures of CIFAR-10 where there are three sites, as a `[data]` section."""
 
@@ -71,8 +77,9 @@ class SimulationSettings(RunChoices):
     """Names of the hospitals."""
     custody: Custody = Custody.SITE
     data: DataSource = field(default_factory=lambda: settings_from(DataSource, DEFAULT_DATA))
-    """In a simulation this is the common set, by default 8,001 training and 2,001 test pictures of CIFAR-10 where there
-    are three sites. `partition.kind = "all"` means "iid" where there are several; limits are for each site."""
+    """In a simulation this is the common set, by default, where there are three sites, 8,001 training pictures of
+    CIFAR-10, a tenth of them for validation, and 2,001 test pictures. `partition.kind = "all"` means "iid" where there
+    are several; limits are for each site."""
     stem_file: Path | None = None
     """Safetensors file that the compute node offers, for `model.stem = "offered"`."""
     weights_file: Path | None = None
