@@ -6,11 +6,13 @@ Rates and chances are parts of 1. What is not defined, as a sensitivity without 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from mple.metrics.exact import Exact
+from mple.metrics.outputs import Outputs
 from mple.ranges import Between, Ranged
 
 _Count = Annotated[int, Between(0, 10**12)]
@@ -18,7 +20,7 @@ _Count = Annotated[int, Between(0, 10**12)]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MetricScore:
-    """One metric."""
+    """One metric; numbers are finite."""
 
     value: float | None
     """Over all classes."""
@@ -27,6 +29,14 @@ class MetricScore:
     by_class: Mapping[str, float | None] = field(default_factory=dict)
     """By the class's name; empty where a metric has no values by class."""
     intervals: Mapping[str, tuple[float, float] | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        ends = [end for one in (self.interval, *self.intervals.values()) if one is not None for end in one]
+        odd = [
+            one for one in (self.value, *self.by_class.values(), *ends) if one is not None and not math.isfinite(one)
+        ]
+        if odd:
+            raise ValueError(f"a score of {odd[0]}; scores are finite")
 
     @classmethod
     def of(cls, exact: Exact, classes: tuple[str, ...]) -> MetricScore:
@@ -80,6 +90,23 @@ class Figures:
     curves: Mapping[str, Curves] = field(default_factory=dict)
     """By class."""
     calibration: tuple[CalibrationBin, ...] = ()
+
+    def require_sound(self, outputs: Outputs, classes: tuple[str, ...]) -> None:
+        """Check figures that another party may have made. Raises ValueError: they can't be of so many classes."""
+        rows = {(outputs.count, 4 if outputs.several else outputs.count), (0, 0)}
+        lengths = {len(row) for row in self.confusion} or {0}
+        if {(len(self.confusion), length) for length in lengths} - rows:
+            raise ValueError(
+                f"a confusion of {len(self.confusion)} rows of {sorted(lengths)} for {outputs.count} classes"
+            )
+        if any(count < 0 for row in self.confusion for count in row):
+            raise ValueError("a confusion with counts below 0")
+        points = (at for one in self.curves.values() for points in (one.roc, one.precision_recall) for at in points)
+        if not set(self.curves) <= set(classes) or not all(0 <= value <= 1 for at in points for value in at):
+            raise ValueError("curves of other classes, or with points beyond 0 to 1")
+        for one in self.calibration:
+            if one.right > one.count or (one.chance is None) != (one.count == 0) or not 0 <= (one.chance or 0) <= 1:
+                raise ValueError(f"a bin of calibration with {one.right} right of {one.count} at {one.chance}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

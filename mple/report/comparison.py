@@ -204,7 +204,7 @@ def _scores(split: str, first: Summary, second: Summary) -> list[Row]:
         scores = [None if view is None else view.whole.metrics.get(name) for view in pair]
         one, other = (None if score is None else score.value for score in scores)
         intervals = [interval_text(None if score is None else score.interval) for score in scores]
-        if one is not None or other is not None or split == TEST:
+        if one is not None or other is not None or (split, name) == (TEST, "accuracy"):
             rows.append(Row(f"{split} {TITLES[name]}", one, other, _SCORE, (intervals[0], intervals[1])))
     lowest = [None if view is None else view.lowest for view in pair]
     if any(lowest):

@@ -321,6 +321,12 @@ def _site_files(folder: RunFolder, plan: RunPlan, judged: NetworkScores) -> dict
         ):
             if found != due:
                 raise RunFolderError(f"{path} is of another {what} than the run in {folder.path}; copy the right file")
+        own = [one.figures for one in (file.val, file.test) if one is not None]
+        for figures in (*own, file.pooled_val_figures, file.pooled_test_figures):
+            try:
+                figures.require_sound(plan.outputs, plan.classes)
+            except ValueError as fault:
+                raise RunFolderError(f"{path} has {fault}, which no site writes") from None
         if first is not None:
             one = next(iter(files.values()))
             if (file.pooled_val, file.pooled_test) != (one.pooled_val, one.pooled_test):

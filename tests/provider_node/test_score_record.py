@@ -84,8 +84,8 @@ def test_sums_of_sites_that_withhold_theirs_are_fewer_and_never_more() -> None:
     more = coordinator_pb2.NetworkScored(epoch=2, val_tallies=wire(POOLED_TEST))
     with pytest.raises(ValueError, match="tally of"):
         site_scores(PLAN, "north", more, ORDER, val=None, test=None)
-    unnamed = replace(PLAN, metrics=replace(PLAN.metrics, tallies=("counts",)))
-    with pytest.raises(ValueError, match="due are counts"):
+    unnamed = replace(PLAN, metrics=replace(PLAN.metrics, tallies=("counts", "loss")))
+    with pytest.raises(ValueError, match="due are counts, loss"):
         site_scores(unnamed, "north", SCORED, ORDER, val=None, test=None)
 
 

@@ -18,7 +18,7 @@ from mple.metrics.outputs import scores_of
 from mple.model.settings import TaskKind
 from mple.plan import RunPlan, TaskSettings, TrainingSettings
 from mple.records.run_folder import RunFolderError
-from mple.records.site_scores import SiteScores
+from mple.records.site_scores import CalibrationBin, Curves, Figures, MetricScore, SiteScores
 from mple.report import Summary, print_summary, read_summary
 from mple.report.charts import charts, history_of
 from mple.report.page import page
@@ -166,9 +166,35 @@ def test_a_file_of_another_run_is_refused(run: tuple[Summary, dict[str, Judged]]
     write_record(path, replace(read_record(SiteScores, path), epoch=1))
     with pytest.raises(RunFolderError, match="of another epoch than the run"):
         read_summary(tmp_path / "run")
-    write_record(path, replace(read_record(SiteScores, path), epoch=EPOCHS, pooled_test={}))
+    strange = Figures(confusion=((1, 2), (3, 4)))
+    write_record(path, replace(read_record(SiteScores, path), epoch=EPOCHS, pooled_test_figures=strange))
+    with pytest.raises(RunFolderError, match=r"a confusion of 2 rows .*, which no site writes"):
+        read_summary(tmp_path / "run")
+    write_record(path, replace(read_record(SiteScores, path), pooled_test_figures=Figures(), pooled_test={}))
     with pytest.raises(RunFolderError, match="differ in what all sites come to"):
         read_summary(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"confusion": ((1, 2), (3, 4))}, "a confusion of 2 rows"),
+        ({"confusion": ((1, 2, 3), (3, 4, -5), (0, 0, 0))}, "below 0"),
+        ({"curves": {"cyst": Curves(roc=((0.0, float("nan")),), precision_recall=())}}, "points beyond"),
+        ({"curves": {"other": Curves(roc=(), precision_recall=())}}, "other classes"),
+        ({"calibration": (CalibrationBin(count=1, right=2, chance=0.5),)}, "2 right of 1"),
+        ({"calibration": (CalibrationBin(count=1, right=1, chance=float("inf")),)}, "1 right of 1 at inf"),
+    ],
+)
+def test_figures_that_no_site_writes_are_refused(
+    run: tuple[Summary, dict[str, Judged]], changed: dict[str, object], words: str
+) -> None:
+    figures = run[0].views[TEST].sites[0].figures
+    figures.require_sound(PLAN.outputs, CLASSES)
+    with pytest.raises(ValueError, match=words):
+        replace(figures, **changed).require_sound(PLAN.outputs, CLASSES)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="scores are finite"):
+        MetricScore(value=0.5, by_class={"cyst": float("nan")})
 
 
 def test_tables_fit_their_console(run: tuple[Summary, dict[str, Judged]], tmp_path: Path) -> None:
