@@ -145,7 +145,7 @@ def feed(folder: Path, stop: Stop) -> None:
             while not stop.is_set():
                 book.unlink(missing_ok=True)
                 releases = ReleaseBook(book, train=ROUND_SAMPLES, test=0, most=plan.wire.releases)
-                one = SiteFeed(plan, key_ref(plan, SITE), images, SplitScoring({}, order, epochs=1, most=1), releases)
+                one = SiteFeed(plan, key_ref(plan, SITE), images, SplitScoring({}, order, epochs=1, most={}), releases)
                 try:
                     one.run(stub, stop)
                 except RpcError:  # the compute node is not up yet, or it has been stopped

@@ -258,7 +258,7 @@ class Run:
 
         Raises MpleError: MESSAGE_MALFORMED for scores that can't be, WRONG_PHASE.
         """
-        check_network(scored, self.plan.training.epochs)
+        check_network(scored, self.plan)
         with self.file.transaction():
             if self.file.fact("network_scored") is None:
                 self.advance(NetworkReported(scored.SerializeToString(deterministic=True)))

@@ -2,7 +2,8 @@
 
 import math
 
-from mple.metrics import require_scores
+from mple.metrics import Tally, require_scores, require_tallies
+from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
 
@@ -18,11 +19,18 @@ def check_epoch(done: coordinator_pb2.EpochDone, epochs: int) -> None:
         raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"epoch {done.epoch} of {epochs} with {fault}") from None
 
 
-def check_network(scored: coordinator_pb2.NetworkScored, epochs: int) -> None:
-    """Refuse scores that can't be those of a network of one of so many epochs. Raises MpleError: MESSAGE_MALFORMED."""
+def check_network(scored: coordinator_pb2.NetworkScored, plan: RunPlan) -> None:
+    """Refuse scores and tallies that can't be those of a plan's network. Raises MpleError: MESSAGE_MALFORMED."""
+    epochs, sites = plan.training.epochs, plan.sites
     if not 1 <= scored.epoch <= epochs:
         raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"a network of epoch {scored.epoch} of {epochs}")
     try:
         require_scores(scored.scores)
+        for told, samples in (
+            (scored.val_tallies, sum(site.val_images for site in sites)),
+            (scored.test_tallies, sum(site.test_images for site in sites)),
+        ):
+            sums = {name: Tally(tuple(one.counts), tuple(one.sums)) for name, one in told.items()}
+            require_tallies(sums, samples=samples, outputs=plan.outputs, due=plan.metrics.tallies, some=True)
     except ValueError as fault:
         raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"a network with {fault}") from None

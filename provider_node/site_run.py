@@ -69,6 +69,7 @@ class SiteRun:
         if kind == "epoch_done":
             done = event.epoch_done
             scores = {f"val_{name}": value for name, value in done.scores.items()}
+            self._feeding.note_epoch(done)
             log("epoch", f"epoch {done.epoch}: {epoch_text(done.loss, done.scores)}", epoch=done.epoch, **scores)
         elif kind == "network_scored":
             scored = event.network_scored

@@ -56,7 +56,7 @@ class SplitScoring:
         names: Sequence[str] = tuple(TALLIES),
         least_count: int = 1,
         epochs: int,
-        most: int,
+        most: Mapping[common_pb2.Split, int],
         keep: Callable[[common_pb2.Split, int, NDArray[np.float32]], None] = lambda split, epoch, logits_NC: None,
     ) -> None:
         """Score nothing yet.
@@ -67,7 +67,7 @@ class SplitScoring:
             names: The tallies that the plan names.
             least_count: The site's.
             epochs: Of the plan.
-            most: How often a split is scored at most.
+            most: How often each split is scored at most.
             keep: Is given the logits of each whole split, in the site's own class order, before its tallies are told.
         """
         self._labels, self._label_order, self._keep = labels, label_order, keep
@@ -91,8 +91,8 @@ class SplitScoring:
             raise LogitsError(f"logits of split {logits.split}; validation and test samples are scored")
         if not 1 <= logits.epoch <= self._epochs:
             raise LogitsError(f"logits of epoch {logits.epoch}; the plan has {self._epochs}")
-        if self._times[logits.split] >= self._most:
-            raise LogitsError(f"a split was scored {self._most} times before; the plan has {self._epochs} epochs")
+        if self._times[logits.split] >= (most := self._most[logits.split]):
+            raise LogitsError(f"a split was scored {most} times before; the plan allows no more")
         part = self._part
         if part is None or (part.split, part.epoch) != (logits.split, logits.epoch):
             part = _Part(logits.split, logits.epoch, len(labels), len(self._label_order))

@@ -25,6 +25,7 @@ from mple.node.retry import RetryPolicy, StoppedError
 from mple.node.stop import Stop
 from mple.pki import NOISE_KEY, consortium_key
 from mple.plan import ClassWeights, Custody, RunPlan
+from mple.plan.keeping import Judged
 from mple.plan.orders import channel_order, label_order
 from mple.privacy import PictureNoise
 from mple.records.site_scores import SiteScores
@@ -57,6 +58,7 @@ class Feeding:
     """Asked for the stem, where the plan mirrors feature maps or delivers the network."""
     _feed: SiteFeed | None = None
     _noise: PictureNoise | None = None
+    _judged: Judged = field(default_factory=Judged)
     _over: bool = False
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -106,6 +108,13 @@ class Feeding:
             self._changed.notify_all()
         audit("local", "key_rotated", "ok", epoch=key_ref.epoch, fingerprint=key_ref.fingerprint.hex())
         log("key_in_use", f"morphs under key {key_ref.epoch} from now on", epoch=key_ref.epoch)
+
+    def note_epoch(self, done: coordinator_pb2.EpochDone) -> None:
+        """An epoch has been judged: of earlier ones only what was said after the best one is kept."""
+        rule, epoch = self.plan.keep_rule, done.epoch
+        value = done.scores[name] if (name := self.plan.training.keep_by) in done.scores else None
+        self._judged = rule.after(self._judged, epoch, value)
+        self._logits().keep_only((rule.best and self._judged.best_epoch) or epoch, epoch)
 
     def keep_scores(self, scored: coordinator_pb2.NetworkScored) -> None:
         """Write the site's file of scores; it may take some seconds.
@@ -204,7 +213,10 @@ class Feeding:
             names=plan.metrics.tallies,
             least_count=least,
             epochs=plan.training.epochs,
-            most=plan.training.epochs * plan.wire.releases,
+            most={
+                common_pb2.SPLIT_VAL: plan.training.epochs * plan.wire.releases,
+                common_pb2.SPLIT_TEST: plan.wire.releases,
+            },
             keep=self._logits().keep,
         )
 

@@ -71,7 +71,7 @@ class SiteTarget:
         self._book = book = ReleaseBook(folder / "releases.bin", train=train, test=test, most=255)
         images = MorphedImages(dataset, self.plan, "north", key_of("north"), ORDER)
         labels, epochs = {TEST: dataset.test.labels}, self.plan.training.epochs
-        scoring = SplitScoring(labels, ORDER, epochs=epochs, most=MOST_SCORINGS)
+        scoring = SplitScoring(labels, ORDER, epochs=epochs, most={TEST: MOST_SCORINGS})
         self.feed = SiteFeed(self.plan, key_ref("north"), images, scoring, book)
 
     def next(self, draw: random.Random, mutator: Mutator) -> list[tuple[Shot, Outcome]]:

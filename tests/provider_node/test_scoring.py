@@ -30,7 +30,7 @@ def logits(rows: list[list[float]], samples: list[int], **changed: Any) -> compu
 
 def scoring(labels: NDArray[np.int64] = LABELS, order: NDArray[np.int64] = ORDER, **changed: Any) -> SplitScoring:
     """Of a plan of four epochs, at a site that withholds nothing."""
-    return SplitScoring({TEST: labels, VAL: labels}, order, **({"epochs": 4, "most": 8} | changed))
+    return SplitScoring({TEST: labels, VAL: labels}, order, **({"epochs": 4, "most": {TEST: 8, VAL: 8}} | changed))
 
 
 def score(
@@ -104,7 +104,7 @@ def test_a_part_of_a_split_is_forgotten_with_its_stream_and_when_another_scoring
 
 
 def test_a_split_is_scored_as_often_as_the_plan_allows() -> None:
-    site, row = scoring(most=2), [[0.0, 0, 0]]
+    site, row = scoring(most={TEST: 2, VAL: 8}), [[0.0, 0, 0]]
     for _ in range(2):
         assert site.take(logits(row * 4, [0, 1, 2, 3])).tallies
     with pytest.raises(LogitsError, match="scored 2 times before"):

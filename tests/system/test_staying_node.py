@@ -19,9 +19,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from mple.data.partitions import SPLITS
+from mple.disk.json_records import read_record
 from mple.exit_codes import ExitCode
 from mple.records import state_files
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
+from mple.records.scores import NetworkScores
+from mple.records.site_scores import SiteScores
 from mple.report import summarise
 from mple.simulate.children import Children
 from mple.simulate.laying_out import lay_out
@@ -138,6 +141,26 @@ def test_it_answers_after_the_run_and_alike_after_a_restart(stayed: Stayed) -> N
     before, after = stayed.answers
     assert before["predictions"]
     assert after == before
+
+
+def test_every_site_has_a_file_of_its_scores(stayed: Stayed) -> None:
+    plan = stayed.folder.plan()
+    scores = read_record(NetworkScores, stayed.folder.state(COMPUTE) / state_files.SCORES)
+    for site in plan.sites:
+        path = stayed.folder.state(site.name) / state_files.SITE_SCORES.format(plan.run_id)
+        found = read_record(SiteScores, path)
+        assert found.epoch == scores.kept_epoch
+        assert found.val is not None
+        assert found.test is not None
+        assert (found.val.samples, found.test.samples) == (site.val_images, site.test_images)
+        pooled_val = {name: one.value for name, one in found.pooled_val.items()}
+        assert pooled_val == pytest.approx(scores.values_of_val(plan.outputs), rel=1e-12)
+        assert pooled_val.keys() == set(VALIDATED)
+        pooled_test = {name: one.value for name, one in found.pooled_test.items()}
+        assert pooled_test == pytest.approx(scores.values_of_test(plan.outputs), rel=1e-12)
+        right = sum(row[place] for place, row in enumerate(found.test.figures.confusion))
+        assert found.test.metrics["accuracy"].value == right / site.test_images
+        assert not list(path.parent.glob(state_files.SCORED_LOGITS.format("*"))), "they are needed no more"
 
 
 def test_tensorboard_reads_the_run_at_the_top_of_its_folder(stayed: Stayed) -> None:
