@@ -158,7 +158,7 @@ def test_joining_again_is_allowed_only_with_the_same_content(state_file: StateFi
     registry = Registry(state_file)
     assert registry.admit(NORTH, site_profile("north"), b"first certificate")
     assert not registry.admit(NORTH, site_profile("north"), b"first certificate")
-    with refused(ErrorCode.ALREADY_JOINED, "site/north had another test_images"):
+    with refused(ErrorCode.ALREADY_JOINED, "site/north had another train_images"):
         registry.admit(NORTH, site_profile("north", train_images=11), b"first certificate")
     assert registry.site_profiles(SITES) == {"north": site_profile("north")}
     assert registry.certificates() == [b"first certificate"]
