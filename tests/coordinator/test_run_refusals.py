@@ -15,6 +15,8 @@ from mple.metrics import MetricSettings
 from mple.plan import (
     AbsenceSettings,
     Custody,
+    DeliverTo,
+    DeliverySettings,
     MorphSettings,
     NormalisationSettings,
     PrivacyMode,
@@ -228,6 +230,7 @@ def test_run_goes_on_only_under_its_own_configuration(small_run: SmallRun, tmp_p
         "morph": settings_in(tmp_path, morph=MorphSettings(preset="paper")),
         "task": dataclasses.replace(settings, task=TaskSettings(kind=TaskKind.LABELS)),
         "training": longer,
+        "delivery": dataclasses.replace(settings, delivery=DeliverySettings(to=DeliverTo.NONE)),
         "wire": dataclasses.replace(settings, wire=WireSettings(codec="q4")),
         "model": dataclasses.replace(settings, model=dataclasses.replace(settings.model, dropout=0.5)),
         "metrics": dataclasses.replace(settings, metrics=MetricSettings(tallies=("counts",))),
