@@ -288,13 +288,13 @@ class _Split:
         for site in self.told:
             withheld, left_out = self._withheld(site), self._left_out(site)
             if withheld:
-                notes.append(
-                    f"{site} withheld of its {self.name} pictures: {', '.join(withheld)}: under its least count"
-                )
+                notes.append(f"withheld by {site} of its {self.name} pictures, too few: {', '.join(withheld)}")
             if left_out:
-                what = "class" if left_out == 1 else "classes"
-                text = f"{site} tells nothing by class of {left_out} {what} of its {self.name} pictures"
-                notes.append(f"{text}: under its least count, or left out so that no difference tells one that is")
+                what = "1 class" if left_out == 1 else f"{left_out} classes"
+                notes.append(
+                    f"left out by {site} of what it tells by class of its {self.name} pictures: {what}, under its "
+                    "least count or so that no difference tells one that is"
+                )
         without = [site for site in self.images if site not in self.exact and site in self.told]
         if without:
             notes.append(

@@ -85,6 +85,7 @@ def test_an_accuracy_does_not_hide_the_class_that_is_found_least(tmp_path: Path)
     view = summary.views[TEST]
     assert view.lowest is not None
     assert (view.lowest.name, view.lowest.found, view.lowest.of) == ("tumour", 3, 16)
+    assert "validation pictures chose" not in page(summary), "it has none"
     words = "test accuracy 0.8879, lowest sensitivity 0.188 (tumour, 3 of 16)"
     assert short_headline(view) == words
     assert words in page(summary)
@@ -102,9 +103,9 @@ def test_what_a_site_withholds_is_said_and_not_made_up(tmp_path: Path) -> None:
     summary, _ = run_of(tmp_path / "run", plan, least=5, judged={"north": (logits, few), "south": south})
     view = summary.views[TEST]
     assert view.notes == (
-        "north tells nothing by class of 2 classes of its test pictures: under its least count, or left out so that no "
-        "difference tells one that is",
-        "south withheld of its test pictures: counts, loss, confusion, scores, calibration: under its least count",
+        "left out by north of what it tells by class of its test pictures: 2 classes, under its least count or so that "
+        "no difference tells one that is",
+        "withheld by south of its test pictures, too few: counts, loss, confusion, scores, calibration",
     )
     assert view.whole.samples == 60, "values of all sites are without those of the south"
     assert view.whole.why("auroc", "tumour") == WITHHELD
@@ -112,7 +113,7 @@ def test_what_a_site_withholds_is_said_and_not_made_up(tmp_path: Path) -> None:
     assert view.whole.metrics["auroc"].by_class["tumour"] is None
     assert view.whole.positives["tumour"] == 3, "the sites' own files are at hand and know it"
     text = page(summary)
-    assert "South withheld of its test pictures" in text
+    assert "Withheld by south of its test pictures" in text
     assert WITHHELD in text
     # Of the folder without the sites' files, nobody knows the classes' names.
     bare, _ = run_of(tmp_path / "bare", plan, least=5, files=(), judged={"north": (logits, few), "south": south})
@@ -249,6 +250,7 @@ def test_the_kept_epoch_is_marked_and_the_run_is_dated(run: tuple[Summary, dict[
     assert "mple simulate three.toml --out run" in text
     assert all(TITLES[name] in text for name in ("auroc", "ece", "average_precision"))
     assert set(summary.views) == {VAL, TEST}
+    assert "validation pictures chose it" in text
 
 
 def test_the_commit_is_that_of_a_checkout(tmp_path: Path) -> None:
