@@ -240,9 +240,10 @@ class TrainingRun:
                 self._writer.settle()  # what checkpoints rest on is known once they are written
                 self._kept = self._checkpoints.kept.write(kept, self._checkpoints.kept_names())
         if metrics.epoch < self._plan.training.epochs and self._keeping.ends(self._judged):
+            waited = self._judged.waited
             text = (
-                f"training ends after epoch {metrics.epoch}: for {self._judged.waited} epochs validation {name} has "
-                f"not been better than the {self._judged.best_value:.4f} of epoch {self._judged.best_epoch}"
+                f"training ends after epoch {metrics.epoch}: for {waited} epoch{'s' if waited > 1 else ''} validation "
+                f"{name} has not been better than the {self._judged.best_value:.4f} of epoch {self._judged.best_epoch}"
             )
             log("early_end", text, epoch=metrics.epoch)
 
