@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--whole", type=int, default=1500, help="training pictures of the run of width 1")
     parser.add_argument("--large", type=int, default=48, help="pictures of 224 pixels, a sixth of them for testing")
     parser.add_argument("--asked", type=int, help="pictures that networks of width 1 are asked about; by default all")
-    parser.add_argument("--runs", type=Path, help="folder to keep the runs in; those that are there are not made anew")
+    parser.add_argument("--runs", type=Path, help="folder to keep the runs in; what is there is not made anew")
     parser.add_argument("--out", type=Path, default=RESULTS.parent)
     options = parser.parse_args()
     rows = []
@@ -82,9 +82,12 @@ def main() -> None:
         for name, settings in _runs(options, folder):
             if not (folder / name / SUMMARY).exists():
                 assert simulate(settings, folder / name, wide_console(), plain=True) is not None
-            most = options.asked if settings.model.width == 1 else None
-            rows.append({"run": name, **_compared(RunFolder.finished(folder / name), settings, environments, most)})
-            print(json.dumps(rows[-1], indent=1), flush=True)
+            row = folder / f"{name}.json"
+            if not row.exists():
+                most = options.asked if settings.model.width == 1 else None
+                found = _compared(RunFolder.finished(folder / name), settings, environments, most)
+                row.write_text(json.dumps({"run": name, **found}, indent=1), encoding="utf-8")
+            rows.append(json.loads(row.read_text(encoding="utf-8")))
     options.out.mkdir(parents=True, exist_ok=True)
     given = {name: getattr(options, name) for name in ("train", "epochs", "whole", "large", "asked")}
     figures = " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
