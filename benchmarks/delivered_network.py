@@ -129,7 +129,7 @@ def _large(like: SimulationSettings, path: Path, weights: Path, channels: int, i
         np.savez(path, **arrays)
     return replace(
         like,
-        data=data,
+        data=replace(data, classes=tuple(map(str, range(10)))),
         model=replace(like.model, weights=WeightsFrom.FEATURES),
         weights_file=weights,
         training=replace(like.training, batch=12, peak_lr=0.001),
