@@ -1,6 +1,5 @@
 """The compute node's part in one run, from the plan on: hold the layers, take samples in, train, answer predictions."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -23,7 +22,8 @@ from mple.disk.json_records import read_record, write_record
 from mple.disk.scarcity import scarcity_of
 from mple.disk.storage_faults import noted_storage_fault, storage_fault_of
 from mple.meter import Direction
-from mple.metrics import Tally, epoch_text, merged, scores_text
+from mple.metrics import epoch_text, merged, scores_text
+from mple.metrics.messages import to_messages
 from mple.model.class_weights import ClassCounts
 from mple.model.initial_weights import InitialWeights, WeightsError, initial_trunk
 from mple.model.loss import TaskLoss
@@ -45,7 +45,7 @@ from mple.records.scores import NetworkScores
 from mple.records.state_files import CHECKPOINTS, LAYERS, METRICS, MODEL, NETWORK, OUTCOME, SCORES, TENSORBOARD
 from mple.records.training import EpochMetrics, Outcome
 from mple.rpc import ErrorCode, MpleError, error_for
-from mple.v1 import common_pb2, coordinator_pb2
+from mple.v1 import coordinator_pb2
 
 _GRACE_S = 10.0
 
@@ -243,8 +243,8 @@ class ComputeRun:
         scored = coordinator_pb2.NetworkScored(
             epoch=scores.kept_epoch,
             scores=values,
-            val_tallies=_wire_tallies(merged(scores.val.values())),
-            test_tallies=_wire_tallies(merged(scores.test.values())),
+            val_tallies=to_messages(merged(scores.val.values())),
+            test_tallies=to_messages(merged(scores.test.values())),
         )
         self._client.report(coordinator_pb2.ReportRequest(network_scored=scored))
 
@@ -268,10 +268,6 @@ def first_trunk(plan: RunPlan, weights: InitialWeights | None) -> nn.Module:
         return initial_trunk(plan.model, len(plan.classes), plan.training.seed, weights)
     except ValueError as fault:
         raise MpleError(ErrorCode.WEIGHTS_REJECTED, str(fault)) from None
-
-
-def _wire_tallies(sums: Mapping[str, Tally]) -> dict[str, common_pb2.Tally]:
-    return {name: common_pb2.Tally(counts=tally.counts, sums=tally.sums) for name, tally in sums.items()}
 
 
 def _told(fault: Exception) -> MpleError:

@@ -23,6 +23,7 @@ from compute_node.feeding.sample_cache import SampleCache
 from compute_node.feeding.told_counts import told_counts
 from compute_node.layers.layer_bank import ErasedKeyError, LayerBank
 from mple.metrics import Tally
+from mple.metrics.messages import from_messages
 from mple.model.class_weights import ClassCounts
 from mple.node.idle_timer import LOOK_EVERY_S, IdleTimer
 from mple.node.logs import warn
@@ -208,7 +209,7 @@ class Intake:
         """Take in a site's score. Raises MpleError: UNKNOWN_REQUEST when it answers nothing or can't be."""
         with self._changed:
             try:
-                tallies = {name: Tally(tuple(one.counts), tuple(one.sums)) for name, one in score.tallies.items()}
+                tallies = from_messages(score.tallies)
                 window = self._windows[site]
                 window.scored(
                     score.request_id,
@@ -218,7 +219,7 @@ class Intake:
                     tallies=tallies,
                     withheld=score.withheld,
                 )
-            except FeedFault as fault:
+            except ValueError as fault:
                 raise MpleError(ErrorCode.UNKNOWN_REQUEST, str(fault)) from None
             self._progressed()
 

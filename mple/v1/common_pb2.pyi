@@ -72,9 +72,13 @@ class MorphedBatch(_message.Message):
     def __init__(self, request_id: _Optional[int] = ..., key_ref: _Optional[_Union[KeyRef, _Mapping]] = ..., split: _Optional[_Union[Split, str]] = ..., codec: _Optional[_Union[Codec, str]] = ..., samples: _Optional[int] = ..., values_per_sample: _Optional[int] = ..., codes: _Optional[bytes] = ..., labels: _Optional[bytes] = ..., crc32c: _Optional[int] = ..., resent_samples: _Optional[int] = ...) -> None: ...
 
 class Tally(_message.Message):
-    __slots__ = ("counts", "sums")
+    __slots__ = ("counts", "sums", "gaps", "length")
     COUNTS_FIELD_NUMBER: _ClassVar[int]
     SUMS_FIELD_NUMBER: _ClassVar[int]
+    GAPS_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
     counts: _containers.RepeatedScalarFieldContainer[int]
     sums: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, counts: _Optional[_Iterable[int]] = ..., sums: _Optional[_Iterable[float]] = ...) -> None: ...
+    gaps: _containers.RepeatedScalarFieldContainer[int]
+    length: int
+    def __init__(self, counts: _Optional[_Iterable[int]] = ..., sums: _Optional[_Iterable[float]] = ..., gaps: _Optional[_Iterable[int]] = ..., length: _Optional[int] = ...) -> None: ...

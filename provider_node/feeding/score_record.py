@@ -20,6 +20,7 @@ from mple.metrics.curves import (
     roc_points,
 )
 from mple.metrics.exact import draws_for, exact_values
+from mple.metrics.messages import from_messages
 from mple.metrics.outputs import scores_of, truths_of
 from mple.metrics.pooled import pooled_values
 from mple.metrics.tallies import counts_of
@@ -103,7 +104,7 @@ def _plain(
     plan: RunPlan, told: Mapping[str, common_pb2.Tally], samples: int, label_order: NDArray[np.int64]
 ) -> dict[str, Tally]:
     """The sums in the site's own order. Raises ValueError: they can't be."""
-    sums = {name: Tally(tuple(one.counts), tuple(one.sums)) for name, one in told.items()}
+    sums = from_messages(told)
     require_tallies(sums, samples=samples, outputs=plan.outputs, due=plan.metrics.tallies, some=True)
     return reordered(sums, np.argsort(label_order), plan.outputs)
 

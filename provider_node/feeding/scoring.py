@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mple.data.images import task_of
 from mple.metrics import TALLIES, Outputs, reordered
+from mple.metrics.messages import to_messages
 from mple.metrics.withholding import told
 from mple.v1 import common_pb2, compute_pb2
 
@@ -111,8 +112,8 @@ class SplitScoring:
     def _tell(self, part: _Part, labels: NDArray[np.int64], answer: compute_pb2.Score) -> None:
         outputs = Outputs(len(self._label_order), task_of(labels))
         here = told(part.logits_NC.astype(np.float64), labels, outputs, self._names, self._least_count)
-        for name, tally in reordered(here.tallies, self._label_order, outputs).items():
-            answer.tallies[name].CopyFrom(common_pb2.Tally(counts=tally.counts, sums=tally.sums))
+        tallies = to_messages(reordered(here.tallies, self._label_order, outputs))
+        answer.MergeFrom(compute_pb2.Score(tallies=tallies))
         answer.withheld.extend(here.withheld)
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from mple.metrics import TALLIES, Outputs, Tally, reordered, tallies
+from mple.metrics import TALLIES, Outputs, reordered, tallies
+from mple.metrics.messages import from_messages
 from mple.v1 import common_pb2, compute_pb2
 from provider_node.feeding.scoring import LogitsError, SplitScoring, plain_logits
 
@@ -42,7 +43,7 @@ def score(
 
 def right(found: compute_pb2.Score) -> int:
     """Right answers, of as many samples as the message has."""
-    samples, count = found.tallies["counts"].counts
+    samples, count = from_messages(found.tallies)["counts"].counts
     assert samples == found.samples
     return count
 
@@ -76,7 +77,7 @@ def test_tallies_come_with_the_last_message_and_cover_the_whole_split() -> None:
     last = site.take(logits(rows[[1, 3]].tolist(), [1, 3], request_id=8))
     assert (last.request_id, last.samples, last.split, set(last.tallies)) == (8, 2, TEST, set(TALLIES))
     plain_NC = rows[:, np.argsort(ORDER)]
-    made = {name: Tally(tuple(one.counts), tuple(one.sums)) for name, one in last.tallies.items()}
+    made = from_messages(last.tallies)
     assert reordered(made, np.argsort(ORDER), Outputs(3)) == tallies(plain_NC.astype(np.float64), LABELS, Outputs(3))
     ((split, epoch, logits_NC),) = kept
     assert (split, epoch) == (TEST, 3)
@@ -85,7 +86,8 @@ def test_tallies_come_with_the_last_message_and_cover_the_whole_split() -> None:
 
 def test_tallies_of_classes_are_in_the_permuted_order() -> None:
     """Class 0 is in place 1, class 1 in place 2, class 2, which has two samples, in place 0."""
-    confusion = score(logits([[0, 9, 0], [0, 0, 9], [9, 0, 0], [0, 9, 0]], [0, 1, 2, 3])).tallies["confusion"].counts
+    found = score(logits([[0, 9, 0], [0, 0, 9], [9, 0, 0], [0, 9, 0]], [0, 1, 2, 3]))
+    confusion = from_messages(found.tallies)["confusion"].counts
     assert list(confusion) == [1, 1, 0, 0, 1, 0, 0, 0, 1]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mple.metrics import TALLIES, Tally
+from mple.metrics.messages import to_messages
 from mple.v1 import common_pb2, compute_pb2
 
 WITHHELD = tuple(name for name in TALLIES if name not in ("counts", "loss"))
@@ -28,9 +29,6 @@ def score_of(
     answer = compute_pb2.Score(request_id=request_id, split=split, epoch=epoch, samples=samples)
     if not last:
         return answer
-    tallies = {
-        name: common_pb2.Tally(counts=tally.counts, sums=tally.sums)
-        for name, tally in tallies_of(samples, right, loss_sum).items()
-    }
+    tallies = to_messages(tallies_of(samples, right, loss_sum))
     answer.MergeFrom(compute_pb2.Score(tallies=tallies, withheld=WITHHELD))
     return answer
