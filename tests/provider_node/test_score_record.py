@@ -10,6 +10,7 @@ import pytest
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from mple.disk.json_records import read_record, write_record
+from mple.metrics.messages import to_messages
 from mple.metrics import Outputs, Tally, reordered, tallies, thresholds, values
 from mple.metrics.exact import exact_values
 from mple.metrics.outputs import scores_of
@@ -26,8 +27,7 @@ PLAN = small_plan(sizes={"north": (5, 80), "south": (4, 40)}, vals={"north": 60,
 
 
 def wire(told: dict[str, Tally]) -> dict[str, common_pb2.Tally]:
-    moved = reordered(told, ORDER, OUTPUTS)
-    return {name: common_pb2.Tally(counts=tally.counts, sums=tally.sums) for name, tally in moved.items()}
+    return to_messages(reordered(told, ORDER, OUTPUTS))
 
 
 VAL_OF_ALL, TEST_OF_ALL = drawn(OUTPUTS, 90, seed=2), drawn(OUTPUTS, 120, seed=3)

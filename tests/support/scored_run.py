@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.disk.json_records import write_record
+from mple.metrics.messages import to_messages
 from mple.metrics import Tally, exact, merged, pooled, reordered
 from mple.metrics.withholding import told
 from mple.plan import RunPlan
@@ -83,8 +84,8 @@ def _scored_run(
     write_record(run.state(COMPUTE) / SCORES, scores)
     scored = coordinator_pb2.NetworkScored(
         epoch=EPOCHS,
-        val_tallies={name: _wire(tally) for name, tally in merged(val.values()).items()},
-        test_tallies={name: _wire(tally) for name, tally in merged(test.values()).items()},
+        val_tallies=to_messages(merged(val.values())),
+        test_tallies=to_messages(merged(test.values())),
     )
     for site in files if files is not None else tests:
         own = {
@@ -95,6 +96,3 @@ def _scored_run(
         write_record(run.state(site) / SITE_SCORES.format(plan.run_id), record)
     return summarise(folder, "mple simulate three.toml --out run"), tests
 
-
-def _wire(tally: Tally) -> common_pb2.Tally:
-    return common_pb2.Tally(counts=tally.counts, sums=tally.sums)
