@@ -2,7 +2,8 @@
 
 import math
 
-from mple.metrics import Tally, require_scores, require_tallies
+from mple.metrics import require_scores, require_tallies
+from mple.metrics.messages import from_messages
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
@@ -30,7 +31,7 @@ def check_network(scored: coordinator_pb2.NetworkScored, plan: RunPlan) -> None:
             (scored.val_tallies, sum(site.val_images for site in sites)),
             (scored.test_tallies, sum(site.test_images for site in sites)),
         ):
-            sums = {name: Tally(tuple(one.counts), tuple(one.sums)) for name, one in told.items()}
+            sums = from_messages(told)
             require_tallies(sums, samples=samples, outputs=plan.outputs, due=plan.metrics.tallies, some=True)
     except ValueError as fault:
         raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"a network with {fault}") from None

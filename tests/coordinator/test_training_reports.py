@@ -7,6 +7,7 @@ import pytest
 
 from coordinator.training_reports import check_network
 from mple.metrics import Tally, tallies
+from mple.metrics.messages import to_messages
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, coordinator_pb2
 from tests.support.small_plan import small_plan
@@ -17,7 +18,7 @@ HONEST = tallies(np.zeros((8, 3)), np.arange(8) % 3, PLAN.outputs)
 
 def scored(val: dict[str, Tally], test: dict[str, Tally], **changed: int) -> coordinator_pb2.NetworkScored:
     def wire(told: dict[str, Tally]) -> dict[str, common_pb2.Tally]:
-        return {name: common_pb2.Tally(counts=tally.counts, sums=tally.sums) for name, tally in told.items()}
+        return to_messages(told)
 
     known = {"epoch": 1, "scores": {"accuracy": 0.5}, "val_tallies": wire(val), "test_tallies": wire(test)}
     return coordinator_pb2.NetworkScored(**{**known, **changed})  # type: ignore[arg-type]

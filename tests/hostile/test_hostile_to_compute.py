@@ -23,6 +23,7 @@ from tests.fuzz.compute_target import CODEC, FEED, PREDICT, SIZES, ComputeTarget
 from tests.support.open_coordinator import refused_call
 from tests.support.raw_calls import Refusals, assert_refused, call, never, within
 from tests.support.small_plan import TEST, TRAIN, key_ref
+from tests.support.tallies import sent
 
 pb = compute_pb2
 Node = Callable[..., ComputeTarget]
@@ -163,16 +164,13 @@ def score(changes: Mapping[str, int | common_pb2.Tally]) -> Lie:
         {"request_id": HUGE},
         {"samples": 2**32 - 1},
         {"samples": 0},
-        {"counts": common_pb2.Tally(counts=[3, 1000])},
-        {"counts": common_pb2.Tally(counts=[3] * 100_000)},
-        {"counts": common_pb2.Tally(counts=[3, 1], sums=[1.0])},
-        {"sensitivity": common_pb2.Tally(counts=[3, 1])},
+        {"counts": sent([3, 1000])},
+        {"counts": sent([3] * 100_000)},
+        {"counts": sent([3, 1], [1.0])},
+        {"sensitivity": sent([3, 1])},
         {"n" * 1_000_000: common_pb2.Tally()},
-        {"loss": common_pb2.Tally(counts=[3], sums=[NAN])},
-        {"loss": common_pb2.Tally(counts=[3], sums=[INF])},
-        {"loss": common_pb2.Tally(counts=[3], sums=[-1.0])},
-        {"loss": common_pb2.Tally(counts=[3], sums=[1e308])},
-        {"loss": common_pb2.Tally(counts=[2], sums=[1.0])},
+        *({"loss": sent([3], [odd])} for odd in (NAN, INF, -1.0, 1e308)),
+        {"loss": sent([2], [1.0])},
     ],
     ids=lambda changes: str(changes)[:60],
 )

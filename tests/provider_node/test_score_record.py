@@ -10,9 +10,9 @@ import pytest
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from mple.disk.json_records import read_record, write_record
-from mple.metrics.messages import to_messages
 from mple.metrics import Outputs, Tally, reordered, tallies, thresholds, values
 from mple.metrics.exact import exact_values
+from mple.metrics.messages import to_messages
 from mple.metrics.outputs import scores_of
 from mple.records.site_scores import Figures, SiteScores
 from mple.v1 import common_pb2, coordinator_pb2

@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.disk.json_records import write_record
-from mple.metrics.messages import to_messages
 from mple.metrics import Tally, exact, merged, pooled, reordered
+from mple.metrics.messages import to_messages
 from mple.metrics.withholding import told
 from mple.plan import RunPlan
 from mple.records.run_folder import COMPUTE, RunFolder
 from mple.records.scores import NetworkScores
 from mple.records.state_files import SCORES, SITE_SCORES
 from mple.report import Summary, summarise
-from mple.v1 import common_pb2, coordinator_pb2
+from mple.v1 import coordinator_pb2
 from provider_node.feeding.score_record import site_scores
 from tests.support.finished_run import EPOCHS
 from tests.support.judged import drawn
@@ -95,4 +95,3 @@ def _scored_run(
         record = site_scores(plan, site, scored, order, val=own["val"], test=own["test"])
         write_record(run.state(site) / SITE_SCORES.format(plan.run_id), record)
     return summarise(folder, "mple simulate three.toml --out run"), tests
-

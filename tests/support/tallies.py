@@ -15,6 +15,11 @@ def tallies_of(samples: int, right: int = 0, loss_sum: float = 1.0) -> dict[str,
     return {"counts": Tally((samples, right)), "loss": Tally((samples,), (loss_sum,))}
 
 
+def sent(counts: list[int], sums: list[float] | None = None) -> common_pb2.Tally:
+    """A tally of such numbers as a message, whether or not there can be one."""
+    return to_messages({"": Tally(tuple(counts), tuple(sums or ()))})[""]
+
+
 def score_of(
     request_id: int,
     *,
