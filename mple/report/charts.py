@@ -142,16 +142,15 @@ def score_chart(metric: str, histories: Sequence[tuple[str, History]]) -> LineCh
     if not values:
         return None
     x, high = _epoch_axis(histories), METRICS[metric].most
-    title = TITLES.get(metric, metric)
     y = linear_axis(
-        f"validation {title}", METRICS[metric].least, high if math.isfinite(high) else max(values), most=6
+        f"validation {TITLES[metric]}", METRICS[metric].least, high if math.isfinite(high) else max(values), most=6
     )
     lines = [
         _epoch_line(name or "after an epoch", history.scores[metric], place, x, y)
         for place, (name, history) in enumerate(histories)
         if history.scores[metric]
     ]
-    return LineChart(title=f"Validation {title}", x=x, y=y, lines=tuple(lines))
+    return LineChart(title=f"Validation {TITLES[metric]}", x=x, y=y, lines=tuple(lines))
 
 
 def _epoch_axis(histories: Sequence[tuple[str, History]]) -> Axis:

@@ -37,13 +37,22 @@ NOT_DEFINED, WITHHELD, NOT_TOLD, NO_THRESHOLD, NOT_PLANNED, TOO_MANY = (
 )
 """Why there is no value: there are no such samples; fewer than a site's least count; nobody at hand knows; no
 validation has chosen one; the plan names no tally for it; there is no such tally of so many classes."""
-TITLES: Mapping[str, str] = {name: name.replace("_", " ") for name in METRICS} | {
-    "auroc": "AUROC",
-    "f1": "F1",
-    "ece": "calibration error",
-    "sensitivity": "sensitivity at 0.5",
-    "specificity": "specificity at 0.5",
-}
+
+
+class _Titles(dict[str, str]):
+    """Of every metric, one that is a row of `METRICS` alone by its own name."""
+
+    def __missing__(self, metric: str) -> str:
+        return metric.replace("_", " ")
+
+
+TITLES: Mapping[str, str] = _Titles(
+    auroc="AUROC",
+    f1="F1",
+    ece="calibration error",
+    sensitivity="sensitivity at 0.5",
+    specificity="specificity at 0.5",
+)
 _MOST = 10**12
 _MOST_WITH_INTERVALS = 50
 """Classes up to which intervals are made anew of tallies; of more that takes many seconds."""
