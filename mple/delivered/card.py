@@ -11,6 +11,7 @@ from mple.model.trunks import TRUNKS
 from mple.plan import PrivacyMode, RunPlan, choices_of, write_settings
 from mple.printable import printable
 
+_SPLIT_WORDS = {"val": "Validation", "test": "Test"}
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~!])")
 
 
@@ -19,7 +20,9 @@ class Figure:
     """One value that the network was measured by."""
 
     name: str
-    """Of the metric, and of the class where it is of one."""
+    """Of the metric."""
+    of_class: str = ""
+    """Where it is of one."""
     split: str
     """`val` or `test`."""
     whose: str
@@ -28,6 +31,38 @@ class Figure:
     low: float | None = None
     high: float | None = None
     """Ends of the 95 % interval, where one is known."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FigureTable:
+    """All figures of one split and of one site, or of all."""
+
+    title: str
+    whole: tuple[Figure, ...]
+    """Those of all classes together."""
+    metrics: tuple[str, ...]
+    """Those that classes have figures of."""
+    classes: tuple[tuple[str, tuple[Figure | None, ...]], ...]
+    """Of each class a figure for each of these metrics, where there is one."""
+
+
+def figure_tables(figures: Sequence[Figure]) -> list[FigureTable]:
+    """Figures as the card shows them, in the order in which their splits, metrics and classes come first."""
+    tables = []
+    for split, whose in dict.fromkeys((one.split, one.whose) for one in figures):
+        here = [one for one in figures if (one.split, one.whose) == (split, whose)]
+        of_classes = {(one.of_class, one.name): one for one in here if one.of_class}
+        metrics = tuple(dict.fromkeys(name for _, name in of_classes))
+        names = dict.fromkeys(name for name, _ in of_classes)
+        tables.append(
+            FigureTable(
+                title=f"{_SPLIT_WORDS.get(split, split)} pictures of {whose}",
+                whole=tuple(one for one in here if not one.of_class),
+                metrics=metrics,
+                classes=tuple((name, tuple(of_classes.get((name, metric)) for metric in metrics)) for name in names),
+            )
+        )
+    return tables
 
 
 def model_card(record: DeliveredRecord, plan: RunPlan, figures: Sequence[Figure] = ()) -> str:
@@ -45,12 +80,13 @@ def model_card(record: DeliveredRecord, plan: RunPlan, figures: Sequence[Figure]
     )
     templates.filters["plain"] = _plain
     templates.filters["interval"] = _interval
+    templates.filters["cell"] = _cell
     about = record.about
     return templates.get_template("model_card.md.j2").render(
         about=about,
         record=record,
         plan=plan,
-        figures=figures,
+        tables=figure_tables(figures),
         check=Check.text(record.check),
         noisy=plan.privacy.mode is PrivacyMode.NOISE,
         weights=TRUNKS[plan.model.trunk].weights(about.model_width, len(about.classes)),
@@ -68,4 +104,13 @@ def _plain(value: object) -> str:
 
 
 def _interval(figure: Figure) -> str:
-    return "" if figure.low is None or figure.high is None else f"{figure.low:.4f} to {figure.high:.4f}"
+    # All or none of a few pictures make draws without any spread, which is no certainty.
+    known = figure.low is not None and figure.high is not None and figure.low < figure.high
+    return f"{figure.low:.3f} to {figure.high:.3f}" if known else ""
+
+
+def _cell(figure: Figure | None) -> str:
+    if figure is None:
+        return ""
+    interval = _interval(figure)
+    return f"{figure.value:.3f} ({interval})" if interval else f"{figure.value:.3f}"

@@ -34,7 +34,7 @@ def add_scores(folder: Path, scores: SiteScores, plan: RunPlan) -> bool:
 
 
 def card_figures(scores: SiteScores) -> Iterator[Figure]:
-    """Test before validation, all sites before this one; classes follow on their metric."""
+    """Test before validation, all sites before this one; of test pictures also by class, on their metric."""
     for split, own, pooled in (
         ("test", scores.test, scores.pooled_test), ("val", scores.val, scores.pooled_val),
     ):  # fmt: skip
@@ -48,12 +48,11 @@ def _figures(split: str, whose: str, metrics: Mapping[str, MetricScore], classes
         words = name.replace("_", " ")
         if one.value is None:
             continue
-        yield _figure(words, split, whose, one.value, one.interval)
-        for label, value in one.by_class.items() if name in _BY_CLASS and classes <= _MOST_CLASSES else ():
+        low, high = one.interval or (None, None)
+        yield Figure(name=words, split=split, whose=whose, value=one.value, low=low, high=high)
+        if split == "val" or name not in _BY_CLASS or classes > _MOST_CLASSES:
+            continue
+        for label, value in one.by_class.items():
             if value is not None:
-                yield _figure(f"{words} of {label}", split, whose, value, one.intervals.get(label))
-
-
-def _figure(name: str, split: str, whose: str, value: float, interval: tuple[float, float] | None) -> Figure:
-    low, high = interval or (None, None)
-    return Figure(name=name, split=split, whose=whose, value=value, low=low, high=high)
+                low, high = one.intervals.get(label) or (None, None)
+                yield Figure(name=words, of_class=label, split=split, whose=whose, value=value, low=low, high=high)

@@ -66,7 +66,7 @@ def exact_values(
     for name, value_1X in once.items():
         draws_DX = np.concatenate([value_1X[:0], *(one[name] for one in drawn)])
         if METRICS[name].whole is not None:
-            found[name] = Exact(value=_number(value_1X[0]), interval=interval_of(value_1X[0], draws_DX))
+            found[name] = Exact(value=_number(value_1X[0]), interval=interval_of(value_1X[0], draws_DX, METRICS[name].leans))
             continue
         found[name] = Exact(
             value=_number(mean_of(value_1X)[0]),
@@ -98,11 +98,14 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def interval_of(value: float, draws_D: Floats) -> Interval | None:
-    """The middle 95 % of the draws that are defined; None without them, or where the value itself is NaN."""
+def interval_of(value: float, draws_D: Floats, leaning: bool = False) -> Interval | None:
+    """The middle 95 % of the draws that are defined; None without them, or where the value itself is NaN. Draws that
+    lean to one side are moved until their mean is the value, but not below 0."""
     known_D = draws_D[~np.isnan(draws_D)]
     if np.isnan(value) or not len(known_D):
         return None
+    if leaning:
+        known_D = np.maximum(known_D + (value - known_D.mean()), 0.0)
     low, high = np.quantile(known_D, [0.025, 0.975])
     return float(low), float(high)
 

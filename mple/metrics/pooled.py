@@ -65,7 +65,8 @@ def _interval_of_whole(
         whole_K = np.maximum(counts[0], 1)
         drawn_DK = rng.multinomial(int(counts[0].sum()), counts[0] / counts[0].sum(), _DRAWS)
         right_DK = rng.binomial(drawn_DK, counts[1] / whole_K)
-        return interval_of(value, metric.whole(np.stack([drawn_DK, right_DK], axis=1), drawn_DK * (sums / whole_K)))
+        draws_D = metric.whole(np.stack([drawn_DK, right_DK], axis=1), drawn_DK * (sums / whole_K))
+        return interval_of(value, draws_D, metric.leans)
     return None
 
 

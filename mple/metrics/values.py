@@ -40,6 +40,8 @@ class Metric:
     least: float = 0.0
     most: float = 1.0
     """Range of values."""
+    leans: bool = False
+    """Whether a draw of as many samples is larger than the value on the average, as distances are that noise adds to."""
     brief: bool = False
     """Whether sentences name it; tables, charts and files have every metric."""
 
@@ -137,7 +139,7 @@ METRICS: Mapping[str, Metric] = {
     "sensitivity_at_threshold": Metric(tally="scores", at_threshold=_sensitivity),
     "specificity_at_threshold": Metric(tally="scores", at_threshold=_specificity),
     # Expected calibration error.
-    "ece": Metric(tally="calibration", whole=_ece, higher_is_better=False),
+    "ece": Metric(tally="calibration", whole=_ece, higher_is_better=False, leans=True),
     # Mean cross-entropy in nats: of classes over samples, of labels over known entries.
     "loss": Metric(
         tally="loss",

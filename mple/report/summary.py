@@ -135,6 +135,8 @@ class Summary:
                 "resent_bytes": whole.sum("resent_bytes"),
                 "total_bytes": whole.sum("total_bytes"),
                 "ratio": whole.ratio,
+                "ratio_without_network": (whole.sum("total_bytes") - whole.sum("network_bytes"))
+                / max(1, whole.sum("raw_pixel_bytes")),
             },
             "paper_overhead": {"elements_ratio": elements.sent_ratio, "quoted_ratio": elements.quoted_ratio},
             "compute": {

@@ -160,13 +160,22 @@ def _by_class(view: SplitView, metric: str) -> bool:
     return metric in view.whole.metrics and bool(view.whole.metrics[metric].by_class)
 
 
+def _without_network(summary: Summary) -> str:
+    """A network weighs the same however many pictures it was trained on, and more than many a small set."""
+    whole, sent = summary.overhead, summary.overhead.sum("network_bytes")
+    if not sent:
+        return ""
+    rest, raw = whole.sum("total_bytes") - sent, whole.sum("raw_pixel_bytes")
+    return f"; without the delivered network {rest:,} bytes, {100 * (rest / raw - 1):+.2f} %"
+
+
 def _sentences(summary: Summary) -> list[str]:
     elements, whole, outcome = summary.elements, summary.overhead, summary.outcome
     ledgers, train_s = summary.balance, outcome.train_seconds
     noise = noise_levels(summary.folder, summary.plan)
     return [
         f"all sites: {whole.sum('total_bytes'):,} bytes for {whole.sum('raw_pixel_bytes'):,} bytes of raw pixels, "
-        f"{100 * (whole.ratio - 1):+.2f} %",
+        f"{100 * (whole.ratio - 1):+.2f} %{_without_network(summary)}",
         f"counted in elements as the papers do: {100 * (elements.sent_ratio - 1):+.2f} % with the layers that were "
         f"sent; the papers' formula gives {100 * elements.quoted_ratio:+.2f} %",
         "ledgers: "

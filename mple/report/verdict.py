@@ -32,9 +32,12 @@ def verdict(summary: Summary, whole: Waterfall) -> str:
     """What the run came to; HTTP/2 and TLS are in it as computed."""
     sites = summary.plan.sites
     links = "the site's link" if len(sites) == 1 else f"the {number_word(len(sites))} sites' links"
+    network = summary.overhead.sum("network_bytes")
+    without = f" ({change_text((whole.total_bytes - network) / whole.raw_pixel_bytes)} without the delivered network)"
     return (
         f"Everything that crossed {links}, TLS as computed included: {change_text(whole.ratio)} "
-        f"against the raw pixels' bytes; {_scores_words(summary)}; {balance_words(summary.balance)}"
+        f"against the raw pixels' bytes{without if network else ''}; {_scores_words(summary)}; "
+        f"{balance_words(summary.balance)}"
     )
 
 

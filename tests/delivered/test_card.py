@@ -73,13 +73,15 @@ def test_a_card_says_what_is_known_and_has_no_markup_of_others() -> None:
     told_BC = np.zeros((2, 4), np.float32)
     record = replace(record_of(about), check=compare_answers(plan, "test", told_BC + np.float32(1e-5), told_BC))
     figures = [
-        Figure(name="auroc of a | b", split="test", whose="all sites", value=0.81239, low=0.7, high=0.9),
+        Figure(name="auroc", of_class="a | b", split="test", whose="all sites", value=0.81239, low=0.7, high=0.9),
         Figure(name="accuracy", split="val", whose="north", value=0.5),
     ]
     card = model_card(record, plan, figures)
     assert "0. a \\| b\n  1. \\<b\\>c\\</b\\>\n  2. \\*d\\*" in card
-    assert "| auroc of a \\| b | test | all sites | 0.8124 | 0.7000 to 0.9000 |\n" in card
-    assert "| accuracy | val | north | 0.5000 |  |\n" in card
+    assert "### Test pictures of all sites\n" in card
+    assert "| a \\| b | 0.812 (0.700 to 0.900) |\n" in card
+    assert "### Validation pictures of north\n" in card
+    assert "| accuracy | 0.5000 |  |\n" in card
     assert "largest difference of logits 1.0e-05, the same decision on 2 of 2" in card
     assert "| north | 5 | 0 | 3 | unknown |" in card
     assert all(f"`{digest}`" in card for digest in (*record.sha256.values(), about.model_sha256, plan.stem_digest))

@@ -31,12 +31,15 @@ SCORES = SiteScores(
 
 
 def test_figures_are_of_all_sites_and_of_this_one() -> None:
-    found = [(one.name, one.split, one.whose, one.value, one.low, one.high) for one in card_figures(SCORES)]
+    found = [
+        (f"{one.name} {one.of_class}".strip(), one.split, one.whose, one.value, one.low, one.high)
+        for one in card_figures(SCORES)
+    ]
     assert found == [
         ("auroc", "test", "all sites", 0.9, None, None),
-        ("auroc of cyst", "test", "all sites", 0.8, 0.7, 0.9),
-        ("auroc of normal", "test", "all sites", 1.0, 1.0, 1.0),
-        ("auroc of unclear", "test", "all sites", 0.9, None, None),
+        ("auroc cyst", "test", "all sites", 0.8, 0.7, 0.9),
+        ("auroc normal", "test", "all sites", 1.0, 1.0, 1.0),
+        ("auroc unclear", "test", "all sites", 0.9, None, None),
         ("loss", "test", "north", 0.75, 0.5, 1.0),
     ]
 
@@ -52,7 +55,12 @@ def test_they_are_added_once(tmp_path: Path) -> None:
     assert add_scores(tmp_path, scores, made.plan)
     found = DeliveredNetwork.at(tmp_path)
     assert found.record == replace(record, thresholds={"cyst": CHOSEN}, scored=True)
-    assert "| loss | test | north | 0.7500 | 0.5000 to 1.0000 |" in found.card()
+    card = found.card()
+    assert (
+        "### Test pictures of north\n\n| metric | value | 95 % interval |\n| --- | --: | --- |\n| loss | 0.7500 |"
+        in card
+    )
+    assert "| class | auroc |\n| --- | --- |\n| cyst | 0.800 (0.700 to 0.900) |\n" in card
     (tmp_path / CARD).write_text("mine")
     assert not add_scores(tmp_path, scores, made.plan)
     assert found.card() == "mine"
