@@ -66,7 +66,9 @@ def exact_values(
     for name, value_1X in once.items():
         draws_DX = np.concatenate([value_1X[:0], *(one[name] for one in drawn)])
         if METRICS[name].whole is not None:
-            found[name] = Exact(value=_number(value_1X[0]), interval=interval_of(value_1X[0], draws_DX, METRICS[name].leans))
+            found[name] = Exact(
+                value=_number(value_1X[0]), interval=interval_of(value_1X[0], draws_DX, METRICS[name].leans)
+            )
             continue
         found[name] = Exact(
             value=_number(mean_of(value_1X)[0]),

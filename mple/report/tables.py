@@ -38,9 +38,10 @@ def print_summary(summary: Summary, console: Console) -> None:
 
 def say(console: Console, text: str) -> None:
     """Print a sentence as it is, on a terminal wrapped between words: what has no space, as a path, stays whole."""
+    text = printable(text)
     lines = textwrap.wrap(text, console.width, break_long_words=False, break_on_hyphens=False)
     for line in lines if console.is_terminal and lines else [text]:
-        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def table_of(title: str, texts: Sequence[str], numbers: Sequence[str] = ()) -> Table:

@@ -20,7 +20,8 @@ NOBODY = "127.0.0.1:9"
 def laid_out(tmp_path: Path, policy: AbsencePolicy) -> RunFolder:
     """A run of two sites; `south` reaches the coordinator but not the compute node."""
     settings = replace(
-        small_settings(write_pictures(tmp_path / "set.npz")), absence=AbsenceSettings(policy=policy, patience_s=2.0)
+        small_settings(write_pictures(tmp_path / "set.npz"), most_val=8),
+        absence=AbsenceSettings(policy=policy, patience_s=2.0),
     )
     folder = lay_out(tmp_path / "run", settings)
     config = folder.config("south")
