@@ -41,7 +41,7 @@ class Metric:
     most: float = 1.0
     """Range of values."""
     leans: bool = False
-    """Whether a draw of as many samples is larger than the value on the average, as distances are that noise adds to."""
+    """Whether draws of as many samples are larger on the average than the value: noise adds to distances."""
     brief: bool = False
     """Whether sentences name it; tables, charts and files have every metric."""
 
