@@ -137,7 +137,7 @@ def _setup_up(ledgers: sqlite3.Connection, site: str) -> int:
     (size,) = ledgers.execute(
         "WITH sent AS (SELECT * FROM messages WHERE node = ? AND direction = 'sent') "
         "SELECT COALESCE(SUM(framed_bytes), 0) FROM sent WHERE time_unix_ns < "
-        "(SELECT MIN(time_unix_ns) FROM sent WHERE kind IN ('data', 'test_data'))",
+        "(SELECT MIN(time_unix_ns) FROM sent WHERE kind IN ('data', 'val_data', 'test_data'))",
         (f"site/{site}",),
     ).fetchone()
     return int(size)
@@ -146,6 +146,6 @@ def _setup_up(ledgers: sqlite3.Connection, site: str) -> int:
 def _feed_s(ledgers: sqlite3.Connection) -> float:
     (elapsed_ns,) = ledgers.execute(
         "SELECT MAX(time_unix_ns) - MIN(time_unix_ns) FROM messages WHERE node LIKE 'site/%' AND direction = 'sent' "
-        "AND kind IN ('data', 'test_data')"
+        "AND kind IN ('data', 'val_data', 'test_data')"
     ).fetchone()
     return float(elapsed_ns) / 1e9

@@ -44,6 +44,10 @@ class MessageKind(StrEnum):
     """Health checks and whatever is not ours."""
 
 
+SAMPLE_KINDS = (MessageKind.DATA, MessageKind.VAL_DATA, MessageKind.TEST_DATA)
+"""Morphed samples of a run, of every split."""
+
+
 @dataclass(frozen=True, slots=True)
 class MessageFacts:
     """Of one message; the rest of its bytes are fields around the payload."""

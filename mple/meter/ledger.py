@@ -17,7 +17,7 @@ from pathlib import Path
 from mple.disk.damage import DamagedError
 from mple.disk.private import private_file
 from mple.disk.scarcity import scarcity_of
-from mple.meter.facts import MessageFacts, MessageKind
+from mple.meter.facts import SAMPLE_KINDS, MessageFacts
 
 GRPC_PREFIX_BYTES = 5
 """Length prefix that gRPC puts before each message (gRPC over HTTP/2, section "Length-Prefixed-Message")."""
@@ -177,13 +177,11 @@ class Ledger:
     def samples(self, run: str, peer: str, direction: Direction) -> int:
         """Samples of the run's morphed batches that went to a peer, or came from it, each time counted. Predictions
         are none of a run's batches."""
-        query = (
-            "SELECT COALESCE(SUM(samples), 0) FROM messages "
-            "WHERE run = ? AND peer = ? AND direction = ? AND kind IN (?, ?)"
-        )
-        kinds = (MessageKind.DATA.value, MessageKind.TEST_DATA.value)
+        query = "SELECT SUM(samples) FROM messages WHERE run = ? AND peer = ? AND direction = ? AND kind = ?"
+        of = (run, peer, direction.value)
         with self._lock:
-            return int(self._connection.execute(query, (run, peer, direction.value, *kinds)).fetchone()[0])
+            sums = [self._connection.execute(query, (*of, kind.value)).fetchone()[0] for kind in SAMPLE_KINDS]
+        return sum(one or 0 for one in sums)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mple.disk.private import private_file
-from mple.meter.facts import MessageKind
+from mple.meter.facts import SAMPLE_KINDS, MessageKind
 from mple.meter.ledger import GRPC_PREFIX_BYTES, INDEX, SCHEMA
 from mple.meter.ledger_reading import opened_ledger
 from mple.printable import spreadsheet_cell
 
 _SHOWN = 5
-_OF_PICTURES = (MessageKind.DATA, MessageKind.VAL_DATA, MessageKind.TEST_DATA, MessageKind.PREDICT)
+_OF_PICTURES = (*SAMPLE_KINDS, MessageKind.PREDICT)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from mple.disk.damage import DamagedError
+from mple.meter import SAMPLE_KINDS
 from mple.plan import PlanError
 from mple.records.log_events import read_log_line
 from mple.records.plan_file import kept_plan
@@ -13,8 +14,9 @@ from mple.records.state_files import LEDGER, LOG, METRICS
 from mple.records.training import metrics_from_line
 from mple.simulate.progress import Progress, SiteProgress
 
+_KINDS = ", ".join(f"'{kind}'" for kind in SAMPLE_KINDS)
 _SUMS = (
-    "SELECT direction, SUM(framed_bytes), SUM(CASE WHEN kind IN ('data', 'test_data') THEN samples ELSE 0 END) "
+    f"SELECT direction, SUM(framed_bytes), SUM(CASE WHEN kind IN ({_KINDS}) THEN samples ELSE 0 END) "  # noqa: S608
     "FROM messages GROUP BY direction"
 )
 

@@ -198,3 +198,14 @@ def test_a_damaged_ledger_is_named_and_ends_nobodys_run(tmp_path: Path, damage: 
     with pytest.raises(DamagedError, match=r"ledger\.sqlite is damaged") as caught:
         Ledger(path, "site/north")
     assert "move it aside" in caught.value.fix
+
+
+def test_samples_of_a_run_are_those_of_all_splits(tmp_path: Path) -> None:
+    kinds = ["data", "val_data", "test_data", "predict", "logits"]
+    with Ledger(tmp_path / "ledger.sqlite", "site/north") as ledger:
+        ledger.run = "r"
+        for place, kind in enumerate(kinds):
+            ledger.record(entry(SENT, "a", place, facts=MessageFacts(kind, samples=10**place), peer="compute/c"))
+            ledger.record(entry(RECEIVED, "b", place, facts=MessageFacts(kind, samples=7), peer="compute/c"))
+        assert ledger.samples("r", "compute/c", SENT) == 111
+        assert ledger.samples("r", "compute/d", SENT) == ledger.samples("q", "compute/c", SENT) == 0
