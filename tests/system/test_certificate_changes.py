@@ -27,7 +27,7 @@ HELD = "south"
 
 def test_a_site_renews_is_revoked_and_comes_back_with_another_certificate(tmp_path: Path) -> None:
     folder = lay_out(
-        tmp_path / "run", small_settings(write_pictures(tmp_path / "set.npz"), codec="q8", epochs=6, most_val=8)
+        tmp_path / "run", small_settings(write_pictures(tmp_path / "set.npz"), codec="q8", epochs=16, most_val=8)
     )
     with Children(10.0) as children:
         for name in (COORDINATOR, COMPUTE, *folder.sites):

@@ -54,7 +54,7 @@ def test_a_node_is_killed_at_every_step_of_it(tmp_path: Path, victim: str) -> No
 
 def change_keys(tmp_path: Path, between: Callable[[Children, RunFolder], None]) -> None:
     """A whole run in which a site rotates and then revokes; something happens between the steps."""
-    settings = small_settings(write_pictures(tmp_path / "set.npz"), codec="q8", epochs=6, deliver=DeliverTo.SITES)
+    settings = small_settings(write_pictures(tmp_path / "set.npz"), codec="q8", epochs=9, deliver=DeliverTo.SITES)
     settings = replace(settings, data=replace(settings.data, validation_share=0.2))  # each epoch waits for its scores
     folder = lay_out(tmp_path / "run", settings)
     with Children(10.0) as children:
