@@ -41,6 +41,7 @@ from mple.data import (
 from mple.data.normalise import normalise
 from mple.metrics import TALLIES, Outputs, Tally, merged, thresholds
 from mple.metrics.exact import Exact, exact_values
+from mple.metrics.messages import to_messages
 from mple.metrics.pooled import pooled_values
 from mple.metrics.withholding import told
 from mple.model.first_layer.plain import plain_features
@@ -48,7 +49,6 @@ from mple.model.settings import ModelSettings, TaskKind, TaskSettings, TrainingS
 from mple.model.stem import planned_stem
 from mple.plan import RunChoices
 from mple.simulate.plain_training import PlainSettings, train_plain
-from mple.v1 import common_pb2
 
 _SITES = ("north", "east", "south")
 _LEAST_COUNT = 5
@@ -211,7 +211,7 @@ def _told_by_all(
 
 
 def _size(name: str, tallies: dict[str, Tally]) -> int:
-    return common_pb2.Tally(counts=tallies[name].counts, sums=tallies[name].sums).ByteSize()
+    return to_messages({name: tallies[name]})[name].ByteSize()
 
 
 def _reference_of_all(
