@@ -21,6 +21,7 @@ import requests
 from dicomweb_client import URI, DICOMwebClient
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from urllib3.util.ssl_ import create_urllib3_context
 
 from mple.data.dicomweb.key_table import is_uid
 from mple.data.dicomweb.multipart import CutOffError, instance_bytes
@@ -154,6 +155,13 @@ class _Answers(HTTPAdapter):
     def __init__(self, limits: _Limits) -> None:
         super().__init__()
         self._limits = limits
+
+    def init_poolmanager(self, *places: Any, **how: Any) -> None:
+        """With the same rules for certificates on every Python: 3.13 refuses what many a hospital's own authority
+        leaves out."""
+        context = create_urllib3_context()
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        super().init_poolmanager(*places, ssl_context=context, **how)
 
     def send(self, request: requests.PreparedRequest, stream: bool = False, **how: Any) -> requests.Response:  # type: ignore[override]
         place, mark, query = (request.url or "").partition("?")
