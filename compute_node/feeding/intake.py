@@ -207,9 +207,12 @@ class Intake:
 
     def take_score(self, site: str, score: compute_pb2.Score) -> None:
         """Take in a site's score. Raises MpleError: UNKNOWN_REQUEST when it answers nothing or can't be."""
+        try:
+            tallies = from_messages(score.tallies)  # not under the lock: there are many counts
+        except ValueError as fault:
+            raise MpleError(ErrorCode.UNKNOWN_REQUEST, str(fault)) from None
         with self._changed:
             try:
-                tallies = from_messages(score.tallies)
                 window = self._windows[site]
                 window.scored(
                     score.request_id,
@@ -219,7 +222,7 @@ class Intake:
                     tallies=tallies,
                     withheld=score.withheld,
                 )
-            except ValueError as fault:
+            except FeedFault as fault:
                 raise MpleError(ErrorCode.UNKNOWN_REQUEST, str(fault)) from None
             self._progressed()
 

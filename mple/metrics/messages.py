@@ -4,11 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mple.metrics.tallies import Tally
+from mple.metrics.outputs import MOST_CELLS
+from mple.metrics.tallies import TALLIES, Tally
+from mple.printable import printable
 from mple.v1 import common_pb2
-
-_MOST_LENGTH = 2**18
-"""No tally has more counts; a few bytes that claim more allocate nothing."""
 
 
 def to_messages(tallies: Mapping[str, Tally]) -> dict[str, common_pb2.Tally]:
@@ -19,8 +18,14 @@ def to_messages(tallies: Mapping[str, Tally]) -> dict[str, common_pb2.Tally]:
 def from_messages(messages: Mapping[str, common_pb2.Tally]) -> dict[str, Tally]:
     """The tallies that messages of another party hold, by name; what they may be is `require_tallies`' to say.
 
-    Raises ValueError: gaps and counts do not fit each other or the length, or that is beyond any tally's.
+    Guarantees: nothing is allocated for a name that no tally has, nor by a length.
+
+    Raises ValueError: there is no such tally; gaps and counts do not fit each other or the length, or that is beyond
+    any tally's.
     """
+    for name in messages:
+        if name not in TALLIES:
+            raise ValueError(f"there is no tally of {printable(repr(name), 50)}; known are {', '.join(TALLIES)}")
     return {name: _from_message(name, message) for name, message in messages.items()}
 
 
@@ -34,7 +39,7 @@ def _to_message(tally: Tally) -> common_pb2.Tally:
 
 
 def _from_message(name: str, message: common_pb2.Tally) -> Tally:
-    if len(message.gaps) != len(message.counts) or message.length > _MOST_LENGTH or 0 in message.counts:
+    if len(message.gaps) != len(message.counts) or message.length > MOST_CELLS or 0 in message.counts:
         raise ValueError(
             f"the tally of {name[:50]!r} has {len(message.counts)} counts above 0, {len(message.gaps)} gaps and says "
             f"that it is {message.length} long"

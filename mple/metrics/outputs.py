@@ -15,8 +15,8 @@ from mple.model.settings import TaskKind
 CALIBRATION_BINS = 15
 """Of equal width over the probabilities from 0 to 1; a bin has its lower end, the last one both."""
 _MOST_BINS, _LEAST_BINS = 2048, 32
-_MOST_CELLS = 2**18
-"""Counts of all histograms together: most are 0 and take a byte."""
+MOST_CELLS = 2**18
+"""Counts of all histograms together, which no tally has more of; most are 0."""
 _MOST_CONFUSED = 256
 _NEAR, _FAR = 0.25, 1000.0
 _GRAIN = 2.0**20
@@ -38,7 +38,7 @@ class Outputs:
     @property
     def bins(self) -> int:
         """Of each histogram of scores: 2048, fewer where there are many classes, 0 where there are too many."""
-        room = _MOST_CELLS // (2 * self.count)
+        room = MOST_CELLS // (2 * self.count)
         return min(_MOST_BINS, 1 << (room.bit_length() - 1)) if room >= _LEAST_BINS else 0
 
     @property

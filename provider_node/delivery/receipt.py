@@ -2,6 +2,7 @@
 whole with the answers that it was sent, keeps it in its state folder.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -76,7 +77,7 @@ class NetworkReceipt:
             about = about_network(plan, model_sha256=ready.model_sha256.hex(), epoch=ready.epoch)
         except ValueError as fault:
             raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"a network that can't be: {fault}") from None
-        values = sum(_product(shape) for shape in network_shapes(about).values())
+        values = sum(math.prod(shape) for shape in network_shapes(about).values())
         most = 4 * values + _MOST_HEADER_BYTES
         if not 0 < ready.total_bytes <= most or not 1 <= ready.epoch <= plan.training.epochs:
             text = f"a network of {ready.total_bytes} bytes after epoch {ready.epoch}"
@@ -175,10 +176,3 @@ def _tell(record: DeliveredRecord, folder: Path) -> None:
 
 def _digests(record: DeliveredRecord) -> dict[str, str]:
     return {"network_sha256": record.network_sha256, "weights_sha256": record.sha256[WEIGHTS]}
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    product = 1
-    for side in shape:
-        product *= side
-    return product

@@ -44,3 +44,10 @@ def test_zeros_take_no_bytes() -> None:
 def test_what_contradicts_itself_is_refused(fields: dict[str, list[int]]) -> None:
     with pytest.raises(ValueError, match=r"tally of 'scores'"):
         from_messages({"scores": common_pb2.Tally(**fields)})  # type: ignore[arg-type]
+
+
+def test_names_that_no_tally_has_are_refused_before_their_lengths_are_believed() -> None:
+    """A message of a megabyte could else ask for a hundred gigabytes."""
+    many = {f"tally {number}": common_pb2.Tally(length=2**18) for number in range(40_000)}
+    with pytest.raises(ValueError, match=r"no tally of 'tally 0'"):
+        from_messages(many)
