@@ -170,7 +170,10 @@ class TrainingSettings:
     epochs: Annotated[int, Between(1, 10_000)] = 4
     """How often training goes over all samples; with an early end, at most."""
     batch: Annotated[int, Between(2, 65_536)] = 128
-    """Samples of all sites in one step."""
+    """Samples of all sites in one step, of all ranks together."""
+    ranks: Annotated[int, Between(1, 1024)] = 1
+    """Processes that train together, each with its own share of the samples; the compute node must be started with as
+    many, by `torchrun`. Equal weights come of equal numbers of ranks only."""
     keep: Keep | None = None
     """Which epoch's network is kept; by default `best` where a site has validation images, else `last`."""
     keep_by: str = "loss"

@@ -20,16 +20,18 @@ class FeedRequest(_message.Message):
     def __init__(self, hello: _Optional[_Union[FeedHello, _Mapping]] = ..., batch: _Optional[_Union[_common_pb2.MorphedBatch, _Mapping]] = ..., score: _Optional[_Union[Score, _Mapping]] = ..., network_received: _Optional[_Union[NetworkReceived, _Mapping]] = ...) -> None: ...
 
 class FeedHello(_message.Message):
-    __slots__ = ("plan_sha256", "class_counts", "known_counts", "mirrored_channels")
+    __slots__ = ("plan_sha256", "class_counts", "known_counts", "mirrored_channels", "rank")
     PLAN_SHA256_FIELD_NUMBER: _ClassVar[int]
     CLASS_COUNTS_FIELD_NUMBER: _ClassVar[int]
     KNOWN_COUNTS_FIELD_NUMBER: _ClassVar[int]
     MIRRORED_CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
     plan_sha256: bytes
     class_counts: _containers.RepeatedScalarFieldContainer[int]
     known_counts: _containers.RepeatedScalarFieldContainer[int]
     mirrored_channels: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, plan_sha256: _Optional[bytes] = ..., class_counts: _Optional[_Iterable[int]] = ..., known_counts: _Optional[_Iterable[int]] = ..., mirrored_channels: _Optional[_Iterable[int]] = ...) -> None: ...
+    rank: int
+    def __init__(self, plan_sha256: _Optional[bytes] = ..., class_counts: _Optional[_Iterable[int]] = ..., known_counts: _Optional[_Iterable[int]] = ..., mirrored_channels: _Optional[_Iterable[int]] = ..., rank: _Optional[int] = ...) -> None: ...
 
 class FeedResponse(_message.Message):
     __slots__ = ("samples", "logits", "done", "network_ready")

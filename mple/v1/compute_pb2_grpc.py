@@ -57,7 +57,7 @@ class ComputeServiceServicer(object):
     """
 
     def Feed(self, request_iterator, context):
-        """One stream per site for a whole run. The compute node asks, the site answers.
+        """One stream per site and rank for a whole run. The compute node asks, the site answers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

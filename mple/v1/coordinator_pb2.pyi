@@ -67,12 +67,14 @@ class SiteProfile(_message.Message):
     def __init__(self, channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., classes: _Optional[_Iterable[str]] = ..., train_images: _Optional[int] = ..., test_images: _Optional[int] = ..., key_ref: _Optional[_Union[_common_pb2.KeyRef, _Mapping]] = ..., patients: _Optional[str] = ..., val_images: _Optional[int] = ..., task: _Optional[str] = ...) -> None: ...
 
 class ComputeProfile(_message.Message):
-    __slots__ = ("stem_digest", "weights_digest")
+    __slots__ = ("stem_digest", "weights_digest", "ranks")
     STEM_DIGEST_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    RANKS_FIELD_NUMBER: _ClassVar[int]
     stem_digest: bytes
     weights_digest: bytes
-    def __init__(self, stem_digest: _Optional[bytes] = ..., weights_digest: _Optional[bytes] = ...) -> None: ...
+    ranks: int
+    def __init__(self, stem_digest: _Optional[bytes] = ..., weights_digest: _Optional[bytes] = ..., ranks: _Optional[int] = ...) -> None: ...
 
 class JoinResponse(_message.Message):
     __slots__ = ("run_id", "last_sequence")
@@ -407,16 +409,18 @@ class Failure(_message.Message):
     def __init__(self, code: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class LedgerTotals(_message.Message):
-    __slots__ = ("messages_sent", "messages_received", "bytes_sent", "bytes_received")
+    __slots__ = ("messages_sent", "messages_received", "bytes_sent", "bytes_received", "rank")
     MESSAGES_SENT_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_RECEIVED_FIELD_NUMBER: _ClassVar[int]
     BYTES_SENT_FIELD_NUMBER: _ClassVar[int]
     BYTES_RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
     messages_sent: int
     messages_received: int
     bytes_sent: int
     bytes_received: int
-    def __init__(self, messages_sent: _Optional[int] = ..., messages_received: _Optional[int] = ..., bytes_sent: _Optional[int] = ..., bytes_received: _Optional[int] = ...) -> None: ...
+    rank: int
+    def __init__(self, messages_sent: _Optional[int] = ..., messages_received: _Optional[int] = ..., bytes_sent: _Optional[int] = ..., bytes_received: _Optional[int] = ..., rank: _Optional[int] = ...) -> None: ...
 
 class KeyStored(_message.Message):
     __slots__ = ("key_ref",)
