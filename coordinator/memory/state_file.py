@@ -4,7 +4,9 @@ One connection under one re-entrant lock: threads take turns, and what one trans
 together, is on the disk before anybody is told of it.
 
 Each transaction leaves a checksum of all that the file holds, and its own number, which `coordinator.count` beside it
-has, too: a start notices a changed bit, and a file that is older than what this coordinator has told the others.
+has, too: a start notices a changed bit, and a file that is older than what this coordinator has told the others. The
+checksum is made of a sum over the rows' digests, which each change of a row keeps up by triggers: a transaction costs
+what it writes, however much the file holds. A start adds up all rows anew.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import sqlite3
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,6 +39,8 @@ _TABLES = ("facts", "parties", "events", "envelopes", "key_layers")
 _SEAL = "seal"
 """The fact with number and checksum of the newest transaction."""
 _COUNT = struct.Struct("<Q")
+_SUM_BYTES = 32
+_MODULUS = 1 << (8 * _SUM_BYTES)
 _FIX = (
     "put the newest copy back, with its -wal and -shm where it has them, and start the coordinator again with the same "
     "command; to begin a new run instead, name another state folder"
@@ -63,6 +67,7 @@ class StateFile:
         except BaseException:
             self._count.close()
             raise
+        self._sum = _RowSum(self._connection)
         self._lock = threading.RLock()
         self.changed = threading.Condition(self._lock)
         """Notified after each transaction; waiting on it lets other threads in."""
@@ -84,10 +89,11 @@ class StateFile:
                 return
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                yield self._connection
-                seal = _sealed(self._connection, self._number + 1)
-                self._connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (_SEAL, seal))
-                self._connection.execute("COMMIT")
+                with self._sum.undone_by_a_fault():
+                    yield self._connection
+                    seal = _sealed(self._connection, self._number + 1, self._sum.total)
+                    self._connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (_SEAL, seal))
+                    self._connection.execute("COMMIT")
                 self._number += 1
                 self._count.write(self._number)
             except BaseException:
@@ -186,29 +192,82 @@ def _open(path: Path, known: int) -> tuple[sqlite3.Connection, int]:
 
 def _checked(connection: sqlite3.Connection, path: Path, known: int) -> int:
     """The number of the newest transaction, of a file whose content is as that left it."""
-    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if verdict != "ok":
         raise DamagedError(path, f"is damaged ({verdict})", _FIX)
     row = connection.execute("SELECT value FROM facts WHERE name = ?", (_SEAL,)).fetchone()
     sealed = b"" if row is None else as_bytes(row[0])
     number = _COUNT.unpack(sealed[: _COUNT.size])[0] if sealed else 0
     held = any(connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in _TABLES)  # noqa: S608
-    if sealed != (_sealed(connection, number) if held else b""):
+    if sealed != (_sealed(connection, number, _sum_of(connection)) if held else b""):
         raise DamagedError(path, "is damaged: its checksum is another", _FIX)
     if number < known:
         raise DamagedError(path, f"is an older copy: it has {number} of at least {known} transactions", _FIX)
     return int(number)
 
 
-def _sealed(connection: sqlite3.Connection, number: int) -> bytes:
-    """The number of a transaction, and the SHA-256 of it and of all that the file holds but for the seal."""
+def _sealed(connection: sqlite3.Connection, number: int, total: int) -> bytes:
+    """The number of a transaction, and the SHA-256 of it, of the tables' definitions and of the sum over all rows."""
     digest = hashlib.sha256(_COUNT.pack(number))
-    queries = ["SELECT sql FROM sqlite_master ORDER BY name"]
-    queries += [f"SELECT * FROM {table} ORDER BY rowid" for table in _TABLES]  # noqa: S608
-    for query in queries:
-        digest.update(b"\0")
-        for row in connection.execute(query):
-            for value in row if row[0] != _SEAL else ():
-                content = value if isinstance(value, bytes) else str(value).encode()
-                digest.update(f"{type(value).__name__} {len(content)} ".encode() + content)
+    for (definition,) in connection.execute("SELECT sql FROM sqlite_master ORDER BY name"):
+        digest.update(_content(definition))
+    digest.update(total.to_bytes(_SUM_BYTES, "little"))
     return _COUNT.pack(number) + digest.digest()
+
+
+class _RowSum:
+    """The sum of the digests of all rows, but for the seal's, modulo 2^256: in no order, so that a row's change is one
+    digest less and one more. Its triggers are the connection's own and lie in no file."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.total = _sum_of(connection)
+        connection.create_function("row_added", -1, self._added, deterministic=False)
+        connection.create_function("row_gone", -1, self._gone, deterministic=False)
+        connection.execute("PRAGMA recursive_triggers=ON")  # or what INSERT OR REPLACE replaces would go unseen
+        for table in _TABLES:
+            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+            for change, calls in {"INSERT": ("NEW",), "DELETE": ("OLD",), "UPDATE": ("OLD", "NEW")}.items():
+                sums = "".join(
+                    f"SELECT {'row_gone' if row == 'OLD' else 'row_added'}('{table}', "
+                    f"{', '.join(f'{row}.{column}' for column in columns)}); "
+                    for row in calls
+                )
+                connection.execute(
+                    f"CREATE TEMP TRIGGER {table}_{change} AFTER {change} ON main.{table} BEGIN {sums} END"
+                )
+
+    @contextmanager
+    def undone_by_a_fault(self) -> Iterator[None]:
+        """The sum stands as before when the block fails."""
+        before = self.total
+        try:
+            yield
+        except BaseException:
+            self.total = before
+            raise
+
+    def _added(self, *row: object) -> None:
+        self.total = (self.total + _row_digest(row)) % _MODULUS
+
+    def _gone(self, *row: object) -> None:
+        self.total = (self.total - _row_digest(row)) % _MODULUS
+
+
+def _sum_of(connection: sqlite3.Connection) -> int:
+    total = 0
+    for table in _TABLES:
+        for row in connection.execute(f"SELECT * FROM {table}"):  # noqa: S608
+            total += _row_digest((table, *row))
+    return total % _MODULUS
+
+
+def _row_digest(row: Sequence[object]) -> int:
+    """Of a table's name and the values of one of its rows."""
+    if row[:2] == ("facts", _SEAL):
+        return 0
+    return int.from_bytes(hashlib.sha256(b"".join(map(_content, row))).digest(), "little")
+
+
+def _content(value: object) -> bytes:
+    content = value if isinstance(value, bytes) else str(value).encode()
+    return f"{type(value).__name__} {len(content)} ".encode() + content

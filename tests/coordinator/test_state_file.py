@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.memory import state_file as state_file_module
 from coordinator.memory.state_file import StateFile
 from mple.disk.damage import DamagedError
 
@@ -195,3 +196,51 @@ def test_a_process_that_died_before_it_counted_goes_on(tmp_path: Path) -> None:
     (tmp_path / "coordinator.count").write_bytes(count[:-1])
     with pytest.raises(DamagedError, match=r"coordinator\.count is damaged"):
         StateFile(tmp_path)
+
+
+def test_every_kind_of_change_is_in_the_checksum(tmp_path: Path) -> None:
+    """A start adds up all rows anew, and refuses a file whose running sum went another way."""
+    with StateFile(tmp_path) as file:
+        with file.transaction() as connection:
+            connection.executemany("INSERT INTO events VALUES (?, ?)", [(number, b"event") for number in range(1, 9)])
+            connection.execute("INSERT INTO envelopes VALUES ('a', 'b', 1, x'01')")
+            connection.execute("INSERT OR IGNORE INTO envelopes VALUES ('a', 'b', 1, x'02')")
+            connection.execute("INSERT INTO key_layers VALUES ('north', 1, x'aa', x'bb', 0)")
+        with contextlib.suppress(ZeroDivisionError), file.transaction() as connection:
+            connection.execute("DELETE FROM events")
+            raise ZeroDivisionError
+        with file.transaction() as connection:
+            connection.execute("UPDATE envelopes SET envelope = x'' WHERE recipient = 'b'")
+            connection.execute("UPDATE key_layers SET released = 1")
+            connection.execute("DELETE FROM events WHERE sequence > 5")
+            connection.execute("INSERT OR REPLACE INTO events VALUES (5, x'00')")
+        file.keep_fact("name", b"first")
+        file.keep_fact("name", b"second")
+    with StateFile(tmp_path) as file:
+        assert len(file.rows("SELECT * FROM events")) == 5
+        assert file.fact("name") == b"second"
+
+
+def test_a_transaction_costs_what_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[object] = []
+    row_digest = state_file_module._row_digest
+    monkeypatch.setattr(state_file_module, "_row_digest", lambda row: (hashed.append(row), row_digest(row))[1])
+    with StateFile(tmp_path) as file:
+        for rows in (10, 1000):
+            with file.transaction() as connection:
+                connection.executemany("INSERT OR REPLACE INTO events VALUES (?, x'')", [(n,) for n in range(rows)])
+            hashed.clear()
+            file.keep_fact("name", b"value")
+            file.keep_fact("name", b"value")
+            assert {row[1] for row in hashed} == {"name", "seal"}  # type: ignore[index]
+
+
+def test_a_damaged_index_is_noticed(tmp_path: Path) -> None:
+    """Parties are found by an index of their labels, which is no row."""
+    whole = some(tmp_path)
+    places = [at for at in range(len(whole)) if whole.startswith(b"site/north", at)]
+    assert len(places) == 2
+    for place in places:
+        (tmp_path / "coordinator.sqlite").write_bytes(whole[:place] + b"S" + whole[place + 1 :])
+        with pytest.raises(DamagedError, match=r"coordinator\.sqlite is damaged"):
+            StateFile(tmp_path)
