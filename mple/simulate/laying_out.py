@@ -20,6 +20,7 @@ from mple.plan import (
 )
 from mple.records.run_folder import COMPUTE, COORDINATOR, SIMULATION, RunFolder, new_folder
 from mple.rpc import Party, Role
+from mple.rpc.tls import split_address
 from mple.simulate.own_names import NAMES
 from mple.simulate.settings import SimulationSettings
 
@@ -32,12 +33,14 @@ def lay_out(
     settings: SimulationSettings,
     *,
     run_id: str = "",
+    listen: tuple[str, str] | None = None,
     dialled: Callable[[str], str] = lambda address: address,
 ) -> RunFolder:
     """Make the folder, a throw-away authority, and every node's certificate and configuration.
 
-    The run's id is a new one where it is empty. `dialled` gives the address at which nodes dial the one that listens at
-    a given address, for a relay between them.
+    The run's id is a new one where it is empty. `listen` holds the addresses of coordinator and compute node,
+    "host:port", on whichever networks their processes will be; by default loopback with free ports. `dialled` gives the
+    address at which nodes dial the one that listens at a given address, for a relay between them.
 
     Raises ValueError: the folder already holds something.
     """
@@ -50,9 +53,15 @@ def lay_out(
         *(Party(settings.consortium, Role.SITE, site) for site in settings.sites),
     ]
     tls = [folder.node(party.name) / "tls" for party in parties]
-    throwaway(folder.path / "authority", parties, [_LOOPBACK, "localhost", *NAMES.values()], tls)
+    coordinator, compute = listen or free_addresses(2)
+    hosts = {
+        _LOOPBACK,
+        "localhost",
+        *NAMES.values(),
+        *(split_address(address)[0] for address in (coordinator, compute)),
+    }
+    throwaway(folder.path / "authority", parties, sorted(hosts), tls)
     private_file(folder.path / SIMULATION).write_text(write_settings(settings), encoding="utf-8")
-    coordinator, compute = free_addresses(2)
     to_coordinator, to_compute = dialled(coordinator), dialled(compute)
     configurations = {
         COORDINATOR: _coordinator(settings, coordinator, run_id),

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -73,7 +74,7 @@ def run_nodes(
         Screen(console, plain=plain) as screen,
         Children(settings.machine.stop_grace_s) as children,
     ):
-        follow = driver or _undisturbed(folder, settings)
+        follow = driver or undisturbed(folder, settings)
         failed = follow(children, monitor, progress, screen, interrupted)
         if interrupted.is_set():
             children.stop()
@@ -129,12 +130,18 @@ def first_failure(children: Children, ended: list[Ended], monitor: RunMonitor, p
     return root_cause(ended, progress.failed_party)
 
 
-def _undisturbed(folder: RunFolder, settings: SimulationSettings) -> RunDriver:
+def undisturbed(
+    folder: RunFolder,
+    settings: SimulationSettings,
+    around: Callable[[str, Sequence[str]], list[str]] = lambda _name, arguments: list(arguments),
+) -> RunDriver:
+    """A driver that starts every node once, each by what `around` makes of its name and its command."""
+
     def driver(
         children: Children, monitor: RunMonitor, progress: Progress, screen: Screen, interrupted: Stop
     ) -> Ended | None:
         for name in folder.nodes:
-            start_node(children, folder, settings, name)
+            start_node(children, folder, settings, name, partial(around, name))
         while children.running and not interrupted.wait(_LOOK_EVERY_S):
             monitor.read(progress)
             screen.show(progress)

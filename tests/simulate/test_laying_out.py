@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from mple.data import NpzSource, Partition, PartitionKind
 from mple.plan import ComputeSettings, CoordinatorSettings, SiteSettings, read_settings, settings_from
 from mple.records.run_folder import COMPUTE, COORDINATOR
+from mple.rpc import TlsFiles
 from mple.simulate.laying_out import lay_out
 from mple.simulate.settings import SimulationSettings
 
@@ -33,6 +35,18 @@ def test_every_node_has_a_configuration_that_its_command_reads(tmp_path: Path) -
     assert read_settings(SimulationSettings, folder.path / "simulation.toml") == replace(
         settings, data=replace(settings.data, path=Path("set.npz").resolve())
     )
+
+
+def test_addresses_on_other_networks_stand_in_files_and_certificates(tmp_path: Path) -> None:
+    folder = lay_out(tmp_path / "run", SimulationSettings(), listen=("10.9.0.1:7400", "10.9.0.2:7401"))
+    assert read_settings(CoordinatorSettings, folder.config(COORDINATOR)).listen == "10.9.0.1:7400"
+    assert read_settings(ComputeSettings, folder.config(COMPUTE)).listen == "10.9.0.2:7401"
+    site = read_settings(SiteSettings, folder.config("north"))
+    assert (site.coordinator, site.compute) == ("10.9.0.1:7400", "10.9.0.2:7401")
+    pem = TlsFiles.in_directory(folder.node(COMPUTE) / "tls").certificate.read_bytes()
+    names = x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    hosts = {str(host) for host in names.get_values_for_type(x509.IPAddress)}
+    assert hosts == {"127.0.0.1", "10.9.0.1", "10.9.0.2"}
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
