@@ -27,7 +27,8 @@ from mple.rpc.node_service import add_node_service
 from mple.v1 import compute_pb2_grpc, coordinator_pb2
 
 _GRACE_S = 10.0
-_MOST_SITES = 256
+_MOST_STREAMS = 3 * 1024
+"""A thousand sites that feed, fetch the network and hold a broken stream each; the plan is not known yet."""
 _LATE = ("torch._dynamo", "torch.profiler._cupti_monitor", "mple.model.vgg16")
 """What torch imports with the first step of an optimiser, and this program with the first network."""
 
@@ -54,7 +55,7 @@ def serve(settings: ComputeSettings, stop: Stop) -> None:
 
 @contextmanager
 def _serving(node: NodeSession, settings: ComputeSettings, service: ComputeService) -> Iterator[None]:
-    built = build_server(settings.listen, node.tls, node.ledger, streams=_MOST_SITES)
+    built = build_server(settings.listen, node.tls, node.ledger, streams=_MOST_STREAMS)
     compute_pb2_grpc.add_ComputeServiceServicer_to_server(service, built.server)
     add_node_service(built.server, node.me)
     built.start()

@@ -47,8 +47,10 @@ def serve(settings: CoordinatorSettings, stop: Stop) -> None:
         releases = LayerReleases(run)
         escrow = EscrowWorker(run, releases, node.tls.key)
         service = CoordinatorService(run, releases)
-        # Each party may watch and move a layer, and hold a broken stream that is not noticed yet.
-        built = build_server(settings.listen, node.tls, node.ledger, streams=3 * (len(settings.run.sites) + 1))
+        # Each process may watch and move a layer, and hold a broken stream that is not noticed yet.
+        ranks = settings.training.ranks
+        streams = 3 * (len(settings.run.sites) + ranks)
+        built = build_server(settings.listen, node.tls, node.ledger, streams=streams, processes={Role.COMPUTE: ranks})
         coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(service, built.server)
         add_node_service(built.server, node.me)
         built.start()

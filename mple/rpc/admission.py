@@ -6,7 +6,7 @@ streams that never end or by calls whose message never comes, nobody else would 
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +17,7 @@ from cryptography import x509
 from mple.audit import audit
 from mple.rpc.errors import ErrorCode, MpleError
 from mple.rpc.guard import abort_call
-from mple.rpc.identity import label_of, peer_of
+from mple.rpc.identity import Role, label_of, peer_of
 from mple.rpc.read_deadline import only_request
 from mple.rpc.revoked import FreshList
 
@@ -32,10 +32,14 @@ ACCEPTED_KEY = "mple-accepted"
 class AdmissionInterceptor(grpc.ServerInterceptor):
     """Refuses revoked callers, and calls beyond a caller's number; ends a call whose request does not come."""
 
-    def __init__(self, *, per_caller: int, idle_s: float, revoked: FreshList, readers: Executor) -> None:
-        """Admit `per_caller` calls of one party at once, and wait `idle_s` seconds for the request of a call with one.
-        There must be as many `readers` as calls may be open; see `mple.rpc.read_deadline`."""
-        self._per_caller, self._idle_s, self._revoked, self._readers = per_caller, idle_s, revoked, readers
+    def __init__(
+        self, *, per_caller: int, processes: Mapping[Role, int], idle_s: float, revoked: FreshList, readers: Executor
+    ) -> None:
+        """Admit `per_caller` calls of one party at once, so many times as `processes` of its role have its certificate
+        (1 by default), and wait `idle_s` seconds for the request of a call with one. There must be as many `readers` as
+        calls may be open; see `mple.rpc.read_deadline`."""
+        self._per_caller, self._processes = per_caller, processes
+        self._idle_s, self._revoked, self._readers = idle_s, revoked, readers
         self._open: dict[str, int] = {}
         self._contexts: dict[grpc.ServicerContext, int] = {}
         self._lock = threading.Lock()
@@ -88,16 +92,17 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
     @contextmanager
     def _place(self, context: grpc.ServicerContext) -> Iterator[None]:
         try:
-            caller = peer_of(context).uri
+            party = peer_of(context)
+            caller, most = party.uri, self._per_caller * self._processes.get(party.role, 1)
         except MpleError:
-            caller = ""
+            caller, most = "", self._per_caller
         serial = _serial(context)
         revoked = self._revoked.now().entries.get(serial)
         if revoked is not None:
             raise MpleError(ErrorCode.CERTIFICATE_REVOKED, f"it was {revoked}")
         with self._lock:
             count = self._open.get(caller, 0)
-            if count >= self._per_caller:
+            if count >= most:
                 raise MpleError(ErrorCode.TOO_MANY_CALLS, f"{count} are open; end one first")
             self._open[caller] = count + 1
             self._contexts[context] = serial

@@ -2,7 +2,9 @@
 
 import logging
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -11,6 +13,7 @@ from mple.disk.scarcity import room_for_peers
 from mple.disk.storage_faults import note_storage_fault
 from mple.meter import Ledger, Measure, measure
 from mple.rpc.admission import CALLS_PER_CALLER, AdmissionInterceptor
+from mple.rpc.identity import Role
 from mple.rpc.metering import MeteringInterceptor
 from mple.rpc.pools import PatientPool
 from mple.rpc.read_deadline import MESSAGE_IDLE_S
@@ -73,6 +76,7 @@ def build_server(
     *,
     streams: int,
     per_caller: int = CALLS_PER_CALLER,
+    processes: Mapping[Role, int] = MappingProxyType({}),
     idle_s: float = MESSAGE_IDLE_S,
     measure: Measure = measure,
 ) -> RpcServer:
@@ -85,7 +89,8 @@ def build_server(
     for open ones within a second.
 
     The port 0 of `listen`, "host:port", takes a free one. The files are already checked. `streams` of all callers and
-    `per_caller` calls of one may be open at once; `idle_s` is the longest wait for the request of a call that has one,
+    `per_caller` calls of each process of one may be open at once; `processes` says of how many processes of a role one
+    certificate is, where it is not one. `idle_s` is the longest wait for the request of a call that has one,
     in seconds. `measure` says what messages are for the ledger; the default knows the product's.
 
     Raises PortError: the port is taken or the address is not this machine's.
@@ -93,7 +98,7 @@ def build_server(
     calls = streams + _UNARY_SLACK
     threads, readers = (PatientPool(calls, name) for name in ("rpc", "requests"))
     admission = AdmissionInterceptor(
-        per_caller=per_caller, idle_s=idle_s, revoked=revoked_beside(tls.ca), readers=readers
+        per_caller=per_caller, processes=processes, idle_s=idle_s, revoked=revoked_beside(tls.ca), readers=readers
     )
     server = grpc.server(
         threads,
