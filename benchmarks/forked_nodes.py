@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 
-from compute_node.node import main as compute
+from compute_node.command import main as compute
 from coordinator.node import main as coordinator
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from provider_node.node import main as provider

@@ -13,7 +13,7 @@ import typer
 
 from mple.data import Cifar10Source, default_data_folder, open_source
 from mple.exit_codes import ExitCode
-from mple.extras import missing_extra
+from mple.extras import require_extra
 from mple.node.ending import say_fault
 from mple.report.tables import say
 from mple.terminal import echo, wide_console
@@ -44,7 +44,7 @@ def compare_methods(
     ] = 10_000,
 ) -> int:
     """Run plain upload, MpLe, GAZELLE, MiniONN and CHEETAH on one network: bytes, seconds, memory, accuracy."""
-    _require_lattices()
+    require_extra("mple compare", "compare", "torch", "seal")
     from comparison.compare import ROWS, compare
     from comparison.two_processes import ComparisonError
     from mple.records.run_folder import new_folder
@@ -69,13 +69,6 @@ def compare_methods(
         return int(ExitCode.RUN_FAILED)
     _leave(comparison, out)
     return int(ExitCode.DONE)
-
-
-def _require_lattices() -> None:
-    try:
-        import seal  # noqa: F401
-    except ImportError:
-        raise ValueError(missing_extra("mple compare", "seal-python", "compare")) from None
 
 
 def quantised_network(name: str, run: Path | None) -> QuantisedNetwork:

@@ -2,6 +2,6 @@
 
 import sys
 
-from compute_node.node import main
+from compute_node.command import main
 
 sys.exit(main())

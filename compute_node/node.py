@@ -1,6 +1,6 @@
 """The compute node's process: serve, join a run, take part in it, and answer predictions for as long as it stays."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -12,7 +12,6 @@ from mple.audit import audit
 from mple.model.device import Device
 from mple.model.initial_weights import InitialWeights
 from mple.model.stem import Stem
-from mple.node import run_node
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log, warn
 from mple.node.preload import preload
@@ -31,11 +30,6 @@ _MOST_STREAMS = 3 * 1024
 """A thousand sites that feed, fetch the network and hold a broken stream each; the plan is not known yet."""
 _LATE = ("torch._dynamo", "torch.profiler._cupti_monitor", "mple.model.vgg16")
 """What torch imports with the first step of an optimiser, and this program with the first network."""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command `mple-compute`."""
-    return run_node("mple-compute", "serve", ComputeSettings, serve, argv)
 
 
 def serve(settings: ComputeSettings, stop: Stop) -> None:

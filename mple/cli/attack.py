@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mple.extras import require_extra
 from mple.records.run_folder import RunFolder
 from mple.terminal import wide_console
 
@@ -27,6 +28,7 @@ def attack(
 ) -> None:
     """Attack a finished run with what each adversary would hold; print, and write attacks.json and galleries. Galleries
     show pictures of the site in the clear beside their morphed forms."""
+    require_extra("mple attack", "attack", "torch")
     # Torch takes a second to load; the other verbs don't wait for it.
     from mple.attacks.lab.attack import AttackSettings
     from mple.cli import attacking

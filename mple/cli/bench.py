@@ -9,6 +9,7 @@ import typer
 
 import mple
 from mple.exit_codes import ExitCode
+from mple.extras import require_extra
 from mple.simulate.children import tied
 from mple.terminal import echo
 
@@ -26,6 +27,7 @@ def bench(
         return int(ExitCode.DONE)
     if name not in names:
         raise ValueError(f"no benchmark {name!r}; choose one of {', '.join(names)}")
+    require_extra("mple bench", "dev", "torch", "matplotlib")
     command = [sys.executable, "-m", f"benchmarks.{name}", *context.args]
     return subprocess.run(tied(command), cwd=folder.parent, check=False).returncode  # noqa: S603
 

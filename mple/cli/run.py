@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mple.exit_codes import ExitCode
+from mple.extras import require_extra
 from mple.plan import SettingsError, read_settings, settings_from, write_settings
 from mple.simulate.chaos import simulate_chaos
 from mple.simulate.chaos_proof import REPORT, claims, print_proof, write_report
@@ -50,6 +51,8 @@ def simulate_run(
     ] = False,
 ) -> int:
     """Run a coordinator, a compute node and hospitals as separate processes on this machine."""
+    if not check:
+        require_extra("mple simulate", "compute", "torch", "tensorboardX")
     if again is not None:
         if config is not None or overrides or chaos is not None:
             raise SettingsError("--repeat takes all settings from the folder; give it no file, --set or --chaos")
@@ -91,6 +94,7 @@ def train_plain_run(
     ] = None,
 ) -> None:
     """Train the same network in the same order on the plain pictures, in one process, to compare with."""
+    require_extra("mple plain", "compute", "torch")
     # Torch takes a second to load; the other verbs don't wait for it.
     from mple.cli.plain_training import train_as_plain
 

@@ -12,7 +12,7 @@ import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from compute_node.node import main as compute
+from compute_node.command import main as compute
 from coordinator.node import main as coordinator
 from mple.cli.app import app
 from provider_node.node import main as provider

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compute_node.node import main as compute_main
+from compute_node.command import main as compute_main
 from coordinator.node import main as coordinator_main
 from mple.exit_codes import ExitCode
 from mple.pki import throwaway
