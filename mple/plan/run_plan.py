@@ -21,6 +21,7 @@ from mple.morph import Ensemble, ImageShape, MorphGeometry
 from mple.plan.keeping import KeepRule, keep_rule
 from mple.plan.reader import settings_from
 from mple.plan.settings import Custody, RunChoices
+from mple.plan.shares import require_enough
 from mple.printable import printable, require_name, require_printable
 from mple.ranges import Between, check_ranges
 from mple.wire.label_form import LabelForm
@@ -105,6 +106,10 @@ class RunPlan(RunChoices):
             )
         if len(self.normalisation.mean) not in (1, self.channels):
             raise PlanError(f"normalisation has {len(self.normalisation.mean)} means for {self.channels} channels")
+        try:
+            require_enough(sum(site.train_images for site in self.sites), self.training.batch, self.training.ranks)
+        except ValueError as fault:
+            raise PlanError(str(fault)) from None
         _ = self.geometry, self.keep_rule
 
     @property
