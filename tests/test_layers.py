@@ -25,7 +25,6 @@ PURE = (
     "mple/meter/paper.py",
     "mple/data/normalise.py",
     "mple/delivered",
-    "mple/model/device.py",
     "mple/model/first_layer",
     "mple/model/settings.py",
     "mple/model/trunks.py",

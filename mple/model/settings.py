@@ -31,8 +31,11 @@ class DeviceName(StrEnum):
     """What a compute node trains on."""
 
     AUTO = "auto"
-    """The processor, which is all that there is so far."""
+    """A CUDA device where torch finds one, else the processor."""
     CPU = "cpu"
+    """The processor."""
+    CUDA = "cuda"
+    """A CUDA device; with several processes on a machine each has its own."""
 
 
 class Augment(StrEnum):

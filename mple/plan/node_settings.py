@@ -96,7 +96,8 @@ class ComputeSettings(NodeSettings):
     """File with a VGG-16's weights by torchvision's names, safetensors or `.pth`, or with the network of an earlier
     run, for `model.weights`."""
     device: DeviceName = DeviceName.AUTO
-    """What it trains on: `auto` or `cpu`, which are the same so far."""
+    """What it trains on: `cpu`, `cuda`, or `auto`, which is CUDA where torch finds a device. Of several ranks on a
+    machine each has the device of its own number there."""
     threads: Annotated[int, Between(1)] = 2
     """Threads of the trainer."""
     in_flight_samples: Annotated[int, Between(1)] = 2048

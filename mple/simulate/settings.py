@@ -32,7 +32,7 @@ class MachineSettings(Ranged):
     """How the processes share this machine."""
 
     device: DeviceName = DeviceName.AUTO
-    """What the compute node trains on: `auto` or `cpu`, which are the same so far."""
+    """What the compute node trains on: `cpu`, `cuda`, or `auto`, which is CUDA where torch finds a device."""
     trainer_threads: Annotated[int, Between(1)] = field(default_factory=lambda: usable_cores())
     """Threads of the compute node; by default all cores that this process may use. A narrow network (an eighth of the
     width) trains faster with one, and so does any on a machine whose cores other programs keep busy."""

@@ -15,6 +15,8 @@ from tests.support.morph_cases import images, layer, morpher, stem, tiled, unrol
 
 PLAIN = Device(torch.device("cpu"))
 """The processor, but with torch's own products, as another device has them."""
+INTEGERS = Device(torch.device("cpu"), multiplies_bytes=True)
+"""The same with products of bytes, as a CUDA device has them."""
 BOUNDS = {Arithmetic.F32: 1e-6, Arithmetic.BF16: 4e-3, Arithmetic.INT8: 2e-2}
 """Root mean square of the error over that of the features, as the module promises."""
 TILED = [pytest.param(tiled(Cores.IDENTICAL), id="tiled"), pytest.param(tiled(Cores.DISTINCT), id="distinct")]
@@ -102,10 +104,13 @@ def test_autocast_changes_nothing(scheme: MorphScheme) -> None:
 
 @pytest.mark.parametrize("arithmetic", list(Arithmetic))
 @pytest.mark.parametrize("scheme", [*TILED, *UNROLLED])
-def test_the_form_for_any_device_gives_what_the_packed_one_gives(scheme: MorphScheme, arithmetic: Arithmetic) -> None:
-    """On the processor both can be had; they round at the same places, and sum in another order."""
+@pytest.mark.parametrize("device", [PLAIN, INTEGERS], ids=["plain", "integers"])
+def test_the_form_for_any_device_gives_what_the_packed_one_gives(
+    scheme: MorphScheme, arithmetic: Arithmetic, device: Device
+) -> None:
+    """On the processor all can be had; they round at the same places, and sum in another order."""
     raw, t_BKQ = raw_and_blocks(scheme, ImageShape(channels=3, height=15, width=16))
-    packed, plain = (prepare_layer(raw, arithmetic, device) for device in (CPU, PLAIN))
+    packed, plain = (prepare_layer(raw, arithmetic, each) for each in (CPU, device))
     found, expected = plain.apply(t_BKQ), packed.apply(t_BKQ)
     assert (found.dtype, found.shape, found.stride()) == (expected.dtype, expected.shape, expected.stride())
     assert error(found, meant(raw, t_BKQ)) <= BOUNDS[arithmetic]
@@ -114,8 +119,10 @@ def test_the_form_for_any_device_gives_what_the_packed_one_gives(scheme: MorphSc
         assert torch.equal(plain.apply(t_BKQ), found)
 
 
-@pytest.mark.parametrize("vnni", [True, False])
-def test_int8_rounds_nothing_that_was_8_bit_before(vnni: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("device", "vnni"), [(CPU, True), (CPU, False), (INTEGERS, False)], ids=["vnni", "wide", "integers"]
+)
+def test_int8_rounds_nothing_that_was_8_bit_before(device: Device, vnni: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if vnni and not torch.cpu._is_vnni_supported():
         pytest.skip("this processor has no VNNI instructions")
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: vnni)
@@ -125,8 +132,8 @@ def test_int8_rounds_nothing_that_was_8_bit_before(vnni: bool, monkeypatch: pyte
     raw.weight[:] = np.rint(raw.weight / scale_O) * scale_O
     for step, levels in ((2.0**-5, 127), (2.0**-1, 7)):
         coded = (t_BKQ / step).round().clamp(-levels, levels) * step
-        found, expected = prepare_layer(raw, Arithmetic.INT8).apply(coded), meant(raw, coded)
-        rounding = 2.0**-8 if vnni else 2.0**-7
+        found, expected = prepare_layer(raw, Arithmetic.INT8, device).apply(coded), meant(raw, coded)
+        rounding = 2.0**-8 if vnni or device.multiplies_bytes else 2.0**-7
         torch.testing.assert_close(found.float(), expected, rtol=rounding, atol=1e-6)
 
 

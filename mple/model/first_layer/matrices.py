@@ -4,6 +4,11 @@ A large matrix comes in parts, columns side by side: only the part in hand is in
 are put to their place while they are in the cache. `Int8Matrix` also rounds the matrix to 8 bits: half the memory of
 bfloat16 and, with a processor's VNNI instructions, half the time.
 
+| device | float32, bfloat16 | 8 bits |
+| --- | --- | --- |
+| processor with oneDNN | laid out for it | laid out for it, with VNNI; else in bfloat16 |
+| other | torch's own product | `torch._int_mm` where the device has integer products; else in bfloat16 |
+
 Legend: R rows of a product, I inputs, O outputs of a part.
 """
 
@@ -19,6 +24,8 @@ from mple.model.device import Device
 from mple.model.first_layer import packed
 
 _LEVELS = 127
+_LEAST_ROWS, _MULTIPLE = 32, 8
+"""Of matrices that `torch._int_mm` multiplies: more than 16 rows, and sides that 8 divides."""
 
 
 class FixedMatrix(ABC):
@@ -96,10 +103,13 @@ class Int8Matrix(FixedMatrix):
         self._device = device
         self._scales: list[Tensor] = []
         self._bytes: list[Tensor] = []
+        self._codes: list[Tensor] = []
         self._wide: FloatMatrix | None = None
         codes = self._rounded(parts_IO)
         if device.packs and packed.multiplies_bytes():
             self._bytes = [packed.laid_out_bytes(codes_IO, rows) for codes_IO in codes]
+        elif device.multiplies_bytes:
+            self._codes = [device.place(_padded(codes_IO.t())) for codes_IO in codes]
         else:
             self._wide = FloatMatrix(codes, torch.bfloat16, rows, device)
 
@@ -120,6 +130,12 @@ class Int8Matrix(FixedMatrix):
             for y_RO, scale_O in zip(self._wide.products(codes_RI), self._scales, strict=True):
                 yield (y_RO * scale_O).bfloat16().mul_(scale_R1)
             return
+        if self._codes:
+            rows, codes_RI = len(x_RI), _padded(codes_RI.to(torch.int8), _LEAST_ROWS)
+            for codes_OI, scale_O in zip(self._codes, self._scales, strict=True):
+                sums_RO = torch._int_mm(codes_RI, codes_OI.t())[:rows, : len(scale_O)]
+                yield (sums_RO * scale_O).bfloat16().mul_(scale_R1)
+            return
         codes_RI = codes_RI.add_(packed.ZERO_POINT).to(torch.uint8)
         for laid_out, scale_O in zip(self._bytes, self._scales, strict=True):
             yield packed.byte_product(codes_RI, laid_out, scale_O).mul_(scale_R1)
@@ -127,8 +143,15 @@ class Int8Matrix(FixedMatrix):
     @property
     @override
     def held_bytes(self) -> int:
-        codes = self._wide.held_bytes if self._wide else sum(laid_out.numel() for laid_out in self._bytes)
+        laid_out = sum(part.numel() for part in (*self._bytes, *self._codes))
+        codes = self._wide.held_bytes if self._wide else laid_out
         return codes + sum(scale_O.nbytes for scale_O in self._scales)
+
+
+def _padded(codes: Tensor, least_rows: int = 0) -> Tensor:
+    """With rows and columns of zeros beyond, as `torch._int_mm` asks."""
+    rows, columns = (-(-side // _MULTIPLE) * _MULTIPLE for side in (max(len(codes), least_rows), codes.shape[1]))
+    return functional.pad(codes, (0, columns - codes.shape[1], 0, rows - len(codes))).contiguous()
 
 
 def _powers_of_two(least: Tensor) -> Tensor:
