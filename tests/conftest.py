@@ -24,6 +24,10 @@ from tests.support.typed_command import Said
 
 settings.register_profile("mple", deadline=None)  # a timing is a benchmark, never a test
 settings.load_profile("mple")
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).parent / "support" / "hospital"), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+"""The sites and coordinators that tests start have a hospital's installation: see the `sitecustomize` there."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

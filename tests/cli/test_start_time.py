@@ -41,6 +41,18 @@ def test_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     assert "heavy: [] code: " in ended.stdout
 
 
+@pytest.mark.parametrize("name", ["mple-provider", "mple-coordinator", "mple-compute"])
+def test_only_the_compute_node_that_a_test_starts_can_import_torch(name: str, tmp_path: Path) -> None:
+    """What runs of real processes show of a hospital's installation rests on it: see `tests/support/hospital`."""
+    modules = {"mple-provider": "provider_node", "mple-coordinator": "coordinator", "mple-compute": "compute_node"}
+    program = "import importlib.util as found, sys; sys.exit(found.find_spec('torch') is None)"
+    for file in (name, f"{modules[name]}.py"):
+        (tmp_path / file).write_text(program)
+    for arguments in ([name], ["-m", modules[name]]):
+        ended = subprocess.run([sys.executable, *arguments], cwd=tmp_path, check=False)
+        assert ended.returncode == (0 if name == "mple-compute" else 1)
+
+
 def test_what_a_hospital_runs_never_loads_torch() -> None:
     """Every module of the nodes but the compute node's, and of what they stand on, where importing torch raises."""
     program = f"""
