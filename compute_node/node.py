@@ -114,7 +114,7 @@ def _initial_weights(settings: ComputeSettings) -> InitialWeights | None:
 def _join_request(
     settings: ComputeSettings, client: CoordinatorClient, weights: InitialWeights | None
 ) -> coordinator_pb2.JoinRequest:
-    profile = coordinator_pb2.ComputeProfile(weights_digest=weights.sha256 if weights else b"")
+    profile = coordinator_pb2.ComputeProfile(weights_digest=weights.sha256 if weights else b"", ranks=1)
     stem = weights.stem if weights else None
     if settings.stem_file is not None:
         stem = Stem.from_safetensors(settings.stem_file)

@@ -19,6 +19,7 @@ from mple.node.session import open_node
 from mple.node.stop import Stop
 from mple.plan import CoordinatorSettings
 from mple.rpc import ErrorCode, MpleError, Role, build_server
+from mple.rpc.identity import rank_label
 from mple.rpc.node_service import add_node_service
 from mple.v1 import coordinator_pb2_grpc
 
@@ -88,13 +89,15 @@ def _follow(
 
 
 def _let_all_know(run: Run, service: CoordinatorService, settings: CoordinatorSettings, stop: Stop) -> None:
-    """Wait a while for every party to have the last event, and after a finished run for its ledger totals. Totals are
+    """Wait a while for every party to have the last event, and after a finished run for the ledger totals of each and,
+    of the compute node, of every rank. Totals are
     kept and say the same as an event sent; so a coordinator that was killed meanwhile waits for nobody in vain, and a
     party that was killed meanwhile has time to come back."""
     last, state = run.log.last_sequence(), run.state()
     finished = state.phase is Phase.FINISHED
     parties = {f"site/{site}" for site in state.joined}
-    parties |= {f"compute/{run.settings.run.compute}"} if state.compute_joined else set()
+    compute, ranks = f"compute/{run.settings.run.compute}", run.settings.training.ranks if finished else 1
+    parties |= {rank_label(compute, rank) for rank in range(ranks)} if state.compute_joined else set()
 
     def missing() -> set[str]:
         return parties - (run.totals_from() if finished else service.seen_by(last))

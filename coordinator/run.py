@@ -8,19 +8,21 @@ import secrets
 from collections.abc import Callable
 
 from coordinator.key_events import tell_of_key
+from coordinator.ledger_totals import keep_totals, totals_from
 from coordinator.memory.envelopes import Envelopes, check_envelope
 from coordinator.memory.event_log import EventLog
 from coordinator.memory.layer_store import LayerStore
 from coordinator.memory.registry import (
     Registry,
     check_expected,
+    check_ranks,
     check_site_profile,
     check_stem_digest,
     check_task,
     check_version,
     check_weights_digest,
 )
-from coordinator.memory.state_file import StateFile, as_text
+from coordinator.memory.state_file import StateFile
 from coordinator.phases import (
     AnnounceEpoch,
     AnnounceFault,
@@ -155,6 +157,7 @@ class Run:
                 if self._registry.admit(caller, request.site, certificate_der):
                     self.advance(SiteJoined(caller.name))
             else:
+                check_ranks(request.compute, self.settings.training.ranks)
                 check_stem_digest(request.compute, self.settings.model, self._offered_digest())
                 check_weights_digest(request.compute, self.settings.model)
                 if self._registry.admit(caller, request.compute, certificate_der):
@@ -282,16 +285,12 @@ class Run:
             self.file.keep_fact("model_sha256", digest)
 
     def report_totals(self, caller: Party, totals: coordinator_pb2.LedgerTotals) -> None:
-        """A party's own sums over its ledger, by which it also says that it knows of the run's end."""
-        known = self.file.fact(f"totals/{caller.label}")
-        self.file.keep_fact(f"totals/{caller.label}", totals.SerializeToString(deterministic=True))
-        if known is None:
-            log(LogEvent.TOTALS_REPORTED, f"{caller.label} has reported its totals", party=caller.label)
+        """A process's own sums over its ledger; so it also says that it knows of the run's end. See `keep_totals`."""
+        keep_totals(self.file, caller, totals, self.settings.training.ranks)
 
     def totals_from(self) -> set[str]:
-        """Labels of the parties whose sums are here."""
-        rows = self.file.rows("SELECT name FROM facts WHERE name LIKE 'totals/%'")
-        return {as_text(row[0]).removeprefix("totals/") for row in rows}
+        """As `coordinator.ledger_totals.totals_from`."""
+        return totals_from(self.file)
 
     def _planned(self, name: str) -> bytes:
         text = self.file.fact(name)
@@ -372,15 +371,16 @@ class Run:
                 self._make_plan()
 
     def _make_plan(self) -> None:
-        offered = self.file.fact("offered_stem")
+        offered, compute = self.file.fact("offered_stem"), self._registry.compute_profile(self.settings.run.compute)
         try:
+            check_ranks(compute, self.settings.training.ranks)  # the settings may have changed since it joined
             plan, stem = make_plan(
                 self.settings,
                 self._registry.site_profiles(self.settings.run.sites),
                 consortium=self.me.consortium,
                 run_id=self.run_id,
                 offered=None if offered is None else Stem.from_safetensors(offered),
-                weights_digest=self._registry.compute_profile(self.settings.run.compute).weights_digest,
+                weights_digest=compute.weights_digest,
             )
         except (MpleError, PlanError) as fault:
             self.fail(self.me.label, f"no plan can be made: {fault}")

@@ -4,7 +4,7 @@ from mple.audit import audit
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log
 from mple.node.run_events import read_plan
-from mple.plan import RunPlan, SitePlan
+from mple.plan import RunPlan, SitePlan, SiteSettings
 from mple.plan.fit import check_site_memory
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.records.log_events import LogEvent
@@ -44,7 +44,8 @@ def join(site: Site, client: CoordinatorClient) -> None:
 def agree(site: Site, made: coordinator_pb2.PlanMade) -> RunPlan:
     """The run's plan, kept in the state folder: nobody can plan other than the site has offered.
 
-    Raises MpleError: PLAN_HASH_MISMATCH when it is another than was offered, announced, or agreed on before;
+    Raises MpleError: PLAN_HASH_MISMATCH when it is another than was offered, announced, or agreed on before,
+    RANKS_REJECTED when this site has not one address for each of its ranks;
     ValueError: it protects pictures less than the site asks for, or takes more memory than this machine has.
     """
     plan, settings = read_plan(made), site.settings
@@ -59,6 +60,7 @@ def agree(site: Site, made: coordinator_pb2.PlanMade) -> RunPlan:
         if profile.task != plan.task.kind:
             text = f"the plan is for a task of {plan.task.kind}, this site's data are for a task of {profile.task}"
         raise MpleError(ErrorCode.PLAN_HASH_MISMATCH, text)
+    _require_addresses(plan, settings)
     refuse_weaker(plan, settings.privacy.most_budget_bits)
     check_site_memory(plan, site.dataset)
     before = kept_plan(settings.state)
@@ -72,6 +74,18 @@ def agree(site: Site, made: coordinator_pb2.PlanMade) -> RunPlan:
     text = f"agreed on plan {plan.sha256().hex()[:16]}"
     log(LogEvent.PLAN, text, plan=plan.sha256().hex())
     return plan
+
+
+def _require_addresses(plan: RunPlan, settings: SiteSettings) -> None:
+    """Refuse a plan that trains with more ranks than this site knows addresses of, or fewer."""
+    ranks, known = plan.training.ranks, len(settings.compute_addresses)
+    if known != ranks:
+        addresses = f"{known} address{'es' * (known > 1)} of the compute node, compute and compute_ranks"
+        raise MpleError(
+            ErrorCode.RANKS_REJECTED,
+            f"the plan has training.ranks = {ranks}, this site's file has {addresses}",
+            fix=f"name those of ranks 1 to {ranks - 1} in compute_ranks" if ranks > 1 else "leave compute_ranks out",
+        )
 
 
 def _images(part: SitePlan | coordinator_pb2.SiteProfile) -> tuple[int, int, int]:

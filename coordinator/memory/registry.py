@@ -154,6 +154,18 @@ def check_weights_digest(profile: coordinator_pb2.ComputeProfile, model: ModelSe
     )
 
 
+def check_ranks(profile: coordinator_pb2.ComputeProfile, ranks: int) -> None:
+    """Check that the compute node trains with as many ranks as the run does. Raises MpleError: RANKS_REJECTED."""
+    if profile.ranks != ranks:
+        torchrun = f"start it with torchrun --nproc-per-node={ranks} -m compute_node serve"
+        raise MpleError(
+            ErrorCode.RANKS_REJECTED,
+            f"the run has training.ranks = {ranks}, the compute node joins with {profile.ranks}",
+            fix=f"{torchrun if ranks > 1 else 'start it without torchrun'}, or set training.ranks = {profile.ranks} "
+            "in the coordinator's file",
+        )
+
+
 class Registry:
     """The parties that have joined, kept in the state file."""
 

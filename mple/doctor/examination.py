@@ -45,7 +45,7 @@ def examine_node(config: Path, timeout_s: float = TIMEOUT_S) -> Iterator[Examina
     if not isinstance(settings, CoordinatorSettings):  # which is dialled and dials nobody
         peers.append((settings.coordinator, Role.COORDINATOR))
     if isinstance(settings, SiteSettings):
-        peers.append((settings.compute, Role.COMPUTE))
+        peers += [(address, Role.COMPUTE) for address in settings.compute_addresses]
         findings.append(own_files.vault(settings))
         findings += own_files.data(settings)
     findings.append(own_files.state_folder(settings.state))

@@ -98,15 +98,16 @@ class CoordinatorClient:
         """Tell the coordinator something; returns once it knows."""
         self.ask(self.stub.Report, request, _head())
 
-    def report_totals(self, totals: LedgerTotals) -> None:
-        """Tell the coordinator this node's sums after the run has finished. For a while only: a coordinator that took
-        them may have ended before its answer came through."""
+    def report_totals(self, totals: LedgerTotals, rank: int = 0) -> None:
+        """Tell the coordinator this process's sums after the run has finished; `rank` is that of a compute node. For a
+        while only: a coordinator that took them may have ended before its answer came through."""
         request = coordinator_pb2.ReportRequest(
             ledger_totals=coordinator_pb2.LedgerTotals(
                 messages_sent=totals.messages_sent,
                 messages_received=totals.messages_received,
                 bytes_sent=totals.bytes_sent,
                 bytes_received=totals.bytes_received,
+                rank=rank,
             )
         )
         try:

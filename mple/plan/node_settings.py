@@ -6,6 +6,7 @@ forget: ledger, log, plan, layers, cache.
 """
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -156,6 +157,9 @@ class SiteSettings(NodeSettings):
     compute: str
     """Address and port of the compute node."""
     data: DataSource
+    compute_ranks: tuple[str, ...] = ()
+    """Addresses and ports of the compute node's ranks 1, 2, ... where a run has several (`training.ranks`); `compute`
+    is rank 0."""
     vault_passphrase_file: Path | None = None
     """File with the vault's passphrase in its first line, open to its owner only; without one, and without the
     environment variable MPLE_VAULT_PASSPHRASE, file permission alone protects the vault."""
@@ -166,3 +170,17 @@ class SiteSettings(NodeSettings):
     privacy: SitePrivacySettings = field(default_factory=SitePrivacySettings)
     metrics: SiteMetricSettings = field(default_factory=SiteMetricSettings)
     report: ReportSettings = field(default_factory=ReportSettings)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        twice = [one for one, times in Counter(self.compute_addresses).items() if times > 1]
+        if twice:
+            raise ValueError(
+                f"compute_ranks = {list(self.compute_ranks)}, compute = {self.compute!r}: {twice[0]} stands there "
+                "twice; each rank listens at an address of its own"
+            )
+
+    @property
+    def compute_addresses(self) -> tuple[str, ...]:
+        """Where the compute node's ranks listen, in their order."""
+        return (self.compute, *self.compute_ranks)

@@ -1,8 +1,9 @@
 """The folder of a run whose nodes are all on one machine: where each keeps its things, and what lies at the top.
 
 `nodes/NAME/` is what a deployment has on that node's own machine and may be copied there: `node.toml`, `tls/`, for
-sites `vault/`, and, once started, `state/` and `log.txt`. When the run has finished, what it came to is gathered at the
-top: plan, metrics, network, all ledgers in one, and `summary.json`.
+sites `vault/`, and, once started, `state/` and `log.txt`. A compute node of several ranks has the state folders of
+ranks 1, 2, ... within its own, `state/rank-1`, `state/rank-2`, ... When the run has finished, what it came to is
+gathered at the top: plan, metrics, network, all ledgers in one, and `summary.json`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mple.disk.private import make_private
 from mple.pki import Vault
 from mple.plan import PlanError, RunPlan, SiteSettings, read_settings
 from mple.records.plan_file import kept_plan
-from mple.records.state_files import LEDGER, PLAN
+from mple.records.state_files import LEDGER, PLAN, state_of_rank
 
 COORDINATOR, COMPUTE = "coordinator", "compute"
 """Names of two nodes; the others have their sites' names."""
@@ -60,6 +61,8 @@ class RunFolder:
 
     path: Path
     sites: tuple[str, ...] = ()
+    ranks: int = 1
+    """Of the compute node."""
 
     @classmethod
     def begun(cls, path: Path) -> RunFolder:
@@ -69,7 +72,8 @@ class RunFolder:
         Raises RunFolderError: there is no plan, or something in the folder leads out of it or is no file.
         """
         folder = cls._sound(path)
-        return replace(folder, sites=tuple(site.name for site in folder.plan().sites))
+        plan = folder.plan()
+        return replace(folder, sites=tuple(site.name for site in plan.sites), ranks=plan.training.ranks)
 
     @classmethod
     def finished(cls, path: Path) -> RunFolder:
@@ -104,8 +108,19 @@ class RunFolder:
         return self.path / "nodes" / name
 
     def state(self, name: str) -> Path:
-        """A node's state folder; `mple.records.state_files` names what is in it."""
+        """A node's state folder, of the compute node that of rank 0; `mple.records.state_files` names what is in it."""
         return self.node(name) / "state"
+
+    @property
+    def compute_states(self) -> tuple[Path, ...]:
+        """The state folders of the compute node's ranks in their order."""
+        return tuple(state_of_rank(self.state(COMPUTE), rank) for rank in range(self.ranks))
+
+    @property
+    def node_ledgers(self) -> tuple[Path, ...]:
+        """Where each process's own ledger lies, whether it is there or not: one a node, and one for each rank."""
+        states = [self.state(name) for name in sorted({COORDINATOR, *self.sites})]
+        return tuple(state / LEDGER for state in (*self.compute_states, *states))
 
     def config(self, name: str) -> Path:
         """A node's configuration file."""

@@ -1,5 +1,7 @@
 """What nodes keep in their state folders, by name; `mple.disk.locks` and `mple.audit` have files of their own there."""
 
+from pathlib import Path
+
 PLAN = "plan.json"
 LEDGER = "ledger.sqlite"
 LOG = "log.jsonl"
@@ -29,3 +31,10 @@ SCORED_LOGITS = "scored-{}"
 """Folder of what the network has said of a site's validation and test pictures, until it has its file of scores."""
 SITE_SCORES = "scores-{}.json"
 """How the trained network does on a site's own pictures, see `mple.records.site_scores`."""
+RANK = "rank-{}"
+"""Folder within the compute node's, with all that this rank must not forget; rank 0 has the compute node's itself."""
+
+
+def state_of_rank(state: Path, rank: int) -> Path:
+    """The state folder of a rank of the compute node whose own is `state`."""
+    return state / RANK.format(rank) if rank else state

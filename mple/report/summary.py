@@ -26,7 +26,7 @@ from mple.plan import Custody, RunPlan
 from mple.privacy import protection
 from mple.records.run_folder import COMPUTE, SUMMARY, RunEnd, RunFolder, RunFolderError, RunNote
 from mple.records.scores import NetworkScores
-from mple.records.state_files import LEDGER, METRICS, MODEL, OUTCOME, PLAN, SCORES, TENSORBOARD
+from mple.records.state_files import METRICS, MODEL, OUTCOME, PLAN, SCORES, TENSORBOARD
 from mple.records.training import EpochMetrics, Outcome, TrainingMetrics, epochs_of, read_metrics
 from mple.report.noise_levels import noise_levels
 from mple.report.run_facts import RunFacts, run_facts, source_commit
@@ -179,8 +179,7 @@ def summarise(path: Path, command: str = "") -> Summary:
         shutil.rmtree(path / TENSORBOARD, ignore_errors=True)
         shutil.copytree(state / TENSORBOARD, path / TENSORBOARD)
     folder.ledger.unlink(missing_ok=True)
-    ledgers = [folder.state(name) / LEDGER for name in sorted(folder.nodes)]
-    merge([ledger for ledger in ledgers if ledger.exists()], folder.ledger)
+    merge([ledger for ledger in folder.node_ledgers if ledger.exists()], folder.ledger)
     versions = {
         "mple": __version__,
         "python": platform.python_version(),

@@ -55,6 +55,7 @@ class ErrorCode(StrEnum):
     FILE_OFFSET = "FILE_OFFSET", _S.ABORTED, "the file's bytes do not go on where they must"
     STEM_REJECTED = "STEM_REJECTED", _S.FAILED_PRECONDITION, "the stem does not fit the run"
     WEIGHTS_REJECTED = "WEIGHTS_REJECTED", _S.FAILED_PRECONDITION, "the first weights do not fit the run"
+    RANKS_REJECTED = "RANKS_REJECTED", _S.FAILED_PRECONDITION, "the ranks of the compute node do not fit the run"
     MIRRORING_REJECTED = (
         "MIRRORING_REJECTED",
         _S.FAILED_PRECONDITION,

@@ -70,6 +70,12 @@ class Party:
         return cls(parts[0], Role(parts[1]), parts[2])
 
 
+def rank_label(label: str, rank: int) -> str:
+    """How logs call one process of a compute node of several ranks: the first as the party, the others "compute/x rank
+    1". Their messages go by the party's own label, for all of them have its certificate."""
+    return f"{label} rank {rank}" if rank else label
+
+
 def label_of(context: grpc.ServicerContext) -> str:
     """The caller's label, "unknown" where its certificate does not tell."""
     try:

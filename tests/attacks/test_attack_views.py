@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from pathlib import Path
 from typing import get_type_hints
@@ -12,7 +13,7 @@ import pytest
 
 from compute_node.feeding.sample_cache import SampleCache
 from mple.attacks.lab import adversary, run_views
-from mple.attacks.lab.cached_codes import read_cache
+from mple.attacks.lab.cached_codes import read_caches
 from mple.attacks.registry import attacks, attacks_named
 from mple.data import LabelledImages
 from mple.morph import MorphKey
@@ -84,26 +85,27 @@ def test_known_pairs_are_not_among_the_pictures_to_recover() -> None:
     assert view.morphed.numbers_N.tolist() == list(range(5, 12))
 
 
-@pytest.mark.parametrize("codec", ["q6", "f16", "f32"])
-def test_the_cache_is_read_as_the_compute_node_wrote_it(codec: str, tmp_path: Path) -> None:
-    """Two sites, the test split between them, a sample that came twice, and a torn end."""
+@pytest.mark.parametrize(("codec", "ranks"), [("q6", 1), ("f16", 2), ("f32", 3)])
+def test_the_caches_are_read_as_the_compute_node_wrote_them(codec: str, ranks: int, tmp_path: Path) -> None:
+    """Two sites, the test split between them, a sample that came twice, a torn end; the ranks share the samples."""
     world = morphed_world(natural_pixels(24), morph=MorphSettings(tile=8), codec=codec)
     sites = tuple(dataclasses.replace(site, test_images=2) for site in world.plan.sites)
     plan, how = dataclasses.replace(world.plan, sites=sites), codec_named(codec)
     geometry = plan.geometry
-    path = tmp_path / "cache.bin"
-    cache = SampleCache(path, CacheShape.of(plan))
+    paths = [tmp_path / f"cache-{rank}.bin" for rank in range(ranks)]
+    caches = [SampleCache(path, CacheShape.of(plan)) for path in paths]
     for number, site in enumerate(("north", "south")):
         morphed = world.sites[site]
-        for places in (slice(5, 12), slice(0, 6)):
-            coded = how.encode(morphed.t_NKQ[places].numpy())
-            batch = Batch(coded, morphed.labels_N[places].astype(np.uint16))
-            cache.append(common_pb2.SPLIT_TRAIN, 12 * number + morphed.numbers_N[places], batch, key=number)
+        for places, rank in itertools.product((slice(5, 12), slice(0, 6)), range(ranks)):
+            share = np.arange(12)[places][(12 * number + np.arange(12)[places]) % ranks == rank]
+            batch = Batch(how.encode(morphed.t_NKQ[share].numpy()), morphed.labels_N[share].astype(np.uint16))
+            numbers_B = 12 * number + morphed.numbers_N[share]
+            caches[rank].append(common_pb2.SPLIT_TRAIN, numbers_B, batch, key=number)
         untold = Batch(how.encode(morphed.t_NKQ[:2].numpy()), np.empty(0, np.uint16))
-        cache.append(common_pb2.SPLIT_TEST, np.array([2 * number, 2 * number + 1]), untold, key=number)
-    with path.open("ab") as file:
-        file.write(path.read_bytes()[:100])
-    found = read_cache(path, plan, LayerList("00" * 32))
+        caches[-1].append(common_pb2.SPLIT_TEST, np.array([2 * number, 2 * number + 1]), untold, key=number)
+    with paths[0].open("ab") as file:
+        file.write(paths[0].read_bytes()[:100])
+    found = read_caches([(path, LayerList("00" * 32)) for path in paths], plan)
     for site in ("north", "south"):
         t_NKQ = how.decode(found[site].coded, geometry.blocks)
         assert found[site].numbers_N.tolist() == list(range(12))
@@ -115,7 +117,7 @@ def test_the_cache_is_read_as_the_compute_node_wrote_it(codec: str, tmp_path: Pa
 def test_another_plans_cache_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cache.bin").write_bytes(b"something else entirely, long enough for a header")
     with pytest.raises(ValueError, match="damaged"):
-        read_cache(tmp_path / "cache.bin", morphed_world(natural_pixels(24)).plan, LayerList("00" * 32))
+        read_caches([(tmp_path / "cache.bin", LayerList("00" * 32))], morphed_world(natural_pixels(24)).plan)
 
 
 def reachable(one: object) -> list[object]:

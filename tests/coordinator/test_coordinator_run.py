@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,6 +62,19 @@ def steps_in_site_custody() -> Iterator[Step]:
         yield lambda run, site=site: run.run.report_totals(  # type: ignore[misc]
             site_party(site), coordinator_pb2.LedgerTotals(messages_sent=5)
         )
+
+
+def test_totals_of_each_rank_are_kept_over_a_restart(small_run: SmallRun) -> None:
+    run = small_run
+    run.restart(training=dataclasses.replace(run.settings.training, ranks=3))
+    for rank in (0, 2):
+        run.run.report_totals(COMPUTE, coordinator_pb2.LedgerTotals(messages_sent=5, rank=rank))
+    run.restart()
+    assert run.run.totals_from() == {"compute/compute", "compute/compute rank 2"}
+    with refused(ErrorCode.MESSAGE_MALFORMED, "totals of rank 3 of compute/compute, which has 3"):
+        run.run.report_totals(COMPUTE, coordinator_pb2.LedgerTotals(rank=3))
+    with refused(ErrorCode.MESSAGE_MALFORMED, "totals of rank 1 of site/north, which has 1"):
+        run.run.report_totals(site_party("north"), coordinator_pb2.LedgerTotals(rank=1))
 
 
 def test_run_in_site_custody(small_run: SmallRun) -> None:

@@ -10,6 +10,7 @@ import pytest
 from coordinator.memory.registry import (
     Registry,
     check_expected,
+    check_ranks,
     check_site_profile,
     check_stem_digest,
     check_task,
@@ -152,6 +153,20 @@ def test_a_digest_of_weights_goes_with_weights_from_a_file(digest: bytes, weight
         )
     assert caught.value.code is ErrorCode.WEIGHTS_REJECTED
     assert re.search(text, f"{caught.value} {caught.value.fix}")
+
+
+@pytest.mark.parametrize(
+    ("planned", "joined", "way_out"),
+    [
+        (2, 1, "start it with torchrun --nproc-per-node=2 -m compute_node serve, or set training.ranks = 1 in"),
+        (1, 3, "start it without torchrun, or set training.ranks = 3 in the coordinator's file"),
+    ],
+)
+def test_the_compute_node_joins_with_the_runs_ranks(planned: int, joined: int, way_out: str) -> None:
+    check_ranks(coordinator_pb2.ComputeProfile(ranks=planned), planned)
+    with pytest.raises(MpleError, match=f"training.ranks = {planned}, the compute node joins with {joined}") as caught:
+        check_ranks(coordinator_pb2.ComputeProfile(ranks=joined), planned)
+    assert (caught.value.code, way_out in caught.value.fix) == (ErrorCode.RANKS_REJECTED, True)
 
 
 def test_joining_again_is_allowed_only_with_the_same_content(state_file: StateFile) -> None:

@@ -248,6 +248,15 @@ def test_run_goes_on_only_under_its_own_configuration(small_run: SmallRun, tmp_p
     assert small_run.story() == GATHERED
 
 
+def test_a_plan_is_for_the_ranks_that_have_joined(small_run: SmallRun) -> None:
+    small_run.join_compute()
+    small_run.restart(training=dataclasses.replace(small_run.settings.training, ranks=2))
+    for site in SITES:
+        small_run.join_site(site)
+    with refused(ErrorCode.RUN_FAILED, r"no plan can be made: .*training.ranks = 2, the compute node joins with 1"):
+        small_run.run.require_unfailed()
+
+
 def test_two_runs_have_two_names(start_run: Callable[..., SmallRun], tmp_path: Path) -> None:
     names = {start_run(settings_in(tmp_path / folder)).run.run_id for folder in "ab"}
     assert len(names) == 2

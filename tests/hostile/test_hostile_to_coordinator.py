@@ -146,7 +146,7 @@ ACTS: dict[str, tuple[Party, str, Callable[[RunPlan], object], ErrorCode]] = {
     "a site that joins as the compute node": (
         NORTH,
         "Join",
-        lambda _: pb.JoinRequest(protocol_version=PROTOCOL_VERSION, compute=pb.ComputeProfile()),
+        lambda _: pb.JoinRequest(protocol_version=PROTOCOL_VERSION, compute=pb.ComputeProfile(ranks=1)),
         E.MESSAGE_MALFORMED,
     ),
     "a site that reports an epoch": (NORTH, "Report", epoch(), E.ROLE_NOT_ALLOWED),

@@ -97,6 +97,23 @@ def test_a_cut_call_is_balanced_but_not_whole(tmp_path: Path) -> None:
     assert not found.whole
 
 
+def test_ranks_of_one_party_each_have_a_ledger(tmp_path: Path) -> None:
+    """Both under the party's name; calls tell their messages apart, also where equal ones are cut at one of them."""
+    compute = "compute/gpu"
+    sent = [entry(SENT, call, index, 10, peer=compute) for call in ("to-0", "to-1") for index in (0, 1, 2)]
+    asked = [entry(RECEIVED, call, 0, 5, peer=compute) for call in ("to-0", "to-1")]
+    north, ranks = book(tmp_path, NORTH, [*sent, *asked]), []
+    for rank, received in enumerate((3, 2)):
+        (tmp_path / str(rank)).mkdir()
+        rows = [entry(RECEIVED, f"to-{rank}", index, 10, peer=NORTH) for index in range(received)]
+        ranks.append(book(tmp_path / str(rank), compute, [entry(SENT, f"to-{rank}", 0, 5, peer=NORTH), *rows]))
+    found = balance(merged_of(tmp_path, north, *ranks))
+    assert (found.matched, found.lost, found.balanced) == (7, 1, True)
+    (tmp_path / "merged.sqlite").unlink()
+    found = balance(merged_of(tmp_path, north, ranks[0]))
+    assert (found.matched, found.only_received, found.balanced) == (4, 1, False)
+
+
 def test_nothing_is_taken_for_lost_where_the_other_end_has_no_book(tmp_path: Path) -> None:
     north = book(tmp_path, NORTH, [entry(SENT, "a")])
     other = book(tmp_path, "compute/gpu", [entry(RECEIVED, "a", peer=NORTH)])

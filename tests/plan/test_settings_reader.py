@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -101,6 +102,12 @@ def test_any_number_survives_the_file(value: float) -> None:
 def test_examples_of_a_deployment_read(name: str, kind: type[S]) -> None:
     settings = read_settings(kind, EXAMPLES / f"{name}.toml")
     assert settings_from(kind, tomllib.loads(write_settings(settings))) == settings
+
+
+@pytest.mark.parametrize("ranks", [["compute:7401"], ["compute:7402", "compute:7402"]])
+def test_each_rank_has_an_address_of_its_own(ranks: list[str]) -> None:
+    with pytest.raises(ValueError, match=rf"compute_ranks = .*{ranks[-1]} stands there twice"):
+        replace(PROVIDER, compute_ranks=tuple(ranks))
 
 
 def test_the_example_sites_share_one_set() -> None:

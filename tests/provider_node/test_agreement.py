@@ -11,14 +11,14 @@ import pytest
 from mple.data import Dataset, LabelledImages
 from mple.data.images import PatientSplit
 from mple.machine import MemoryShortError
-from mple.plan import RunPlan, TaskKind, TaskSettings
+from mple.plan import RunPlan, TaskKind, TaskSettings, TrainingSettings
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
 from provider_node.agreement import agree
 from tests.support.small_plan import small_plan
 
 
-def _site(plan: RunPlan, state: Path) -> Any:
+def _site(plan: RunPlan, state: Path, *ranks: str) -> Any:
     mine = plan.sites[0]
 
     def images(count: int) -> LabelledImages:
@@ -33,7 +33,8 @@ def _site(plan: RunPlan, state: Path) -> Any:
         patients=PatientSplit.APART,
     )
     notes = SimpleNamespace(planned=mine.key_epoch, fingerprints={mine.key_epoch: mine.key_fingerprint})
-    settings = SimpleNamespace(state=state, privacy=SimpleNamespace(most_budget_bits=None))
+    addresses = ("compute:7401", *ranks)
+    settings = SimpleNamespace(state=state, privacy=SimpleNamespace(most_budget_bits=None), compute_addresses=addresses)
     return SimpleNamespace(name=mine.name, dataset=dataset, keys=SimpleNamespace(notes=notes), settings=settings)
 
 
@@ -57,6 +58,23 @@ def test_a_plan_with_another_word_on_patients_is_refused(tmp_path: Path, patient
     with pytest.raises(MpleError, match="offered was") as caught:
         agree(_site(plan, tmp_path), _made(plan))
     assert caught.value.code is ErrorCode.PLAN_HASH_MISMATCH
+
+
+@pytest.mark.parametrize(
+    ("ranks", "addresses", "text", "way_out"),
+    [
+        (3, (), "training.ranks = 3, this site's file has 1 address of", "name those of ranks 1 to 2 in compute_ranks"),
+        (1, ("compute:7402",), "training.ranks = 1, this site's file has 2 addresses of", "leave compute_ranks out"),
+    ],
+)
+def test_a_plan_needs_an_address_for_each_rank(
+    tmp_path: Path, ranks: int, addresses: tuple[str, ...], text: str, way_out: str
+) -> None:
+    plan = _saying(small_plan(training=TrainingSettings(ranks=ranks)), PatientSplit.APART)
+    with pytest.raises(MpleError, match=text) as caught:
+        agree(_site(plan, tmp_path, *addresses), _made(plan))
+    assert (caught.value.code, caught.value.fix) == (ErrorCode.RANKS_REJECTED, way_out)
+    agree(_site(plan, tmp_path, *[f"compute:{7402 + rank}" for rank in range(ranks - 1)]), _made(plan))
 
 
 def test_a_plan_for_another_task_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mple.attacks.lab.cached_codes import read_cache
+from mple.attacks.lab.cached_codes import read_caches
 from mple.disk.bounded import UnsoundFileError
 from mple.records.cache_records import CacheError, CacheShape, _crc, file_records
 from mple.records.layer_list import LayerList
@@ -36,7 +36,7 @@ def record(
 
 def test_the_records_of_this_test_are_records(tmp_path: Path) -> None:
     (tmp_path / "cache").write_bytes(record(numbers=(0, 4)))
-    assert read_cache(tmp_path / "cache", PLAN, LISTED)["north"].numbers_N.tolist() == [0, 4]
+    assert read_caches([(tmp_path / "cache", LISTED)], PLAN)["north"].numbers_N.tolist() == [0, 4]
 
 
 def test_a_size_that_lies_takes_no_memory(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_size_that_lies_takes_no_memory(tmp_path: Path) -> None:
 def test_records_that_cannot_be_are_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "cache").write_bytes(content)
     with pytest.raises(CacheError) as refused:
-        read_cache(tmp_path / "cache", PLAN, LISTED)
+        read_caches([(tmp_path / "cache", LISTED)], PLAN)
     assert str(tmp_path / "cache") in str(refused.value)
 
 
@@ -69,13 +69,13 @@ def test_more_than_all_samples_is_refused_unread(tmp_path: Path) -> None:
     (tmp_path / "cache").write_bytes(record())
     os.truncate(tmp_path / "cache", 1 << 40)
     with pytest.raises(UnsoundFileError, match="has 1,099,511,627,776 bytes"):
-        read_cache(tmp_path / "cache", PLAN, LISTED)
+        read_caches([(tmp_path / "cache", LISTED)], PLAN)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "cache")
     with pytest.raises(OSError, match="no regular file"):
-        read_cache(tmp_path / "cache", PLAN, LISTED)
+        read_caches([(tmp_path / "cache", LISTED)], PLAN)
 
 
 def test_as_many_as_the_plan_allows_are_read(tmp_path: Path) -> None:
@@ -84,5 +84,5 @@ def test_as_many_as_the_plan_allows_are_read(tmp_path: Path) -> None:
         record(numbers=(number,), key=number >= 5) for number in range(9) for _ in range(PLAN.wire.releases)
     )
     (tmp_path / "cache").write_bytes(content)
-    read = read_cache(tmp_path / "cache", PLAN, LISTED)
+    read = read_caches([(tmp_path / "cache", LISTED)], PLAN)
     assert [len(read[site].numbers_N) for site in ("north", "south")] == [5, 4]

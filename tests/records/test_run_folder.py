@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mple.disk.damage import with_checksum
+from mple.plan import TrainingSettings
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunEnd, RunFolder, RunFolderError, RunNote, new_folder
 from tests.support.small_plan import small_plan
 
@@ -27,6 +28,23 @@ def test_where_things_lie(tmp_path: Path) -> None:
     assert folder.config("north") == tmp_path / "nodes" / "north" / "node.toml"
     assert folder.vault_folder("north") == tmp_path / "nodes" / "north" / "vault"
     assert folder.ledger == tmp_path / "ledger.sqlite"
+
+
+def test_each_rank_of_the_compute_node_has_a_state_folder_and_a_ledger(tmp_path: Path) -> None:
+    compute = tmp_path / "nodes" / "compute" / "state"
+    folder = RunFolder(tmp_path, ("north",), ranks=3)
+    assert folder.state(COMPUTE) == compute
+    assert folder.compute_states == (compute, compute / "rank-1", compute / "rank-2")
+    assert folder.node_ledgers == (
+        compute / "ledger.sqlite",
+        compute / "rank-1" / "ledger.sqlite",
+        compute / "rank-2" / "ledger.sqlite",
+        tmp_path / "nodes" / "coordinator" / "state" / "ledger.sqlite",
+        tmp_path / "nodes" / "north" / "state" / "ledger.sqlite",
+    )
+    plan = small_plan(training=TrainingSettings(ranks=3))
+    (tmp_path / "plan.json").write_bytes(with_checksum(plan.to_json()))
+    assert RunFolder.begun(tmp_path).ranks == 3
 
 
 def test_a_run_that_has_begun_is_known_by_the_compute_nodes_plan(tmp_path: Path) -> None:

@@ -111,9 +111,9 @@ def site_join(name: str, **changes: object) -> coordinator_pb2.JoinRequest:
     return coordinator_pb2.JoinRequest(protocol_version=PROTOCOL_VERSION, site=site_profile(name, **changes))
 
 
-def compute_join(stem_digest: bytes = b"", weights_digest: bytes = b"") -> coordinator_pb2.JoinRequest:
+def compute_join(stem_digest: bytes = b"", weights_digest: bytes = b"", ranks: int = 1) -> coordinator_pb2.JoinRequest:
     """The compute node's join."""
-    profile = coordinator_pb2.ComputeProfile(stem_digest=stem_digest, weights_digest=weights_digest)
+    profile = coordinator_pb2.ComputeProfile(stem_digest=stem_digest, weights_digest=weights_digest, ranks=ranks)
     return coordinator_pb2.JoinRequest(protocol_version=PROTOCOL_VERSION, compute=profile)
 
 

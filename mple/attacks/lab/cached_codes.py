@@ -1,9 +1,9 @@
-"""The training samples in a compute node's cache file, as whoever has taken the file reads them.
+"""The training samples in a compute node's cache files, one of each rank, as whoever has taken them reads them.
 
 Legend: N samples, S bytes of one sample.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,36 +31,26 @@ class CachedTraining:
     coded: EncodedSamples
 
 
-def read_cache(path: Path, plan: RunPlan, layer_list: LayerList) -> Mapping[str, CachedTraining]:
-    """Each site's training samples; of a sample that came twice the later form.
+_Held = dict[tuple[str, int], dict[int, tuple[int, NDArray[np.uint8]]]]
+"""By site and epoch of its key: by number the label and the row of a sample."""
+
+
+def read_caches(caches: Iterable[tuple[Path, LayerList]], plan: RunPlan) -> Mapping[str, CachedTraining]:
+    """Each site's training samples, of all ranks together; of a sample that came twice the later form.
 
     Args:
-        path: The cache file.
+        caches: Each rank's cache file, and its list of layers, which numbers rotated keys.
         plan: The run's plan.
-        layer_list: The compute node's, which numbers rotated keys.
 
-    Raises CacheError: the file is another plan's or damaged; OSError: it can't be read.
+    Raises CacheError: a file is another plan's or damaged; OSError: one can't be read.
     """
     shape = CacheShape.of(plan)
-    keys = [(site.name, site.key_epoch) for site in plan.sites]
-    keys += [(rotated.site, rotated.epoch) for rotated in layer_list.rotated]
-    held: dict[tuple[str, int], dict[int, tuple[int, NDArray[np.uint8]]]] = {key: {} for key in keys}
-    numbering = SampleNumbering({site.name: site.train_images for site in plan.sites})
-    for record in file_records(shape, path, plan.wire.releases):
-        if record.split != common_pb2.SPLIT_TRAIN:
-            continue
-        if record.key >= len(keys):
-            raise CacheError(f"{path} holds samples under key number {record.key}; the run has {len(keys)} keys")
-        key = keys[record.key]
-        span = numbering.span(key[0])
-        if record.numbers_B.min() < span.start or record.numbers_B.max() >= span.stop:
-            raise CacheError(f"{path} holds samples of others under a key of {key[0]}")
-        numbers = (record.numbers_B - span.start).tolist()
-        for number, label, row in zip(numbers, record.labels_B.tolist(), record.rows_BS, strict=True):
-            held[key][number] = (label, row)
+    held: _Held = {(site.name, site.key_epoch): {} for site in plan.sites}
+    for path, layer_list in caches:
+        _read_into(held, path, layer_list, plan)
     found = {}
     for site in (one.name for one in plan.sites):
-        key_of_most = max((key for key in keys if key[0] == site), key=lambda key: len(held[key]))
+        key_of_most = max((key for key in held if key[0] == site), key=lambda key: len(held[key]))
         samples = held[key_of_most]
         numbers_N = np.array(sorted(samples), np.int64)
         rows_NS = np.empty((len(samples), shape.sample_bytes), np.uint8)
@@ -73,3 +63,21 @@ def read_cache(path: Path, plan: RunPlan, layer_list: LayerList) -> Mapping[str,
             coded=shape.coded(rows_NS),
         )
     return found
+
+
+def _read_into(held: _Held, path: Path, layer_list: LayerList, plan: RunPlan) -> None:
+    keys = [(site.name, site.key_epoch) for site in plan.sites]
+    keys += [(rotated.site, rotated.epoch) for rotated in layer_list.rotated]
+    numbering = SampleNumbering({site.name: site.train_images for site in plan.sites})
+    for record in file_records(CacheShape.of(plan), path, plan.wire.releases):
+        if record.split != common_pb2.SPLIT_TRAIN:
+            continue
+        if record.key >= len(keys):
+            raise CacheError(f"{path} holds samples under key number {record.key}; the run has {len(keys)} keys")
+        key = keys[record.key]
+        span = numbering.span(key[0])
+        if record.numbers_B.min() < span.start or record.numbers_B.max() >= span.stop:
+            raise CacheError(f"{path} holds samples of others under a key of {key[0]}")
+        numbers = (record.numbers_B - span.start).tolist()
+        for number, label, row in zip(numbers, record.labels_B.tolist(), record.rows_BS, strict=True):
+            held.setdefault(key, {})[number] = (label, row)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mple.attacks.lab import adversary
 from mple.attacks.lab.adversary import KnownPairs, MorphedPictures, SeenMessage, without_stem
-from mple.attacks.lab.cached_codes import CachedTraining, read_cache
+from mple.attacks.lab.cached_codes import CachedTraining, read_caches
 from mple.attacks.lab.ground_truth import GroundTruth, SiteTruth
 from mple.data import Dataset, DataSource, LabelledImages, NpzSource, Partition, open_source
 from mple.machine import require_memory
@@ -214,10 +214,13 @@ class RunViews:
 
     @cached_property
     def _travelled(self) -> Mapping[str, CachedTraining]:
-        path = self._run.state(COMPUTE) / CACHE.format(self.plan.run_id)
-        if not path.is_file():
-            raise RunFolderError(f"{path} is not there: attacks need the run's folder as the simulation left it")
-        return read_cache(path, self.plan, list_of_finished(self._layers, self.plan))
+        caches = []
+        for state in self._run.compute_states:
+            path = state / CACHE.format(self.plan.run_id)
+            if not path.is_file():
+                raise RunFolderError(f"{path} is not there: attacks need the run's folder as the simulation left it")
+            caches.append((path, list_of_finished(state / LAYERS, self.plan)))
+        return read_caches(caches, self.plan)
 
     @cached_property
     def _sources(self) -> dict[str, DataSource]:
