@@ -1,5 +1,6 @@
 """A site's process: join a run, agree on its plan, set up, feed, end."""
 
+import functools
 from collections.abc import Sequence
 
 from threadpoolctl import threadpool_limits
@@ -20,13 +21,15 @@ from provider_node.fetching import fetched
 from provider_node.keys.run_keys import RunKeys
 from provider_node.keys.setup import SiteSetup
 from provider_node.prediction.predict import predict_verb
+from provider_node.several import run_sites
 from provider_node.site import Site
 from provider_node.site_run import SiteRun
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `mple-provider`."""
-    app = node_app("mple-provider", "run", SiteSettings, run)
+    several = functools.partial(run_sites, body=run)
+    app = node_app("mple-provider", "run", SiteSettings, run, several)
     app.command("predict")(predict_verb)
     return run_app("mple-provider", app, argv)
 

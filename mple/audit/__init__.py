@@ -1,6 +1,6 @@
 """A node's audit trail: who did what with which result, in lines that each seal the one before.
 
-Two verbs write it, `open_audit` once per process and `audit` per event; `verify` finds what was changed afterwards.
+Two verbs write it, `open_audit` once per node and `audit` per event; `verify` finds what was changed afterwards.
 Whoever can write the file can also write a whole new chain: the proof against that is a head (the hash of the newest
 line) that somebody else keeps. Secrets, labels and pictures never come in here.
 """

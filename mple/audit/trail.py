@@ -19,23 +19,23 @@ from mple.audit.verification import Damage, verify
 from mple.disk.damage import DamagedError
 from mple.disk.locks import turn
 from mple.disk.whole_files import fsync_folder, write_whole
+from mple.per_node import PerNode
 from mple.printable import printable
 
 FILE_NAME = "audit.jsonl"
 _TAIL_BYTES = 1 << 16
 _MOST_NAME = 200
-_open_trail: AuditTrail | None = None
+_open_trail: PerNode[AuditTrail | None] = PerNode(None)
 
 
 def open_audit(state_folder: Path, node_label: str) -> AuditTrail:
-    """Send the audit events of this process to `state_folder/audit.jsonl` until `close_audit`, behind what is there.
+    """Send the audit events of this node to `state_folder/audit.jsonl` until `close_audit`, behind what is there.
 
     A last line that was torn (the process was killed within the write, or power failed) is moved into a file of its
     own beside the trail, and an event `torn_line` says so.
 
     Raises OSError: the file can't be read or written; DamagedError: its lines are not those that were written.
     """
-    global _open_trail  # as logging: one per process
     path = state_folder / FILE_NAME
     if path.exists():
         verdict = verify(path)
@@ -43,23 +43,23 @@ def open_audit(state_folder: Path, node_label: str) -> AuditTrail:
             raise _damaged(path, f"is damaged in line {verdict.line} ({verdict.damage}): {verdict.why}")
     trail = AuditTrail(path, node_label)
     close_audit()
-    _open_trail = trail
+    _open_trail.set(trail)
     return trail
 
 
 def close_audit() -> None:
     """Write no more events; a second call does nothing."""
-    global _open_trail
-    trail, _open_trail = _open_trail, None
+    trail = _open_trail.get()
+    _open_trail.set(None)
     if trail is not None:
         trail.close()
 
 
 def audit(who: str, what: str, result: str, **facts: Fact) -> None:
-    """Append an event to this process's trail; without an open trail it does nothing.
+    """Append an event to this node's trail; without an open trail it does nothing.
 
     Guarantees: When it returns, the line is on the disk. When it raises, the event is not in the trail, and what it
-    was to record must not happen. May be called from any thread.
+    was to record must not happen. May be called from any of the node's threads.
 
     Args:
         who: The party by its certificate ("site/north"), or "local".
@@ -69,7 +69,7 @@ def audit(who: str, what: str, result: str, **facts: Fact) -> None:
 
     Raises OSError: the line could not be written.
     """
-    trail = _open_trail
+    trail = _open_trail.get()
     if trail is not None:
         trail.append(who, what, result, **facts)
 
@@ -77,25 +77,25 @@ def audit(who: str, what: str, result: str, **facts: Fact) -> None:
 def audit_call(who: str, what: str, result: str, **facts: Fact) -> bool:
     """Enter a call that was accepted as `audit` does: what a caller can repeat at will. Beyond `ACCEPTED` of a caller
     it is counted, and told in a sum. Returns whether there is a line, so that the log says no more than the trail."""
-    trail = _open_trail
+    trail = _open_trail.get()
     return trail is None or trail.calls.enter(who, what, result, **facts)
 
 
 def audit_refusal(who: str, result: str, **facts: Fact) -> bool:
     """Enter a refused call, likewise; `REFUSED` are the lines that a caller may have."""
-    trail = _open_trail
+    trail = _open_trail.get()
     return trail is None or trail.refusals.enter(who, "refused", result, **facts)
 
 
 def refusals() -> dict[tuple[str, str], int]:
     """How many calls have been refused since the trail was opened, by caller and result."""
-    trail = _open_trail
+    trail = _open_trail.get()
     return {} if trail is None else trail.refusals.counts()
 
 
 def audit_head() -> AuditHead | None:
-    """The newest line of this process's trail, for others to keep; None without an open trail."""
-    trail = _open_trail
+    """The newest line of this node's trail, for others to keep; None without an open trail."""
+    trail = _open_trail.get()
     return None if trail is None else trail.head
 
 

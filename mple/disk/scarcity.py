@@ -91,6 +91,20 @@ def room_for_peers() -> int:
     return 2**20 if soft == resource.RLIM_INFINITY else max(soft - _OWN_DESCRIPTORS, soft // 2)
 
 
+def require_descriptors(needed: int, what: str) -> None:
+    """Refuse what needs more descriptors than this process may open.
+
+    Raises ExitError: so it is, with `ExitCode.RESOURCES`.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < _OWN_DESCRIPTORS + needed:
+        raise ExitError(
+            f"{what} need {_OWN_DESCRIPTORS + needed:,} descriptors, this process may open {soft:,}",
+            ExitCode.RESOURCES,
+            "raise the limit of open files (ulimit -n, LimitNOFILE), or put fewer into one process",
+        )
+
+
 def raise_own_limit() -> None:
     """Let this process open as many files as the system allows it to, where it may say so itself."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,8 +1,8 @@
-"""Faults of the disk and damaged files: recognised in one place, and noted once per process, for they end the node.
+"""Faults of the disk and damaged files: recognised in one place, and noted once per node, for they end it.
 
 A full disk or a damaged file says nothing about the run. The node stops with `ExitCode.STORAGE` or `DAMAGED`, its peers
 wait, and the same command goes on when there is room or the file was put right. gRPC and threads swallow what is raised
-within them; whoever sees such a fault there notes it, and the node's start has it end the process.
+within them; whoever sees such a fault there notes it, and the node's start has it end.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from safetensors import SafetensorError
 from mple.disk.damage import DamagedError
 from mple.disk.scarcity import scarcity_of
 from mple.exit_codes import ExitCode, ExitError
+from mple.per_node import PerNode
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _BROKEN = {errno.EIO, errno.EROFS}
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
-_watch: StorageWatch | None = None
-"""That of the command that runs: one per process, as the disk is."""
+_watch: PerNode[StorageWatch | None] = PerNode(None)
+"""That of the command that runs."""
 
 
 def storage_fault_of(fault: BaseException | None) -> Exception | None:
@@ -59,23 +60,25 @@ class StorageWatch:
 @contextmanager
 def watched_storage(on_fault: Callable[[], None]) -> Iterator[StorageWatch]:
     """Have what `note_storage_fault` gets while the block runs; the first fault of the disk calls `on_fault`."""
-    global _watch
-    before, _watch = _watch, StorageWatch(on_fault)
+    before, watch = _watch.get(), StorageWatch(on_fault)
+    _watch.set(watch)
     try:
-        yield _watch
+        yield watch
     finally:
-        _watch = before
+        _watch.set(before)
 
 
 def note_storage_fault(fault: Exception) -> None:
     """Tell of a fault where it would be swallowed; kept if it is one of the disk and somebody watches."""
-    if _watch is not None:
-        _watch.note(fault)
+    watch = _watch.get()
+    if watch is not None:
+        watch.note(fault)
 
 
 def noted_storage_fault() -> Exception | None:
-    """The fault of the disk that ends this process, if there is one."""
-    return None if _watch is None else _watch.fault
+    """The fault of the disk that ends this node, if there is one."""
+    watch = _watch.get()
+    return None if watch is None else watch.fault
 
 
 def raise_storage_fault() -> None:

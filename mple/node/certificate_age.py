@@ -1,6 +1,5 @@
 """A warning in time: a node says at its start, and once a day, when its certificate is about to end."""
 
-import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from cryptography import x509
 
 from mple.node.logs import warn
 from mple.node.stop import Stop
+from mple.per_node import start_thread
 from mple.rpc import TlsFiles
 
 _WARN_DAYS = 14
@@ -31,7 +31,7 @@ def seconds_left(certificate: Path, now: datetime) -> float:
 def watch_certificate(files: TlsFiles, stop: Stop) -> None:
     """Look now, and in a thread of its own once a day until `stop`."""
     _look(files)
-    threading.Thread(target=_watch, args=(files, stop), name="certificate", daemon=True).start()
+    start_thread("certificate", lambda: _watch(files, stop))
 
 
 def _watch(files: TlsFiles, stop: Stop) -> None:

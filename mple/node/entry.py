@@ -1,6 +1,5 @@
 """How a node's process starts and ends: command line, configuration, signals, exit code."""
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -8,12 +7,9 @@ from typing import Annotated, TypeVar
 import typer
 
 from mple import __version__
-from mple.disk.scarcity import raise_own_limit, scarcity_end, scarcity_of
-from mple.disk.storage_faults import storage_end, storage_fault_of, watched_storage
-from mple.exit_codes import ExitCode
-from mple.node.ending import exit_code_of, fix_of, run_app, say_fault
-from mple.node.logs import log_to_file
-from mple.node.retry import StoppedError
+from mple.disk.scarcity import raise_own_limit
+from mple.node.ending import run_app, say_fault
+from mple.node.life import live
 from mple.node.signals import stop_on_signals
 from mple.node.stop import Stop
 from mple.plan import read_settings
@@ -22,6 +18,8 @@ from mple.terminal import echo
 S = TypeVar("S")
 Config = Annotated[Path, typer.Argument(help="The node's TOML file.", show_default=False)]
 """First argument of every verb of a node."""
+Configs = Annotated[list[Path], typer.Argument(help="TOML files, one a node.", show_default=False)]
+"""The same where one process may hold several."""
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Replace a setting.")]
 """Option of every verb of a node; may be repeated."""
 
@@ -41,7 +39,13 @@ def run_node(
     return run_app(program, node_app(program, verb, settings_type, body), argv)
 
 
-def node_app(program: str, verb: str, settings_type: type[S], body: Callable[[S, Stop], None]) -> typer.Typer:
+def node_app(
+    program: str,
+    verb: str,
+    settings_type: type[S],
+    body: Callable[[S, Stop], None],
+    several: Callable[[Sequence[Path], Sequence[str]], int] | None = None,
+) -> typer.Typer:
     """The command line of a node: `--version`, and the verb that runs it; `run_app` runs it, further verbs may follow.
 
     Args:
@@ -49,6 +53,7 @@ def node_app(program: str, verb: str, settings_type: type[S], body: Callable[[S,
         verb: The one that runs the node.
         settings_type: Dataclass of its configuration file.
         body: The node; see `run_body`.
+        several: Runs several nodes in this process by their files and overrides; None where there can be only one.
     """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="One node of a consortium.")
 
@@ -63,10 +68,14 @@ def node_app(program: str, verb: str, settings_type: type[S], body: Callable[[S,
     def about(version: bool = shown) -> None:
         """Entered before each verb."""
 
-    @app.command(verb, help="Run the node until its run has ended.")
-    def run(config: Config, overrides: Overrides = None) -> int:
+    def one(config: Config, overrides: Overrides = None) -> int:
         return run_body(program, settings_type, config, overrides, body)
 
+    def any_number(configs: Configs, overrides: Overrides = None) -> int:
+        return one(configs[0], overrides) if several is None or len(configs) == 1 else several(configs, overrides or ())
+
+    told = "Run the node until its run has ended" + (", or several in one process." if several else ".")
+    app.command(verb, help=told)(any_number if several else one)
     return app
 
 
@@ -85,30 +94,8 @@ def run_body(
         body: Gets configuration and wish to end, after which it soon raises `StoppedError`; returns when all is done.
     """
     raise_own_limit()
-    with stop_on_signals(last=True) as stop, watched_storage(stop.set) as disk:
-        settings, fault, code = None, None, ExitCode.DONE
-        try:
-            settings = read_settings(settings_type, config, overrides or ())
-            body(settings, stop)
-        except StoppedError:
-            code = ExitCode.INTERRUPTED
-        except Exception as raised:
-            fault, code = raised, exit_code_of(raised)
-        full = disk.fault or storage_fault_of(fault)
-        if full is not None:
-            told = storage_end(full, getattr(settings, "state", Path()))
-            return _end(program, told, told.code, full)
-        scarce = scarcity_of(fault)
-        if scarce is not None:
-            return _end(program, scarcity_end(scarce), code, scarce)
-        if fault is not None:
-            return _end(program, fault, code, fault)
-        return int(code)
-
-
-def _end(program: str, told: Exception, code: ExitCode, cause: Exception) -> int:
-    if logging.getLogger().hasHandlers() or code is ExitCode.INTERNAL:
-        # With its traceback for the log's file: what looks like bad data may be a fault of this program after all.
-        log_to_file("; ".join(filter(None, (str(told), fix_of(told)))), cause)
-    say_fault(program, told)
-    return int(code)
+    with stop_on_signals(last=True) as stop:
+        ending = live(lambda: read_settings(settings_type, config, overrides or ()), body, stop)
+        if ending.told is not None:
+            say_fault(program, ending.told)
+        return int(ending.code)

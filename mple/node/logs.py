@@ -15,6 +15,7 @@ from typing import TextIO
 from mple.audit.call_tally import Allowance, CallTally
 from mple.disk.private import private_file
 from mple.disk.storage_faults import note_storage_fault, storage_fault_of
+from mple.per_node import PerNode, is_one_of_several
 from mple.printable import printable, printable_lines
 from mple.records.state_files import LOG
 
@@ -26,6 +27,7 @@ _MOST_TEXT = 2_000
 _MOST_TRACEBACK_LINES = 200
 _LINES = Allowance(lines=100, window_s=60.0, word="lines_more")
 _TOLD = "mple_told"
+_handlers: PerNode[tuple[logging.Handler, ...]] = PerNode(())
 
 
 def log(event: str, text: str, **fields: str | int | float) -> None:
@@ -49,18 +51,46 @@ def log_to_file(text: str, fault: Exception) -> None:
 
 
 def open_log(state: Path, node: str) -> None:
-    """Send all logging of this process to `state/log.jsonl` and, shorter, to stderr. A file that can't be written
-    raises nothing into the code that logs: the fault is noted, and ends the node."""
+    """Send all logging of this node to `state/log.jsonl` and, shorter, to stderr, where it names itself if it may have
+    others beside it in its process. A file that can't be written raises nothing into the code that logs: the fault is
+    noted, and ends the node."""
     few = _FewLines()
     lines = _LogFile(private_file(state / LOG), few)
     lines.setFormatter(_JsonLines(node))
-    people = _ToPeople(sys.stderr)
+    people = _to_people(f"{node}: " if is_one_of_several() else "")
     people.addFilter(few)
     people.addFilter(lambda record: not hasattr(record, _FILE_ONLY))
-    people.setFormatter(_ShortLines("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    close_log()
+    _handlers.set((lines, people))
     root = logging.getLogger()
-    root.handlers[:] = [lines, people]
+    root.handlers[:] = [_ToItsNode()]
     root.setLevel(logging.INFO)
+
+
+def log_is_open() -> bool:
+    """Whether this node has a log."""
+    return bool(_handlers.get())
+
+
+def close_log() -> None:
+    """Write no more lines of this node; a second call does nothing. A process that ends closes its only node's."""
+    for handler in _handlers.get():
+        handler.close()
+    _handlers.set(())
+
+
+class _ToItsNode(logging.Handler):
+    """Hands each line to the log of the node that the writing thread works for."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Without a lock: the node's own handlers have theirs."""
+        for handler in _handlers.get() or (_to_people(""),):
+            handler.handle(record)
+        return True
+
+    def close(self) -> None:
+        close_log()
+        super().close()
 
 
 class _FewLines(logging.Filter):
@@ -112,6 +142,12 @@ class _ToPeople(logging.StreamHandler[TextIO]):
         """Where nobody reads any more, a terminal that has gone or a closed pipe, the file alone has the line."""
         if not isinstance(sys.exc_info()[1], ValueError | OSError):
             super().handleError(record)
+
+
+def _to_people(whose: str) -> logging.Handler:
+    people = _ToPeople(sys.stderr)
+    people.setFormatter(_ShortLines(f"%(asctime)s %(levelname)-7s {whose}%(message)s", "%H:%M:%S"))
+    return people
 
 
 class _ShortLines(logging.Formatter):

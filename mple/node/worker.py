@@ -1,9 +1,9 @@
 """A thread of a node that can't fail unseen."""
 
-import threading
 from collections.abc import Callable
 
 from mple.disk.storage_faults import note_storage_fault
+from mple.per_node import start_thread
 
 
 class Worker:
@@ -14,8 +14,7 @@ class Worker:
 
     def __init__(self, name: str, body: Callable[[], None], on_fault: Callable[[Exception], None]) -> None:
         self._body, self._on_fault = body, on_fault
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._thread = start_thread(name, self._run)
 
     def join(self, grace_s: float | None = None) -> None:
         """Wait for its end, `grace_s` seconds at most: a process that ends while one is within torch is aborted."""

@@ -21,6 +21,7 @@ import grpc
 
 from mple.audit import audit
 from mple.disk.storage_faults import note_storage_fault
+from mple.per_node import start_thread
 from mple.rpc.errors import ErrorCode
 from mple.rpc.identity import Party
 from mple.rpc.revoked import FreshList, revoked_beside, stamp_of
@@ -60,7 +61,7 @@ class RenewedChannel:
         self._unresolved = False
         self._old: list[ChannelSlot] = []
         self._closed = threading.Event()
-        threading.Thread(target=self._watch, name="channel", daemon=True).start()
+        start_thread("channel", self._watch)
 
     def call(self, begin: Callable[[grpc.Channel], Any], *, stays_open: bool) -> Any:
         """What `begin` returns when it makes a call on the newest channel.
