@@ -74,6 +74,7 @@ class ComputeRun:
         self._trunk = first_trunk(plan, weights)
         keep_plan(settings.state, plan)
         self._samples = RunSamples.of(plan, settings)
+        self._samples.bank.device.require_precision(plan.training.precision)
         self._key_changes = KeyChanges(client=client, samples=self._samples, folder=self._layers_folder)
         self._digests: dict[str, bytes] = {}
         """Of the layers that were fetched, by site."""
@@ -146,6 +147,7 @@ class ComputeRun:
         # Threads of arithmetic belong to the thread that first used some, and stay. If others had theirs, OpenMP would
         # count more threads than cores and let the trainer's go to sleep hundreds of times in each step.
         torch.set_num_threads(self._settings.threads)
+        self._samples.bank.device.enter_thread()
         plan, state = self._plan, self._settings.state
         outcome_path, model_path = state / OUTCOME, state / MODEL
         checkpoints = CheckpointFolder(state / CHECKPOINTS, plan.sha256().hex())

@@ -25,6 +25,7 @@ from mple.disk.json_records import record_from_json, record_to_json
 from mple.disk.private import make_private
 from mple.disk.scarcity import scarcity_of
 from mple.disk.whole_files import write_whole
+from mple.model.device import HostCopies
 from mple.node.logs import warn
 from mple.plan.keeping import Judged
 
@@ -175,9 +176,9 @@ class CheckpointWriter:
         Raises OSError: that one could not be written; the earlier ones are still there.
         """
         self.settle()
-        copies = {name: tensor.clone() for name, tensor in checkpoint.tensors.items()}
+        copies = HostCopies(checkpoint.tensors)
         copied_s = time.monotonic()
-        self._writing = self._pool.submit(self._write, Checkpoint(checkpoint.position, copies), copied_s)
+        self._writing = self._pool.submit(self._write, checkpoint.position, copies, copied_s)
 
     def settle(self) -> None:
         """Wait until no checkpoint is being written. Raises OSError: the last one could not be."""
@@ -189,7 +190,7 @@ class CheckpointWriter:
         if self._writing is not None and self._writing.done():
             self._writing.result()
 
-    def _write(self, checkpoint: Checkpoint, copied_s: float) -> None:
+    def _write(self, position: Position, copies: HostCopies, copied_s: float) -> None:
         self._before()
-        self._folder.write(checkpoint)
+        self._folder.write(Checkpoint(position, copies.wait()))
         self.written_s = copied_s

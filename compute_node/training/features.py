@@ -36,9 +36,9 @@ def features(t_BKQ: Tensor, keys_B: NDArray[np.int64], layers: Mapping[int, Prep
     used = [_layer(layers, key) for key in keys.tolist()]
     if len(used) == 1:
         return used[0].apply(t_BKQ)
-    by_key_B = torch.from_numpy(np.argsort(keys_B, kind="stable"))
-    t_BKQ = t_BKQ.index_select(0, by_key_B)
     image, device = used[0].image_shape, used[0].device
+    by_key_B = torch.from_numpy(np.argsort(keys_B, kind="stable"))
+    t_BKQ = device.place(t_BKQ).index_select(0, device.place(by_key_B))
     f_BHWF = used[0].empty(len(t_BKQ), image.height, image.width)
     low = 0
     for layer, count in zip(used, counts.tolist(), strict=True):

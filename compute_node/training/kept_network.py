@@ -57,7 +57,7 @@ class KeptNetworks:
         Raises OSError: the disk refused; nothing is gone.
         """
         about = {"about": record_to_json(_About(epoch=kept.epoch, val=kept.val))}
-        content = save({name: tensor.detach().contiguous() for name, tensor in kept.weights.items()}, about)
+        content = save({name: tensor.detach().cpu().contiguous() for name, tensor in kept.weights.items()}, about)
         name = f"{kept.epoch:06d}-{hashlib.sha256(content).hexdigest()[:_DIGEST_DIGITS]}"
         make_private(self._path)
         write_whole(self._file(name), content)

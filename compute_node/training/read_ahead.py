@@ -1,4 +1,4 @@
-"""Samples read and decoded off the trainer's thread, one step ahead of it.
+"""Samples read, decoded and sent to the device off the trainer's thread, one step ahead of it.
 
 Legend: B samples, K blocks, Q core side. A *number* counts a split's samples over all sites of the plan.
 """
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from compute_node.feeding.intake import Intake
 from compute_node.feeding.sample_cache import SampleCache
+from mple.model.device import Device, Sent
 from mple.v1 import common_pb2
 from mple.wire.codec import Codec
 
@@ -35,19 +36,29 @@ class ReadySamples:
 
     wanted: Wanted
     numbers: NDArray[np.int64]
-    t_BKQ: Tensor
-    """float32"""
-    labels_B: Tensor
-    """int64"""
     keys_B: NDArray[np.int64]
     """Number of the key that each was morphed under."""
+    sent: Sent
+    """Values and labels, on their way to the device."""
+
+    @property
+    def t_BKQ(self) -> Tensor:
+        """float32, on the device."""
+        return self.sent.received()[0]
+
+    @property
+    def labels_B(self) -> Tensor:
+        """int64, on the device; of labels (B, L)."""
+        return self.sent.received()[1]
 
 
 class ReadAhead:
-    """Waits for samples, reads and decodes them. A context manager: on the way out its thread ends."""
+    """Waits for samples, reads and decodes them, and begins to copy them to the device. A context manager: on the way
+    out its thread ends."""
 
-    def __init__(self, intake: Intake, cache: SampleCache, codec: Codec, blocks: int) -> None:
+    def __init__(self, intake: Intake, cache: SampleCache, codec: Codec, blocks: int, device: Device) -> None:
         self._intake, self._cache, self._codec, self._blocks = intake, cache, codec, blocks
+        self._device = device
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
         self.busy_seconds = 0.0
         """Time of reading and decoding, in whichever thread; waiting for the sites is not in it."""
@@ -83,5 +94,6 @@ class ReadAhead:
             except KeyError:
                 continue  # some were erased with a revoked key in between, and are asked for anew
             t_BKQ = torch.from_numpy(self._codec.decode(cached.coded, self._blocks))
+            sent = self._device.send(t_BKQ, torch.from_numpy(cached.labels_B))
             self.busy_seconds += time.monotonic() - began_s
-            return ReadySamples(wanted, numbers, t_BKQ, torch.from_numpy(cached.labels_B), cached.keys_B)
+            return ReadySamples(wanted, numbers, cached.keys_B, sent)

@@ -85,7 +85,7 @@ class TrainingRun:
         self._intake, self._bank, self._metrics, self._stop = samples.intake, samples.bank, metrics, stop
         self._checkpoints, self._rule, self._ledger = checkpoints, rule, ledger
         codec = codec_named(self._plan.wire.codec)
-        self._ahead = ReadAhead(samples.intake, samples.cache, codec, self._plan.geometry.blocks)
+        self._ahead = ReadAhead(samples.intake, samples.cache, codec, self._plan.geometry.blocks, trainer.device)
         self._writer = CheckpointWriter(checkpoints, metrics.to_disk)
         self.time = TrainerTime()
         self._scoring = NetworkScoring(samples, trainer, self._ahead, self.time, stop)

@@ -54,7 +54,7 @@ class TrunkTrainer:
         self.trunk = device.place_module(trunk)
         self._frozen = freeze(trunk, settings.frozen_stages)
         self._loss = loss or TaskLoss()
-        self._device = device
+        self.device = device
         self._settings = settings
         self._augmentation = Augmentation(settings, mirrored_channels)
         self._optimiser = Optimiser(trunk, settings, total_steps)
@@ -67,7 +67,7 @@ class TrunkTrainer:
 
     def autocast(self) -> torch.autocast:
         """The arithmetic of the run, to be entered around everything that makes or uses features."""
-        return self._device.autocast(torch.bfloat16 if self._settings.precision is Precision.BF16 else torch.float32)
+        return self.device.autocast(torch.bfloat16 if self._settings.precision is Precision.BF16 else torch.float32)
 
     def step(self, f_BFHW: Tensor, labels: Tensor) -> float:
         """Train on one batch of features and return its mean loss in nats; labels are class numbers (B) or, as the
@@ -84,7 +84,7 @@ class TrunkTrainer:
             f_BFHW = self._augmentation.varied(f_BFHW, self.steps_done)
             logits_BC = self.trunk(f_BFHW)
         logits_BC = logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
-        loss = self._loss(logits_BC, self._device.place(labels), self._settings.label_smoothing)
+        loss = self._loss(logits_BC, self.device.place(labels), self._settings.label_smoothing)
         value = float(loss.detach())
         if not np.isfinite(value):
             if not torch.isfinite(f_BFHW).all():

@@ -47,7 +47,9 @@ def save_trunk(trunk: nn.Module, path: Path, about: Mapping[str, str]) -> None:
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, about: Mapping[str, str]) -> None:
     """Write tensors by name as safetensors, whole and on the disk, with texts about them as metadata."""
     temporary = path.with_name(path.name + ".part")
-    save_file({name: t.contiguous() for name, t in tensors.items()}, private_file(temporary), metadata=dict(about))
+    save_file(
+        {name: t.cpu().contiguous() for name, t in tensors.items()}, private_file(temporary), metadata=dict(about)
+    )
     put_in_place(temporary, path)
 
 

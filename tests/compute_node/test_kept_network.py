@@ -26,6 +26,7 @@ from compute_node.training.training_run import CheckpointRule, TrainingRun
 from mple.disk.damage import DamagedError
 from mple.meter import Ledger
 from mple.metrics import Tally
+from mple.model.device import CPU
 from mple.model.settings import Keep
 from mple.model.training import TrunkTrainer
 from mple.node.retry import StoppedError
@@ -56,7 +57,7 @@ class Told:
             future: Future[ReadySamples] = Future()
             labels = torch.from_numpy(item.numbers % 3)
             keys = np.zeros(len(item.numbers), np.int64)
-            future.set_result(ReadySamples(item, item.numbers, torch.empty(0), labels, keys))
+            future.set_result(ReadySamples(item, item.numbers, keys, CPU.send(torch.empty(0), labels)))
             yield future
 
     def wanted(self, split: common_pb2.Split) -> Iterator[Wanted]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from compute_node.training.read_ahead import ReadAhead, Wanted
+from mple.model.device import CPU
 from mple.rpc import ErrorCode, MpleError
 from tests.support.open_intake import BLOCKS, CODEC, OpenIntake
 from tests.support.small_plan import TEST, TRAIN
@@ -24,7 +25,7 @@ def one(window: Callable[..., OpenIntake]) -> OpenIntake:
 
 @pytest.fixture
 def ahead(one: OpenIntake) -> Iterator[ReadAhead]:
-    with ReadAhead(one.intake, one.cache, CODEC, BLOCKS) as ahead:
+    with ReadAhead(one.intake, one.cache, CODEC, BLOCKS, CPU) as ahead:
         yield ahead
         one.intake.fail(MpleError(ErrorCode.GOING_DOWN))
 
