@@ -22,7 +22,7 @@ from typing import Any
 from mple.data import SOURCES, DataSource
 from mple.plan import ComputeSettings, CoordinatorSettings, SiteSettings
 from mple.plan.reader import write_settings
-from mple.ranges import OneOf, declared_ranges
+from mple.ranges import OneOf, OrNumber, declared_ranges
 from mple.simulate.settings import SimulationSettings
 
 PAGE = Path(__file__).resolve().parent / "guide" / "settings.md"
@@ -117,7 +117,14 @@ def _value(kind: type, name: str, hint: Any) -> str:
     words = _WORDS[arm]
     if typing.get_origin(hint) is tuple:
         words = f"list of {words}s"
+    if any(isinstance(one, OrNumber) for one in _extras(kind, name)):
+        words = f"{words}, or their number"
     return words if rule is None else f"{words}, {'each ' if words.startswith('list') else ''}{rule}"
+
+
+def _extras(kind: type, name: str) -> Sequence[object]:
+    """What is annotated to a field."""
+    return getattr(typing.get_type_hints(kind, include_extras=True)[name], "__metadata__", ())
 
 
 def _arm(hint: Any) -> Any:

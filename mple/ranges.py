@@ -55,6 +55,22 @@ class OneOf:
         return ", ".join(map(str, self.values))
 
 
+@dataclass(frozen=True, slots=True)
+class OrNumber:
+    """Of a list of names, `Annotated[tuple[str, ...], OrNumber("site", 10_000)]`: a file may have their number in its
+    place, and they are named in turn, site-001, site-002, ..."""
+
+    stem: str
+    most: int
+
+    def names(self, count: int) -> tuple[str, ...]:
+        """So many names. Raises ValueError: too many, or none."""
+        if not 1 <= count <= self.most:
+            raise ValueError(f"= {count}; a number of names is 1 to {self.most}")
+        digits = max(3, len(str(count)))
+        return tuple(f"{self.stem}-{number:0{digits}}" for number in range(1, count + 1))
+
+
 def check_ranges(settings: object) -> None:
     """Hold every field of a dataclass to the range in its annotation; None, and a field without one, are let pass.
 

@@ -13,6 +13,7 @@ from mple.simulate.chaos import simulate_chaos
 from mple.simulate.chaos_proof import REPORT, claims, print_proof, write_report
 from mple.simulate.chaos_schedule import ChaosSettings
 from mple.simulate.own_names import names_available
+from mple.simulate.processes import processes_of
 from mple.simulate.repeat import repeat, require_repeatable
 from mple.simulate.runner import simulate
 from mple.simulate.settings import DEFAULT_DATA, SimulationSettings
@@ -113,7 +114,7 @@ def _chaos(settings: SimulationSettings, chaos: ChaosSettings, out: Path, *, pla
     undisturbed = repeat(out, out / "undisturbed", console, plain=plain, tables=False) if compare else None
     if compare and undisturbed is None:
         return ExitCode.INTERRUPTED
-    proof = claims(chaos, injected, summary, undisturbed)
+    proof = claims(chaos, injected, summary, undisturbed, processes=len(processes_of(settings)))
     write_report(out / REPORT, chaos, injected, proof, (summary, undisturbed))
     print_proof(injected, proof, summary, console)
     return ExitCode.DONE if all(claim.holds for claim in proof) else ExitCode.RUN_FAILED

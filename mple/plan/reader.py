@@ -7,6 +7,7 @@ Values are read as strictly as those of records, see `mple.disk.json_records`; X
 import json
 import re
 import tomllib
+import typing
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from mple.data.source import source_type
 from mple.disk.bounded import MEBIBYTE, UnsoundFileError, read_bounded
 from mple.disk.json_records import ValueFaultError, strict_converter, structured
 from mple.printable import printable
+from mple.ranges import OrNumber
 
 S = TypeVar("S")
 _MOST_BYTES = 4 * MEBIBYTE
@@ -108,10 +110,23 @@ def _converter(base: Path | None) -> Converter:
             raise ValueFaultError(f"= {raw!r} is not a section")
         return made.structure(raw, source_type(raw))
 
+    def names(raw: object, kind: Any) -> Any:
+        if type(raw) is not int:
+            return made.structure(raw, typing.get_args(kind)[0])
+        try:
+            return _or_number(kind)[0].names(raw)
+        except ValueError as fault:
+            raise ValueFaultError(str(fault)) from None
+
     made.register_structure_hook(Path, path)
+    made.register_structure_hook_func(lambda kind: bool(_or_number(kind)), names)
     made.register_structure_hook_func(lambda kind: kind is DataSource, source)
     made.register_unstructure_hook_func(lambda kind: kind is DataSource, lambda one: made.unstructure(one, type(one)))
     return made
+
+
+def _or_number(kind: Any) -> list[OrNumber]:
+    return [one for one in getattr(kind, "__metadata__", ()) if isinstance(one, OrNumber)]
 
 
 def _overridden(raw: Mapping[str, object], text: str) -> Mapping[str, object]:

@@ -1,7 +1,8 @@
 """The folder of a run whose nodes are all on one machine: where each keeps its things, and what lies at the top.
 
 `nodes/NAME/` is what a deployment has on that node's own machine and may be copied there: `node.toml`, `tls/`, for
-sites `vault/`, and, once started, `state/` and `log.txt`. A compute node of several ranks has the state folders of
+sites `vault/`, and, once started, `state/` and `log.txt`, which sites that share a process have in one,
+`nodes/FIRST..LAST.txt`. A compute node of several ranks has the state folders of
 ranks 1, 2, ... within its own, `state/rank-1`, `state/rank-2`, ... When the run has finished, what it came to is
 gathered at the top: plan, metrics, network, all ledgers in one, and `summary.json`.
 """

@@ -26,9 +26,10 @@ from mple.simulate.chaos_schedule import ChaosSettings, Fault, FaultKind, Moment
 from mple.simulate.children import Children, Ended
 from mple.simulate.laying_out import lay_out
 from mple.simulate.own_names import NAMES, OwnNames
+from mple.simulate.processes import processes_of
 from mple.simulate.progress import Progress
 from mple.simulate.run_monitor import RunMonitor
-from mple.simulate.runner import first_failure, run_nodes, start_node
+from mple.simulate.runner import first_failure, run_nodes, start_process
 from mple.simulate.screen import Screen
 from mple.simulate.settings import SimulationSettings
 
@@ -65,7 +66,8 @@ def simulate_chaos(
 
     Raises ValueError: the folder is not empty; SimulationError: a node ended by itself with another code than 0.
     """
-    faults = draw_faults(chaos, settings.sites, releases=settings.wire.releases)
+    sites = [process.name for process in processes_of(settings)[2:]]
+    faults = draw_faults(chaos, sites, releases=settings.wire.releases)
     with _relays() as relayed:
         addresses: list[str] = []
 
@@ -101,7 +103,7 @@ def _relays() -> Iterator[Callable[[str], CountingRelay]]:
 
 
 class _Disturbed:
-    """A run whose nodes are killed, held and cut off."""
+    """A run whose processes are killed, held and cut off; where several sites share one, they are hit together."""
 
     def __init__(
         self,
@@ -122,7 +124,8 @@ class _Disturbed:
         self._starved: set[str] = set()
         self._logged: dict[str, int] = {}
         self._ended_first: list[Ended] = []
-        self._late = _latecomer(folder.sites, faults)
+        self._processes = {process.name: process for process in processes_of(settings)}
+        self._late = _latecomer(tuple(self._processes)[2:], faults)
         self._leave_by_s: float | None = None
 
     def follow(
@@ -130,18 +133,18 @@ class _Disturbed:
     ) -> Ended | None:
         """Start the run's nodes and follow them: a `RunDriver`."""
         self._children, self._began_s = children, time.monotonic()
-        for name in self._folder.nodes:
+        for name in self._processes:
             if name != self._late:
                 self._start(name)
         shown_s = 0.0
-        while len(self._done) < len(self._folder.nodes) and not interrupted.wait(_LOOK_EVERY_S):
+        while len(self._done) < len(self._processes) and not interrupted.wait(_LOOK_EVERY_S):
             monitor.read(progress)
             if time.monotonic() - shown_s >= _SHOW_EVERY_S:
                 shown_s = time.monotonic()
                 screen.show(progress)
             ended, self._ended_first = self._ended_first + self._children.ended(), []
             ended = [item for item in ended if not self._ended_starved(item, progress)]
-            failed = first_failure(self._children, ended, monitor, progress)
+            failed = first_failure(self._children, ended, monitor, progress, tuple(self._processes.values()))
             if failed is not None:
                 return failed
             self._done |= {item.name for item in ended}
@@ -152,9 +155,9 @@ class _Disturbed:
         return None
 
     def _start(self, name: str) -> None:
-        self._logged[name] = self._log_bytes(name)
+        self._logged.update(self._log_bytes(name))
         around = list if self._names is None else self._names.around
-        start_node(self._children, self._folder, self._settings, name, around)
+        start_process(self._children, self._folder, self._settings, self._processes[name], around)
 
     def _ended_starved(self, item: Ended, progress: Progress) -> bool:
         """Whether a node has ended for want of descriptors that it was denied; it is started again."""
@@ -168,7 +171,8 @@ class _Disturbed:
         """Once the coordinator has ended well, a node that has reported its totals is done, whether it ends or not."""
         if COORDINATOR not in self._done:
             return
-        said = {label.partition("/")[2] for label in progress.goodbyes} - self._done
+        told = {label.partition("/")[2] for label in progress.goodbyes}
+        said = {name for name, process in self._processes.items() if told.issuperset(process.nodes)} - self._done
         for name in said & self._start_at_s.keys():
             del self._start_at_s[name]
             self._done.add(name)
@@ -235,7 +239,7 @@ class _Disturbed:
             return fault.nodes, relay.drop_connections()
         nodes = tuple(name for name in fault.nodes if name not in self._done)
         # At the very end those that were meant may have ended; then the fault is another's.
-        nodes = nodes or tuple(name for name in self._folder.nodes if self._ready(name))[-1:]
+        nodes = nodes or tuple(name for name in self._processes if self._ready(name))[-1:]
         if not all(map(self._ready, nodes)):
             return (), 0
         return tuple(name for name in nodes if self._hit(fault, name)), 0
@@ -266,14 +270,17 @@ class _Disturbed:
         return code == _KILLED
 
     def _ready(self, name: str) -> bool:
-        """Whether a node runs and, once all have gathered, has come so far as to write to its log."""
+        """Whether a process runs and, once all have gathered, each of its nodes has come to write to its log."""
         if name not in self._children.running or name in self._go_on_at_s:
             return False
-        return self._now.stage is Stage.GATHERING or self._log_bytes(name) > self._logged[name]
+        return self._now.stage is Stage.GATHERING or all(
+            size > self._logged[node] for node, size in self._log_bytes(name).items()
+        )
 
-    def _log_bytes(self, name: str) -> int:
-        path = self._folder.state(name) / LOG
-        return path.stat().st_size if path.exists() else 0
+    def _log_bytes(self, name: str) -> dict[str, int]:
+        """Of each node of a process."""
+        paths = {node: self._folder.state(node) / LOG for node in self._processes[name].nodes}
+        return {node: path.stat().st_size if path.exists() else 0 for node, path in paths.items()}
 
 
 def _latecomer(sites: tuple[str, ...], faults: tuple[Fault, ...]) -> str:

@@ -30,10 +30,15 @@ class Claim:
 
 
 def claims(
-    chaos: ChaosSettings, injected: Sequence[InjectedFault], disturbed: Summary, undisturbed: Summary | None
+    chaos: ChaosSettings,
+    injected: Sequence[InjectedFault],
+    disturbed: Summary,
+    undisturbed: Summary | None,
+    *,
+    processes: int,
 ) -> tuple[Claim, ...]:
-    """What has to hold after the faults that were asked for and done, and whether it does. Without an undisturbed run
-    nothing is claimed about one."""
+    """What has to hold after the faults that were asked for and done to a run of so many processes, and whether it
+    does. Without an undisturbed run nothing is claimed about one."""
     ledgers = disturbed.balance
     asked = chaos.asked
     done = dict.fromkeys(FaultKind, 0)
@@ -53,7 +58,7 @@ def claims(
         ),
         _once(disturbed),
     ]
-    missed = missed_nodes_and_stages(chaos, injected, disturbed)
+    missed = missed_nodes_and_stages(chaos, injected, processes)
     if missed is not None:
         found.append(Claim("every node and every stage was hit", not missed, "all" if not missed else f"not {missed}"))
     if undisturbed is not None:
@@ -66,16 +71,15 @@ def claims(
     return tuple(found)
 
 
-def missed_nodes_and_stages(chaos: ChaosSettings, injected: Sequence[InjectedFault], summary: Summary) -> str | None:
+def missed_nodes_and_stages(chaos: ChaosSettings, injected: Sequence[InjectedFault], processes: int) -> str | None:
     """Names of what no fault has hit; None when there were too few faults to hit everything."""
-    nodes = 2 + len(summary.plan.sites)
-    if chaos.kills < max(nodes, len(Stage)):
+    if chaos.kills < max(processes, len(Stage)):
         return None
     killed = {name for fault in injected if fault.kind is FaultKind.KILL for name in fault.nodes}
     stages = {fault.stage for fault in injected}
     missed = [stage.value for stage in Stage if stage not in stages]
-    if len(killed) < nodes:
-        missed.append(f"{nodes - len(killed)} of {nodes} nodes")
+    if len(killed) < processes:
+        missed.append(f"{processes - len(killed)} of {processes} nodes")
     return ", ".join(missed)
 
 

@@ -16,6 +16,7 @@ from mple.report.run_facts import typed_command
 from mple.report.tables import say
 from mple.simulate.children import Children, Ended, command, root_cause
 from mple.simulate.laying_out import lay_out
+from mple.simulate.processes import NodeProcess, processes_of
 from mple.simulate.progress import Progress
 from mple.simulate.run_monitor import RunMonitor
 from mple.simulate.screen import Screen
@@ -84,7 +85,7 @@ def run_nodes(
         folder.note_end(RunEnd.INTERRUPTED, "stopped by Ctrl-C, SIGTERM or SIGHUP")
         return None
     if failed is not None:
-        text = _failure_text(folder, failed)
+        text = _failure_text(failed, _process(settings, failed.name).log_text(folder))
         folder.note_end(RunEnd.FAILED, text)
         raise SimulationError(text, ExitCode(failed.code) if failed.code in set(ExitCode) else ExitCode.INTERNAL)
     summary = summarise(folder.path, typed_command())
@@ -98,28 +99,35 @@ def run_nodes(
     return summary
 
 
-def start_node(
+def start_process(
     children: Children,
     folder: RunFolder,
     settings: SimulationSettings,
-    name: str,
+    process: NodeProcess,
     around: Callable[[Sequence[str]], list[str]] = list,
 ) -> None:
-    """Start a node of a run, for the first time or again: the command is the same, within what `around` makes of it."""
-    machine = settings.machine
+    """Start a process of a run, for the first time or again: the command is the same, within what `around` makes of
+    it."""
+    machine, name = settings.machine, process.name
     programs = {COORDINATOR: ("mple-coordinator", "serve"), COMPUTE: ("mple-compute", "serve")}
     program, verb = programs.get(name, ("mple-provider", "run"))
     children.start(
         name,
-        around([*command(program), verb, str(folder.config(name))]),
-        log_text=folder.log_text(name),
+        around([*command(program), verb, *(str(folder.config(node)) for node in process.nodes)]),
+        log_text=process.log_text(folder),
         threads=machine.trainer_threads if name == COMPUTE else machine.site_threads,
         nice=0 if name == COMPUTE else machine.site_nice,
     )
 
 
-def first_failure(children: Children, ended: list[Ended], monitor: RunMonitor, progress: Progress) -> Ended | None:
-    """Of nodes that have ended, the one whose failure others' may follow from; those get a while to end, too."""
+def first_failure(
+    children: Children,
+    ended: list[Ended],
+    monitor: RunMonitor,
+    progress: Progress,
+    processes: Sequence[NodeProcess],
+) -> Ended | None:
+    """Of processes that have ended, the one whose failure others' may follow from; those get a while to end, too."""
     if root_cause(ended) is None:
         return None
     give_up_at = time.monotonic() + _OTHERS_GRACE_S
@@ -127,7 +135,8 @@ def first_failure(children: Children, ended: list[Ended], monitor: RunMonitor, p
         time.sleep(_LOOK_EVERY_S)
         ended = ended + children.ended()
     monitor.read(progress)
-    return root_cause(ended, progress.failed_party)
+    blamed = next((process.name for process in processes if progress.failed_party in process.nodes), "")
+    return root_cause(ended, blamed)
 
 
 def undisturbed(
@@ -135,17 +144,18 @@ def undisturbed(
     settings: SimulationSettings,
     around: Callable[[str, Sequence[str]], list[str]] = lambda _name, arguments: list(arguments),
 ) -> RunDriver:
-    """A driver that starts every node once, each by what `around` makes of its name and its command."""
+    """A driver that starts every process once, each by what `around` makes of its name and its command."""
+    processes = processes_of(settings)
 
     def driver(
         children: Children, monitor: RunMonitor, progress: Progress, screen: Screen, interrupted: Stop
     ) -> Ended | None:
-        for name in folder.nodes:
-            start_node(children, folder, settings, name, partial(around, name))
+        for process in processes:
+            start_process(children, folder, settings, process, partial(around, process.name))
         while children.running and not interrupted.wait(_LOOK_EVERY_S):
             monitor.read(progress)
             screen.show(progress)
-            failed = first_failure(children, children.ended(), monitor, progress)
+            failed = first_failure(children, children.ended(), monitor, progress, processes)
             if failed is not None:
                 return failed
         return None
@@ -153,8 +163,11 @@ def undisturbed(
     return driver
 
 
-def _failure_text(folder: RunFolder, failed: Ended) -> str:
-    path = folder.log_text(failed.name)
+def _process(settings: SimulationSettings, name: str) -> NodeProcess:
+    return next(process for process in processes_of(settings) if process.name == name)
+
+
+def _failure_text(failed: Ended, path: Path) -> str:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _MOST_LOG_BYTES))
         text = file.read().decode("utf-8", "replace")

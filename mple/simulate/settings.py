@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated
@@ -11,7 +12,7 @@ from mple.data import DataSource, PartitionKind
 from mple.metrics.settings import LeastCount
 from mple.model.settings import DeviceName
 from mple.plan import Custody, ReportSettings, RunChoices, settings_from
-from mple.ranges import Between, Ranged, check_ranges
+from mple.ranges import Between, OrNumber, Ranged, check_ranges
 from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.rpc import Party, Role
 
@@ -25,6 +26,10 @@ DEFAULT_DATA: Mapping[str, object] = MappingProxyType(
     }
 )
 """10,000 pictures of CIFAR-10 where there are three sites, as a `[data]` section."""
+
+
+_MOST_ALONE = 16
+"""Of more sites, several share a process."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +47,9 @@ class MachineSettings(Ranged):
     """How far sites and coordinator step back for the trainer, as the command `nice` counts. It gains the
     trainer little (0.2 s while samples come in, with three sites on two cores), and starves them where other programs
     use the machine, too."""
+    site_processes: Annotated[int, Between(0)] = 0
+    """Processes that the sites share, each site with its own certificate, vault, ledger and log. 0: one for each of up
+    to 16 sites, of more as many as this process may use cores."""
     in_flight_samples: Annotated[int, Between(1)] = 2048
     """Most samples that are asked of one site and not yet answered."""
     idle_timeout_s: Annotated[float, Between(0, 1e9, above=True)] = 600.0
@@ -73,8 +81,8 @@ class SimulationSettings(RunChoices):
 
     consortium: str = "simulation"
     """Its name, which stands in all certificates."""
-    sites: tuple[str, ...] = ("north", "east", "south")
-    """Names of the hospitals."""
+    sites: Annotated[tuple[str, ...], OrNumber("site", 10_000)] = ("north", "east", "south")
+    """Names of the hospitals. `sites = 200` is short for site-001 to site-200."""
     custody: Custody = Custody.SITE
     data: DataSource = field(default_factory=lambda: settings_from(DataSource, DEFAULT_DATA))
     """In a simulation this is the common set, by default, where there are three sites, 8,001 training pictures of
@@ -116,6 +124,15 @@ class SimulationSettings(RunChoices):
         parts = self.data.partition.parts
         if parts not in (1, len(self.sites)):
             raise ValueError(f"data.partition.parts = {parts}, but there are {len(self.sites)} sites; leave it out")
+
+    @property
+    def site_groups(self) -> tuple[tuple[str, ...], ...]:
+        """The sites by the process that holds them, in their order, as evenly as can be."""
+        few = len(self.sites) <= _MOST_ALONE
+        wanted = self.machine.site_processes or (len(self.sites) if few else usable_cores())
+        processes = min(wanted, len(self.sites))
+        ends = [len(self.sites) * place // processes for place in range(processes + 1)]
+        return tuple(self.sites[begin:end] for begin, end in pairwise(ends))
 
     def site_source(self, place: int) -> DataSource:
         """The part of the common set that the site at a place in `sites` takes."""

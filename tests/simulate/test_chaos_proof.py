@@ -24,6 +24,7 @@ from tests.support.small_plan import SIZES, small_plan
 from tests.support.training_records import epoch_metrics, outcome
 
 SAMPLES = sum(train for train, _ in SIZES.values())
+NODES = 2 + len(SIZES)
 VALS = {"north": 2}
 CHAOS = ChaosSettings(seed=1, kills=5, stops=1, cuts=0)
 
@@ -75,7 +76,7 @@ INJECTED = [
 
 
 def failing(injected: list[InjectedFault], disturbed: Summary, undisturbed: Summary | None) -> list[str]:
-    return [claim.text for claim in claims(CHAOS, injected, disturbed, undisturbed) if not claim.holds]
+    return [claim.text for claim in claims(CHAOS, injected, disturbed, undisturbed, processes=NODES) if not claim.holds]
 
 
 def test_a_run_that_equals_the_undisturbed_one_is_proven() -> None:
@@ -127,15 +128,15 @@ def test_faults_that_were_not_carried_out_prove_nothing() -> None:
 
 
 def test_without_the_undisturbed_run_nothing_is_claimed_of_it() -> None:
-    texts = [claim.text for claim in claims(CHAOS, INJECTED, summary(), None)]
+    texts = [claim.text for claim in claims(CHAOS, INJECTED, summary(), None, processes=NODES)]
     assert not any("undisturbed" in text for text in texts)
     few = ChaosSettings(seed=1, kills=1, stops=0, cuts=0)
-    assert len(claims(few, INJECTED[:1], summary(), None)) == len(texts) - 1
+    assert len(claims(few, INJECTED[:1], summary(), None, processes=NODES)) == len(texts) - 1
 
 
 def test_the_report_and_the_screen_say_the_same(tmp_path: Path) -> None:
     disturbed = summary(outcome=outcome(model_sha256="cd" * 32))
-    proof = claims(CHAOS, INJECTED, disturbed, summary())
+    proof = claims(CHAOS, INJECTED, disturbed, summary(), processes=NODES)
     write_report(tmp_path / "chaos.json", CHAOS, INJECTED, proof, (disturbed, summary()))
     report = json.loads((tmp_path / "chaos.json").read_text())
     assert report["proven"] is False

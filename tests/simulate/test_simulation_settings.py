@@ -9,6 +9,8 @@ import pytest
 
 from mple.data import Cifar10Source, PartitionKind, open_source
 from mple.plan import SettingsError, read_settings, settings_from, write_settings
+from mple.records.run_folder import RunFolder
+from mple.simulate.processes import processes_of
 from mple.simulate.settings import MachineSettings, SimulationSettings, usable_cores
 
 
@@ -78,3 +80,44 @@ def test_the_effective_settings_read_back_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "simulation.toml"
     path.write_text(write_settings(settings), encoding="utf-8")
     assert read_settings(SimulationSettings, path) == settings
+
+
+def test_a_number_of_sites_names_them_in_turn() -> None:
+    settings = settings_from(SimulationSettings, {}, ["sites=200"])
+    assert settings.sites[:2] == ("site-001", "site-002")
+    assert (len(set(settings.sites)), settings.sites[-1]) == (200, "site-200")
+    assert settings_from(SimulationSettings, {}, ["sites=1000"]).sites[0] == "site-0001", "they sort as they count"
+    assert len(settings_from(SimulationSettings, {}, ["sites=1"]).sites) == 1
+    for wrong in ("0", "-3", "10001"):
+        assert f"sites = {wrong}; a number of names is 1 to 10000" in refused(f"sites={wrong}")
+    assert "sites = True is not a list" in refused("sites=true")
+
+
+def groups(sites: int, processes: int) -> list[int]:
+    overrides = [f"sites={sites}", f"machine.site_processes={processes}"]
+    settings = settings_from(SimulationSettings, {}, overrides)
+    assert sum(settings.site_groups, ()) == settings.sites
+    return [len(group) for group in settings.site_groups]
+
+
+def test_up_to_sixteen_sites_have_a_process_each_and_more_share_one_a_core() -> None:
+    assert groups(3, 0) == [1, 1, 1]
+    assert groups(16, 0) == [1] * 16
+    many = groups(200, 0)
+    assert (sum(many), len(many)) == (200, usable_cores())
+    assert max(many) - min(many) <= 1
+
+
+def test_the_sites_of_a_simulation_share_as_many_processes_as_it_says() -> None:
+    assert groups(3, 1) == [3]
+    assert groups(5, 2) == [2, 3]
+    assert groups(2, 7) == [1, 1]
+
+
+def test_a_process_of_several_sites_is_called_after_the_first_and_the_last(tmp_path: Path) -> None:
+    settings = settings_from(SimulationSettings, {}, ['sites=["a","b","c"]', "machine.site_processes=2"])
+    folder = RunFolder(tmp_path, settings.sites)
+    processes = processes_of(settings)
+    assert [process.name for process in processes] == ["coordinator", "compute", "a", "b..c"]
+    logs = [process.log_text(folder).relative_to(tmp_path / "nodes").as_posix() for process in processes]
+    assert logs == ["coordinator/log.txt", "compute/log.txt", "a/log.txt", "b..c.txt"]

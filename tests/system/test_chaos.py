@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,11 +21,14 @@ from mple.plan import (
     OptimiserName,
     TaskSettings,
     WireSettings,
+    read_settings,
     write_settings,
 )
-from mple.records.run_folder import COMPUTE, COORDINATOR
+from mple.records.run_folder import COMPUTE, COORDINATOR, SIMULATION
+from mple.report import Summary
 from mple.simulate.chaos_schedule import ChaosSettings, FaultKind, Stage, draw_faults
 from mple.simulate.own_names import names_available
+from mple.simulate.repeat import repeat
 from mple.simulate.settings import SimulationSettings
 from tests.support.small_consortium import small_settings, write_pictures
 
@@ -54,8 +60,12 @@ def report_of(out: Path) -> dict[str, object]:
 
 
 @pytest.mark.skipif(not names_available(), reason="this system gives no process mounts of its own")
-def test_a_run_outlasts_the_kill_of_a_site_and_of_the_compute_node(tmp_path: Path) -> None:
-    """And want of descriptors and a name service that is away."""
+def test_a_run_outlasts_the_kill_of_a_site_and_of_the_compute_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And want of descriptors and a name service that is away. In the undisturbed run one process holds all sites: the
+    network is the same, and each site's files are its own."""
+    monkeypatch.setattr("mple.cli.run.repeat", repeated_in_one_process)
     settings = disturbable(tmp_path, epochs=8)
     chaos = ChaosSettings(seed=TWO_KILLS, kills=2, stops=0, cuts=0)
     killed = [name for fault in draw_faults(chaos, settings.sites, releases=6) for name in fault.nodes]
@@ -73,6 +83,34 @@ def test_a_run_outlasts_the_kill_of_a_site_and_of_the_compute_node(tmp_path: Pat
     assert sorted(fault["kind"] for fault in faults) == ["kill", "kill", "starve", "starve", "unname"]  # type: ignore[type-var]
     starts = [(out / "nodes" / name / "log.txt").read_text().count("joined run") for name in killed]
     assert min(starts) >= 2
+    shared = out / "undisturbed" / "nodes"
+    assert [path.name for path in shared.glob("*.txt")] == ["north..south.txt"]
+    assert foreign_words(shared, settings.sites) == []
+
+
+def repeated_in_one_process(done: Path, *arguments: Any, **options: Any) -> Summary | None:
+    settings = read_settings(SimulationSettings, done / SIMULATION)
+    changed = replace(settings, machine=replace(settings.machine, site_processes=1))
+    (done / SIMULATION).write_text(write_settings(changed), encoding="utf-8")
+    return repeat(done, *arguments, **options)
+
+
+def foreign_words(nodes: Path, sites: tuple[str, ...]) -> list[tuple[Path, bytes]]:
+    """What a site's vault, ledger, log and audit trail have of another site, by its name, its secrets or its keys'
+    fingerprints. The plan, which all know, and what rests on it are other files; the run's secret is everybody's, and
+    the first site's trail says to whom it has left it."""
+    found = []
+    for site, other in itertools.permutations(sites, 2):
+        keys = [path for path in (nodes / other / "vault").glob("*.key") if not path.name.startswith("consortium")]
+        words = [other.encode(), *(path.read_bytes() for path in keys)]
+        words += [hashlib.sha256(path.read_bytes()).hexdigest()[:16].encode() for path in keys]
+        own = [*(nodes / site / "vault").iterdir()]
+        own += [path for name in ("ledger.*", "log.jsonl", "audit.*") for path in (nodes / site / "state").glob(name)]
+        assert len(own) >= 5
+        for path in own:
+            lines = [line for line in path.read_bytes().split(b"\n") if b'"envelope_left"' not in line]
+            found += [(path, word) for word in words if any(word in line for line in lines)]
+    return found
 
 
 @pytest.mark.slow
