@@ -44,12 +44,12 @@ from mple.plan.key_refs import key_ref
 from mple.plan.orders import label_order
 from mple.records.cache_records import CacheShape
 from mple.rpc import ErrorCode, MpleError, Party, Role, TlsFiles, build_server, open_channel
-from mple.v1 import common_pb2, compute_pb2_grpc
+from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
 from mple.wire.codecs import codec_named
 from provider_node.feeding.feed import SiteFeed
 from provider_node.feeding.morphing import MorphedImages
 from provider_node.feeding.release_book import ReleaseBook
-from provider_node.feeding.scoring import SplitScoring
+from provider_node.feeding.site_samples import SiteSamples
 
 SITE, COMPUTE = "site", "compute"
 ROUND_SAMPLES = 10_000
@@ -133,8 +133,7 @@ def feed(folder: Path, stop: Stop) -> None:
     """Be the site."""
     plan, secret = _plan(folder), bytes(32)
     dataset = open_source(NpzSource(path=folder / "set.npz"))
-    order = label_order(plan, secret)
-    images = MorphedImages(dataset, plan, SITE, _key(folder), order)
+    images = MorphedImages(dataset, plan, SITE, _key(folder), label_order(plan, secret))
     book = folder / "releases.bin"
     remote = Party("soak", Role.COMPUTE, COMPUTE)
     with Ledger(folder / "site.sqlite", f"site/{SITE}") as ledger:
@@ -145,7 +144,8 @@ def feed(folder: Path, stop: Stop) -> None:
             while not stop.is_set():
                 book.unlink(missing_ok=True)
                 releases = ReleaseBook(book, train=ROUND_SAMPLES, test=0, most=plan.wire.releases)
-                one = SiteFeed(plan, key_ref(plan, SITE), images, SplitScoring({}, order, epochs=1, most={}), releases)
+                samples = SiteSamples(plan, key_ref(plan, SITE), images, releases)
+                one = SiteFeed(samples, compute_pb2.FeedHello(plan_sha256=plan.sha256()))
                 try:
                     one.run(stub, stop)
                 except RpcError:  # the compute node is not up yet, or it has been stopped

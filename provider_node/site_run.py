@@ -1,6 +1,7 @@
 """A site's part in a run's training: it feeds the compute node, and its keys may change meanwhile."""
 
 import dataclasses
+from functools import partial
 
 from mple.metrics import epoch_text, scores_text
 from mple.node.coordinator_client import CoordinatorClient
@@ -31,17 +32,19 @@ class SiteRun:
         self._keys = KeyWatch(KeyRotation(client=patient, site=site, plan=plan))
 
     def take_part(self, events: RunFollower) -> None:
-        """Feed and watch the vault while the run's events come, up to its end.
+        """Feed every rank and watch the vault while the run's events come, up to its end.
 
         Raises Exception: as `RunFollower.__next__`, and what went wrong here.
         """
-        feeder = events.start("feed", self._feeding.until_done)
+        ranks = range(self._plan.training.ranks)
+        feeders = [events.start(f"feed {rank}", partial(self._feeding.until_done, rank)) for rank in ranks]
         watcher = events.start("keys", lambda: self._keys.watch(self._over))
         try:
             for event in events:
                 self.take(event, events)
             self._feeding.run_over()
-            feeder.join(_GRACE_S)
+            for feeder in feeders:
+                feeder.join(_GRACE_S)
         finally:
             self._over.set()
             watcher.join(_GRACE_S)

@@ -1,4 +1,5 @@
-"""The site's stream to the compute node: it answers requests for samples and scores logits until it is told it's done.
+"""The site's stream to a rank of the compute node: it answers requests for samples until it is told it's done. Over the
+stream to rank 0 it scores logits and takes the trained network in, too.
 
 Two threads: this one reads what the compute node sends and makes answers, gRPC's own thread sends them. Between them
 lie few messages; when the link is slow morphing waits.
@@ -11,64 +12,41 @@ from collections import deque
 
 import grpc
 
-from mple.audit import audit
 from mple.node.stop import Stop
-from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError
-from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
-from mple.wire.batch import batch_to_message, samples_per_message
-from mple.wire.codecs import codec_named
+from mple.v1 import compute_pb2, compute_pb2_grpc
 from provider_node.delivery.receipt import NetworkReceipt
-from provider_node.feeding.morphing import MorphedImages
-from provider_node.feeding.release_book import ReleaseBook, ReleaseError
 from provider_node.feeding.scoring import LogitsError, SplitScoring
+from provider_node.feeding.site_samples import SiteSamples
 
 _QUEUED_MESSAGES = 4
 
 
 class SiteFeed:
-    """Answers the compute node's requests within the plan."""
+    """Answers the requests of one rank of the compute node within the plan."""
 
     def __init__(
         self,
-        plan: RunPlan,
-        key_ref: common_pb2.KeyRef,
-        images: MorphedImages,
-        scoring: SplitScoring,
-        releases: ReleaseBook,
-        hello: compute_pb2.FeedHello | None = None,
+        samples: SiteSamples,
+        hello: compute_pb2.FeedHello,
+        scoring: SplitScoring | None = None,
         receipt: NetworkReceipt | None = None,
     ) -> None:
         """Feed nothing yet.
 
         Args:
-            plan: The run's plan.
-            key_ref: Of the key that `images` are morphed under.
-            images: The site's pictures.
-            scoring: Judges the network.
-            releases: Counts what leaves.
-            hello: How each stream opens; by default with the plan's digest alone.
+            samples: What it answers with.
+            hello: How each stream opens; it names the rank.
+            scoring: Judges the network; None where no logits are to come.
             receipt: Takes the trained network in; None where none is to come.
         """
-        self._hello = hello or compute_pb2.FeedHello(plan_sha256=plan.sha256())
-        self._plan, self._releases, self._receipt = plan, releases, receipt
-        self._morphing = (key_ref, images)
+        self._samples, self._hello, self._scoring, self._receipt = samples, hello, scoring, receipt
         self._epochs_used: set[int] = set()
-        self._scoring = scoring
-        self._codec = codec_named(plan.wire.codec)
-        self._per_request = samples_per_message(
-            plan.wire.message_bytes,
-            self._codec.sample_bytes(blocks=plan.geometry.blocks, values=plan.geometry.morphed_elements),
-        )
-
-    def use(self, key_ref: common_pb2.KeyRef, images: MorphedImages) -> None:
-        """Morph under another key from the next answer on."""
-        self._morphing = (key_ref, images)
 
     @property
     def key_changed(self) -> bool:
         """Whether the newest stream has carried answers under another key than the present one."""
-        return bool(self._epochs_used - {self._morphing[0].epoch})
+        return bool(self._epochs_used - {self._samples.key_epoch})
 
     def run(self, stub: compute_pb2_grpc.ComputeServiceStub, stop: Stop) -> bool:
         """Feed over one stream; True when the compute node said that it is done, False when told to stop.
@@ -77,7 +55,8 @@ class SiteFeed:
         ended the stream without a word.
         """
         self._epochs_used = set()
-        self._scoring.forget_part()
+        if self._scoring is not None:
+            self._scoring.forget_part()
         outbox = _Outbox()
         outbox.put(compute_pb2.FeedRequest(hello=self._hello))
         stream = stub.Feed(outbox)
@@ -114,37 +93,17 @@ class SiteFeed:
 
     def _answer(self, response: compute_pb2.FeedResponse) -> compute_pb2.FeedRequest:
         kind = response.WhichOneof("message")
-        if kind == "logits":
+        if kind == "logits" and self._scoring is not None:
             try:
                 return compute_pb2.FeedRequest(score=self._scoring.take(response.logits))
             except LogitsError as fault:
                 raise MpleError(ErrorCode.MESSAGE_MALFORMED, str(fault)) from None
         if kind != "samples":
-            raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"a message of kind {kind} instead of a request")
-        request = response.samples
-        if len(request.sample_ids) > self._per_request:
-            raise MpleError(
-                ErrorCode.MESSAGE_MALFORMED,
-                f"a request for {len(request.sample_ids)} samples; under the plan a message holds {self._per_request}",
-            )
-        self._releases.require(request.received_samples, f"compute/{self._plan.compute} has received")
-        try:
-            resent = self._releases.release(request.split, request.sample_ids)
-        except ReleaseError as fault:
-            code = ErrorCode.RELEASE_LIMIT if fault.limit else ErrorCode.SAMPLE_NOT_PLANNED
-            audit(f"compute/{self._plan.compute}", "release_refused", code, detail=str(fault))
-            raise MpleError(code, str(fault)) from None
-        key_ref, images = self._morphing
-        self._epochs_used.add(key_ref.epoch)
-        message = batch_to_message(
-            images.batch(request.split, request.sample_ids),
-            request_id=request.request_id,
-            key_ref=key_ref,
-            split=request.split,
-            codec=self._codec,
-            resent_samples=resent,
-        )
-        return compute_pb2.FeedRequest(batch=message)
+            text = f"a message of kind {kind} instead of a request, from rank {self._hello.rank}"
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, text)
+        batch = self._samples.answer(response.samples, self._hello.rank)
+        self._epochs_used.add(batch.key_ref.epoch)
+        return compute_pb2.FeedRequest(batch=batch)
 
 
 class _Outbox:

@@ -13,7 +13,7 @@ older copy, or was cut: nothing is sent then. The compute node gains nothing by 
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import google_crc32c
@@ -83,10 +83,17 @@ class ReleaseBook:
         """Releases of each sample of a split."""
         return self._counts[split].copy()
 
-    def require(self, sent: int, witness: str) -> None:
-        """Raise DamagedError when fewer releases are counted than have left as a witness has it ("the ledger has")."""
-        if self.total < sent:
-            text = f"counts {self.total} samples sent, {witness} {sent}: it was cut, or is an older copy"
+    def require(self, sent: int, witness: str, of: Mapping[common_pb2.Split, slice] | None = None) -> None:
+        """Raise DamagedError when fewer releases are counted than have left as a witness has it ("the ledger has").
+
+        Args:
+            sent: How many have left.
+            witness: Who says so.
+            of: Samples that the witness can know of, by their places in each split; all by default.
+        """
+        counted = self.total if of is None else sum(int(self._counts[split][part].sum()) for split, part in of.items())
+        if counted < sent:
+            text = f"counts {counted} samples sent, {witness} {sent}: it was cut, or is an older copy"
             raise DamagedError(self._path, text, _FIX)
 
     def release(self, split: common_pb2.Split, samples: Sequence[int]) -> int:

@@ -1,4 +1,8 @@
-"""A site's feeding over a whole run: across broken links, under whichever of its keys the compute node holds."""
+"""A site's feeding over a whole run: across broken links, under whichever of its keys the compute node holds.
+
+Each rank of the compute node has a stream, a thread and an address of its own. They break and go on apart from each
+other; what is sent over all of them is of one morphing and counted in one book.
+"""
 
 import threading
 import time
@@ -31,6 +35,7 @@ from mple.privacy import PictureNoise
 from mple.records.site_scores import SiteScores
 from mple.records.state_files import DELIVERED, RELEASES, SCORED_LOGITS, SITE_SCORES
 from mple.rpc import AwayError, ErrorCode, MpleError, Role, error_of
+from mple.rpc.identity import rank_label
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc, coordinator_pb2
 from provider_node.delivery.receipt import NetworkReceipt
 from provider_node.feeding.feed import SiteFeed
@@ -41,6 +46,7 @@ from provider_node.feeding.release_book import ReleaseBook
 from provider_node.feeding.sample_pictures import keep_sample_pictures
 from provider_node.feeding.score_record import Split, site_scores
 from provider_node.feeding.scoring import SplitScoring
+from provider_node.feeding.site_samples import SiteSamples
 from provider_node.keys.layer_upload import fetch_stem
 from provider_node.site import Site
 
@@ -50,38 +56,35 @@ _ITS_OWN = {ErrorCode.INTERNAL, ErrorCode.RUN_FAILED, ErrorCode.STALLED}
 
 @dataclass(kw_only=True, slots=True)
 class Feeding:
-    """Feeds until the compute node is done; `switch` may be called meanwhile."""
+    """Feeds each rank of the compute node until it is done, a thread for each; `switch` may be called meanwhile."""
 
     site: Site
     plan: RunPlan
     client: CoordinatorClient
     """Asked for the stem, where the plan mirrors feature maps or delivers the network."""
-    _feed: SiteFeed | None = None
+    _samples: SiteSamples | None = None
     _noise: PictureNoise | None = None
     _judged: Judged = field(default_factory=Judged)
     _over: bool = False
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def until_done(self) -> None:
-        """Feed, over as many streams as it takes.
+    def until_done(self, rank: int = 0) -> None:
+        """Feed a rank, over as many streams as it takes.
 
-        Raises MpleError: the compute node asked for what the plan does not allow, or refused what it got;
-        UnreachableError: it stayed away for too long; StoppedError: the node is to stop.
+        Raises MpleError: the rank asked for what the plan does not allow, or refused what it got; UnreachableError: it
+        stayed away for too long; StoppedError: the node is to stop.
         """
         node, settings = self.site.node, self.site.settings
-        with self._changed:
-            self._noise = begin_noise(self.plan, settings.state, self.site.vault, self.site.dataset.train)
-            if self._noise is not None:
-                self.site.keys.rest_on(NOISE_KEY, self.site.vault.noise_secret(new=False))
-        feed = self._begin()
-        compute = node.find(settings.compute, Role.COMPUTE, settings.idle_timeout_s, name=self.plan.compute)
+        feed = self._begin(rank)
+        address = settings.compute_addresses[rank]
+        compute = node.find(address, Role.COMPUTE, settings.idle_timeout_s, name=self.plan.compute)
         with node.channel(compute) as channel:
             stub = compute_pb2_grpc.ComputeServiceStub(channel)
-            log("feeding", f"feeding {compute.party.label}")
+            who = rank_label(compute.party.label, rank)
+            log("feeding", f"feeding {who}")
             began = time.monotonic()
-            who = compute.party.label
             if self._feed_on(feed, compute.retry, lambda: _one_stream(feed, stub, node.stop, who)):
-                log("fed", f"the compute node is done after {time.monotonic() - began:.1f} s")
+                log("fed", f"{who} is done after {time.monotonic() - began:.1f} s")
 
     def switch(self, key_ref: common_pb2.KeyRef) -> None:
         """Morph under another key of the site from now on: the compute node holds its layer.
@@ -102,8 +105,8 @@ class Feeding:
             if fingerprint != key_ref.fingerprint:
                 text = f"epoch {key_ref.epoch} of this site is {fingerprint.hex()[:8]}, not "
                 raise MpleError(ErrorCode.UNKNOWN_KEY_REF, text + key_ref.fingerprint.hex()[:8])
-            if self._feed is not None:
-                self._feed.use(key_ref, self._images(key_ref.epoch))
+            if self._samples is not None:
+                self._samples.use(key_ref, self._images(key_ref.epoch))
             self.site.keys.note_ready(key_ref.epoch, key_ref.fingerprint.hex())
             self._changed.notify_all()
         audit("local", "key_rotated", "ok", epoch=key_ref.epoch, fingerprint=key_ref.fingerprint.hex())
@@ -156,45 +159,50 @@ class Feeding:
             self._over = True
             self._changed.notify_all()
 
-    def _begin(self) -> SiteFeed:
-        """The feed under the key in use; where that was revoked meanwhile, under its successor once it is in use.
+    def _begin(self, rank: int = 0) -> SiteFeed:
+        """The feed of a rank; the first one that begins opens the book, for all.
 
         Raises DamagedError: releases are miscounted, see `ReleaseBook`; VaultError: the key was revoked, and in escrow
         custody there will be no successor; StoppedError: the node is to stop, or the run is over.
         """
-        plan, site, stop = self.plan, self.site, self.site.node.stop
-        mine, hello = plan.site(site.name), self._hello()
+        hello = self._hello(rank)
         with self._changed:
-            withdraw = stop.on_set(self._wake)
-            usable = self._changed.wait_for(lambda: self._usable() or self._over or stop.is_set()) and self._usable()
-            withdraw()
-            if not usable:
-                raise StoppedError
-            epoch = site.keys.notes.in_use
-            images = self._images(epoch)
-            keep_sample_pictures(
-                site.settings.state, site.dataset.train, plan, images, site.settings.report.sample_pictures
-            )
-            sent = site.node.ledger.samples(plan.run_id, f"compute/{plan.compute}", Direction.SENT)
-            book = ReleaseBook(
-                site.settings.state / RELEASES.format(plan.run_id),
-                train=mine.train_images,
-                val=mine.val_images,
-                test=mine.test_images,
-                most=plan.wire.releases,
-                sent=site.keys.least_releases(sent),
-            )
-            site.keys.note_counted(book.total, sent)
-            self._feed = SiteFeed(
-                plan,
-                site.keys.notes.key_ref(site.name, epoch),
-                images,
-                self._scoring(),
-                book,
-                hello,
-                self._receipt(),
-            )
-            return self._feed
+            samples = self._samples = self._samples or self._open_samples()
+        if rank:
+            return SiteFeed(samples, hello)
+        return SiteFeed(samples, hello, self._scoring(), self._receipt())
+
+    def _open_samples(self) -> SiteSamples:
+        """Samples under the key in use; where that was revoked meanwhile, under its successor once it is in use. While
+        that is waited for the lock is free, and another rank's stream may have opened them."""
+        plan, site, stop = self.plan, self.site, self.site.node.stop
+        mine = plan.site(site.name)
+        withdraw = stop.on_set(self._wake)
+        usable = self._changed.wait_for(lambda: self._usable() or self._over or stop.is_set()) and self._usable()
+        withdraw()
+        if not usable:
+            raise StoppedError
+        if self._samples is not None:
+            return self._samples
+        self._noise = begin_noise(plan, site.settings.state, site.vault, site.dataset.train)
+        if self._noise is not None:
+            site.keys.rest_on(NOISE_KEY, site.vault.noise_secret(new=False))
+        epoch = site.keys.notes.in_use
+        images = self._images(epoch)
+        keep_sample_pictures(
+            site.settings.state, site.dataset.train, plan, images, site.settings.report.sample_pictures
+        )
+        sent = site.node.ledger.samples(plan.run_id, f"compute/{plan.compute}", Direction.SENT)
+        book = ReleaseBook(
+            site.settings.state / RELEASES.format(plan.run_id),
+            train=mine.train_images,
+            val=mine.val_images,
+            test=mine.test_images,
+            most=plan.wire.releases,
+            sent=site.keys.least_releases(sent),
+        )
+        site.keys.note_counted(book.total, sent)
+        return SiteSamples(plan, site.keys.notes.key_ref(site.name, epoch), images, book)
 
     def _receipt(self) -> NetworkReceipt:
         stem = partial(fetch_stem, self.client, self.plan)
@@ -245,9 +253,9 @@ class Feeding:
         key = self.site.morph_key(epoch)
         return MorphedImages(self.site.dataset, self.plan, self.site.name, key, self._order(), epoch, self._noise)
 
-    def _hello(self) -> compute_pb2.FeedHello:
-        """How streams open: what the compute node needs to know before the first step, and nothing that it does not."""
-        plan, hello = self.plan, compute_pb2.FeedHello(plan_sha256=self.plan.sha256())
+    def _hello(self, rank: int) -> compute_pb2.FeedHello:
+        """How a rank's streams open: what it needs to know before the first step, and nothing that it does not."""
+        plan, hello = self.plan, compute_pb2.FeedHello(plan_sha256=self.plan.sha256(), rank=rank)
         if Augment.MIRROR in plan.training.augment:
             order = channel_order(plan, self._secret())
             hello.mirrored_channels.extend(mirrored_channels(fetch_stem(self.client, plan), order).tolist())

@@ -29,6 +29,7 @@ from provider_node.feeding.feed import SiteFeed
 from provider_node.feeding.morphing import MorphedImages
 from provider_node.feeding.release_book import ReleaseBook
 from provider_node.feeding.scoring import SplitScoring
+from provider_node.feeding.site_samples import SiteSamples
 from tests.fuzz.compute_target import SIDE_PX, SIZES, fuzzed_plan
 from tests.fuzz.mutation import Mutator
 from tests.fuzz.shots import DEADLINE_S, Outcome, Shot
@@ -72,7 +73,8 @@ class SiteTarget:
         images = MorphedImages(dataset, self.plan, "north", key_of("north"), ORDER)
         labels, epochs = {TEST: dataset.test.labels}, self.plan.training.epochs
         scoring = SplitScoring(labels, ORDER, epochs=epochs, most={TEST: MOST_SCORINGS})
-        self.feed = SiteFeed(self.plan, key_ref("north"), images, scoring, book)
+        samples = SiteSamples(self.plan, key_ref("north"), images, book)
+        self.feed = SiteFeed(samples, compute_pb2.FeedHello(plan_sha256=self.plan.sha256()), scoring)
 
     def next(self, draw: random.Random, mutator: Mutator) -> list[tuple[Shot, Outcome]]:
         """One stream of answers to the site."""
