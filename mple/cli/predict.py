@@ -67,10 +67,12 @@ def predict(
 
 def _predict(folder: Path | None, options: PredictOptions, settings: SiteSettings | None) -> None:
     # These take a moment to load, and only what follows needs them.
+    from threadpoolctl import threadpool_limits
+
     from mple.delivered.folder import RECORD, DeliveredNetwork
     from mple.prediction.local import explained, predicted, wanted_pictures
 
-    threads = 0 if settings is None else settings.threads
+    threadpool_limits(None if settings is None else settings.threads)
     if folder is None:
         assert settings is not None
         folder = settings.state / DELIVERED
@@ -82,12 +84,12 @@ def _predict(folder: Path | None, options: PredictOptions, settings: SiteSetting
     network = DeliveredNetwork.at(folder)
     pictures = wanted_pictures(network, options, settings)
     options.require_room(len(pictures))
-    predictions = predicted(network, pictures, threads)
+    predictions = predicted(network, pictures)
     options.write(predictions)
     if options.page is not None:
         from mple.prediction.page import write_page
 
-        write_page(options.page, predictions, explained(network, pictures, predictions, threads))
+        write_page(options.page, predictions, explained(network, pictures, predictions))
 
 
 def _go_on_remotely(config: Path, options: PredictOptions, overrides: list[str]) -> None:

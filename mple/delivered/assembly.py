@@ -20,6 +20,8 @@ Tensors: TypeAlias = Mapping[str, NDArray[np.float32]]
 NORM = ("weight", "bias", "running_mean", "running_var")
 """What a batch norm has. Torch counts batches, too; that number has no influence on answers and is left out."""
 WEIGHT, BIAS = "classifier.weight", "classifier.bias"
+BATCH_NORM_EPSILON = 1e-5
+"""Of torch's batch norm, which the network was trained with."""
 
 
 def layer_places(about: NetworkAbout) -> list[int | None]:

@@ -17,7 +17,7 @@ from mple.data.picture_reading import PictureReading
 from mple.delivered.about import NetworkAbout
 from mple.delivered.check import Check
 from mple.delivered.onnx_file import OPSET
-from mple.delivered.running import OnnxNetwork
+from mple.delivered.running import PlainNetwork
 from mple.delivered.tensor_file import network_from_safetensors
 from mple.disk.bounded import MEBIBYTE, read_bounded
 from mple.disk.damage import DamagedError
@@ -100,13 +100,18 @@ class DeliveredNetwork:
         except FileNotFoundError:
             raise DamagedError(self.folder / CARD, "is gone", _FIX) from None
 
-    def onnx(self, threads: int = 1) -> OnnxNetwork:
-        """The network, to be asked; `threads` as in `OnnxNetwork`. Raises as `content`."""
-        return OnnxNetwork(self.content(ONNX), str(self.folder / ONNX), threads)
+    def plain(self) -> PlainNetwork:
+        """The network, to be asked. Raises as `tensors`."""
+        return PlainNetwork(self.tensors(), self.record.about)
 
     def tensors(self) -> dict[str, NDArray[np.float32]]:
-        """Its weights, by torchvision's names. Raises as `content`."""
-        return network_from_safetensors(self.content(WEIGHTS), str(self.folder / WEIGHTS))[1]
+        """Its weights, by torchvision's names. Raises as `content`, and ValueError: the file is another network's."""
+        about, tensors = network_from_safetensors(self.content(WEIGHTS), str(self.folder / WEIGHTS))
+        if about != self.record.about:
+            raise ValueError(
+                f"{self.folder}: {WEIGHTS} is a network of run {about.run_id}, not of {self.record.about.run_id}"
+            )
+        return tensors
 
 
 def write_delivered(folder: Path, record: DeliveredRecord, files: Mapping[str, bytes]) -> None:

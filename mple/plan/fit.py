@@ -17,7 +17,7 @@ from mple.plan.settings import DeliverTo, RunChoices
 
 _MOST_LAYER_BYTES = 16 * 1024**3
 _DELIVERED_COPIES = 7
-"""Of all weights in memory at a time: as they came and in order, as two files, as onnxruntime has them."""
+"""Of all weights in memory at a time: as they came and in order, as two files, as products take them."""
 _LAYER_BYTES = {Arithmetic.F32: 4, Arithmetic.BF16: 2, Arithmetic.INT8: 1}
 
 

@@ -9,8 +9,9 @@ from dataclasses import fields
 import numpy as np
 from numpy.typing import NDArray
 
-from mple.delivered.folder import ONNX, DeliveredNetwork
-from mple.delivered.onnx_file import last_layer
+from mple.delivered.assembly import WEIGHT
+from mple.delivered.folder import WEIGHTS, DeliveredNetwork
+from mple.delivered.running import PlainNetwork
 from mple.morph import ImageShape
 from mple.plan import SiteSettings
 from mple.prediction.class_maps import class_maps
@@ -31,12 +32,12 @@ def wanted_pictures(network: DeliveredNetwork, options: PredictOptions, settings
         options: Which pictures.
         settings: The site's, where there are such.
 
-    Raises ValueError: the folder lacks `model.onnx`, pictures can't be used, the site's test images are wanted without
-    its settings, or its `[data]` reads pictures otherwise than the network was trained on.
+    Raises ValueError: the folder lacks `model.safetensors`, pictures can't be used, the site's test images are wanted
+    without its settings, or its `[data]` reads pictures otherwise than the network was trained on.
     """
     about, reading = network.record.about, network.record.reading
-    if ONNX not in network.record.sha256:
-        raise ValueError(f"{network.folder} has no {ONNX}, which predictions ask; export the network with it")
+    if WEIGHTS not in network.record.sha256:
+        raise ValueError(f"{network.folder} has no {WEIGHTS}, which predictions need; export the network with it")
     image = ImageShape(channels=about.channels, height=about.height, width=about.width)
     if settings is not None:
         _refuse_other_reading(network, settings)
@@ -49,12 +50,12 @@ def wanted_pictures(network: DeliveredNetwork, options: PredictOptions, settings
     return picture_files(reading, options.images, image, resize=options.resize)
 
 
-def predicted(network: DeliveredNetwork, pictures: Pictures, threads: int = 0) -> Predictions:
-    """What a delivered network says of pictures; `threads` of its arithmetic, 0 means one for each core.
+def predicted(network: DeliveredNetwork, pictures: Pictures) -> Predictions:
+    """What a delivered network says of pictures.
 
     Raises ValueError: a picture can't be read, or a file of the network is damaged.
     """
-    about, asked = network.record.about, network.onnx(threads)
+    about, asked = network.record.about, network.plain()
     logits = [asked.logits(pixels_BCHW) for pixels_BCHW in _groups(pictures)]
     return Predictions(
         run_id=about.run_id,
@@ -69,20 +70,20 @@ def predicted(network: DeliveredNetwork, pictures: Pictures, threads: int = 0) -
 
 
 def explained(
-    network: DeliveredNetwork, pictures: Pictures, predictions: Predictions, threads: int = 0
+    network: DeliveredNetwork, pictures: Pictures, predictions: Predictions
 ) -> Iterator[tuple[NDArray[np.uint8], dict[int, NDArray[np.float32]]]]:
     """Each picture's pixels (C, H, W), and by class the evidence for it (h, w), see `class_maps`: for what the network
     says, or for the likeliest label where it says none, and for what is true.
 
     Raises ValueError: as `predicted`.
     """
-    asked, weight_CF = network.onnx(threads), last_layer(network.content(ONNX))
-    number = 0
+    tensors = network.tensors()
+    asked, number = PlainNetwork(tensors, network.record.about), 0
     for pixels_BCHW in _groups(pictures):
         _, maps_BFHW = asked.logits_and_maps(pixels_BCHW)
         for pixels_CHW, maps_FHW in zip(pixels_BCHW, maps_BFHW, strict=True):
             places = explained_classes(predictions, number)
-            found_KHW = class_maps(maps_FHW[None], weight_CF, np.array([places]))[0]
+            found_KHW = class_maps(maps_FHW[None], tensors[WEIGHT], np.array([places]))[0]
             yield pixels_CHW, dict(zip(places, found_KHW, strict=True))
             number += 1
 

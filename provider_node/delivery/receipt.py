@@ -18,7 +18,7 @@ from mple.delivered.card import model_card
 from mple.delivered.check import Check, Verdict, compare_answers
 from mple.delivered.folder import CARD, ONNX, WEIGHTS, DeliveredNetwork, DeliveredRecord, write_delivered
 from mple.delivered.onnx_file import network_to_onnx
-from mple.delivered.running import OnnxNetwork
+from mple.delivered.running import PlainNetwork
 from mple.delivered.tensor_file import network_to_safetensors, tensors_of
 from mple.disk.bounded import read_bounded
 from mple.disk.whole_files import file_sha256
@@ -133,7 +133,7 @@ class NetworkReceipt:
         record = DeliveredRecord(
             about=about,
             site=site.name,
-            check=self._check(OnnxNetwork(files[ONNX], threads=site.settings.threads), ready.epoch),
+            check=self._check(PlainNetwork(tensors, about), ready.epoch),
             reading=site.settings.data.reading(),
             dtype=plan.delivery.dtype,
             network_sha256=ready.sha256.hex(),
@@ -147,7 +147,7 @@ class NetworkReceipt:
         remove_file(path)
         return record
 
-    def _check(self, network: OnnxNetwork, epoch: int) -> Check:
+    def _check(self, network: PlainNetwork, epoch: int) -> Check:
         """Of test pictures, or where there are none of validation pictures, evenly over the split."""
         dataset, classes = self.site.dataset, len(self.plan.classes)
         name, split, images = ("test", common_pb2.SPLIT_TEST, dataset.test)

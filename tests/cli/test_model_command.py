@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def test_what_was_exported_is_a_delivered_network(
     assert capsys.readouterr().out == f"model.onnx, model_card.md, model.json in {out}\n"
     assert {path.name for path in out.iterdir()} == {ONNX, CARD, RECORD}
     np.testing.assert_allclose(
-        DeliveredNetwork.at(out).onnx().logits(made.pixels_BCHW), made.morphed_logits(), atol=1e-4
+        DeliveredNetwork.at(state).plain().logits(made.pixels_BCHW), made.morphed_logits(), atol=1e-4
     )
     assert main(["model", "verify", str(out)]) == ExitCode.DONE
     assert "only one of the two networks is here" in capsys.readouterr().out
@@ -63,6 +64,19 @@ def test_what_was_exported_is_a_delivered_network(
     assert f"{out} is not empty; name a new folder" in capsys.readouterr().err
     assert main(["model", "export", str(state), str(tmp_path / "all")]) == ExitCode.DONE
     assert main(["model", "verify", str(tmp_path / "all")]) == ExitCode.DONE
+
+
+def test_without_onnxruntime_verify_compares_digests_and_names_the_extra(
+    made: TrunkInSecretOrder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    state = deliver(made, tmp_path)
+    assert main(["model", "verify", str(state)]) == ExitCode.DONE
+    said = capsys.readouterr().out
+    assert "model.onnx, model.safetensors: as delivered\n" in said
+    assert "needs onnxruntime, which is not installed" in said and "mple[onnx]" in said and "same network" not in said
+    (state / "model" / ONNX).write_bytes(b"x")
+    assert main(["model", "verify", str(state)]) == ExitCode.DAMAGED
 
 
 def test_verify_finds_a_changed_byte_and_another_network(

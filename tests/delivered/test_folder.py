@@ -17,7 +17,6 @@ from mple.delivered.folder import (
     write_delivered,
 )
 from mple.delivered.onnx_file import network_to_onnx
-from mple.delivered.running import numpy_logits
 from mple.delivered.tensor_file import network_to_safetensors
 from mple.disk.damage import DamagedError
 from tests.support.delivered_record import record_of
@@ -42,11 +41,7 @@ def test_a_network_is_found_in_its_folder_and_in_the_state_folder(made: TrunkInS
     for place in (tmp_path, tmp_path / "model"):
         network = DeliveredNetwork.at(place)
         assert network.record == record
-        logits_BC = network.onnx().logits(made.pixels_BCHW)
-        np.testing.assert_allclose(logits_BC, made.morphed_logits(), atol=1e-4)
-        np.testing.assert_allclose(
-            numpy_logits(network.tensors(), record.about, made.pixels_BCHW), logits_BC, atol=1e-4
-        )
+        np.testing.assert_allclose(network.plain().logits(made.pixels_BCHW), made.morphed_logits(), atol=1e-4)
 
 
 def test_no_network_and_damaged_ones_are_told_apart(made: TrunkInSecretOrder, tmp_path: Path) -> None:
@@ -56,7 +51,7 @@ def test_no_network_and_damaged_ones_are_told_apart(made: TrunkInSecretOrder, tm
     network = DeliveredNetwork.at(tmp_path)
     (tmp_path / ONNX).write_bytes((tmp_path / ONNX).read_bytes()[:-1] + b"x")
     with pytest.raises(DamagedError, match=r"model\.onnx is not the one that was delivered"):
-        network.onnx()
+        network.content(ONNX)
     (tmp_path / WEIGHTS).unlink()
     with pytest.raises(DamagedError, match=r"model\.safetensors is gone"):
         network.tensors()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from onnx import checker, load_model_from_string, numpy_helper
+from onnxruntime import InferenceSession
 from safetensors.torch import load, save
 from torch import nn
 
 from mple.delivered.assembly import plain_network
-from mple.delivered.onnx_file import network_to_onnx
-from mple.delivered.running import OnnxNetwork, numpy_logits
+from mple.delivered.onnx_file import OPSET, network_to_onnx
+from mple.delivered.running import PlainNetwork
 from mple.delivered.tensor_file import network_from_safetensors, network_to_safetensors, tensors_of
 from tests.support.trunk_in_secret_order import TrunkInSecretOrder
 
@@ -28,11 +30,11 @@ def test_plain_network_answers_as_the_trunk_does(case: dict[str, float]) -> None
     made = TrunkInSecretOrder(**case)  # type: ignore[arg-type]
     tensors, expected_BC = made.tensors(), made.morphed_logits()
     assert np.ptp(expected_BC) > 0.5, "answers that are all alike would show nothing"
-    network = OnnxNetwork(network_to_onnx(tensors, made.about))
-    logits_BC, maps_BFHW = network.logits_and_maps(made.pixels_BCHW)
+    logits_BC, maps_BFHW = PlainNetwork(tensors, made.about).logits_and_maps(made.pixels_BCHW)
     np.testing.assert_allclose(logits_BC, expected_BC, atol=1e-4)
-    np.testing.assert_allclose(numpy_logits(tensors, made.about, made.pixels_BCHW[:1]), expected_BC[:1], atol=1e-4)
-    assert network.about == made.about
+    by_onnx = InferenceSession(network_to_onnx(tensors, made.about)).run(None, {"pixels": made.pixels_BCHW})
+    np.testing.assert_allclose(by_onnx[0], expected_BC, atol=1e-4)
+    np.testing.assert_allclose(by_onnx[1], maps_BFHW, rtol=1e-4, atol=1e-4)
     pooled_BFHW = nn.functional.max_pool2d(torch.from_numpy(maps_BFHW), 2, ceil_mode=True)
     head = tensors["classifier.weight"], tensors["classifier.bias"]
     np.testing.assert_allclose(pooled_BFHW.mean((2, 3)).numpy() @ head[0].T + head[1], expected_BC, atol=1e-4)
@@ -49,6 +51,21 @@ def test_the_file_reads_back_equal_in_torch_and_here() -> None:
     for read in (found, {name: tensor.numpy() for name, tensor in load(content).items()}):
         assert read.keys() == tensors.keys()
         assert all(np.array_equal(read[name], tensors[name]) for name in tensors)
+
+
+def test_the_library_of_onnx_takes_the_file_and_writes_the_same_bytes() -> None:
+    tensors = CASE.tensors()
+    content = network_to_onnx(tensors, CASE.about)
+    model = load_model_from_string(content)
+    checker.check_model(model, full_check=True)
+    assert model.SerializeToString(deterministic=True) == content
+    scale_C, shift_C = CASE.about.scale_and_shift()
+    kept = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+    expected = {**tensors, "scale": scale_C.reshape(1, 1, 1), "shift": shift_C.reshape(1, 1, 1)}
+    assert kept.keys() == expected.keys()
+    assert all(np.array_equal(kept[name], expected[name]) for name in kept)
+    assert {one.key: one.value for one in model.metadata_props} == CASE.about.to_metadata()
+    assert [(one.domain, one.version) for one in model.opset_import] == [("", OPSET)]
 
 
 def test_names_and_shapes_are_those_of_torchvision() -> None:
@@ -85,12 +102,10 @@ def test_what_is_no_network_is_refused() -> None:
         network_from_safetensors(network_to_safetensors(CASE.tensors(), CASE.about)[:-1], "it")
     with pytest.raises(ValueError, match="not delivered by a run"):
         network_from_safetensors(save({"a": torch.zeros(1)}), "it")
-    with pytest.raises(ValueError, match="no network that onnxruntime takes"):
-        OnnxNetwork(b"rubbish")
 
 
 def test_pictures_of_another_kind_are_refused() -> None:
-    network = OnnxNetwork(network_to_onnx(CASE.tensors(), CASE.about))
+    network = PlainNetwork(CASE.tensors(), CASE.about)
     for pixels in (np.zeros((1, 1, 28, 29), np.uint8), np.zeros((1, 1, 28, 28), np.float32)):
         with pytest.raises(ValueError, match=r"the network takes uint8 \(one or more, 1, 28, 28\)"):
             network.logits(pixels)  # type: ignore[arg-type]

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from mple.delivered.about import NetworkAbout
 from mple.delivered.assembly import WEIGHT, layer_places
-from mple.delivered.onnx_file import network_to_onnx
-from mple.delivered.running import OnnxNetwork
+from mple.delivered.running import PlainNetwork
 from mple.prediction.class_maps import class_maps
 from tests.support.trunk_in_secret_order import TrunkInSecretOrder
 
@@ -48,7 +47,7 @@ def test_maps_are_those_of_autograd(side: int) -> None:
     x_BCHW = torch.from_numpy(made.pixels_BCHW).float() * float(made.about.scale_and_shift()[0][0])
     x_BCHW = x_BCHW + float(made.about.scale_and_shift()[1][0])
     maps_BFHW = stages[:-1](x_BCHW).detach().requires_grad_()
-    logits_BC, found_BFHW = OnnxNetwork(network_to_onnx(tensors, made.about)).logits_and_maps(made.pixels_BCHW)
+    logits_BC, found_BFHW = PlainNetwork(tensors, made.about).logits_and_maps(made.pixels_BCHW)
     np.testing.assert_allclose(found_BFHW, maps_BFHW.detach(), rtol=1e-4, atol=1e-4)
     assert found_BFHW.shape[2:] == (-(-side // 16),) * 2
     weight_CF = tensors[WEIGHT]

@@ -168,13 +168,13 @@ def test_the_page_shows_picture_probabilities_and_evidence(
     assert len(re.findall("image/jpeg;base64,", text)) == 1
 
 
-def test_a_folder_with_model_onnx_alone_is_enough(state: Path, tmp_path: Path) -> None:
+def test_a_folder_with_the_weights_alone_is_enough(state: Path, tmp_path: Path) -> None:
     file = _save(tmp_path / "x.png", pictures()[0])
-    for only, there in (("onnx", True), ("safetensors", False)):
+    for only, there in (("safetensors", True), ("onnx", False)):
         copy_delivered(DeliveredNetwork.at(state), tmp_path / only, [{"onnx": ONNX, "safetensors": WEIGHTS}[only]])
         arguments = ["predict", "--model", str(tmp_path / only), str(file), "--page", str(tmp_path / "page.html")]
         fault = CliRunner().invoke(app, arguments).exception
-        assert fault is None if there else "has no model.onnx, which predictions ask" in str(fault)
+        assert fault is None if there else "has no model.safetensors, which predictions need" in str(fault)
     assert "evidence for" in (tmp_path / "page.html").read_text()
 
 

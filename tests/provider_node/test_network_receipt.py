@@ -120,7 +120,7 @@ def test_a_network_is_fetched_put_together_and_agrees(made: TrunkInSecretOrder, 
     assert (check.verdict, check.split, check.pictures, check.same_answers) == (Verdict.AGREES, "test", 3, 3)
     assert check.largest_difference is not None
     assert check.largest_difference < 1e-4
-    np.testing.assert_allclose(kept.onnx().logits(made.pixels_BCHW), made.morphed_logits(), atol=1e-4)
+    np.testing.assert_allclose(kept.plain().logits(made.pixels_BCHW), made.morphed_logits(), atol=1e-4)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "network.safetensors", "scored"]
     assert receive(site_of(made, tmp_path), ready, Nobody()).check == "agrees"
 

@@ -6,7 +6,18 @@ What a hospital does not install can't be imported in a site's or a coordinator'
 import sys
 from pathlib import PurePath
 
-NOT_INSTALLED = ("torch", "tensorboardX", "matplotlib", "pyarrow", "scipy", "seal", "sklearn", "tensorboard")
+NOT_INSTALLED = (
+    "torch",
+    "tensorboardX",
+    "matplotlib",
+    "onnx",
+    "onnxruntime",
+    "pyarrow",
+    "scipy",
+    "seal",
+    "sklearn",
+    "tensorboard",
+)
 _NODES = {"mple-coordinator", "mple-provider", "coordinator", "provider_node"}
 """The last two as in `python -m coordinator`."""
 
