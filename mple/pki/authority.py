@@ -20,7 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from mple.disk.bounded import read_bounded
 from mple.disk.private import make_private
 from mple.disk.whole_files import write_whole
-from mple.pki.issued import REASONS, IssuedCertificate, IssuedIndex, enter_certificate, mark_revoked, read_index
+from mple.pki.issued import REASONS, IssuedCertificate, IssuedIndex, enter_certificates, mark_revoked, read_index
 from mple.printable import is_host_name, printable
 from mple.rpc import Party, Role
 from mple.rpc.identity import SERVER_NAMES
@@ -145,21 +145,31 @@ def approve(authority: Authority, request_pem: bytes, days: int = 90) -> bytes:
         raise PkiError(
             f"the request is for consortium {asked.party.consortium!r}, this authority is of {authority.consortium!r}"
         )
+    (certificate,) = issue(authority, [asked], days)
+    return certificate
+
+
+def issue(authority: Authority, wanted: Sequence[Request], days: int) -> list[bytes]:
+    """Certificates, PEM, for what was checked before, entered in the index as one; the guarantees are `approve`'s."""
     issuer, key = authority.issuer()
+    signed = [_signed(asked, issuer, key, days) for asked in wanted]
+    enter_certificates(authority.directory, [_record(certificate) for certificate in signed])  # before anybody has one
+    return [certificate.public_bytes(Encoding.PEM) for certificate in signed]
+
+
+def _signed(asked: Request, issuer: x509.Certificate, key: ec.EllipticCurvePrivateKey, days: int) -> x509.Certificate:
     ends = min(datetime.now(UTC) + timedelta(days=days), issuer.not_valid_after_utc)
     usages, names = [ExtendedKeyUsageOID.CLIENT_AUTH], names_of(asked.party, asked.hosts)
     if asked.party.role.serves:
         usages.append(ExtendedKeyUsageOID.SERVER_AUTH)
         names = x509.SubjectAlternativeName([*names, x509.DNSName(asked.party.server_name)])
-    certificate = (
+    return (
         _begun(_name(asked.party.consortium, asked.party.label), issuer.subject, asked.key, ends, authority=False)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(names, critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         .sign(key, SHA256())
     )
-    enter_certificate(authority.directory, _record(certificate))  # before anybody can have it
-    return certificate.public_bytes(Encoding.PEM)
 
 
 def enter(authority: Authority, certificate_pem: bytes) -> int:
@@ -171,7 +181,7 @@ def enter(authority: Authority, certificate_pem: bytes) -> int:
         record = _record(certificate)
     except UNSOUND as fault:
         raise PkiError(f"this is no certificate of the authority: {str(fault) or 'it did not sign it'}") from None
-    enter_certificate(authority.directory, record)
+    enter_certificates(authority.directory, [record])
     return record.serial
 
 
@@ -307,7 +317,12 @@ def _begun(
 
 def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     """Write a new key that only its owner can read; FileExistsError when there is one."""
-    write_whole(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), new=True)
+    write_whole(path, key_pem(key), new=True)
+
+
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A private key as its file holds it."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def read_file(path: Path, what: str, way_out: str = "make an authority with 'mple pki init'") -> bytes:

@@ -92,12 +92,14 @@ def read_index(folder: Path) -> IssuedIndex:
         raise ValueError(f"{fault}; restore the file from a backup") from None
 
 
-def enter_certificate(folder: Path, certificate: IssuedCertificate) -> None:
-    """Enter a certificate in the index; one that is there stays as it is."""
+def enter_certificates(folder: Path, certificates: Sequence[IssuedCertificate]) -> None:
+    """Enter certificates in the index; those that are there stay as they are."""
     with locked(folder):
         index = read_index(folder)
-        if all(one.serial != certificate.serial for one in index.certificates):
-            write_record(folder / _INDEX, replace(index, certificates=(*index.certificates, certificate)))
+        known = {one.serial for one in index.certificates}
+        fresh = [one for one in certificates if one.serial not in known]
+        if fresh:
+            write_record(folder / _INDEX, replace(index, certificates=(*index.certificates, *fresh)))
 
 
 def mark_revoked(folder: Path, serials: Sequence[int], reason: str) -> IssuedIndex:

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from mple.disk.private import make_private, private_file
 from mple.disk.whole_files import fsync_folder, write_whole
 from mple.pki.authority import (
     CA_CERTIFICATE,
@@ -20,12 +21,13 @@ from mple.pki.authority import (
     NODE_KEY,
     NODE_REQUEST,
     PkiError,
-    approve,
+    Request,
     create_authority,
     hosts_of,
+    issue,
+    key_pem,
     names_of,
     read_file,
-    request,
     signed_request,
     write_key,
 )
@@ -125,11 +127,17 @@ def install_list(directory: Path, crl_pem: bytes) -> RevokedList:
 
 
 def throwaway(directory: Path, parties: Sequence[Party], hosts: Sequence[str], folders: Sequence[Path]) -> None:
-    """An authority for one simulation, and a certificate for each party in its folder."""
+    """An authority for one simulation, and a certificate for each party in its folder. Quick,
+    for there may be thousands: what a power cut takes of a simulation is simulated again."""
     authority = create_authority(directory, parties[0].consortium, days=30)
-    for party, folder in zip(parties, folders, strict=True):
-        certificate = approve(authority, request(folder, party, hosts), days=30)
-        install(folder, certificate, authority.certificate_pem)
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in parties]
+    wanted = [Request(party, tuple(hosts), key.public_key()) for party, key in zip(parties, keys, strict=True)]
+    issued = issue(authority, wanted, days=30)
+    ca_pem = authority.certificate_pem
+    for folder, key, certificate in zip(folders, keys, issued, strict=True):
+        make_private(folder)
+        for name, content in {NODE_KEY: key_pem(key), NODE_CERTIFICATE: certificate, CA_CERTIFICATE: ca_pem}.items():
+            private_file(folder / name).write_bytes(content)
 
 
 def _held_list(directory: Path, ca_pem: bytes) -> tuple[RevokedList, bool]:
