@@ -57,7 +57,14 @@ def site_data(settings: SimulationSettings) -> list[Dataset]:
 def png_bytes(pixels_NCHW: NDArray[np.uint8]) -> int:
     """Size of all pictures as PNG files, one each, at pillow's best effort."""
     with ThreadPoolExecutor() as pool:  # zlib works outside of the interpreter's lock
-        return sum(pool.map(_png_size, pixels_NCHW.transpose(0, 2, 3, 1)))
+        return sum(map(len, pool.map(png_file, pixels_NCHW.transpose(0, 2, 3, 1))))
+
+
+def png_file(pixels_HWC: NDArray[np.uint8]) -> bytes:
+    """A picture as a PNG file, at pillow's best effort."""
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels_HWC)).save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def predicted_bits(plan: RunPlan, pixels_NCHW: NDArray[np.uint8]) -> float | None:
@@ -91,9 +98,3 @@ def _resized(pixels_NCHW: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
             for picture in pixels_NCHW.transpose(0, 2, 3, 1)
         ]
     )
-
-
-def _png_size(pixels_HWC: NDArray[np.uint8]) -> int:
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels_HWC)).save(file, "PNG", optimize=True)
-    return file.tell()

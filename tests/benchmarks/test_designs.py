@@ -10,6 +10,10 @@ from PIL import Image
 
 from benchmarks.growth import Grown, growth_a_site
 from benchmarks.growth import markdown as growth_table
+from benchmarks.lines import Carried
+from benchmarks.network import Fed, summed_up
+from benchmarks.network import Point as NetworkPoint
+from benchmarks.network import markdown as network_table
 from benchmarks.pictures import png_bytes, predicted_bits
 from benchmarks.system import Round, Timed
 from benchmarks.system import markdown as system_table
@@ -130,3 +134,17 @@ def test_bits_are_predicted_where_there_is_something_to_predict() -> None:
 def changed(point: Point, base: Point) -> list[str]:
     fields = ("preset", "codec", "custody", "sites", "images")
     return [field for field in fields if getattr(point, field) != getattr(base, field)]
+
+
+def test_a_line_is_judged_by_the_site_that_took_longest() -> None:
+    point = NetworkPoint(preset="compact", codec="q6", mbit_s=10, latency_ms=5, images=1000)
+    quick = Fed(setup_s=1.0, feed_s=2.0, framed_bytes=1_900_000, samples=1000)
+    slow = Fed(setup_s=1.5, feed_s=4.0, framed_bytes=2_000_000, samples=1000)
+    one = Carried(up_bytes=2_400_000, down_bytes=100_000, dropped=1, resent=2)
+    row = summed_up(point, {"north": quick, "east": slow}, {"north": one, "east": one}, ledger_bytes=4_000_000)
+    assert (row.all_s, row.asked_for_s) == (5.5, 1.5 + 40.0)
+    assert row.goodput_share == 2_000_000 * 8 / 4.0 / 10e6  # 0.4
+    assert (row.up_bytes, row.down_bytes, row.dropped, row.resent) == (2_400_000, 100_000, 2, 4)
+    cells = [cell.strip() for cell in network_table([row]).splitlines()[-1].split("|")]
+    assert cells[5:9] == ["1.5", "4.0", "40%", "**41.5 s**"]
+    assert cells[12] == "1.250"
