@@ -1,4 +1,4 @@
-"""What all parties are told of keys, and what the coordinator's log and audit trail say of them."""
+"""What parties are told of keys, and what the coordinator's log and audit trail say of them."""
 
 from coordinator.memory.event_log import EventLog
 from coordinator.memory.layer_store import LayerStore

@@ -134,7 +134,7 @@ _KEY_EVENTS = (KeyAnnounced, RotationAccepted, RotationStored, KeyWithdrawn, Era
 
 @dataclass(frozen=True, slots=True)
 class AnnounceParty:
-    """Tell all that a party has joined."""
+    """Tell a party that it is in."""
 
     party: str
 
@@ -149,7 +149,7 @@ class AnnouncePhase:
 
 @dataclass(frozen=True, slots=True)
 class AnnounceLayer:
-    """Tell all that a site's layer is released."""
+    """Tell the compute node that a site's layer is released."""
 
     site: str
 
@@ -170,7 +170,7 @@ class AnnounceScores:
 
 @dataclass(frozen=True, slots=True)
 class AnnounceFault:
-    """Tell all who failed and how."""
+    """Tell the compute node who failed and how."""
 
     party: str
     text: str

@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from coordinator.key_events import tell_of_key
 from coordinator.ledger_totals import keep_totals, totals_from
-from coordinator.memory.envelopes import Envelopes, check_envelope
+from coordinator.memory.envelopes import Envelopes, certificates_for_sealing, check_envelope
 from coordinator.memory.event_log import EventLog
+from coordinator.memory.kept_state import KeptState
 from coordinator.memory.layer_store import LayerStore
 from coordinator.memory.registry import (
     Registry,
@@ -56,6 +57,7 @@ from mple.model.stem import MOST_BYTES, Stem, StemError
 from mple.node.logs import log, log_error
 from mple.plan import AbsencePolicy, CoordinatorSettings, Custody, PlanError, RunPlan, changed_sections
 from mple.plan.fit import check_coordinator_memory, check_images
+from mple.printable import some_of
 from mple.records.log_events import LogEvent
 from mple.records.state_files import LAYERS
 from mple.rpc import ErrorCode, MpleError, Party, Role
@@ -91,7 +93,8 @@ class Run:
         self.log = EventLog(file)
         self.envelopes = Envelopes(file)
         self.layers = LayerStore(file, settings.state / LAYERS)
-        self._registry = Registry(file)
+        self.registry = Registry(file)
+        self._state = KeptState(file)
         fresh = RunState(
             sites=settings.run.sites,
             escrow=settings.run.custody is Custody.ESCROW,
@@ -102,7 +105,7 @@ class Run:
             if file.fact("state") is None:
                 file.keep_fact("run_id", (settings.run.run_id or secrets.token_hex(6)).encode())
                 file.keep_fact("coordinator", me.uri.encode())
-                file.keep_fact("state", fresh.to_json())
+                self._state.keep(fresh)
         self._require_same(fresh)
         on_phase(self.state().phase)
 
@@ -123,7 +126,7 @@ class Run:
 
     def state(self) -> RunState:
         """Where the run is."""
-        return RunState.from_json(self.file.fact("state") or b"")
+        return self._state.read()
 
     def advance(self, event: Event) -> None:
         """Take an event and carry out what follows from it, all of it or nothing.
@@ -132,7 +135,7 @@ class Run:
         """
         with self.file.transaction():
             state, consequences = step(self.state(), event)
-            self.file.keep_fact("state", state.to_json())
+            self._state.keep(state)
             for consequence in consequences:
                 self._carry_out(consequence)
 
@@ -151,16 +154,16 @@ class Run:
             raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"{caller.label} joins as {request.WhichOneof('party')}")
         with self.file.transaction():
             if caller.role is Role.SITE:
-                check_site_profile(request.site, caller, self._other_site(caller.name))
+                check_site_profile(request.site, caller, self.registry.other_site(caller.name))
                 check_task(request.site, caller, self.settings.task.kind)
                 self._check_images(request.site)
-                if self._registry.admit(caller, request.site, certificate_der):
+                if self.registry.admit(caller, request.site, certificate_der):
                     self.advance(SiteJoined(caller.name))
             else:
                 check_ranks(request.compute, self.settings.training.ranks)
                 check_stem_digest(request.compute, self.settings.model, self._offered_digest())
                 check_weights_digest(request.compute, self.settings.model)
-                if self._registry.admit(caller, request.compute, certificate_der):
+                if self.registry.admit(caller, request.compute, certificate_der):
                     self.advance(ComputeJoined(caller.name))
 
     def require_unfailed(self) -> None:
@@ -171,15 +174,8 @@ class Run:
 
     def require_joined(self, caller: Party) -> None:
         """Refuse a party that has not joined. Raises MpleError: UNKNOWN_PARTY."""
-        if self._registry.member(caller.label) is None:
+        if self.registry.member(caller.label) is None:
             raise MpleError(ErrorCode.UNKNOWN_PARTY, f"{caller.label} has not joined; join first")
-
-    def certificate_of(self, label: str) -> bytes:
-        """The DER certificate under which a party joined."""
-        member = self._registry.member(label)
-        if member is None:
-            raise MpleError(ErrorCode.UNKNOWN_PARTY, f"{label} has not joined")
-        return member.certificate_der
 
     def offer_stem(self, caller: Party, safetensors: bytes) -> bytes:
         """Keep the compute node's stem and return its digest; the same again is allowed.
@@ -226,10 +222,19 @@ class Run:
         self.require_unfailed()
         check_envelope(self.plan, caller, self.me.label, request)
         with self.file.transaction():
-            new = self.envelopes.put(caller.label, request.recipient, request.kind, request.envelope)
+            new = self.leave_envelope(caller.label, request.recipient, request.kind, request.envelope)
             if new and request.kind == coordinator_pb2.SEALED_KIND_MORPH_KEY:
                 self.advance(KeySealed(caller.name))
         return new or self.envelopes.counts(caller.label, request.recipient, request.kind, request.envelope)
+
+    def leave_envelope(self, sender: str, recipient: str, kind: int, envelope: bytes) -> bool:
+        """Keep an envelope and tell its recipient, a site; False when another was left before, which then stays."""
+        with self.file.transaction():
+            new = self.envelopes.put(sender, recipient, kind, envelope)
+            if new and recipient != self.me.label:
+                left = coordinator_pb2.EnvelopeLeft(recipient=recipient)
+                self.log.append(coordinator_pb2.WatchResponse(envelope_left=left))
+            return new
 
     def report_failure(self, caller: Party, failure: coordinator_pb2.Failure) -> None:
         """A party of the run can't go on."""
@@ -316,7 +321,7 @@ class Run:
         changed = [name for name, equal in same.items() if not equal]
         if changed:
             raise ValueError(
-                f"{settings.state} holds run {self.run_id} of the sites {', '.join(state.sites)}, begun with another "
+                f"{settings.state} holds run {self.run_id} of the sites {some_of(state.sites)}, begun with another "
                 f"{', '.join(changed)}; restore the configuration, or name another state folder for a new run"
             )
 
@@ -326,10 +331,6 @@ class Run:
             check_coordinator_memory(image_of(profile), self.settings)
         except (PlanError, MemoryShortError) as fault:
             raise MpleError(ErrorCode.IMAGES_UNFIT, str(fault)) from None
-
-    def _other_site(self, name: str) -> tuple[str, coordinator_pb2.SiteProfile] | None:
-        others = [other for other in self.settings.run.sites if other != name]
-        return next(iter(self._registry.site_profiles(others).items()), None)
 
     def _offered_digest(self) -> bytes | None:
         kept = self.file.fact("offered_stem")
@@ -349,9 +350,8 @@ class Run:
             case AnnounceLayer(site):
                 stored = self.layers.of_key(site, self.plan.site(site).key_epoch)
                 assert stored is not None, site
-                self.log.append(
-                    coordinator_pb2.WatchResponse(layer_released=coordinator_pb2.LayerReleased(header=stored.header))
-                )
+                released = coordinator_pb2.LayerReleased(header=stored.header)
+                self.log.append(coordinator_pb2.WatchResponse(layer_released=released))
                 audit(f"site/{site}", "layer_released", "ok", sha256=stored.header.sha256.hex())
                 log(LogEvent.LAYER_RELEASED, f"released the layer of site {site}", site=site)
             case AnnounceEpoch(report):
@@ -371,12 +371,12 @@ class Run:
                 self._make_plan()
 
     def _make_plan(self) -> None:
-        offered, compute = self.file.fact("offered_stem"), self._registry.compute_profile(self.settings.run.compute)
+        offered, compute = self.file.fact("offered_stem"), self.registry.compute_profile(self.settings.run.compute)
         try:
             check_ranks(compute, self.settings.training.ranks)  # the settings may have changed since it joined
             plan, stem = make_plan(
                 self.settings,
-                self._registry.site_profiles(self.settings.run.sites),
+                self.registry.site_profiles(),
                 consortium=self.me.consortium,
                 run_id=self.run_id,
                 offered=None if offered is None else Stem.from_safetensors(offered),
@@ -387,12 +387,12 @@ class Run:
             return
         self.file.keep_fact("plan", plan.to_json())
         self.file.keep_fact("stem", stem.to_safetensors())
-        made = coordinator_pb2.PlanMade(
-            plan_json=plan.to_json(),
-            plan_sha256=plan.sha256(),
-            certificates_der=[*self._registry.certificates(), self._certificate_der],
-        )
+        held = {self.me.label: self._certificate_der, **self.registry.site_certificates()}
+        for certificates in certificates_for_sealing(plan, self.me.label, held):
+            self.log.append(coordinator_pb2.WatchResponse(certificates=certificates))
+        made = coordinator_pb2.PlanMade(plan_json=plan.to_json(), plan_sha256=plan.sha256())
         self.log.append(coordinator_pb2.WatchResponse(plan_made=made))
         audit("local", "plan", "ok", run=self.run_id, sha256=plan.sha256().hex())
         log(LogEvent.PLAN, f"plan {plan.sha256().hex()[:16]} of {len(plan.sites)} sites")
-        self.advance(PlanAgreed(tuple(SiteKey(one.name, one.key_epoch, one.key_fingerprint) for one in plan.sites)))
+        keys = tuple(SiteKey(one.name, one.key_epoch, one.key_fingerprint) for one in plan.sites)
+        self.advance(PlanAgreed(keys))

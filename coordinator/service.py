@@ -16,8 +16,6 @@ from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
 from mple.rpc.read_deadline import MESSAGE_IDLE_S, DeadlineIterator
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
 
-_ENVELOPE_S = 10.0
-"""Longest wait for an envelope within one call."""
 _HEAD = re.compile(r"([0-9]{1,15}):([0-9a-f]{64})")
 _REPORTS = {
     Role.SITE: {"failure", "ledger_totals"},
@@ -68,7 +66,7 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
     def Watch(
         self, request: coordinator_pb2.WatchRequest, context: grpc.ServicerContext, caller: Party
     ) -> Iterator[coordinator_pb2.WatchResponse]:
-        """Events after a number, then new ones; ends with the run."""
+        """Events for the caller after a number, then new ones; ends with the run."""
         self._run.require_joined(caller)
         newest = self._run.log.last_sequence()
         if request.after_sequence > newest:
@@ -76,7 +74,7 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
                 ErrorCode.MESSAGE_MALFORMED, f"events after number {request.after_sequence}; the newest is {newest}"
             )
         context.add_callback(self._run.log.wake)
-        for event in self._run.log.follow(request.after_sequence, context.is_active):
+        for event in self._run.log.follow(caller, request.after_sequence, context.is_active):
             # Before it is sent: a party that breaks off once it has the last event does not let this go on.
             with self._run.file.changed:
                 self._seen[caller.label] = max(event.sequence, self._seen.get(caller.label, 0))
@@ -113,23 +111,12 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
 
     @guarded(Role.SITE)
     def GetSealed(
-        self, request: coordinator_pb2.GetSealedRequest, context: grpc.ServicerContext, caller: Party
+        self, _request: coordinator_pb2.GetSealedRequest, _context: grpc.ServicerContext, caller: Party
     ) -> coordinator_pb2.GetSealedResponse:
         """Gives the envelopes that were left for the caller."""
-        run = self._run
-        run.require_joined(caller)
-        run.require_unfailed()
-
-        def there() -> bool:
-            over = run.log.closed or run.state().ended or not context.is_active()
-            return over or bool(run.envelopes.to(caller.label))
-
-        if request.wait:
-            context.add_callback(run.log.wake)
-            with run.file.changed:
-                run.file.changed.wait_for(there, _ENVELOPE_S)
-        run.require_unfailed()
-        envelopes = run.envelopes.to(caller.label)
+        self._run.require_joined(caller)
+        self._run.require_unfailed()
+        envelopes = self._run.envelopes.to(caller.label)
         if envelopes:
             audit_call(caller.label, "envelopes_given", "ok", envelopes=len(envelopes))
         return coordinator_pb2.GetSealedResponse(envelopes=envelopes)

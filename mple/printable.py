@@ -6,6 +6,7 @@ hide or reverse what stands beside them, break a line in two, or fill a screen.
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from pathlib import PurePath
 
 MOST_CLASS_NAME = 200
@@ -44,6 +45,14 @@ def printable(text: object, most: int | None = None) -> str:
 def printable_lines(text: object, most: int = 4_000) -> str:
     """A text of several lines, each printable; those after the first are indented, so that none poses as another."""
     return "\n  ".join(printable(line.strip(" "), most) for line in str(text)[: 10 * most].split("\n"))
+
+
+def some_of(names: Iterable[str], most: int = 8) -> str:
+    """Names in a sentence; of many the first ones, and how many there are."""
+    listed = list(names)
+    if len(listed) <= most:
+        return ", ".join(listed)
+    return f"{', '.join(listed[:most])}, ... ({len(listed):,} in all)"
 
 
 def require_printable(what: str, text: str, most: int = MOST_CLASS_NAME) -> None:

@@ -58,10 +58,9 @@ def _take_part(site: Site) -> None:
         client = CoordinatorClient(channel, coordinator.retry)
         join(site, client)
         with node.follow(client) as events:
-            made = events.plan_made()
-            plan = agree(site, made)
+            plan = agree(site, events.plan_made())
             events.enter(coordinator_pb2.PHASE_SETUP)
-            SiteSetup(site=site, coordinator=coordinator.party, client=client, made=made, plan=plan).run()
+            SiteSetup(site=site, coordinator=coordinator.party, client=client, events=events, plan=plan).run()
             run = SiteRun(site, client, plan)
             events.enter(coordinator_pb2.PHASE_TRAINING, lambda event: run.take(event, events))
             run.take_part(events)

@@ -120,7 +120,7 @@ class EscrowWorker:
     def _seal_secret(self, plan: RunPlan, site: str, secret: bytes) -> None:
         run, kind, label = self._run, coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET, f"site/{site}"
         info = seal_info(plan.run_id, run.me.label, label, kind)
-        run.envelopes.put(run.me.label, label, kind, seal(run.certificate_of(label), secret, info))
+        run.leave_envelope(run.me.label, label, kind, seal(run.registry.certificate_of(label), secret, info))
 
     def _build_layer(self, plan: RunPlan, stem: Stem, site: str, secret: bytes) -> None:
         layers = self._run.layers

@@ -4,12 +4,17 @@ Who may send what to whom follows from the plan: in `site` custody the plan's fi
 to the others; in `escrow` each site sends its morph key to the coordinator, which sends the secret to the sites.
 """
 
+from collections.abc import Iterator, Mapping
+
 from coordinator.memory.state_file import StateFile, as_bytes, as_int, as_text
 from mple.plan import Custody, RunPlan
+from mple.printable import some_of
 from mple.rpc import ErrorCode, MpleError, Party
 from mple.v1 import coordinator_pb2
 
 MOST_ENVELOPE_BYTES = 4096
+_CERTIFICATES_AT_ONCE = 256
+"""Of elliptic curves one has well below 1 KiB, of RSA below 2 KiB: the message stays below 1 MiB."""
 
 
 def check_envelope(plan: RunPlan, sender: Party, coordinator: str, request: coordinator_pb2.PutSealedRequest) -> None:
@@ -34,18 +39,33 @@ def check_envelope(plan: RunPlan, sender: Party, coordinator: str, request: coor
                 ErrorCode.ENVELOPE_REJECTED, f"in escrow custody a site sends only its morph key, to {coordinator}"
             )
         return
-    others = [f"site/{site.name}" for site in plan.sites[1:]]
     if kind != coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET:
         raise MpleError(ErrorCode.ENVELOPE_REJECTED, f"kind {kind}; in site custody only the consortium secret is sent")
     if sender.name != plan.sites[0].name:
         raise MpleError(
             ErrorCode.ENVELOPE_REJECTED, f"the plan's first site, {plan.sites[0].name}, sends the consortium secret"
         )
+    others = [f"site/{site.name}" for site in plan.sites[1:]]
     if request.recipient not in others:
         raise MpleError(
             ErrorCode.ENVELOPE_REJECTED,
-            f"recipient {request.recipient[:80]!r}; the secret goes to {', '.join(others) or 'nobody'}",
+            f"recipient {request.recipient[:80]!r}; the secret goes to {some_of(others) or 'nobody'}",
         )
+
+
+def certificates_for_sealing(
+    plan: RunPlan, coordinator: str, held: Mapping[str, bytes]
+) -> Iterator[coordinator_pb2.Certificates]:
+    """The certificates that each party seals to under the plan, and nobody else's: a thousand of them for a thousand
+    sites each would be most of what a run sends. Of DER by label; each message has room for certificates of any kind.
+    """
+    recipient, needed = "", [coordinator]
+    if plan.custody is Custody.SITE:
+        recipient, *needed = (f"site/{site.name}" for site in plan.sites)
+    for start in range(0, len(needed), _CERTIFICATES_AT_ONCE):
+        labels = needed[start : start + _CERTIFICATES_AT_ONCE]
+        parties = [coordinator_pb2.PartyCertificate(party=label, der=held[label]) for label in labels]
+        yield coordinator_pb2.Certificates(recipient=recipient, parties=parties)
 
 
 class Envelopes:

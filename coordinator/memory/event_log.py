@@ -1,44 +1,88 @@
-"""The run's events by sequence number, kept for whoever comes later or comes back."""
+"""The run's events by sequence number, kept for whoever comes later or comes back.
+
+Each event has an audience: what a thousand sites bring about one by one must not be told to a thousand each.
+"""
 
 import threading
 import time
 from collections.abc import Callable, Iterator
 
-from coordinator.memory.state_file import StateFile, as_bytes, as_int
+from coordinator.memory.state_file import StateFile, as_bytes, as_int, as_text
+from mple.rpc import Party, Role
 from mple.v1 import coordinator_pb2
 
 _READ_AT_ONCE = 64
+_ALL = "all"
+_OF_COMPUTE = {"layer_released", "fault", "key_rotated", "key_revoked"}
+
+
+def audience_of(event: coordinator_pb2.WatchResponse) -> str:
+    """Whom an event concerns: `all`, everybody of a role, `site` or `compute`, or one party by its label."""
+    kind = event.WhichOneof("event")
+    if kind in _OF_COMPUTE:
+        return Role.COMPUTE
+    match kind:
+        case "party_joined":
+            return event.party_joined.party
+        case "certificates":
+            return event.certificates.recipient or Role.SITE
+        case "envelope_left":
+            return event.envelope_left.recipient
+        case "layer_wanted":
+            return f"{Role.SITE}/{event.layer_wanted.header.key_ref.site}"
+        case "key_ready":
+            return f"{Role.SITE}/{event.key_ready.key_ref.site}"
+        case "key_erased":
+            return f"{Role.SITE}/{event.key_erased.key_ref.site}"
+    return _ALL
 
 
 class EventLog:
-    """Appends events within the caller's transaction and lets watchers follow them."""
+    """Appends events within the caller's transaction and lets watchers follow those that concern them."""
 
     def __init__(self, file: StateFile) -> None:
         self._file = file
         self._closed = threading.Event()
+        rows = file.rows("SELECT audience, MAX(sequence) FROM events GROUP BY audience")
+        self._newest = {as_text(audience): as_int(sequence) for audience, sequence in rows}
+        """Number of the newest event by audience; of one that was rolled back, too."""
 
     def append(self, event: coordinator_pb2.WatchResponse) -> None:
         """Give an event the next number and keep it; watchers see it once the transaction is through."""
+        audience = audience_of(event)
         with self._file.transaction() as connection:
             event.sequence = self.last_sequence() + 1
             event.time_unix_ms = time.time_ns() // 1_000_000
-            connection.execute("INSERT INTO events VALUES (?, ?)", (event.sequence, event.SerializeToString()))
+            connection.execute(
+                "INSERT INTO events VALUES (?, ?, ?)", (event.sequence, audience, event.SerializeToString())
+            )
+            self._newest[audience] = event.sequence
 
     def last_sequence(self) -> int:
         """Number of the newest event, 0 before the first."""
         return as_int(self._file.rows("SELECT COALESCE(MAX(sequence), 0) FROM events")[0][0])
 
-    def follow(self, after: int, alive: Callable[[], bool]) -> Iterator[coordinator_pb2.WatchResponse]:
-        """Events after a number in their order, then new ones, while `alive()` holds and the log is open. Whoever ends
-        what `alive` tells of calls `wake`."""
-        query = "SELECT event FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?"
+    def due(self, watcher: Party, after: int) -> bool:
+        """Whether there may be an event for a party after a number; without a look at the file."""
+        return any(self._newest.get(audience, 0) > after for audience in _audiences(watcher))
+
+    def read(self, watcher: Party, after: int) -> list[coordinator_pb2.WatchResponse]:
+        """The next events for a party after a number, in their order; of many, the first ones."""
+        query = "SELECT event FROM events WHERE sequence > ? AND audience IN (?, ?, ?) ORDER BY sequence LIMIT ?"
+        rows = self._file.rows(query, after, *_audiences(watcher), _READ_AT_ONCE)
+        return [coordinator_pb2.WatchResponse.FromString(as_bytes(row[0])) for row in rows]
+
+    def follow(self, watcher: Party, after: int, alive: Callable[[], bool]) -> Iterator[coordinator_pb2.WatchResponse]:
+        """Events for a party after a number in their order, then new ones, while `alive()` holds and the log is open.
+        Whoever ends what `alive` tells of calls `wake`."""
         while alive() and not self._closed.is_set():
+            events = []
             with self._file.changed:
-                rows = self._file.rows(query, after, _READ_AT_ONCE)
-                if not rows and alive() and not self._closed.is_set():
+                if self.due(watcher, after):
+                    events = self.read(watcher, after)
+                if not events and alive() and not self._closed.is_set():
                     self._file.changed.wait()
-            for row in rows:
-                event = coordinator_pb2.WatchResponse.FromString(as_bytes(row[0]))
+            for event in events:
                 after = event.sequence
                 yield event
 
@@ -56,3 +100,7 @@ class EventLog:
         """End all followers."""
         self._closed.set()
         self.wake()
+
+
+def _audiences(watcher: Party) -> tuple[str, str, str]:
+    return _ALL, watcher.role.value, watcher.label

@@ -1,14 +1,13 @@
 """Who has joined, with what profile, under which certificate."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from coordinator.memory.state_file import StateFile, as_bytes
+from coordinator.memory.state_file import StateFile, as_bytes, as_text
 from mple.data.images import PatientSplit
 from mple.data.limits import MOST_CHANNELS, MOST_CLASSES, MOST_IMAGES, MOST_LABELS, MOST_LOGITS, MOST_SIDE
 from mple.plan import ModelSettings, RunSettings, TaskKind
 from mple.plan.run_plan import PROTOCOL_VERSION
-from mple.printable import require_printable
+from mple.printable import require_printable, some_of
 from mple.rpc import ErrorCode, MpleError, Party, Role
 from mple.v1 import coordinator_pb2
 
@@ -36,7 +35,7 @@ def check_version(version: int) -> None:
 def check_expected(party: Party, run: RunSettings) -> None:
     """Refuse a party that the configuration does not name. Raises MpleError: UNKNOWN_PARTY."""
     if party.role is Role.SITE and party.name not in run.sites:
-        raise MpleError(ErrorCode.UNKNOWN_PARTY, f"{party.label}; the run has the sites {', '.join(run.sites)}")
+        raise MpleError(ErrorCode.UNKNOWN_PARTY, f"{party.label}; the run has the sites {some_of(run.sites)}")
     if party.role is Role.COMPUTE and party.name != run.compute:
         raise MpleError(ErrorCode.UNKNOWN_PARTY, f"{party.label}; the run has compute/{run.compute}")
 
@@ -177,14 +176,20 @@ class Registry:
         rows = self._file.rows("SELECT profile, certificate FROM parties WHERE label = ?", label)
         return Member(label, as_bytes(rows[0][0]), as_bytes(rows[0][1])) if rows else None
 
-    def site_profiles(self, names: Sequence[str]) -> dict[str, coordinator_pb2.SiteProfile]:
-        """Profiles of those of the named sites that have joined, in the order of the names."""
-        found = {}
-        for name in names:
-            member = self.member(f"site/{name}")
-            if member is not None:
-                found[name] = coordinator_pb2.SiteProfile.FromString(member.profile)
-        return found
+    def site_profiles(self) -> dict[str, coordinator_pb2.SiteProfile]:
+        """Profiles of the sites that have joined, by name."""
+        rows = self._file.rows("SELECT label, profile FROM parties WHERE label LIKE 'site/%'")
+        return {
+            as_text(label).removeprefix("site/"): coordinator_pb2.SiteProfile.FromString(as_bytes(profile))
+            for label, profile in rows
+        }
+
+    def other_site(self, name: str) -> tuple[str, coordinator_pb2.SiteProfile] | None:
+        """Name and profile of the site that joined first, but for the named one; None before there is any."""
+        query = "SELECT label, profile FROM parties WHERE label LIKE 'site/%' AND label <> ? ORDER BY rowid LIMIT 1"
+        for label, profile in self._file.rows(query, f"site/{name}"):
+            return as_text(label).removeprefix("site/"), coordinator_pb2.SiteProfile.FromString(as_bytes(profile))
+        return None
 
     def compute_profile(self, name: str) -> coordinator_pb2.ComputeProfile:
         """Of the compute node; an empty one when it has not joined."""
@@ -222,9 +227,17 @@ class Registry:
             connection.execute("UPDATE parties SET certificate = ? WHERE label = ?", (certificate_der, party.label))
             return False
 
-    def certificates(self) -> list[bytes]:
-        """DER certificates of all that have joined, by label."""
-        return [as_bytes(row[0]) for row in self._file.rows("SELECT certificate FROM parties ORDER BY label")]
+    def certificate_of(self, label: str) -> bytes:
+        """The DER certificate under which a party joined. Raises MpleError: UNKNOWN_PARTY."""
+        member = self.member(label)
+        if member is None:
+            raise MpleError(ErrorCode.UNKNOWN_PARTY, f"{label} has not joined")
+        return member.certificate_der
+
+    def site_certificates(self) -> dict[str, bytes]:
+        """DER certificates of the sites that have joined, by label."""
+        rows = self._file.rows("SELECT label, certificate FROM parties WHERE label LIKE 'site/%' ORDER BY label")
+        return {as_text(label): as_bytes(der) for label, der in rows}
 
 
 def _compare(

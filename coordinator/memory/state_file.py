@@ -28,7 +28,7 @@ from mple.disk.storage_faults import storage_fault_of
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS parties (label TEXT PRIMARY KEY, profile BLOB NOT NULL, certificate BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS events (sequence INTEGER PRIMARY KEY, event BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS events (sequence INTEGER PRIMARY KEY, audience TEXT NOT NULL, event BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS envelopes (sender TEXT, recipient TEXT, kind INTEGER, envelope BLOB NOT NULL,
     PRIMARY KEY (sender, recipient, kind));
 CREATE TABLE IF NOT EXISTS key_layers (site TEXT NOT NULL, epoch INTEGER NOT NULL, sha256 BLOB NOT NULL UNIQUE,

@@ -1,5 +1,7 @@
 """What the coordinator's events say: the end of the run, its phase, its plan, the parties' certificates."""
 
+from collections.abc import Mapping
+
 from mple.pki import verify_certificate
 from mple.plan import PlanError, RunPlan
 from mple.rpc import ErrorCode, MpleError, Party
@@ -42,15 +44,16 @@ def read_plan(event: coordinator_pb2.PlanMade) -> RunPlan:
     return plan
 
 
-def certificate_of(event: coordinator_pb2.PlanMade, party: Party, ca_pem: bytes) -> bytes:
-    """A party's certificate (DER) from the plan's list, checked against this node's own authority.
+def certificate_of(certificates: Mapping[str, bytes], party: Party, ca_pem: bytes) -> bytes:
+    """A party's certificate (DER) of those that the coordinator sent, by label, checked against this node's own
+    authority.
 
-    Raises MpleError: UNIDENTIFIED when the list holds no certificate of the party under that authority.
+    Raises MpleError: UNIDENTIFIED when there is none, or one that is not the party's under that authority.
     """
-    for der in event.certificates_der:
-        try:
-            verify_certificate(der, ca_pem, party)
-        except ValueError:
-            continue
-        return der
-    raise MpleError(ErrorCode.UNIDENTIFIED, f"the coordinator sent no valid certificate of {party.label}")
+    try:
+        der = certificates[party.label]
+        verify_certificate(der, ca_pem, party)
+    except (KeyError, ValueError):
+        text = f"the coordinator sent no valid certificate of {party.label}"
+        raise MpleError(ErrorCode.UNIDENTIFIED, text) from None
+    return der

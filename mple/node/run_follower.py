@@ -22,8 +22,9 @@ from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
 
 _GRACE_S = 10.0
-_BEFORE_THE_PLAN = {"party_joined", "fault"}
-_BEFORE_TRAINING = {*_BEFORE_THE_PLAN, "plan_made", "layer_released", "layer_wanted"}
+_BEFORE_THE_PLAN = {"party_joined", "certificates", "fault"}
+_BEFORE_TRAINING = {*_BEFORE_THE_PLAN, "plan_made", "envelope_left", "layer_released", "layer_wanted"}
+_MOST_CERTIFICATES = 100_000
 
 
 class RunFollower:
@@ -43,6 +44,8 @@ class RunFollower:
         self._ended = False
         self.sequence = 0
         """Number of the newest event that was handed out."""
+        self.certificates: dict[str, bytes] = {}
+        """DER certificates that came before the plan, to seal envelopes to, by label; nobody has checked them."""
 
     def __enter__(self) -> RunFollower:
         self._withdraw = self._stop.on_set(lambda: self._news.put(StoppedError()))
@@ -106,9 +109,26 @@ class RunFollower:
         for event in self:
             if event.WhichOneof("event") == "plan_made":
                 return event.plan_made
+            self.certificates |= {one.party: one.der for one in event.certificates.parties}
+            if len(self.certificates) > _MOST_CERTIFICATES:
+                text = f"the coordinator sent {len(self.certificates):,} certificates"
+                raise MpleError(ErrorCode.MESSAGE_MALFORMED, text)
             if event.WhichOneof("event") not in _BEFORE_THE_PLAN and event.phase_changed.phase != gathering:
                 break
         raise MpleError(ErrorCode.WRONG_PHASE, "the coordinator went on before there was a plan")
+
+    def envelope_left(self) -> None:
+        """Wait until the coordinator says that there is an envelope for this party.
+
+        Raises MpleError: WRONG_PHASE when the run goes on without one; else as `__next__`.
+        """
+        for event in self:
+            kind = event.WhichOneof("event")
+            if kind == "envelope_left":
+                return
+            if kind not in _BEFORE_TRAINING:
+                break
+        raise MpleError(ErrorCode.WRONG_PHASE, "the coordinator went on before there was an envelope for this party")
 
     def enter(
         self,

@@ -91,7 +91,7 @@ class WatchRequest(_message.Message):
     def __init__(self, after_sequence: _Optional[int] = ...) -> None: ...
 
 class WatchResponse(_message.Message):
-    __slots__ = ("sequence", "time_unix_ms", "party_joined", "plan_made", "phase_changed", "layer_released", "epoch_done", "fault", "key_rotated", "key_ready", "key_revoked", "key_erased", "layer_wanted", "network_scored")
+    __slots__ = ("sequence", "time_unix_ms", "party_joined", "plan_made", "phase_changed", "layer_released", "epoch_done", "fault", "key_rotated", "key_ready", "key_revoked", "key_erased", "layer_wanted", "network_scored", "envelope_left", "certificates")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     PARTY_JOINED_FIELD_NUMBER: _ClassVar[int]
@@ -106,6 +106,8 @@ class WatchResponse(_message.Message):
     KEY_ERASED_FIELD_NUMBER: _ClassVar[int]
     LAYER_WANTED_FIELD_NUMBER: _ClassVar[int]
     NETWORK_SCORED_FIELD_NUMBER: _ClassVar[int]
+    ENVELOPE_LEFT_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATES_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     time_unix_ms: int
     party_joined: PartyJoined
@@ -120,7 +122,9 @@ class WatchResponse(_message.Message):
     key_erased: KeyErased
     layer_wanted: LayerWanted
     network_scored: NetworkScored
-    def __init__(self, sequence: _Optional[int] = ..., time_unix_ms: _Optional[int] = ..., party_joined: _Optional[_Union[PartyJoined, _Mapping]] = ..., plan_made: _Optional[_Union[PlanMade, _Mapping]] = ..., phase_changed: _Optional[_Union[PhaseChanged, _Mapping]] = ..., layer_released: _Optional[_Union[LayerReleased, _Mapping]] = ..., epoch_done: _Optional[_Union[EpochDone, _Mapping]] = ..., fault: _Optional[_Union[Fault, _Mapping]] = ..., key_rotated: _Optional[_Union[KeyRotated, _Mapping]] = ..., key_ready: _Optional[_Union[KeyReady, _Mapping]] = ..., key_revoked: _Optional[_Union[KeyRevoked, _Mapping]] = ..., key_erased: _Optional[_Union[KeyErased, _Mapping]] = ..., layer_wanted: _Optional[_Union[LayerWanted, _Mapping]] = ..., network_scored: _Optional[_Union[NetworkScored, _Mapping]] = ...) -> None: ...
+    envelope_left: EnvelopeLeft
+    certificates: Certificates
+    def __init__(self, sequence: _Optional[int] = ..., time_unix_ms: _Optional[int] = ..., party_joined: _Optional[_Union[PartyJoined, _Mapping]] = ..., plan_made: _Optional[_Union[PlanMade, _Mapping]] = ..., phase_changed: _Optional[_Union[PhaseChanged, _Mapping]] = ..., layer_released: _Optional[_Union[LayerReleased, _Mapping]] = ..., epoch_done: _Optional[_Union[EpochDone, _Mapping]] = ..., fault: _Optional[_Union[Fault, _Mapping]] = ..., key_rotated: _Optional[_Union[KeyRotated, _Mapping]] = ..., key_ready: _Optional[_Union[KeyReady, _Mapping]] = ..., key_revoked: _Optional[_Union[KeyRevoked, _Mapping]] = ..., key_erased: _Optional[_Union[KeyErased, _Mapping]] = ..., layer_wanted: _Optional[_Union[LayerWanted, _Mapping]] = ..., network_scored: _Optional[_Union[NetworkScored, _Mapping]] = ..., envelope_left: _Optional[_Union[EnvelopeLeft, _Mapping]] = ..., certificates: _Optional[_Union[Certificates, _Mapping]] = ...) -> None: ...
 
 class PartyJoined(_message.Message):
     __slots__ = ("party",)
@@ -128,15 +132,35 @@ class PartyJoined(_message.Message):
     party: str
     def __init__(self, party: _Optional[str] = ...) -> None: ...
 
+class Certificates(_message.Message):
+    __slots__ = ("recipient", "parties")
+    RECIPIENT_FIELD_NUMBER: _ClassVar[int]
+    PARTIES_FIELD_NUMBER: _ClassVar[int]
+    recipient: str
+    parties: _containers.RepeatedCompositeFieldContainer[PartyCertificate]
+    def __init__(self, recipient: _Optional[str] = ..., parties: _Optional[_Iterable[_Union[PartyCertificate, _Mapping]]] = ...) -> None: ...
+
+class PartyCertificate(_message.Message):
+    __slots__ = ("party", "der")
+    PARTY_FIELD_NUMBER: _ClassVar[int]
+    DER_FIELD_NUMBER: _ClassVar[int]
+    party: str
+    der: bytes
+    def __init__(self, party: _Optional[str] = ..., der: _Optional[bytes] = ...) -> None: ...
+
+class EnvelopeLeft(_message.Message):
+    __slots__ = ("recipient",)
+    RECIPIENT_FIELD_NUMBER: _ClassVar[int]
+    recipient: str
+    def __init__(self, recipient: _Optional[str] = ...) -> None: ...
+
 class PlanMade(_message.Message):
-    __slots__ = ("plan_json", "plan_sha256", "certificates_der")
+    __slots__ = ("plan_json", "plan_sha256")
     PLAN_JSON_FIELD_NUMBER: _ClassVar[int]
     PLAN_SHA256_FIELD_NUMBER: _ClassVar[int]
-    CERTIFICATES_DER_FIELD_NUMBER: _ClassVar[int]
     plan_json: bytes
     plan_sha256: bytes
-    certificates_der: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, plan_json: _Optional[bytes] = ..., plan_sha256: _Optional[bytes] = ..., certificates_der: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, plan_json: _Optional[bytes] = ..., plan_sha256: _Optional[bytes] = ...) -> None: ...
 
 class PhaseChanged(_message.Message):
     __slots__ = ("phase", "reason")
@@ -287,10 +311,8 @@ class PutSealedResponse(_message.Message):
     def __init__(self, earlier: bool = ...) -> None: ...
 
 class GetSealedRequest(_message.Message):
-    __slots__ = ("wait",)
-    WAIT_FIELD_NUMBER: _ClassVar[int]
-    wait: bool
-    def __init__(self, wait: bool = ...) -> None: ...
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class GetSealedResponse(_message.Message):
     __slots__ = ("envelopes",)

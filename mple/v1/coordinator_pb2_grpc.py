@@ -111,7 +111,7 @@ class CoordinatorServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
-        """All events of the run after a sequence number, then new ones as they happen.
+        """The events of the run that concern the caller after a sequence number, then new ones as they happen.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from mple.audit import audit
 from mple.morph import MorphKey
 from mple.node.coordinator_client import CoordinatorClient
-from mple.node.retry import StoppedError
 from mple.node.run_events import certificate_of
+from mple.node.run_follower import RunFollower
 from mple.pki import VaultDamagedError, consortium_key, open_sealed, seal
 from mple.plan import Custody, RunPlan
 from mple.plan.key_refs import key_ref
@@ -22,9 +22,6 @@ from mple.v1 import coordinator_pb2
 from provider_node.keys.layer_upload import bring_layer, layer_file
 from provider_node.site import Site
 
-_PAUSE_S = 0.5
-"""Between two calls that each waited for the secret, lest a coordinator that does not wait be asked without end."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SiteSetup:
@@ -33,8 +30,8 @@ class SiteSetup:
     site: Site
     coordinator: Party
     client: CoordinatorClient
-    made: coordinator_pb2.PlanMade
-    """The event with the plan and the parties' certificates."""
+    events: RunFollower
+    """In set-up, with the certificates that came before the plan."""
     plan: RunPlan
 
     def run(self) -> None:
@@ -56,8 +53,8 @@ class SiteSetup:
                 vault.refuse_lost(name)
                 self.site.keys.refuse_lost(name)
                 vault.keep_consortium_secret(plan.run_id, secrets.token_bytes(32))
+            secret = vault.consortium_secret(plan.run_id)
             for other in plan.sites[1:]:
-                secret = vault.consortium_secret(plan.run_id)
                 earlier = self._put(Party(me.consortium, Role.SITE, other.name), secret_kind, secret)
                 if earlier and drawn:  # the others have opened another one: data under two secrets would train rubbish
                     vault.withdraw_consortium_secret(plan.run_id)
@@ -72,7 +69,7 @@ class SiteSetup:
     def _put(self, recipient: Party, kind: coordinator_pb2.SealedKind, secret: bytes) -> bool:
         """Leave a secret for a party; whether one was left for it before, which is the one that counts."""
         node = self.site.node
-        certificate = certificate_of(self.made, recipient, node.tls.ca.read_bytes())
+        certificate = certificate_of(self.events.certificates, recipient, node.tls.ca.read_bytes())
         info = seal_info(self.plan.run_id, node.me.label, recipient.label, kind)
         request = coordinator_pb2.PutSealedRequest(
             recipient=recipient.label, kind=kind, envelope=seal(certificate, secret, info)
@@ -86,9 +83,9 @@ class SiteSetup:
         kind = coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET
         first = Party(node.me.consortium, Role.SITE, plan.sites[0].name)
         sender = (self.coordinator if plan.custody is Custody.ESCROW else first).label
-        request = coordinator_pb2.GetSealedRequest(wait=True)
         while True:
-            response = client.ask(client.stub.GetSealed, request)
+            self.events.envelope_left()
+            response = client.ask(client.stub.GetSealed, coordinator_pb2.GetSealedRequest())
             for envelope in response.envelopes:
                 if envelope.kind == kind and envelope.sender == sender:
                     info = seal_info(plan.run_id, sender, node.me.label, kind)
@@ -96,8 +93,6 @@ class SiteSetup:
                     self.site.vault.keep_consortium_secret(plan.run_id, secret)
                     audit(sender, "envelope_opened", "ok", run=plan.run_id)
                     return
-            if node.stop.wait(_PAUSE_S):
-                raise StoppedError
 
     def _bring_layer(self) -> None:
         plan, keys, state = self.plan, self.site.keys, self.site.settings.state

@@ -86,12 +86,16 @@ def test_run_in_site_custody(small_run: SmallRun) -> None:
     assert small_run.file.fact("model_sha256") == MODEL
     done = small_run.events()[-2].epoch_done
     assert (done.loss, dict(done.scores), done.seconds) == (0.5, {"accuracy": 0.75}, 1.5)
-    made = small_run.events()[4].plan_made
+    assert small_run.events()[4].certificates == coordinator_pb2.Certificates(
+        recipient="site/north",
+        parties=[
+            coordinator_pb2.PartyCertificate(party=f"site/{site}", der=b"certificate of " + site.encode())
+            for site in SITES[1:]
+        ],
+    )
+    made = small_run.events()[5].plan_made
     assert made.plan_json == small_run.run.plan.to_json()
     assert made.plan_sha256 == small_run.run.plan.sha256()
-    assert sorted(made.certificates_der) == sorted(
-        [*(b"certificate of " + site.encode() for site in SITES), b"compute's", b"coordinator's certificate"]
-    )
 
 
 def test_restart_after_each_step_changes_nothing(small_run: SmallRun) -> None:

@@ -27,6 +27,7 @@ from tests.support.small_run import (
     SITES,
     begin_of,
     chunks_of,
+    sealed_for,
     site_join,
     site_party,
     told,
@@ -34,6 +35,7 @@ from tests.support.small_run import (
 
 NORTH, SOUTH, WEST = map(site_party, SITES)
 EVERYTHING = coordinator_pb2.WatchRequest()
+FAILURE = coordinator_pb2.ReportRequest(failure=coordinator_pb2.Failure(text="fire"))
 Opens = Callable[..., OpenCoordinator]
 
 
@@ -117,8 +119,8 @@ def test_watchers_beyond_the_allowed_streams_are_refused_until_others_leave(open
     assert full.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     for stream in watching[:5]:
         stream.cancel()
-    coordinator.stub(SOUTH).Join(site_join("south"), timeout=DEADLINE_S, wait_for_ready=True)
-    assert {told(next(stream)) for stream in watching[5:]} == {"joined site/south"}
+    coordinator.stub(SOUTH).Report(FAILURE, timeout=DEADLINE_S, wait_for_ready=True)
+    assert {told(next(stream)) for stream in watching[5:]} == {"failed"}
 
 
 def rpc_threads() -> int:
@@ -152,8 +154,8 @@ def test_watchers_end_with_the_server(open_coordinator: Opens) -> None:
         coordinator.stub(party).Watch(EVERYTHING, timeout=DEADLINE_S) for party in (NORTH, SOUTH, WEST, COMPUTE)
     ]
     for stream in watching:
-        for _ in range(6):
-            next(stream)
+        while told(next(stream)) != "setup":
+            pass
     data = coordinator.run.layer("north")
     stub = coordinator.stub(NORTH)
     stub.BeginLayer(begin_of(plan, "north", data), timeout=DEADLINE_S)
@@ -195,50 +197,31 @@ def test_party_that_breaks_off_at_the_last_event_has_heard_it(open_coordinator: 
     last = coordinator.run.run.log.last_sequence()
     for site in SITES:
         stub = coordinator.stub(site_party(site))
-        assert told(read(stub, last)[-1]) == "failed"
+        assert told(read(stub, 1, after=last - 1)[-1]) == "failed"
     assert coordinator.service.seen_by(last) == {f"site/{site}" for site in SITES}
     assert coordinator.service.seen_by(last + 1) == set()
 
 
-def waiting_for_an_envelope(coordinator: OpenCoordinator) -> Future[coordinator_pb2.GetSealedResponse]:
-    """A call of south that waits at the coordinator."""
-    call = coordinator.stub(SOUTH).GetSealed.future(coordinator_pb2.GetSealedRequest(wait=True), timeout=DEADLINE_S)
-    await_waiting(coordinator)
-    return call
-
-
-def await_waiting(coordinator: OpenCoordinator) -> None:
-    """Until somebody waits for a change of the run's memory."""
-    for _ in range(2000):
-        if coordinator.run.file.changed._waiters:  # type: ignore[attr-defined]
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("nobody waits")
-
-
-def test_who_waits_for_an_envelope_has_it_once_it_is_left(open_coordinator: Opens) -> None:
+def test_who_an_envelope_is_left_for_hears_of_it_once(open_coordinator: Opens) -> None:
     coordinator = open_coordinator()
     join_all(coordinator)
-    waiting = waiting_for_an_envelope(coordinator)
     request = coordinator_pb2.PutSealedRequest(
         recipient=SOUTH.label, kind=coordinator_pb2.SEALED_KIND_CONSORTIUM_SECRET, envelope=b"sealed"
     )
-    coordinator.stub(NORTH).PutSealed(request, timeout=DEADLINE_S)
-    (left,) = waiting.result().envelopes
-    assert (left.sender, left.envelope) == (NORTH.label, b"sealed")
+    for _ in range(2):
+        coordinator.stub(NORTH).PutSealed(request, timeout=DEADLINE_S)
+    coordinator.run.run.fail(WEST.label, "fire")
+    heard = {site: [told(event) for event in coordinator.stub(site).Watch(EVERYTHING)] for site in (SOUTH, WEST)}
+    assert heard[SOUTH] == ["joined site/south", "plan_made", "setup", "envelope_left", "failed"]
+    assert heard[WEST] == ["joined site/west", "plan_made", "setup", "failed"]
 
 
-def test_waiting_for_an_envelope_ends_with_the_run_and_with_the_coordinator(open_coordinator: Opens) -> None:
+def test_an_envelope_is_had_as_it_was_left_until_the_run_has_failed(open_coordinator: Opens) -> None:
     coordinator = open_coordinator()
     join_all(coordinator)
-    waiting = waiting_for_an_envelope(coordinator)
-    coordinator.stop()
-    assert not waiting.result().envelopes
-    coordinator.run.restart()
-    coordinator.open()
-    waiting = waiting_for_an_envelope(coordinator)
+    coordinator.run.run.put_sealed(NORTH, sealed_for(SOUTH.label))
+    (left,) = coordinator.stub(SOUTH).GetSealed(coordinator_pb2.GetSealedRequest(), timeout=DEADLINE_S).envelopes
+    assert (left.sender, left.envelope) == (NORTH.label, b"sealed")
     coordinator.run.run.fail(WEST.label, "fire")
     with refused_call(ErrorCode.RUN_FAILED, "site/west: fire"):
-        waiting.result()
-    with refused_call(ErrorCode.RUN_FAILED):
         coordinator.stub(SOUTH).GetSealed(coordinator_pb2.GetSealedRequest(), timeout=DEADLINE_S)

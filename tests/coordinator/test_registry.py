@@ -175,8 +175,8 @@ def test_joining_again_is_allowed_only_with_the_same_content(state_file: StateFi
     assert not registry.admit(NORTH, site_profile("north"), b"first certificate")
     with refused(ErrorCode.ALREADY_JOINED, "site/north had another train_images"):
         registry.admit(NORTH, site_profile("north", train_images=11), b"first certificate")
-    assert registry.site_profiles(SITES) == {"north": site_profile("north")}
-    assert registry.certificates() == [b"first certificate"]
+    assert registry.site_profiles() == {"north": site_profile("north")}
+    assert registry.site_certificates() == {"site/north": b"first certificate"}
 
 
 def test_joining_again_renews_the_certificate(state_file: StateFile) -> None:
@@ -193,6 +193,6 @@ def test_profiles_come_in_the_order_asked_for(state_file: StateFile) -> None:
     registry = Registry(state_file)
     for name in ("west", "north"):
         registry.admit(site_party(name), site_profile(name), name.encode())
-    assert list(registry.site_profiles(SITES)) == ["north", "west"]
-    assert registry.certificates() == [b"north", b"west"]
+    assert sorted(registry.site_profiles()) == ["north", "west"]
+    assert registry.site_certificates() == {"site/north": b"north", "site/west": b"west"}
     assert registry.member("site/south") is None

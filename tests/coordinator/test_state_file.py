@@ -118,7 +118,7 @@ def some(folder: Path) -> bytes:
     with StateFile(folder) as file:
         with file.transaction() as connection:
             file.keep_fact("state", b"training" * 30)
-            connection.execute("INSERT INTO events VALUES (1, ?)", (b"the first event" * 20,))
+            connection.execute("INSERT INTO events VALUES (1, 'all', ?)", (b"the first event" * 20,))
             connection.execute("INSERT INTO parties VALUES ('site/north', ?, ?)", (b"profile", b"certificate" * 90))
         file.keep_fact("name", b"value")
         file.scrub()
@@ -202,7 +202,9 @@ def test_every_kind_of_change_is_in_the_checksum(tmp_path: Path) -> None:
     """A start adds up all rows anew, and refuses a file whose running sum went another way."""
     with StateFile(tmp_path) as file:
         with file.transaction() as connection:
-            connection.executemany("INSERT INTO events VALUES (?, ?)", [(number, b"event") for number in range(1, 9)])
+            connection.executemany(
+                "INSERT INTO events VALUES (?, 'all', ?)", [(number, b"event") for number in range(1, 9)]
+            )
             connection.execute("INSERT INTO envelopes VALUES ('a', 'b', 1, x'01')")
             connection.execute("INSERT OR IGNORE INTO envelopes VALUES ('a', 'b', 1, x'02')")
             connection.execute("INSERT INTO key_layers VALUES ('north', 1, x'aa', x'bb', 0)")
@@ -213,7 +215,7 @@ def test_every_kind_of_change_is_in_the_checksum(tmp_path: Path) -> None:
             connection.execute("UPDATE envelopes SET envelope = x'' WHERE recipient = 'b'")
             connection.execute("UPDATE key_layers SET released = 1")
             connection.execute("DELETE FROM events WHERE sequence > 5")
-            connection.execute("INSERT OR REPLACE INTO events VALUES (5, x'00')")
+            connection.execute("INSERT OR REPLACE INTO events VALUES (5, 'all', x'00')")
         file.keep_fact("name", b"first")
         file.keep_fact("name", b"second")
     with StateFile(tmp_path) as file:
@@ -228,7 +230,9 @@ def test_a_transaction_costs_what_it_writes(tmp_path: Path, monkeypatch: pytest.
     with StateFile(tmp_path) as file:
         for rows in (10, 1000):
             with file.transaction() as connection:
-                connection.executemany("INSERT OR REPLACE INTO events VALUES (?, x'')", [(n,) for n in range(rows)])
+                connection.executemany(
+                    "INSERT OR REPLACE INTO events VALUES (?, 'all', x'')", [(n,) for n in range(rows)]
+                )
             hashed.clear()
             file.keep_fact("name", b"value")
             file.keep_fact("name", b"value")

@@ -53,44 +53,39 @@ class Site:
         self.me, self.folder = site_party(name), folder
         self.tls = coordinator.party_tls(Role.SITE, name)
         self.stub = coordinator.stub(self.me)
+        self.certificates: dict[str, bytes] = {}
 
     def take_part(self) -> list[str]:
         self.stub.Join(site_join(self.me.name), timeout=DEADLINE_S)
         story = []
         for event in self.stub.Watch(EVERYTHING, timeout=DEADLINE_S):
             story.append(told(event))
+            self.certificates |= {one.party: one.der for one in event.certificates.parties}
             if event.WhichOneof("event") == "plan_made":
-                made, plan = event.plan_made, read_plan(event.plan_made)
+                plan = read_plan(event.plan_made)
             elif story[-1] == "setup":
-                self.set_up(made, plan)
+                self.set_up(plan)
             if ended(event):
                 break
         report(self.stub, ledger_totals=coordinator_pb2.LedgerTotals())
         return story
 
-    def set_up(self, made: coordinator_pb2.PlanMade, plan: RunPlan) -> None:
+    def set_up(self, plan: RunPlan) -> None:
         first = site_party(plan.sites[0].name)
         if plan.custody is Custody.ESCROW:
-            self.put(made, plan, COORDINATOR, KEY, key_of(self.me.name).seed)
+            self.put(plan, COORDINATOR, KEY, key_of(self.me.name).seed)
             self.get(plan, COORDINATOR)
             return
         secret = hashlib.sha256(plan.run_id.encode()).digest()
         if self.me == first:
             for site in plan.sites[1:]:
-                self.put(made, plan, site_party(site.name), SECRET, secret)
+                self.put(plan, site_party(site.name), SECRET, secret)
         else:
             secret = self.get(plan, first)
         upload(self.stub, plan, self.me.name, honest_layer(plan, self.me.name, self.folder, secret))
 
-    def put(
-        self,
-        made: coordinator_pb2.PlanMade,
-        plan: RunPlan,
-        recipient: Party,
-        kind: coordinator_pb2.SealedKind,
-        secret: bytes,
-    ) -> None:
-        certificate = certificate_of(made, recipient, self.tls.ca.read_bytes())
+    def put(self, plan: RunPlan, recipient: Party, kind: coordinator_pb2.SealedKind, secret: bytes) -> None:
+        certificate = certificate_of(self.certificates, recipient, self.tls.ca.read_bytes())
         envelope = seal(certificate, secret, seal_info(plan.run_id, self.me.label, recipient.label, kind))
         request = coordinator_pb2.PutSealedRequest(recipient=recipient.label, kind=kind, envelope=envelope)
         self.stub.PutSealed(request, timeout=DEADLINE_S)
@@ -145,11 +140,14 @@ def test_whole_run_by_three_sites_and_a_compute_node(open_coordinator: Opens, cu
     parties: list[Site | ComputeNode] = [compute, *(Site(coordinator, site, tmp_path) for site in SITES)]
     with ThreadPoolExecutor(len(parties)) as threads:
         stories = [done.result(60) for done in [threads.submit(party.take_part) for party in parties]]
-    assert stories == [stories[0]] * len(parties)
-    assert sorted(stories[0][:4]) == ["joined compute/compute", *(f"joined site/{site}" for site in sorted(SITES))]
-    assert stories[0][4:6] == ["plan_made", "setup"]
-    assert sorted(stories[0][6:9]) == [f"layer {site}" for site in sorted(SITES)]
-    assert stories[0][9:] == ["training", "epoch 1", "finished"]
+    shared = ["training", "epoch 1", "finished"]
+    assert stories[0][:3] == ["joined compute/compute", "plan_made", "setup"]
+    assert sorted(stories[0][3:6]) == [f"layer {site}" for site in sorted(SITES)]
+    assert stories[0][6:] == shared
+    for site, story in zip(SITES, stories[1:], strict=True):
+        sealing = ["certificates"] if custody is Custody.ESCROW or site == SITES[0] else []
+        sealed = ["envelope_left"] if custody is Custody.ESCROW or site != SITES[0] else []
+        assert story == [f"joined site/{site}", *sealing, "plan_made", "setup", *sealed, *shared]
     assert sorted(compute.layers) == sorted(SITES)
     assert coordinator.run.run.state().phase is Phase.FINISHED
     assert coordinator.run.run.totals_from() == {f"site/{site}" for site in SITES}
@@ -162,10 +160,15 @@ def test_coordinator_that_starts_again_serves_the_same_run(open_coordinator: Ope
     plan = join_all(coordinator)
     data = coordinator.run.layer("north")
     stub = coordinator.stub(NORTH)
-    before = [told(event) for event in read(stub, 6)]
+    before = [told(event) for event in read(stub, 4)]
     stub.BeginLayer(begin_of(plan, "north", data), timeout=DEADLINE_S)
     coordinator.restart()
     stub = coordinator.stub(NORTH)
-    assert [told(event) for event in read(stub, 6)] == before
+    assert (
+        [told(event) for event in read(stub, 4)]
+        == before
+        == ["joined site/north", "certificates", "plan_made", "setup"]
+    )
     upload(stub, plan, "north", data)
-    assert [told(event) for event in read(stub, 1, after=6)] == ["layer north"]
+    compute = coordinator.stub(COMPUTE)
+    assert [told(event) for event in read(compute, 1, after=7)] == ["layer north"]

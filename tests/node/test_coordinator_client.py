@@ -363,12 +363,15 @@ def der(files: TlsFiles) -> bytes:
 def test_the_certificate_of_a_party_among_others(authority: Authority, party_tls: PartyTls, tmp_path: Path) -> None:
     foreign = der(forge(create_authority(tmp_path / "foreign", "test"), tmp_path / "tls"))
     south, north = (der(party_tls(Role.SITE, name)) for name in ("south", "north"))
-    event = coordinator_pb2.PlanMade(certificates_der=[b"garbage", foreign, south, north])
-    assert certificate_of(event, NORTH, authority.certificate_pem) == north
+    certificates = {"site/south": south, NORTH.label: north}
+    assert certificate_of(certificates, NORTH, authority.certificate_pem) == north
+    for wrong in (b"garbage", foreign, south):
+        with pytest.raises(MpleError, match="no valid certificate of site/north"):
+            certificate_of({NORTH.label: wrong}, NORTH, authority.certificate_pem)
 
 
 def test_a_certificate_that_another_authority_made_is_not_sealed_to(authority: Authority, tmp_path: Path) -> None:
     foreign = der(forge(create_authority(tmp_path / "foreign", "test"), tmp_path / "tls"))
     with pytest.raises(MpleError, match="no valid certificate of site/north") as caught:
-        certificate_of(coordinator_pb2.PlanMade(certificates_der=[foreign]), NORTH, authority.certificate_pem)
+        certificate_of({"site/south": foreign}, NORTH, authority.certificate_pem)
     assert caught.value.code is ErrorCode.UNIDENTIFIED

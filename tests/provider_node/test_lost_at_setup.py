@@ -12,6 +12,7 @@ import pytest
 
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.layer_building import build_layer_file
+from mple.node.run_follower import RunFollower
 from mple.pki import Vault, VaultDamagedError, consortium_key
 from mple.rpc import Party, Role
 from mple.v1 import coordinator_pb2
@@ -73,8 +74,9 @@ def first_site(tmp_path: Path, keys: RunKeys, monkeypatch: pytest.MonkeyPatch) -
 
 def set_up(site: Site, *, earlier: bool = False) -> None:
     client = cast(CoordinatorClient, Coordinator(earlier=earlier))
-    made = coordinator_pb2.PlanMade()
-    SiteSetup(site=site, coordinator=Party("test", Role.COORDINATOR, "c"), client=client, made=made, plan=PLAN).run()
+    events = cast(RunFollower, SimpleNamespace(certificates={}))
+    coordinator = Party("test", Role.COORDINATOR, "c")
+    SiteSetup(site=site, coordinator=coordinator, client=client, events=events, plan=PLAN).run()
 
 
 def test_a_first_site_that_has_lost_its_secret_draws_none_that_others_do_not_have(first_site: Site) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from coordinator.layers.layer_releases import LayerReleases
-from coordinator.memory.state_file import StateFile
+from coordinator.memory.state_file import StateFile, as_bytes
 from coordinator.run import Run
 from mple.model.stem import Stem
 from mple.morph import MorphKey
@@ -48,7 +47,7 @@ SECRET = bytes(range(32))
 """The consortium secret wherever a test needs one."""
 MODEL = hashlib.sha256(b"model").digest()
 """What the compute node reports in the end."""
-GATHERED = [*(f"joined site/{site}" for site in SITES), "joined compute/compute", "plan_made", "setup"]
+GATHERED = [*(f"joined site/{site}" for site in SITES), "joined compute/compute", "certificates", "plan_made", "setup"]
 """The story of a run that all have joined, as `SmallRun.story` tells it."""
 
 
@@ -275,13 +274,13 @@ class SmallRun:
         self.run.report_training_done(coordinator_pb2.TrainingDone(model_sha256=digest))
 
     def events(self, after: int = 0) -> list[coordinator_pb2.WatchResponse]:
-        """What a watcher has been sent by now."""
-        log = self.run.log
-        return list(itertools.islice(log.follow(after, lambda: True), log.last_sequence() - after))
+        """All that watchers have been sent by now, whomever it concerns."""
+        rows = self.file.rows("SELECT event FROM events WHERE sequence > ? ORDER BY sequence", after)
+        return [coordinator_pb2.WatchResponse.FromString(as_bytes(row[0])) for row in rows]
 
     def story(self) -> list[str]:
-        """The events by their kind and what they are about."""
-        return [told(event) for event in self.events()]
+        """The events by their kind and what they are about, but for those of envelopes."""
+        return [told(event) for event in self.events() if event.WhichOneof("event") != "envelope_left"]
 
 
 def told(event: coordinator_pb2.WatchResponse) -> str:
