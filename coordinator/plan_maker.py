@@ -71,7 +71,7 @@ def make_plan(
     if len(plan.to_json()) > _MOST_PLAN_BYTES:
         raise PlanError(
             f"the plan has {len(plan.to_json())} bytes, allowed are {_MOST_PLAN_BYTES}; shorten the names of its "
-            f"{len(plan.classes)} classes"
+            f"{len(plan.classes)} classes, or take fewer than its {len(plan.sites)} sites"
         )
     return plan, stem
 

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Annotated
 
 from mple.data.images import PatientSplit
@@ -22,7 +23,7 @@ from mple.plan.keeping import KeepRule, keep_rule
 from mple.plan.reader import settings_from
 from mple.plan.settings import Custody, RunChoices
 from mple.plan.shares import require_enough
-from mple.printable import printable, require_name, require_printable
+from mple.printable import printable, require_name, require_printable, some_of
 from mple.ranges import Between, check_ranges
 from mple.wire.label_form import LabelForm
 
@@ -59,9 +60,12 @@ class SitePlan:
         return self.train_images + self.val_images + self.test_images
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class RunPlan(RunChoices):
-    """Everything that decides what a run computes and what each site releases."""
+    """Everything that decides what a run computes and what each site releases.
+
+    Without slots: text, digest and a site's part are asked for with every call, and made once a plan.
+    """
 
     run_id: str
     consortium: str
@@ -154,31 +158,49 @@ class RunPlan(RunChoices):
 
     def site(self, name: str) -> SitePlan:
         """A site's part. Raises PlanError: the plan has no such site."""
-        for site in self.sites:
-            if site.name == name:
-                return site
-        raise PlanError(f"the plan has no site {name!r}; it has {', '.join(site.name for site in self.sites)}")
+        try:
+            return self._by_name[name]
+        except KeyError:
+            text = f"the plan has no site {name!r}; it has {some_of(self._by_name)}"
+            raise PlanError(text) from None
 
     def to_json(self) -> bytes:
         """Canonical JSON: sorted keys, no white space, UTF-8. Equal plans give equal bytes."""
-        return canonical_json(self)
+        return self._json
 
     def sha256(self) -> bytes:
         """SHA-256 of `to_json`, 32 bytes."""
-        return hashlib.sha256(self.to_json()).digest()
+        return self._sha256
 
     @classmethod
     def from_json(cls, text: bytes) -> RunPlan:
-        """Read a plan back.
+        """Read a plan back; equal texts one after another are read once a process.
 
         Raises PlanError: the text is no plan, lacks a field, has unknown ones, or contradicts itself.
         """
-        try:
-            raw = read_json(text, "the text")
-            plan = settings_from(cls, raw, where="plan")
-            missing = [section.name for section in dataclasses.fields(cls) if section.name not in raw]
-        except (ValueError, TypeError, AttributeError) as fault:
-            raise PlanError(f"this is no run plan: {fault}") from None
-        if missing:
-            raise PlanError(f"this is no run plan: {missing[0]} is missing")
-        return plan
+        return _read(text)
+
+    @cached_property
+    def _by_name(self) -> dict[str, SitePlan]:
+        return {site.name: site for site in self.sites}
+
+    @cached_property
+    def _json(self) -> bytes:
+        return canonical_json(self)
+
+    @cached_property
+    def _sha256(self) -> bytes:
+        return hashlib.sha256(self._json).digest()
+
+
+@lru_cache(maxsize=2)
+def _read(text: bytes) -> RunPlan:
+    try:
+        raw = read_json(text, "the text")
+        plan = settings_from(RunPlan, raw, where="plan")
+        missing = [section.name for section in dataclasses.fields(RunPlan) if section.name not in raw]
+    except (ValueError, TypeError, AttributeError) as fault:
+        raise PlanError(f"this is no run plan: {fault}") from None
+    if missing:
+        raise PlanError(f"this is no run plan: {missing[0]} is missing")
+    return plan
