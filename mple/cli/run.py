@@ -13,7 +13,7 @@ from mple.simulate.chaos import simulate_chaos
 from mple.simulate.chaos_proof import REPORT, claims, print_proof, write_report
 from mple.simulate.chaos_schedule import ChaosSettings
 from mple.simulate.own_names import names_available
-from mple.simulate.processes import processes_of
+from mple.simulate.processes import processes_of, rank_names
 from mple.simulate.repeat import repeat, require_repeatable
 from mple.simulate.runner import simulate
 from mple.simulate.settings import DEFAULT_DATA, SimulationSettings
@@ -30,6 +30,9 @@ def simulate_run(
     out: _Out,
     config: _Config = None,
     overrides: _Overrides = None,
+    ranks: Annotated[
+        int | None, typer.Option("--ranks", help="Processes of the compute node that train together: training.ranks.")
+    ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of the live view.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Print the effective settings and end.")] = False,
     again: Annotated[
@@ -55,11 +58,13 @@ def simulate_run(
     if not check:
         require_extra("mple simulate", "compute", "torch", "tensorboardX")
     if again is not None:
-        if config is not None or overrides or chaos is not None:
-            raise SettingsError("--repeat takes all settings from the folder; give it no file, --set or --chaos")
+        if config is not None or overrides or chaos is not None or ranks is not None:
+            raise SettingsError(
+                "--repeat takes all settings from the folder; give it no file, --set, --ranks or --chaos"
+            )
         summary = repeat(again, out, wide_console(), plain=plain)
         return ExitCode.INTERRUPTED if summary is None else ExitCode.DONE
-    settings = _settings(config, overrides)
+    settings = _settings(config, [*(overrides or ()), *([] if ranks is None else [f"training.ranks={ranks}"])])
     if check:
         echo(*write_settings(settings).splitlines())
         return ExitCode.DONE
@@ -114,7 +119,8 @@ def _chaos(settings: SimulationSettings, chaos: ChaosSettings, out: Path, *, pla
     undisturbed = repeat(out, out / "undisturbed", console, plain=plain, tables=False) if compare else None
     if compare and undisturbed is None:
         return ExitCode.INTERRUPTED
-    proof = claims(chaos, injected, summary, undisturbed, processes=len(processes_of(settings)))
+    processes = len(processes_of(settings)) + len(rank_names(settings))
+    proof = claims(chaos, injected, summary, undisturbed, processes=processes)
     write_report(out / REPORT, chaos, injected, proof, (summary, undisturbed))
     print_proof(injected, proof, summary, console)
     return ExitCode.DONE if all(claim.holds for claim in proof) else ExitCode.RUN_FAILED

@@ -4,11 +4,12 @@ A killed node is started again with the same command. A node that ends by itself
 of the run, whatever was done to it or to others: nodes have to outlast what happens here. One thing is no failure: a
 node that is killed after it has reported its totals has nothing left to do, and finds nobody once the
 coordinator has ended; it isn't started again, or is stopped. Another: a node that had no descriptors may end with
-`ExitCode.RESOURCES`, as one does whose disk is full, and is started again with the same command.
+`ExitCode.RESOURCES`, as one does whose disk is full, and is started again with the same command. Of a compute node of
+several ranks a single one is killed, too; then its launcher starts all of them again.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +22,13 @@ from mple.node.stop import Stop
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.records.state_files import LOG
 from mple.report import Summary
+from mple.rpc.identity import rank_label
 from mple.rpc.tls import split_address
 from mple.simulate.chaos_schedule import ChaosSettings, Fault, FaultKind, Moment, Stage, draw_faults, position
 from mple.simulate.children import Children, Ended
 from mple.simulate.laying_out import lay_out
 from mple.simulate.own_names import NAMES, OwnNames
-from mple.simulate.processes import processes_of
+from mple.simulate.processes import processes_of, rank_names
 from mple.simulate.progress import Progress
 from mple.simulate.run_monitor import RunMonitor
 from mple.simulate.runner import first_failure, run_nodes, start_process
@@ -38,6 +40,8 @@ _SHOW_EVERY_S = 0.2
 _LEDGER_EVERY_S = 0.2
 _LEAVE_S = 5.0
 _KILLED = 137
+_MORE_RESTARTS = 5
+"""Of a compute node's ranks, beyond one for each fault: one that starves may end more than once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,19 +71,18 @@ def simulate_chaos(
     Raises ValueError: the folder is not empty; SimulationError: a node ended by itself with another code than 0.
     """
     sites = [process.name for process in processes_of(settings)[2:]]
-    faults = draw_faults(chaos, sites, releases=settings.wire.releases)
+    faults = draw_faults(chaos, sites, releases=settings.wire.releases, ranks=tuple(rank_names(settings)))
     with _relays() as relayed:
-        addresses: list[str] = []
+        relays: dict[str, list[CountingRelay]] = {COORDINATOR: [], COMPUTE: []}
 
         def dialled(address: str) -> str:
-            addresses.append(address)
-            relay = relayed(address).address
-            node = (COORDINATOR, COMPUTE)[len(addresses) - 1]
+            node = COMPUTE if relays[COORDINATOR] else COORDINATOR
+            relays[node].append(relayed(address))
+            relay = relays[node][-1].address
             return f"{NAMES[node]}:{split_address(relay)[1]}" if chaos.unnames else relay
 
         folder = lay_out(out, settings, dialled=dialled)
         names = OwnNames(folder.path / "hosts") if chaos.unnames else None
-        relays = dict(zip((COORDINATOR, COMPUTE), map(relayed, addresses), strict=True))
         injected: list[InjectedFault] = []
         driver = _Disturbed(folder, settings, relays, names, faults, injected).follow
 
@@ -109,7 +112,7 @@ class _Disturbed:
         self,
         folder: RunFolder,
         settings: SimulationSettings,
-        relays: Mapping[str, CountingRelay],
+        relays: Mapping[str, Sequence[CountingRelay]],
         names: OwnNames | None,
         faults: tuple[Fault, ...],
         injected: list[InjectedFault],
@@ -125,7 +128,9 @@ class _Disturbed:
         self._logged: dict[str, int] = {}
         self._ended_first: list[Ended] = []
         self._processes = {process.name: process for process in processes_of(settings)}
+        self._ranks = rank_names(settings)
         self._late = _latecomer(tuple(self._processes)[2:], faults)
+        self._restarts = len(faults) + _MORE_RESTARTS
         self._leave_by_s: float | None = None
 
     def follow(
@@ -157,7 +162,8 @@ class _Disturbed:
     def _start(self, name: str) -> None:
         self._logged.update(self._log_bytes(name))
         around = list if self._names is None else self._names.around
-        start_process(self._children, self._folder, self._settings, self._processes[name], around)
+        process = self._processes[name]
+        start_process(self._children, self._folder, self._settings, process, around, self._restarts)
 
     def _ended_starved(self, item: Ended, progress: Progress) -> bool:
         """Whether a node has ended for want of descriptors that it was denied; it is started again."""
@@ -172,7 +178,9 @@ class _Disturbed:
         if COORDINATOR not in self._done:
             return
         told = {label.partition("/")[2] for label in progress.goodbyes}
-        said = {name for name, process in self._processes.items() if told.issuperset(process.nodes)} - self._done
+        due = {name: set(process.nodes) for name, process in self._processes.items()}
+        due[COMPUTE] |= {rank_label(COMPUTE, rank) for rank in self._ranks.values()}
+        said = {name for name, nodes in due.items() if nodes <= told} - self._done
         for name in said & self._start_at_s.keys():
             del self._start_at_s[name]
             self._done.add(name)
@@ -230,14 +238,14 @@ class _Disturbed:
     def _carry_out(self, fault: Fault) -> tuple[tuple[str, ...], int]:
         """Nodes that were hit and links that were cut; none when it can't be done now."""
         if fault.kind in (FaultKind.CUT, FaultKind.UNNAME):
-            (node,), relay = fault.nodes, self._relays[fault.nodes[0]]
-            if not relay.open_connections:
+            (node,), relays = fault.nodes, self._relays[fault.nodes[0]]
+            if not any(relay.open_connections for relay in relays):
                 return (), 0
             if fault.kind is FaultKind.CUT:
-                return fault.nodes, relay.take_down(fault.seconds)
+                return fault.nodes, sum(relay.take_down(fault.seconds) for relay in relays)
             self._unname(node, fault.seconds)
-            return fault.nodes, relay.drop_connections()
-        nodes = tuple(name for name in fault.nodes if name not in self._done)
+            return fault.nodes, sum(relay.drop_connections() for relay in relays)
+        nodes = tuple(name for name in fault.nodes if self._process_of(name) not in self._done)
         # At the very end those that were meant may have ended; then the fault is another's.
         nodes = nodes or tuple(name for name in self._processes if self._ready(name))[-1:]
         if not all(map(self._ready, nodes)):
@@ -262,6 +270,9 @@ class _Disturbed:
                 return False
             self._go_on_at_s[name] = time.monotonic() + fault.seconds
             return True
+        if name in self._ranks:
+            self._logged.update(self._log_bytes(COMPUTE))
+            return self._children.kill_rank(COMPUTE, self._ranks[name])
         code = self._children.kill(name)
         if code == _KILLED:
             self._start_at_s[name] = time.monotonic() + fault.seconds
@@ -271,15 +282,25 @@ class _Disturbed:
 
     def _ready(self, name: str) -> bool:
         """Whether a process runs and, once all have gathered, each of its nodes has come to write to its log."""
+        name = self._process_of(name)
         if name not in self._children.running or name in self._go_on_at_s:
+            return False
+        if name == COMPUTE and self._ranks and len(self._children.ranks(COMPUTE)) < len(self._ranks):
             return False
         return self._now.stage is Stage.GATHERING or all(
             size > self._logged[node] for node, size in self._log_bytes(name).items()
         )
 
+    def _process_of(self, name: str) -> str:
+        """The process that holds a node or a rank."""
+        return COMPUTE if name in self._ranks else name
+
     def _log_bytes(self, name: str) -> dict[str, int]:
-        """Of each node of a process."""
+        """Of each node of a process, and of each rank."""
         paths = {node: self._folder.state(node) / LOG for node in self._processes[name].nodes}
+        if name == COMPUTE:
+            ranks = enumerate(self._folder.compute_states)
+            paths = {rank_label(COMPUTE, rank): state / LOG for rank, state in ranks}
         return {node: path.stat().st_size if path.exists() else 0 for node, path in paths.items()}
 
 

@@ -36,7 +36,8 @@ class FaultKind(StrEnum):
     """What is done to a node or a link."""
 
     KILL = "kill"
-    """SIGKILL; started again with the same command after a short while."""
+    """SIGKILL; started again with the same command after a short while. A rank of the compute node is started again by
+    its launcher, with all others."""
     STOP = "stop"
     """SIGSTOP, and SIGCONT some seconds later: the node is silent but keeps its connections."""
     CUT = "cut"
@@ -82,7 +83,7 @@ class ChaosSettings:
 
     seed: Annotated[int, Between(0)]
     kills: Annotated[int, Between(0)] = 6
-    """Nodes killed; five at least if each node is to be hit, and as many faults if each stage is."""
+    """Nodes and ranks killed; five at least if each stage is to be hit, and as many as there are if each of them is."""
     stops: Annotated[int, Between(0)] = 1
     cuts: Annotated[int, Between(0)] = 2
     starves: Annotated[int, Between(0)] = 0
@@ -112,17 +113,20 @@ class Fault:
     """Until a killed node is started again, a stopped one goes on, or a link, a node or a name is as before."""
 
 
-def draw_faults(chaos: ChaosSettings, sites: Sequence[str], *, releases: int) -> tuple[Fault, ...]:
-    """The schedule of a seed, in the order of moments.
+def draw_faults(
+    chaos: ChaosSettings, sites: Sequence[str], *, releases: int, ranks: Sequence[str] = ()
+) -> tuple[Fault, ...]:
+    """The schedule of a seed, in the order of moments. `ranks` are those of the compute node, where it has several;
+    they are killed one by one, held and starved only with the whole node.
 
-    Guarantees: kills take turns, so that among any as many kills as there are nodes each node is hit; as soon as there
-    are as many faults as stages, each stage is hit. At most `releases` - 1 faults strike while samples are fed: a
+    Guarantees: kills take turns, so that among any as many kills as there are nodes and ranks each is hit; as soon as
+    there are as many faults as stages, each stage is hit. At most `releases` - 1 faults strike while samples are fed: a
     sample on its way is then never sent more often than the plan's `wire.releases` allows.
     """
     rng = random.Random(chaos.seed)  # noqa: S311
     nodes = (COORDINATOR, COMPUTE, *sites)
     struck: list[tuple[FaultKind, tuple[str, ...], float]] = []
-    struck += [(FaultKind.KILL, group, rng.uniform(0.1, 1.5)) for group in _groups(rng, nodes, chaos.kills)]
+    struck += [(FaultKind.KILL, group, rng.uniform(0.1, 1.5)) for group in _groups(rng, (*nodes, *ranks), chaos.kills)]
     struck += [(FaultKind.STOP, (name,), rng.uniform(1.0, 4.0)) for name in islice(_turns(rng, nodes), chaos.stops)]
     relayed = _turns(rng, (COORDINATOR, COMPUTE))
     struck += [(FaultKind.CUT, (name,), rng.uniform(0.2, 3.0)) for name in islice(relayed, chaos.cuts)]

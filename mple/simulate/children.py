@@ -19,6 +19,7 @@ from pathlib import Path
 
 from mple.disk.private import private_file
 from mple.exit_codes import ExitCode
+from mple.simulate.descendants import descendants, ranks_of
 
 _MODULES = {"mple-coordinator": "coordinator", "mple-compute": "compute_node", "mple-provider": "provider_node"}
 
@@ -27,6 +28,12 @@ def command(program: str) -> list[str]:
     """How to start a node's command with this interpreter: the installed script, or its module."""
     script = Path(sys.executable).with_name(program)
     return [str(script)] if script.exists() else [sys.executable, "-m", _MODULES[program]]
+
+
+def ranks_command(ranks: int, restarts: int) -> list[str]:
+    """How to start a compute node of several ranks; when one ends all are started again, up to so many times."""
+    launcher = [sys.executable, "-m", "mple.simulate.rank_launcher"]
+    return [*launcher, f"--nproc-per-node={ranks}", f"--max-restarts={restarts}", "-m", _MODULES["mple-compute"]]
 
 
 _TIED = """
@@ -100,44 +107,57 @@ class Children:
             _step_back(child.pid, nice)
 
     def kill(self, name: str) -> int | None:
-        """Kill a running child as `kill -9` does and wait until it is gone. Returns its shell code, 137 unless it had
-        just ended by itself; None when it does not run."""
+        """Kill a running child, and all that it has started, as `kill -9` does and wait until it is gone. Returns its
+        shell code, 137 unless it had just ended by itself; None when it does not run."""
         child = self._running.pop(name, None)
         if child is None:
             return None
-        _signal_all([child], signal.SIGKILL)
+        _signal_whole([child], signal.SIGKILL)
         return _shell_code(child.wait())
 
+    def kill_rank(self, name: str, rank: int) -> bool:
+        """Kill one rank of a running compute node as `kill -9` does; whoever started it starts all anew. False when it
+        does not run."""
+        pid = self.ranks(name).get(rank)
+        with contextlib.suppress(ProcessLookupError):
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+                return True
+        return False
+
+    def ranks(self, name: str) -> dict[int, int]:
+        """Process ids of the ranks of a running compute node; none where it has no launcher, or no rank runs."""
+        child = self._running.get(name)
+        return {} if child is None or child.poll() is not None else ranks_of(child.pid)
+
     def pause(self, name: str) -> bool:
-        """Hold a running child where it is (SIGSTOP); False when it does not run."""
+        """Hold a running child and all that it has started where they are (SIGSTOP); False when it does not run."""
         child = self._running.get(name)
         if child is None or child.poll() is not None:
             return False
-        _signal_all([child], signal.SIGSTOP)
+        _signal_whole([child], signal.SIGSTOP)
         return True
 
     def go_on(self, name: str) -> None:
         """Let a held child run again (SIGCONT); nothing happens to others."""
-        _signal_all([self._running[name]] if name in self._running else (), signal.SIGCONT)
+        _signal_whole([self._running[name]] if name in self._running else (), signal.SIGCONT)
 
     def starve(self, name: str) -> Callable[[], None] | None:
-        """Have a running child open no further file or connection; what it has open stays. Linux only.
+        """Have a running child, or its ranks where it has any, open no further file or connection; what is open stays.
+        Linux only.
 
         Returns:
-            What gives it back what it might open before; None when it does not run.
+            What gives back what might be opened before; None when it does not run.
         """
         child = self._running.get(name)
         if child is None or child.poll() is not None:
             return None
-        before = resource.prlimit(child.pid, resource.RLIMIT_NOFILE)
-        used = {int(entry.name) for entry in Path(f"/proc/{child.pid}/fd").iterdir()}
-        # The lowest free number: a new one must lie below the limit, and `poll` takes no more than the limit.
-        lowest = next(number for number in itertools.count() if number not in used)
-        resource.prlimit(child.pid, resource.RLIMIT_NOFILE, (lowest, before[1]))
+        undo = [_starved(pid) for pid in tuple(ranks_of(child.pid).values()) or (child.pid,)]
 
         def feed() -> None:
             if self._running.get(name) is child and child.poll() is None:
-                resource.prlimit(child.pid, resource.RLIMIT_NOFILE, before)
+                for one in undo:
+                    one()
 
         return feed
 
@@ -152,13 +172,13 @@ class Children:
     def stop(self) -> list[Ended]:
         """Ask every child to stop, wait, kill what is left after the grace time; returns how they ended."""
         _signal_all(self._running.values(), signal.SIGTERM)
-        _signal_all(self._running.values(), signal.SIGCONT)  # a held child would hear nothing
+        _signal_whole(self._running.values(), signal.SIGCONT)  # a held child would hear nothing
         give_up_at = time.monotonic() + self._grace_s
         for child in self._running.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(max(0.0, give_up_at - time.monotonic()))
         stopped = self.ended()
-        _signal_all(self._running.values(), signal.SIGKILL)
+        _signal_whole(self._running.values(), signal.SIGKILL)
         for child in self._running.values():
             child.wait()
         return stopped + self.ended()
@@ -184,6 +204,31 @@ def _step_back(pid: int, nice: int) -> None:
 
 def _shell_code(code: int) -> int:
     return 128 - code if code < 0 else code
+
+
+def _starved(pid: int) -> Callable[[], None]:
+    """As `Children.starve`, of one process."""
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    used = {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    # The lowest free number: a new one must lie below the limit, and `poll` takes no more than the limit.
+    lowest = next(number for number in itertools.count() if number not in used)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest, before[1]))
+
+    def feed() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+    return feed
+
+
+def _signal_whole(children: Iterable[subprocess.Popen[bytes]], number: signal.Signals) -> None:
+    """Children with their groups, and what they have started in sessions of its own, as a launcher does its ranks."""
+    for child in children:
+        others = descendants(child.pid)
+        _signal_all([child], number)
+        for pid in others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 def _signal_all(children: Iterable[subprocess.Popen[bytes]], number: signal.Signals) -> None:

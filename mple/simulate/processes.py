@@ -24,6 +24,12 @@ class NodeProcess:
         return folder.log_text(self.name) if len(self.nodes) == 1 else folder.path / "nodes" / f"{self.name}.txt"
 
 
+def rank_names(settings: SimulationSettings) -> dict[str, int]:
+    """What the ranks of the compute node are called, for kills of a single one; none where it is one process."""
+    ranks = settings.training.ranks
+    return {f"rank {rank} of {COMPUTE}": rank for rank in range(ranks)} if ranks > 1 else {}
+
+
 def processes_of(settings: SimulationSettings) -> tuple[NodeProcess, ...]:
     """All processes of a run in the order in which they are started."""
     return tuple(map(NodeProcess, ((COORDINATOR,), (COMPUTE,), *settings.site_groups)))

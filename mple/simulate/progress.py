@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from mple.metrics import epoch_text, scores_text
 from mple.records.log_events import LogEvent, LogLine
+from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.records.training import NetworkMetrics, StepMetrics, TrainingMetrics
 
 _TOLD = (LogEvent.PARTY_JOINED, LogEvent.PLAN, LogEvent.LAYER_RELEASED)
@@ -85,7 +86,11 @@ class Progress:
                 self.failed_party = line.party.partition("/")[2]
         if line.event == LogEvent.RETRY and node in self.sites:
             self.sites[node].retries += 1
-        elif line.event == LogEvent.PHASE or line.level != "info" or (line.event in _TOLD and node not in self.sites):
+        elif (
+            line.event == LogEvent.PHASE
+            or line.level != "info"
+            or (line.event in _TOLD and node in (COORDINATOR, COMPUTE))
+        ):
             self.news.append(f"{node}: {line.text}")
 
     def read_metrics(self, metrics: TrainingMetrics) -> None:

@@ -12,6 +12,7 @@ from mple.records.plan_file import kept_plan
 from mple.records.run_folder import COMPUTE, RunFolder
 from mple.records.state_files import LEDGER, LOG, METRICS
 from mple.records.training import metrics_from_line
+from mple.rpc.identity import rank_label
 from mple.simulate.progress import Progress, SiteProgress
 
 _KINDS = ", ".join(f"'{kind}'" for kind in SAMPLE_KINDS)
@@ -52,6 +53,8 @@ class RunMonitor:
     def __init__(self, folder: RunFolder, *, ledger_every_s: float = 1.0) -> None:
         self._folder, self._ledger_every_s = folder, ledger_every_s
         self._logs = {name: LineTail(folder.state(name) / LOG) for name in folder.nodes}
+        for rank, state in enumerate(folder.compute_states[1:], 1):
+            self._logs[rank_label(COMPUTE, rank)] = LineTail(state / LOG)
         self._metrics = LineTail(folder.state(COMPUTE) / METRICS)
         self._ledgers_read_s = time.monotonic()
         self._planned = False

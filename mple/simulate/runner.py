@@ -14,7 +14,7 @@ from mple.records.run_folder import COMPUTE, COORDINATOR, RunEnd, RunFolder
 from mple.report import Summary, print_summary, summarise
 from mple.report.run_facts import typed_command
 from mple.report.tables import say
-from mple.simulate.children import Children, Ended, command, root_cause
+from mple.simulate.children import Children, Ended, command, ranks_command, root_cause
 from mple.simulate.laying_out import lay_out
 from mple.simulate.processes import NodeProcess, processes_of
 from mple.simulate.progress import Progress
@@ -105,17 +105,21 @@ def start_process(
     settings: SimulationSettings,
     process: NodeProcess,
     around: Callable[[Sequence[str]], list[str]] = list,
+    restarts: int = 0,
 ) -> None:
     """Start a process of a run, for the first time or again: the command is the same, within what `around` makes of
-    it."""
-    machine, name = settings.machine, process.name
-    programs = {COORDINATOR: ("mple-coordinator", "serve"), COMPUTE: ("mple-compute", "serve")}
-    program, verb = programs.get(name, ("mple-provider", "run"))
+    it. Where the compute node has ranks, they are started again so many times when one of them ends."""
+    machine, name, ranks = settings.machine, process.name, settings.training.ranks
+    commands = {
+        COORDINATOR: [*command("mple-coordinator"), "serve"],
+        COMPUTE: [*(ranks_command(ranks, restarts) if ranks > 1 else command("mple-compute")), "serve"],
+    }
+    whole = commands.get(name, [*command("mple-provider"), "run"])
     children.start(
         name,
-        around([*command(program), verb, *(str(folder.config(node)) for node in process.nodes)]),
+        around([*whole, *(str(folder.config(node)) for node in process.nodes)]),
         log_text=process.log_text(folder),
-        threads=machine.trainer_threads if name == COMPUTE else machine.site_threads,
+        threads=settings.rank_threads if name == COMPUTE else machine.site_threads,
         nice=0 if name == COMPUTE else machine.site_nice,
     )
 

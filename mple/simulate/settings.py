@@ -39,8 +39,9 @@ class MachineSettings(Ranged):
     device: DeviceName = DeviceName.AUTO
     """What the compute node trains on: `cpu`, `cuda`, or `auto`, which is CUDA where torch finds a device."""
     trainer_threads: Annotated[int, Between(1)] = field(default_factory=lambda: usable_cores())
-    """Threads of the compute node; by default all cores that this process may use. A narrow network (an eighth of the
-    width) trains faster with one, and so does any on a machine whose cores other programs keep busy."""
+    """Threads of the compute node, which its ranks share; by default all cores that this process may use. A narrow
+    network (an eighth of the width) trains faster with one, and so does any on a machine whose cores other programs
+    keep busy."""
     site_threads: Annotated[int, Between(1)] = 1
     """Threads of each site. Several processes that spin on the same cores slow each other down many times over."""
     site_nice: Annotated[int, Between(0, 19)] = 0
@@ -133,6 +134,11 @@ class SimulationSettings(RunChoices):
         processes = min(wanted, len(self.sites))
         ends = [len(self.sites) * place // processes for place in range(processes + 1)]
         return tuple(self.sites[begin:end] for begin, end in pairwise(ends))
+
+    @property
+    def rank_threads(self) -> int:
+        """Threads of each rank of the compute node: they share those of the trainer."""
+        return max(1, self.machine.trainer_threads // self.training.ranks)
 
     def site_source(self, place: int) -> DataSource:
         """The part of the common set that the site at a place in `sites` takes."""

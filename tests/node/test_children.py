@@ -14,6 +14,7 @@ import pytest
 
 from mple.exit_codes import ExitCode
 from mple.simulate.children import Children, Ended, command, root_cause, tied
+from mple.simulate.rank_launcher import exit_code
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
 PARENT = f"""
@@ -56,6 +57,52 @@ def all_ended(children: Children) -> list[Ended]:
 
     wait_for(over)
     return ended
+
+
+RANKS = f"""
+import os, subprocess, sys
+ranks = [
+    subprocess.Popen([sys.executable, "-c", {DEAF!r}], env=dict(os.environ, RANK=str(rank)), start_new_session=True)
+    for rank in range(2)
+]
+sys.exit([rank.wait() for rank in ranks][0])
+"""
+
+
+def test_ranks_in_sessions_of_their_own_are_reached_through_their_launcher(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    with Children(grace_s=0.2) as children:
+        children.start("compute", python(RANKS), log_text=log, threads=1)
+        wait_for(lambda: log.exists() and log.read_text().count("ready") == 2)
+        ranks = children.ranks("compute")
+        assert sorted(ranks) == [0, 1]
+
+        def states() -> set[str]:
+            return {Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in ranks.values()}
+
+        assert children.pause("compute")
+        wait_for(lambda: states() == {"T"})
+        children.go_on("compute")
+        wait_for(lambda: states() == {"S"})
+        assert children.kill_rank("compute", 1)
+        wait_for(lambda: not alive(ranks[1]))
+        assert not children.kill_rank("compute", 1)
+        assert children.kill("compute") == 137
+        wait_for(lambda: not alive(ranks[0]))
+        assert children.ranks("compute") == {}
+
+
+@pytest.mark.parametrize(
+    ("codes", "code"),
+    [
+        ([ExitCode.UNREACHABLE, ExitCode.BAD_USAGE], ExitCode.BAD_USAGE),
+        ([-15, ExitCode.RUN_FAILED], ExitCode.RUN_FAILED),
+        ([ExitCode.INTERRUPTED, ExitCode.RESOURCES, -9], ExitCode.RESOURCES),
+        ([-9, -15], 137),
+    ],
+)
+def test_ranks_end_with_the_code_of_the_one_that_others_followed(codes: list[int], code: int) -> None:
+    assert exit_code(codes) == code
 
 
 def test_ends_are_told_once_with_codes_as_a_shell_has_them(tmp_path: Path) -> None:

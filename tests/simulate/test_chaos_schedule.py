@@ -35,6 +35,15 @@ def test_equal_seeds_draw_equal_schedules_and_others_do_not() -> None:
     assert first == again != other
 
 
+@given(seed=st.integers(0, 10_000), kills=st.integers(7, 40))
+def test_each_rank_is_killed_too_and_only_killed(seed: int, kills: int) -> None:
+    ranks = ("rank 0 of compute", "rank 1 of compute")
+    chaos = ChaosSettings(seed=seed, kills=kills, stops=9, starves=9)
+    faults = draw_faults(chaos, SITES, releases=4, ranks=ranks)
+    assert set(hits(faults, FaultKind.KILL)) == NODES | set(ranks)
+    assert set(hits(faults, FaultKind.STOP)) | set(hits(faults, FaultKind.STARVE)) == NODES
+
+
 @given(
     seed=st.integers(0, 10_000),
     kills=st.integers(6, 60),

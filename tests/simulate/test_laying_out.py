@@ -1,5 +1,7 @@
 """A run folder holds the deployment's own configuration files, readable by the deployment's own reader."""
 
+import contextlib
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,11 +9,50 @@ import pytest
 from cryptography import x509
 
 from mple.data import NpzSource, Partition, PartitionKind
-from mple.plan import ComputeSettings, CoordinatorSettings, SiteSettings, read_settings, settings_from
+from mple.plan import (
+    ComputeSettings,
+    CoordinatorSettings,
+    SiteSettings,
+    TrainingSettings,
+    read_settings,
+    settings_from,
+)
 from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.rpc import TlsFiles
-from mple.simulate.laying_out import lay_out
-from mple.simulate.settings import SimulationSettings
+from mple.rpc.tls import split_address
+from mple.simulate import laying_out
+from mple.simulate.laying_out import free_addresses, lay_out
+from mple.simulate.settings import MachineSettings, SimulationSettings
+
+
+def test_each_rank_of_the_compute_node_has_an_address(tmp_path: Path) -> None:
+    """Ports in a row, all of them free; its ranks share the threads; a relay may stand before each."""
+    machine, asked = MachineSettings(trainer_threads=7), list[str]()
+
+    def dialled(address: str) -> str:
+        asked.append(address)
+        return f"relay-{len(asked) - 1}:1"
+
+    settings = SimulationSettings(training=TrainingSettings(ranks=3), machine=machine)
+    folder = lay_out(tmp_path / "run", settings, dialled=dialled)
+    compute = read_settings(ComputeSettings, folder.config(COMPUTE))
+    port = split_address(compute.listen)[1]
+    assert asked[1:] == [f"127.0.0.1:{port + rank}" for rank in range(3)]
+    assert (compute.threads, compute.coordinator, folder.ranks) == (2, "relay-0:1", 3)
+    for name in settings.sites:
+        site = read_settings(SiteSettings, folder.config(name))
+        assert (site.coordinator, site.compute_addresses) == ("relay-0:1", ("relay-1:1", "relay-2:1", "relay-3:1"))
+
+
+def test_ports_in_a_row_are_all_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.ExitStack() as taken:
+        (first,) = free_addresses(1, each=4)
+        port = split_address(first)[1]
+        taken.enter_context(socket.create_server(("127.0.0.1", port + 2)))
+        monkeypatch.setattr(laying_out, "_PORTS", range(port, port + 3))
+        assert free_addresses(1, each=2) == [f"127.0.0.1:{port}"]
+        with pytest.raises(ValueError, match="no 1 free ports"):
+            free_addresses(1, each=9)
 
 
 def test_every_node_has_a_configuration_that_its_command_reads(tmp_path: Path) -> None:
