@@ -1,4 +1,4 @@
-"""What the machine has that a process can't do without: memory, by what its container or service may use of it."""
+"""What the machine has that a process can't do without: memory and cores, by what its container may use of them."""
 
 import os
 from pathlib import Path
@@ -30,6 +30,11 @@ def memory_bytes(root: Path = Path("/")) -> int | None:
         except (OSError, ValueError):  # there is none, or "max"
             continue
     return min(found, default=None)
+
+
+def usable_cores() -> int:
+    """Cores of this process: a container or a batch system may give it fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def require_memory(needed: int, what: str, fix: str) -> None:

@@ -1,4 +1,4 @@
-"""What each node of a process has for itself: its log, its audit trail, its watch over the disk.
+"""What each node of a process has for itself: its log, its audit trail, its watch over the disk; and what is common.
 
 A process mostly is one node, and then this is what others call a global variable. `mple-provider run` may hold many
 sites, so the value belongs to whichever node the running thread works for: threads that a node starts by `start_thread`
@@ -10,10 +10,18 @@ from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from typing import Generic, TypeVar, cast
 
+from mple.machine import usable_cores
+
+K = TypeVar("K")
 T = TypeVar("T")
 _PROCESS: dict[object, object] = {}
 _NODE: ContextVar[dict[object, object]] = ContextVar("mple_node", default=_PROCESS)  # changed on purpose
 """The values of the node that the running thread works for."""
+
+
+IN_TURN = threading.BoundedSemaphore(usable_cores())
+"""Around what takes a core for a while, and memory: at more nodes at once than there are cores it would be no faster,
+and take more. Nothing that waits for others belongs in it, nor another turn."""
 
 
 class PerNode(Generic[T]):
@@ -30,6 +38,22 @@ class PerNode(Generic[T]):
     def set(self, value: T) -> None:
         """Give that node another one, in all its threads."""
         _NODE.get()[self] = value
+
+
+class Common(Generic[K, T]):
+    """What the nodes of a process would each work out alike, of what is public to them all: worked out once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._newest: tuple[K, T] | None = None
+
+    def get(self, key: K, make: Callable[[], T]) -> T:
+        """What `make` returns for a key: whoever comes first makes it, the others wait, and nobody may change it. The
+        newest is kept. What `make` raises is whoever's it is; the next one tries again."""
+        with self._lock:
+            if self._newest is None or self._newest[0] != key:
+                self._newest = key, make()
+            return self._newest[1]
 
 
 def as_another_node(body: Callable[[], T]) -> T:

@@ -19,7 +19,9 @@ from typing_extensions import override
 
 from mple.data.images import Catalogue, DataError, Split, numbered_classes
 from mple.data.settings import DataSource
+from mple.disk.stamps import stamp_of
 from mple.morph import ImageShape
+from mple.per_node import Common
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
@@ -63,13 +65,8 @@ def cifar10_catalogue(source: Cifar10Source, checksums: Mapping[str, str] = CIFA
     Raises DataError: a file is missing or has another checksum, or `classes` are fewer than ten.
     """
     folder = source.path or default_data_folder() / "cifar10"
-    if faults := faulty_files(folder, checksums):
-        some = any((folder / name).exists() for name in faults)
-        what = f"{folder / faults[0]} is missing or damaged" if some else f"CIFAR-10 is not in {folder}"
-        raise DataError(f"{what}; run 'mple data fetch cifar10 --to {folder}'")
-    train = [folder / name for name in TRAIN_FILES]
-    test = [folder / TEST_FILE]
-    train_labels, test_labels = _labels(train), _labels(test)
+    key = folder.absolute(), tuple(checksums.items()), stamp_of(*(folder / name for name in checksums))
+    train, test, train_labels, test_labels = _files.get(key, lambda: _verified(folder, checksums))
     every_label = np.concatenate([train_labels, test_labels])
     return Catalogue(
         name="cifar10",
@@ -78,6 +75,25 @@ def cifar10_catalogue(source: Cifar10Source, checksums: Mapping[str, str] = CIFA
         train=Split(labels=train_labels, read=functools.partial(_read_images, train)),
         test=Split(labels=test_labels, read=functools.partial(_read_images, test)),
     )
+
+
+_Verified = tuple[list[Path], list[Path], NDArray[np.int64], NDArray[np.int64]]
+"""Files of training and of test pictures, and their labels."""
+_files: Common[object, _Verified] = Common()
+"""The public files: many sites of one process read the checksums once, and each its own pictures."""
+
+
+def _verified(folder: Path, checksums: Mapping[str, str]) -> _Verified:
+    if faults := faulty_files(folder, checksums):
+        some = any((folder / name).exists() for name in faults)
+        what = f"{folder / faults[0]} is missing or damaged" if some else f"CIFAR-10 is not in {folder}"
+        raise DataError(f"{what}; run 'mple data fetch cifar10 --to {folder}'")
+    train = [folder / name for name in TRAIN_FILES]
+    test = [folder / TEST_FILE]
+    labels = _labels(train), _labels(test)
+    for each in labels:
+        each.flags.writeable = False
+    return train, test, *labels
 
 
 def faulty_files(folder: Path, checksums: Mapping[str, str] = CIFAR10_MD5) -> list[str]:

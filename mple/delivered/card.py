@@ -3,15 +3,21 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mple.delivered.check import Check
 from mple.delivered.folder import DeliveredRecord
 from mple.delivered.loading import onnx_use, torch_lines, torch_use, torchvision_lines
 from mple.model.trunks import TRUNKS
+from mple.per_node import Common
 from mple.plan import PrivacyMode, RunPlan, choices_of, write_settings
 from mple.printable import printable
 
+if TYPE_CHECKING:
+    from jinja2 import Template
+
 _SPLIT_WORDS = {"val": "Validation", "test": "Test"}
+_template: "Common[None, Template]" = Common()
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~!])")
 
 
@@ -67,6 +73,24 @@ def figure_tables(figures: Sequence[Figure]) -> list[FigureTable]:
 
 def model_card(record: DeliveredRecord, plan: RunPlan, figures: Sequence[Figure] = ()) -> str:
     """The card's text, in Markdown. Names that came from others are printable in it, and no markup."""
+    about = record.about
+    return _template.get(None, _loaded).render(
+        about=about,
+        record=record,
+        plan=plan,
+        tables=figure_tables(figures),
+        check=Check.text(record.check),
+        noisy=plan.privacy.mode is PrivacyMode.NOISE,
+        weights=TRUNKS[plan.model.trunk].weights(about.model_width, len(about.classes)),
+        settings=write_settings(choices_of(plan)),
+        torchvision=torchvision_lines(about),
+        torch=torch_lines(),
+        torch_use=torch_use(about),
+        onnx_use=onnx_use(),
+    )
+
+
+def _loaded() -> "Template":
     # It takes a moment to load, and only a delivery needs it.
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -81,21 +105,7 @@ def model_card(record: DeliveredRecord, plan: RunPlan, figures: Sequence[Figure]
     templates.filters["plain"] = _plain
     templates.filters["interval"] = _interval
     templates.filters["cell"] = _cell
-    about = record.about
-    return templates.get_template("model_card.md.j2").render(
-        about=about,
-        record=record,
-        plan=plan,
-        tables=figure_tables(figures),
-        check=Check.text(record.check),
-        noisy=plan.privacy.mode is PrivacyMode.NOISE,
-        weights=TRUNKS[plan.model.trunk].weights(about.model_width, len(about.classes)),
-        settings=write_settings(choices_of(plan)),
-        torchvision=torchvision_lines(about),
-        torch=torch_lines(),
-        torch_use=torch_use(about),
-        onnx_use=onnx_use(),
-    )
+    return templates.get_template("model_card.md.j2")
 
 
 def _plain(value: object) -> str:

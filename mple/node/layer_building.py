@@ -8,6 +8,7 @@ from mple.model.stem import Stem
 from mple.morph import MorphKey
 from mple.morph.augmented import build_augmented_layer
 from mple.node.logs import log
+from mple.per_node import IN_TURN
 from mple.plan import RunPlan
 from mple.plan.orders import channel_order
 from mple.v1 import common_pb2, coordinator_pb2
@@ -33,16 +34,17 @@ def build_layer_file(
     Raises OSError: the disk refused.
     """
     began = time.monotonic()
-    layer = build_augmented_layer(
-        plan.morph.scheme(),
-        plan.image,
-        stem.kernels_FCpp,
-        key,
-        channel_order(plan, consortium_secret),
-        session=plan.session,
-        key_epoch=key_ref.epoch,
-    )
-    write_layer(layer, path, plan.layer_dtype)
+    with IN_TURN:
+        layer = build_augmented_layer(
+            plan.morph.scheme(),
+            plan.image,
+            stem.kernels_FCpp,
+            key,
+            channel_order(plan, consortium_secret),
+            session=plan.session,
+            key_epoch=key_ref.epoch,
+        )
+        write_layer(layer, path, plan.layer_dtype)
     text = f"built the layer of site {key_ref.site} in {time.monotonic() - began:.2f} s"
     log("layer_built", text, site=key_ref.site)
     return layer_header(key_ref, path)

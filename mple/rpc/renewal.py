@@ -20,11 +20,12 @@ from typing import Any
 import grpc
 
 from mple.audit import audit
+from mple.disk.stamps import stamp_of
 from mple.disk.storage_faults import note_storage_fault
 from mple.per_node import start_thread
 from mple.rpc.errors import ErrorCode
 from mple.rpc.identity import Party
-from mple.rpc.revoked import FreshList, revoked_beside, stamp_of
+from mple.rpc.revoked import FreshList, revoked_beside
 from mple.rpc.tls import checked_party, probe
 from mple.rpc.tls_files import TlsFiles
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mple.audit import audit
 from mple.disk.scarcity import scarcity_of
+from mple.disk.stamps import stamp_of
 from mple.rpc.errors import ErrorCode
 from mple.rpc.tls_files import UNSOUND, TlsError
 
@@ -74,19 +75,6 @@ def read_revoked(crl_pem: bytes, ca_pem: bytes) -> RevokedList:
     if not genuine:
         raise TlsError("the list of revoked certificates was not signed by this authority, or was altered")
     return RevokedList(number=number, next_update=crl.next_update_utc, entries=entries)
-
-
-def stamp_of(*paths: Path) -> tuple[tuple[int, int, int] | None, ...]:
-    """Changes when one of the files does: time, size and i-node of each, None for one that is missing."""
-
-    def stamp(path: Path) -> tuple[int, int, int] | None:
-        try:
-            facts = path.stat()
-        except OSError:
-            return None
-        return facts.st_mtime_ns, facts.st_size, facts.st_ino
-
-    return tuple(stamp(path) for path in paths)
 
 
 class FreshList:

@@ -10,6 +10,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from mple.disk.scarcity import room_for_peers
+from mple.disk.stamps import stamp_of
 from mple.disk.storage_faults import note_storage_fault
 from mple.meter import Ledger, Measure, measure
 from mple.rpc.admission import CALLS_PER_CALLER, AdmissionInterceptor
@@ -17,7 +18,7 @@ from mple.rpc.identity import Role
 from mple.rpc.metering import MeteringInterceptor
 from mple.rpc.pools import PatientPool
 from mple.rpc.read_deadline import MESSAGE_IDLE_S
-from mple.rpc.revoked import revoked_beside, stamp_of
+from mple.rpc.revoked import revoked_beside
 from mple.rpc.settings import serving_options
 from mple.rpc.tls import split_address
 from mple.rpc.tls_files import TlsFiles

@@ -1,6 +1,5 @@
 """What a simulation is: a run's settings, a common data set and how it is split over the sites."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -9,6 +8,7 @@ from types import MappingProxyType
 from typing import Annotated
 
 from mple.data import DataSource, PartitionKind
+from mple.machine import usable_cores
 from mple.metrics.settings import LeastCount
 from mple.model.settings import DeviceName
 from mple.plan import Custody, ReportSettings, RunChoices, settings_from
@@ -38,7 +38,7 @@ class MachineSettings(Ranged):
 
     device: DeviceName = DeviceName.AUTO
     """What the compute node trains on: `cpu`, `cuda`, or `auto`, which is CUDA where torch finds a device."""
-    trainer_threads: Annotated[int, Between(1)] = field(default_factory=lambda: usable_cores())
+    trainer_threads: Annotated[int, Between(1)] = field(default_factory=usable_cores)
     """Threads of the compute node, which its ranks share; by default all cores that this process may use. A narrow
     network (an eighth of the width) trains faster with one, and so does any on a machine whose cores other programs
     keep busy."""
@@ -147,8 +147,3 @@ class SimulationSettings(RunChoices):
         if len(self.sites) == 1:
             return self.data
         return replace(self.data, partition=replace(partition, kind=kind, parts=len(self.sites), part=place))
-
-
-def usable_cores() -> int:
-    """Cores of this process: a container or a batch system may give it fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

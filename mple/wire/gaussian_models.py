@@ -20,6 +20,8 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
+from mple.per_node import Common
+
 LARGEST_CODE = 127
 CLASSES = 41
 """Standard deviations 2^-3 to 2^7 in steps of a code."""
@@ -48,9 +50,15 @@ class EntropyModels:
     """Of 2·LARGEST_EXPONENT + 1 symbols, alike."""
 
 
-@cache
+_models: Common[None, EntropyModels] = Common()
+
+
 def entropy_models() -> EntropyModels:
     """The models of this version. Raises ModelsDifferError: this machine makes other tables."""
+    return _models.get(None, _made)
+
+
+def _made() -> EntropyModels:
     tables = [*_code_tables(), _two_sided(CLASSES - 1, _STEP_DECAY), _two_sided(LARGEST_EXPONENT, _EXPONENT_DECAY)]
     digest = hashlib.sha256(b"".join(table.astype("<u4").tobytes() for table in tables)).hexdigest()
     if digest != _DIGEST:

@@ -25,6 +25,7 @@ from mple.disk.whole_files import file_sha256
 from mple.model.stem import Stem
 from mple.node.logs import log, log_error, warn
 from mple.node.stop import Stop
+from mple.per_node import IN_TURN
 from mple.plan import DeliverTo, RunPlan
 from mple.plan.orders import channel_order, label_order
 from mple.records.state_files import DELIVERED, NETWORK
@@ -66,7 +67,9 @@ class NetworkReceipt:
         about = self._about(ready)
         record = self._kept(ready)
         if record is None:
-            record = self._make(about, ready, self._fetch(ready, stub, stop))
+            path, stem = self._fetch(ready, stub, stop), self.stem()
+            with IN_TURN:
+                record = self._make(about, ready, path, stem)
         return compute_pb2.NetworkReceived(sha256=ready.sha256, check=record.check.verdict)
 
     def _about(self, ready: compute_pb2.NetworkReady) -> NetworkAbout:
@@ -118,9 +121,9 @@ class NetworkReceipt:
 
         return while_torn(download)
 
-    def _make(self, about: NetworkAbout, ready: compute_pb2.NetworkReady, path: Path) -> DeliveredRecord:
+    def _make(self, about: NetworkAbout, ready: compute_pb2.NetworkReady, path: Path, stem: Stem) -> DeliveredRecord:
         plan, site = self.plan, self.site
-        secret, stem = site.vault.consortium_secret(plan.run_id), self.stem()
+        secret = site.vault.consortium_secret(plan.run_id)
         try:
             trunk = tensors_of(read_bounded(path, ready.total_bytes), "it")
             tensors = plain_network(

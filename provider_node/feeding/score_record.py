@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from mple.metrics.outputs import scores_of, truths_of
 from mple.metrics.pooled import pooled_values
 from mple.metrics.tallies import counts_of
 from mple.model.settings import TaskKind
+from mple.per_node import Common
 from mple.plan import RunPlan
 from mple.records.site_scores import CalibrationBin, Curves, Figures, MetricScore, SiteScores, SplitScores, Threshold
 from mple.v1 import common_pb2, coordinator_pb2
@@ -55,12 +57,9 @@ def site_scores(
     Raises ValueError: the tallies can't be.
     """
     outputs, names = plan.outputs, plan.classes
-    pooled = {
-        "val": _plain(plan, scored.val_tallies, sum(one.val_images for one in plan.sites), label_order),
-        "test": _plain(plan, scored.test_tallies, sum(one.test_images for one in plan.sites), label_order),
-    }
-    places_C = thresholds(pooled["val"], outputs)
-    edges_C = np.where(places_C >= 0, outputs.edges[places_C], np.nan) if outputs.bins else np.full(len(names), np.nan)
+    key = plan.sha256(), scored.SerializeToString(deterministic=True), label_order.tobytes()
+    pooled = _pooled.get(key, lambda: _pooled_scores(plan, scored, label_order))
+    edges_C = pooled.edges_C
     return SiteScores(
         run_id=plan.run_id,
         plan_sha256=plan.sha256().hex(),
@@ -71,10 +70,40 @@ def site_scores(
         thresholds={name: _threshold(edge) for name, edge in zip(names, edges_C.tolist(), strict=True)},
         val=None if val is None else split_scores(*val, outputs, names, edges_C),
         test=None if test is None else split_scores(*test, outputs, names, edges_C),
-        pooled_val=_named(pooled["val"], outputs, names, places_C),
-        pooled_test=_named(pooled["test"], outputs, names, places_C),
-        pooled_val_figures=_figures(pooled["val"], _pooled_curves(pooled["val"], outputs, names), outputs),
-        pooled_test_figures=_figures(pooled["test"], _pooled_curves(pooled["test"], outputs, names), outputs),
+        pooled_val=pooled.val,
+        pooled_test=pooled.test,
+        pooled_val_figures=pooled.val_figures,
+        pooled_test_figures=pooled.test_figures,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Pooled:
+    """What is said of all sites' pictures, the same at each of them."""
+
+    edges_C: NDArray[np.float64]
+    """Thresholds in log-odds, NaN for none."""
+    val: Mapping[str, MetricScore]
+    test: Mapping[str, MetricScore]
+    val_figures: Figures
+    test_figures: Figures
+
+
+_pooled: Common[tuple[bytes, bytes, bytes], _Pooled] = Common()
+
+
+def _pooled_scores(plan: RunPlan, scored: coordinator_pb2.NetworkScored, label_order: NDArray[np.int64]) -> _Pooled:
+    outputs, names = plan.outputs, plan.classes
+    val = _plain(plan, scored.val_tallies, sum(one.val_images for one in plan.sites), label_order)
+    test = _plain(plan, scored.test_tallies, sum(one.test_images for one in plan.sites), label_order)
+    places_C = thresholds(val, outputs)
+    edges_C = np.where(places_C >= 0, outputs.edges[places_C], np.nan) if outputs.bins else np.full(len(names), np.nan)
+    return _Pooled(
+        edges_C=edges_C,
+        val=_named(val, outputs, names, places_C),
+        test=_named(test, outputs, names, places_C),
+        val_figures=_figures(val, _pooled_curves(val, outputs, names), outputs),
+        test_figures=_figures(test, _pooled_curves(test, outputs, names), outputs),
     )
 
 

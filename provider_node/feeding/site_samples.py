@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mple.audit import audit
+from mple.per_node import IN_TURN
 from mple.plan import RunPlan
 from mple.plan.sample_numbering import SampleNumbering
 from mple.rpc import ErrorCode, MpleError
@@ -63,7 +64,7 @@ class SiteSamples:
                 ErrorCode.MESSAGE_MALFORMED,
                 f"a request for {len(request.sample_ids)} samples; under the plan a message holds {self._per_request}",
             )
-        with self._answering:
+        with self._answering, IN_TURN:
             witness = f"{rank_label(f'compute/{self._plan.compute}', rank)} has received"
             self._releases.require(request.received_samples, witness, self._share(rank))
             try:

@@ -27,6 +27,7 @@ from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log, warn
 from mple.node.retry import RetryPolicy, StoppedError
 from mple.node.stop import Stop
+from mple.per_node import IN_TURN
 from mple.pki import NOISE_KEY, consortium_key
 from mple.plan import ClassWeights, Custody, RunPlan
 from mple.plan.keeping import Judged
@@ -136,7 +137,9 @@ class Feeding:
         if all(one is None for one in splits.values()) and path.exists():
             return  # it was written before this node was started again
         try:
-            record = site_scores(plan, site.name, scored, self._order(), val=splits["val"], test=splits["test"])
+            order = self._order()
+            with IN_TURN:
+                record = site_scores(plan, site.name, scored, order, val=splits["val"], test=splits["test"])
         except ValueError as fault:
             raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"scores of all sites with {fault}") from None
         write_record(path, record)

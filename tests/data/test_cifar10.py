@@ -1,12 +1,13 @@
 """The binary layout of CIFAR-10, on small files with their own checksums."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mple.data import Cifar10Source, DataError, DataSource, default_data_folder
+from mple.data import Cifar10Source, DataError, DataSource, cifar10, default_data_folder
 from mple.data.cifar10 import CIFAR10_CLASSES, CIFAR10_MD5, cifar10_catalogue, faulty_files
 
 PER_FILE = 7
@@ -100,3 +101,27 @@ def test_the_default_folder_follows_the_environment(tmp_path: Path, monkeypatch:
     assert len(cifar10_catalogue(_source(), sums).train.labels) == 5 * PER_FILE
     monkeypatch.delenv("MPLE_DATA")
     assert default_data_folder() == Path.home() / ".cache" / "mple"
+
+
+def test_the_checksums_are_read_once_in_a_process_until_a_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many sites of a process have the same archive; each reads its own pictures."""
+    sums, _ = _write(tmp_path)
+    looked: list[Path] = []
+
+    def watched(path: Path) -> str | None:
+        looked.append(path)
+        return file_md5(path)
+
+    file_md5 = cifar10._file_md5
+    monkeypatch.setattr(cifar10, "_file_md5", watched)
+    first, second = (cifar10_catalogue(_source(tmp_path), sums) for _ in range(2))
+    assert len(looked) == 6
+    assert second.train.labels is first.train.labels
+    assert not first.train.labels.flags.writeable, "what all share nobody may change"
+    with (tmp_path / "data_batch_3.bin").open("r+b") as file:
+        file.write(bytes([255]))
+    os.utime(file.name, ns=(1, 1))
+    with pytest.raises(DataError, match=r"data_batch_3\.bin is missing or damaged"):
+        cifar10_catalogue(_source(tmp_path), sums)

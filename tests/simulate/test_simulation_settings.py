@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from mple.data import Cifar10Source, PartitionKind, open_source
+from mple.machine import usable_cores
 from mple.plan import SettingsError, read_settings, settings_from, write_settings
 from mple.records.run_folder import RunFolder
 from mple.simulate.processes import processes_of
-from mple.simulate.settings import MachineSettings, SimulationSettings, usable_cores
+from mple.simulate.settings import MachineSettings, SimulationSettings
 
 
 def refused(*overrides: str) -> str:

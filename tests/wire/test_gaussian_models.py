@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mple.per_node import Common
 from mple.wire import gaussian_models
 from mple.wire.codecs import codec_named
-from mple.wire.gaussian_models import CLASSES, LARGEST_CODE, ModelsDifferError, classes_of, entropy_models
+from mple.wire.gaussian_models import CLASSES, LARGEST_CODE, ModelsDifferError, classes_of
 
 CODES = np.arange(-LARGEST_CODE, LARGEST_CODE + 1)
 DEVIATIONS = 2.0 ** (np.arange(CLASSES) / 4 - 3)
@@ -67,13 +68,12 @@ def test_tables_that_were_not_released_are_refused(monkeypatch: pytest.MonkeyPat
 
 
 def assert_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    entropy_models.cache_clear()
+    monkeypatch.setattr(gaussian_models, "_models", Common())
     try:
         with pytest.raises(ModelsDifferError, match=r"other entropy models .* set wire.codec to f32 or f16"):
             codec_named("q6").unpack(b"", samples=0, blocks=1, values=1)
     finally:
         monkeypatch.undo()
-        entropy_models.cache_clear()
     assert codec_named("q6").unpack(b"", samples=0, blocks=1, values=1).codes_BV.size == 0
 
 
