@@ -38,9 +38,9 @@ from provider_node.site import Site
 _STREAM_TIMEOUT_S = 3600.0
 _MOST_HEADER_BYTES = 64 * 1024
 """Of the trunk's file: names, shapes and offsets of some eighty tensors."""
-_MOST_PIXELS, _LEAST_PICTURES = 2**20, 16
-"""The network is compared on as many pictures as have so many pixels together, 1,024 of 32 x 32 or 20 of 224 x 224, and
-on so many at least."""
+_MOST_PIXELS, _LEAST_PICTURES = 2**16, 16
+"""The network is compared on as many pictures as have so many pixels together, 64 of 32 x 32, and on so many at least: a
+wrong order or an old network shows on each of them, and every further one costs all sites time at the end of a run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
