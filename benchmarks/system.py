@@ -7,8 +7,8 @@ over mutual TLS, everything included: morphing, coding, transport, decoding, led
 same pictures, same steps; ratios are taken round by round. The first A has OpenMP's threads spin a while when they
 wait, as is their default, the second has them sleep at once; the faster one counts. Training is compared from its first
 to its last moment (in B it begins when the layers are there, and waits for the first samples), and so are the whole
-commands, processes starting included. It needs a machine with nothing else to do: what else runs slows the spinning A
-most.
+commands, processes starting included; where the time of B's goes is told. It needs a machine with nothing else to do:
+what else runs slows the spinning A most.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ from benchmarks.pictures import cifar
 from benchmarks.process_watch import ProcessUse, ProcessWatch
 from benchmarks.whole_runs import scratch
 from mple.plan import Augment, ModelSettings, Precision, TrainingSettings, write_settings
-from mple.records.run_folder import RunFolder
+from mple.records.run_folder import COORDINATOR, RunFolder
+from mple.records.state_files import LOG
 from mple.simulate.children import tied
 from mple.simulate.settings import SimulationSettings
 
@@ -57,6 +59,9 @@ class Timed:
     """Part of training in which the trainer waited for whatever."""
     idle_s: Mapping[str, float] | None = None
     """By cause."""
+    parts_s: Mapping[str, float] | None = None
+    """The command's time by what happened in it: `start` of all processes, `set-up` of the layers, `training`,
+    `delivery` of the network, `end` from the run's last phase to the report."""
     uses: Mapping[str, ProcessUse] | None = None
     """By node."""
 
@@ -148,6 +153,10 @@ def markdown(rounds: Sequence[Round]) -> str:
         )
     idle = statistics.median(one.whole.idle_share or 0.0 for one in rounds)
     first = statistics.median((one.whole.first_layer_s or 0.0) / one.whole.train_s for one in rounds)
+    parts = [one.whole.parts_s for one in rounds if one.whole.parts_s]
+    if parts:
+        shown = (f"{name} {statistics.median(part[name] for part in parts):.1f} s" for name in parts[0])
+        lines.append(f"\nThe whole command: {', '.join(shown)}.")
     lines.append(f"\nTrainer idle {idle:.2%}, first layer {first:.1%} of training. Processor seconds by node:")
     names = sorted({name for one in rounds for name in one.whole.uses or {}})
     lines.append(
@@ -175,7 +184,7 @@ def _plain(config: Path, out: Path, environment: Mapping[str, str]) -> Timed:
 
 
 def _whole(config: Path, out: Path, settings: SimulationSettings) -> Timed:
-    folder = RunFolder(out.resolve(), settings.sites)
+    folder, began_s = RunFolder(out.resolve(), settings.sites), time.time()
     with ProcessWatch({name: folder.config(name) for name in folder.nodes}, pss=False) as watch:
         wall_s = _command("simulate", config, out)
     summary = _summary(out)
@@ -188,8 +197,23 @@ def _whole(config: Path, out: Path, settings: SimulationSettings) -> Timed:
         read_ahead_s=compute["read_ahead_seconds"],
         idle_share=compute["idle_share"],
         idle_s=compute["idle_seconds_by_cause"],
+        parts_s=_parts(folder, began_s, wall_s, compute["train_seconds"]),
         uses=watch.uses,
     )
+
+
+def _parts(folder: RunFolder, began_s: float, wall_s: float, train_s: float) -> dict[str, float]:
+    lines = map(json.loads, (folder.state(COORDINATOR) / LOG).read_text(encoding="utf-8").splitlines())
+    at_s = {
+        line["phase"]: datetime.fromisoformat(line["time"]).timestamp() for line in lines if line["event"] == "phase"
+    }
+    return {
+        "start": at_s["setup"] - began_s,
+        "set-up": at_s["training"] - at_s["setup"],
+        "training": train_s,
+        "delivery": at_s["finished"] - at_s["training"] - train_s,
+        "end": began_s + wall_s - at_s["finished"],
+    }
 
 
 def _command(verb: str, config: Path, out: Path, environment: Mapping[str, str] | None = None) -> float:

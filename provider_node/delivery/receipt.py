@@ -39,8 +39,8 @@ _STREAM_TIMEOUT_S = 3600.0
 _MOST_HEADER_BYTES = 64 * 1024
 """Of the trunk's file: names, shapes and offsets of some eighty tensors."""
 _MOST_PIXELS, _LEAST_PICTURES = 2**16, 16
-"""The network is compared on as many pictures as have so many pixels together, 64 of 32 x 32, and on so many at least: a
-wrong order or an old network shows on each of them, and every further one costs all sites time at the end of a run."""
+"""The network is compared on as many pictures as have so many pixels together, 64 of 32 x 32, and on so many at least.
+A wrong order or an old network shows on each of them; for every further one all sites take time as a run ends."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
