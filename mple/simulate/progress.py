@@ -3,6 +3,7 @@
 No file, clock or process: `mple.simulate.run_monitor` reads, `mple.simulate.screen` shows.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,6 +12,11 @@ from mple.records.log_events import LogEvent, LogLine
 from mple.records.run_folder import COMPUTE, COORDINATOR
 from mple.records.training import NetworkMetrics, StepMetrics, TrainingMetrics
 
+MANY_SITES = 16
+"""Of more than these, what each of them does is told in sums."""
+_TOLD_IN_SUMS = (LogEvent.PARTY_JOINED, LogEvent.LAYER_RELEASED)
+_MOST_WARNINGS = 3
+"""Of many sites, and of one kind, as news."""
 _TOLD = (LogEvent.PARTY_JOINED, LogEvent.PLAN, LogEvent.LAYER_RELEASED)
 """Events of the coordinator and the compute node that are news; warnings and errors of any node are, too."""
 
@@ -68,6 +74,8 @@ class Progress:
     """Labels of the parties that have reported their totals to the coordinator: they know that the run has finished."""
     failed_party: str = ""
     """Name of the node that the coordinator says has failed."""
+    warned: Counter[str] = field(default_factory=Counter)
+    """Warnings and errors of many sites, by their event."""
     news: list[str] = field(default_factory=list)
     """Sentences that were not shown yet; whoever shows them empties the list."""
 
@@ -86,12 +94,31 @@ class Progress:
                 self.failed_party = line.party.partition("/")[2]
         if line.event == LogEvent.RETRY and node in self.sites:
             self.sites[node].retries += 1
+        elif len(self.sites) > MANY_SITES and line.event in _TOLD_IN_SUMS:
+            self._tell_sum(node, line.event)
+        elif len(self.sites) > MANY_SITES and node in self.sites and line.level != "info":
+            self._tell_some(node, line)
         elif (
             line.event == LogEvent.PHASE
             or line.level != "info"
             or (line.event in _TOLD and node in (COORDINATOR, COMPUTE))
         ):
             self.news.append(f"{node}: {line.text}")
+
+    def _tell_sum(self, node: str, event: str) -> None:
+        """Some ten times a run, and when all are there."""
+        done, of, what = len(self.released), len(self.sites), "layers are released"
+        if event == LogEvent.PARTY_JOINED:
+            done, of, what = len(self.joined), len(self.sites) + 1, "parties have joined"
+        if done == of or done % -(-of // 10) == 0:
+            self.news.append(f"{node}: {done:,} of {of:,} {what}")
+
+    def _tell_some(self, node: str, line: LogLine) -> None:
+        self.warned[line.event] += 1
+        if self.warned[line.event] <= _MOST_WARNINGS:
+            self.news.append(f"{node}: {line.text}")
+        elif self.warned[line.event] == _MOST_WARNINGS + 1:
+            self.news.append(f"{node} and others have more of this kind ({line.event}) in their logs")
 
     def read_metrics(self, metrics: TrainingMetrics) -> None:
         """Take in a line of the compute node's metrics."""

@@ -15,6 +15,7 @@ from mple.records.training import metrics_from_line
 from mple.rpc.identity import rank_label
 from mple.simulate.progress import Progress, SiteProgress
 
+_SITES_AT_ONCE = 32
 _KINDS = ", ".join(f"'{kind}'" for kind in SAMPLE_KINDS)
 _SUMS = (
     f"SELECT direction, SUM(framed_bytes), SUM(CASE WHEN kind IN ({_KINDS}) THEN samples ELSE 0 END) "  # noqa: S608
@@ -48,34 +49,48 @@ class LineTail:
 
 
 class RunMonitor:
-    """All readings of one run; ledgers are read less often than the rest."""
+    """All readings of one run; ledgers are read less often than the rest. Of very many sites a reading looks at some,
+    the next one at the next: a look at a thousand files would take the processors from the nodes."""
 
     def __init__(self, folder: RunFolder, *, ledger_every_s: float = 1.0) -> None:
         self._folder, self._ledger_every_s = folder, ledger_every_s
         self._logs = {name: LineTail(folder.state(name) / LOG) for name in folder.nodes}
+        self._next_log = self._next_ledger = 0
+        """Place of the site whose turn it is."""
         for rank, state in enumerate(folder.compute_states[1:], 1):
             self._logs[rank_label(COMPUTE, rank)] = LineTail(state / LOG)
         self._metrics = LineTail(folder.state(COMPUTE) / METRICS)
         self._ledgers_read_s = time.monotonic()
+        self._read_s = dict.fromkeys(folder.sites, self._ledgers_read_s)
         self._planned = False
 
-    def read(self, progress: Progress) -> None:
-        """Bring a progress up to date."""
+    def read(self, progress: Progress, *, whole: bool = False) -> None:
+        """Bring a progress up to date; `whole` looks at every site."""
         for name in self._folder.sites:
             progress.sites.setdefault(name, SiteProgress(name))
         self._read_plan(progress)
-        for name, tail in self._logs.items():
-            for line in tail.new_lines():
+        sites, self._next_log = self._turn(self._next_log, whole=whole)
+        for name in (*(name for name in self._folder.nodes if name not in progress.sites), *sites):
+            for line in self._logs[name].new_lines():
                 progress.read_log(name, read_log_line(line))
         for line in self._metrics.new_lines():
             if progress.training_began_s is None:
                 progress.training_began_s = time.monotonic()
             progress.read_metrics(metrics_from_line(line))
-        elapsed_s = time.monotonic() - self._ledgers_read_s
-        if elapsed_s >= self._ledger_every_s:
-            self._ledgers_read_s = time.monotonic()
-            for name in self._folder.sites:
-                self._read_ledger(progress, name, elapsed_s)
+        now_s = time.monotonic()
+        if now_s - self._ledgers_read_s >= self._ledger_every_s:
+            self._ledgers_read_s = now_s
+            sites, self._next_ledger = self._turn(self._next_ledger, whole=whole)
+            for name in sites:
+                self._read_ledger(progress, name, now_s - self._read_s[name])
+                self._read_s[name] = now_s
+
+    def _turn(self, first: int, *, whole: bool) -> tuple[tuple[str, ...], int]:
+        """The sites to look at from a place on, and the place behind them."""
+        sites = self._folder.sites
+        if whole or len(sites) <= _SITES_AT_ONCE:
+            return sites, 0
+        return (sites[first:] + sites[:first])[:_SITES_AT_ONCE], (first + _SITES_AT_ONCE) % len(sites)
 
     def _read_plan(self, progress: Progress) -> None:
         if self._planned:

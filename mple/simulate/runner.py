@@ -79,7 +79,7 @@ def run_nodes(
         failed = follow(children, monitor, progress, screen, interrupted)
         if interrupted.is_set():
             children.stop()
-        monitor.read(progress)
+        monitor.read(progress, whole=True)
         screen.show(progress)
     if interrupted.is_set():
         folder.note_end(RunEnd.INTERRUPTED, "stopped by Ctrl-C, SIGTERM or SIGHUP")
@@ -138,7 +138,7 @@ def first_failure(
     while children.running and time.monotonic() < give_up_at:
         time.sleep(_LOOK_EVERY_S)
         ended = ended + children.ended()
-    monitor.read(progress)
+    monitor.read(progress, whole=True)
     blamed = next((process.name for process in processes if progress.failed_party in process.nodes), "")
     return root_cause(ended, blamed)
 

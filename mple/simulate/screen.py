@@ -21,10 +21,11 @@ from mple.printable import printable
 from mple.records.training import StepMetrics
 from mple.report.quantities import duration_text, size_text
 from mple.report.tables import say
-from mple.simulate.progress import Progress
+from mple.simulate.progress import MANY_SITES, Progress, SiteProgress
 
 _LINE_EVERY_S = 10.0
 _MOST_TEXT = 2_000
+_MOST_BEHIND = 8
 
 
 class Screen:
@@ -83,7 +84,7 @@ def view(progress: Progress, now_s: float) -> Group:
     table.add_column("site")
     for heading in ("samples", "samples/s", "sent", "received", "retries"):
         table.add_column(heading, justify="right")
-    for site in progress.sites.values():
+    for site in _rows(progress):
         table.add_row(
             site.name,
             f"{site.samples_sent} of {site.images}",
@@ -109,6 +110,19 @@ def view(progress: Progress, now_s: float) -> Group:
             ProgressBar(total=1.0, completed=training.share_done, width=60),
         ]
     return Group(*parts)
+
+
+def _rows(progress: Progress) -> list[SiteProgress]:
+    """All sites or, of many, their sums and those that have sent the least part of their pictures: a terminal has some
+    24 lines."""
+    sites = list(progress.sites.values())
+    if len(sites) <= MANY_SITES:
+        return sites
+    whole = SiteProgress(f"all {len(sites):,} sites")
+    for name in ("images", "samples_sent", "bytes_up", "bytes_down", "retries", "rate"):
+        setattr(whole, name, sum(getattr(site, name) for site in sites))
+    behind = sorted(sites, key=lambda site: site.samples_sent / max(1, site.images))
+    return [whole, *behind[:_MOST_BEHIND]]
 
 
 def _waiting(last: StepMetrics) -> str:

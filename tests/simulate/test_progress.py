@@ -70,3 +70,51 @@ def test_the_view_and_the_line_tell_every_figure_without_colour() -> None:
     for text in ("north", "50 of 100", "1.50 MB", "20 B", "3", "epoch 1 of 2", "step 5 of 10", "1.2500", "80", "50%"):
         assert text in shown, text
     assert "50 of 100 samples" in line(progress, 0.0)
+
+
+def many(count: int) -> Progress:
+    progress = Progress(sites={f"s{number}": SiteProgress(f"s{number}", images=10) for number in range(count)})
+    progress.training.epochs = 2
+    return progress
+
+
+def test_what_many_sites_do_is_told_in_sums() -> None:
+    progress = many(199)
+    for number in range(199):
+        progress.read_log("coordinator", LogLine(event="party_joined", level="info", text="x", party=f"site/s{number}"))
+    progress.read_log("coordinator", LogLine(event="party_joined", level="info", text="x", party="compute/compute"))
+    assert len(progress.news) == 10
+    assert progress.news[0] == "coordinator: 20 of 200 parties have joined"
+    assert progress.news[-1] == "coordinator: 200 of 200 parties have joined"
+    progress.news.clear()
+    for number in range(199):
+        progress.read_log("coordinator", LogLine(event="layer_released", level="info", text="x", site=f"s{number}"))
+    assert progress.news[-1] == "coordinator: 199 of 199 layers are released"
+    assert len(progress.news) == 10
+
+
+def test_many_sites_that_warn_of_the_same_fill_no_screen() -> None:
+    progress = many(20)
+    for number in range(20):
+        progress.read_log(f"s{number}", LogLine(event="data", level="warning", text=f"no test picture {number}"))
+    progress.read_log("s7", LogLine(event="other", level="error", text="fire"))
+    assert progress.news == [
+        "s0: no test picture 0",
+        "s1: no test picture 1",
+        "s2: no test picture 2",
+        "s3 and others have more of this kind (data) in their logs",
+        "s7: fire",
+    ]
+
+
+def test_of_a_thousand_sites_a_terminal_of_24_lines_shows_the_sums_and_who_is_behind() -> None:
+    progress = many(1000)
+    for number in range(1000):
+        progress.read_ledger(f"s{number}", samples=0 if number == 777 else 5, up=1_000, down=10, elapsed_s=1.0)
+    progress.read_metrics(step_metrics())
+    console = Console(width=80, record=True, color_system=None, force_terminal=False)
+    console.print(view(progress, 0.0))
+    lines = console.export_text().replace("\N{NO-BREAK SPACE}", " ").splitlines()
+    assert len(lines) <= 22
+    assert lines[1].split() == ["all", "1,000", "sites", "4995", "of", "10000", "4995", "1.00", "MB", "10.0", "kB", "0"]
+    assert lines[2].split()[:4] == ["s777", "0", "of", "10"]

@@ -124,3 +124,25 @@ def test_ledgers_are_read_while_their_node_writes_them(folder: RunFolder) -> Non
     assert (first.samples_sent, first.bytes_up) == (16, 315)
     assert first.rate > 0
     assert progress.sites[SITES[1]].bytes_up == 0
+
+
+def test_of_many_sites_each_reading_looks_at_some_and_the_last_at_all(tmp_path: Path) -> None:
+    names = tuple(f"site-{number:03}" for number in range(100))
+    folder = RunFolder(tmp_path, names)
+    for name in folder.nodes:
+        folder.state(name).mkdir(parents=True)
+        say(folder.state(name) / "log.jsonl", {"event": "retry", "level": "info", "text": "away"})
+    for name in names:
+        with Ledger(folder.state(name) / "ledger.sqlite", f"site/{name}") as ledger:
+            ledger.record(entry(SENT, "feed", 0, 100, DATA))
+    monitor, progress = RunMonitor(folder, ledger_every_s=0.0), Progress()
+    seen = []
+    for _ in range(4):
+        monitor.read(progress)
+        seen.append(sum(site.retries for site in progress.sites.values()))
+        assert sum(site.samples_sent == 7 for site in progress.sites.values()) == seen[-1]
+    assert seen == [32, 64, 96, 100]
+    for name in names:
+        say(folder.state(name) / "log.jsonl", {"event": "retry", "level": "info", "text": "away"})
+    monitor.read(progress, whole=True)
+    assert all(site.retries == 2 for site in progress.sites.values())
