@@ -1,15 +1,21 @@
-"""The compute node's part in one run, from the plan on: hold the layers, take samples in, train, answer predictions."""
+"""The compute node's part in one run, from the plan on: hold the layers, take samples in, train, answer predictions.
+
+Each of several ranks goes through it with its own share of the samples; rank 0 speaks for all.
+"""
 
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from compute_node.key_changes import KEY_EVENTS, KeyChanges
 from compute_node.layers.layer_fetch import fetch_layer
 from compute_node.network_file import write_network
 from compute_node.predictor import TRAINED_AGAIN, Predictor, load_outcome
+from compute_node.ranks import ALONE, Ranks
 from compute_node.run_samples import RunSamples
 from compute_node.service import ComputeService
 from compute_node.training.checkpoint import CheckpointFolder
@@ -18,7 +24,7 @@ from compute_node.training.training_metrics import SampleMetrics, TrainingMetric
 from compute_node.training.training_run import CheckpointRule, TrainingRun
 from mple.audit import audit
 from mple.delivered.continued import require_going_on
-from mple.disk.json_records import read_record, write_record
+from mple.disk.json_records import read_record, record_from_json, record_to_json, write_record
 from mple.disk.scarcity import scarcity_of
 from mple.disk.storage_faults import noted_storage_fault, storage_fault_of
 from mple.meter import Direction
@@ -61,21 +67,27 @@ class ComputeRun:
         service: ComputeService,
         plan: RunPlan,
         weights: InitialWeights | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Keep the plan, and go on with what an earlier process of the same run has left. The network begins with the
         weights of a file where the plan says so, and with no others.
 
         Raises ValueError: a file in the state folder is damaged, or the plan takes more memory than this machine has;
-        MpleError: WEIGHTS_REJECTED when the weights do not fit the plan; OSError: the disk refuses.
+        MpleError: WEIGHTS_REJECTED when the weights do not fit the plan, RANKS_REJECTED when this is not one of its
+        ranks; OSError: the disk refuses.
         """
+        _require_planned(plan, ranks)
+        self._ranks = ranks
         self._node, self._settings, self._client, self._service = node, settings, client, service
         self._plan, self._layers_folder = plan, settings.state / LAYERS
         check_compute_memory(plan)
         self._trunk = first_trunk(plan, weights)
         keep_plan(settings.state, plan)
-        self._samples = RunSamples.of(plan, settings)
+        self._samples = RunSamples.of(plan, settings, ranks.share)
         self._samples.bank.device.require_precision(plan.training.precision)
-        self._key_changes = KeyChanges(client=client, samples=self._samples, folder=self._layers_folder)
+        self._key_changes = KeyChanges(
+            client=client, samples=self._samples, folder=self._layers_folder, ranks=ranks.main
+        )
         self._digests: dict[str, bytes] = {}
         """Of the layers that were fetched, by site."""
         self._feed_open = False
@@ -104,7 +116,7 @@ class ComputeRun:
         Raises StoppedError: the node was told to end.
         """
         self._samples.intake.await_streams_closed(_GRACE_S)
-        self._client.report_totals(self._node.ledger.totals())
+        self._client.report_totals(self._node.ledger.totals(), self._ranks.share.rank)
         if self._settings.stay:
             self._node.ledger.phase = "predict"
             log("staying", "training has finished; answering predictions until stopped")
@@ -140,10 +152,19 @@ class ComputeRun:
         received = partial(self._node.ledger.samples, plan.run_id, direction=Direction.RECEIVED)
         self._service.open_feed(plan, samples.intake, received)
         self._feed_open = True
-        stored = coordinator_pb2.LayersStored(plan_sha256=plan.sha256())
-        self._client.report(coordinator_pb2.ReportRequest(layers_stored=stored))
+        self._ranks.main.gather()
+        if self._ranks.main.leads:
+            stored = coordinator_pb2.LayersStored(plan_sha256=plan.sha256())
+            self._client.report(coordinator_pb2.ReportRequest(layers_stored=stored))
 
     def _train(self) -> None:
+        try:
+            self._train_together()
+        except Exception as fault:
+            self._ranks.trainer.tell(fault)
+            raise
+
+    def _train_together(self) -> None:
         # Threads of arithmetic belong to the thread that first used some, and stay. If others had theirs, OpenMP would
         # count more threads than cores and let the trainer's go to sleep hundreds of times in each step.
         torch.set_num_threads(self._settings.threads)
@@ -151,13 +172,20 @@ class ComputeRun:
         plan, state = self._plan, self._settings.state
         outcome_path, model_path = state / OUTCOME, state / MODEL
         checkpoints = CheckpointFolder(state / CHECKPOINTS, plan.sha256().hex())
-        trunk = self._trunk
+        trunk, together = self._trunk, self._ranks.trainer
         outcome = read_record(Outcome, outcome_path, TRAINED_AGAIN) if outcome_path.exists() else None
-        if outcome is not None and outcome.plan_sha256 == plan.sha256().hex():
+        trained = outcome is not None and outcome.plan_sha256 == plan.sha256().hex()
+        if together.broadcast(b"trained" if trained else b"") and not together.leads:
+            self._end_behind_rank_0()
+            return
+        if outcome is not None and trained:
             load_outcome(trunk, model_path, outcome)
             scores = read_record(NetworkScores, state / SCORES, TRAINED_AGAIN)
         else:
             run, scores = self._train_anew(trunk, checkpoints)
+            if not together.leads:
+                self._end_behind_rank_0()
+                return
             digest = scores.model_sha256
             save_trunk(trunk, model_path, {"plan_sha256": plan.sha256().hex(), "run_id": plan.run_id})
             write_record(state / SCORES, scores)
@@ -170,10 +198,16 @@ class ComputeRun:
             delivered = self._deliver(trunk, scores)
             # Before any site is told that it is done: those that were do not come back to say again what they have.
             write_record(outcome_path, replace(outcome, delivered=delivered))
+        together.gather()
         self._samples.intake.close()
         audit("local", "training_finished", "ok", run=plan.run_id, model_sha256=outcome.model_sha256)
         done = coordinator_pb2.TrainingDone(model_sha256=bytes.fromhex(outcome.model_sha256))
         self._client.report(coordinator_pb2.ReportRequest(training_done=done))
+
+    def _end_behind_rank_0(self) -> None:
+        """No site is told that it is done before all have the network, which is rank 0's affair."""
+        self._ranks.trainer.gather()
+        self._samples.intake.close()
 
     def _deliver(self, trunk: nn.Module, scores: NetworkScores) -> tuple[str, ...]:
         """Have every site fetch the trunk; returns those that have it. After a restart they are told of it again, and
@@ -202,13 +236,17 @@ class ComputeRun:
                 steps,
                 self._samples.bank.device,
                 loss,
-                mirrored_channels=self._samples.intake.mirrored_channels(),
+                mirrored_channels=self._mirrored_channels(),
+                rank=self._ranks.share.rank,
+                ranks=self._ranks.share.ranks,
+                wrapped=self._ranks.wrapped,
             ),
             metrics,
             checkpoints,
             CheckpointRule(every_s=settings.checkpoint_every_s, every_steps=settings.checkpoint_every_steps),
             self._node.ledger,
             self._node.stop,
+            self._ranks,
         )
         self._node.registry.register(TrainingMetrics(run))
         try:
@@ -224,15 +262,24 @@ class ComputeRun:
         if plan.task.class_weights is ClassWeights.NONE:
             return None
         digest = plan.sha256().hex()
-        counts = kept_class_counts(state, digest)
-        if counts is None:
+        counts = kept_class_counts(state, digest) if self._ranks.trainer.leads else None
+        if counts is None and self._ranks.trainer.leads:
             counts = self._samples.intake.class_counts()
             keep_class_counts(state, digest, counts)
-        return counts
+        told = self._ranks.trainer.broadcast(b"" if counts is None else record_to_json(counts).encode())
+        return record_from_json(ClassCounts, told.decode(), "what rank 0 says of the classes")
+
+    def _mirrored_channels(self) -> NDArray[np.int64] | None:
+        """As the sites have told rank 0; None where the plan mirrors nothing."""
+        told = self._samples.intake.mirrored_channels() if self._ranks.trainer.leads else None
+        channels = self._ranks.trainer.broadcast(b"" if told is None else told.astype("<i8").tobytes())
+        return np.frombuffer(channels, "<i8").astype(np.int64) if channels else None
 
     def _report_epoch(self, metrics: EpochMetrics) -> None:
         text = f"epoch {metrics.epoch}: {epoch_text(metrics.loss, metrics.scores)}"
         log("epoch", text, epoch=metrics.epoch)
+        if not self._ranks.trainer.leads:
+            return
         done = coordinator_pb2.EpochDone(
             epoch=metrics.epoch, loss=metrics.loss, scores=metrics.scores, seconds=metrics.seconds
         )
@@ -270,6 +317,22 @@ def first_trunk(plan: RunPlan, weights: InitialWeights | None) -> nn.Module:
         return initial_trunk(plan.model, len(plan.classes), plan.training.seed, weights)
     except ValueError as fault:
         raise MpleError(ErrorCode.WEIGHTS_REJECTED, str(fault)) from None
+
+
+def _require_planned(plan: RunPlan, ranks: Ranks) -> None:
+    """Refuse a plan for another number of ranks, and one that other ranks do not have."""
+    size, planned = ranks.share.ranks, plan.training.ranks
+    if size != planned:
+        raise MpleError(
+            ErrorCode.RANKS_REJECTED,
+            f"the plan has training.ranks = {planned}, this compute node was started with {size}",
+            fix=f"start {planned} with torchrun, or set training.ranks = {size} for the next run",
+        )
+    digests = ranks.main.gather(plan.sha256())
+    others = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+    if others:
+        text = f"ranks {', '.join(map(str, others))} follow another plan than rank 0"
+        raise MpleError(ErrorCode.RANKS_REJECTED, text, fix="start all ranks with equal files")
 
 
 def _told(fault: Exception) -> MpleError:

@@ -1,12 +1,15 @@
 """Keys that change within a run, at the compute node: layers of rotated keys come in, data under revoked ones go.
 
 Events come in the order of the run's log and come again after a restart; what was done before is then only looked at.
+Of several ranks each sees to its own samples and layers, and rank 0 reports what all have done.
 """
 
+import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compute_node.layers.layer_fetch import fetch_layer
+from compute_node.ranks import ALONE, RankEndedError, RankGroup
 from compute_node.run_samples import RunSamples
 from mple.audit import audit
 from mple.disk.whole_files import fsync_folder
@@ -21,6 +24,7 @@ from mple.v1 import common_pb2, coordinator_pb2
 
 _ROUND_S, _PAUSE_S = 2.0, 60.0
 """How long a coordinator that has ended is tried for after the run, and how long it is then left alone."""
+_ERASED = struct.Struct("<qq")
 KEY_EVENTS = {"key_rotated", "key_revoked"}
 """The events that `KeyChanges.take` wants."""
 
@@ -33,6 +37,7 @@ class KeyChanges:
     samples: RunSamples
     folder: Path
     """Of the layers."""
+    ranks: RankGroup = ALONE.main
 
     def take(self, event: coordinator_pb2.WatchResponse) -> None:
         """Carry out a rotation or a revocation and report it.
@@ -46,7 +51,10 @@ class KeyChanges:
             self._revoke(event.key_revoked.key_ref)
 
     def follow_after_end(self, sequence: int, stop: Stop) -> None:
-        """Carry out revocations that come behind the run's end, while the coordinator serves; returns at `stop`."""
+        """Carry out revocations that come behind the run's end, while the coordinator serves; returns at `stop`.
+
+        Raises RankEndedError: another rank has gone.
+        """
         client = CoordinatorClient(self.client.channel, self.client.retry.within(_ROUND_S))
         while not stop.is_set():
             try:
@@ -55,6 +63,8 @@ class KeyChanges:
                     sequence = event.sequence
             except StoppedError:
                 return
+            except RankEndedError:
+                raise
             except (MpleError, UnreachableError):
                 pass  # the coordinator may have ended; another look comes
             stop.wait(_PAUSE_S)
@@ -67,7 +77,8 @@ class KeyChanges:
         if listed.with_rotated(header) != listed:
             write_list(self.folder, listed.with_rotated(header))
             audit(f"site/{key.site}", "key_rotated", "ok", epoch=key.epoch, fingerprint=key.fingerprint.hex())
-        if self.samples.bank.usable(key):
+        usable = all(self.ranks.gather(b"usable" if self.samples.bank.usable(key) else b""))
+        if usable and self.ranks.leads:
             self.client.report(coordinator_pb2.ReportRequest(key_stored=coordinator_pb2.KeyStored(key_ref=key)))
 
     def _revoke(self, key: common_pb2.KeyRef) -> None:
@@ -96,8 +107,11 @@ class KeyChanges:
             write_list(self.folder, read_list(self.folder, self.samples.plan).with_revoked(noted))
             text = f"erased {noted.samples} samples and the layer of key {key.epoch} of {key.site}"
             log("key_erased", text, site=key.site, epoch=key.epoch, samples=noted.samples)
-        report = coordinator_pb2.KeyErased(key_ref=key, samples=noted.samples, layer_bytes=noted.layer_bytes)
-        self.client.report(coordinator_pb2.ReportRequest(key_erased=report))
+        of_all = [_ERASED.unpack(one) for one in self.ranks.gather(_ERASED.pack(noted.samples, noted.layer_bytes))]
+        if self.ranks.leads:
+            samples, layer_bytes = map(sum, zip(*of_all, strict=True))
+            report = coordinator_pb2.KeyErased(key_ref=key, samples=samples, layer_bytes=layer_bytes)
+            self.client.report(coordinator_pb2.ReportRequest(key_erased=report))
 
     def _noted(self, key: common_pb2.KeyRef, number: int) -> RevokedKey:
         """What is to be erased, written down before it is: a restart could not count it any more."""

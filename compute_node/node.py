@@ -7,6 +7,8 @@ import torch
 
 from compute_node.compute_run import ComputeRun
 from compute_node.predictor import RestoredRun, restored_run
+from compute_node.rank_settings import of_rank, require_equal
+from compute_node.ranks import Ranks, joined_ranks
 from compute_node.service import ComputeService
 from mple.audit import audit
 from mple.model.device import Device
@@ -17,7 +19,7 @@ from mple.node.logs import log, warn
 from mple.node.preload import preload
 from mple.node.retry import StoppedError, UnreachableError
 from mple.node.run_events import read_plan
-from mple.node.session import NodeSession, open_node
+from mple.node.session import NodeSession, Remote, open_node
 from mple.node.stop import Stop
 from mple.plan import ComputeSettings
 from mple.plan.run_plan import PROTOCOL_VERSION
@@ -36,15 +38,20 @@ def serve(settings: ComputeSettings, stop: Stop) -> None:
     """Serve sites and train one run.
 
     Raises ValueError: configuration, certificates, state folder or a busy port; MpleError: the run failed;
-    UnreachableError: the coordinator could not be reached; StoppedError: the node was told to end.
+    UnreachableError: the coordinator could not be reached, RankEndedError: another rank could not, or has ended;
+    StoppedError: the node was told to end.
     """
     preload(_LATE)
     torch.set_num_threads(1)  # only the trainer has more: see `ComputeRun`
-    with open_node(settings, Role.COMPUTE, "serve", stop) as node:
-        service = ComputeService(node.me.consortium)
-        kept = _answer_for_restored_run(node, settings, service) if settings.stay else None
-        with _serving(node, settings, service):
-            _take_part(node, settings, service, kept)
+    with joined_ranks(stop, Device.named(settings.device).backend) as ranks:
+        require_equal(settings, ranks.main)
+        own = of_rank(settings, ranks.share.rank, ranks.local)
+        with open_node(own, Role.COMPUTE, "serve", stop) as node:
+            service = ComputeService(node.me.consortium)
+            kept = _answer_for_restored_run(node, own, service) if own.stay and ranks.main.leads else None
+            with _serving(node, own, service):
+                ranks.main.gather()  # all have their folders and ports
+                _take_part(node, own, service, kept, ranks)
 
 
 @contextmanager
@@ -77,28 +84,39 @@ def _answer_for_restored_run(
     return kept
 
 
-def _take_part(node: NodeSession, settings: ComputeSettings, service: ComputeService, kept: RestoredRun | None) -> None:
-    try:
-        coordinator = node.find(settings.coordinator, Role.COORDINATOR, settings.idle_timeout_s)
-    except UnreachableError as fault:
-        if kept is None:
-            raise
-        text = f"{fault}; answering predictions of run {kept.plan.run_id} until stopped"
-        warn("staying", text)
+def _take_part(
+    node: NodeSession, settings: ComputeSettings, service: ComputeService, kept: RestoredRun | None, ranks: Ranks
+) -> None:
+    coordinator = _coordinator_or_none(node, settings, kept) if ranks.main.leads else None
+    if not ranks.main.broadcast(b"found" if coordinator else b""):
         node.stop.wait()
-        raise StoppedError from None
+        raise StoppedError
+    if coordinator is None:
+        coordinator = node.find(settings.coordinator, Role.COORDINATOR, settings.idle_timeout_s)
     with node.channel(coordinator) as channel:
         client = CoordinatorClient(channel, coordinator.retry)
         node.ledger.phase = ""
         weights = _initial_weights(settings)
-        run_id = client.join(_join_request(settings, client, weights))
+        joined = client.join(_join_request(settings, client, weights, ranks.share.ranks)) if ranks.main.leads else ""
+        run_id = ranks.main.broadcast(joined.encode()).decode()
         node.ledger.run = run_id
         audit("local", "join", "ok", run=run_id)
         log("joined", f"joined run {run_id}")
         with node.follow(client) as events:
-            run = ComputeRun(node, settings, client, service, read_plan(events.plan_made()), weights)
+            run = ComputeRun(node, settings, client, service, read_plan(events.plan_made()), weights, ranks)
             run.take_part(events)
             run.end(events.sequence)
+
+
+def _coordinator_or_none(node: NodeSession, settings: ComputeSettings, kept: RestoredRun | None) -> Remote | None:
+    """None where there is no way to it, and the last run's network to answer by until this node is stopped."""
+    try:
+        return node.find(settings.coordinator, Role.COORDINATOR, settings.idle_timeout_s)
+    except UnreachableError as fault:
+        if kept is None:
+            raise
+        warn("staying", f"{fault}; answering predictions of run {kept.plan.run_id} until stopped")
+        return None
 
 
 def _initial_weights(settings: ComputeSettings) -> InitialWeights | None:
@@ -112,9 +130,9 @@ def _initial_weights(settings: ComputeSettings) -> InitialWeights | None:
 
 
 def _join_request(
-    settings: ComputeSettings, client: CoordinatorClient, weights: InitialWeights | None
+    settings: ComputeSettings, client: CoordinatorClient, weights: InitialWeights | None, ranks: int
 ) -> coordinator_pb2.JoinRequest:
-    profile = coordinator_pb2.ComputeProfile(weights_digest=weights.sha256 if weights else b"", ranks=1)
+    profile = coordinator_pb2.ComputeProfile(weights_digest=weights.sha256 if weights else b"", ranks=ranks)
     stem = weights.stem if weights else None
     if settings.stem_file is not None:
         stem = Stem.from_safetensors(settings.stem_file)

@@ -12,6 +12,7 @@ from compute_node.layers.layer_bank import LayerBank
 from compute_node.layers.restore import restored_bank
 from mple.model.device import Device
 from mple.plan import ComputeSettings, GlobalSampler, RunPlan
+from mple.plan.shares import WHOLE, Share
 from mple.records.cache_records import CacheShape
 from mple.records.state_files import CACHE, LAYERS, MIRRORING
 
@@ -27,8 +28,8 @@ class RunSamples:
     sampler: GlobalSampler
 
     @classmethod
-    def of(cls, plan: RunPlan, settings: ComputeSettings) -> RunSamples:
-        """With the keys, layers and samples of the plan that the state folder has already.
+    def of(cls, plan: RunPlan, settings: ComputeSettings, share: Share = WHOLE) -> RunSamples:
+        """A rank's, with the keys, layers and samples of the plan that the state folder has already.
 
         Raises ValueError: a file in the state folder is damaged; OSError: the disk refuses.
         """
@@ -43,8 +44,9 @@ class RunSamples:
             in_flight_samples=settings.in_flight_samples,
             idle_timeout_s=plan.absence.patience_s,
             policy=plan.absence.policy,
+            rank=share.rank,
             mirroring=Mirroring(settings.state / MIRRORING, plan),
         )
         train_images = [site.train_images for site in plan.sites]
-        sampler = GlobalSampler(train_images, plan.training.batch, plan.training.seed)
+        sampler = GlobalSampler(train_images, plan.training.batch, plan.training.seed, share)
         return cls(plan=plan, bank=bank, cache=cache, intake=intake, sampler=sampler)

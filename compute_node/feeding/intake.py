@@ -52,6 +52,7 @@ class Intake:
         idle_timeout_s: float,
         mirroring: Mirroring,
         policy: AbsencePolicy = AbsencePolicy.WAIT,
+        rank: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Ask nothing yet.
@@ -65,10 +66,11 @@ class Intake:
             idle_timeout_s: Longest wait without progress, in seconds.
             mirroring: Holds what sites say of mirrored channels.
             policy: What becomes of a run whose sites are silent.
+            rank: Of the compute node; sites say which one they mean.
             clock: Seconds.
         """
         self._plan, self._cache, self._bank, self._changed = plan, cache, bank, changed
-        self._idle_timeout_s, self._policy = idle_timeout_s, policy
+        self._idle_timeout_s, self._policy, self._rank = idle_timeout_s, policy, rank
         self._mirroring = mirroring
         self._patience = IdleTimer(idle_timeout_s, clock)
         self._numbering = {
@@ -86,13 +88,13 @@ class Intake:
         self._closed = False
 
     def want_missing(self, sampler: GlobalSampler, epoch: int) -> None:
-        """Ask the sites for what the cache lacks, in the order in which an epoch and then the end needs it: samples of
-        training, of validation, of testing."""
+        """Ask the sites for what the cache lacks of a rank's share, in the order in which an epoch and then the end
+        needs it: samples of training, of validation, of testing."""
         order = sampler.epoch_order(epoch)
         with self._changed:
             self.want_again(common_pb2.SPLIT_TRAIN, order)
             for split in (common_pb2.SPLIT_VAL, common_pb2.SPLIT_TEST):
-                self.want_again(split, np.arange(self._numbering[split].samples))
+                self.want_again(split, sampler.share.numbers(self._numbering[split].samples))
 
     def want_again(self, split: common_pb2.Split, numbers: Numbers) -> None:
         """Ask the sites for those of these samples that the cache lacks; none may be asked for already. Once the sites
@@ -131,8 +133,14 @@ class Intake:
         """Take in what a site says as its stream opens.
 
         Raises MpleError: MIRRORING_REJECTED, see `Mirroring.take`; MESSAGE_MALFORMED, see `told_counts`, or when its
-        class counts are others than it told before.
+        class counts are others than it told before; RANKS_REJECTED when it means another rank.
         """
+        if hello.rank != self._rank:
+            raise MpleError(
+                ErrorCode.RANKS_REJECTED,
+                f"site {site} means rank {hello.rank} of the compute node, this is rank {self._rank}",
+                fix="name the ranks' addresses in their order: compute, then compute_ranks",
+            )
         counts = told_counts(self._plan, site, hello)
         with self._changed:
             self._mirroring.take(hello.mirrored_channels, site)

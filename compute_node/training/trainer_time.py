@@ -15,13 +15,15 @@ class Use(StrEnum):
     """Waits for the sites' scores of an epoch."""
     CHECKPOINTS = "checkpoints"
     """Copies its state for a checkpoint, and waits until the one before is written."""
+    RANKS = "ranks"
+    """Waits for what other ranks have to say of a step or a scoring."""
     REPORTS = "reports"
     """Tells the coordinator an epoch's results."""
     FIRST_LAYER = "first_layer"
     """Applies augmented layers."""
 
 
-IDLE = (Use.SAMPLES, Use.SCORES, Use.CHECKPOINTS, Use.REPORTS)
+IDLE = (Use.SAMPLES, Use.SCORES, Use.CHECKPOINTS, Use.RANKS, Use.REPORTS)
 """Uses in which no training goes on."""
 
 

@@ -3,6 +3,9 @@
 Each epoch ends with the scores of the validation images, which say which epoch's network is kept and whether training
 ends early; at the end the network that is kept is scored once on the test images.
 
+Where several ranks train together, each goes through this with its own samples, and they meet in every step and every
+scoring. What is decided, rank 0 decides; it alone keeps checkpoints and metrics.
+
 While one step trains, the next one's samples are awaited, read and decoded in a second thread, for validation too, and
 across the ends of epochs unless training may end there; a third writes checkpoints. Time in which the trainer has to
 wait for either, or for the sites' scores, is counted as idle.
@@ -15,29 +18,32 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from compute_node.layers.layer_bank import ErasedKeyError
+from compute_node.ranks import ALONE, Ranks
 from compute_node.run_samples import RunSamples
 from compute_node.training.checkpoint import Checkpoint, CheckpointFolder, CheckpointWriter, Position
 from compute_node.training.epoch_record import EpochRecord
+from compute_node.training.joint_steps import JointStep, JointSteps
 from compute_node.training.kept_network import KeptNetwork
 from compute_node.training.metrics_file import MetricsFile
 from compute_node.training.network_scoring import NetworkScoring, Scored
 from compute_node.training.read_ahead import ReadAhead, ReadySamples, Wanted
 from compute_node.training.trainer_time import IDLE, TrainerTime, Use, idle_shares
+from mple.disk.json_records import record_from_json, record_to_json
 from mple.meter import Ledger
-from mple.metrics import merged, values
-from mple.model.training import TrunkTrainer
+from mple.model.training import BatchLoss, TrunkTrainer
 from mple.model.weights import state_sha256
 from mple.node.logs import log
 from mple.node.stop import Stop
 from mple.plan.keeping import Judged
+from mple.plan.shares import LEAST_STEP_SAMPLES
 from mple.records.scores import NetworkScores
-from mple.records.training import EpochMetrics, NetworkMetrics, Outcome, StepMetrics
+from mple.records.training import EpochMetrics, NetworkMetrics, Outcome, StepMetrics, TrainingMetrics
 from mple.v1 import common_pb2
 from mple.wire.codecs import codec_named
 
-_LEAST_SAMPLES = 2
-"""Batch norm needs more than one; a step with fewer left is not taken."""
 _LINE_EVERY_S = 1.0
 
 
@@ -80,7 +86,10 @@ class TrainingRun:
         rule: CheckpointRule,
         ledger: Ledger,
         stop: Stop,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self._ranks, self._leads = ranks, ranks.trainer.leads
+        self._steps = JointSteps(samples.plan, samples.sampler, ranks.trainer)
         self._plan, self._sampler, self._trainer = samples.plan, samples.sampler, trainer
         self._intake, self._bank, self._metrics, self._stop = samples.intake, samples.bank, metrics, stop
         self._checkpoints, self._rule, self._ledger = checkpoints, rule, ledger
@@ -88,7 +97,7 @@ class TrainingRun:
         self._ahead = ReadAhead(samples.intake, samples.cache, codec, self._plan.geometry.blocks, trainer.device)
         self._writer = CheckpointWriter(checkpoints, metrics.to_disk)
         self.time = TrainerTime()
-        self._scoring = NetworkScoring(samples, trainer, self._ahead, self.time, stop)
+        self._scoring = NetworkScoring(samples, trainer, self._ahead, self.time, stop, ranks)
         self._keeping, self._judged, self._kept = self._plan.keep_rule, Judged(), ""
         self.state = TrainingState()
         self._seconds_before = self._ahead_seconds_before = 0.0
@@ -114,6 +123,9 @@ class TrainingRun:
         MpleError: a site stayed away for too long, or the intake was told to fail; StoppedError: the node is to stop;
         OSError: the disk refused a checkpoint.
         """
+        if self._ranks.share.ranks > 1:
+            with self._ranks.faults():
+                self._trainer.settle(self._scoring.no_features())
         record, epochs = self._resumed(), self._plan.training.epochs
         early = self._keeping.patience is not None
         coming: Iterator[Future[ReadySamples]] = iter(())
@@ -126,13 +138,13 @@ class TrainingRun:
                     coming = self._ahead.in_turn(self._wanted(record.epoch, record.step, read_to))
                 metrics, val = self._epoch(record, coming)
                 self._judge(metrics, val)
-                self._metrics.write(metrics)
+                self._write(metrics)
                 with self.time.spent(Use.REPORTS):
                     on_epoch(metrics)
                 record = EpochRecord.begin(record.epoch + 1, self._sampler)
             scores = self._score_kept(record.epoch, val)
         self.state.test_scores = scores.values_of_test(self._plan.outputs)
-        self._metrics.write(
+        self._write(
             NetworkMetrics(epoch=scores.kept_epoch, scores=dict(self.state.test_scores), time_unix_s=time.time())
         )
         return scores
@@ -168,13 +180,15 @@ class TrainingRun:
         return time.monotonic() - (self._writer.written_s or self._began)
 
     def _resumed(self) -> EpochRecord:
-        kept = self._checkpoints.newest()
+        kept = self._checkpoint_of_all()
         if kept is None:
-            self._metrics.cut(0, epoch=0, step=0)
+            if self._leads:
+                self._metrics.cut(0, epoch=0, step=0)
             return EpochRecord.begin(0, self._sampler)
         position = kept.position
         self._trainer.restore(kept.tensors, position.steps_done)
-        self._metrics.cut(position.metrics_bytes, epoch=position.epoch, step=position.step)
+        if self._leads:
+            self._metrics.cut(position.metrics_bytes, epoch=position.epoch, step=position.step)
         self._judged, self._kept = position.judged, position.kept
         self.time.restore(position.spent_seconds)
         self.state.samples_trained, self.state.steps_done = position.samples_trained, position.steps_done
@@ -184,6 +198,15 @@ class TrainingRun:
         text = f"training goes on in epoch {position.epoch + 1} after step {position.step}"
         log("resumed", text, epoch=position.epoch + 1, step=position.step)
         return EpochRecord.of(position, kept.tensors)
+
+    def _checkpoint_of_all(self) -> Checkpoint | None:
+        """The newest one of rank 0."""
+        kept = self._checkpoints.newest() if self._leads else None
+        told = self._ranks.trainer.broadcast(b"" if kept is None else record_to_json(kept.position).encode())
+        if not told:
+            return None
+        tensors = self._ranks.shared(kept.tensors if kept is not None else {})
+        return Checkpoint(record_from_json(Position, told.decode(), "a checkpoint of rank 0"), tensors)
 
     def _wanted(self, first_epoch: int, first_step: int, end: int) -> Iterator[Wanted]:
         """What steps and validation need, in their order, from a place up to the beginning of an epoch."""
@@ -198,24 +221,25 @@ class TrainingRun:
         line = self._new_line()
         self.state.epoch = epoch + 1
         for step in range(record.step, steps):
-            samples, loss = self._train_step(self._scoring.next(coming))
-            record.took(step, samples.numbers, loss)
+            taken = self._train_step(epoch, step, self._scoring.next(coming))
+            loss = taken.total.nats if taken.total.samples else None
+            record.took(step, taken.numbers, loss)
             if loss is not None:
                 self.state.loss, self.state.learning_rate = loss, self._trainer.learning_rate
-                self.state.samples_trained += len(samples.numbers)
+                self.state.samples_trained += taken.total.samples
                 self.state.steps_done = self._trainer.steps_done
-                line.samples += len(samples.numbers)
+                line.samples += taken.total.samples
                 line.losses.append(loss)
             keep = self._checkpoint_due()  # after the line: losses that are in none would be lost to a restart
             if line.losses and (keep or line.due() or step + 1 == steps):
-                self._metrics.write(self._step_metrics(epoch, step, line))
+                self._write(self._step_metrics(epoch, step, line))
                 line = self._new_line()
             record.seconds = time.monotonic() - began
             if keep:
                 self._keep(record)
         record.require_once()
         scored = self._scoring.score(common_pb2.SPLIT_VAL, epoch + 1, coming)
-        self.state.scores = values(merged(scored.tallies.values()), self._plan.outputs)
+        self.state.scores = scored.values
         metrics = EpochMetrics(
             epoch=epoch + 1,
             loss=record.mean_loss(),
@@ -234,7 +258,7 @@ class TrainingRun:
         """Keep the network of an epoch that is better than all before, and say so when training ends here."""
         name = self._plan.training.keep_by
         self._judged = self._keeping.after(self._judged, metrics.epoch, metrics.scores.get(name))
-        if self._keeping.best and self._judged.best_epoch == metrics.epoch:
+        if self._leads and self._keeping.best and self._judged.best_epoch == metrics.epoch:
             kept = KeptNetwork(epoch=metrics.epoch, weights=self._trainer.trunk.state_dict(), val=val.tallies)
             with self.time.spent(Use.CHECKPOINTS):
                 self._writer.settle()  # what checkpoints rest on is known once they are written
@@ -250,10 +274,13 @@ class TrainingRun:
     def _score_kept(self, epochs: int, val: Scored) -> NetworkScores:
         """Take up the network that is kept, after so many epochs, and score it on the test images."""
         epoch, tallies, trunk = epochs, val.tallies, self._trainer.trunk
-        if self._kept:
-            kept = self._checkpoints.kept.read(self._kept)
-            trunk.load_state_dict(dict(kept.weights))
-            epoch, tallies = kept.epoch, kept.val
+        if self._keeping.best and self._judged.best_epoch:
+            epoch = self._judged.best_epoch
+            weights: Mapping[str, Tensor] = {}
+            if self._leads:
+                kept = self._checkpoints.kept.read(self._kept)
+                weights, tallies = kept.weights, kept.val
+            trunk.load_state_dict(self._ranks.shared(weights))
             log("kept", f"the network of epoch {epoch} is kept", epoch=epoch)
         self._trainer.require_finite()
         coming = self._ahead.in_turn(self._scoring.wanted(common_pb2.SPLIT_TEST))
@@ -270,7 +297,7 @@ class TrainingRun:
 
     def _checkpoint_due(self) -> bool:
         self._writer.raise_fault()
-        steps = self._trainer.steps_done - self._steps_kept
+        steps = self._trainer.steps_done - self._steps_kept if self._leads else 0
         return steps >= self._rule.every_steps or (steps > 0 and time.monotonic() - self._kept_at >= self._rule.every_s)
 
     def _keep(self, record: EpochRecord) -> None:
@@ -294,14 +321,31 @@ class TrainingRun:
             self._writer.write(Checkpoint(position, {**self._trainer.state(), **record.tensors()}))
         self._steps_kept, self._kept_at = self._trainer.steps_done, time.monotonic()
 
-    def _train_step(self, samples: ReadySamples) -> tuple[ReadySamples, float | None]:
-        """The samples that were trained on and the loss, None when they are too few."""
-        while len(samples.numbers) >= _LEAST_SAMPLES:
+    def _train_step(self, epoch: int, step: int, samples: ReadySamples) -> JointStep:
+        """Take a step with all ranks, but where none has samples enough; those of a rank with too few are left out."""
+        batch, samples = self._forward(samples)
+        with self.time.spent(Use.RANKS):
+            taken = self._steps.taken(epoch, step, batch.part, samples.numbers)
+        if taken.total.samples:
+            with self._ranks.faults():
+                self._trainer.backward(batch, taken.total)
+        return taken
+
+    def _forward(self, samples: ReadySamples) -> tuple[BatchLoss, ReadySamples]:
+        while len(samples.numbers) >= LEAST_STEP_SAMPLES:
             try:
-                return samples, self._trainer.step(self._scoring.features(samples), samples.labels_B)
+                features_BFHW = self._scoring.features(samples)
             except ErasedKeyError:  # revoked since they were read
                 samples = self._scoring.again(samples)
-        return samples, None
+                continue
+            with self._ranks.faults():
+                return self._trainer.forward(features_BFHW, samples.labels_B), samples
+        with self._ranks.faults():
+            return self._trainer.nothing(self._scoring.no_features()), samples
+
+    def _write(self, metrics: TrainingMetrics) -> None:
+        if self._leads:
+            self._metrics.write(metrics)
 
     def _new_line(self) -> _LineTimer:
         return _LineTimer(self.time.seconds(), self._ahead.busy_seconds)

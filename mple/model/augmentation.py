@@ -33,28 +33,32 @@ _SHIFT, _MIRROR, _ERASE = 2, 3, 4
 class Augmentation:
     """What varies the samples of a training."""
 
-    def __init__(self, settings: TrainingSettings, mirrored_channels: NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self, settings: TrainingSettings, mirrored_channels: NDArray[np.int64] | None = None, rank: int = 0
+    ) -> None:
         """Take the settings.
 
         Args:
             settings: Of the training.
             mirrored_channels: Of each channel the one that holds its mirror image, where the settings mirror.
+            rank: Of this process, where several train together: each varies its samples otherwise.
 
         Raises ValueError: the settings mirror, and nothing is said of channels.
         """
         if Augment.MIRROR in settings.augment and mirrored_channels is None:
             raise ValueError("feature maps can't be mirrored without the channels' mirror images")
         self._settings, self._mirrored_channels = settings, mirrored_channels
+        self._of_rank = [rank] if rank else []
 
     def varied(self, f_BFHW: Tensor, step: int) -> Tensor:
         """The features of one step, counted from 0 over all epochs; as they are where nothing varies them."""
         kinds, seed = self._settings.augment, self._settings.seed
         if Augment.MIRROR in kinds and self._mirrored_channels is not None:
-            f_BFHW = mirrored(f_BFHW, self._mirrored_channels, [seed, _MIRROR, step])
+            f_BFHW = mirrored(f_BFHW, self._mirrored_channels, [seed, _MIRROR, step, *self._of_rank])
         if Augment.SHIFT in kinds:
-            f_BFHW = shifted(f_BFHW, self._settings.shift_px, [seed, _SHIFT, step])
+            f_BFHW = shifted(f_BFHW, self._settings.shift_px, [seed, _SHIFT, step, *self._of_rank])
         if Augment.ERASE in kinds:
-            f_BFHW = erased(f_BFHW, self._settings, [seed, _ERASE, step])
+            f_BFHW = erased(f_BFHW, self._settings, [seed, _ERASE, step, *self._of_rank])
         return f_BFHW
 
 

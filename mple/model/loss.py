@@ -72,3 +72,7 @@ class TaskLoss:
             absent_L, there_L = self.weights
             losses_BL = losses_BL * torch.where(labels == 1, there_L, absent_L)
         return torch.where(known_BL, losses_BL, 0.0).sum() / known_BL.sum().clamp(min=1)
+
+    def weight_of(self, labels: Tensor) -> float:
+        """What the mean of a batch with these labels is taken over: samples, or known labels."""
+        return float(len(labels) if self.kind is TaskKind.CLASSES else (labels >= 0).sum())

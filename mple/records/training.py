@@ -35,8 +35,8 @@ class StepMetrics(Ranged):
     """Part of the time since the last line in which the trainer did not train, 0 to 1; the sum of `idle_shares`."""
     idle_shares: dict[str, float]
     """By cause: waiting for `samples` that were not here or not decoded, for the sites' `scores`, for `checkpoints` to
-    be copied, for `reports` to reach the coordinator. The time between an epoch's last step and the next one's first
-    is in no line of steps."""
+    be copied, for other `ranks`, for `reports` to reach the coordinator. The time between an epoch's last step and the
+    next one's first is in no line of steps."""
     first_layer_share: float
     """Part in applying augmented layers."""
     read_ahead_share: float

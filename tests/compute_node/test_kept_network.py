@@ -25,9 +25,9 @@ from compute_node.training.read_ahead import ReadySamples, Wanted
 from compute_node.training.training_run import CheckpointRule, TrainingRun
 from mple.disk.damage import DamagedError
 from mple.meter import Ledger
-from mple.metrics import Tally
+from mple.metrics import Outputs, Tally, values
 from mple.model.device import CPU
-from mple.model.settings import Keep
+from mple.model.settings import Keep, TaskKind
 from mple.model.training import TrunkTrainer
 from mple.node.retry import StoppedError
 from mple.node.stop import Stop
@@ -80,7 +80,8 @@ class Told:
         assert next(coming).result().wanted.split == split
         weights = float(sum(tensor.double().sum() for tensor in self.trainer.trunk.state_dict().values()))
         loss = self.losses[epoch - 1] if split == VAL else abs(weights)
-        return Scored(tallies={"north": {"loss": Tally((1,), (loss,)), "counts": Tally((2, epoch % 2))}})
+        tallies = {"north": {"loss": Tally((1,), (loss,)), "counts": Tally((2, epoch % 2))}}
+        return Scored(tallies=tallies, values=values(tallies["north"], Outputs(3, TaskKind.CLASSES)))
 
 
 def one_process(folder: Path, plan: RunPlan, losses: list[float], kill_at: int | None, every: int) -> Any:

@@ -39,4 +39,4 @@ def test_after_a_restart_it_goes_on_from_what_was_kept() -> None:
     after.restore({"samples": 2.0, "first_layer": 1.0})
     assert after.idle_seconds == 2.0
     shares = idle_shares(before.seconds(), after.seconds(), 8.0)
-    assert shares == {"samples": 0.25, "scores": 0.0, "checkpoints": 0.0, "reports": 0.0}
+    assert shares == {"samples": 0.25, "scores": 0.0, "checkpoints": 0.0, "ranks": 0.0, "reports": 0.0}
