@@ -140,6 +140,7 @@ class Summary:
             },
             "paper_overhead": {"elements_ratio": elements.sent_ratio, "quoted_ratio": elements.quoted_ratio},
             "compute": {
+                "ranks": plan.training.ranks,
                 "train_seconds": outcome.train_seconds,
                 "augconv_seconds": outcome.augconv_seconds,
                 "idle_share": outcome.idle_seconds / outcome.train_seconds,

@@ -58,7 +58,8 @@ class InjectedFault:
     """Counted from 1; 0 before the first step."""
     step: int
     seconds: float
-    """Until a killed node was started again, a held one went on, or a link, a node or a name was as before."""
+    """Until a killed node was started again, a held one went on, or a link, a node or a name was as before; 0 for
+    ranks, which their launcher starts again."""
     links: int
     """Connections that were cut."""
 
@@ -219,7 +220,8 @@ class _Disturbed:
         else:
             return
         self._due.remove(fault)
-        progress.news.append(f"chaos: {fault.kind} {', '.join(nodes)} for {fault.seconds:g} s")
+        seconds = 0.0 if self._ranks.keys() >= set(nodes) else fault.seconds
+        progress.news.append(f"chaos: {fault.kind} {', '.join(nodes)} for {seconds:g} s")
         last = progress.training.last
         self._injected.append(
             InjectedFault(
@@ -230,7 +232,7 @@ class _Disturbed:
                 share=round(self._now.share, 3),
                 epoch=last.epoch if last else 0,
                 step=last.step if last else 0,
-                seconds=fault.seconds,
+                seconds=seconds,
                 links=links,
             )
         )

@@ -25,7 +25,7 @@ from mple.plan import (
 )
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.records.state_files import METRICS
-from mple.simulate.children import Children, command
+from mple.simulate.children import Children, command, ranks_command
 from mple.simulate.settings import MachineSettings, SimulationSettings
 from tests.support.torchvision_vgg16 import TorchvisionVgg16, lived_in
 
@@ -94,7 +94,9 @@ def node_command(folder: RunFolder, name: str, *more: str) -> list[str]:
     """How one node of a laid-out folder is started, with more arguments at the end."""
     programs = {COORDINATOR: ("mple-coordinator", "serve"), COMPUTE: ("mple-compute", "serve")}
     program, verb = programs.get(name, ("mple-provider", "run"))
-    return [*command(program), verb, str(folder.config(name)), *more]
+    ranked = name == COMPUTE and folder.ranks > 1
+    whole = ranks_command(folder.ranks, restarts=0) if ranked else command(program)
+    return [*whole, verb, str(folder.config(name)), *more]
 
 
 def start_node(children: Children, folder: RunFolder, name: str, *more: str) -> None:
