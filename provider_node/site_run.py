@@ -38,7 +38,7 @@ class SiteRun:
         """
         ranks = range(self._plan.training.ranks)
         feeders = [events.start(f"feed {rank}", partial(self._feeding.until_done, rank)) for rank in ranks]
-        watcher = events.start("keys", lambda: self._keys.watch(self._over))
+        end_watch = self._keys.begin(events.start)
         try:
             for event in events:
                 self.take(event, events)
@@ -47,7 +47,7 @@ class SiteRun:
                 feeder.join(_GRACE_S)
         finally:
             self._over.set()
-            watcher.join(_GRACE_S)
+            end_watch()
 
     def end(self, sequence: int) -> None:
         """Tell the coordinator of keys that were revoked since, and the ledger's sums; complete the network's card.

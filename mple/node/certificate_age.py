@@ -1,5 +1,6 @@
 """A warning in time: a node says at its start, and once a day, when its certificate is about to end."""
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from cryptography import x509
 
 from mple.node.logs import warn
 from mple.node.stop import Stop
-from mple.per_node import start_thread
+from mple.rounds import each_second
 from mple.rpc import TlsFiles
 
 _WARN_DAYS = 14
@@ -29,17 +30,21 @@ def seconds_left(certificate: Path, now: datetime) -> float:
 
 
 def watch_certificate(files: TlsFiles, stop: Stop) -> None:
-    """Look now, and in a thread of its own once a day until `stop`."""
+    """Look now, and once a day until `stop`."""
     _look(files)
-    start_thread("certificate", lambda: _watch(files, stop))
+    next_s = time.monotonic() + _DAY_S
 
-
-def _watch(files: TlsFiles, stop: Stop) -> None:
-    while not stop.wait(_DAY_S):
+    def look() -> None:
+        nonlocal next_s
+        if time.monotonic() < next_s:
+            return
+        next_s += _DAY_S
         try:
             _look(files)
-        except Exception as fault:  # nobody would look tomorrow
+        except (OSError, ValueError) as fault:
             warn("certificate_unreadable", f"{files.certificate} can't be read: {fault}")
+
+    stop.on_set(each_second(look))
 
 
 def _look(files: TlsFiles) -> None:

@@ -20,6 +20,11 @@ class Worker:
         """Wait for its end, `grace_s` seconds at most: a process that ends while one is within torch is aborted."""
         self._thread.join(grace_s)
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has."""
+        return not self._thread.is_alive()
+
     def _run(self) -> None:
         try:
             self._body()

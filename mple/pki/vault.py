@@ -24,6 +24,7 @@ from mple.disk.json_records import read_record, write_record
 from mple.disk.locks import locked
 from mple.disk.private import make_private
 from mple.disk.scarcity import patiently
+from mple.disk.stamps import Stamp, stamp_of
 from mple.disk.whole_files import fsync_folder, overwrite, write_whole
 from mple.morph import MorphKey
 from mple.pki.secret_records import NOISE_KEY, KeyFile, KeyRecord, consortium_key, secret_fingerprint
@@ -68,6 +69,10 @@ class Vault:
     def encrypted(self) -> bool:
         """Whether the secrets are under a passphrase."""
         return self._cipher is not None
+
+    def stamp(self) -> Stamp:
+        """Changes when a secret is drawn, revoked or replaced, here or by another process; cheap."""
+        return stamp_of(self._directory, self._record_path)
 
     def has_morph_key(self, epoch: int | None = None) -> bool:
         """Whether the key of an epoch is here, by default whether any has been drawn."""

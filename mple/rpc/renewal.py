@@ -23,6 +23,7 @@ from mple.audit import audit
 from mple.disk.stamps import stamp_of
 from mple.disk.storage_faults import note_storage_fault
 from mple.per_node import start_thread
+from mple.rounds import each_second
 from mple.rpc.errors import ErrorCode
 from mple.rpc.identity import Party
 from mple.rpc.revoked import FreshList, revoked_beside
@@ -30,7 +31,6 @@ from mple.rpc.tls import checked_party, probe
 from mple.rpc.tls_files import TlsFiles
 
 _LOGGER = logging.getLogger("mple.rpc")
-_LOOK_EVERY_S = 1.0
 _UNRESOLVED = re.compile("errors resolving|DNS resolution failed")
 """What gRPC says of a name that it could not look up, before which it made no connection."""
 
@@ -62,7 +62,8 @@ class RenewedChannel:
         self._unresolved = False
         self._old: list[ChannelSlot] = []
         self._closed = threading.Event()
-        start_thread("channel", self._watch)
+        self._looking: threading.Thread | None = None
+        self._withdraw = each_second(self._look)
 
     def call(self, begin: Callable[[grpc.Channel], Any], *, stays_open: bool) -> Any:
         """What `begin` returns when it makes a call on the newest channel.
@@ -92,6 +93,7 @@ class RenewedChannel:
     def close(self) -> None:
         """Break off open calls and all connections; a second call does nothing."""
         self._closed.set()
+        self._withdraw()
         with self._lock:
             old, self._old = self._old, []
         for line in (*old, self._line):
@@ -134,14 +136,13 @@ class RenewedChannel:
         self._old.append(self._line)
         self._line, self._stamp = ChannelSlot(fresh), stamp
 
-    def _watch(self) -> None:
-        while not self._closed.wait(_LOOK_EVERY_S):
-            try:
-                self._close_old()
-                self._look_at_server()
-            except Exception as fault:  # nobody would look any more
-                note_storage_fault(fault)
-                _LOGGER.error("can't look whether the certificate of %s was revoked: %r", self._remote.label, fault)
+    def _look(self) -> None:
+        if self._closed.is_set():
+            return
+        self._close_old()
+        due = self._revoked.now().number != self._looked_with or self._refused is not None
+        if due and (self._looking is None or not self._looking.is_alive()):
+            self._looking = start_thread("channel", self._look_at_server)  # it may take seconds
 
     def _close_old(self) -> None:
         with self._lock:
@@ -151,17 +152,19 @@ class RenewedChannel:
             line.channel.close()
 
     def _look_at_server(self) -> None:
-        number = self._revoked.now().number
-        if number == self._looked_with and self._refused is None:
-            return
-        seen = probe(self._address, self._tls)
-        if seen.away or self._closed.is_set():
-            return  # at the next look
-        self._looked_with = number
-        if not seen.revoked:
-            self._refused = None
-        elif self._refused is None:
-            self._refuse(seen.fault or "")
+        try:
+            number = self._revoked.now().number
+            seen = probe(self._address, self._tls)
+            if seen.away or self._closed.is_set():
+                return  # at the next look
+            self._looked_with = number
+            if not seen.revoked:
+                self._refused = None
+            elif self._refused is None:
+                self._refuse(seen.fault or "")
+        except Exception as fault:  # it is looked at again
+            note_storage_fault(fault)
+            _LOGGER.error("can't look whether the certificate of %s was revoked: %r", self._remote.label, fault)
 
     def _refuse(self, why: str) -> None:
         _LOGGER.error("%s; calls to %s are broken off", why, self._remote.label)

@@ -1,4 +1,4 @@
-"""Keys that change while the site takes part in a run: the vault is looked at about once a second.
+"""Keys that change while the site takes part in a run: other processes change the vault, so it is looked at.
 
 A new key is announced to the coordinator and its layer brought; the site morphs under it once the compute node holds
 that layer, which an event says. A revoked key is withdrawn as soon as the site morphs under a newer one.
@@ -14,16 +14,16 @@ from mple.audit import audit
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log, warn
 from mple.node.retry import StoppedError, UnreachableError
-from mple.node.stop import Stop
+from mple.node.worker import Worker
 from mple.pki import KeyRecord, VaultError
 from mple.plan import RunPlan
+from mple.rounds import each_second
 from mple.rpc import MpleError
 from mple.v1 import common_pb2, coordinator_pb2
 from provider_node.keys.layer_upload import bring_layer, layer_file
 from provider_node.site import Site
 
-_LOOK_EVERY_S = 1.0
-"""At the vault, which other processes change."""
+_GRACE_S = 10.0
 _ERASED_WITHIN_S = 10.0
 
 
@@ -111,12 +111,37 @@ class KeyWatch:
     def __init__(self, rotation: KeyRotation) -> None:
         self.rotation = rotation
         self._refused: set[tuple[str, int, int]] = set()
+        self._seen: object = None
+        self._looking: Worker | None = None
 
-    def watch(self, over: Stop) -> None:
-        """Look until `over`, after which the rotation's client must give up, too."""
+    def begin(self, start: Callable[[str, Callable[[], None]], Worker]) -> Callable[[], None]:
+        """Look about once a second from now on, in a worker that `start` begins whenever vault or notes have changed.
+
+        Returns:
+            What ends it and waits a while for the worker; the rotation's client must have given up by then.
+        """
+
+        def look() -> None:
+            if (self._looking is None or self._looking.ended) and self._state() != self._seen:
+                self._looking = start("keys", self._look_once)
+
+        withdraw = each_second(look)
+
+        def end() -> None:
+            withdraw()
+            if self._looking is not None:
+                self._looking.join(_GRACE_S)
+
+        return end
+
+    def _state(self) -> object:
+        return self.rotation.site.vault.stamp(), self.rotation.site.keys.notes
+
+    def _look_once(self) -> None:
+        before = self._state()
         with contextlib.suppress(StoppedError):
-            while not over.wait(_LOOK_EVERY_S):
-                self.look()
+            if self.look():
+                self._seen = before
 
     def settle(self, client: CoordinatorClient, sequence: int) -> None:
         """After the run's end: tell the coordinator of what has been revoked, and wait a little for the erasure.
@@ -134,8 +159,9 @@ class KeyWatch:
             text = "a revocation is not known to be carried out; start again while the coordinator serves"
             warn("keys_unsettled", f"{text}: {fault}")
 
-    def look(self) -> None:
-        """Take up what has changed in the vault. Raises StoppedError: the node is to stop."""
+    def look(self) -> bool:
+        """Take up what has changed in the vault; whether all of it could be. Raises StoppedError: the node is to
+        stop."""
         try:
             current = self.rotation.site.vault.current_epoch()
             if current > max(self.rotation.site.keys.notes.fingerprints):
@@ -144,6 +170,8 @@ class KeyWatch:
                 self._try("key_revoked", record.epoch, self.rotation.revoke)
         except (VaultError, UnreachableError) as fault:
             warn("keys_unseen", f"can't take up a change of keys now: {fault}")
+            return False
+        return True
 
     def _try(self, what: str, epoch: int, change: Callable[[int], None]) -> None:
         asked = (what, epoch, self.rotation.site.keys.notes.in_use)

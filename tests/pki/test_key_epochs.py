@@ -186,3 +186,15 @@ def test_two_processes_that_change_keys_at_once_lose_nothing(folder: Path) -> No
     records = Vault(folder).epochs()
     assert [record.epoch for record in records] == list(range(1, 12))
     assert [record.epoch for record in records if record.revoked is None] == [11]
+
+
+def test_the_stamp_changes_with_the_keys_and_with_nothing_else(tmp_path: Path) -> None:
+    vault = Vault(tmp_path / "vault")
+    vault.morph_key()
+    first = vault.stamp()
+    assert (vault.current_epoch(), len(vault.epochs()), vault.has_morph_key()) == (1, 1, True)
+    assert vault.stamp() == first
+    Vault(tmp_path / "vault").new_epoch()
+    second = vault.stamp()
+    Vault(tmp_path / "vault").forget(1)
+    assert len({first, second, vault.stamp()}) == 3

@@ -18,7 +18,19 @@ NODES = ("coordinator", "compute_node", "provider_node")
 OTHERS = (*NODES, "comparison")
 """Packages beside mple: they import it, it imports none of them, and they do not import each other."""
 LEVELS = (
-    ("exit_codes", "ranges", "extras", "machine", "printable", "console", "terminal", "per_node", "disk", "v1"),
+    (
+        "exit_codes",
+        "ranges",
+        "extras",
+        "machine",
+        "printable",
+        "console",
+        "terminal",
+        "per_node",
+        "rounds",
+        "disk",
+        "v1",
+    ),
     ("morph",),
     ("wire", "model"),
     ("metrics", "plan", "data", "privacy"),
