@@ -47,12 +47,12 @@ def printable_lines(text: object, most: int = 4_000) -> str:
     return "\n  ".join(printable(line.strip(" "), most) for line in str(text)[: 10 * most].split("\n"))
 
 
-def some_of(names: Iterable[str], most: int = 8) -> str:
+def some_of(names: Iterable[str], most: int = 16, between: str = ", ") -> str:
     """Names in a sentence; of many the first ones, and how many there are."""
     listed = list(names)
     if len(listed) <= most:
-        return ", ".join(listed)
-    return f"{', '.join(listed[:most])}, ... ({len(listed):,} in all)"
+        return between.join(listed)
+    return f"{between.join(listed[:most])}{between}... ({len(listed):,} in all)"
 
 
 def require_printable(what: str, text: str, most: int = MOST_CLASS_NAME) -> None:

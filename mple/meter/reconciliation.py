@@ -128,11 +128,13 @@ def merge(ledgers: Sequence[Path], merged: Path) -> None:
             raise FileNotFoundError(f"no ledger at {path}")
     with closing(sqlite3.connect(private_file(merged))) as database:
         database.execute(SCHEMA)
+        database.execute("PRAGMA synchronous=OFF")  # of hundreds of ledgers; the last commit has all on the disk
         for number, path in enumerate(ledgers):
             database.execute(f"ATTACH DATABASE ? AS part{number}", (str(path),))
             database.execute(f"INSERT INTO messages SELECT * FROM part{number}.messages")  # noqa: S608
             database.commit()
             database.execute(f"DETACH DATABASE part{number}")
+        database.execute("PRAGMA synchronous=FULL")
         database.execute(INDEX)
         database.commit()
 
@@ -191,8 +193,27 @@ def balance(merged: Path) -> Balance:
 
 def overhead(merged: Path, sites: Sequence[SiteImages]) -> Overhead:
     """Split each site's bytes, from its own ledger: every byte is in exactly one part."""
+    sums: dict[str, list[tuple[str, str, int, int, int, int, int]]] = {}
     with opened_ledger(merged) as database:
-        return Overhead(tuple(_site_overhead(database, site) for site in sites))
+        for node, *row in database.execute(
+            "SELECT node, direction, kind, COUNT(*), SUM(payload_bytes), SUM(label_bytes), SUM(serialized_bytes), "
+            "SUM(framed_bytes) FROM messages WHERE node LIKE 'site/%' GROUP BY node, direction, kind"
+        ):
+            sums.setdefault(node, []).append(tuple(row))
+        # Samples of a batch are of one size each, so the division is exact.
+        resent = {
+            node: (samples, size)
+            for node, samples, size in database.execute(
+                "SELECT node, SUM(resent_samples), SUM(payload_bytes / samples * resent_samples) FROM messages "
+                "WHERE node LIKE 'site/%' AND direction = 'sent' AND resent_samples > 0 GROUP BY node"
+            )
+        }
+    return Overhead(
+        tuple(
+            _site_overhead(site, sums.get(f"site/{site.name}", []), resent.get(f"site/{site.name}", (0, 0)))
+            for site in sites
+        )
+    )
 
 
 def bytes_by_kind(merged: Path) -> list[KindRow]:
@@ -214,13 +235,12 @@ def export_csv(merged: Path, out: Path) -> None:
         writer.writerows(map(spreadsheet_cell, row) for row in rows)
 
 
-def _site_overhead(database: sqlite3.Connection, site: SiteImages) -> SiteOverhead:
+def _site_overhead(
+    site: SiteImages, sums: Sequence[tuple[str, str, int, int, int, int, int]], resent: tuple[int, int]
+) -> SiteOverhead:
+    """Of a site's sums by direction and kind, and the samples and bytes that it sent once more."""
     up = down = data = labels = layer = logits = network = setup = framed = count = 0
-    for direction, kind, messages, payload, label, serialized, all_framed in database.execute(
-        "SELECT direction, kind, COUNT(*), SUM(payload_bytes), SUM(label_bytes), SUM(serialized_bytes), "
-        "SUM(framed_bytes) FROM messages WHERE node = ? GROUP BY direction, kind",
-        (f"site/{site.name}",),
-    ):
+    for direction, kind, messages, payload, label, serialized, all_framed in sums:
         up += all_framed * (direction == "sent")
         down += all_framed * (direction == "received")
         framed += all_framed
@@ -232,19 +252,13 @@ def _site_overhead(database: sqlite3.Connection, site: SiteImages) -> SiteOverhe
         network += payload if kind == MessageKind.NETWORK else 0
         setup += serialized if kind == MessageKind.SETUP else 0
     framing = count * GRPC_PREFIX_BYTES
-    # Samples of a batch are of one size each, so the division is exact.
-    resent, resent_bytes = database.execute(
-        "SELECT COALESCE(SUM(resent_samples), 0), COALESCE(SUM(payload_bytes / samples * resent_samples), 0) "
-        "FROM messages WHERE node = ? AND direction = 'sent' AND resent_samples > 0",
-        (f"site/{site.name}",),
-    ).fetchone()
     return SiteOverhead(
         **asdict(site),
         uplink_bytes=up,
         downlink_bytes=down,
         data_bytes=data,
-        resent_bytes=resent_bytes,
-        resent_samples=resent,
+        resent_bytes=resent[1],
+        resent_samples=resent[0],
         label_bytes=labels,
         layer_bytes=layer,
         logits_bytes=logits,

@@ -16,6 +16,7 @@ from mple.privacy import protection
 from mple.report import quantities
 from mple.report.attack_results import attack_results, figure_text
 from mple.report.charts import charts, history_of
+from mple.report.few_sites import MOST_SITES
 from mple.report.noise_levels import noise_levels, noise_sentence
 from mple.report.plan_facts import patients_sentence, plan_facts
 from mple.report.sample_pictures import sample_pictures
@@ -29,6 +30,8 @@ from mple.report.waterfall import waterfalls
 
 NAME = "report.html"
 """Of the page in a run's folder."""
+_MOST_ROWS = 64
+"""Of a table with a row for each site."""
 _ALSO_TABLED = ("auroc", "loss")
 """Metrics that the table of epochs has beside the brief ones."""
 
@@ -59,6 +62,9 @@ def page(summary: Summary, *, pictures: bool = True) -> str:
         noise=noise_sentence(noise) if noise else "",
         whole=whole,
         sites=sites,
+        left_out=len(plan.sites) > MOST_SITES,
+        most_rows=_MOST_ROWS,
+        again=[site for site in summary.overhead.sites if site.resent_samples][:_MOST_ROWS],
         traffic=traffic(merged),
         sizes=size_histogram(merged),
         methods=methods(merged),

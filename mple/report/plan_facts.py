@@ -5,6 +5,7 @@ from typing import Any
 
 from mple.data.images import PatientSplit
 from mple.plan import PrivacyMode, RunPlan
+from mple.printable import some_of
 
 Facts = dict[str, dict[str, str]]
 """Groups of settings: names and values."""
@@ -42,7 +43,7 @@ def patients_sentence(plan: RunPlan) -> str:
     for status, text in said.items():
         sites = [site.name for site in plan.sites if site.patients is status]
         if sites:
-            parts.append(text.format(", ".join(sites)))
+            parts.append(text.format(some_of(sites)))
     return f"patients: {'; '.join(parts)}; nobody compares patients over sites"
 
 

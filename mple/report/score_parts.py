@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from mple.metrics import METRICS
 from mple.records.site_scores import Figures
+from mple.report.few_sites import few_of
 from mple.report.quantities import share_text
 from mple.report.score_charts import ClassCurves, Reliability, precision_recall_chart, reliability, roc_chart
-from mple.report.score_words import class_columns, interval_of, value_text
+from mple.report.score_words import balanced_accuracy, class_columns, interval_of, value_text
 from mple.report.scores import TITLES, SplitView, View, found_by_class
 
 _TABLE_VIEWS = 4
@@ -76,7 +77,7 @@ class SplitParts:
 def split_parts(view: SplitView, classes: Sequence[str], *, sites: bool) -> SplitParts:
     """What there is to show of a split; with `sites` each one's classes and figures, too."""
     names = [name for name in METRICS if name in view.whole.metrics or name in view.whole.missing]
-    columns = (view.whole, *(view.sites if len(view.sites) > 1 else ()))
+    columns = (view.whole, *(few_of(view.sites, balanced_accuracy)[0] if len(view.sites) > 1 else ()))
     exact = [one for one in view.sites if one.exact]
     shown = exact if sites and 1 < len(view.sites) <= _MOST_SITES else []
     return SplitParts(

@@ -1,5 +1,6 @@
 """Scores in words: values, intervals, and the few that a headline has. Pure."""
 
+import math
 from collections.abc import Sequence
 
 from mple.report.quantities import number_word
@@ -32,6 +33,12 @@ def value_text(view: View, metric: str, name: str | None = None) -> str:
     score = view.metrics.get(metric)
     value = None if score is None else score.value if name is None else score.by_class.get(name)
     return view.why(metric, name) if value is None else number_text(value)
+
+
+def balanced_accuracy(view: View) -> float:
+    """By which sites are put in order; those without one come last."""
+    score = view.metrics.get("balanced_accuracy")
+    return math.inf if score is None or score.value is None else score.value
 
 
 def interval_of(view: View, metric: str, name: str | None = None) -> str:

@@ -7,11 +7,13 @@ from rich.console import Console
 from rich.table import Table
 
 from mple.metrics import METRICS
-from mple.printable import printable
+from mple.printable import printable, some_of
 from mple.privacy import protection
+from mple.report.few_sites import few_of, left_out_note
 from mple.report.noise_levels import noise_levels, noise_sentence
 from mple.report.plan_facts import patients_sentence
 from mple.report.score_words import (
+    balanced_accuracy,
     class_columns,
     headline,
     interval_of,
@@ -103,9 +105,16 @@ def _width(column: tuple[str, Sequence[str]]) -> int:
 
 
 def _print_sites(summary: Summary, console: Console) -> None:
-    """A row for each quantity: there are more of these than of sites."""
+    """A row for each quantity: there are mostly more of these than of sites. Of very many sites the extremes, behind
+    the sums of all."""
+    shown, left_out = few_of(summary.overhead.sites, lambda site: site.ratio)
     columns = []
-    for site in summary.overhead.sites:
+    if left_out:
+        whole = summary.overhead
+        sizes = [whole.sum(f"{one}_bytes") for one in ("raw_pixel", "uplink", "downlink", *PARTS)]
+        cells = [f"{whole.sum('images'):,}", *[f"{size / 1e6:,.3f}" for size in sizes], f"{whole.ratio:.4f}"]
+        columns.append(("all sites", cells))
+    for site in shown:
         sizes = [site.raw_pixel_bytes, site.uplink_bytes, site.downlink_bytes]
         sizes += [int(getattr(site, f"{part}_bytes")) for part in PARTS]
         columns.append(
@@ -113,6 +122,7 @@ def _print_sites(summary: Summary, console: Console) -> None:
         )
     rows = ["images", "raw pixels", "sent", "received", *PARTS, "ratio"]
     note = "sizes in MB (10^6 bytes); ratio: all bytes, sent and received, over raw pixel bytes"
+    note += left_out_note(left_out, "ratio")
     print_columns(console, "overhead against raw pixels", rows, columns, note)
 
 
@@ -128,12 +138,14 @@ def print_scores(summary: Summary, console: Console) -> None:
 
 def _print_by_site(view: SplitView, console: Console) -> None:
     names = [name for name in METRICS if name in view.whole.metrics or name in view.whole.missing]
+    shown, left_out = few_of(view.sites if len(view.sites) > 1 else (), balanced_accuracy)
     columns = [
         ("all sites", [value_text(view.whole, name) for name in names]),
         ("95 % interval", [interval_of(view.whole, name) for name in names]),
-        *((one.name, [value_text(one, name) for name in names]) for one in view.sites if len(view.sites) > 1),
+        *((one.name, [value_text(one, name) for name in names]) for one in shown),
     ]
-    print_columns(console, f"{view.name} pictures", [TITLES[name] for name in names], columns)
+    note = left_out_note(left_out, "balanced accuracy").removeprefix("; ")
+    print_columns(console, f"{view.name} pictures", [TITLES[name] for name in names], columns, note)
 
 
 def _print_by_class(view: SplitView, console: Console) -> None:
@@ -223,8 +235,8 @@ def _delivered(summary: Summary) -> list[str]:
     if have is None:
         return []
     lack = [site.name for site in summary.plan.sites if site.name not in have]
-    text = f"the trained network is in nodes/SITE/state/model of {', '.join(have) or 'no site'}"
-    return [text + (f"; without it: {', '.join(lack)}" if lack else "")]
+    text = f"the trained network is in nodes/SITE/state/model of {some_of(have) or 'no site'}"
+    return [text + (f"; without it: {some_of(lack)}" if lack else "")]
 
 
 def _absent(summary: Summary) -> list[str]:
@@ -234,7 +246,7 @@ def _absent(summary: Summary) -> list[str]:
         lacking = [f"samples {printable(numbers, _MOST_NUMBERS)} of {site}" for site, numbers in epoch.missing.items()]
         lacking += [f"the validation scores of {site}" for site in epoch.unscored]
         if lacking:
-            sentences.append(f"epoch {epoch.epoch} went on without {'; '.join(lacking)}")
+            sentences.append(f"epoch {epoch.epoch} went on without {some_of(lacking, between='; ')}")
     if summary.untested:
-        sentences.append(f"test pictures that did not score the network: those of {', '.join(summary.untested)}")
+        sentences.append(f"test pictures that did not score the network: those of {some_of(summary.untested)}")
     return sentences

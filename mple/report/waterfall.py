@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mple.meter.ledger_reading import opened_ledger
 from mple.meter.reconciliation import Overhead, SiteOverhead
+from mple.report.few_sites import few_of
 
 COUNTED = {
     "data": ("morphed pictures", "data"),
@@ -76,9 +77,9 @@ class Waterfall:
 
 
 def waterfalls(merged: Path, overhead: Overhead) -> tuple[Waterfall, tuple[Waterfall, ...]]:
-    """The waterfall of all sites together, and each site's."""
-    alone = tuple(_waterfall(site.name, (site,), merged) for site in overhead.sites)
-    return _waterfall("all sites", overhead.sites, merged), alone
+    """The waterfall of all sites together, and each site's; of very many sites those of the extremes."""
+    shown, _ = few_of(overhead.sites, lambda site: site.ratio)
+    return _waterfall("all sites", overhead.sites, merged), tuple(_waterfall(one.name, (one,), merged) for one in shown)
 
 
 def computed_framing(merged: Path, sites: Sequence[str]) -> LinkFraming:
