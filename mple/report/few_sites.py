@@ -1,7 +1,9 @@
 """Which sites a table shows where there are very many: those at both ends of what is compared, beside the whole."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
+
+from mple.printable import some_of
 
 T = TypeVar("T")
 MOST_SITES = 16
@@ -23,3 +25,24 @@ def left_out_note(left_out: int, measured: str) -> str:
     if not left_out:
         return ""
     return f"; shown are the sites of lowest and of highest {measured}, {left_out:,} more are in summary.json"
+
+
+def untold(split: str, kept_back: Mapping[str, tuple[Sequence[str], int]]) -> list[str]:
+    """What sites kept back of a split's scores, by site tallies and a number of classes: sentences for each site or, of
+    very many, for all that kept back the same."""
+    many = len(kept_back) > MOST_SITES
+    sites_of: dict[str, list[str]] = {}
+    for site, (tallies, classes) in kept_back.items():
+        if tallies:
+            text = f"withheld by {{}} of its {split} pictures, too few: {', '.join(tallies)}"
+            sites_of.setdefault(text, []).append(site)
+        if classes:
+            it, what = "each" if many else "it", "1 class" if classes == 1 else f"{classes} classes"
+            text = (
+                f"left out by {{}} of what {it} tells by class of its {split} pictures: {what}, under its least "
+                "count or so that no difference tells one that is"
+            )
+            sites_of.setdefault(text, []).append(site)
+    if many:
+        return [text.format(some_of(sites, 4)) for text, sites in sites_of.items()]
+    return [text.format(site) for site in kept_back for text, sites in sites_of.items() if site in sites]

@@ -25,7 +25,7 @@ from mple.records.run_folder import RunFolder, RunFolderError
 from mple.records.scores import NetworkScores
 from mple.records.site_scores import CalibrationBin, Figures, MetricScore, SiteScores, SplitScores
 from mple.records.state_files import SITE_SCORES
-from mple.report.few_sites import MOST_SITES
+from mple.report.few_sites import untold
 
 ALL = "all sites"
 VAL, TEST = "validation", "test"
@@ -296,7 +296,7 @@ class _Split:
         silent = [site for site in self.images if site not in self.told]
         if silent:
             notes.append(f"did not score their {self.name} pictures: {some_of(silent)}")
-        notes += self._untold()
+        notes += untold(self.name, {site: (self._withheld(site), self._left_out(site)) for site in self.told})
         without = [site for site in self.images if site not in self.exact and site in self.told]
         if without:
             notes.append(
@@ -304,26 +304,6 @@ class _Split:
                 "is not at hand; their other values are made of tallies"
             )
         return notes
-
-    def _untold(self) -> list[str]:
-        """What sites kept back: a sentence for each site or, of very many, for all that kept back the same."""
-        many, sites_of = len(self.told) > MOST_SITES, dict[str, list[str]]()
-        for site in self.told:
-            withheld, left_out = self._withheld(site), self._left_out(site)
-            it = "each" if many else "it"
-            if withheld:
-                text = f"withheld by {{}} of its {self.name} pictures, too few: {', '.join(withheld)}"
-                sites_of.setdefault(text, []).append(site)
-            if left_out:
-                what = "1 class" if left_out == 1 else f"{left_out} classes"
-                text = (
-                    f"left out by {{}} of what {it} tells by class of its {self.name} pictures: {what}, under its "
-                    "least count or so that no difference tells one that is"
-                )
-                sites_of.setdefault(text, []).append(site)
-        if many:
-            return [text.format(some_of(sites, 4)) for text, sites in sites_of.items()]
-        return [text.format(site) for site in self.told for text, sites in sites_of.items() if site in sites]
 
 
 def _site_files(folder: RunFolder, plan: RunPlan, judged: NetworkScores) -> dict[str, SiteScores]:
