@@ -44,7 +44,7 @@ def run(settings: SiteSettings, stop: Stop) -> None:
     threadpool_limits(settings.threads)
     with open_node(settings, Role.SITE, "run", stop) as node:
         vault = Vault.of(settings.vault, settings.vault_passphrase_file)
-        dataset, keys = open_source(fetched(settings.data, stop)), RunKeys(settings.state)
+        dataset, keys = open_source(fetched(settings.data, stop), settings.state), RunKeys(settings.state)
         check_dataset(dataset)
         for note in dataset.notes:
             warn("data", note)

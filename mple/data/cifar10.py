@@ -7,7 +7,7 @@ whatever else lies under these names is refused.
 import functools
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -28,6 +28,7 @@ TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST_FILE = "test_batch.bin"
 SIDE_PX = 32
 RECORD_BYTES = 1 + 3 * SIDE_PX * SIDE_PX
+_BLOCK_RECORDS = 1000
 CIFAR10_MD5: Mapping[str, str] = MappingProxyType(
     {
         "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
@@ -108,24 +109,27 @@ def _file_md5(path: Path) -> str | None:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _records(path: Path) -> NDArray[np.uint8]:
+def _blocks(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """A file's records, some MiB at a time: a mapped file would count as this process's memory."""
     count, rest = divmod(path.stat().st_size, RECORD_BYTES)
     if rest or not count:
         raise DataError(f"{path} has {path.stat().st_size} bytes, which is no multiple of {RECORD_BYTES}")
-    return np.memmap(path, np.uint8, mode="r", shape=(count, RECORD_BYTES))
+    with path.open("rb", buffering=0) as file:
+        for low in range(0, count, _BLOCK_RECORDS):
+            size = min(_BLOCK_RECORDS, count - low)
+            yield np.fromfile(file, np.uint8, size * RECORD_BYTES).reshape(size, RECORD_BYTES)
 
 
 def _labels(paths: Sequence[Path]) -> NDArray[np.int64]:
-    return np.concatenate([_records(path)[:, 0].astype(np.int64) for path in paths])
+    return np.concatenate([block[:, 0].astype(np.int64) for path in paths for block in _blocks(path)])
 
 
 def _read_images(paths: Sequence[Path], places: NDArray[np.int64]) -> NDArray[np.uint8]:
     pixels_NCHW = np.empty((len(places), 3, SIDE_PX, SIDE_PX), np.uint8)
-    filled = first = 0
+    first = 0
     for path in paths:
-        records = _records(path)
-        own = places[(places >= first) & (places < first + len(records))] - first
-        pixels_NCHW[filled : filled + len(own)] = records[own, 1:].reshape(-1, 3, SIDE_PX, SIDE_PX)
-        filled += len(own)
-        first += len(records)
+        for records in _blocks(path):
+            low, high = np.searchsorted(places, (first, first + len(records)))
+            pixels_NCHW[low:high] = records[places[low:high] - first, 1:].reshape(-1, 3, SIDE_PX, SIDE_PX)
+            first += len(records)
     return pixels_NCHW

@@ -18,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.data.limits import MOST_CLASSES, MOST_LABELS
+from mple.data.pixel_file import PixelFile
 from mple.model.settings import TaskKind
 from mple.morph import ImageShape
 from mple.printable import require_printable
 
 MOST_CHANNELS = 4
+_BLOCK_BYTES = 4 * 1024**2
 UNKNOWN = -1
 """In an array of labels: whether the image has the label is not known."""
 
@@ -47,12 +49,13 @@ class LabelledImages:
     """uint8 pixels (N, C, H, W), C from 1 to 4, and what they are: int64 class numbers (N), or for a task of labels
     int64 (N, L) of 1, 0 and `UNKNOWN`."""
 
-    pixels_NCHW: NDArray[np.uint8]
+    pixels: NDArray[np.uint8] | PixelFile
+    """In memory, or where a site keeps many."""
     labels: NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        pixels, labels = self.pixels_NCHW, self.labels
-        if pixels.dtype != np.uint8 or pixels.ndim != 4:
+        pixels, labels = self.pixels, self.labels
+        if pixels.dtype != np.uint8 or len(pixels.shape) != 4:
             raise DataError(f"pixels of dtype {pixels.dtype} and shape {pixels.shape}; needs uint8 (N, C, H, W)")
         if not 1 <= pixels.shape[1] <= MOST_CHANNELS:
             raise DataError(f"pixels of shape {pixels.shape} have {pixels.shape[1]} channels; 1 to 4 are allowed")
@@ -66,8 +69,18 @@ class LabelledImages:
     @property
     def shape(self) -> ImageShape:
         """Of each image."""
-        _, channels, height, width = self.pixels_NCHW.shape
+        _, channels, height, width = self.pixels.shape
         return ImageShape(channels=channels, height=height, width=width)
+
+    @property
+    def pixels_NCHW(self) -> NDArray[np.uint8]:
+        """All pixels, in memory."""
+        return self.pixels.taken(np.arange(len(self))) if isinstance(self.pixels, PixelFile) else self.pixels
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the pixels."""
+        return 0 if isinstance(self.pixels, PixelFile) else self.pixels.nbytes
 
     def take(self, indices: NDArray[np.int64]) -> LabelledImages:
         """Copies of the images with these numbers, in this order; a number may come twice.
@@ -77,7 +90,15 @@ class LabelledImages:
         outside = indices[(indices < 0) | (indices >= len(self))]
         if len(outside):
             raise DataError(f"image number {int(outside[0])} was asked for; there are {len(self)}, counted from 0")
-        return LabelledImages(self.pixels_NCHW[indices], self.labels[indices])
+        pixels = self.pixels
+        taken_NCHW = pixels.taken(indices) if isinstance(pixels, PixelFile) else pixels[indices]
+        return LabelledImages(taken_NCHW, self.labels[indices])
+
+    def blocks(self) -> Iterator[NDArray[np.uint8]]:
+        """All pixels in their order, some MiB at a time."""
+        size = max(1, _BLOCK_BYTES // self.shape.elements)
+        for low in range(0, len(self), size):
+            yield self.take(np.arange(low, min(low + size, len(self)))).pixels_NCHW
 
 
 NO_IMAGES = LabelledImages(np.empty((0, 1, 1, 1), np.uint8), np.empty(0, np.int64))

@@ -44,9 +44,8 @@ def range_notes(*splits: LabelledImages, advice: str) -> list[str]:
     A set does where all its levels lie within less than half of the range, or some of its pictures, but not all, each
     within less than an eighth.
     """
-    pixels = [split.pixels_NCHW.reshape(len(split), -1) for split in splits if len(split)]
-    low_N = np.concatenate([split.min(axis=1) for split in pixels]).astype(np.int64)
-    high_N = np.concatenate([split.max(axis=1) for split in pixels]).astype(np.int64)
+    ends = [(block.min(axis=(1, 2, 3)), block.max(axis=(1, 2, 3))) for split in splits for block in split.blocks()]
+    low_N, high_N = (np.concatenate(one).astype(np.int64) for one in zip(*ends, strict=True))
     few = high_N - low_N < _EIGHTH
     if high_N.max() - low_N.min() < _HALF:
         found = f"all pictures lie within {low_N.min()} to {high_N.max()} of 0 to 255"

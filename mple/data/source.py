@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mple.data.cifar10 import Cifar10Source
 from mple.data.dicom import DicomSource
@@ -25,10 +27,16 @@ from mple.data.partitions import (
     listed_owners,
     subsample,
 )
+from mple.data.pixel_file import PixelFile
 from mple.data.settings import DataSource
 from mple.machine import require_memory
 from mple.model.settings import TaskKind
+from mple.morph import ImageShape
 
+_HELD_BYTES = 16 * 1024**2
+"""Pixels of a split that are held in memory even where a file could keep them."""
+_PARTS = 8
+"""In which a larger one is read."""
 SOURCES: Mapping[str, type[DataSource]] = MappingProxyType(
     {
         "cifar10": Cifar10Source,
@@ -72,8 +80,9 @@ class SitePart:
     """What the site should know of it, see `Dataset`."""
 
 
-def choose_part(source: DataSource) -> SitePart:
-    """Look at a site's data by what their headers say, and choose its part.
+def choose_part(source: DataSource, *, held: bool = True) -> SitePart:
+    """Look at a site's data by what their headers say, and choose its part. `held` says whether all its pixels are to
+    be held in memory.
 
     Raises DataError: something is missing, damaged or not what the configuration says, no training image is left, or
     a class that `classes` does not name has images of another split and no training image; MemoryShortError: this
@@ -92,7 +101,7 @@ def choose_part(source: DataSource) -> SitePart:
         raise DataError(f"{catalogue.name}: no training image is left for this site; check path and partition")
     images = len(train) + len(test) + len(val)
     require_memory(
-        images * catalogue.shape.elements,
+        images * catalogue.shape.elements // (1 if held else _PARTS),
         f"{images} pictures of {catalogue.name}",
         "take fewer (most_train, most_test, most_val) or smaller ones (side_px)",
     )
@@ -109,8 +118,9 @@ def choose_part(source: DataSource) -> SitePart:
     return SitePart(catalogue=catalogue, train=train, test=test, val=val, patients=status, notes=(*notes, *shared))
 
 
-def open_source(source: DataSource) -> Dataset:
-    """Read a site's part of its data.
+def open_source(source: DataSource, keep: Path | None = None) -> Dataset:
+    """Read a site's part of its data. With `keep`, a folder, the pixels of a large split are kept in a file without a
+    name there, and not in memory.
 
     Guarantees: equal settings and files give equal images in equal order; only the part's pixels are held in memory;
     nothing that lies in a file is executed; where the set says whose pictures are whose, splits that are drawn here and
@@ -118,17 +128,17 @@ def open_source(source: DataSource) -> Dataset:
 
     Raises DataError: as `choose_part`, or a picture can't be read; MemoryShortError: as `choose_part`.
     """
-    return read_part(source, choose_part(source))
+    return read_part(source, choose_part(source, held=keep is None), keep)
 
 
-def read_part(source: DataSource, part: SitePart) -> Dataset:
-    """Read the pixels of a part that was chosen from this source.
+def read_part(source: DataSource, part: SitePart, keep: Path | None = None) -> Dataset:
+    """Read the pixels of a part that was chosen from this source; `keep` as of `open_source`.
 
-    Raises DataError: a picture can't be read.
+    Raises DataError: a picture can't be read; OSError: the disk of `keep` refuses.
     """
     catalogue = part.catalogue
     train, test, val = (
-        LabelledImages(split.read(places), split.labels[places])
+        LabelledImages(_pixels(split, places, catalogue.shape, keep), split.labels[places])
         for split, places in ((catalogue.train, part.train), (catalogue.test, part.test), (catalogue.val, part.val))
     )
     return Dataset(
@@ -140,6 +150,15 @@ def read_part(source: DataSource, part: SitePart) -> Dataset:
         patients=part.patients,
         notes=(*part.notes, *range_notes(train, test, val, advice=source.levels_advice)),
     )
+
+
+def _pixels(split: Split, places: Indices, image: ImageShape, keep: Path | None) -> NDArray[np.uint8] | PixelFile:
+    """An archive is read from its beginning for each part of a file, so that these are few."""
+    whole = len(places) * image.elements
+    if keep is None or whole <= _HELD_BYTES:
+        return split.read(places)
+    size = -(-len(places) // max(1, min(_PARTS, whole // _HELD_BYTES * 2)))
+    return PixelFile(keep, image, (split.read(places[low : low + size]) for low in range(0, len(places), size)))
 
 
 def _class_notes(source: DataSource, catalogue: Catalogue) -> list[str]:

@@ -22,8 +22,8 @@ Floats = NDArray[np.float64]
 _MOST_DRAWS, _LEAST_DRAWS = 1000, 200
 _WORK, _MOST_WORTH = 5 * 10**7, 2 * 10**7
 """Samples x classes x draws that are worth an interval; samples x classes of which none is drawn any more."""
-_AT_ONCE = 2**22
-"""Samples x draws in memory."""
+_AT_ONCE, _LEAST_AT_ONCE = 2**18, 16
+"""Samples x draws in memory, and draws at least: all classes are sorted anew for each part."""
 _SEED = 15
 
 
@@ -89,7 +89,7 @@ def exact_values(
 def _weights(samples: int, draws: int) -> Iterator[Floats]:
     """How often each sample is in each draw, some draws at a time."""
     rng = np.random.Generator(np.random.PCG64(_SEED))
-    rows = max(1, min(draws, _AT_ONCE // samples))
+    rows = max(1, min(draws, max(_LEAST_AT_ONCE, _AT_ONCE // samples)))
     for low in range(0, draws, rows):
         count = min(rows, draws - low)
         cells = rng.integers(0, samples, (count, samples)) + samples * np.arange(count)[:, None]

@@ -111,7 +111,7 @@ def check_site_memory(plan: RunPlan, dataset: Dataset) -> None:
     """
     trunk, delivered = TRUNKS[plan.model.trunk], plan.delivery.to is DeliverTo.SITES
     network = _DELIVERED_COPIES * 4 * trunk.weights(plan.model.width, len(plan.classes)) if delivered else 0
-    pixels = sum(images.pixels_NCHW.nbytes for images in (dataset.train, dataset.test, dataset.val))
+    pixels = sum(images.held_bytes for images in (dataset.train, dataset.test, dataset.val))
     require_memory(
         pixels + max(_layer_values(plan.image, plan) * 4, network),
         "this site's pictures and the plan's layer or network",

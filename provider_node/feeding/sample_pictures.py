@@ -46,7 +46,7 @@ def keep_sample_pictures(state: Path, train: LabelledImages, plan: RunPlan, imag
     t_BKQ = codec_named(plan.wire.codec).decode(coded, plan.geometry.blocks)
     pictures = SamplePictures(
         seen_N=seen_N,
-        pixels_NCHW=train.pixels_NCHW[seen_N],
+        pixels_NCHW=train.take(seen_N).pixels_NCHW,
         travelling_N=travelling_N,
         travelling_NCHW=from_blocks(t_BKQ, plan.morph.scheme(), plan.geometry, plan.image),
     )

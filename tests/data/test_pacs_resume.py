@@ -214,7 +214,7 @@ def test_without_the_library_a_whole_cache_is_read_and_nothing_fetched(
 ) -> None:
     monkeypatch.setitem(sys.modules, "dicomweb_client", None)
     monkeypatch.delitem(sys.modules, "mple.data.dicomweb.server", raising=False)
-    with pytest.raises(DataError, match=r"needs dicomweb-client, .*: pip install 'mple\[dicomweb\]'"):
+    with pytest.raises(DataError, match=r"needs dicomweb-client, .* pip install 'mple\[dicomweb\]'"):
         site.fetch()
     monkeypatch.undo()
     whole = fetched_uids(site.fetch())
