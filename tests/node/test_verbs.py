@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -96,3 +98,12 @@ def test_arguments_of_no_verb_or_of_another(
     assert call(heard, *(argument.format(config) for argument in arguments)) == ExitCode.BAD_USAGE
     assert "mple-test: fix: see mple-test" in capsys.readouterr().err
     assert heard.verb == ""
+
+
+def test_a_command_does_not_look_through_its_objects_as_it_ends() -> None:
+    # Handlers run from the last one that was registered to the first.
+    program = (
+        "import atexit, gc, typer; atexit.register(lambda: print(gc.get_freeze_count() > 0)); "
+        "from mple.node import run_app; app = typer.Typer(); app.command()(lambda: None); run_app('mple-test', app, [])"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout == b"True\n"
