@@ -43,8 +43,6 @@ _FRAME_BYTES = 256
 _FRAME = struct.Struct("<BI")
 _MOST_INLINE = _FRAME_BYTES - _FRAME.size
 _SAID, _FAULT, _STOPPED = 0, 1, 2
-_MEETING_S = 120.0
-"""How long ranks that were started together may take to find one another."""
 _TELLING_S = 2.0
 """How long a rank that ends waits for the others to hear why."""
 _PATIENCE = timedelta(days=7)
@@ -232,23 +230,23 @@ ALONE = _alone()
 
 
 @contextmanager
-def joined_ranks(stop: Stop, backend: str, environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
+def joined_ranks(stop: Stop, backend: str, *, meeting_s: float = 120.0) -> Iterator[Ranks]:
     """This process among the ranks that the environment speaks of; what ends the block is told to the others.
 
     Args:
         stop: Breaks off what the main threads wait for.
         backend: What gradients are added up by, as torch.distributed names it.
-        environment: As `torchrun` makes it, or without a word of ranks.
+        meeting_s: How long the ranks may take to find one another.
 
     Raises ValueError: the environment contradicts itself; RankEndedError: a rank is missing.
     """
-    share, local = own_share(environment)
+    share, local = own_share()
     if share.ranks == 1:
         yield ALONE
         return
     _end_with_parent()
     distributed = _distributed()
-    _meet(share, environment)
+    _meet(share, meeting_s)
     try:
         with link_faults(share.rank, share.ranks):
             main, trainer = (distributed.new_group(backend="gloo", timeout=_PATIENCE) for _ in range(2))
@@ -304,14 +302,14 @@ def link_faults(rank: int, size: int) -> Iterator[None]:
         raise RankEndedError(f"a rank has gone, noticed by rank {rank} of {size}: {printable(text, 160)}") from None
 
 
-def _meet(share: Share, environment: Mapping[str, str]) -> None:
-    where = f"{environment.get('MASTER_ADDR', '?')}:{environment.get('MASTER_PORT', '?')}"
+def _meet(share: Share, meeting_s: float) -> None:
+    where = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
     try:
-        _distributed().init_process_group("gloo", timeout=timedelta(seconds=_MEETING_S))
+        _distributed().init_process_group("gloo", timeout=timedelta(seconds=meeting_s))
     except (RuntimeError, ValueError) as fault:
         text = str(fault).splitlines()[0]
         raise RankEndedError(
-            f"rank {share.rank} of {share.ranks} has not met all others within {_MEETING_S:g} s at {where}: "
+            f"rank {share.rank} of {share.ranks} has not met all others within {meeting_s:g} s at {where}: "
             f"{printable(text, 160)}; start {share.ranks} ranks with equal torchrun commands, on machines that reach "
             "one another"
         ) from None

@@ -32,6 +32,7 @@ from mple.model.device import CPU
 from mple.model.optimiser import Optimiser
 from mple.model.settings import TrainingSettings
 from mple.model.training import DivergenceError, StepLoss, TrunkTrainer
+from mple.node.retry import StoppedError
 from mple.node.stop import Stop
 from mple.plan import GlobalSampler
 from mple.plan.shares import Share
@@ -118,6 +119,46 @@ def test_divergence_at_one_rank_ends_all_alike() -> None:
     assert isinstance(second, DivergenceError)
     assert str(first) == str(second)
     assert "the loss of step 1 is" in str(first)
+
+
+def talk(ranks: Ranks) -> Any:
+    """What a rank hears, of short and of long words."""
+    own = [bytes([65 + ranks.share.rank]) * length for length in (3, 3_000 * (1 + ranks.share.rank))]
+    heard = [(ranks.main.gather(mine), ranks.trainer.collect(mine), ranks.main.broadcast(mine)) for mine in own]
+    return heard, {name: tensor.tolist() for name, tensor in ranks.shared(own_tensors(ranks.share.rank)).items()}
+
+
+def own_tensors(rank: int) -> dict[str, Tensor]:
+    return {"a": torch.full((300,), float(rank)), "b": torch.tensor(rank)} if rank == 0 else {}
+
+
+def test_ranks_hear_one_another() -> None:
+    short, long = ((b"A" * 3, b"B" * 3, b"C" * 3), (b"A" * 3_000, b"B" * 6_000, b"C" * 9_000))
+    for rank, (heard, tensors) in enumerate(run_ranks(3, talk)):
+        collected = (short, long) if rank == 0 else ((), ())
+        assert heard == [(short, collected[0], short[0]), (long, collected[1], long[0])]
+        assert tensors == {"a": [0.0] * 300, "b": 0}
+
+
+def end_early(ranks: Ranks, fault: Exception | None = None, group: str = "main") -> Any:
+    if fault is not None and group == "trainer":
+        ranks.trainer.tell(fault)
+    if fault is not None:
+        raise fault
+    (ranks.main if group == "main" else ranks.trainer).gather()
+
+
+def test_what_ends_one_rank_is_told_by_all() -> None:
+    taken = ValueError("port 7402 is taken")
+    first, second = run_ranks(2, end_early, own={1: {"fault": taken}})
+    assert isinstance(first, RankEndedError)
+    assert str(first) == "rank 1 of the compute node has ended: port 7402 is taken"
+    assert str(second) == str(taken)
+
+
+def test_a_trainer_that_is_told_to_stop_stops_all() -> None:
+    ends = run_ranks(2, end_early, group="trainer", own={1: {"fault": StoppedError()}})
+    assert [type(end) for end in ends] == [StoppedError, StoppedError]
 
 
 class _Others:

@@ -21,13 +21,16 @@ _FORKED = multiprocessing.get_context("forkserver")
 
 def start_server() -> None:
     """Start the process that ranks are forked from; within a fixture of a module, so that it outlives a test."""
-    _FORKED.set_forkserver_preload(["compute_node.training.training_run", "torch.distributed", __name__])
+    late = ["torch.distributed", "torch.nn.parallel.distributed", "torch._dynamo", "torch.profiler._cupti_monitor"]
+    _FORKED.set_forkserver_preload(["compute_node.training.training_run", *late, __name__])
     forkserver.ensure_running()
 
 
-def run_ranks(size: int, body: Body, *args: Any, own: Mapping[int, Mapping[str, Any]] | None = None) -> list[Any]:
+def run_ranks(
+    size: int, body: Body, *args: Any, own: Mapping[int, Mapping[str, Any]] | None = None, **of_all: Any
+) -> list[Any]:
     """What a body, of some module's top, returns at each rank, or the exception that it ends with; None where the
-    process was killed. `own` are keyword arguments of single ranks."""
+    process was killed. `own` are keyword arguments of single ranks, `of_all` those of all."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -36,7 +39,9 @@ def run_ranks(size: int, body: Body, *args: Any, own: Mapping[int, Mapping[str, 
         environment = {RANK: str(rank), SIZE: str(size), LOCAL_RANK: str(rank)}
         environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         ours, theirs = _FORKED.Pipe()
-        process = _FORKED.Process(target=_run, args=(theirs, environment, body, args, (own or {}).get(rank, {})))
+        process = _FORKED.Process(
+            target=_run, args=(theirs, environment, body, args, {**of_all, **(own or {}).get(rank, {})})
+        )
         process.start()
         theirs.close()
         links.append(ours)
