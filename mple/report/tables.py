@@ -205,14 +205,20 @@ def _sentences(summary: Summary) -> list[str]:
         *([noise_sentence(noise)] if noise else []),
         f"protection: {protection(summary.plan)}",
         patients_sentence(summary.plan),
-        f"training: {train_s:.1f} s, {outcome.samples_trained / train_s:.0f} samples/s, first layer "
-        f"{100 * outcome.augconv_seconds / train_s:.1f} %, "
+        f"training{_by_ranks(summary)}: {train_s:.1f} s, {outcome.samples_trained / train_s:.0f} samples/s, "
+        f"first layer {100 * outcome.augconv_seconds / train_s:.1f} %, "
         f"waiting {100 * outcome.idle_seconds / train_s:.1f} %{_causes(summary)}",
         f"run {summary.plan.run_id}, {summary.facts.when}; kept is {kept_words(summary)}; "
         f"model {outcome.model_sha256[:16]}",
         *(headline(view) for view in summary.views.values()),
         f"summary.json, ledger.sqlite, model.safetensors, metrics.jsonl in {summary.folder.path}",
     ]
+
+
+def _by_ranks(summary: Summary) -> str:
+    """How many processes have trained together, where there were several."""
+    ranks = summary.plan.training.ranks
+    return f" by {ranks} ranks" if ranks > 1 else ""
 
 
 def _causes(summary: Summary) -> str:

@@ -75,9 +75,10 @@ def facts(summary: Summary, whole: Waterfall) -> list[Fact]:
     outcome, elements, ledgers = summary.outcome, summary.elements, summary.balance
     train_s = outcome.train_seconds
     matched = f"{ledgers.matched:,} messages matched at both ends; cut off on their way: {ledgers.lost:,}"
+    ranks = summary.plan.training.ranks
     pace = (
-        f"{outcome.samples_trained / train_s:,.0f} samples/s; waited {share_text(outcome.idle_seconds / train_s)}, "
-        f"first layer {share_text(outcome.augconv_seconds / train_s)}"
+        f"{outcome.samples_trained / train_s:,.0f} samples/s{f' by {ranks} ranks' if ranks > 1 else ''}; waited "
+        f"{share_text(outcome.idle_seconds / train_s)}, first layer {share_text(outcome.augconv_seconds / train_s)}"
     )
     counted = f"elements, layers included; the papers' formula gives +{100 * elements.quoted_ratio:.2f}{SPACE}%"
     return [

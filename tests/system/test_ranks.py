@@ -25,11 +25,14 @@ from tests.system.test_chaos import disturbable, report_of
 RANKS = 2
 
 
-def test_ranks_take_in_their_shares_and_the_ledgers_match_over_all(tmp_path: Path) -> None:
+def test_ranks_take_in_their_shares_and_the_ledgers_match_over_all(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     settings = small_settings(write_pictures(tmp_path / "set.npz", train=96, test=14), epochs=1, most_val=5)
     config, out = tmp_path / "simulation.toml", tmp_path / "run"
     config.write_text(write_settings(settings), encoding="utf-8")
     assert main(["simulate", str(config), "--ranks", str(RANKS), "--plain", "--out", str(out)]) == ExitCode.DONE
+    assert f"training by {RANKS} ranks: " in capfd.readouterr().out
     summary = read_summary(out)
     plan, folder = summary.plan, summary.folder
     assert summary.balance.whole
@@ -52,6 +55,7 @@ def due_from_sites(sites: tuple[SitePlan, ...], rank: int) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("ranks", "kills"), [(2, 6), (3, 7)])
 def test_whichever_rank_is_killed_the_network_is_the_undisturbed_runs(tmp_path: Path, ranks: int, kills: int) -> None:
     """Every node and every rank is killed once, by a schedule that a seed gives, and links to all ranks are cut."""
