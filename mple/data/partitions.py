@@ -25,6 +25,7 @@ SPLITS = ("train", "test", "val")
 NOBODY = -1
 """Owner of an image that explicit lists leave out."""
 _SHARES_STREAM, _TRAIN_STREAM, _TEST_STREAM, _HOLD_OUT_STREAM, _SUBSAMPLE_STREAM, _VAL_STREAM = range(6)
+_FEWER = "take fewer parts, in a simulation fewer sites, or a larger set"
 _SPLIT_STREAMS = (_TRAIN_STREAM, _TEST_STREAM, _VAL_STREAM)
 
 
@@ -103,7 +104,7 @@ def draw_owners(
     Raises DataError: there are fewer training images, or patients with some, than parts.
     """
     if len(labels[0]) < partition.parts:
-        raise DataError(f"{len(labels[0])} training images can't give {partition.parts} parts one each")
+        raise DataError(f"{len(labels[0])} training images can't give {partition.parts} parts one each; {_FEWER}")
     if labels[0].ndim == 2:
         labels, classes = strata(labels), classes + 1
     if patients is not None:
@@ -245,7 +246,7 @@ def _patients_owners(
         if not split:
             dealt = np.flatnonzero(owners != NOBODY)
             if len(dealt) < partition.parts:
-                raise DataError(f"{len(dealt)} patients can't give {partition.parts} parts one each")
+                raise DataError(f"{len(dealt)} patients can't give {partition.parts} parts one each; {_FEWER}")
             of_dealt = owners[dealt]
             _leave_no_part_empty(of_dealt, partition.parts)
             owners[dealt] = of_dealt

@@ -117,7 +117,7 @@ def test_the_split_of_a_seed_stays_what_it_was() -> None:
 
 
 def test_fewer_images_than_parts_is_an_error() -> None:
-    with pytest.raises(DataError, match="2 training images can't give 3 parts one each"):
+    with pytest.raises(DataError, match="2 training images can't give 3 parts one each; take fewer parts"):
         draw_owners(Partition(kind=PartitionKind.IID, parts=3), (np.array([0, 1]), np.array([0])), 2)
 
 
@@ -197,3 +197,16 @@ def test_a_subsample_ascends_and_is_part_of_the_whole(count: int, most: int | No
     assert len(chosen) == (count if most is None else min(count, most))
     assert set(chosen) <= set(places)
     assert (np.diff(chosen) > 0).all()
+
+
+@pytest.mark.parametrize(("kind", "alpha"), [(PartitionKind.IID, 0.5), (PartitionKind.DIRICHLET, 1e-6)])
+def test_a_thousand_parts_of_few_images_all_have_one_to_train_on(kind: PartitionKind, alpha: float) -> None:
+    """By class nearly all would go to a part for each class, and validation would take the rest's only image."""
+    train = np.arange(1_200) % CLASSES
+    partition = Partition(kind=kind, parts=1_000, alpha=alpha)
+    owners, _ = draw_owners(partition, (train, train[:50]), CLASSES)
+    counts = np.bincount(owners, minlength=1_000)
+    assert (len(counts), counts.min(), counts.sum()) == (1_000, 1, 1_200)
+    for part in range(0, 1_000, 97):
+        own = train[owners == part]
+        assert (~hold_out(own, 0.4, 0, validation=True)).any()
