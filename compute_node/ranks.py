@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 RANK, SIZE, LOCAL_RANK = "RANK", "WORLD_SIZE", "LOCAL_RANK"
 """What `torchrun` sets: the number of this process, of all of them, and of this one on its machine."""
+_ROUND = "TORCHELASTIC_RESTART_COUNT"
+"""How often `torchrun` has started the ranks again."""
 _FRAME_BYTES = 256
 _FRAME = struct.Struct("<BI")
 _MOST_INLINE = _FRAME_BYTES - _FRAME.size
@@ -305,7 +307,11 @@ def link_faults(rank: int, size: int) -> Iterator[None]:
 def _meet(share: Share, meeting_s: float) -> None:
     where = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
     try:
-        _distributed().init_process_group("gloo", timeout=timedelta(seconds=meeting_s))
+        timeout = timedelta(seconds=meeting_s)
+        store, _, _ = next(_distributed().rendezvous("env://", timeout=timeout))
+        # Ranks that are started again may find there what those before them have left.
+        store = _distributed().PrefixStore(f"mple/{os.environ.get(_ROUND, '0')}", store)
+        _distributed().init_process_group("gloo", store=store, rank=share.rank, world_size=share.ranks, timeout=timeout)
     except (RuntimeError, ValueError) as fault:
         text = str(fault).splitlines()[0]
         raise RankEndedError(
