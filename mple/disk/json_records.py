@@ -10,7 +10,7 @@ import difflib
 import json
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -212,7 +212,13 @@ def _strict(
 def _tuple_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
     of = typing.get_args(kind)[0]
     read = converter.get_structure_hook(of)
-    return lambda value, _: tuple(_element(read, one, of, index) for index, one in enumerate(value))
+
+    def structure(value: Sequence[object], _: object) -> tuple[object, ...]:
+        if of in (int, float) and set(map(type, value)) <= {of}:
+            return tuple(value)  # as one by one, but of the hundreds of thousands of counts that a tally has
+        return tuple(_element(read, one, of, index) for index, one in enumerate(value))
+
+    return structure
 
 
 def _mapping_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:

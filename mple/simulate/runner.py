@@ -22,7 +22,7 @@ from mple.simulate.run_monitor import RunMonitor
 from mple.simulate.screen import Screen
 from mple.simulate.settings import SimulationSettings
 
-_LOOK_EVERY_S = 0.2
+_LOOK_EVERY_S, _LOOK_AT_END_S = 0.2, 0.02
 _OTHERS_GRACE_S = 5.0
 _LAST_WORDS = 3
 _MOST_LOG_BYTES = 64 * 1024
@@ -156,15 +156,23 @@ def undisturbed(
     ) -> Ended | None:
         for process in processes:
             start_process(children, folder, settings, process, partial(around, process.name))
-        while children.running and not interrupted.wait(_LOOK_EVERY_S):
-            monitor.read(progress)
-            screen.show(progress)
+        shown_s = time.monotonic()
+        while children.running and not interrupted.wait(_look_s(children, len(processes))):
+            if time.monotonic() - shown_s >= _LOOK_EVERY_S:
+                shown_s = time.monotonic()
+                monitor.read(progress)
+                screen.show(progress)
             failed = first_failure(children, children.ended(), monitor, progress, processes)
             if failed is not None:
                 return failed
         return None
 
     return driver
+
+
+def _look_s(children: Children, started: int) -> float:
+    """Time until the next look for ended processes: when one has ended, the others are about to."""
+    return _LOOK_EVERY_S if len(children.running) == started else _LOOK_AT_END_S
 
 
 def _process(settings: SimulationSettings, name: str) -> NodeProcess:
