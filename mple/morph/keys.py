@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 SEED_BYTES = 32
 _DOMAIN = b"mple/v1/"
+_PAIRS_AT_ONCE = 2**15
+"""So that what lies between stays near the processor."""
 
 
 class MorphKey:
@@ -65,15 +67,25 @@ def words(secret: bytes, label: bytes, count: int) -> NDArray[np.uint64]:
 
 def uniforms(secret: bytes, label: bytes, count: int) -> NDArray[np.float64]:
     """`count` values uniform on [0, 1): the upper 53 bits of each word."""
-    return (words(secret, label, count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return _unit(words(secret, label, count))
+
+
+def _unit(words_: NDArray[np.uint64]) -> NDArray[np.float64]:
+    return (words_ >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def gaussians(secret: bytes, label: bytes, count: int) -> NDArray[np.float64]:
     """`count` independent standard normal values, by Box and Muller's transform (1958)."""
-    pairs = uniforms(secret, label, 2 * (-(-count // 2))).reshape(-1, 2)
-    radius = np.sqrt(-2.0 * np.log1p(-pairs[:, 0]))
-    angle = 2.0 * np.pi * pairs[:, 1]
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).reshape(-1)[:count]
+    drawn = words(secret, label, 2 * (-(-count // 2))).reshape(-1, 2)
+    values = np.empty(drawn.shape)
+    for low in range(0, len(drawn), _PAIRS_AT_ONCE):
+        some = slice(low, low + _PAIRS_AT_ONCE)
+        pairs = _unit(drawn[some])
+        radius = np.sqrt(-2.0 * np.log1p(-pairs[:, 0]))
+        angle = 2.0 * np.pi * pairs[:, 1]
+        np.multiply(radius, np.cos(angle), out=values[some, 0])
+        np.multiply(radius, np.sin(angle), out=values[some, 1])
+    return values.reshape(-1)[:count]
 
 
 def draw_order(secret: bytes, purpose: str, length: int) -> NDArray[np.int64]:

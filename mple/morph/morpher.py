@@ -3,6 +3,8 @@
 Legend: B samples, C channels, H W size, K blocks, Q core side; a tiled block's values run channel, row, column.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mple.morph.arithmetic import Floats
@@ -10,8 +12,9 @@ from mple.morph.cores import draw_core
 from mple.morph.keys import MorphKey
 from mple.morph.scheme import Cores, Ensemble, ImageShape, Layout, MorphGeometry, MorphScheme
 
-_ROWS = 256
-"""Products are made of so many rows each, zeros below: libraries choose the order of sums by a product's shape."""
+_ROWS = 96
+"""Products are made of so many rows each, zeros below: libraries choose the order of sums by a product's shape. Fewer
+make products slow, more are mostly zeros where each block of a message's pictures has a core of its own."""
 
 
 class Morpher:
@@ -33,9 +36,8 @@ class Morpher:
             draw_core(key, scheme, self.geometry.core_side, session=session, key_epoch=key_epoch, block=block)
             for block in range(count)
         ]
-        self._core_KQQ = np.stack([core.core_QQ for core in cores])
-        self._inverse_KQQ = np.stack([core.inverse_QQ for core in cores])
-        self._core32_KQQ = self._core_KQQ.astype(np.float32)
+        self._cores, self._inverses = [core.core_QQ for core in cores], [core.inverse_QQ for core in cores]
+        self._cores32 = [core_QQ.astype(np.float32) for core_QQ in self._cores]
 
     def morph(self, x_BCHW: Floats) -> Floats:
         """Morphed blocks t_BKQ, float32 for float32 images and float64 for float64 ones.
@@ -49,14 +51,14 @@ class Morpher:
             )
         x_BKQ = to_blocks(x_BCHW, self._scheme, self.geometry)
         if x_BCHW.dtype == np.float64:
-            return _times(x_BKQ, self._core_KQQ)
+            return _times(x_BKQ, self._cores)
         if self._scheme.ensemble is Ensemble.UNIFORM:
-            return _times(x_BKQ.astype(np.float64), self._core_KQQ).astype(np.float32)
-        return _times(x_BKQ, self._core32_KQQ)
+            return _times(x_BKQ.astype(np.float64), self._cores).astype(np.float32)
+        return _times(x_BKQ, self._cores32)
 
     def unmorph(self, t_BKQ: Floats) -> Floats:
         """The images x_BCHW behind morphed blocks, computed in float64, in the dtype of `t_BKQ`."""
-        x_BKQ = _times(t_BKQ.astype(np.float64), self._inverse_KQQ)
+        x_BKQ = _times(t_BKQ.astype(np.float64), self._inverses)
         return from_blocks(x_BKQ, self._scheme, self.geometry, self._image).astype(t_BKQ.dtype)
 
 
@@ -85,11 +87,11 @@ def from_blocks(x_BKQ: Floats, scheme: MorphScheme, geometry: MorphGeometry, ima
     return whole[:, :, : image.height, : image.width]
 
 
-def _times(x_BKQ: Floats, core_KQQ: Floats) -> Floats:
-    if len(core_KQQ) == 1:
-        return _product(x_BKQ.reshape(-1, x_BKQ.shape[2]), core_KQQ[0]).reshape(x_BKQ.shape)
+def _times(x_BKQ: Floats, cores: Sequence[Floats]) -> Floats:
+    if len(cores) == 1:
+        return _product(x_BKQ.reshape(-1, x_BKQ.shape[2]), cores[0]).reshape(x_BKQ.shape)
     t_BKQ = np.empty_like(x_BKQ)
-    for block, core_QQ in enumerate(core_KQQ):
+    for block, core_QQ in enumerate(cores):
         t_BKQ[:, block] = _product(x_BKQ[:, block], core_QQ)
     return t_BKQ
 
