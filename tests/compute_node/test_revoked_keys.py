@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +15,10 @@ import torch
 from compute_node.feeding.intake import Intake
 from compute_node.feeding.mirroring import Mirroring
 from compute_node.feeding.sample_cache import SampleCache
+from compute_node.key_changes import KeyChanges
 from compute_node.layers.layer_bank import ErasedKeyError, LayerBank
 from compute_node.predictor import Predictor
+from compute_node.ranks import RankGroup
 from compute_node.training.features import features
 from mple.model.settings import ModelSettings
 from mple.model.stem import Stem
@@ -22,9 +26,11 @@ from mple.model.weights import build_trunk
 from mple.morph import MorphKey
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.plan import GlobalSampler, WireSettings
+from mple.plan.shares import Share
 from mple.records.cache_records import CacheShape
+from mple.records.layer_list import list_layers
 from mple.rpc import ErrorCode, MpleError
-from mple.v1 import common_pb2
+from mple.v1 import common_pb2, coordinator_pb2
 from tests.support.open_intake import BLOCKS, CODEC, VALUES, answer, at_once
 from tests.support.small_plan import SIZES, TEST, TRAIN, key_of, key_ref, small_plan
 
@@ -182,3 +188,37 @@ def test_predictions_go_by_the_new_key_and_not_by_a_revoked_one(node: Node) -> N
     with pytest.raises(MpleError) as fault:
         predictor.answer(question, "north")
     assert fault.value.code is ErrorCode.MESSAGE_MALFORMED, "the key is known, and only then the batch is looked at"
+
+
+class _Client:
+    """A coordinator that hears reports."""
+
+    def __init__(self) -> None:
+        self.told: list[coordinator_pb2.ReportRequest] = []
+
+    def report(self, request: coordinator_pb2.ReportRequest) -> None:
+        self.told.append(request)
+
+
+class _WithAnother(RankGroup):
+    """A group of two; the other rank has erased ten samples and a layer of 100 bytes, or can't use a key."""
+
+    def gather(self, mine: bytes = b"") -> tuple[bytes, ...]:
+        other = struct.pack("<qq", 10, 100) if len(mine) == 16 else b""
+        return (mine, other)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_rank_0_reports_what_all_ranks_have_erased(node: Node, tmp_path: Path, rank: int) -> None:
+    folder, client = tmp_path / "layers", _Client()
+    folder.mkdir()
+    list_layers(folder, PLAN, {site: bytes(32) for site in SIZES})
+    node.feed("north", key_ref("north"))
+    samples = SimpleNamespace(plan=PLAN, bank=node.bank, cache=node.cache, intake=node.intake)
+    changes = KeyChanges(client=client, samples=samples, folder=folder, ranks=_WithAnother(Share(rank, 2)))  # type: ignore[arg-type]
+    revoked = coordinator_pb2.KeyRevoked(key_ref=key_ref("north"))
+    changes.take(coordinator_pb2.WatchResponse(key_revoked=revoked))
+    changes.take(coordinator_pb2.WatchResponse(key_revoked=revoked))  # as after a restart
+    told = [(one.key_erased.samples, one.key_erased.layer_bytes) for one in client.told]
+    assert told == ([(8 + 10, 100)] * 2 if rank == 0 else [])
+    assert node.cache.count(0) == 0
