@@ -5,6 +5,7 @@ ledger, connections and wish to end. What they share is the process: its memory,
 """
 
 import queue
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from mple.per_node import as_another_node
 S = TypeVar("S")
 _DESCRIPTORS = 20
 """Of a node among several, at most: ledger, log, audit trail, lock, two connections, and files that it opens."""
+_FEW, _SWITCH_S = 64, 0.1
+"""Every thread that waits for the interpreter's lock wakes up that often to ask for it, by default each 5 ms: of more
+nodes than these the threads would take the processors for nothing else."""
 _FOLLOWING = (ExitCode.RUN_FAILED, ExitCode.INTERRUPTED)
 """What a node ends with when another one or somebody has ended the run."""
 
@@ -45,6 +49,8 @@ def run_together(program: str, nodes: Sequence[OneNode[S]], body: Callable[[S, S
     """
     raise_own_limit()
     require_descriptors(_DESCRIPTORS * len(nodes), f"{len(nodes)} nodes in one process")
+    if len(nodes) > _FEW:
+        sys.setswitchinterval(_SWITCH_S)
     ended: queue.SimpleQueue[tuple[OneNode[S], Ending]] = queue.SimpleQueue()
     with stop_on_signals(last=True) as stop:
         lives = [_begin(node, body, stop, ended) for node in nodes]
