@@ -2,12 +2,10 @@
 
     python -m mple.simulate.rank_launcher --nproc-per-node=2 --max-restarts=3 -m compute_node serve node.toml
 
-It differs from the command `torchrun` in two things. Its exit code is that of the rank with which the end began, for
-scripts and for whoever looks for the failed node. And it has each round of ranks meet at an address of its own: torch's
-launcher else keeps what dead ranks have left, and those that it starts again would look for them.
+It differs from the command `torchrun` in its exit code, which is that of the rank with which the end began, for scripts
+and for whoever looks for the failed node.
 """
 
-import os
 import sys
 
 from mple.exit_codes import ExitCode
@@ -23,7 +21,6 @@ def main(arguments: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     try:
         run.main([*_THIS_MACHINE, *arguments])
     except ChildFailedError as failed:
