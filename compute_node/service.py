@@ -1,5 +1,6 @@
 """The compute node's RPCs: sites feed, sites ask for predictions. Thin: state lives in the intake and the predictor."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,22 +17,18 @@ from mple.node.logs import log, warn
 from mple.plan import RunPlan
 from mple.printable import printable
 from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
+from mple.rpc.call import Call, Requests
 from mple.rpc.file_transfer import chunks_of
-from mple.rpc.read_deadline import MESSAGE_IDLE_S, DeadlineIterator
+from mple.rpc.waking import Wake
 from mple.v1 import compute_pb2, compute_pb2_grpc
 
 
 class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
     """Serves sites once there is a plan; before that every call is refused with WRONG_PHASE."""
 
-    def __init__(self, consortium: str, *, idle_s: float = MESSAGE_IDLE_S) -> None:
-        """Serve.
-
-        Args:
-            consortium: The consortium of this node's certificate.
-            idle_s: Longest wait for a feed's hello and its end, and for a question of a prediction stream.
-        """
-        self.consortium, self._idle_s = consortium, idle_s
+    def __init__(self, consortium: str) -> None:
+        """Serve parties of this consortium."""
+        self.consortium = consortium
         self._plan: RunPlan | None = None
         self._intake: Intake | None = None
         self._received: Callable[[str], int] = lambda _site: 0
@@ -53,38 +50,29 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
         self._network = network
 
     @guarded(Role.SITE)
-    def Feed(
-        self, request_iterator: Iterator[compute_pb2.FeedRequest], context: grpc.ServicerContext, peer: Party
-    ) -> Iterator[compute_pb2.FeedResponse]:
+    async def Feed(self, requests: Requests[compute_pb2.FeedRequest], context: Call, peer: Party) -> None:
         """One site's stream: requests and logits go out while batches and scores come in."""
         plan, intake = self._plan, self._intake
         if plan is None or intake is None:
             raise MpleError(ErrorCode.WRONG_PHASE, "the compute node has no layers yet")
-        requests = DeadlineIterator(request_iterator, context, self._idle_s)
-        hello = next(requests, None)
-        if hello is None or hello.WhichOneof("message") != "hello":
+        hello = await requests.receive(partial(_hello, plan))
+        if hello is None:
             raise MpleError(ErrorCode.MESSAGE_MALFORMED, "a stream opens with a hello")
-        _same_plan(plan, hello.hello.plan_sha256)
-        with _own_faults(intake), intake.stream(peer.name), _audited_feed(peer):
-            intake.take_hello(peer.name, hello.hello)
-            context.add_callback(intake.wake)
+        woken = context.wake()
+        async with context.within(_feeding(intake, peer, hello, woken.set)):
+            received = await context.run(self._received, peer.label)
             # A site has nothing to say while it is not asked: from now on it may be silent.
-            requests.hand_to(partial(_take, intake, peer.name), intake.wake)
-            done, received = False, self._received(peer.label)
-            while not done:
-                requests.raise_fault()
-                message = intake.next_message(peer.name, lambda: requests.ended or not context.is_active())
-                if message is None:
-                    requests.wait_ended(self._idle_s)
-                    requests.raise_fault()
-                    raise MpleError(ErrorCode.STREAM_TRUNCATED, f"{peer.label} ended its stream too early")
-                if message.WhichOneof("message") == "samples":
-                    message.samples.received_samples, received = received, 0
-                yield message
-                done = message.WhichOneof("message") == "done"
-            if not requests.wait_ended(self._idle_s):
-                raise MpleError(ErrorCode.STREAM_TRUNCATED, f"{peer.label} is done and does not end its stream")
-            requests.raise_fault()
+            taking = asyncio.create_task(requests.receive_all(partial(_take, intake, peer.name)))
+            taking.add_done_callback(partial(_taken, woken))
+            try:
+                await _send(intake, peer, context, woken, taking, received)
+                await asyncio.wait([taking], timeout=context.idle_s)
+                if not taking.done():
+                    raise MpleError(ErrorCode.STREAM_TRUNCATED, f"{peer.label} is done and does not end its stream")
+                taking.result()
+            finally:
+                taking.cancel()
+                await asyncio.wait([taking])
 
     @guarded(Role.SITE)
     def DownloadNetwork(
@@ -107,17 +95,59 @@ class ComputeService(compute_pb2_grpc.ComputeServiceServicer):
 
     @guarded(Role.SITE)
     def Predict(
-        self, request_iterator: Iterator[compute_pb2.PredictRequest], context: grpc.ServicerContext, peer: Party
+        self, request_iterator: Iterator[compute_pb2.PredictRequest], _context: grpc.ServicerContext, peer: Party
     ) -> Iterator[compute_pb2.PredictResponse]:
         """Class scores for each batch of morphed images."""
         if self._predictions is None:
             raise MpleError(ErrorCode.WRONG_PHASE, "there is no trained network yet")
         plan, predictor = self._predictions
-        for request in DeadlineIterator(request_iterator, context, self._idle_s):
+        for request in request_iterator:
             _same_plan(plan, request.plan_sha256)
             answer = predictor.answer(request.batch, peer.name)
             audit_call(peer.label, "prediction", "ok", samples=request.batch.samples)
             yield answer
+
+
+def _taken(woken: Wake, taking: asyncio.Task[None]) -> None:
+    """Nothing more comes from a site; why, its stream looks at, unless that has ended first."""
+    if not taking.cancelled():
+        taking.exception()
+    woken.set()
+
+
+async def _send(
+    intake: Intake, peer: Party, context: Call, woken: Wake, taking: asyncio.Task[None], received: int
+) -> None:
+    """Send a site what there is for it, until it is done; the first request for samples says that `received` came."""
+    told = iter((received,))
+
+    def next_message() -> compute_pb2.FeedResponse | None:
+        message = intake.next_message(peer.name)
+        if message is not None and message.WhichOneof("message") == "samples":
+            message.samples.received_samples = next(told, 0)
+        return message
+
+    while True:
+        woken.clear()
+        ended = taking.done()
+        if ended:
+            taking.result()
+        message = await context.write_from(next_message)
+        if message is not None:
+            if message.WhichOneof("message") == "done":
+                return
+        elif ended:
+            raise MpleError(ErrorCode.STREAM_TRUNCATED, f"{peer.label} ended its stream too early")
+        else:
+            await woken.wait()
+
+
+@contextmanager
+def _feeding(intake: Intake, peer: Party, hello: compute_pb2.FeedHello, wake: Callable[[], None]) -> Iterator[None]:
+    """The time of a site's stream at the intake."""
+    with _own_faults(intake), intake.stream(peer.name, wake), _audited_feed(peer):
+        intake.take_hello(peer.name, hello)
+        yield
 
 
 @contextmanager
@@ -147,6 +177,13 @@ def _audited_feed(peer: Party) -> Iterator[None]:
     finally:
         if audit_call(peer.label, "feed_closed", result) and result == "ok":
             log("feed_closed", f"{peer.label} has ended its stream", site=peer.name)
+
+
+def _hello(plan: RunPlan, request: compute_pb2.FeedRequest) -> compute_pb2.FeedHello:
+    if request.WhichOneof("message") != "hello":
+        raise MpleError(ErrorCode.MESSAGE_MALFORMED, "a stream opens with a hello")
+    _same_plan(plan, request.hello.plan_sha256)
+    return request.hello
 
 
 def _take(intake: Intake, site: str, request: compute_pb2.FeedRequest) -> None:

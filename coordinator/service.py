@@ -3,6 +3,7 @@
 import re
 import ssl
 from collections.abc import Iterator
+from functools import partial
 
 import grpc
 
@@ -13,7 +14,7 @@ from mple.audit import audit_call
 from mple.node.coordinator_client import AUDIT_HEAD_KEY
 from mple.node.run_events import ended
 from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
-from mple.rpc.read_deadline import MESSAGE_IDLE_S, DeadlineIterator
+from mple.rpc.call import Call
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
 
 _HEAD = re.compile(r"([0-9]{1,15}):([0-9a-f]{64})")
@@ -35,16 +36,10 @@ _REPORTS = {
 class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
     """Serves one run; the caller is who its certificate says."""
 
-    def __init__(self, run: Run, releases: LayerReleases, *, idle_s: float = MESSAGE_IDLE_S) -> None:
-        """Serve.
-
-        Args:
-            run: The run.
-            releases: Its layers.
-            idle_s: Longest wait for the next chunk of an upload.
-        """
+    def __init__(self, run: Run, releases: LayerReleases) -> None:
+        """Serve a run and its layers."""
         self.consortium = run.me.consortium
-        self._run, self._releases, self._idle_s = run, releases, idle_s
+        self._run, self._releases = run, releases
         self._seen: dict[str, int] = {}
 
     def seen_by(self, sequence: int) -> set[str]:
@@ -63,26 +58,21 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
         return coordinator_pb2.JoinResponse(run_id=self._run.run_id, last_sequence=self._run.log.last_sequence())
 
     @guarded(Role.SITE, Role.COMPUTE)
-    def Watch(
-        self, request: coordinator_pb2.WatchRequest, context: grpc.ServicerContext, caller: Party
-    ) -> Iterator[coordinator_pb2.WatchResponse]:
+    async def Watch(self, request: coordinator_pb2.WatchRequest, context: Call, caller: Party) -> None:
         """Events for the caller after a number, then new ones; ends with the run."""
-        self._run.require_joined(caller)
-        newest = self._run.log.last_sequence()
-        if request.after_sequence > newest:
-            raise MpleError(
-                ErrorCode.MESSAGE_MALFORMED, f"events after number {request.after_sequence}; the newest is {newest}"
-            )
-        context.add_callback(self._run.log.wake)
-        for event in self._run.log.follow(caller, request.after_sequence, context.is_active):
-            # Before it is sent: a party that breaks off once it has the last event does not let this go on.
-            with self._run.file.changed:
-                self._seen[caller.label] = max(event.sequence, self._seen.get(caller.label, 0))
-                if ended(event):
-                    self._run.file.changed.notify_all()
-            yield event
-            if ended(event):
-                return
+        await context.run(self._require_known, caller, request.after_sequence)
+        log, woken, after = self._run.log, context.wake(), request.after_sequence
+        with log.listening(caller, woken.set):
+            while not log.closed:
+                woken.clear()
+                events = await context.run(log.read, caller, after)
+                for event in events:
+                    await context.write_from(partial(self._being_sent, caller, event))
+                    after = event.sequence
+                    if ended(event):
+                        return
+                if not events:
+                    await woken.wait()
 
     @guarded(Role.COMPUTE)
     def OfferStem(
@@ -133,11 +123,11 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
 
     @guarded(Role.SITE)
     def UploadLayer(
-        self, request: Iterator[coordinator_pb2.UploadLayerRequest], context: grpc.ServicerContext, caller: Party
+        self, request: Iterator[coordinator_pb2.UploadLayerRequest], _context: grpc.ServicerContext, caller: Party
     ) -> coordinator_pb2.UploadLayerResponse:
         """Takes a layer's bytes, reviews and releases it."""
         self._run.require_joined(caller)
-        self._releases.upload(caller, DeadlineIterator(request, context, self._idle_s))
+        self._releases.upload(caller, request)
         return coordinator_pb2.UploadLayerResponse(released=True)
 
     @guarded(Role.COMPUTE)
@@ -199,6 +189,20 @@ class CoordinatorService(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self._run.require_joined(caller)
         revoke_key(self._run, caller, request)
         return coordinator_pb2.RevokeKeyResponse()
+
+    def _require_known(self, caller: Party, after: int) -> None:
+        self._run.require_joined(caller)
+        newest = self._run.log.last_sequence()
+        if after > newest:
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, f"events after number {after}; the newest is {newest}")
+
+    def _being_sent(self, caller: Party, event: coordinator_pb2.WatchResponse) -> coordinator_pb2.WatchResponse:
+        """Note it before: a party that breaks off once it has the last event does not let this go on."""
+        with self._run.file.changed:
+            self._seen[caller.label] = max(event.sequence, self._seen.get(caller.label, 0))
+            if ended(event):
+                self._run.file.changed.notify_all()
+        return event
 
 
 def _keep_head(context: grpc.ServicerContext, caller: Party) -> None:

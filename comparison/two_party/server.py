@@ -44,9 +44,11 @@ def serve(settings: ServerSettings, stop: Stop) -> None:
     form = form_of(network)
     with ExitStack() as open_things:
         party = open_things.enter_context(open_party(settings, Role.COMPUTE, PROGRAM))
-        built = build_server(settings.listen, party.tls, party.ledger, streams=1, measure=measure)
+        built = build_server(
+            settings.listen, party.tls, party.ledger, streams=1, idle_s=settings.idle_timeout_s, measure=measure
+        )
         open_things.callback(built.stop, _GRACE_S)
-        service = TwoPartyService(party.me.consortium, settings.idle_timeout_s)
+        service = TwoPartyService(party.me.consortium)
         two_party_pb2_grpc.add_TwoPartyServiceServicer_to_server(service, built.server)
         built.start()
         write_whole(settings.state / ADDRESS, built.address.encode())

@@ -3,35 +3,28 @@
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from typing import cast
-
-import grpc
 
 from comparison.two_party.link import Link, Outbox
+from comparison.two_party.read_deadline import DeadlineIterator
 from comparison.v1 import two_party_pb2, two_party_pb2_grpc
 from mple.rpc import ErrorCode, MpleError, Party, Role, guarded
+from mple.rpc.call import Call
 from mple.rpc.metering import MeteredChannel
-from mple.rpc.read_deadline import DeadlineIterator
 
 
 class TwoPartyService(two_party_pb2_grpc.TwoPartyServiceServicer):
     """Hands the link of the one client that it serves to whoever waits in `accept`."""
 
-    def __init__(self, consortium: str, idle_s: float) -> None:
-        """Serve.
-
-        Args:
-            consortium: Whose parties may call.
-            idle_s: Longest wait for a frame that is due, in seconds.
-        """
-        self.consortium, self._idle_s = consortium, idle_s
+    def __init__(self, consortium: str) -> None:
+        """Serve parties of this consortium."""
+        self.consortium = consortium
         self._links: queue.Queue[Link] = queue.Queue()
         self._taken = threading.Lock()
         self._fault: MpleError | None = None
 
     @guarded(Role.SITE)
     def Exchange(
-        self, request: Iterator[two_party_pb2.ExchangeRequest], context: grpc.ServicerContext, caller: Party
+        self, request: Iterator[two_party_pb2.ExchangeRequest], context: Call, caller: Party
     ) -> Iterator[two_party_pb2.ExchangeResponse]:
         """Both parties' frames, until this one has finished."""
         if not self._taken.acquire(blocking=False):
@@ -39,8 +32,7 @@ class TwoPartyService(two_party_pb2_grpc.TwoPartyServiceServicer):
         outbox: Outbox[two_party_pb2.ExchangeResponse] = Outbox()
         if not context.add_callback(outbox.break_off):
             return
-        incoming = DeadlineIterator(request, context, self._idle_s)
-        self._links.put(Link(outbox, incoming, two_party_pb2.ExchangeResponse, context.cancel))
+        self._links.put(Link(outbox, request, two_party_pb2.ExchangeResponse, context.cancel))
         yield from outbox
         if self._fault is not None:
             raise self._fault
@@ -70,7 +62,7 @@ def dial(channel: MeteredChannel, idle_s: float) -> Link:
     if not call.add_callback(outbox.break_off):
         outbox.break_off()
     reading = _Reading()
-    incoming = DeadlineIterator(call, cast("grpc.ServicerContext", reading), idle_s)
+    incoming = DeadlineIterator(call, reading, idle_s)
 
     def break_off() -> None:
         call.cancel()

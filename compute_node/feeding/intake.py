@@ -31,6 +31,7 @@ from mple.plan import AbsencePolicy, GlobalSampler, RunPlan
 from mple.plan.sample_numbering import Numbers, SampleNumbering
 from mple.records.cache_records import CacheShape
 from mple.rpc import ErrorCode, MpleError
+from mple.rpc.waking import Listeners
 from mple.v1 import common_pb2, compute_pb2
 from mple.wire.batch import samples_per_message
 
@@ -61,7 +62,7 @@ class Intake:
             plan: The run's plan.
             cache: Keeps what comes in.
             bank: The keys that samples may be morphed under.
-            changed: Held by whoever touches the state, notified when it changes; the cache's own.
+            changed: Held by whoever touches the state, notified when it changes, for the trainer; the cache's own.
             in_flight_samples: Most samples that one site is asked for at a time.
             idle_timeout_s: Longest wait without progress, in seconds.
             mirroring: Holds what sites say of mirrored channels.
@@ -82,6 +83,7 @@ class Intake:
         self._counts: dict[str, ClassCounts] = {}
         self._offers = NetworkOffers()
         self._streams: set[str] = set()
+        self._listeners = Listeners()
         self._absent: set[str] = set()
         self._logits_TC: NDArray[np.float32] = np.empty((0, 0), np.float32)
         self._failure: MpleError | None = None
@@ -105,11 +107,12 @@ class Intake:
             missing = numbers[~self._cache.held(split)[numbers]]
             for site, ids in self._numbering[split].by_site(missing).items():
                 self._windows[site].want(split, ids.tolist())
+                self._listeners.wake(site)
             self._changed.notify_all()
 
     @contextmanager
-    def stream(self, site: str) -> Iterator[None]:
-        """Hold a site's place while its stream lives.
+    def stream(self, site: str, wake: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Hold a site's place while its stream lives; `wake` is called when there may be something to send to it.
 
         Raises MpleError: the plan has no such site (UNKNOWN_PARTY), or it already has a stream (DUPLICATE_STREAM).
         """
@@ -121,7 +124,8 @@ class Intake:
             self._streams.add(site)
             self._absent.discard(site)
         try:
-            yield
+            with self._listeners.listening(wake, site):
+                yield
         finally:
             with self._changed:
                 self._streams.discard(site)
@@ -162,17 +166,13 @@ class Intake:
             first, *others = self._counts.values()
             return sum(others, first)
 
-    def next_message(self, site: str, over: Callable[[], bool]) -> compute_pb2.FeedResponse | None:
-        """What to send to a site, or None once there is nothing and `over()` holds; who makes it hold calls `wake`."""
+    def next_message(self, site: str) -> compute_pb2.FeedResponse | None:
+        """What to send to a site now, or None; it is woken when that may have changed. Raises MpleError: see `fail`."""
         with self._changed:
-            while True:
-                self._raise_failure()
-                item = self._windows[site].next_message()
-                if item is None and (ready := self._offers.next(site)) is not None:
-                    return compute_pb2.FeedResponse(network_ready=ready)
-                if item is not None or over():
-                    break
-                self._changed.wait()
+            self._raise_failure()
+            item = self._windows[site].next_message()
+            if item is None and (ready := self._offers.next(site)) is not None:
+                return compute_pb2.FeedResponse(network_ready=ready)
             logits_TC = self._logits_TC
         if isinstance(item, Asked):
             request = compute_pb2.SampleRequest(request_id=item.request_id, split=item.split, sample_ids=item.samples)
@@ -211,7 +211,7 @@ class Intake:
             raise MpleError(ErrorCode.UNKNOWN_KEY_REF, str(fault)) from None
         with self._changed:
             self._windows[site].answered(message.request_id)
-            self._progressed()
+            self._progressed(site)
 
     def take_score(self, site: str, score: compute_pb2.Score) -> None:
         """Take in a site's score. Raises MpleError: UNKNOWN_REQUEST when it answers nothing or can't be."""
@@ -232,7 +232,7 @@ class Intake:
                 )
             except FeedFault as fault:
                 raise MpleError(ErrorCode.UNKNOWN_REQUEST, str(fault)) from None
-            self._progressed()
+            self._progressed(site)
 
     def mirrored_channels(self) -> NDArray[np.int64] | None:
         """Of each channel the one that holds its mirror image, once a site has told; None where the plan does not
@@ -293,6 +293,7 @@ class Intake:
                 self._windows[site].score(
                     split, epoch, [tuple(ids[low : low + most]) for low in range(0, len(ids), most)]
                 )
+                self._listeners.wake(site)
             self._changed.notify_all()
             while True:
                 scores = {name: self._windows[name].tallies_of(split, epoch) for name in asked}
@@ -313,7 +314,7 @@ class Intake:
         with self._changed:
             self._patience.renew()
             self._offers.begin(ready, set(self._windows))
-            self._changed.notify_all()
+            self._listeners.wake_all()
             while due := set(self._offers.due - self._absent):
                 self._wait_for_progress("word that the network has arrived", due)
             return tuple(sorted(self._offers.due))
@@ -325,12 +326,13 @@ class Intake:
                 self._offers.received(site, received.sha256)
             except FeedFault as fault:
                 raise MpleError(ErrorCode.UNKNOWN_REQUEST, str(fault)) from None
-            self._progressed()
+            self._progressed(site)
 
     def moved(self) -> None:
         """A site fetches what it was told of: that is progress, too."""
         with self._changed:
-            self._progressed()
+            self._patience.renew()
+            self._changed.notify_all()
 
     def leave(self, site: str) -> None:
         """A site has said that it can't go on; under the policy `proceed` nobody waits for it until it comes back."""
@@ -346,26 +348,24 @@ class Intake:
             for window in self._windows.values():
                 window.close()
             self._changed.notify_all()
+        self._listeners.wake_all()
 
     def fail(self, failure: MpleError) -> None:
         """End every wait and every stream with this error."""
         with self._changed:
             self._failure = failure
             self._changed.notify_all()
-
-    def wake(self) -> None:
-        """Let every stream look at once whether it goes on."""
-        with self._changed:
-            self._changed.notify_all()
+        self._listeners.wake_all()
 
     def await_streams_closed(self, grace_s: float) -> None:
         """Wait until no stream is open, `grace_s` seconds at most."""
         with self._changed:
             self._changed.wait_for(lambda: not self._streams, grace_s)
 
-    def _progressed(self) -> None:
+    def _progressed(self, site: str) -> None:
         self._patience.renew()
         self._changed.notify_all()
+        self._listeners.wake(site)
 
     def _wait_for_progress(self, what: str, due: set[str]) -> None:
         self._raise_failure()

@@ -5,10 +5,12 @@ Each event has an audience: what a thousand sites bring about one by one must no
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
-from coordinator.memory.state_file import StateFile, as_bytes, as_int, as_text
+from coordinator.memory.state_file import StateFile, as_bytes, as_int
 from mple.rpc import Party, Role
+from mple.rpc.waking import Listeners
 from mple.v1 import coordinator_pb2
 
 _READ_AT_ONCE = 64
@@ -43,9 +45,10 @@ class EventLog:
     def __init__(self, file: StateFile) -> None:
         self._file = file
         self._closed = threading.Event()
-        rows = file.rows("SELECT audience, MAX(sequence) FROM events GROUP BY audience")
-        self._newest = {as_text(audience): as_int(sequence) for audience, sequence in rows}
-        """Number of the newest event by audience; of one that was rolled back, too."""
+        self._listeners = Listeners()
+        self._due: set[str] = set()
+        """Audiences of events whose transaction is not through."""
+        file.after_commit.append(self._tell)
 
     def append(self, event: coordinator_pb2.WatchResponse) -> None:
         """Give an event the next number and keep it; watchers see it once the transaction is through."""
@@ -56,15 +59,11 @@ class EventLog:
             connection.execute(
                 "INSERT INTO events VALUES (?, ?, ?)", (event.sequence, audience, event.SerializeToString())
             )
-            self._newest[audience] = event.sequence
+            self._due.add(audience)
 
     def last_sequence(self) -> int:
         """Number of the newest event, 0 before the first."""
         return as_int(self._file.rows("SELECT COALESCE(MAX(sequence), 0) FROM events")[0][0])
-
-    def due(self, watcher: Party, after: int) -> bool:
-        """Whether there may be an event for a party after a number; without a look at the file."""
-        return any(self._newest.get(audience, 0) > after for audience in _audiences(watcher))
 
     def read(self, watcher: Party, after: int) -> list[coordinator_pb2.WatchResponse]:
         """The next events for a party after a number, in their order; of many, the first ones."""
@@ -72,19 +71,9 @@ class EventLog:
         rows = self._file.rows(query, after, *_audiences(watcher), _READ_AT_ONCE)
         return [coordinator_pb2.WatchResponse.FromString(as_bytes(row[0])) for row in rows]
 
-    def follow(self, watcher: Party, after: int, alive: Callable[[], bool]) -> Iterator[coordinator_pb2.WatchResponse]:
-        """Events for a party after a number in their order, then new ones, while `alive()` holds and the log is open.
-        Whoever ends what `alive` tells of calls `wake`."""
-        while alive() and not self._closed.is_set():
-            events = []
-            with self._file.changed:
-                if self.due(watcher, after):
-                    events = self.read(watcher, after)
-                if not events and alive() and not self._closed.is_set():
-                    self._file.changed.wait()
-            for event in events:
-                after = event.sequence
-                yield event
+    def listening(self, watcher: Party, wake: Callable[[], None]) -> AbstractContextManager[None]:
+        """Have `wake` called within the block when there are new events for a party, or the log is closed."""
+        return self._listeners.listening(wake, *_audiences(watcher))
 
     @property
     def closed(self) -> bool:
@@ -92,14 +81,21 @@ class EventLog:
         return self._closed.is_set()
 
     def wake(self) -> None:
-        """Let all watchers look at once whether they are still alive."""
+        """Let all watchers, and whoever waits for the file to change, look at once whether they go on."""
         with self._file.changed:
             self._file.changed.notify_all()
+        self._listeners.wake_all()
 
     def close(self) -> None:
-        """End all followers."""
+        """End all watchers."""
         self._closed.set()
         self.wake()
+
+    def _tell(self) -> None:
+        """Wake those watchers for whom there is something, and no others."""
+        due, self._due = self._due, set()
+        for audience in due:
+            self._listeners.wake(audience)
 
 
 def _audiences(watcher: Party) -> tuple[str, str, str]:

@@ -17,7 +17,7 @@ import sqlite3
 import struct
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,6 +71,8 @@ class StateFile:
         self._lock = threading.RLock()
         self.changed = threading.Condition(self._lock)
         """Notified after each transaction; waiting on it lets other threads in."""
+        self.after_commit: list[Callable[[], None]] = []
+        """Called after each transaction, the lock still held; they must not block."""
 
     def __enter__(self) -> StateFile:
         return self
@@ -101,6 +103,8 @@ class StateFile:
                     self._connection.execute("ROLLBACK")
                 raise
             self.changed.notify_all()
+            for tell in self.after_commit:
+                tell()
 
     def rows(self, query: str, *values: object) -> list[tuple[object, ...]]:
         """All rows of a query."""

@@ -3,15 +3,15 @@
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import grpc
 
 from mple.audit import audit_refusal
 from mple.disk.storage_faults import note_storage_fault
 from mple.rpc.errors import FIX_KEY, METADATA_KEY, ErrorCode, MpleError, error_for
-from mple.rpc.identity import Party, Role, label_of, peer_of
+from mple.rpc.identity import Caller, Party, Role, label_of, peer_of
 
 _LOGGER = logging.getLogger("mple.rpc")
 _MOST_TEXT = 500
@@ -24,16 +24,23 @@ class Guarded(Protocol):
     consortium: str
 
 
+class Refusal(NamedTuple):
+    """How a call ends that has failed."""
+
+    code: grpc.StatusCode
+    text: str
+    trailing: tuple[tuple[str, str | bytes], ...]
+
+
 def guarded(*roles: Role) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Let a service method take the verified caller as its last argument, and only callers of these roles in.
 
-    Works for methods that return a response and for generators of responses. A `MpleError` ends the call with its
-    code; any other exception is logged with its traceback and ends the call as INTERNAL. A fault of the disk ends it
-    as STORAGE_FULL, and the node after it.
+    Works for methods that return a response, generators of responses, and coroutines. The server ends the call of a
+    method that raises, see `refusal_of`.
     """
 
     def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
-        def admitted(service: Guarded, context: grpc.ServicerContext) -> Party:
+        def admitted(service: Guarded, context: Caller) -> Party:
             peer = peer_of(context)
             if peer.consortium != service.consortium:
                 raise MpleError(ErrorCode.FOREIGN_CONSORTIUM, f"{peer.uri} calls consortium {service.consortium}")
@@ -42,34 +49,29 @@ def guarded(*roles: Role) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             return peer
 
         @functools.wraps(method)
-        def unary(service: Guarded, request: object, context: grpc.ServicerContext) -> object:
-            try:
-                return method(service, request, context, admitted(service, context))
-            except Exception as fault:
-                abort_call(context, fault, method.__name__)
+        def call(service: Guarded, request: object, context: Caller) -> object:
+            return method(service, request, context, admitted(service, context))
 
         @functools.wraps(method)
-        def stream(service: Guarded, request: object, context: grpc.ServicerContext) -> Iterator[object]:
-            try:
-                yield from method(service, request, context, admitted(service, context))
-            except Exception as fault:
-                abort_call(context, fault, method.__name__)
+        async def coroutine(service: Guarded, request: object, context: Caller) -> object:
+            return await method(service, request, context, admitted(service, context))
 
-        return stream if inspect.isgeneratorfunction(method) else unary
+        return coroutine if inspect.iscoroutinefunction(method) else call
 
     return decorate
 
 
-def abort_call(context: grpc.ServicerContext, fault: Exception, method: str) -> NoReturn:
-    """End a served call because of `fault`, telling the caller what the catalogue allows and the log the rest."""
-    if isinstance(fault, grpc.RpcError) and not isinstance(fault, grpc.Call):
-        # The caller is gone: its request iterator raised. There is nobody left to answer.
-        context.abort(grpc.StatusCode.CANCELLED, "the caller broke the call off")
+def refusal_of(fault: Exception, caller: Caller, method: str) -> Refusal:
+    """How a served call ends because of `fault`: the caller is told what the catalogue allows, the log the rest.
+
+    A `MpleError` ends it with its code; any other exception is logged with its traceback and ends it as INTERNAL. A
+    fault of the disk ends it as STORAGE_FULL, and the node after it. Refusals are audited.
+    """
     error, told = error_for(fault), True
     try:
         # With the consortium where it is another: names are unique within one only.
-        caller = peer_of(context).uri if error.code is ErrorCode.FOREIGN_CONSORTIUM else label_of(context)
-        told = audit_refusal(caller, error.code, method=method, detail=error.detail)
+        who = peer_of(caller).uri if error.code is ErrorCode.FOREIGN_CONSORTIUM else label_of(caller)
+        told = audit_refusal(who, error.code, method=method, detail=error.detail)
     except OSError as unaudited:
         fault = unaudited
         error = error_for(fault)
@@ -82,5 +84,4 @@ def abort_call(context: grpc.ServicerContext, fault: Exception, method: str) -> 
         # As text: a kept record would keep the error, and with its frames the message that was refused.
         _LOGGER.warning("%s refused: %s", method, str(error))
     fix = ((FIX_KEY, error.fix[:_MOST_TEXT].encode()),) if error.fix else ()
-    context.set_trailing_metadata(((METADATA_KEY, error.code.value), *fix))
-    context.abort(error.code.status, str(error)[:_MOST_TEXT])
+    return Refusal(error.code.status, str(error)[:_MOST_TEXT], ((METADATA_KEY, error.code.value), *fix))

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import cast
-
-import grpc
+from typing import Any, Protocol, cast
 
 from mple.printable import printable, require_name
 from mple.rpc.errors import ErrorCode, MpleError
@@ -76,7 +74,14 @@ def rank_label(label: str, rank: int) -> str:
     return f"{label} rank {rank}" if rank else label
 
 
-def label_of(context: grpc.ServicerContext) -> str:
+class Caller(Protocol):
+    """A call whose caller TLS knows."""
+
+    def auth_context(self) -> Any:
+        """What TLS knows of it: lists of values by name."""
+
+
+def label_of(context: Caller) -> str:
     """The caller's label, "unknown" where its certificate does not tell."""
     try:
         return peer_of(context).label
@@ -84,7 +89,7 @@ def label_of(context: grpc.ServicerContext) -> str:
         return "unknown"
 
 
-def peer_of(context: grpc.ServicerContext) -> Party:
+def peer_of(context: Caller) -> Party:
     """The caller, from its verified certificate.
 
     Raises MpleError: UNIDENTIFIED when the certificate bears no mple URI or several.

@@ -3,18 +3,17 @@
 The dialling party names each call by a random id that travels as metadata `mple-call`; both ends number a call's
 messages per direction from 0. So the two ends' ledgers can be matched message by message.
 
-The server (de)serializes within the call, not within gRPC: what goes wrong there, a message of rubbish or a ledger that
-can't be written, ends the call with an error of the catalogue.
+The server (de)serializes within the call (`mple.rpc.serving`), not within gRPC: what goes wrong there, a message of
+rubbish or a ledger that can't be written, ends the call with an error of the catalogue.
 """
 
 from __future__ import annotations
 
 import functools
-import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -23,12 +22,9 @@ from google.protobuf.message import DecodeError, Message
 from mple.disk.storage_faults import note_storage_fault
 from mple.meter import Direction, Ledger, LedgerEntry, Measure, measure
 from mple.rpc.errors import ErrorCode, MpleError
-from mple.rpc.guard import abort_call
-from mple.rpc.identity import label_of
 from mple.rpc.renewal import RenewedChannel
 
 CALL_KEY = "mple-call"
-_CALL_ID = re.compile(r"[0-9a-f]{16}")
 Serializer = Callable[[Any], bytes]
 Deserializer = Callable[[bytes], Any]
 
@@ -163,48 +159,3 @@ class _Metered:
             return make(getattr(channel, self._shape)(self._method, write, read, **self._options), named)
 
         return self._channel.unmetered.call(begin, stays_open=stays_open)
-
-
-class MeteringInterceptor(grpc.ServerInterceptor):
-    """Enters every message that a server receives and sends in a ledger."""
-
-    def __init__(self, ledger: Ledger, *, measure: Measure = measure) -> None:
-        self._ledger, self._measure = ledger, measure
-
-    def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
-        """Put a meter of its own around one call."""
-        handler = continuation(details)
-        if handler is None:
-            return None
-        sent = dict(details.invocation_metadata or ()).get(CALL_KEY)
-        call_id = sent if isinstance(sent, str) and _CALL_ID.fullmatch(sent) else secrets.token_hex(8)
-        shapes = ("unary", "stream")
-        name = f"{shapes[handler.request_streaming]}_{shapes[handler.response_streaming]}"
-        behaviour = getattr(handler, name)
-
-        def begin(received: Any, context: grpc.ServicerContext) -> tuple[Any, Serializer]:
-            meter = CallMeter(self._ledger, details.method, call_id, label_of(context), self._measure)
-            read = meter.deserializer(handler.request_deserializer)
-            requests = map(read, received) if handler.request_streaming else read(received)
-            return requests, meter.serializer(handler.response_serializer)
-
-        def unary(received: Any, context: grpc.ServicerContext) -> bytes:
-            try:
-                requests, written = begin(received, context)
-                return written(behaviour(requests, context))
-            except (MpleError, OSError) as fault:
-                abort_call(context, fault, details.method)
-
-        def stream(received: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
-            try:
-                requests, written = begin(received, context)
-                for response in behaviour(requests, context):
-                    yield written(response)
-            except (MpleError, OSError) as fault:
-                abort_call(context, fault, details.method)
-
-        return handler._replace(
-            request_deserializer=None,
-            response_serializer=None,
-            **{name: stream if handler.response_streaming else unary},
-        )

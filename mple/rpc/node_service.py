@@ -3,6 +3,7 @@
 import time
 
 import grpc
+import grpc.aio
 
 from mple import __version__
 from mple.plan.run_plan import PROTOCOL_VERSION
@@ -14,7 +15,7 @@ from mple.v1 import node_pb2, node_pb2_grpc
 MOST_PADDING_BYTES = 1024 * 1024
 
 
-def add_node_service(server: grpc.Server, me: Party) -> None:
+def add_node_service(server: grpc.aio.Server, me: Party) -> None:
     """Have a server answer probes as `me`."""
     node_pb2_grpc.add_NodeServiceServicer_to_server(NodeService(me), server)
 

@@ -1,4 +1,4 @@
-"""The one factory of servers: mutual TLS required, bounded threads, health service, metering, no shared port."""
+"""The one factory of servers: mutual TLS required, bounded calls, health service, metering, no shared port."""
 
 import logging
 import threading
@@ -7,18 +7,21 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2_grpc
 
 from mple.disk.scarcity import room_for_peers
 from mple.disk.stamps import stamp_of
 from mple.disk.storage_faults import note_storage_fault
 from mple.meter import Ledger, Measure, measure
-from mple.rpc.admission import CALLS_PER_CALLER, AdmissionInterceptor
+from mple.per_node import start_thread
+from mple.rpc.admission import CALLS_PER_CALLER, Admission
+from mple.rpc.call import MESSAGE_IDLE_S
+from mple.rpc.health import Health
 from mple.rpc.identity import Role
-from mple.rpc.metering import MeteringInterceptor
-from mple.rpc.pools import PatientPool
-from mple.rpc.read_deadline import MESSAGE_IDLE_S
 from mple.rpc.revoked import revoked_beside
+from mple.rpc.serving import Serving
+from mple.rpc.serving_loop import in_loop
 from mple.rpc.settings import serving_options
 from mple.rpc.tls import split_address
 from mple.rpc.tls_files import TlsFiles
@@ -27,6 +30,8 @@ _UNARY_SLACK = 8
 _CONNECTION_SLACK = 16
 """Connections beyond the streams: what a cut link or a renewed certificate leaves open for a while, and who asks."""
 _LOOK_EVERY_S = 1.0
+_CUT_S = 2.0
+"""How long a server that stops waits for calls that it has cut."""
 _LOGGER = logging.getLogger("mple.rpc")
 
 
@@ -38,28 +43,30 @@ class PortError(ValueError):
 class RpcServer:
     """A built server; NOT_SERVING until it is started and again while it stops."""
 
-    server: grpc.Server
+    server: grpc.aio.Server
     address: str
     """Where it listens, with the real port where 0 was asked for."""
-    _health: health.HealthServicer
-    _pools: tuple[PatientPool, PatientPool]
-    _admission: AdmissionInterceptor
+    _health: Health
+    _serving: Serving
+    _admission: Admission
     _stopping: threading.Event
 
     def start(self) -> None:
         """Take calls from now on."""
-        self.server.start()
-        self._health.set("", health_pb2.HealthCheckResponse.SERVING)
-        threading.Thread(target=self._watch_revoked, name="revoked", daemon=True).start()
+        in_loop(self.server.start())
+        self._health.serve()
+        start_thread("revoked", self._watch_revoked)
 
     def stop(self, grace_s: float) -> None:
         """Take no new calls, let open ones end for `grace_s` seconds, then cut them."""
         self._stopping.set()
-        self._health.enter_graceful_shutdown()
-        stopped: threading.Event = self.server.stop(grace_s)
-        stopped.wait()
-        for pool in self._pools:
-            pool.shutdown(wait=False)
+        self._health.end()
+        in_loop(self._stop(grace_s))
+        self._serving.close()
+
+    async def _stop(self, grace_s: float) -> None:
+        await self.server.stop(grace_s)
+        await self._serving.ended(_CUT_S)
 
     def _watch_revoked(self) -> None:
         while not self._stopping.wait(_LOOK_EVERY_S):
@@ -83,7 +90,7 @@ def build_server(
 ) -> RpcServer:
     """A server that knows its callers by their certificates; add services, then `start`.
 
-    What an open call costs, `mple.rpc.read_deadline` says; calls beyond `streams` and some slack are refused with
+    What an open call costs, `mple.rpc.serving` says; calls beyond `streams` and some slack are refused with
     RESOURCE_EXHAUSTED instead of waiting silently. Connections beyond `streams` and more slack, or beyond what leaves
     this process enough descriptors, are closed at once, those without a call after a minute. Renewed certificate files
     are used for new connections without a restart, and a renewed list of revoked certificates for new calls at once and
@@ -91,22 +98,20 @@ def build_server(
 
     The port 0 of `listen`, "host:port", takes a free one. The files are already checked. `streams` of all callers and
     `per_caller` calls of each process of one may be open at once; `processes` says of how many processes of a role one
-    certificate is, where it is not one. `idle_s` is the longest wait for the request of a call that has one,
-    in seconds. `measure` says what messages are for the ledger; the default knows the product's.
+    certificate is, where it is not one. `idle_s` is the longest wait for a message that is due, in seconds. `measure`
+    says what messages are for the ledger; the default knows the product's.
 
     Raises PortError: the port is taken or the address is not this machine's.
     """
     calls = streams + _UNARY_SLACK
-    threads, readers = (PatientPool(calls, name) for name in ("rpc", "requests"))
-    admission = AdmissionInterceptor(
-        per_caller=per_caller, processes=processes, idle_s=idle_s, revoked=revoked_beside(tls.ca), readers=readers
-    )
-    server = grpc.server(
-        threads,
-        interceptors=[admission, MeteringInterceptor(ledger, measure=measure)],
-        options=serving_options(min(streams + _CONNECTION_SLACK, room_for_peers()), per_caller),
-        maximum_concurrent_rpcs=calls,
-    )
+    admission = Admission(per_caller=per_caller, processes=processes, revoked=revoked_beside(tls.ca))
+    serving = Serving(admission, ledger, measure, streams=calls, idle_s=idle_s)
+    options = serving_options(min(streams + _CONNECTION_SLACK, room_for_peers()), per_caller)
+
+    async def made() -> grpc.aio.Server:
+        return grpc.aio.server(interceptors=[serving], options=options, maximum_concurrent_rpcs=calls)
+
+    server = in_loop(made())
     host, _ = split_address(listen)
     try:
         bound = server.add_secure_port(listen, _reloading(tls))
@@ -114,11 +119,10 @@ def build_server(
         bound = 0
     if bound == 0:
         raise PortError(f"can't listen on {listen}: another program has the port, or it is not this machine's address")
-    status = health.HealthServicer()
-    status.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    status = Health()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     shown = f"[{host}]" if ":" in host else host
-    return RpcServer(server, f"{shown}:{bound}", status, (threads, readers), admission, threading.Event())
+    return RpcServer(server, f"{shown}:{bound}", status, serving, admission, threading.Event())
 
 
 def _reloading(tls: TlsFiles) -> grpc.ServerCredentials:

@@ -13,7 +13,7 @@ from compute_node.feeding.request_window import FeedFault
 from mple.plan import AbsencePolicy
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import compute_pb2
-from tests.support.open_intake import IDLE_S, OpenIntake, at_once
+from tests.support.open_intake import IDLE_S, OpenIntake
 
 READY = compute_pb2.NetworkReady(total_bytes=7, sha256=b"n" * 32, epoch=2, model_sha256=b"m" * 32)
 RECEIVED = compute_pb2.NetworkReceived(sha256=b"n" * 32, check="agrees")
@@ -56,7 +56,7 @@ def begun(one: OpenIntake, pool: ThreadPoolExecutor) -> Callable[[], tuple[str, 
 
 
 def ready_for(one: OpenIntake, site: str) -> bool:
-    message = one.intake.next_message(site, at_once)
+    message = one.intake.next_message(site)
     return message is not None and message.network_ready == READY
 
 

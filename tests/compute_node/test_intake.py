@@ -13,7 +13,7 @@ from mple.metrics import Tally
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, compute_pb2
 from mple.wire.codecs import codec_named
-from tests.support.open_intake import OpenIntake, answer, at_once, never
+from tests.support.open_intake import OpenIntake, answer, awaited
 from tests.support.small_plan import TEST, TRAIN, VAL, key_ref
 from tests.support.tallies import score_of, tallies_of
 
@@ -30,7 +30,7 @@ def test_sites_are_asked_in_the_order_of_the_epoch_and_test_samples_last(window:
     for site, own in (("north", [n for n in order if n < 5]), ("south", [n - 5 for n in order if n >= 5])):
         asked = one.request(site)
         assert (asked.split, list(asked.sample_ids)) == (TRAIN, own)
-        assert one.intake.next_message(site, at_once) is None  # one request of this size fills the window
+        assert one.intake.next_message(site) is None  # one request of this size fills the window
         one.intake.take_batch(site, answer(site, asked))
         assert one.request(site).split == TEST
 
@@ -42,7 +42,7 @@ def test_validation_samples_are_asked_between_the_others_and_scored_apart(
     one.want()
     asked = []
     for site in ("north", "south"):
-        while (message := one.intake.next_message(site, at_once)) is not None:
+        while (message := one.intake.next_message(site)) is not None:
             asked.append((message.samples.split, len(message.samples.sample_ids)))
             one.intake.take_batch(site, answer(site, message.samples))
     assert asked == [(TRAIN, 5), (VAL, 2), (TEST, 3), (TRAIN, 4), (VAL, 1), (TEST, 2)]
@@ -51,14 +51,14 @@ def test_validation_samples_are_asked_between_the_others_and_scored_apart(
     rows = np.arange(9, dtype=np.float32).reshape(3, 3)
     scoring = threading.Thread(target=lambda: found.update(one.intake.scores(VAL, 1, rows)), daemon=True)
     scoring.start()
-    message = one.intake.next_message("south", never)
+    message = awaited(one.intake, "south")
     assert message is not None
     assert (message.logits.split, list(message.logits.sample_ids)) == (VAL, [0])
     np.testing.assert_array_equal(np.frombuffer(message.logits.values, "<f4"), rows[2])
     wrong = score_of(message.logits.request_id, split=TEST, samples=1)
     refused(ErrorCode.UNKNOWN_REQUEST, lambda: one.intake.take_score("south", wrong), "of split 2 and epoch 1")
     one.intake.take_score("south", score_of(message.logits.request_id, split=VAL, samples=1, right=1))
-    message = one.intake.next_message("north", never)
+    message = awaited(one.intake, "north")
     assert message is not None
     one.intake.take_score("north", score_of(message.logits.request_id, split=VAL, samples=2, right=1))
     scoring.join(timeout=30)
@@ -83,7 +83,7 @@ def test_after_a_restart_only_what_is_missing_is_asked(window: Callable[..., Ope
     before.feed("north")
     after = window()
     after.want()
-    assert after.intake.next_message("north", at_once) is None
+    assert after.intake.next_message("north") is None
     assert after.feed("south") == 6
 
 
@@ -92,7 +92,7 @@ def test_a_window_of_one_asks_sample_by_sample(window: Callable[..., OpenIntake]
     one.want()
     first = one.request("north")
     assert len(first.sample_ids) == 1
-    assert one.intake.next_message("north", at_once) is None
+    assert one.intake.next_message("north") is None
     one.intake.take_batch("north", answer("north", first))
     assert len(one.request("north").sample_ids) == 1
 
@@ -165,12 +165,12 @@ def test_a_failure_ends_every_wait(window: Callable[..., OpenIntake]) -> None:
     failure = MpleError(ErrorCode.RUN_FAILED, "enough")
     threading.Timer(0.05, one.intake.fail, (failure,)).start()
     refused(ErrorCode.RUN_FAILED, lambda: one.intake.wait_for(TRAIN, np.arange(9)), "enough")
-    refused(ErrorCode.RUN_FAILED, lambda: one.intake.next_message("north", never), "enough")
+    refused(ErrorCode.RUN_FAILED, lambda: awaited(one.intake, "north"), "enough")
     refused(ErrorCode.RUN_FAILED, lambda: one.intake.scores(TEST, 1, np.zeros((5, 3), np.float32)), "enough")
 
 
 def scored(one: OpenIntake, site: str, samples: int, right: int) -> compute_pb2.Score:
-    message = one.intake.next_message(site, never)
+    message = awaited(one.intake, site)
     assert message is not None
     assert len(message.logits.sample_ids) == samples
     return score_of(message.logits.request_id, samples=samples, right=right, loss_sum=1.5)
@@ -182,7 +182,7 @@ def test_every_site_scores_its_own_logits(window: Callable[..., OpenIntake]) -> 
     found: dict[str, dict[str, Tally]] = {}
     scoring = threading.Thread(target=lambda: found.update(one.intake.scores(TEST, 1, rows)), daemon=True)
     scoring.start()
-    message = one.intake.next_message("south", never)
+    message = awaited(one.intake, "south")
     assert message is not None
     logits = message.logits
     assert (logits.epoch, list(logits.sample_ids), logits.classes) == (1, [0, 1], 3)
@@ -218,7 +218,7 @@ def test_a_closed_intake_says_done_after_the_last_answer(window: Callable[..., O
     one_left = one.request("north")
     one.intake.take_batch("north", answer("north", one_left))
     one.intake.take_batch("north", answer("north", one.request("north")))
-    message = one.intake.next_message("north", at_once)
+    message = one.intake.next_message("north")
     assert message is not None
     assert message.WhichOneof("message") == "done"
     assert one.request("south").sample_ids

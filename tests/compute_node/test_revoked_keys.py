@@ -31,7 +31,7 @@ from mple.records.cache_records import CacheShape
 from mple.records.layer_list import list_layers
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, coordinator_pb2
-from tests.support.open_intake import BLOCKS, CODEC, VALUES, answer, at_once
+from tests.support.open_intake import BLOCKS, CODEC, VALUES, answer
 from tests.support.small_plan import SIZES, TEST, TRAIN, key_of, key_ref, small_plan
 
 PLAN = small_plan(wire=WireSettings(codec=CODEC.name))
@@ -66,7 +66,7 @@ class Node:
     def feed(self, site: str, key: common_pb2.KeyRef) -> list[tuple[common_pb2.Split, int]]:
         """Answer all that a site is asked under a key; split and number of what was asked."""
         asked = []
-        while (message := self.intake.next_message(site, at_once)) is not None:
+        while (message := self.intake.next_message(site)) is not None:
             self.intake.take_batch(site, answer(site, message.samples, key_ref=key))
             asked += [(message.samples.split, number) for number in message.samples.sample_ids]
         return asked
@@ -102,7 +102,7 @@ def test_what_was_made_under_a_revoked_key_is_asked_again_and_only_that(node: No
     node.feed("south", key_ref("south"))
     rotate(node)
     node.revoke(key_ref("north"))
-    assert node.intake.next_message("south", at_once) is None
+    assert node.intake.next_message("south") is None
     again = node.feed("north", NEW)
     assert sorted(again) == [(TRAIN, n) for n in range(5)] + [(TEST, n) for n in range(3)]
     assert set(node.cache.read(TRAIN, np.arange(5)).keys_B.tolist()) == {2}
@@ -111,7 +111,7 @@ def test_what_was_made_under_a_revoked_key_is_asked_again_and_only_that(node: No
 
 def test_a_batch_that_was_on_its_way_is_refused_by_name_and_its_request_stays_open(node: Node) -> None:
     rotate(node)
-    message = node.intake.next_message("north", at_once)
+    message = node.intake.next_message("north")
     assert message is not None
     node.revoke(key_ref("north"))
     with pytest.raises(MpleError, match=r"key north:1:.* is revoked; morph under the site's current key") as fault:
@@ -122,7 +122,7 @@ def test_a_batch_that_was_on_its_way_is_refused_by_name_and_its_request_stays_op
 
 
 def test_older_samples_stay_usable_beside_those_of_a_rotated_key(node: Node) -> None:
-    message = node.intake.next_message("north", at_once)
+    message = node.intake.next_message("north")
     assert message is not None
     node.intake.take_batch("north", answer("north", message.samples))
     rotate(node)
@@ -161,7 +161,7 @@ def test_nothing_is_asked_anew_when_the_sites_are_done(node: Node) -> None:
     rotate(node)
     node.intake.close()
     node.revoke(key_ref("north"))
-    message = node.intake.next_message("north", at_once)
+    message = node.intake.next_message("north")
     assert message is not None
     assert message.WhichOneof("message") == "done"
 

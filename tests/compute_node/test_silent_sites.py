@@ -10,7 +10,7 @@ import pytest
 
 from mple.plan import AbsencePolicy
 from mple.rpc import ErrorCode, MpleError
-from tests.support.open_intake import IDLE_S, OpenIntake, answer, never, score
+from tests.support.open_intake import IDLE_S, OpenIntake, answer, awaited, score
 from tests.support.small_plan import TEST, TRAIN
 
 
@@ -83,7 +83,7 @@ def test_training_proceeds_without_a_silent_site_and_waits_for_it_again_once_it_
         target=lambda: here.append(sorted(one.intake.scores(TEST, 1, logits_TC, scored_T))), daemon=True
     )
     asked.start()
-    message = one.intake.next_message("north", never)
+    message = awaited(one.intake, "north")
     assert message is not None
     one.intake.take_score("north", score(message.logits))
     asked.join(timeout=30)
@@ -115,7 +115,7 @@ def test_a_score_that_comes_too_late_is_passed_over(window: Callable[..., OpenIn
         one.clock.set(0.0)
         asked = threading.Thread(target=one.intake.scores, args=(TEST, epoch, logits_TC), daemon=True)
         asked.start()
-        message = one.intake.next_message("north", never)
+        message = awaited(one.intake, "north")
         assert message is not None
         if epoch == 1:
             late = message.logits

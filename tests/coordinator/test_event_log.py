@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,39 +23,42 @@ def append(log: EventLog, *names: str) -> None:
         log.append(coordinator_pb2.WatchResponse(phase_changed=coordinator_pb2.PhaseChanged(reason=name)))
 
 
-def parties(events: Iterator[coordinator_pb2.WatchResponse]) -> list[str]:
+def reasons(events: list[coordinator_pb2.WatchResponse]) -> list[str]:
     return [event.phase_changed.reason for event in events]
 
 
+def read_all(log: EventLog, after: int = 0) -> list[coordinator_pb2.WatchResponse]:
+    events: list[coordinator_pb2.WatchResponse] = []
+    while more := log.read(NORTH, events[-1].sequence if events else after):
+        events += more
+    return events
+
+
 class Watcher:
-    """A thread that follows the log from a number on."""
+    """Reads on whenever it is woken."""
 
-    def __init__(self, log: EventLog, after: int = 0) -> None:
+    def __init__(self, log: EventLog, opened: contextlib.ExitStack, after: int = 0) -> None:
         self.seen: list[str] = []
-        self.alive = True
-        self.changed = threading.Condition()
+        self.wakes = 0
         self._log, self._after = log, after
-        self.thread = threading.Thread(target=self._follow)
-        self.thread.start()
+        opened.enter_context(log.listening(NORTH, self._read))
 
-    def _follow(self) -> None:
-        for event in self._log.follow(NORTH, self._after, lambda: self.alive):
-            with self.changed:
-                self.seen.append(event.phase_changed.reason)
-                self.changed.notify_all()
-
-    def wait_for(self, count: int) -> list[str]:
-        """What has been seen once it is so much."""
-        with self.changed:
-            assert self.changed.wait_for(lambda: len(self.seen) >= count, 20)
-            return list(self.seen)
+    def _read(self) -> None:
+        self.wakes += 1
+        for event in read_all(self._log, self._after):
+            self.seen.append(event.phase_changed.reason)
+            self._after = event.sequence
 
 
 @pytest.fixture
-def log(state_file: StateFile) -> Iterator[EventLog]:
-    log = EventLog(state_file)
-    yield log
-    log.close()
+def log(state_file: StateFile) -> EventLog:
+    return EventLog(state_file)
+
+
+@pytest.fixture
+def opened() -> Iterator[contextlib.ExitStack]:
+    with contextlib.ExitStack() as stack:
+        yield stack
 
 
 def test_events_are_numbered_without_gaps_over_restarts(tmp_path: Path) -> None:
@@ -66,62 +68,58 @@ def test_events_are_numbered_without_gaps_over_restarts(tmp_path: Path) -> None:
     with StateFile(tmp_path) as file:
         log = EventLog(file)
         assert log.last_sequence() == 3
-        events = list(itertools.islice(log.follow(NORTH, 0, lambda: True), 3))
+        events = read_all(log)
     assert [event.sequence for event in events] == [1, 2, 3]
-    assert parties(iter(events)) == ["a", "b", "c"]
+    assert reasons(events) == ["a", "b", "c"]
     assert events[0].time_unix_ms <= events[2].time_unix_ms
 
 
 @pytest.mark.parametrize("after", [0, 1, 99, 149])
-def test_following_goes_on_behind_any_number(log: EventLog, after: int) -> None:
+def test_reading_goes_on_behind_any_number(log: EventLog, after: int) -> None:
     append(log, *map(str, range(150)))
-    assert parties(itertools.islice(log.follow(NORTH, after, lambda: True), 150 - after)) == [
-        str(number) for number in range(after, 150)
-    ]
+    assert reasons(read_all(log, after)) == [str(number) for number in range(after, 150)]
+    assert len(log.read(NORTH, after)) <= 64, "of many, the first ones"
 
 
-def test_watchers_hear_of_new_events(log: EventLog) -> None:
-    watchers = [Watcher(log), Watcher(log), Watcher(log, after=1)]
+def test_watchers_hear_of_new_events(log: EventLog, opened: contextlib.ExitStack) -> None:
+    watchers = [Watcher(log, opened), Watcher(log, opened), Watcher(log, opened, after=1)]
     append(log, "a", "b")
-    assert [watcher.wait_for(count) for watcher, count in zip(watchers, (2, 2, 1), strict=True)] == [
-        ["a", "b"],
-        ["a", "b"],
-        ["b"],
-    ]
+    assert [watcher.seen for watcher in watchers] == [["a", "b"], ["a", "b"], ["b"]]
     append(log, "c")
-    assert watchers[2].wait_for(2) == ["b", "c"]
+    assert watchers[2].seen == ["b", "c"]
 
 
-def test_watchers_do_not_hear_of_what_was_undone(log: EventLog, state_file: StateFile) -> None:
-    watcher = Watcher(log)
+def test_watchers_hear_of_a_transaction_once_it_is_through_and_of_nothing_else(
+    log: EventLog, state_file: StateFile, opened: contextlib.ExitStack
+) -> None:
+    watcher = Watcher(log, opened)
+    with state_file.transaction():
+        append(log, "a", "b")
+        assert watcher.wakes == 0
+    assert (watcher.wakes, watcher.seen) == (1, ["a", "b"])
+    state_file.keep_fact("name", b"value")
+    assert watcher.wakes == 1
+
+
+def test_watchers_do_not_hear_of_what_was_undone(
+    log: EventLog, state_file: StateFile, opened: contextlib.ExitStack
+) -> None:
+    watcher = Watcher(log, opened)
     with contextlib.suppress(ZeroDivisionError), state_file.transaction():
         append(log, "undone")
         raise ZeroDivisionError
     append(log, "kept")
-    assert watcher.wait_for(1) == ["kept"]
+    assert watcher.seen == ["kept"]
     assert log.last_sequence() == 1
 
 
-def test_following_ends_when_the_watcher_is_gone(log: EventLog) -> None:
-    watcher, other = Watcher(log), Watcher(log)
-    append(log, "a")
-    watcher.wait_for(1)
-    watcher.alive = False
-    log.wake()
-    watcher.thread.join(20)
-    assert not watcher.thread.is_alive()
-    append(log, "b")
-    assert other.wait_for(2) == ["a", "b"]
-
-
-def test_following_ends_on_close_and_does_not_begin_after(log: EventLog) -> None:
-    watchers = [Watcher(log) for _ in range(5)]
-    append(log, "a")
+def test_who_has_left_hears_nothing_and_all_others_of_the_end(log: EventLog, opened: contextlib.ExitStack) -> None:
+    with contextlib.ExitStack() as left:
+        gone = Watcher(log, left)
+    watcher = Watcher(log, opened)
     log.close()
-    for watcher in watchers:
-        watcher.thread.join(20)
-        assert not watcher.thread.is_alive()
-    assert list(log.follow(NORTH, 0, lambda: True)) == []
+    assert log.closed
+    assert (gone.wakes, watcher.wakes) == (0, 1)
 
 
 SOUTHS = common_pb2.KeyRef(site="south", epoch=1)
@@ -158,14 +156,19 @@ EVENTS: dict[str, tuple[coordinator_pb2.WatchResponse, set[Party]]] = {
 }
 
 
-def test_every_kind_of_event_is_told_to_whom_it_concerns(log: EventLog) -> None:
+def test_every_kind_of_event_is_told_to_whom_it_concerns_and_wakes_nobody_else(log: EventLog) -> None:
     kinds = {field.name for field in coordinator_pb2.WatchResponse.DESCRIPTOR.oneofs_by_name["event"].fields}
     assert kinds == PUBLIC | {kind.partition(" ")[0] for kind in EVENTS}
-    for event, watchers in EVENTS.values():
-        before = log.last_sequence()
-        log.append(event)
-        assert {party for party in (NORTH, SOUTH, COMPUTE) if log.due(party, before)} == watchers
-        assert {party for party in (NORTH, SOUTH, COMPUTE) if log.read(party, before)} == watchers
+    woken: set[Party] = set()
+    with contextlib.ExitStack() as opened:
+        for party in (NORTH, SOUTH, COMPUTE):
+            opened.enter_context(log.listening(party, partial(woken.add, party)))
+        for event, watchers in EVENTS.values():
+            before = log.last_sequence()
+            log.append(event)
+            assert {party for party in (NORTH, SOUTH, COMPUTE) if log.read(party, before)} == watchers
+            assert woken == watchers
+            woken.clear()
 
 
 def test_a_watcher_goes_on_over_gaps(log: EventLog) -> None:
@@ -173,12 +176,6 @@ def test_a_watcher_goes_on_over_gaps(log: EventLog) -> None:
     for event, _ in EVENTS.values():
         log.append(event)
     append(log, "b")
-    north = list(itertools.islice(log.follow(NORTH, 0, lambda: True), 3))
+    north = read_all(log)
     assert [event.WhichOneof("event") for event in north] == ["phase_changed", "certificates", "phase_changed"]
-    assert not log.due(NORTH, north[-1].sequence)
-
-
-def test_a_log_that_is_opened_again_knows_what_is_due(log: EventLog, state_file: StateFile) -> None:
-    log.append(EVENTS["envelope_left"][0])
-    again = EventLog(state_file)
-    assert (again.due(SOUTH, 0), again.due(NORTH, 0)) == (True, False)
+    assert not log.read(NORTH, north[-1].sequence)

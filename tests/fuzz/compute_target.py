@@ -24,8 +24,8 @@ from mple.plan import GlobalSampler, RunPlan, WireSettings
 from mple.plan.orders import channel_order
 from mple.records.cache_records import CacheShape
 from mple.rpc import ErrorCode, MpleError, Party, Role, build_server
+from mple.rpc.call import MESSAGE_IDLE_S
 from mple.rpc.node_service import add_node_service
-from mple.rpc.read_deadline import MESSAGE_IDLE_S
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
 from mple.wire.batch import Batch, batch_to_message
 from mple.wire.codec import EncodedSamples
@@ -64,7 +64,7 @@ class ComputeTarget:
             folder: For its files; must not exist.
             phase: One of `PHASES`.
             party_tls: Certificates.
-            idle_s: As the service's.
+            idle_s: As the server's.
             trains: Whether scores are wanted again and again; otherwise sites are done once all samples are here.
         """
         folder.mkdir()
@@ -88,7 +88,7 @@ class ComputeTarget:
         )
         sampler = GlobalSampler([train for train, _ in SIZES.values()], 4, seed=1)
         self.intake.want_missing(sampler, 0)
-        self.service = service = ComputeService("test", idle_s=idle_s)
+        self.service = service = ComputeService("test")
         if phase == "training":
             service.open_feed(self.plan, self.intake)
             service.open_predictions(

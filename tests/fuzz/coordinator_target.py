@@ -11,11 +11,10 @@ from google.protobuf.message import Message
 
 from mple.plan import CoordinatorSettings, Custody, RunPlan
 from mple.rpc import MpleError, Role
-from mple.rpc.node_service import add_node_service
 from mple.v1 import coordinator_pb2
 from tests.fuzz.mutation import Mutator
 from tests.fuzz.seeds import SERVICE, Seed, coordinator_seeds, layer_with
-from tests.fuzz.shots import Outcome, Shot, dial, fire
+from tests.fuzz.shots import DEADLINE_S, Outcome, Shot, dial, fire
 from tests.support.open_coordinator import OpenCoordinator
 from tests.support.served import PartyTls
 from tests.support.small_run import SITES, SmallRun, chunks_of, plan_for, sealed_for, settings_in, site_party
@@ -42,7 +41,6 @@ class CoordinatorTarget:
         self.phase, self._folder = phase, folder
         shutil.copytree(prepared, folder)
         self._coordinator = OpenCoordinator(SmallRun(_settings(folder, phase)), party_tls, folder, streams=24)
-        add_node_service(self._coordinator.rpc.server, self._coordinator.run.run.me)
         self._channels = {
             label: dial(
                 self._coordinator.rpc.address, party_tls(Role(label.partition("/")[0]), label.partition("/")[2])
@@ -70,7 +68,7 @@ class CoordinatorTarget:
 
     def replay(self, shot: Shot) -> Outcome:
         """Make a call of the corpus again."""
-        return self._fire(shot)[1]
+        return fire(self._channels[shot.caller], shot, endless_s=DEADLINE_S)
 
     def close(self) -> None:
         """End the server and remove the run."""

@@ -60,7 +60,9 @@ def dial(address: str, tls: TlsFiles) -> grpc.Channel:
     return grpc.secure_channel(address, credentials, options=[*DIALLING_OPTIONS, ("grpc.use_local_subchannel_pool", 1)])
 
 
-def fire(channel: grpc.Channel, shot: Shot, most_answers: int = 64, quiet_s: float = _NO_MORE) -> Outcome:
+def fire(
+    channel: grpc.Channel, shot: Shot, most_answers: int = 64, quiet_s: float = _NO_MORE, endless_s: float = _NO_MORE
+) -> Outcome:
     """Make the call. Every kind of call is a stream of messages to the wire, so all are made as one.
 
     Args:
@@ -68,6 +70,7 @@ def fire(channel: grpc.Channel, shot: Shot, most_answers: int = 64, quiet_s: flo
         shot: The call.
         most_answers: The call is broken off after so many.
         quiet_s: The caller ends its side when it has had nothing to answer for so long.
+        endless_s: How long a stream lasts that never ends by itself.
     """
     outbox: queue.Queue[bytes | None] = queue.Queue()
     sent: list[bytes] = []
@@ -87,7 +90,7 @@ def fire(channel: grpc.Channel, shot: Shot, most_answers: int = 64, quiet_s: flo
             sent.append(message)
             yield message
 
-    call = channel.stream_stream(shot.method)(requests(), timeout=_NO_MORE if shot.endless else DEADLINE_S)
+    call = channel.stream_stream(shot.method)(requests(), timeout=endless_s if shot.endless else DEADLINE_S)
     answers, cut = 0, False
     try:
         for answer in call:

@@ -11,13 +11,12 @@ import pytest
 
 from mple.audit import FILE_NAME, close_audit, open_audit, read_entries
 from mple.plan import CoordinatorSettings
-from mple.rpc.node_service import add_node_service
 from tests.fuzz.compute_target import ComputeTarget
 from tests.fuzz.site_target import SiteTarget
 from tests.support.open_coordinator import OpenCoordinator
 from tests.support.raw_calls import Refusals
 from tests.support.served import PartyTls
-from tests.support.small_run import COORDINATOR, SmallRun, settings_in
+from tests.support.small_run import SmallRun, settings_in
 
 
 @pytest.fixture
@@ -45,7 +44,6 @@ def coordinator(tmp_path: Path, party_tls: PartyTls) -> Iterator[Callable[..., O
             opened.callback(run.close)
             one = OpenCoordinator(run, party_tls, tmp_path, **{"streams": 24, "per_caller": 8, **limits})
             opened.callback(one.close)
-            add_node_service(one.rpc.server, COORDINATOR)
             return one
 
         yield begin

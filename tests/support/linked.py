@@ -22,8 +22,10 @@ class Pair:
         tls = party_tls(Role.COMPUTE, "server")
         ledgers = {"compute/server": folder / "server.sqlite", "site/client": folder / "client.sqlite"}
         self._ledgers = [Ledger(path, node) for node, path in ledgers.items()]
-        self._rpc: RpcServer = build_server("127.0.0.1:0", tls, self._ledgers[0], streams=2, measure=measure)
-        self.service = TwoPartyService("test", idle_s)
+        self._rpc: RpcServer = build_server(
+            "127.0.0.1:0", tls, self._ledgers[0], streams=2, idle_s=idle_s, measure=measure
+        )
+        self.service = TwoPartyService("test")
         two_party_pb2_grpc.add_TwoPartyServiceServicer_to_server(self.service, self._rpc.server)
         self._rpc.start()
         remote = Party("test", Role.COMPUTE, "server")

@@ -15,7 +15,7 @@ from coordinator.service import CoordinatorService
 from mple.meter import Ledger
 from mple.plan import RunPlan
 from mple.rpc import ErrorCode, Party, RpcServer, build_server, error_of, open_channel
-from mple.rpc.read_deadline import MESSAGE_IDLE_S
+from mple.rpc.node_service import add_node_service
 from mple.v1 import coordinator_pb2, coordinator_pb2_grpc
 from tests.support.served import PartyTls
 from tests.support.small_run import (
@@ -41,7 +41,7 @@ class OpenCoordinator:
 
     def __init__(self, run: SmallRun, party_tls: PartyTls, folder: Path, streams: int = 12, **limits: Any) -> None:
         self.run, self.party_tls, self._folder, self._streams = run, party_tls, folder, streams
-        self._limits: dict[str, Any] = {"per_caller": streams + 8, "idle_s": MESSAGE_IDLE_S, **limits}
+        self._limits: dict[str, Any] = {"per_caller": streams + 8, **limits}
         self._dialled = contextlib.ExitStack()
         self._ledger = Ledger(folder / "coordinator.sqlite", COORDINATOR.label)
         self._listen = "127.0.0.1:0"
@@ -50,10 +50,11 @@ class OpenCoordinator:
     def open(self) -> None:
         """Serve from now on, at the same address as before."""
         tls = self.party_tls(COORDINATOR.role, COORDINATOR.name)
-        self.service = CoordinatorService(self.run.run, self.run.releases, idle_s=self._limits["idle_s"])
+        self.service = CoordinatorService(self.run.run, self.run.releases)
         self.rpc: RpcServer = build_server(self._listen, tls, self._ledger, streams=self._streams, **self._limits)
         self._listen = self.rpc.address
         coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(self.service, self.rpc.server)
+        add_node_service(self.rpc.server, COORDINATOR)
         self.rpc.start()
         self.escrow = EscrowWorker(self.run.run, self.run.releases, tls.key)
         self.escrow.resume()

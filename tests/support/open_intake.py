@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,14 +24,13 @@ IDLE_S = 30.0
 CODEC = codec_named("q8")
 
 
-def at_once() -> bool:
-    """For `Intake.next_message`: wait for nothing."""
-    return True
-
-
-def never() -> bool:
-    """For `Intake.next_message`: wait until there is a message."""
-    return False
+def awaited(intake: Intake, site: str) -> compute_pb2.FeedResponse:
+    """The next message to a site, once there is one."""
+    give_up_at = time.monotonic() + 30
+    while (message := intake.next_message(site)) is None:
+        assert time.monotonic() < give_up_at
+        time.sleep(0.005)
+    return message
 
 
 class Clock:
@@ -82,7 +82,7 @@ class OpenIntake:
         return sampler
 
     def request(self, site: str) -> compute_pb2.SampleRequest:
-        message = self.intake.next_message(site, at_once)
+        message = self.intake.next_message(site)
         assert message is not None
         assert message.WhichOneof("message") == "samples"
         return message.samples
@@ -90,7 +90,7 @@ class OpenIntake:
     def feed(self, site: str) -> int:
         """Answer all that a site is asked and return how many samples that were."""
         count = 0
-        while (message := self.intake.next_message(site, at_once)) is not None:
+        while (message := self.intake.next_message(site)) is not None:
             self.intake.take_batch(site, answer(site, message.samples))
             count += len(message.samples.sample_ids)
         return count
