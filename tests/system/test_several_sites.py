@@ -33,7 +33,7 @@ def test_one_site_ends_and_the_others_of_its_process_take_part_to_the_end(tmp_pa
         wait_for_text(folder.log_text(COORDINATOR), "listening on")
         start_node(children, folder, COMPUTE)
         start_process(children, folder, settings, sites)
-        codes = wait_for_end(children, {COMPUTE, sites.name})  # the coordinator waits for the site that has ended
+        codes = wait_for_end(children, {COMPUTE, sites.name}, 180.0)  # the coordinator waits for the site that has ended
     said = sites.log_text(folder).read_text()
     assert codes == {COMPUTE: ExitCode.DONE, sites.name: ExitCode.UNREACHABLE}, said
     assert [line.split(": ")[1] for line in said.splitlines() if line.startswith("mple-provider: ")] == ["site south"]
