@@ -28,6 +28,8 @@ TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST_FILE = "test_batch.bin"
 SIDE_PX = 32
 RECORD_BYTES = 1 + 3 * SIDE_PX * SIDE_PX
+_FEW = 8
+"""Where less than one in so many of a file's records is wanted, each is read by itself."""
 _BLOCK_RECORDS = 1000
 CIFAR10_MD5: Mapping[str, str] = MappingProxyType(
     {
@@ -109,15 +111,31 @@ def _file_md5(path: Path) -> str | None:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _blocks(path: Path) -> Iterator[NDArray[np.uint8]]:
-    """A file's records, some MiB at a time: a mapped file would count as this process's memory."""
+def _count(path: Path) -> int:
+    """Of a file's records."""
     count, rest = divmod(path.stat().st_size, RECORD_BYTES)
     if rest or not count:
         raise DataError(f"{path} has {path.stat().st_size} bytes, which is no multiple of {RECORD_BYTES}")
+    return count
+
+
+def _blocks(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """A file's records, some MiB at a time: a mapped file would count as this process's memory."""
+    count = _count(path)
     with path.open("rb", buffering=0) as file:
         for low in range(0, count, _BLOCK_RECORDS):
             size = min(_BLOCK_RECORDS, count - low)
             yield np.fromfile(file, np.uint8, size * RECORD_BYTES).reshape(size, RECORD_BYTES)
+
+
+def _few(path: Path, places: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Single records of a file: a small part, as one of a thousand sites has, is not worth reading all of it."""
+    records = np.empty((len(places), RECORD_BYTES), np.uint8)
+    with path.open("rb", buffering=0) as file:
+        for record, place in zip(records, places.tolist(), strict=True):
+            file.seek(place * RECORD_BYTES)
+            file.readinto(record.data)
+    return records
 
 
 def _labels(paths: Sequence[Path]) -> NDArray[np.int64]:
@@ -128,6 +146,13 @@ def _read_images(paths: Sequence[Path], places: NDArray[np.int64]) -> NDArray[np
     pixels_NCHW = np.empty((len(places), 3, SIDE_PX, SIDE_PX), np.uint8)
     first = 0
     for path in paths:
+        count = _count(path)
+        low, high = np.searchsorted(places, (first, first + count))
+        if (high - low) * _FEW < count:
+            records = _few(path, places[low:high] - first)
+            pixels_NCHW[low:high] = records[:, 1:].reshape(-1, 3, SIDE_PX, SIDE_PX)
+            first += count
+            continue
         for records in _blocks(path):
             low, high = np.searchsorted(places, (first, first + len(records)))
             pixels_NCHW[low:high] = records[places[low:high] - first, 1:].reshape(-1, 3, SIDE_PX, SIDE_PX)

@@ -49,6 +49,18 @@ def test_single_images_are_found_over_the_borders_of_files(tmp_path: Path) -> No
     np.testing.assert_array_equal(cifar10_catalogue(_source(tmp_path), sums).train.read(places), expected)
 
 
+@pytest.mark.parametrize("few", [0, 1, 10_000])
+def test_few_images_are_read_as_all_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    """Whether a file is read by single records (0), where not all are wanted (1), or as a whole."""
+    monkeypatch.setattr(cifar10, "_FEW", few)
+    sums, records = _write(tmp_path)
+    whole = records[:5].reshape(-1, 3073)
+    read = cifar10_catalogue(_source(tmp_path), sums).train.read
+    for places in ([], [3], [0, PER_FILE, PER_FILE + 1, 5 * PER_FILE - 1], list(range(5 * PER_FILE))):
+        expected = whole[places, 1:].reshape(-1, 3, 32, 32)
+        np.testing.assert_array_equal(read(np.array(places, np.int64)), expected)
+
+
 def test_a_flipped_bit_is_noticed_and_named(tmp_path: Path) -> None:
     sums, _ = _write(tmp_path)
     path = tmp_path / "data_batch_3.bin"

@@ -22,22 +22,24 @@ SITES = ("north", "south", "west")
 def test_one_site_ends_and_the_others_of_its_process_take_part_to_the_end(tmp_path: Path) -> None:
     settings = replace(
         small_settings(write_pictures(tmp_path / "set.npz"), sites=SITES, epochs=1),
-        absence=AbsenceSettings(policy=AbsencePolicy.PROCEED, patience_s=2.0),
+        absence=AbsenceSettings(policy=AbsencePolicy.PROCEED, patience_s=8.0),
     )
     folder = lay_out(tmp_path / "run", settings)
     config, sites = folder.config("south"), NodeProcess(SITES)
-    cut_off = replace(read_settings(SiteSettings, config), compute=NOBODY, idle_timeout_s=3.0)
+    cut_off = replace(read_settings(SiteSettings, config), compute=NOBODY, idle_timeout_s=2.0)
     config.write_text(write_settings(cut_off), encoding="utf-8")
     with Children(5.0) as children:
         start_node(children, folder, COORDINATOR)
         wait_for_text(folder.log_text(COORDINATOR), "listening on")
         start_node(children, folder, COMPUTE)
         start_process(children, folder, settings, sites)
-        codes = wait_for_end(children, {COMPUTE, sites.name}, 180.0)  # the coordinator waits for the site that has ended
+        codes = wait_for_end(
+            children, {COMPUTE, sites.name}, 180.0
+        )  # the coordinator waits for the site that has ended
     said = sites.log_text(folder).read_text()
     assert codes == {COMPUTE: ExitCode.DONE, sites.name: ExitCode.UNREACHABLE}, said
     assert [line.split(": ")[1] for line in said.splitlines() if line.startswith("mple-provider: ")] == ["site south"]
-    assert f"mple-provider: site south: gave up on {NOBODY} after 3 s" in said
+    assert f"mple-provider: site south: gave up on {NOBODY} after 2 s" in said
     for name in ("north", "west"):
         assert f"{name}: the run has finished\n" in said
         assert "gave up" not in (folder.state(name) / "log.jsonl").read_text()
