@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 
 RANK, SIZE, LOCAL_RANK = "RANK", "WORLD_SIZE", "LOCAL_RANK"
 """What `torchrun` sets: the number of this process, of all of them, and of this one on its machine."""
-_ROUND = "TORCHELASTIC_RESTART_COUNT"
-"""How often `torchrun` has started the ranks again."""
+_ROUND, _KEPT_STORE = "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_USE_AGENT_STORE"
+"""How often `torchrun` has started the ranks again, and whether those of all rounds meet in one store of its own. The
+launchers of several machines may count differently; deployment.md has them keep no store."""
 _FRAME_BYTES = 256
 _FRAME = struct.Struct("<BI")
 _MOST_INLINE = _FRAME_BYTES - _FRAME.size
@@ -309,8 +310,9 @@ def _meet(share: Share, meeting_s: float) -> None:
     try:
         timeout = timedelta(seconds=meeting_s)
         store, _, _ = next(_distributed().rendezvous("env://", timeout=timeout))
-        # Ranks that are started again may find there what those before them have left.
-        store = _distributed().PrefixStore(f"mple/{os.environ.get(_ROUND, '0')}", store)
+        if os.environ.get(_KEPT_STORE) == "True":
+            # Ranks that are started again find there what those before them have left.
+            store = _distributed().PrefixStore(f"mple/{os.environ.get(_ROUND, '0')}", store)
         _distributed().init_process_group("gloo", store=store, rank=share.rank, world_size=share.ranks, timeout=timeout)
     except (RuntimeError, ValueError) as fault:
         text = str(fault).splitlines()[0]
