@@ -56,6 +56,8 @@ class ManySites:
     train_s: float
     messages: int
     """At all sites' links, matched at both ends."""
+    lost: int
+    """Cut off on their way with a broken call."""
     balanced: bool
     peak_mib: float
     """Sum over all processes of the most that each held, pages that several share counted once."""
@@ -116,13 +118,15 @@ def measured(out: Path, sites: int, pictures: int) -> ManySites:
     with ProcessWatch(configs, every_s=2.0) as watch:
         wall_s = _simulated(config, out)
     summary = json.loads((out / "summary.json").read_bytes())
+    books = summary["balance"]
     return ManySites(
         sites=sites,
         pictures=pictures,
         wall_s=round(wall_s, 1),
         train_s=round(summary["compute"]["train_seconds"], 1),
-        messages=summary["ledgers"]["matched"],
-        balanced=summary["ledgers"]["balanced"],
+        messages=books["matched"],
+        lost=books["lost"],
+        balanced=not any(books[name] for name in ("only_sent", "only_received", "size_differs")),
         peak_mib=round(sum(use.peak_pss_mib for use in watch.uses.values()), 1),
         peak_rss_mib={name: use.peak_rss_mib for name, use in watch.uses.items()},
         cpu_s={name: use.cpu_s for name, use in watch.uses.items()},
