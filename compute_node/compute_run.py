@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from compute_node.foresight import foresee
 from compute_node.key_changes import KEY_EVENTS, KeyChanges
 from compute_node.layers.layer_fetch import fetch_layer
 from compute_node.network_file import write_network
@@ -31,6 +32,7 @@ from mple.meter import Direction
 from mple.metrics import epoch_text, merged, scores_text
 from mple.metrics.messages import to_messages
 from mple.model.class_weights import ClassCounts
+from mple.model.device import Device
 from mple.model.initial_weights import InitialWeights, WeightsError, initial_trunk
 from mple.model.loss import TaskLoss
 from mple.model.stem import planned_stem
@@ -42,7 +44,6 @@ from mple.node.retry import StoppedError, UnreachableError
 from mple.node.run_follower import RunFollower
 from mple.node.session import NodeSession
 from mple.plan import ClassWeights, ComputeSettings, DeliverTo, RunPlan
-from mple.plan.fit import check_compute_memory
 from mple.records.class_counts import keep_class_counts, kept_class_counts
 from mple.records.layer_list import list_layers
 from mple.records.log_events import LogEvent
@@ -72,19 +73,19 @@ class ComputeRun:
         """Keep the plan, and go on with what an earlier process of the same run has left. The network begins with the
         weights of a file where the plan says so, and with no others.
 
-        Raises ValueError: a file in the state folder is damaged, or the plan takes more memory than this machine has;
-        MpleError: WEIGHTS_REJECTED when the weights do not fit the plan, RANKS_REJECTED when this is not one of its
-        ranks; OSError: the disk refuses.
+        Raises ValueError: a file in the state folder is damaged, the device is not there, or the plan takes more memory
+        than this machine has; MpleError: WEIGHTS_REJECTED when the weights do not fit the plan, RANKS_REJECTED when
+        this is not one of its ranks; OSError: the disk refuses.
         """
         _require_planned(plan, ranks)
         self._ranks = ranks
         self._node, self._settings, self._client, self._service = node, settings, client, service
         self._plan, self._layers_folder = plan, settings.state / LAYERS
-        check_compute_memory(plan)
+        device = Device.named(settings.device)
+        foresee(plan, settings, device)
         self._trunk = first_trunk(plan, weights)
         keep_plan(settings.state, plan)
-        self._samples = RunSamples.of(plan, settings, ranks.share)
-        self._samples.bank.device.require_precision(plan.training.precision)
+        self._samples = RunSamples.of(plan, settings, device, ranks.share)
         self._key_changes = KeyChanges(
             client=client, samples=self._samples, folder=self._layers_folder, ranks=ranks.main
         )

@@ -10,7 +10,7 @@ from compute_node.feeding.mirroring import Mirroring
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.layers.layer_bank import LayerBank
 from compute_node.layers.restore import restored_bank
-from mple.model.device import Device
+from mple.model.device import CPU, Device
 from mple.plan import ComputeSettings, GlobalSampler, RunPlan
 from mple.plan.shares import WHOLE, Share
 from mple.records.cache_records import CacheShape
@@ -28,12 +28,12 @@ class RunSamples:
     sampler: GlobalSampler
 
     @classmethod
-    def of(cls, plan: RunPlan, settings: ComputeSettings, share: Share = WHOLE) -> RunSamples:
+    def of(cls, plan: RunPlan, settings: ComputeSettings, device: Device = CPU, share: Share = WHOLE) -> RunSamples:
         """A rank's, with the keys, layers and samples of the plan that the state folder has already.
 
         Raises ValueError: a file in the state folder is damaged; OSError: the disk refuses.
         """
-        bank = restored_bank(settings.state / LAYERS, plan, Device.named(settings.device))
+        bank = restored_bank(settings.state / LAYERS, plan, device)
         changed = threading.Condition()
         cache = SampleCache(settings.state / CACHE.format(plan.run_id), CacheShape.of(plan), changed)
         intake = Intake(

@@ -7,6 +7,7 @@ goes on where it was, and nobody has heard of what it forgot.
 import secrets
 from collections.abc import Callable
 
+from coordinator.foresight import foresee, require_room
 from coordinator.key_events import tell_of_key
 from coordinator.ledger_totals import keep_totals, totals_from
 from coordinator.memory.envelopes import Envelopes, certificates_for_sealing, check_envelope
@@ -56,7 +57,7 @@ from mple.machine import MemoryShortError
 from mple.model.stem import MOST_BYTES, Stem, StemError
 from mple.node.logs import log, log_error
 from mple.plan import AbsencePolicy, CoordinatorSettings, Custody, PlanError, RunPlan, changed_sections
-from mple.plan.fit import check_coordinator_memory, check_images
+from mple.plan.fit import check_images
 from mple.printable import some_of
 from mple.records.log_events import LogEvent
 from mple.records.state_files import LAYERS
@@ -328,7 +329,7 @@ class Run:
     def _check_images(self, profile: coordinator_pb2.SiteProfile) -> None:
         try:
             check_images(image_of(profile), self.settings)
-            check_coordinator_memory(image_of(profile), self.settings)
+            require_room(profile, self.settings)
         except (PlanError, MemoryShortError) as fault:
             raise MpleError(ErrorCode.IMAGES_UNFIT, str(fault)) from None
 
@@ -382,7 +383,8 @@ class Run:
                 offered=None if offered is None else Stem.from_safetensors(offered),
                 weights_digest=compute.weights_digest,
             )
-        except (MpleError, PlanError) as fault:
+            foresee(plan)
+        except (MpleError, PlanError, MemoryShortError) as fault:
             self.fail(self.me.label, f"no plan can be made: {fault}")
             return
         self.file.keep_fact("plan", plan.to_json())

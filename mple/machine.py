@@ -37,14 +37,54 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def require_memory(needed: int, what: str, fix: str) -> None:
+def available_bytes(root: Path = Path("/")) -> int | None:
+    """Memory that is free now for this process, in bytes: the machine's, or less where its control group is near its
+    limit. What the system holds of files and would give back counts as free. None where the system does not say.
+
+    Args:
+        root: As of `memory_bytes`.
+    """
+    found = []
+    try:
+        lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
+        found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    except (OSError, ValueError, IndexError):
+        return None
+    for limit in _limit_files(root):
+        used = limit.with_name({"memory.max": "memory.current"}.get(limit.name, "memory.usage_in_bytes"))
+        try:
+            statistics = dict(line.split() for line in limit.with_name("memory.stat").read_text("ascii").splitlines())
+            files = int(statistics.get("inactive_file", 0))
+            found.append(max(0, int(limit.read_text("ascii")) - int(used.read_text("ascii")) + files))
+        except (OSError, ValueError):
+            continue
+    return min(found, default=None)
+
+
+def held_bytes(root: Path = Path("/")) -> int:
+    """Memory that this process holds now, in bytes; 0 where the system does not say."""
+    try:
+        lines = (root / "proc/self/status").read_text(encoding="ascii").splitlines()
+        return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def require_memory(needed: int, what: str, fix: str, *, has: int | None = None, whose: str = "this machine") -> None:
     """Refuse what the machine can't hold, before anything of it is taken.
 
-    Raises MemoryShortError: `what` takes `needed` bytes, and the machine has fewer; the text ends with `fix`.
+    Args:
+        needed: Bytes.
+        what: Takes them.
+        fix: The way out, for the end of the text.
+        has: Bytes of another memory than the machine's.
+        whose: That memory's.
+
+    Raises MemoryShortError: `what` takes more than there is.
     """
-    has = memory_bytes()
+    has = memory_bytes() if has is None else has
     if has is not None and needed > has:
-        raise MemoryShortError(f"{what}: needs {_text(needed)} of memory, this machine has {_text(has)}; {fix}")
+        raise MemoryShortError(f"{what}: needs {_text(needed)} of memory, {whose} has {_text(has)}; {fix}")
 
 
 def _limit_files(root: Path) -> list[Path]:

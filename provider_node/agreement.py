@@ -1,11 +1,14 @@
 """A site and its consortium agree: what it offers when it joins, and a plan that must say the same."""
 
 from mple.audit import audit
+from mple.machine import usable_cores
 from mple.node.coordinator_client import CoordinatorClient
+from mple.node.foresight import foresee_memory
 from mple.node.logs import log
 from mple.node.run_events import read_plan
+from mple.node.together import nodes_here
 from mple.plan import RunPlan, SitePlan, SiteSettings
-from mple.plan.fit import check_site_memory
+from mple.plan.memory import RunSize, site_memory
 from mple.plan.run_plan import PROTOCOL_VERSION
 from mple.records.log_events import LogEvent
 from mple.records.plan_file import keep_plan, kept_plan
@@ -62,7 +65,15 @@ def agree(site: Site, made: coordinator_pb2.PlanMade) -> RunPlan:
         raise MpleError(ErrorCode.PLAN_HASH_MISMATCH, text)
     _require_addresses(plan, settings)
     refuse_weaker(plan, settings.privacy.most_budget_bits)
-    check_site_memory(plan, site.dataset)
+    sites = nodes_here()
+    dataset, images = site.dataset, sites * sum(_images(mine))
+    held = sites * sum(split.held_bytes for split in (dataset.train, dataset.val, dataset.test))
+    foresee_memory(
+        site_memory(plan, RunSize.of(plan), images, held, sites=sites, at_once=usable_cores()),
+        "a site with its pictures" if sites == 1 else f"a process of {sites} sites like this one with their pictures",
+        "take fewer pictures (most_train), name fewer sites a process, or have the run choose the tiled layout "
+        "(morph.preset)",
+    )
     before = kept_plan(settings.state)
     if before is not None and before.run_id == plan.run_id and before.sha256() != plan.sha256():
         raise MpleError(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mple.machine import MemoryShortError, memory_bytes, require_memory
+from mple.machine import MemoryShortError, available_bytes, held_bytes, memory_bytes, require_memory
 
 _V1 = "sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes"
 
@@ -34,7 +34,40 @@ def test_the_least_of_all_limits_counts(tmp_path: Path, files: dict[str, str], e
     assert _system(tmp_path, files) == expected
 
 
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 614_400),
+        (
+            {
+                "proc/self/cgroup": "0::/a\n",
+                "sys/fs/cgroup/a/memory.max": "500000\n",
+                "sys/fs/cgroup/a/memory.current": "400000\n",
+                "sys/fs/cgroup/a/memory.stat": "anon 7\ninactive_file 150000\n",
+            },
+            250_000,
+        ),
+        (
+            {
+                "proc/self/cgroup": "0::/a\n",
+                "sys/fs/cgroup/a/memory.max": "max\n",
+                "sys/fs/cgroup/a/memory.current": "400000\n",
+                "sys/fs/cgroup/a/memory.stat": "inactive_file 0\n",
+            },
+            614_400,
+        ),
+    ],
+)
+def test_what_a_limit_leaves_is_free_and_so_are_files_that_can_go(
+    tmp_path: Path, files: dict[str, str], expected: int
+) -> None:
+    _system(tmp_path, {"proc/meminfo": "MemTotal: 1000 kB\nMemFree: 1 kB\nMemAvailable: 600 kB\n"} | files)
+    assert available_bytes(tmp_path) == expected
+    assert available_bytes(tmp_path / "nowhere") is None and held_bytes(tmp_path / "nowhere") == 0
+
+
 def test_this_machine_has_some() -> None:
+    assert 8 * 1024**2 < held_bytes() < (memory_bytes() or 0)
     found = memory_bytes()
     assert found is not None and 64 * 1024**2 < found < 2**50
 

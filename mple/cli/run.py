@@ -12,6 +12,7 @@ from mple.plan import SettingsError, read_settings, settings_from, write_setting
 from mple.simulate.chaos import simulate_chaos
 from mple.simulate.chaos_proof import REPORT, claims, print_proof, write_report
 from mple.simulate.chaos_schedule import ChaosSettings
+from mple.simulate.foresight import foreseen_memory
 from mple.simulate.own_names import names_available
 from mple.simulate.processes import processes_of, rank_names
 from mple.simulate.repeat import repeat, require_repeatable
@@ -67,6 +68,8 @@ def simulate_run(
     settings = _settings(config, [*(overrides or ()), *([] if ranks is None else [f"training.ranks={ranks}"])])
     if check:
         echo(*write_settings(settings).splitlines())
+        if line := foreseen_memory(settings):
+            echo(f"# {line}")
         return ExitCode.DONE
     if chaos is not None:
         able_to_starve, able_to_unname = hasattr(resource, "prlimit"), names_available()

@@ -152,6 +152,12 @@ def read_part(source: DataSource, part: SitePart, keep: Path | None = None) -> D
     )
 
 
+def held_pixel_bytes(part: SitePart) -> int:
+    """Of a part, what `read_part` holds in memory where a file may keep large splits."""
+    splits = (len(places) * part.catalogue.shape.elements for places in (part.train, part.test, part.val))
+    return sum(whole for whole in splits if whole <= _HELD_BYTES)
+
+
 def _pixels(split: Split, places: Indices, image: ImageShape, keep: Path | None) -> NDArray[np.uint8] | PixelFile:
     """An archive is read from its beginning for each part of a file, so that these are few."""
     whole = len(places) * image.elements

@@ -18,11 +18,12 @@ from mple.node.life import Ending, live
 from mple.node.logs import close_log
 from mple.node.signals import stop_on_signals
 from mple.node.stop import Stop
-from mple.per_node import as_another_node
+from mple.per_node import PerNode, as_another_node
 
 S = TypeVar("S")
 _DESCRIPTORS = 20
 """Of a node among several, at most: ledger, log, audit trail, lock, two connections, and files that it opens."""
+_nodes: PerNode[int] = PerNode(1)
 _FEW, _SWITCH_S = 64, 0.1
 """Every thread that waits for the interpreter's lock wakes up that often to ask for it, by default each 5 ms: of more
 nodes than these the threads would take the processors for nothing else."""
@@ -53,7 +54,7 @@ def run_together(program: str, nodes: Sequence[OneNode[S]], body: Callable[[S, S
         sys.setswitchinterval(_SWITCH_S)
     ended: queue.SimpleQueue[tuple[OneNode[S], Ending]] = queue.SimpleQueue()
     with stop_on_signals(last=True) as stop:
-        lives = [_begin(node, body, stop, ended) for node in nodes]
+        lives = [_begin(node, body, stop, ended, len(nodes)) for node in nodes]
         endings = []
         for _ in nodes:
             node, ending = ended.get()
@@ -72,16 +73,23 @@ def run_together(program: str, nodes: Sequence[OneNode[S]], body: Callable[[S, S
     return int(ending.code)
 
 
+def nodes_here() -> int:
+    """How many nodes the process of this thread's node holds."""
+    return _nodes.get()
+
+
 def _begin(
     node: OneNode[S],
     body: Callable[[S, Stop], None],
     stop: Stop,
     ended: "queue.SimpleQueue[tuple[OneNode[S], Ending]]",
+    nodes: int,
 ) -> threading.Thread:
     own = Stop()
     withdraw = stop.on_set(own.set)
 
     def alone() -> Ending:
+        _nodes.set(nodes)
         try:
             return live(lambda: node.settings, body, own)
         finally:

@@ -1,24 +1,19 @@
-"""Whether a run can train on a site's pictures, and a machine hold it: said when data are looked at, when a site joins
-and when a plan arrives, before any picture leaves. Pure but for the question how much memory there is.
+"""Whether a run can train on a site's pictures: said when data are looked at, when a site joins and when the plan is
+made, before any picture leaves. Pure.
 """
 
-import math
 from collections.abc import Sequence
 
 from mple.data import Dataset
 from mple.data.limits import MOST_CLASSES, MOST_IMAGES, MOST_LABELS, MOST_LOGITS
-from mple.machine import require_memory
-from mple.model.settings import OptimiserName, Precision, TaskKind
+from mple.model.settings import TaskKind
 from mple.model.trunks import TRUNKS
-from mple.morph import Ensemble, ImageShape, MorphGeometry, expected_weight_shape
-from mple.morph.arithmetic import Arithmetic
-from mple.plan.run_plan import PlanError, RunPlan
-from mple.plan.settings import DeliverTo, RunChoices
+from mple.morph import ImageShape, MorphGeometry
+from mple.plan.memory import layer_values
+from mple.plan.run_plan import PlanError
+from mple.plan.settings import RunChoices
 
 _MOST_LAYER_BYTES = 16 * 1024**3
-_DELIVERED_COPIES = 7
-"""Of all weights in memory at a time: as they came and in order, as two files, as products take them."""
-_LAYER_BYTES = {Arithmetic.F32: 4, Arithmetic.BF16: 2, Arithmetic.INT8: 1}
 
 
 def check_images(image: ImageShape, choices: RunChoices) -> None:
@@ -40,7 +35,7 @@ def check_images(image: ImageShape, choices: RunChoices) -> None:
         MorphGeometry.of(scheme, image)
     except ValueError as fault:
         raise PlanError(str(fault)) from None
-    needed = _layer_values(image, choices) * 4  # as whoever builds or reads it holds it in memory
+    needed = 4 * layer_values(image, choices)  # as whoever builds or reads it holds it in memory
     if needed > _MOST_LAYER_BYTES:
         raise PlanError(
             f'each layer would have {needed / 1024**3:.0f} GiB; choose the tiled layout (morph.preset = "compact")'
@@ -91,61 +86,6 @@ def check_dataset(dataset: Dataset) -> None:
     check_any_run(dataset.train.shape, classes=len(dataset.classes), train=train, test=test, val=val, task=dataset.task)
 
 
-def check_coordinator_memory(image: ImageShape, choices: RunChoices) -> None:
-    """Whether this machine holds a layer while it is reviewed, or built in escrow.
-
-    Raises MemoryShortError: it has less.
-    """
-    require_memory(
-        _layer_values(image, choices) * 4,
-        "a site's layer at the coordinator",
-        'choose the tiled layout (morph.preset = "compact"), or lower model.width',
-    )
-
-
-def check_site_memory(plan: RunPlan, dataset: Dataset) -> None:
-    """Whether this machine holds what a site needs for a plan: its pictures, and a layer while it is built, or the
-    network while it is put together.
-
-    Raises MemoryShortError: it has less.
-    """
-    trunk, delivered = TRUNKS[plan.model.trunk], plan.delivery.to is DeliverTo.SITES
-    network = _DELIVERED_COPIES * 4 * trunk.weights(plan.model.width, len(plan.classes)) if delivered else 0
-    pixels = sum(images.held_bytes for images in (dataset.train, dataset.test, dataset.val))
-    require_memory(
-        pixels + max(_layer_values(plan.image, plan) * 4, network),
-        "this site's pictures and the plan's layer or network",
-        "take fewer pictures (most_train), or have the run choose the tiled layout (morph.preset)",
-    )
-
-
-def check_compute_memory(plan: RunPlan) -> None:
-    """Whether this machine holds what training by a plan takes at least: all sites' layers, the network, one batch.
-
-    Raises MemoryShortError: it has less.
-    """
-    require_memory(
-        compute_bytes(plan),
-        f"{len(plan.sites)} sites' layers, the network and a batch of {plan.training.batch}",
-        "lower training.batch, side_px or model.width, or choose the tiled layout (morph.preset)",
-    )
-
-
-def compute_bytes(plan: RunPlan) -> int:
-    """Memory that training by a plan takes at least, in bytes: layers as they are applied, one of them as it comes,
-    weights with gradient and moments, and what a step keeps of its batch for the way back."""
-    image, trunk = plan.image, TRUNKS[plan.model.trunk]
-    exact = plan.morph.scheme().ensemble is Ensemble.UNIFORM
-    layer = _layer_values(image, plan)
-    layers = layer * len(plan.sites) * (4 if exact else _LAYER_BYTES[plan.training.first_layer])
-    weights = trunk.weights(plan.model.width, len(plan.classes))
-    kept = trunk.kept_values(plan.model.width, image.height, image.width)
-    value_bytes = 4 if plan.training.precision is Precision.F32 else 2
-    samples = min(plan.training.batch, sum(site.train_images for site in plan.sites))
-    moments = 2 if plan.training.optimiser is OptimiserName.ADAMW else 1
-    return layers + 4 * layer + (2 + moments) * 4 * weights + samples * kept * value_bytes
-
-
 def _check_sides(image: ImageShape, trunks: Sequence[str]) -> None:
     sides = (image.height, image.width)
     fitting = [name for name in trunks if all(TRUNKS[name].least_px <= side <= TRUNKS[name].most_px for side in sides)]
@@ -155,7 +95,3 @@ def _check_sides(image: ImageShape, trunks: Sequence[str]) -> None:
             f"images of {image.height} x {image.width} pixels; {takes}; set side_px in the sites' [data], or save "
             "an archive's pictures in another size"
         )
-
-
-def _layer_values(image: ImageShape, choices: RunChoices) -> int:
-    return math.prod(expected_weight_shape(choices.morph.scheme(), image, choices.model.filters, choices.model.kernel))

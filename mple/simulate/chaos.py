@@ -22,10 +22,12 @@ from mple.node.stop import Stop
 from mple.records.run_folder import COMPUTE, COORDINATOR, RunFolder
 from mple.records.state_files import LOG
 from mple.report import Summary
+from mple.report.tables import say
 from mple.rpc.identity import rank_label
 from mple.rpc.tls import split_address
 from mple.simulate.chaos_schedule import ChaosSettings, Fault, FaultKind, Moment, Stage, draw_faults, position
 from mple.simulate.children import Children, Ended
+from mple.simulate.foresight import foreseen_memory
 from mple.simulate.laying_out import lay_out
 from mple.simulate.own_names import NAMES, OwnNames
 from mple.simulate.processes import processes_of, rank_names
@@ -82,6 +84,8 @@ def simulate_chaos(
             relay = relays[node][-1].address
             return f"{NAMES[node]}:{split_address(relay)[1]}" if chaos.unnames else relay
 
+        if line := foreseen_memory(settings):
+            say(console, line)
         folder = lay_out(out, settings, dialled=dialled)
         names = OwnNames(folder.path / "hosts") if chaos.unnames else None
         injected: list[InjectedFault] = []

@@ -15,6 +15,7 @@ from mple.report import Summary, print_summary, summarise
 from mple.report.run_facts import typed_command
 from mple.report.tables import say
 from mple.simulate.children import Children, Ended, command, ranks_command, root_cause
+from mple.simulate.foresight import foreseen_memory
 from mple.simulate.laying_out import lay_out
 from mple.simulate.processes import NodeProcess, processes_of
 from mple.simulate.progress import Progress
@@ -40,8 +41,11 @@ def simulate(settings: SimulationSettings, out: Path, console: Console, *, plain
     Every child process is gone when this returns or raises, and the run folder, `out`, is readable. Progress and the
     final table go to the console; `plain` shows lines instead of a live view, on a terminal too.
 
-    Raises ValueError: the folder is not empty; SimulationError: a node failed.
+    Raises ValueError: the folder is not empty, or this machine has less memory than all nodes will take;
+    SimulationError: a node failed.
     """
+    if line := foreseen_memory(settings):
+        say(console, line)
     return run_nodes(lay_out(out, settings), settings, console, plain=plain)
 
 

@@ -264,7 +264,7 @@ def test_a_layer_beyond_the_coordinators_memory_is_said_when_a_site_joins(
     small_run: SmallRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mple.machine.memory_bytes", lambda: 1000)
-    with refused(ErrorCode.IMAGES_UNFIT, "a site's layer at the coordinator: needs .* this machine has"):
+    with refused(ErrorCode.IMAGES_UNFIT, "with a site's layer under review: needs .* this machine has"):
         small_run.join_site("north")
 
 

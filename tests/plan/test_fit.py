@@ -1,29 +1,11 @@
-"""What can't be trained is refused before anything is sent; the memory that training takes is near what torch keeps."""
+"""What can't be trained is refused before anything is sent."""
 
-import dataclasses
-import math
-
-import numpy as np
 import pytest
-import torch
 
-from mple.data import Dataset, LabelledImages
-from mple.machine import MemoryShortError
 from mple.model.settings import ModelSettings, TaskKind
-from mple.model.trunks import TRUNKS
 from mple.morph import ImageShape
-from mple.plan import (
-    DeliverTo,
-    DeliverySettings,
-    MorphSettings,
-    NormalisationSettings,
-    OptimiserName,
-    PlanError,
-    RunChoices,
-    TrainingSettings,
-)
-from mple.plan.fit import check_any_run, check_compute_memory, check_images, check_site_memory, compute_bytes
-from tests.support.small_plan import small_plan
+from mple.plan import MorphSettings, NormalisationSettings, PlanError, RunChoices
+from mple.plan.fit import check_any_run, check_images
 
 
 @pytest.mark.parametrize(
@@ -52,79 +34,6 @@ def test_images_that_a_run_can_not_take_are_refused(height: int, width: int, cho
 @pytest.mark.parametrize("side_px", [28, 33, 224])
 def test_other_images_pass(side_px: int) -> None:
     check_images(ImageShape(channels=3, height=side_px, width=side_px), RunChoices())
-
-
-@pytest.mark.parametrize(("width", "side_px"), [(0.125, 28), (0.25, 45)])
-def test_the_memory_of_a_step_is_near_what_torch_keeps(width: float, side_px: int) -> None:
-    """By torch's own hook on every tensor that a step keeps for its way back."""
-    spec, model = TRUNKS["vgg16"], ModelSettings(width=width)
-    trunk = spec.make(model, 3)
-    weights = sum(weight.numel() for weight in trunk.parameters())
-    # batch norm, dropout and the classifier aside, the trunk has no first convolution
-    stem = 9 * 3 * spec.filters(width)
-    assert abs(spec.weights(width, 3) - weights) <= stem
-    kept: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
-        return tensor
-
-    own = {weight.data_ptr() for weight in trunk.parameters()}
-    features = torch.zeros(2, spec.filters(width), side_px, side_px, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = trunk(features).sum()
-    held = sum(size for place, size in kept.items() if place not in own)
-    assert loss.requires_grad
-    expected = 2 * 4 * spec.kept_values(width, side_px, side_px)
-    assert 0.5 * held < expected < 1.2 * held
-
-
-def test_a_plan_beyond_the_machine_is_refused_at_the_compute_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = small_plan()
-    needed = compute_bytes(plan)
-    monkeypatch.setattr("mple.machine.memory_bytes", lambda: needed)
-    check_compute_memory(plan)
-    monkeypatch.setattr("mple.machine.memory_bytes", lambda: needed - 1)
-    with pytest.raises(MemoryShortError, match=r"layers, the network and a batch of \d+: needs .*; lower training"):
-        check_compute_memory(plan)
-
-
-def test_memory_grows_with_batch_sites_and_sides() -> None:
-    small = small_plan(channels=3, side_px=32)
-    wider = dataclasses.replace(small, height=64, width=64)
-    assert compute_bytes(wider) > compute_bytes(small)
-    dense = dataclasses.replace(small, morph=MorphSettings(preset="paper"))
-    weight = 3 * 32 * 32 * math.prod((small.filters, 32, 32)) * 4
-    assert compute_bytes(dense) - compute_bytes(small) > len(small.sites) * weight
-
-
-def test_a_second_moment_takes_as_much_as_the_weights() -> None:
-    adamw = small_plan(training=TrainingSettings(optimiser=OptimiserName.ADAMW))
-    weights = TRUNKS["vgg16"].weights(adamw.model.width, len(adamw.classes))
-    assert compute_bytes(adamw) - compute_bytes(small_plan()) == 4 * weights
-
-
-def test_a_site_checks_its_pictures_and_the_layer_that_it_would_build(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = dataclasses.replace(small_plan(channels=1, side_px=28), morph=MorphSettings(preset="paper"))
-    images = LabelledImages(np.zeros((3, 1, 28, 28), np.uint8), np.array([0, 1, 0]))
-    dataset = Dataset(name="x", classes=("a", "b"), train=images, test=images)
-    needed = 2 * 3 * 28 * 28 + 4 * (28 * 28) * (plan.filters * 28 * 28)
-    monkeypatch.setattr("mple.machine.memory_bytes", lambda: needed)
-    check_site_memory(plan, dataset)
-    monkeypatch.setattr("mple.machine.memory_bytes", lambda: needed - 1)
-    with pytest.raises(MemoryShortError, match=r"layer or network: needs .*; take fewer pictures"):
-        check_site_memory(plan, dataset)
-
-
-def test_a_site_has_room_for_the_network_or_is_delivered_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = small_plan(channels=1, side_px=28)
-    images = LabelledImages(np.zeros((1, 1, 28, 28), np.uint8), np.array([0]))
-    dataset = Dataset(name="x", classes=("a", "b"), train=images, test=images)
-    needed = 2 * 28 * 28 + 7 * 4 * TRUNKS["vgg16"].weights(plan.model.width, len(plan.classes))
-    monkeypatch.setattr("mple.machine.memory_bytes", lambda: needed - 1)
-    with pytest.raises(MemoryShortError, match="network"):
-        check_site_memory(plan, dataset)
-    check_site_memory(dataclasses.replace(plan, delivery=DeliverySettings(to=DeliverTo.NONE)), dataset)
 
 
 def test_more_labels_than_a_run_holds_are_refused() -> None:

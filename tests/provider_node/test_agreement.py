@@ -88,6 +88,6 @@ def test_a_plan_for_another_task_is_refused(tmp_path: Path) -> None:
 def test_a_plan_beyond_this_machine_is_refused_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = _saying(small_plan(), PatientSplit.APART)
     monkeypatch.setattr("mple.machine.memory_bytes", lambda: 1000)
-    with pytest.raises(MemoryShortError, match="this site's pictures and the plan's layer or network: needs"):
+    with pytest.raises(MemoryShortError, match="a site with its pictures: needs"):
         agree(_site(plan, tmp_path), _made(plan))
     assert not list(tmp_path.iterdir())
