@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 
-from mple.data import DataError, DataSource, default_data_folder, fetch_cifar10
+from mple.data import DataError, DataSource, default_data_folder
 from mple.data.dicomweb.source import DicomWebSource
+from mple.data.fetch import fetch_cifar10
 from mple.plan import SettingsError
 from mple.plan.reader import read_toml, settings_from
 from mple.terminal import echo, wide_console

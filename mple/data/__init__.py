@@ -7,7 +7,6 @@ them.
 """
 
 from mple.data.cifar10 import Cifar10Source, default_data_folder
-from mple.data.fetch import fetch_cifar10
 from mple.data.images import DataError, Dataset, LabelledImages
 from mple.data.npz import NpzSource
 from mple.data.partitions import Partition, PartitionKind
@@ -25,6 +24,5 @@ __all__ = [
     "Partition",
     "PartitionKind",
     "default_data_folder",
-    "fetch_cifar10",
     "open_source",
 ]

@@ -55,7 +55,9 @@ def node_app(
         body: The node; see `run_body`.
         several: Runs several nodes in this process by their files and overrides; None where there can be only one.
     """
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="One node of a consortium.")
+    app = typer.Typer(
+        add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help="One node of a consortium."
+    )
 
     def print_version(wanted: bool) -> None:
         if wanted:

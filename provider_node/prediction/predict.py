@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from mple.morph import MorphKey
-from mple.node import Config, Overrides, run_body
 from mple.node.logs import log
 from mple.node.retry import UnreachableError
 from mple.node.session import NodeSession, open_node
@@ -28,7 +27,6 @@ from mple.plan.orders import label_order
 from mple.prediction.options import PredictOptions
 from mple.prediction.pictures import Pictures, listed_files, picture_files, test_images
 from mple.prediction.predictions import Predictions
-from mple.prediction.typed import AsJson, Csv, Every, Images, Labels, Page, Resize, Test, Top
 from mple.privacy import PictureNoise
 from mple.records.plan_file import kept_plan
 from mple.rpc import ErrorCode, MpleError, Party, Role, error_of, probe
@@ -44,33 +42,6 @@ _PATIENCE_S = 30.0
 """Somebody waits in front of the terminal."""
 _ANSWER_S = 60.0
 """Longest wait for the answer to one message, which holds 1 MiB or a single picture."""
-
-
-def predict_verb(
-    config: Config,
-    images: Images = None,
-    overrides: Overrides = None,
-    labels: Labels = None,
-    test: Test = None,
-    resize: Resize = False,
-    top: Top = None,
-    every: Every = False,
-    json: AsJson = False,
-    csv: Csv = None,
-    page: Page = None,
-) -> int:
-    """Print class probabilities of pictures, by the network of the site's last run, as its compute node has it. The
-    site must have taken part in a run. The compute node answers after training for as long as it is up, which needs
-    'stay = true' in its configuration."""
-
-    def body(settings: SiteSettings, stop: Stop) -> None:
-        options = PredictOptions(
-            images=tuple(images or ()), labels=labels, test=test, resize=resize, top=top, every=every, json=json,
-            csv=csv, page=page,
-        )  # fmt: skip
-        predict(settings, options, stop)
-
-    return run_body("mple-provider", SiteSettings, config, overrides, body)
 
 
 def predict(settings: SiteSettings, options: PredictOptions, stop: Stop) -> None:

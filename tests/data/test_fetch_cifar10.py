@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mple.data import Cifar10Source, DataError, fetch_cifar10
+from mple.data import Cifar10Source, DataError
 from mple.data.cifar10 import CIFAR10_CLASSES, cifar10_catalogue
-from mple.data.fetch import ArchiveSource, Progress
+from mple.data.fetch import ArchiveSource, Progress, fetch_cifar10
 
 PER_FILE = 4
 DICE = np.random.default_rng(6)
