@@ -216,7 +216,7 @@ class _Disturbed:
             self._start(self._late)
             self._late = ""
         for fault in self._due:
-            if not fault.moment.reached(self._now):
+            if not fault.moment.reached(self._now) and not self._all_wait(fault, progress):
                 return
             nodes, links = self._carry_out(fault)
             if nodes:
@@ -240,6 +240,14 @@ class _Disturbed:
                 links=links,
             )
         )
+
+    def _all_wait(self, fault: Fault, progress: Progress) -> bool:
+        """Whether all but the latecomer have joined, who waits for this fault of gathering: no more will join before.
+        A latecomer that holds many sites leaves few to gather."""
+        if not self._late or fault.moment.stage is not Stage.GATHERING:
+            return False
+        joined = {label.partition("/")[2] for label in progress.joined}
+        return joined.issuperset(set(self._folder.nodes) - {COORDINATOR} - set(self._processes[self._late].nodes))
 
     def _carry_out(self, fault: Fault) -> tuple[tuple[str, ...], int]:
         """Nodes that were hit and links that were cut; none when it can't be done now."""
