@@ -1,5 +1,7 @@
 """The command `mple-compute`. Its help and its refusals need no torch, which takes a second to load."""
 
+import os
+import sys
 from collections.abc import Sequence
 
 from mple.extras import require_extra
@@ -9,8 +11,14 @@ from mple.plan import ComputeSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command `mple-compute`."""
-    return run_node("mple-compute", "serve", ComputeSettings, _serve, argv)
+    """The command `mple-compute`. The process of a rank ends within it."""
+    code = run_node("mple-compute", "serve", ComputeSettings, _serve, argv)
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        # What torch has begun with other ranks holds the interpreter's end until they end, who may wait for this one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def _serve(settings: ComputeSettings, stop: Stop) -> None:

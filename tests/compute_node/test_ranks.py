@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from compute_node import command
 from compute_node.compute_run import _require_planned
 from compute_node.rank_settings import of_rank, require_equal
 from compute_node.ranks import ALONE, RankEndedError, RankGroup, joined_ranks, own_share
@@ -122,3 +123,13 @@ def test_a_site_that_means_another_rank_is_refused(window: Callable[..., OpenInt
     with pytest.raises(MpleError, match=r"site north means rank 1 .* this is rank 0") as refused:
         window().intake.take_hello("north", compute_pb2.FeedHello(rank=1))
     assert refused.value.code is ErrorCode.RANKS_REJECTED
+
+
+def test_the_process_of_a_rank_waits_for_no_other_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr("os._exit", ended.append)
+    monkeypatch.setattr(command, "run_node", lambda *_: 130)
+    assert (command.main([]), ended) == (130, [])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    command.main([])
+    assert ended == [130]
