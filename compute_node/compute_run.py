@@ -92,7 +92,7 @@ class ComputeRun:
         self._digests: dict[str, bytes] = {}
         """Of the layers that were fetched, by site."""
         self._feed_open = False
-        node.registry.register(SampleMetrics(node.ledger, self._samples.cache))
+        node.show(SampleMetrics(node.ledger, self._samples.cache))
         audit("local", "plan", "ok", run=plan.run_id, sha256=plan.sha256().hex())
         log(LogEvent.PLAN, f"follows plan {plan.sha256().hex()[:16]}")
 
@@ -249,7 +249,7 @@ class ComputeRun:
             self._node.stop,
             self._ranks,
         )
-        self._node.registry.register(TrainingMetrics(run))
+        self._node.show(TrainingMetrics(run))
         try:
             return run, run.run(self._report_epoch)
         except DivergenceError as fault:

@@ -4,6 +4,13 @@ import os
 from pathlib import Path
 
 _GIB = 1024**3
+_MALLOC_OPTIONS = {
+    "M_ARENA_MAX": (-8, 1),
+    "M_MMAP_THRESHOLD": (-3, 1536 * 1024),
+    "M_TRIM_THRESHOLD": (-1, 8 * 1024**2),
+}
+"""Of `mallopt`, by their names in malloc.h, with numbers from there. The arrays of a part of a batch stay in the heap,
+and its end is not given back between two of them: either would cost much of the rate of morphing."""
 
 
 class MemoryShortError(ValueError):
@@ -105,3 +112,17 @@ def _limit_files(root: Path) -> list[Path]:
 
 def _text(count: int) -> str:
     return f"{count / _GIB:,.1f} GiB" if count >= _GIB else f"{count / 1024**2:,.1f} MiB"
+
+
+def keep_heap_small() -> None:
+    """Let all threads of this process take memory from one heap, and large arrays from outside it. By itself glibc has
+    a heap for each thread, and each keeps what its largest arrays have taken.
+
+    To be called before there is a second thread. Does nothing where the C library knows of no such options.
+    """
+    import ctypes  # the help of most commands needs none
+
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        for option, value in _MALLOC_OPTIONS.values():
+            library.mallopt(option, value)

@@ -2,8 +2,10 @@
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 
-from mple.node import node_app, run_app
+from mple.machine import keep_heap_small
+from mple.node import node_app, run_app, run_body
 from mple.node.stop import Stop
 from mple.plan import SiteSettings
 from provider_node.prediction.verb import predict_verb
@@ -12,10 +14,17 @@ from provider_node.several import run_sites
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `mple-provider`."""
+    keep_heap_small()
     several = functools.partial(run_sites, body=run)
     app = node_app("mple-provider", "run", SiteSettings, run, several)
     app.command("predict")(predict_verb)
-    return run_app("mple-provider", app, argv)
+
+    def of_files(configs: Sequence[Path]) -> int:
+        if len(configs) > 1:
+            return several(configs, ())
+        return run_body("mple-provider", SiteSettings, configs[0], (), run)
+
+    return run_app("mple-provider", app, argv, {"run": of_files})
 
 
 def run(settings: SiteSettings, stop: Stop) -> None:

@@ -33,7 +33,7 @@ from mple.machine import require_memory
 from mple.model.settings import TaskKind
 from mple.morph import ImageShape
 
-_HELD_BYTES = 16 * 1024**2
+_HELD_BYTES = 1024**2
 """Pixels of a split that are held in memory even where a file could keep them."""
 _PARTS = 8
 """In which a larger one is read."""

@@ -24,6 +24,8 @@ _WORK, _MOST_WORTH = 5 * 10**7, 2 * 10**7
 """Samples x classes x draws that are worth an interval; samples x classes of which none is drawn any more."""
 _AT_ONCE, _LEAST_AT_ONCE = 2**18, 16
 """Samples x draws in memory, and draws at least: all classes are sorted anew for each part."""
+_SORTED_AT_ONCE = 16
+"""Of these draws, that areas are made of together."""
 _SEED = 15
 
 
@@ -207,15 +209,25 @@ class _Samples:
             falling = known[np.argsort(-self.scores_NC[known, place], kind="stable")]
             scores = self.scores_NC[falling, place]
             begins = np.flatnonzero(np.diff(scores, prepend=np.inf))
-            weights = weights_ND[falling]
-            more = _added(weights * is_N[falling, None], begins)
-            less = _added(weights, begins) - more
-            hits, wrong = more.cumsum(axis=0), less.cumsum(axis=0)
-            positives, negatives = more.sum(axis=0), less.sum(axis=0)
-            precision = hits / np.maximum(hits + wrong, 1)
-            areas.append(share((more * (negatives - wrong + less / 2)).sum(axis=0), positives * negatives))
-            precisions.append(share((more * precision).sum(axis=0), positives))
+            found = [
+                _areas_of(weights_ND[falling, low : low + _SORTED_AT_ONCE], is_N[falling], begins)
+                for low in range(0, len(weights_DN), _SORTED_AT_ONCE)
+            ]
+            areas.append(np.concatenate([area for area, _ in found]))
+            precisions.append(np.concatenate([precision for _, precision in found]))
         return {"auroc": np.stack(areas, axis=1), "average_precision": np.stack(precisions, axis=1)}
+
+
+def _areas_of(weights_ND: Floats, is_N: NDArray[np.bool_], begins: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Areas under the ROC curve and average precisions (D) of one class; rows by falling score, of which equal ones
+    begin at `begins`."""
+    more = _added(weights_ND * is_N[:, None], begins)
+    less = _added(weights_ND, begins) - more
+    hits, wrong = more.cumsum(axis=0), less.cumsum(axis=0)
+    positives, negatives = more.sum(axis=0), less.sum(axis=0)
+    precision = hits / np.maximum(hits + wrong, 1)
+    area = share((more * (negatives - wrong + less / 2)).sum(axis=0), positives * negatives)
+    return area, share((more * precision).sum(axis=0), positives)
 
 
 def _added(rows_ND: Floats, begins: NDArray[np.int64]) -> Floats:

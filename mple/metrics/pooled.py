@@ -21,6 +21,8 @@ from mple.metrics.tallies import Tally, counts_of
 from mple.metrics.values import METRICS, Metric, mean_of, values, values_by_class
 
 _DRAWS = 500
+_AT_ONCE = 20
+"""Draws of two histograms in memory: each draw is of thousands of cells."""
 _SEED = 15
 
 
@@ -78,9 +80,9 @@ def _confusions(tally: Tally, outputs: Outputs, rng: np.random.Generator) -> NDA
     return np.stack([_draws(row, rng) for row in counts], axis=1)
 
 
-def _draws(cells: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+def _draws(cells: NDArray[np.int64], rng: np.random.Generator, draws: int = _DRAWS) -> NDArray[np.int64]:
     total = int(cells.sum())
-    return rng.multinomial(total, cells / max(1, total), _DRAWS) if total else np.zeros((_DRAWS, len(cells)), np.int64)
+    return rng.multinomial(total, cells / max(1, total), draws) if total else np.zeros((draws, len(cells)), np.int64)
 
 
 def _of_scores(
@@ -95,12 +97,15 @@ def _of_scores(
     if name == "auroc":
         return binned_auroc(counts[0], counts[1])[1]
     cells = np.flatnonzero(counts.ravel())
-    drawn = np.zeros((_DRAWS, counts.size), np.int64)
-    drawn[:, cells] = _draws(counts.ravel()[cells], rng)
     at_place = None if at is None else at[place : place + 1]
-    values_D1 = _by_class(METRICS[name], drawn.reshape(_DRAWS, 1, *counts.shape), outputs, at_place)
+    values_D = np.empty(_DRAWS)
+    for low in range(0, _DRAWS, _AT_ONCE):
+        values_d = values_D[low : low + _AT_ONCE]
+        drawn = np.zeros((len(values_d), counts.size), np.int64)
+        drawn[:, cells] = _draws(counts.ravel()[cells], rng, len(values_d))
+        values_d[:] = _by_class(METRICS[name], drawn.reshape(-1, 1, *counts.shape), outputs, at_place)[:, 0]
     once = _by_class(METRICS[name], counts[None], outputs, at_place)
-    return interval_of(float(once[0]), values_D1[:, 0])
+    return interval_of(float(once[0]), values_D)
 
 
 def _by_class(

@@ -12,9 +12,10 @@ from mple.morph.cores import draw_core
 from mple.morph.keys import MorphKey
 from mple.morph.scheme import Cores, Ensemble, ImageShape, Layout, MorphGeometry, MorphScheme
 
-_ROWS = 96
+ROWS = 96
 """Products are made of so many rows each, zeros below: libraries choose the order of sums by a product's shape. Fewer
-make products slow, more are mostly zeros where each block of a message's pictures has a core of its own."""
+make products slow, more are mostly zeros where each block of a message's pictures has a core of its own. So many
+pictures at a time leave no rows over, and little memory is taken."""
 
 
 class Morpher:
@@ -98,10 +99,10 @@ def _times(x_BKQ: Floats, cores: Sequence[Floats]) -> Floats:
 
 def _product(x_RQ: Floats, core_QQ: Floats) -> Floats:
     """x·M, some rows at a time. Each product has the same shape, so that a row's does not depend on the others."""
-    t_RQ = np.empty((-(-len(x_RQ) // _ROWS) * _ROWS, x_RQ.shape[1]), x_RQ.dtype)
-    for low in range(0, len(t_RQ), _ROWS):
-        some_RQ = x_RQ[low : low + _ROWS]
-        if len(some_RQ) < _ROWS:
-            some_RQ = np.pad(some_RQ, ((0, _ROWS - len(some_RQ)), (0, 0)))
-        np.matmul(some_RQ, core_QQ, out=t_RQ[low : low + _ROWS])
+    t_RQ = np.empty((-(-len(x_RQ) // ROWS) * ROWS, x_RQ.shape[1]), x_RQ.dtype)
+    for low in range(0, len(t_RQ), ROWS):
+        some_RQ = x_RQ[low : low + ROWS]
+        if len(some_RQ) < ROWS:
+            some_RQ = np.pad(some_RQ, ((0, ROWS - len(some_RQ)), (0, 0)))
+        np.matmul(some_RQ, core_QQ, out=t_RQ[low : low + ROWS])
     return t_RQ[: len(x_RQ)]

@@ -4,7 +4,9 @@ import atexit
 import gc
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 
 import typer
 from typer.exceptions import TyperException
@@ -18,7 +20,12 @@ from mple.rpc import ErrorCode, MpleError
 from mple.terminal import printable_output
 
 
-def run_app(program: str, app: typer.Typer, argv: Sequence[str] | None = None) -> int:
+def run_app(
+    program: str,
+    app: typer.Typer,
+    argv: Sequence[str] | None = None,
+    of_files: Mapping[str, Callable[[Sequence[Path]], int]] = MappingProxyType({}),
+) -> int:
     """Run the verb that the arguments name and return its exit code; nothing is raised.
 
     What a user has typed can be wrong in any of its files, so an OSError counts as wrong usage here. Only a fault of
@@ -28,18 +35,25 @@ def run_app(program: str, app: typer.Typer, argv: Sequence[str] | None = None) -
         program: The command's name.
         app: Its verbs; each returns its exit code or None.
         argv: Arguments without the program, `sys.argv[1:]` by default.
+        of_files: By verb, what runs it where nothing but files follows. To read them the app would load what checks
+            types, 6 MB that a process keeps.
     """
     keep_private()
     # The interpreter's last act is to look through all objects for what refers to nothing any more: 0.7 s with torch.
     atexit.register(gc.freeze)
     with printable_output():
-        return _run(program, app, argv)
+        return _run(program, app, list(sys.argv[1:] if argv is None else argv), of_files)
 
 
-def _run(program: str, app: typer.Typer, argv: Sequence[str] | None) -> int:
+def _run(
+    program: str, app: typer.Typer, args: list[str], of_files: Mapping[str, Callable[[Sequence[Path]], int]]
+) -> int:
     try:
-        code = app(args=list(sys.argv[1:] if argv is None else argv), prog_name=program, standalone_mode=False)
-    except typer.Abort:
+        if args[1:] and args[0] in of_files and not any(word.startswith("-") for word in args[1:]):
+            code = of_files[args[0]](list(map(Path, args[1:])))
+        else:
+            code = app(args=args, prog_name=program, standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
         return int(ExitCode.INTERRUPTED)
     except TyperException as fault:
         text, where = fault.format_message(), getattr(fault, "ctx", None)

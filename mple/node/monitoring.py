@@ -41,23 +41,20 @@ class MonitoringError(ValueError):
 
 @contextmanager
 def monitored(settings: MonitoringSettings, me: Party, tls: TlsFiles, ledger: Ledger) -> Iterator[CollectorRegistry]:
-    """Serve a node's metrics while the block runs, if its settings say so.
+    """Serve a node's metrics while the block runs.
 
     Args:
-        settings: Where to listen.
+        settings: Where to listen; they name an address.
         me: The node.
         tls: Its certificate.
         ledger: Its ledger.
 
     Returns:
-        Takes further collectors, whether or not anything is served.
+        Takes further collectors.
 
     Raises MonitoringError: the address is malformed, taken, or not this machine's.
     """
     registry = CollectorRegistry()
-    if not settings.listen:
-        yield registry
-        return
     ProcessCollector(registry=registry)
     registry.register(_NodeMetrics(me, tls, ledger))
     host, server = _served(settings.listen, registry)

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from prometheus_client import CollectorRegistry
+from typing import TYPE_CHECKING
 
 from mple import __version__
 from mple.audit import close_audit, open_audit
@@ -23,17 +22,19 @@ from mple.node.certificate_age import watch_certificate
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.ending import exit_code_of
 from mple.node.logs import open_log
-from mple.node.monitoring import monitored
 from mple.node.preload import OF_ALL, preload
 from mple.node.retry import RetryPolicy
 from mple.node.run_follower import RunFollower
 from mple.node.stop import Stop
-from mple.plan import MonitoringSettings
 from mple.plan.node_settings import NodeSettings
 from mple.records.state_files import LEDGER
 from mple.rpc import Party, Role, TlsFiles, grpc_running, open_channel, own_party, verify_remote
 from mple.rpc.metering import MeteredChannel
 from mple.rpc.tls import probe_for
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.registry import Collector
 
 _PROGRAMS = {Role.COORDINATOR: "mple-coordinator", Role.COMPUTE: "mple-compute", Role.SITE: "mple-provider"}
 
@@ -54,9 +55,14 @@ class NodeSession:
     me: Party
     tls: TlsFiles
     ledger: Ledger
-    registry: CollectorRegistry
-    """Takes collectors of metrics."""
+    registry: "CollectorRegistry | None"
+    """Of the monitoring endpoint; None where there is none."""
     stop: Stop
+
+    def show(self, collector: "Collector") -> None:
+        """Have the endpoint serve what a collector of metrics says, too, where there is one."""
+        if self.registry is not None:
+            self.registry.register(collector)
 
     def find(self, address: str, role: Role, budget_s: float, *, name: str = "") -> Remote:
         """Wait until a party of a role, and of a name where one is given, answers at an address, within a budget of so
@@ -108,8 +114,11 @@ def open_node(
         watch_certificate(tls, stop)
         opened.enter_context(_audited(settings.state, me, verb))
         ledger = opened.enter_context(Ledger(settings.state / LEDGER, me.label))
-        listening = MonitoringSettings() if beside else settings.monitoring
-        registry = opened.enter_context(monitored(listening, me, tls, ledger))
+        registry = None
+        if settings.monitoring.listen and not beside:
+            from mple.node.monitoring import monitored  # 3 MB of memory
+
+            registry = opened.enter_context(monitored(settings.monitoring, me, tls, ledger))
         yield NodeSession(me=me, tls=tls, ledger=ledger, registry=registry, stop=stop)
 
 

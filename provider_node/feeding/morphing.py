@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mple.data import Dataset, LabelledImages
 from mple.data.normalise import normalise
 from mple.morph import MorphKey
-from mple.morph.morpher import Morpher
+from mple.morph.morpher import ROWS, Morpher
 from mple.plan import PrivacyMode, RunPlan
 from mple.privacy import PictureNoise
 from mple.v1 import common_pb2
@@ -83,7 +83,15 @@ class PictureMorpher:
         self._morpher = Morpher(plan.morph.scheme(), plan.image, key, session=plan.session, key_epoch=epoch)
 
     def coded(self, pixels_BCHW: NDArray[np.uint8]) -> EncodedSamples:
-        """Normalise, add noise where the plan asks for it, morph and code pictures."""
+        """Normalise, add noise where the plan asks for it, morph and code pictures, some at a time."""
+        parts = [self._coded(pixels_BCHW[low : low + ROWS]) for low in range(0, len(pixels_BCHW) or 1, ROWS)]
+        if len(parts) == 1:
+            return parts[0]
+        return EncodedSamples(
+            np.concatenate([part.codes_BV for part in parts]), np.concatenate([part.exponents_BK for part in parts])
+        )
+
+    def _coded(self, pixels_BCHW: NDArray[np.uint8]) -> EncodedSamples:
         x_BCHW = normalise(pixels_BCHW, self._normalisation)
         if self._noise is not None:
             x_BCHW = self._noise.add(x_BCHW, pixels_BCHW)

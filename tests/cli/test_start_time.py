@@ -53,6 +53,20 @@ def test_only_the_compute_node_that_a_test_starts_can_import_torch(name: str, tm
         assert ended.returncode == (0 if name == "mple-compute" else 1)
 
 
+def test_a_site_keeps_nothing_in_memory_that_it_was_not_asked_for(tmp_path: Path) -> None:
+    """What checks the types of a command line, what serves metrics: 9 MB together."""
+    program = """
+import sys
+from provider_node.node import main
+code = main(["run", "absent.toml"])
+import provider_node.taking_part
+print("loaded:", sorted({"pydantic", "prometheus_client", "rich"} & set(sys.modules)), "code:", code)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ended.stdout == "loaded: [] code: 2\n", ended.stdout
+    assert "absent.toml" in ended.stderr
+
+
 def test_what_a_hospital_runs_never_loads_torch() -> None:
     """Every module of the nodes but the compute node's, and of what they stand on, where importing torch raises."""
     program = f"""

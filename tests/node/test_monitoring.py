@@ -1,4 +1,4 @@
-"""A node's Prometheus endpoint, asked as Prometheus asks: off by default, and what it says is the ledger's."""
+"""A node's Prometheus endpoint, asked as Prometheus asks: what it says is the ledger's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from mple import __version__
@@ -109,13 +109,6 @@ def test_refused_calls_are_counted_by_code_and_caller(
         with pytest.raises(grpc.RpcError):
             stub.Report(coordinator_pb2.ReportRequest(), timeout=10)
         assert values(asked(address())["mple_refusals"], "code", "peer") == {("ROLE_NOT_ALLOWED", "compute/compute"): 1}
-
-
-def test_it_is_off_by_default(ledger: Ledger, tls: TlsFiles, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    with monitored(MonitoringSettings(), ME, tls, ledger) as registry:
-        assert isinstance(registry, CollectorRegistry)
-    assert "metrics at" not in caplog.text
 
 
 def test_nobody_answers_after_the_end(ledger: Ledger, tls: TlsFiles, address: Callable[[], str]) -> None:

@@ -87,8 +87,8 @@ def test_the_trail_tells_of_a_life_from_start_to_end(
 
 
 def test_nothing_of_a_life_is_left_in_the_process(settings: Settings) -> None:
-    with open_node(settings, Role.SITE, "run", Stop()):
-        pass
+    with open_node(settings, Role.SITE, "run", Stop()) as node:
+        assert node.registry is None, "there is no endpoint but where one is asked for"
     audit("local", "late", "ok")
     assert audit_head() is None
     assert refusals() == {}

@@ -62,6 +62,8 @@ def test_codes_do_not_depend_on_what_a_sample_is_sent_with(preset: str) -> None:
         assert images.batch(TRAIN, samples).coded.codes_BV.tobytes() == whole[samples].tobytes()
 
     regrouped()
+    assert images.batch(TRAIN, [*range(40)] * 5).coded.codes_BV.tobytes() == whole.tobytes() * 5
+    assert images.batch(TRAIN, []).coded.codes_BV.shape == (0, whole.shape[1])
 
 
 def test_another_site_name_run_or_key_gives_other_codes() -> None:

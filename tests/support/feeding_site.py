@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
-from prometheus_client import CollectorRegistry
 
 from mple.data import NpzSource
 from mple.meter import Ledger
@@ -54,7 +53,7 @@ def feeding_site(tmp_path: Path) -> Iterator[Feeding]:
             me=Party("test", Role.SITE, SITE),
             tls=TlsFiles.in_directory(tmp_path),
             ledger=ledger,
-            registry=CollectorRegistry(),
+            registry=None,
             stop=Stop(),
         )
         site = Site(node=node, settings=settings, vault=vault, dataset=DATASET, keys=keys)
