@@ -1,6 +1,7 @@
 """A site's process. Its help waits for no more than the command line takes: what a site runs on is loaded by a verb."""
 
 import functools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from provider_node.several import run_sites
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `mple-provider`."""
-    keep_heap_small()
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] == "run":
+        keep_heap_small()
     several = functools.partial(run_sites, body=run)
     app = node_app("mple-provider", "run", SiteSettings, run, several)
     app.command("predict")(predict_verb)
@@ -24,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return several(configs, ())
         return run_body("mple-provider", SiteSettings, configs[0], (), run)
 
-    return run_app("mple-provider", app, argv, {"run": of_files})
+    return run_app("mple-provider", app, words, {"run": of_files})
 
 
 def run(settings: SiteSettings, stop: Stop) -> None:
