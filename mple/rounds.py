@@ -1,4 +1,5 @@
-"""What nodes look at about once a second, in one thread of the process: one for each look would be thousands.
+"""What nodes look at about once a second, very many of them less often, in one thread of the process: one for each
+look would be thousands.
 
 withdraw = each_second(look)
 """
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 
 EVERY_S = 1.0
+_MOST_SHARE = 0.02
+"""Of a core, for all looks together: those of hundreds of nodes come less often for it."""
 _LOGGER = logging.getLogger("mple.node")
 _changed = threading.Condition()
 _looks: dict[object, tuple[Context, Callable[[], object]]] = {}
@@ -17,7 +20,8 @@ _begun = False
 
 
 def each_second(look: Callable[[], object]) -> Callable[[], None]:
-    """Have `look` called again and again, `EVERY_S` seconds apart, for the node that this thread works for.
+    """Have `look` called again and again, `EVERY_S` seconds apart or, where all looks of a process take long, so far
+    apart that they take a fiftieth of a core; for the node that this thread works for.
 
     It must be short, for all others wait meanwhile: what takes long it begins in a thread of its own. What it raises is
     logged, and it is called again.
@@ -42,15 +46,18 @@ def each_second(look: Callable[[], object]) -> Callable[[], None]:
 
 
 def _go_round() -> None:
+    taken_s = 0.0
     while True:
         with _changed:
             _changed.wait_for(lambda: _looks)
-        time.sleep(EVERY_S)
+        time.sleep(max(EVERY_S, taken_s / _MOST_SHARE))
+        began_s = time.thread_time()
         with _changed:
             due = list(_looks.items())
         for key, (context, look) in due:
             if key in _looks:
                 context.run(_look, look)
+        taken_s = time.thread_time() - began_s
 
 
 def _look(look: Callable[[], object]) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -324,7 +325,7 @@ class TrainingRun:
     def _train_step(self, epoch: int, step: int, samples: ReadySamples) -> JointStep:
         """Take a step with all ranks, but where none has samples enough; those of a rank with too few are left out."""
         batch, samples = self._forward(samples)
-        with self.time.spent(Use.RANKS):
+        with self.time.spent(Use.RANKS) if self._ranks.share.ranks > 1 else nullcontext():
             taken = self._steps.taken(epoch, step, batch.part, samples.numbers)
         if taken.total.samples:
             with self._ranks.faults():
