@@ -1,5 +1,4 @@
-"""What nodes look at about once a second, very many of them less often, in one thread of the process: one for each
-look would be thousands.
+"""What nodes look at about once a second, very many less often, in one thread of the process; else it were thousands.
 
 withdraw = each_second(look)
 """
