@@ -76,11 +76,11 @@ def _confusions(tally: Tally, outputs: Outputs, rng: np.random.Generator) -> NDA
     """Draws of a confusion matrix, all of its cells together; of labels each matrix by itself."""
     counts = counts_of("confusion", tally, outputs)
     if not outputs.several:
-        return _draws(counts.ravel(), rng).reshape(_DRAWS, *counts.shape)
-    return np.stack([_draws(row, rng) for row in counts], axis=1)
+        return _draws(counts.ravel(), rng, _DRAWS).reshape(_DRAWS, *counts.shape)
+    return np.stack([_draws(row, rng, _DRAWS) for row in counts], axis=1)
 
 
-def _draws(cells: NDArray[np.int64], rng: np.random.Generator, draws: int = _DRAWS) -> NDArray[np.int64]:
+def _draws(cells: NDArray[np.int64], rng: np.random.Generator, draws: int) -> NDArray[np.int64]:
     total = int(cells.sum())
     return rng.multinomial(total, cells / max(1, total), draws) if total else np.zeros((draws, len(cells)), np.int64)
 
