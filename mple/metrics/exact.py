@@ -24,9 +24,11 @@ _WORK, _MOST_WORTH = 5 * 10**7, 2 * 10**7
 """Samples x classes x draws that are worth an interval; samples x classes of which none is drawn any more."""
 _AT_ONCE, _LEAST_AT_ONCE = 2**18, 16
 """Samples x draws in memory, and draws at least: all classes are sorted anew for each part."""
-_SORTED_AT_ONCE = 16
-"""Of these draws, that areas are made of together."""
+_LEAST_SORTED, _SORTED = 16, 2**14
+"""Of these draws, at least so many that areas are made of together, and of samples x draws about so many."""
 _SEED = 15
+_ENDS = (0.025, 0.975)
+"""Quantiles of the draws between which an interval lies."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +78,7 @@ def exact_values(
             value=_number(mean_of(value_1X)[0]),
             interval=interval_of(mean_of(value_1X)[0], mean_of(draws_DX)),
             by_class=tuple(map(_number, value_1X[0])),
-            intervals=tuple(map(interval_of, value_1X[0], draws_DX.T)),
+            intervals=() if name == "auroc" else _intervals(value_1X[0], draws_DX),
         )
     by_delong = [auroc(samples.scores_NC[is_C, c], samples.scores_NC[not_C, c]) for c, (is_C, not_C) in samples.split()]
     found["auroc"] = Exact(
@@ -110,8 +112,20 @@ def interval_of(value: float, draws_D: Floats, leaning: bool = False) -> Interva
         return None
     if leaning:
         known_D = np.maximum(known_D + (value - known_D.mean()), 0.0)
-    low, high = np.quantile(known_D, [0.025, 0.975])
+    low, high = np.quantile(known_D, _ENDS)
     return float(low), float(high)
+
+
+def _intervals(values_C: Floats, draws_DC: Floats) -> tuple[Interval | None, ...]:
+    """`interval_of` each class: of all at once those whose draws are all defined, as nearly always."""
+    whole_C = ~(np.isnan(values_C) | np.isnan(draws_DC).any(axis=0)) & bool(len(draws_DC))
+    low_high_2C = np.full((2, len(values_C)), np.nan)
+    if whole_C.any():
+        low_high_2C[:, whole_C] = np.quantile(draws_DC[:, whole_C], _ENDS, axis=0)
+    return tuple(
+        (float(low), float(high)) if whole else interval_of(value, draws_D)
+        for whole, low, high, value, draws_D in zip(whole_C, *low_high_2C, values_C, draws_DC.T, strict=True)
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,6 +217,7 @@ class _Samples:
 
     def _areas(self, weights_DN: Floats) -> dict[str, Floats]:
         weights_ND = np.ascontiguousarray(weights_DN.T)
+        draws = max(_LEAST_SORTED, _SORTED // len(weights_ND))
         areas, precisions = [], []
         for place, (is_N, not_N) in self.split():
             known = np.flatnonzero(is_N | not_N)
@@ -210,8 +225,8 @@ class _Samples:
             scores = self.scores_NC[falling, place]
             begins = np.flatnonzero(np.diff(scores, prepend=np.inf))
             found = [
-                _areas_of(weights_ND[falling, low : low + _SORTED_AT_ONCE], is_N[falling], begins)
-                for low in range(0, len(weights_DN), _SORTED_AT_ONCE)
+                _areas_of(weights_ND[falling, low : low + draws], is_N[falling], begins)
+                for low in range(0, len(weights_DN), draws)
             ]
             areas.append(np.concatenate([area for area, _ in found]))
             precisions.append(np.concatenate([precision for _, precision in found]))

@@ -8,7 +8,9 @@ import json
 import re
 import tomllib
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -81,7 +83,8 @@ def settings_from(
     for text in overrides:
         raw = _overridden(raw, text)
     try:
-        return structured(kind, raw, where, _converter(base))
+        with _paths_from(base):
+            return structured(kind, raw, where, _converter())
     except ValueError as fault:
         raise SettingsError(str(fault)) from None
 
@@ -89,21 +92,36 @@ def settings_from(
 def write_settings(settings: object) -> str:
     """The TOML text that `read_settings` reads back as an equal object. Fields that are None are left out."""
     lines: list[str] = []
-    _write_table(_converter(None).unstructure(settings), "", lines)
+    _write_table(_converter().unstructure(settings), "", lines)
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
 def with_paths_from(settings: S, folder: Path) -> S:
     """The same settings, their relative paths taken from a folder."""
-    return _converter(folder).structure(_converter(None).unstructure(settings), type(settings))
+    with _paths_from(folder):
+        return _converter().structure(_converter().unstructure(settings), type(settings))
+
+
+_base: ContextVar[Path | None] = ContextVar("mple_paths_from", default=None)
+"""The folder that relative paths are taken from just now."""
+
+
+@contextmanager
+def _paths_from(folder: Path | None) -> Iterator[None]:
+    before = _base.set(folder)
+    try:
+        yield
+    finally:
+        _base.reset(before)
 
 
 @cache
-def _converter(base: Path | None) -> Converter:
+def _converter() -> Converter:
+    """One for all: it makes its code for each dataclass, 25 ms of them, at first use."""
     made = strict_converter()
 
     def path(value: object, _: object) -> Path:
-        return (base or Path()) / Path(made.structure(value, str)).expanduser()
+        return (_base.get() or Path()) / Path(made.structure(value, str)).expanduser()
 
     def source(raw: object, _: object) -> DataSource:
         if not isinstance(raw, Mapping):

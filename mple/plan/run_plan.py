@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import re
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Annotated
 
 from mple.data.images import PatientSplit
@@ -19,6 +19,7 @@ from mple.disk.json_records import canonical_json, read_json
 from mple.metrics import Outputs
 from mple.model.settings import TaskKind
 from mple.morph import Ensemble, ImageShape, MorphGeometry
+from mple.per_node import Common
 from mple.plan.keeping import KeepRule, keep_rule
 from mple.plan.reader import settings_from
 from mple.plan.settings import Custody, RunChoices
@@ -178,7 +179,7 @@ class RunPlan(RunChoices):
 
         Raises PlanError: the text is no plan, lacks a field, has unknown ones, or contradicts itself.
         """
-        return _read(text)
+        return _newest.get(text, lambda: _read(text))
 
     @cached_property
     def _by_name(self) -> dict[str, SitePlan]:
@@ -193,7 +194,9 @@ class RunPlan(RunChoices):
         return hashlib.sha256(self._json).digest()
 
 
-@lru_cache(maxsize=2)
+_newest: Common[bytes, RunPlan] = Common()
+
+
 def _read(text: bytes) -> RunPlan:
     try:
         raw = read_json(text, "the text")
