@@ -42,7 +42,7 @@ from mple.wire.batch import Batch, batch_from_message, batch_to_message
 from mple.wire.codec import EncodedSamples
 from mple.wire.codecs import codec_named
 from mple.wire.label_form import CLASS_NUMBERS
-from mple.wire.names import CODECS
+from mple.wire.names import VALUE_CODECS
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -72,7 +72,7 @@ def main() -> None:
     """Run the benchmark and write `ingest.json` and `ingest.png`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = WireSettings().codec
-    parser.add_argument("--codecs", nargs="*", default=list(dict.fromkeys(["q8", default])), choices=CODECS)
+    parser.add_argument("--codecs", nargs="*", default=list(dict.fromkeys(["q8", default])), choices=VALUE_CODECS)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--out", type=Path, default=RESULTS)

@@ -29,7 +29,7 @@ from benchmarks.machine import RESULTS, machine
 from mple.data import Cifar10Source, open_source
 from mple.plan import WireSettings
 from mple.simulate.children import tied
-from mple.wire.names import CODECS, LAYER_DTYPES
+from mple.wire.names import LAYER_DTYPES, VALUE_CODECS
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -54,7 +54,7 @@ class Training:
 def main() -> None:
     """Run what is missing and write `rate_accuracy.json` and `rate_accuracy.png`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--codecs", nargs="*", default=list(CODECS), choices=CODECS)
+    parser.add_argument("--codecs", nargs="*", default=list(VALUE_CODECS), choices=VALUE_CODECS)
     parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3])
     parser.add_argument("--layer", default=WireSettings().layer, choices=LAYER_DTYPES)
     parser.add_argument("--epochs", type=int, default=4)
@@ -104,7 +104,7 @@ def _in_own_process(point: _Point, work: Path) -> None:
 
 
 def _done(work: Path, epochs: int, width: float) -> Iterator[Training]:
-    for codec in CODECS:
+    for codec in VALUE_CODECS:
         for path in sorted(work.glob(f"{codec}-*-seed*-epochs{epochs}-width{width:g}.json")):
             yield Training(**json.loads(path.read_text(encoding="utf-8")))
 
@@ -119,7 +119,7 @@ def _train_alone(point: _Point, work: Path) -> None:
 
 
 def _write(trainings: list[Training], out: Path) -> None:
-    by_codec = {codec: [one for one in trainings if one.codec == codec] for codec in CODECS}
+    by_codec = {codec: [one for one in trainings if one.codec == codec] for codec in VALUE_CODECS}
     by_codec = {codec: some for codec, some in by_codec.items() if some}
     exact = {one.seed: one.test_accuracy for one in by_codec.get("f32", [])}
     rows = []

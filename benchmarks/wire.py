@@ -40,13 +40,13 @@ from mple.plan import (
 )
 from mple.report.waterfall import computed_framing
 from mple.simulate.settings import SimulationSettings
-from mple.v1 import common_pb2
+from mple.wire.names import VALUE_CODECS
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-_CODECS = tuple(name.removeprefix("CODEC_").lower() for name in common_pb2.Codec.keys()[1:])
+_CODECS = VALUE_CODECS
 _DEFAULT_CODEC = WireSettings().codec
 
 

@@ -42,8 +42,7 @@ class Predictor:
     def __init__(self, plan: RunPlan, trunk: nn.Module, bank: LayerBank) -> None:
         self._plan, self._trunk, self._bank = plan, bank.device.place_module(trunk).eval(), bank
         self._codec = codec_named(plan.wire.codec)
-        geometry = plan.geometry
-        sample_bytes = self._codec.sample_bytes(blocks=geometry.blocks, values=geometry.morphed_elements)
+        sample_bytes = self._codec.planned_bytes(plan.geometry)
         # Few bytes may be packed codes of very many samples, so their number is what bounds the memory for them.
         self._most_samples = samples_per_message(plan.wire.message_bytes, sample_bytes)
         self._busy = threading.Lock()

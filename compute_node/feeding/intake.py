@@ -34,6 +34,7 @@ from mple.rpc import ErrorCode, MpleError
 from mple.rpc.waking import Listeners
 from mple.v1 import common_pb2, compute_pb2
 from mple.wire.batch import samples_per_message
+from mple.wire.codecs import codec_named
 
 _SCORE_GROUP = 1000
 _MOST_IN_FLIGHT_BYTES = 32 * 1024 * 1024
@@ -388,7 +389,8 @@ class Intake:
 
 def _windows(plan: RunPlan, in_flight_samples: int) -> dict[str, RequestWindow]:
     sample_bytes = CacheShape.of(plan).sample_bytes
-    per_request = min(samples_per_message(plan.wire.message_bytes, sample_bytes), max(1, in_flight_samples))
+    planned = codec_named(plan.wire.codec).planned_bytes(plan.geometry)
+    per_request = min(samples_per_message(plan.wire.message_bytes, planned), max(1, in_flight_samples))
     most = max(per_request, min(in_flight_samples, _MOST_IN_FLIGHT_BYTES // sample_bytes))
     return {
         site.name: RequestWindow(

@@ -99,9 +99,7 @@ def padded(bytes_M: NDArray[np.int64], multiple: int) -> NDArray[np.int64]:
 
 def full_message(plan: RunPlan) -> int:
     """Pictures in a full message under a plan."""
-    geometry = plan.geometry
-    kept = codec_named(plan.wire.codec).sample_bytes(blocks=geometry.blocks, values=geometry.morphed_elements)
-    return samples_per_message(plan.wire.message_bytes, kept)
+    return samples_per_message(plan.wire.message_bytes, codec_named(plan.wire.codec).planned_bytes(plan.geometry))
 
 
 def pictures_in(bulk_M: NDArray[np.int64], each: int) -> int:

@@ -10,7 +10,7 @@ from mple.model.settings import Augment, ModelSettings, TaskSettings, TrainingSe
 from mple.morph import PRESETS, Cores, Ensemble, Layout, MorphScheme
 from mple.morph.scheme import Border, Kappa, Tile
 from mple.ranges import Between, OneOf, Ranged, check_ranges
-from mple.wire.names import CODECS, LAYER_DTYPES
+from mple.wire.names import CODECS, LAYER_DTYPES, TRANSFORM_CODECS
 
 
 class Custody(StrEnum):
@@ -84,7 +84,8 @@ class WireSettings(Ranged):
 
     codec: Annotated[str, OneOf(CODECS)] = "q6"
     """Code of morphed samples: `f32` and `f16` as floating point numbers, `q8` to `q4` in steps of 2^-5 to 2^-1 of
-    normalised pixels, entropy coded."""
+    normalised pixels, entropy coded; `k8` to `k3`, half numbers too, in steps of 2^-5 to 1 under a basis that each site
+    fits to its own morphed blocks: fewer bytes at the same error, for orthogonal cores only."""
     layer: Annotated[str, OneOf(LAYER_DTYPES)] = "int8"
     """Numbers of augmented layers, `int8` with a scale for each output. Layers of uniform cores are f32 always: their
     large numbers cancel each other."""
@@ -174,6 +175,12 @@ class RunChoices:
             raise ValueError(
                 f'training.frozen_stages = {self.training.frozen_stages} with model.weights = "seed" would keep '
                 'convolutions as they are drawn; set model.weights = "features" or "network", or freeze none'
+            )
+        if self.wire.codec in TRANSFORM_CODECS and self.morph.scheme().ensemble is not Ensemble.ORTHOGONAL:
+            raise ValueError(
+                f'wire.codec = "{self.wire.codec}" needs orthogonal cores, for which a basis keeps lengths; '
+                f'morph.preset = "{self.morph.preset}" has uniform ones: set wire.codec = "q6", or morph.ensemble = '
+                '"orthogonal"'
             )
         name = self.training.keep_by
         if name not in METRICS or METRICS[name].at_threshold is not None:

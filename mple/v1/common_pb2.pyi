@@ -24,6 +24,17 @@ class Codec(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CODEC_Q6: _ClassVar[Codec]
     CODEC_Q5: _ClassVar[Codec]
     CODEC_Q4: _ClassVar[Codec]
+    CODEC_K8: _ClassVar[Codec]
+    CODEC_K7_5: _ClassVar[Codec]
+    CODEC_K7: _ClassVar[Codec]
+    CODEC_K6_5: _ClassVar[Codec]
+    CODEC_K6: _ClassVar[Codec]
+    CODEC_K5_5: _ClassVar[Codec]
+    CODEC_K5: _ClassVar[Codec]
+    CODEC_K4_5: _ClassVar[Codec]
+    CODEC_K4: _ClassVar[Codec]
+    CODEC_K3_5: _ClassVar[Codec]
+    CODEC_K3: _ClassVar[Codec]
 SPLIT_UNSPECIFIED: Split
 SPLIT_TRAIN: Split
 SPLIT_TEST: Split
@@ -36,6 +47,17 @@ CODEC_Q7: Codec
 CODEC_Q6: Codec
 CODEC_Q5: Codec
 CODEC_Q4: Codec
+CODEC_K8: Codec
+CODEC_K7_5: Codec
+CODEC_K7: Codec
+CODEC_K6_5: Codec
+CODEC_K6: Codec
+CODEC_K5_5: Codec
+CODEC_K5: Codec
+CODEC_K4_5: Codec
+CODEC_K4: Codec
+CODEC_K3_5: Codec
+CODEC_K3: Codec
 
 class KeyRef(_message.Message):
     __slots__ = ("site", "epoch", "fingerprint")

@@ -10,16 +10,23 @@ Legend: B samples, K blocks, Q core side, V = K·Q morphed values of one sample.
 | `f32` | 4 | 4 | none |
 | `f16` | 2 | 2 | relative 2^-11 for 6.1e-5 <= abs <= 65504, below that absolute 3e-8 |
 | `q8` ... `q4` | 1 | entropy coded | half a step of its block, see `mple.wire.block_codec` |
+| `k8` ... `k3` | 2 | entropy coded | half a step of a coefficient, see `mple.wire.transform_codec` |
+
+A transform codec codes coefficients (d of them a block, as many as the basis of a key has) in the place of morphed
+values, by the public numbers that come with the basis: `codec.fitted(coding)` is the one for a key.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from mple.morph import MorphGeometry
 from mple.v1 import common_pb2
+from mple.wire.coding import Coding
 
 
 class CodeError(ValueError):
@@ -47,6 +54,19 @@ class Codec(ABC):
     code_dtype: np.dtype[np.generic]
     block_exponents: bool
     """Whether each block of a sample has an exponent, one byte."""
+    needs_coding: bool = False
+    """Whether `fitted` must be given the numbers of a key before anything can be coded."""
+
+    def fitted(self, coding: Coding | None) -> Self:
+        """The codec for samples under one key. Raises ValueError: numbers for a codec that has no use for them, or
+        none for one that needs them."""
+        if coding is not None:
+            raise ValueError(f"codec {self.name} codes morphed values as they are: it takes no numbers of a basis")
+        return self
+
+    def values(self, geometry: MorphGeometry) -> int:
+        """Values of one sample as `encode` takes them."""
+        return geometry.morphed_elements
 
     @abstractmethod
     def encode(self, t_BKQ: NDArray[np.float32]) -> EncodedSamples:
@@ -86,6 +106,10 @@ class Codec(ABC):
     def sample_bytes(self, *, blocks: int, values: int) -> int:
         """Bytes of one sample as kept: its codes and exponents."""
         return values * self.code_dtype.itemsize + (blocks if self.block_exponents else 0)
+
+    def planned_bytes(self, geometry: MorphGeometry) -> int:
+        """Bytes by which samples are counted into a message: the same for all keys of a plan."""
+        return self.sample_bytes(blocks=geometry.blocks, values=geometry.morphed_elements)
 
 
 class FloatCodec(Codec):

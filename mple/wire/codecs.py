@@ -3,6 +3,8 @@
 from mple.v1 import common_pb2
 from mple.wire.block_codec import BlockCodec
 from mple.wire.codec import Codec, FloatCodec
+from mple.wire.names import TRANSFORM_CODECS
+from mple.wire.transform_codec import TransformCodec
 
 _CODECS: dict[str, Codec] = {
     codec.name: codec
@@ -10,6 +12,7 @@ _CODECS: dict[str, Codec] = {
         FloatCodec("f32", common_pb2.CODEC_F32, "<f4"),
         FloatCodec("f16", common_pb2.CODEC_F16, "<f2"),
         *map(BlockCodec, (8, 7, 6, 5, 4)),
+        *map(TransformCodec, TRANSFORM_CODECS),
     )
 }
 

@@ -41,7 +41,7 @@ class SiteSamples:
         self._codec = codec_named(plan.wire.codec)
         self._per_request = samples_per_message(
             plan.wire.message_bytes,
-            self._codec.sample_bytes(blocks=plan.geometry.blocks, values=plan.geometry.morphed_elements),
+            self._codec.planned_bytes(plan.geometry),
         )
 
     def use(self, key_ref: common_pb2.KeyRef, images: MorphedImages) -> None:

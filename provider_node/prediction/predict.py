@@ -140,9 +140,7 @@ class _Questions:
     @property
     def samples_per_message(self) -> int:
         """As many as the plan's message size allows, one at least."""
-        geometry = self.plan.geometry
-        sample_bytes = self._codec.sample_bytes(blocks=geometry.blocks, values=geometry.morphed_elements)
-        return samples_per_message(self.plan.wire.message_bytes, sample_bytes)
+        return samples_per_message(self.plan.wire.message_bytes, self._codec.planned_bytes(self.plan.geometry))
 
     def question(self, number: int, pixels_BCHW: NDArray[np.uint8]) -> compute_pb2.PredictRequest:
         """The message for some pictures. It does not tell whose or of which split they are."""

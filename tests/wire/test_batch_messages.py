@@ -14,9 +14,9 @@ from mple.wire.batch import Batch, BatchError, batch_from_message, batch_to_mess
 from mple.wire.codec import Codec
 from mple.wire.codecs import codec_named
 from mple.wire.label_form import LabelForm, permuted_labels, plain_labels
-from mple.wire.names import CODECS
+from mple.wire.names import VALUE_CODECS
 
-ALL = [codec_named(name) for name in CODECS]
+ALL = [codec_named(name) for name in VALUE_CODECS]
 PACKING = [codec for codec in ALL if codec.block_exponents]
 each_codec = pytest.mark.parametrize("codec", ALL, ids=lambda codec: codec.name)
 each_packing_codec = pytest.mark.parametrize("codec", PACKING, ids=lambda codec: codec.name)

@@ -11,7 +11,7 @@ from mple.morph import MorphKey
 from mple.morph.morpher import Morpher
 from mple.plan import MorphSettings
 from mple.wire.codecs import codec_named
-from mple.wire.names import CODECS
+from mple.wire.names import CODECS, VALUE_CODECS
 from tests.support.small_plan import small_plan
 
 
@@ -20,7 +20,8 @@ def bits(codec: str, *rms: float) -> float:
 
 
 def test_every_name_of_the_contract_is_a_codec() -> None:
-    assert CODECS == ("f32", "f16", "q8", "q7", "q6", "q5", "q4")
+    assert VALUE_CODECS == ("f32", "f16", "q8", "q7", "q6", "q5", "q4")
+    assert CODECS == (*VALUE_CODECS, "k8", "k7.5", "k7", "k6.5", "k6", "k5.5", "k5", "k4.5", "k4", "k3.5", "k3")
     for name in CODECS:
         assert codec_named(name).name == name
 

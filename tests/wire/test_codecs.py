@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from mple.v1 import common_pb2
 from mple.wire.codec import CodeError, EncodedSamples
 from mple.wire.codecs import codec_named
-from mple.wire.names import CODECS
+from mple.wire.names import CODECS, VALUE_CODECS
 
-each_codec = pytest.mark.parametrize("name", CODECS)
+each_codec = pytest.mark.parametrize("name", VALUE_CODECS)
 T_BKQ = np.array([[[0.0, 1.0], [-2.5, 0.3]], [[0.0, 0.0], [0.0, 0.0]], [[-6e-8, 1e-3], [65504.0, 8.0]]], np.float32)
 GOLDEN = {
     "f32": "000000000000803f000020c09a99993e" + "00" * 16 + "59d980b36f12833a00e07f4700000041",
@@ -42,7 +42,7 @@ def test_plans_name_the_codecs_that_there_are_in_their_order() -> None:
         codec_named("q3")
     for name in CODECS:
         codec = codec_named(name)
-        assert (codec.name, codec.wire_id) == (name, common_pb2.Codec.Value(f"CODEC_{name.upper()}"))
+        assert (codec.name, codec.wire_id) == (name, common_pb2.Codec.Value(f"CODEC_{name.upper().replace('.', '_')}"))
     assert len(CODECS) == len(common_pb2.Codec.values()) - 1, "all but CODEC_UNSPECIFIED"
 
 

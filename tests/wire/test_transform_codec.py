@@ -1,0 +1,199 @@
+"""The codecs k8 to k3: bounds, what comes back bit for bit, and hostile bytes.
+
+Legend: B samples, K blocks, d coefficients of a block, V = K·d, G cores.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from mple.plan import MorphSettings, WireSettings
+from mple.plan.settings import RunChoices
+from mple.wire.codec import Codec, CodeError, EncodedSamples
+from mple.wire.codecs import codec_named
+from mple.wire.coding import Coding, CodingError
+from mple.wire.names import TRANSFORM_CODECS
+from tests.support.small_plan import small_plan
+
+STEPS = {name: 2.0 ** (3 - float(name[1:])) for name in TRANSFORM_CODECS}
+each_codec = pytest.mark.parametrize("name", TRANSFORM_CODECS)
+COLUMNS = 12
+DEVIATIONS_d = 4 * 0.6 ** np.arange(COLUMNS)
+
+
+def coefficients(seed: int, *rows: int) -> NDArray[np.float32]:
+    """As a picture's blocks have them: wide ones first, and blocks of unlike contrast."""
+    generator = np.random.default_rng(seed)
+    contrast = np.exp(generator.normal(0, 0.7, (*rows, 1)))
+    return (generator.normal(size=(*rows, COLUMNS)) * contrast * DEVIATIONS_d).astype(np.float32)
+
+
+def fitted(name: str, cores: int = 1) -> Codec:
+    samples = [coefficients(core, 400) for core in range(cores)]
+    return codec_named(name).fitted(Coding.fit(samples, STEPS[name]))
+
+
+K6 = fitted("k6")
+HONEST = K6.encode(coefficients(9, 3, 4))
+PACKED = K6.pack(HONEST)
+
+
+@each_codec
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_the_error_is_at_most_half_a_step(name: str, data: st.DataObject) -> None:
+    codec, step = fitted(name), STEPS[name]
+    largest = data.draw(st.sampled_from([step, 3.0, 31_000 * step]))
+    bound = float(np.float32(largest))
+    c_BKd = data.draw(hnp.arrays(np.float32, (2, 3, COLUMNS), elements=st.floats(-bound, bound, width=32)))
+    back_BKd = codec.decode(codec.encode(c_BKd), 3)
+    assert (back_BKd.dtype, back_BKd.shape) == (np.float32, c_BKd.shape)
+    slack = 2.0**-22 * np.abs(c_BKd)  # of float32 products
+    assert (np.abs(back_BKd.astype(np.float64) - c_BKd) <= step / 2 + slack).all()
+
+
+@each_codec
+@pytest.mark.parametrize("cores", [1, 4])
+@pytest.mark.parametrize("samples", [0, 1, 7])
+def test_what_is_packed_comes_back(name: str, cores: int, samples: int) -> None:
+    codec = fitted(name, cores)
+    coded = codec.encode(coefficients(5, samples, 4))
+    assert (coded.codes_BV.dtype, coded.codes_BV.shape) == (np.int16, (samples, 4 * COLUMNS))
+    assert codec.sample_bytes(blocks=4, values=4 * COLUMNS) == 8 * COLUMNS
+    back = codec.unpack(codec.pack(coded), samples=samples, blocks=4, values=4 * COLUMNS)
+    assert back.codes_BV.tobytes() == coded.codes_BV.tobytes()
+    assert back.exponents_BK.shape == coded.exponents_BK.shape == (samples, 0)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    codes_BKd=hnp.arrays(np.int16, (2, 4, COLUMNS), elements=st.integers(-32_000, 32_000)),
+    largest=st.sampled_from([0, 1, 5, 127, 128, 32_000]),
+)
+def test_any_codes_come_back(codes_BKd: NDArray[np.int16], largest: int) -> None:
+    coded = EncodedSamples(np.clip(codes_BKd, -largest, largest).reshape(2, -1), np.empty((2, 0), np.uint8))
+    back = K6.unpack(K6.pack(coded), samples=2, blocks=4, values=4 * COLUMNS)
+    assert back.codes_BV.tobytes() == coded.codes_BV.tobytes()
+
+
+def test_spread_coefficients_take_fewer_bits_than_the_values_that_they_came_from() -> None:
+    c_BKd = coefficients(3, 60, 16)
+    wide = np.linalg.qr(np.random.default_rng(1).normal(size=(COLUMNS, COLUMNS)))[0]
+    q6 = codec_named("q6")
+    assert len(K6.pack(K6.encode(c_BKd))) < 0.85 * len(q6.pack(q6.encode((c_BKd @ wide).astype(np.float32))))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 32_001 / 8, -1e30])
+def test_what_can_not_be_coded_is_refused(value: float) -> None:
+    c_BKd = coefficients(1, 2, 4)
+    c_BKd[1, 3, 5] = value
+    with pytest.raises(ValueError, match=r"^codec k6: a coefficient is NaN, infinite or beyond the codec's range$"):
+        K6.encode(c_BKd)
+
+
+def test_the_numbers_of_a_key_are_needed_by_these_codecs_and_refused_by_the_others() -> None:
+    coding = Coding.fit([coefficients(1, 50)], 1 / 8)
+    geometry = small_plan(morph=MorphSettings(), channels=3, side_px=32).geometry
+    for name in ("f32", "q6"):
+        codec = codec_named(name)
+        assert (codec.needs_coding, codec.fitted(None)) == (False, codec)
+        assert codec.values(geometry) == geometry.morphed_elements
+        with pytest.raises(ValueError, match=f"codec {name} codes morphed values as they are"):
+            codec.fitted(coding)
+    k6 = codec_named("k6")
+    assert k6.needs_coding
+    assert k6.fitted(coding).values(geometry) == geometry.blocks * COLUMNS
+    assert k6.planned_bytes(geometry) == k6.fitted(coding).planned_bytes(geometry) == geometry.morphed_elements
+    with pytest.raises(ValueError, match="codec k6 needs the numbers that come with a key's basis"):
+        k6.fitted(None)
+    with pytest.raises(ValueError, match="codec k6 needs the numbers that come with a key's basis"):
+        k6.pack(HONEST)
+
+
+def test_a_plan_with_uniform_cores_is_refused() -> None:
+    with pytest.raises(ValueError, match=r'wire.codec = "k5.5" needs orthogonal cores.*set wire.codec = "q6"'):
+        RunChoices(morph=MorphSettings(preset="mole"), wire=WireSettings(codec="k5.5"))
+    RunChoices(wire=WireSettings(codec="k5.5"))
+
+
+def refused_or_sound(packed: bytes, samples: int = 3, blocks: int = 4) -> bool:
+    """Whether bytes are refused, by the one exception that is for it; else their values are ones that can be."""
+    try:
+        coded = K6.unpack(packed, samples=samples, blocks=blocks, values=blocks * COLUMNS)
+    except CodeError:
+        return True
+    assert (coded.codes_BV.dtype, coded.codes_BV.shape) == (np.int16, (samples, blocks * COLUMNS))
+    assert int(np.abs(coded.codes_BV.astype(int)).max(initial=0)) <= 32_000
+    return False
+
+
+def test_a_truncated_stream_is_refused_or_sound_and_an_extended_one_refused() -> None:
+    for size in range(len(PACKED)):
+        refused_or_sound(PACKED[:size])
+    for more in (b"\0", bytes(4), b"\xff" * 4, b"\1\0\0\0", bytes(4000), PACKED):
+        assert refused_or_sound(PACKED + more)
+    assert refused_or_sound(b"")
+    assert not refused_or_sound(b"", samples=0)
+
+
+def test_every_flipped_bit_is_refused_or_gives_codes_that_can_be() -> None:
+    for bit in range(8 * len(PACKED)):
+        damaged = bytearray(PACKED)
+        damaged[bit // 8] ^= 1 << bit % 8
+        refused_or_sound(bytes(damaged))
+
+
+@settings(max_examples=200, deadline=None)
+@given(noise=st.binary(max_size=200), samples=st.integers(0, 4), blocks=st.integers(1, 5))
+def test_noise_is_refused_or_gives_codes_that_can_be(noise: bytes, samples: int, blocks: int) -> None:
+    refused_or_sound(noise, samples, blocks)
+
+
+@pytest.mark.parametrize("cores", [1, 4])
+def test_a_coding_comes_back_and_packs_the_same_bytes(cores: int) -> None:
+    coding = Coding.fit([coefficients(core, 300) for core in range(cores)], 1 / 8)
+    back = Coding.from_bytes(coding.to_bytes(), cores=cores, core_side=48)
+    assert (back.cores, back.columns, back.to_bytes()) == (cores, COLUMNS, coding.to_bytes())
+    coded = K6.encode(coefficients(9, 3, 4))
+    assert codec_named("k6").fitted(back).pack(coded) == codec_named("k6").fitted(coding).pack(coded)
+
+
+def test_deviations_are_the_root_mean_squares_of_the_sample() -> None:
+    samples = [coefficients(core, 4000) for core in range(2)]
+    rms_Gd = np.sqrt([np.square(c_Rd.astype(np.float64)).mean(0) for c_Rd in samples])
+    np.testing.assert_allclose(Coding.fit(samples, 1 / 8).deviations_Gd, rms_Gd, rtol=0.05)
+
+
+def test_a_sample_without_blocks_or_with_a_value_that_is_none_is_refused() -> None:
+    for bad in ([], [np.zeros((0, 4), np.float32)], [np.zeros((4, 3), np.float32), np.zeros((4, 2), np.float32)]):
+        with pytest.raises(ValueError, match="sample coefficients"):
+            Coding.fit(bad, 1 / 8)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        Coding.fit([np.full((3, 2), np.nan, np.float32)], 1 / 8)
+
+
+def test_bytes_that_are_no_coding_of_the_plan_are_refused() -> None:
+    data = Coding.fit([coefficients(1, 50)], 1 / 8).to_bytes()
+    for bad in (b"", data[:5], data[:-1], data + b"\0", b"\xff" + data[1:]):
+        with pytest.raises(CodingError):
+            Coding.from_bytes(bad, cores=1, core_side=48)
+    for cores, side in ((2, 48), (1, COLUMNS - 1)):
+        with pytest.raises(CodingError, match="due are form"):
+            Coding.from_bytes(data, cores=cores, core_side=side)
+
+
+@settings(max_examples=200, deadline=None)
+@given(noise=st.binary(max_size=60))
+def test_noise_is_no_coding_or_one_that_packs(noise: bytes) -> None:
+    try:
+        coding = Coding.from_bytes(noise, cores=1, core_side=48)
+    except CodingError:
+        return
+    codec = codec_named("k6").fitted(coding)
+    coded = EncodedSamples(np.zeros((1, 2 * coding.columns), np.int16), np.empty((1, 0), np.uint8))
+    assert not codec.unpack(codec.pack(coded), samples=1, blocks=2, values=2 * coding.columns).codes_BV.any()
