@@ -42,20 +42,23 @@ def draw_core(
             b"%d" % number,
         ]
     )
-    count = core_side * core_side
     if scheme.ensemble is Ensemble.UNIFORM:
-        core_QQ = uniforms(key.seed, label, count).reshape(core_side, core_side)
+        core_QQ = uniforms(key.seed, label, core_side * core_side).reshape(core_side, core_side)
         try:
             return BlockCore(core_QQ, np.linalg.inv(core_QQ).astype(np.float64, copy=False))
         except np.linalg.LinAlgError:
             raise ValueError(f"the core of block {number} is singular; rotate the morph key") from None
-    drawn_QQ = gaussians(key.seed, label, count).reshape(core_side, core_side)
-    if core_side >= _LARGE_SIDE:
-        core_QQ = _large_orthogonal(drawn_QQ)
-    else:
-        orthogonal_QQ, upper_QQ = np.linalg.qr(drawn_QQ)
-        core_QQ = orthogonal_QQ * np.sign(np.diagonal(upper_QQ))
+    core_QQ = random_orthogonal(key.seed, label, core_side)
     return BlockCore(core_QQ, core_QQ.T)
+
+
+def random_orthogonal(secret: bytes, label: bytes, side: int) -> NDArray[np.float64]:
+    """An orthogonal matrix by the Haar measure, of the stream that `secret` and `label` name."""
+    drawn_QQ = gaussians(secret, label, side * side).reshape(side, side)
+    if side >= _LARGE_SIDE:
+        return _large_orthogonal(drawn_QQ)
+    orthogonal_QQ, upper_QQ = np.linalg.qr(drawn_QQ)
+    return np.asarray(orthogonal_QQ * np.sign(np.diagonal(upper_QQ)))
 
 
 def _large_orthogonal(a_QQ: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """Morphing images with a site's key, and undoing it.
 
-Legend: B samples, C channels, H W size, K blocks, Q core side; a tiled block's values run channel, row, column.
+Legend: B samples, C channels, H W size, K blocks, Q core side, d coefficients of a block, E either of the two; a tiled
+block's values run channel, row, column.
 """
 
 from collections.abc import Sequence
@@ -8,9 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from mple.morph.arithmetic import Floats
+from mple.morph.basis import Basis, require_fitting
 from mple.morph.cores import draw_core
 from mple.morph.keys import MorphKey
-from mple.morph.scheme import Cores, Ensemble, ImageShape, Layout, MorphGeometry, MorphScheme
+from mple.morph.scheme import Ensemble, ImageShape, Layout, MorphGeometry, MorphScheme
 
 ROWS = 96
 """Products are made of so many rows each, zeros below: libraries choose the order of sums by a product's shape. Fewer
@@ -19,29 +21,50 @@ pictures at a time leave no rows over, and little memory is taken."""
 
 
 class Morpher:
-    """t = x·M for one key, session and key epoch.
+    """t = x·M for one key, session and key epoch; with a basis its coefficients c = t·W~·inv(W~'·W~), as one
+    product.
 
     Guarantees: `unmorph(morph(x))` equals x within 1e-5 of its range in float32 for orthogonal cores, and inner
     products of images are kept for them. For uniform cores the product is computed in float64 and rounded once. In
-    float32 an image's values are the same, bit for bit, whatever it is morphed with (one machine, equal threads).
+    float32 an image's values are the same, bit for bit, whatever it is morphed with (one machine, equal threads). With
+    a basis of d = Q columns `unmorph` is as exact; with fewer it gives the part of the image that the columns span.
     Not promised: secrecy against whoever knows pairs of images and morphed images, or the augmented layer.
     """
 
     def __init__(
-        self, scheme: MorphScheme, image_shape: ImageShape, key: MorphKey, *, session: bytes, key_epoch: int
+        self,
+        scheme: MorphScheme,
+        image_shape: ImageShape,
+        key: MorphKey,
+        *,
+        session: bytes,
+        key_epoch: int,
+        basis: Basis | None = None,
     ) -> None:
+        """Draw a key's cores.
+
+        Args:
+            scheme: Layout, cores and ensemble.
+            image_shape: Of the images to be morphed.
+            key: The site's key.
+            session: The run's.
+            key_epoch: The key's.
+            basis: The key's, where coefficients leave instead of morphed values.
+
+        Raises ValueError: the basis is not of this scheme and shape.
+        """
         self._scheme, self._image = scheme, image_shape
         self.geometry = MorphGeometry.of(scheme, image_shape)
-        count = 1 if scheme.cores is Cores.IDENTICAL else self.geometry.blocks
-        cores = [
-            draw_core(key, scheme, self.geometry.core_side, session=session, key_epoch=key_epoch, block=block)
-            for block in range(count)
-        ]
-        self._cores, self._inverses = [core.core_QQ for core in cores], [core.inverse_QQ for core in cores]
-        self._cores32 = [core_QQ.astype(np.float32) for core_QQ in self._cores]
+        require_fitting(basis, scheme, self.geometry)
+        self._cores, self._inverses = [], []
+        for number in range(self.geometry.cores(scheme)):
+            core = draw_core(key, scheme, self.geometry.core_side, session=session, key_epoch=key_epoch, block=number)
+            self._cores.append(core.core_QQ if basis is None else core.core_QQ @ basis.analysis(number))
+            self._inverses.append(core.inverse_QQ if basis is None else basis.synthesis(number) @ core.inverse_QQ)
+        self._cores32 = [core_QE.astype(np.float32) for core_QE in self._cores]
 
     def morph(self, x_BCHW: Floats) -> Floats:
-        """Morphed blocks t_BKQ, float32 for float32 images and float64 for float64 ones.
+        """Morphed blocks t_BKQ, or with a basis their coefficients c_BKd, in the images' dtype: float32 or float64.
 
         Raises ValueError: the images have another shape than the one this morpher was made for.
         """
@@ -57,10 +80,10 @@ class Morpher:
             return _times(x_BKQ.astype(np.float64), self._cores).astype(np.float32)
         return _times(x_BKQ, self._cores32)
 
-    def unmorph(self, t_BKQ: Floats) -> Floats:
-        """The images x_BCHW behind morphed blocks, computed in float64, in the dtype of `t_BKQ`."""
-        x_BKQ = _times(t_BKQ.astype(np.float64), self._inverses)
-        return from_blocks(x_BKQ, self._scheme, self.geometry, self._image).astype(t_BKQ.dtype)
+    def unmorph(self, t_BKE: Floats) -> Floats:
+        """The images x_BCHW behind what `morph` gave, computed in float64, in the dtype of `t_BKE`."""
+        x_BKQ = _times(t_BKE.astype(np.float64), self._inverses)
+        return from_blocks(x_BKQ, self._scheme, self.geometry, self._image).astype(t_BKE.dtype)
 
 
 def to_blocks(x_BCHW: Floats, scheme: MorphScheme, geometry: MorphGeometry) -> Floats:
@@ -89,20 +112,21 @@ def from_blocks(x_BKQ: Floats, scheme: MorphScheme, geometry: MorphGeometry, ima
 
 
 def _times(x_BKQ: Floats, cores: Sequence[Floats]) -> Floats:
+    samples, blocks, side = x_BKQ.shape
     if len(cores) == 1:
-        return _product(x_BKQ.reshape(-1, x_BKQ.shape[2]), cores[0]).reshape(x_BKQ.shape)
-    t_BKQ = np.empty_like(x_BKQ)
-    for block, core_QQ in enumerate(cores):
-        t_BKQ[:, block] = _product(x_BKQ[:, block], core_QQ)
-    return t_BKQ
+        return _product(x_BKQ.reshape(-1, side), cores[0]).reshape(samples, blocks, -1)
+    t_BKE = np.empty((samples, blocks, cores[0].shape[1]), x_BKQ.dtype)
+    for block, core_QE in enumerate(cores):
+        t_BKE[:, block] = _product(x_BKQ[:, block], core_QE)
+    return t_BKE
 
 
-def _product(x_RQ: Floats, core_QQ: Floats) -> Floats:
+def _product(x_RQ: Floats, core_QE: Floats) -> Floats:
     """x·M, some rows at a time. Each product has the same shape, so that a row's does not depend on the others."""
-    t_RQ = np.empty((-(-len(x_RQ) // ROWS) * ROWS, x_RQ.shape[1]), x_RQ.dtype)
-    for low in range(0, len(t_RQ), ROWS):
+    t_RE = np.empty((-(-len(x_RQ) // ROWS) * ROWS, core_QE.shape[1]), x_RQ.dtype)
+    for low in range(0, len(t_RE), ROWS):
         some_RQ = x_RQ[low : low + ROWS]
         if len(some_RQ) < ROWS:
             some_RQ = np.pad(some_RQ, ((0, ROWS - len(some_RQ)), (0, 0)))
-        np.matmul(some_RQ, core_QQ, out=t_RQ[low : low + ROWS])
-    return t_RQ[: len(x_RQ)]
+        np.matmul(some_RQ, core_QE, out=t_RE[low : low + ROWS])
+    return t_RE[: len(x_RQ)]

@@ -108,6 +108,10 @@ class MorphGeometry:
     padded_height: int
     padded_width: int
 
+    def cores(self, scheme: MorphScheme) -> int:
+        """G, cores of a key: 1 where all blocks share one."""
+        return 1 if scheme.cores is Cores.IDENTICAL else self.blocks
+
     @property
     def morphed_elements(self) -> int:
         """N' = K·Q, values of one morphed image."""
@@ -146,12 +150,15 @@ class MorphGeometry:
         )
 
 
-def expected_weight_shape(scheme: MorphScheme, image_shape: ImageShape, filters: int, kernel: int) -> tuple[int, ...]:
-    """The shape of a layer's weight."""
+def expected_weight_shape(
+    scheme: MorphScheme, image_shape: ImageShape, filters: int, kernel: int, coefficients: int | None = None
+) -> tuple[int, ...]:
+    """The shape of a layer's weight; `coefficients` is d of a layer for coefficients, None for morphed values."""
     geometry = MorphGeometry.of(scheme, image_shape)
+    rows = geometry.core_side if coefficients is None else coefficients
     if scheme.layout is Layout.UNROLLED:
-        return (geometry.morphed_elements, filters * image_shape.height * image_shape.width)
+        return (geometry.blocks * rows, filters * image_shape.height * image_shape.width)
     reach = scheme.tile + kernel - 1
     if scheme.cores is Cores.IDENTICAL:
-        return (geometry.core_side, filters, reach, reach)
-    return (geometry.blocks, geometry.core_side, filters * reach * reach)
+        return (rows, filters, reach, reach)
+    return (geometry.blocks, rows, filters * reach * reach)

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from mple.morph.arithmetic import Floats
 
-_WEIGHT, _SCALE = "augmented.weight", "augmented.scale"
+WEIGHT, _SCALE = "augmented.weight", "augmented.scale"
+"""Names of tensors."""
 _DTYPES: dict[str, np.dtype[np.generic]] = {
     "int8": np.dtype(np.int8),
     "f16": np.dtype(np.float16),
@@ -48,7 +49,7 @@ def tensors_of(weight: Floats, numbers: str) -> dict[str, NDArray[np.generic]]:
             written = np.ascontiguousarray(weight, _DTYPES[numbers])
         if not np.isfinite(written).all():
             raise ValueError(f'a weight of the layer is NaN, or beyond the range of {numbers}; set wire.layer to "f32"')
-        return {_WEIGHT: written}
+        return {WEIGHT: written}
     axis = _input_axis(weight.ndim)
     peak = np.maximum(weight.max(axis, keepdims=True), -weight.min(axis, keepdims=True))
     if not np.isfinite(peak).all():
@@ -59,7 +60,7 @@ def tensors_of(weight: Floats, numbers: str) -> dict[str, NDArray[np.generic]]:
     for low in range(0, weight.shape[axis], _ROWS_AT_ONCE):  # no second float copy of a dense layer
         some = (slice(None),) * axis + (slice(low, low + _ROWS_AT_ONCE),)
         codes[some] = np.clip(np.rint(weight[some] / scale), -_LEVELS, _LEVELS)
-    return {_WEIGHT: codes, _SCALE: scale.squeeze(axis)}
+    return {WEIGHT: codes, _SCALE: scale.squeeze(axis)}
 
 
 def require_header(found: Mapping[str, tuple[str, tuple[int, ...]]], shape: tuple[int, ...], numbers: str) -> None:
@@ -67,7 +68,7 @@ def require_header(found: Mapping[str, tuple[str, tuple[int, ...]]], shape: tupl
 
     Raises LayerDtypeError: it is something else than a weight of this shape in these numbers.
     """
-    due = {_WEIGHT: (_NAMES[numbers], shape)}
+    due = {WEIGHT: (_NAMES[numbers], shape)}
     if numbers == "int8":
         due[_SCALE] = (_NAMES["f32"], _output_shape(shape))
     if set(found) != set(due):
@@ -82,7 +83,7 @@ def require_header(found: Mapping[str, tuple[str, tuple[int, ...]]], shape: tupl
 
 def weight_of(tensors: Mapping[str, NDArray[np.generic]], numbers: str) -> NDArray[np.float32]:
     """The float32 weight that a file's tensors mean, once `require_header` has passed them; may use their memory."""
-    weight = tensors[_WEIGHT].astype(np.float32, copy=False)
+    weight = tensors[WEIGHT].astype(np.float32, copy=False)
     if numbers == "int8":
         weight *= np.expand_dims(tensors[_SCALE], _input_axis(weight.ndim))
     return weight

@@ -1,16 +1,24 @@
-"""Augmented layers as safetensors files, with the shape of what they were built for as metadata."""
+"""Augmented layers as safetensors files, with the shape of what they were built for as metadata.
+
+A layer for coefficients has so many rows as its key's basis has columns, which the file says, and the numbers that the
+coefficients' codes are read by.
+"""
 
 import json
 from pathlib import Path
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mple.disk.private import private_file
 from mple.disk.whole_files import put_in_place
-from mple.morph import ImageShape, MorphScheme, expected_weight_shape
+from mple.morph import Cores, ImageShape, Layout, MorphGeometry, MorphScheme, expected_weight_shape
 from mple.morph.augmented import AugmentedLayer
-from mple.wire.layer_dtype import LayerDtypeError, require_header, tensors_of, weight_of
+from mple.wire.layer_dtype import WEIGHT, LayerDtypeError, require_header, tensors_of, weight_of
+
+_CODING = "augmented.coding"
+_Header = dict[str, tuple[str, tuple[int, ...]]]
 
 
 class LayerFileError(ValueError):
@@ -23,9 +31,11 @@ def write_layer(layer: AugmentedLayer, path: Path, numbers: str) -> None:
     Raises ValueError: a weight is not finite, or beyond the numbers' range; OSError: the disk is full, or the folder
     can't be written to; what was at `path` before is untouched.
     """
-    metadata = {"augmented_layer": _about(layer.filters, layer.kernel)}
+    metadata = {"augmented_layer": _about(layer.filters, layer.kernel, layer.coefficients)}
     temporary = path.with_name(path.name + ".part")
     tensors = tensors_of(layer.weight, numbers)
+    if layer.coding is not None:
+        tensors[_CODING] = np.frombuffer(layer.coding, np.uint8)
     try:
         save_file(tensors, private_file(temporary), metadata=metadata)
         put_in_place(temporary, path)
@@ -36,29 +46,62 @@ def write_layer(layer: AugmentedLayer, path: Path, numbers: str) -> None:
 
 
 def read_layer(
-    path: Path, *, scheme: MorphScheme, image: ImageShape, filters: int, kernel: int, numbers: str
+    path: Path,
+    *,
+    scheme: MorphScheme,
+    image: ImageShape,
+    filters: int,
+    kernel: int,
+    numbers: str,
+    coefficients: bool = False,
 ) -> AugmentedLayer:
     """Read a layer that must fit scheme, image, first convolution and type of numbers; its weight is float32.
 
+    With `coefficients` it must be one for coefficients, with the bytes of its coding, which are not looked into.
+
     Raises LayerFileError: no safetensors file, no such tensor, another shape, dtype or kernel.
     """
-    expected = expected_weight_shape(scheme, image, filters, kernel)
     try:
         with safe_open(path, framework="np") as file:
             about = (file.metadata() or {}).get("augmented_layer")
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             found = {name: (one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()}
-            require_header(found, expected, numbers)
-            weight = weight_of({name: file.get_tensor(name) for name in slices}, numbers)
+            rows = _require_coding(found, scheme, image) if coefficients else None
+            require_header(found, expected_weight_shape(scheme, image, filters, kernel, rows), numbers)
+            weight = weight_of({name: file.get_tensor(name) for name in found}, numbers)
+            coding = file.get_tensor(_CODING).tobytes() if coefficients else None
     except SafetensorError as fault:
         raise LayerFileError(f"{path.name} is no readable layer file: {fault}") from None
     except LayerDtypeError as fault:
         raise LayerFileError(f"layer in {path.name} {fault}") from None
-    if about not in (None, _about(filters, kernel)):  # the shape of a dense layer does not tell the kernel
+    if about not in (None, _about(filters, kernel, rows)):  # the shape of a dense layer does not tell the kernel
         raise LayerFileError(f"layer in {path.name} is for {about}, the plan needs filters {filters}, kernel {kernel}")
-    return AugmentedLayer(scheme=scheme, image_shape=image, kernel=kernel, filters=filters, weight=weight)
+    return AugmentedLayer(scheme, image, kernel, filters, weight, rows, coding)
 
 
-def _about(filters: int, kernel: int) -> str:
+def most_coding_bytes(scheme: MorphScheme, image: ImageShape) -> int:
+    """How long a coding may be."""
+    geometry = MorphGeometry.of(scheme, image)
+    return 4096 + 16 * geometry.cores(scheme) * geometry.core_side
+
+
+def _require_coding(found: _Header, scheme: MorphScheme, image: ImageShape) -> int:
+    """How many coefficients of a block a file's layer is for, taking its coding out of what is left to check."""
+    dtype, shape = found.pop(_CODING, ("", ()))
+    if dtype != "U8" or len(shape) != 1 or shape[0] > most_coding_bytes(scheme, image):
+        raise LayerDtypeError(f"has {dtype or 'no'} coding of shape {shape}; the plan's codec needs one")
+    geometry = MorphGeometry.of(scheme, image)
+    tiles_of_their_own = scheme.layout is Layout.TILED and scheme.cores is Cores.DISTINCT
+    weight = found.get(WEIGHT, ("", ()))[1]
+    rows = weight[1 if tiles_of_their_own else 0] if len(weight) > 1 else 0
+    if scheme.layout is Layout.UNROLLED:
+        rows = 0 if rows % geometry.blocks else rows // geometry.blocks
+    if not 1 <= rows <= geometry.core_side:
+        raise LayerDtypeError(f"has shape {weight}; the plan allows 1 to {geometry.core_side} coefficients a block")
+    return rows
+
+
+def _about(filters: int, kernel: int, coefficients: int | None) -> str:
     """What a layer was built for, as its file's metadata."""
-    return json.dumps({"filters": filters, "kernel": kernel})
+    about = {"filters": filters, "kernel": kernel}
+    return json.dumps(about if coefficients is None else {**about, "coefficients": coefficients})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from safetensors.numpy import save_file
 
 from mple.disk.whole_files import file_sha256
 from mple.model.first_layer.prepared import prepare_layer
-from mple.morph import PRESETS, Arithmetic, ImageShape, MorphKey
-from mple.morph.augmented import AugmentedLayer, build_augmented_layer
+from mple.morph import PRESETS, Arithmetic, ImageShape, MorphGeometry, MorphKey
+from mple.morph.augmented import AugmentedLayer, build_augmented_layer, fold
+from mple.morph.basis import Basis
 from mple.morph.morpher import Morpher
 from mple.wire.layer_file import LayerFileError, read_layer, write_layer
 from mple.wire.names import LAYER_DTYPES
@@ -185,3 +187,45 @@ def test_a_flipped_bit_is_refused_or_changes_the_digest(
     assert file_sha256(path) != digest
     with contextlib.suppress(LayerFileError):
         read(path)
+
+
+BASIS = Basis(np.eye(64, dtype=np.int8)[None, :20], np.ones((1, 20), np.float32), b"how codes are read")
+
+
+def coefficient_layer(preset: str) -> AugmentedLayer:
+    blocks = MorphGeometry.of(PRESETS[preset], IMAGE).cores(PRESETS[preset])
+    return fold(layer_of(preset), replace(BASIS, synthesis_GdQ=BASIS.synthesis_GdQ.repeat(blocks, 0)))
+
+
+@each_numbers
+@pytest.mark.parametrize("preset", ["compact", "distinct", "paper"])
+def test_a_layer_for_coefficients_comes_back_with_its_coding(tmp_path: Path, preset: str, numbers: str) -> None:
+    layer, path = coefficient_layer(preset), tmp_path / "layer.safetensors"
+    write_layer(layer, path, numbers)
+    back = read(path, preset, numbers=numbers, coefficients=True)
+    assert (back.coefficients, back.coding) == (20, b"how codes are read")
+    np.testing.assert_allclose(back.weight, layer.weight, rtol=0, atol=np.abs(layer.weight).max() / 253)
+    with pytest.raises(LayerFileError, match="coding"):
+        read(path, preset, numbers=numbers)
+    write_layer(layer_of(preset), path, numbers)
+    with pytest.raises(LayerFileError, match="has no coding"):
+        read(path, preset, numbers=numbers, coefficients=True)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "text"),
+    [
+        ({"augmented.coding": np.zeros(6000, np.uint8)}, r"U8 coding of shape \(6000,\)"),
+        ({"augmented.coding": np.zeros(4, np.int8)}, "I8 coding"),
+        ({NAME: np.zeros((65, 2, 10, 10), np.float16)}, "allows 1 to 64 coefficients"),
+        ({NAME: np.zeros((0, 2, 10, 10), np.float16)}, "allows 1 to 64 coefficients"),
+        ({NAME: np.zeros(64, np.float16)}, "allows 1 to 64 coefficients"),
+        ({NAME: np.zeros((20, 2, 10, 9), np.float16)}, r"the plan needs \(20, 2, 10, 10\)"),
+    ],
+)
+def test_no_layer_for_coefficients(tmp_path: Path, tensors: dict[str, Any], text: str) -> None:
+    path = tmp_path / "layer.safetensors"
+    sound = {NAME: np.zeros((20, 2, 10, 10), np.float16), "augmented.coding": np.zeros(5, np.uint8)}
+    save_file(sound | tensors, path)
+    with pytest.raises(LayerFileError, match=text):
+        read(path, coefficients=True)
