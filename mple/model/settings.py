@@ -94,14 +94,16 @@ class ModelSettings:
     """Share of features dropped before the last layer."""
     weights: WeightsFrom = WeightsFrom.SEED
     """Where the network's weights come from before the first step."""
-    stem: Annotated[str, OneOf(("seed", "offered"))] | None = None
-    """Where the first convolution comes from: `seed` draws it from `stem_seed`; with `offered` the compute node brings
-    a safetensors file. By default `seed`; with weights of a file it is that file's, and this is left out."""
+    stem: Annotated[str, OneOf(("seed", "whitening", "offered"))] | None = None
+    """Where the first convolution comes from: `seed` draws it from `stem_seed`; `whitening` takes pictures apart as
+    natural ones are made up, from a table of the package; with `offered` the compute node brings a safetensors file. By
+    default `seed`; with weights of a file it is that file's, and this is left out."""
     stem_seed: str = "mple-stem-1"
     """Published seed of the first convolution."""
     stem_mirrored: bool = False
     """Whether the first convolution holds each of its kernels' left-right mirror images, which "mirror" in
-    `training.augment` needs: a seeded one is drawn so, an offered one that does not is refused."""
+    `training.augment` needs: a seeded one is drawn so, a whitening one always does, an offered one that does not is
+    refused."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

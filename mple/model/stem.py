@@ -18,6 +18,7 @@ from safetensors.numpy import load, save
 from mple.disk.bounded import MEBIBYTE, UnsoundFileError, read_bounded
 from mple.model.settings import ModelSettings
 from mple.model.trunks import TRUNKS
+from mple.model.whitening import whitening_kernels
 from mple.morph import gaussians
 
 _NAMES = ("stem.weight", "features.0.weight")
@@ -123,15 +124,17 @@ class Stem:
 
 
 def planned_stem(model: ModelSettings, *, filters: int, channels: int, offered: Stem | None = None) -> Stem:
-    """The stem of a run: the one that was offered, else drawn from the published seed. Of weights from a file, one for
-    three channels serves pictures of one as `Stem.for_grey` says.
+    """The stem of a run: the one that was offered, else a whitening one or one drawn from the published seed. Of
+    weights from a file, one for three channels serves pictures of one as `Stem.for_grey` says.
 
     Raises StemError: none was offered, though the settings say so; it has another shape than the run needs; or it lacks
-    mirror images that the settings want.
+    mirror images that the settings want. TableDiffersError: the table of a whitening one was changed.
     """
     if offered is None:
         if model.stem_offered:
             raise StemError("the compute node is to bring the stem, but none has been offered")
+        if model.stem == "whitening":
+            return Stem(whitening_kernels(filters, channels, model.kernel))
         return Stem.from_seed(
             model.stem_seed, filters=filters, channels=channels, kernel=model.kernel, mirrored=model.stem_mirrored
         )
