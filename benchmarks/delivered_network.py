@@ -192,7 +192,7 @@ def _morphed_answers(run: RunFolder, plan: RunPlan, asked: NDArray[np.int64]) ->
     trunk = build_trunk(plan.model, len(plan.classes), plan.training.seed)
     load_trunk(trunk, state / MODEL)
     trunk.eval()
-    cache = SampleCache(state / CACHE.format(plan.run_id), CacheShape.of(plan))
+    cache = SampleCache(state / CACHE.format(plan.run_id), CacheShape.of(plan), run.cache_secret(0))
     parts = []
     for low in range(0, len(asked), _AT_ONCE):
         found = cache.read(common_pb2.SPLIT_TEST, asked[low : low + _AT_ONCE])

@@ -92,7 +92,7 @@ def take_in(folder: Path, stop: Stop) -> None:
             blocks, values = plan.geometry.blocks, plan.geometry.morphed_elements
             shape = CacheShape(codec=codec, blocks=blocks, values=values, train=ROUND_SAMPLES, test=0)
             changed = threading.Condition()
-            cache = SampleCache(path, shape, changed)
+            cache = SampleCache(path, shape, bytes(32), changed)
             intake = Intake(
                 plan,
                 cache,

@@ -12,7 +12,7 @@ from mple.plan import ComputeSettings
 from mple.printable import printable
 from mple.records.state_files import state_of_rank
 
-_OF_A_MACHINE = {"state", "tls", "listen", "monitoring", "stem_file", "weights_file"}
+_OF_A_MACHINE = {"state", "tls", "listen", "monitoring", "stem_file", "weights_file", "vault", "vault_passphrase_file"}
 """Where things lie and listen, which may differ from machine to machine. What the files of weights hold is the plan's
 affair."""
 

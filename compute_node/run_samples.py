@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+from compute_node.feeding.cache_key import cache_secret
 from compute_node.feeding.intake import Intake
 from compute_node.feeding.mirroring import Mirroring
 from compute_node.feeding.sample_cache import SampleCache
@@ -35,7 +36,8 @@ class RunSamples:
         """
         bank = restored_bank(settings.state / LAYERS, plan, device)
         changed = threading.Condition()
-        cache = SampleCache(settings.state / CACHE.format(plan.run_id), CacheShape.of(plan), changed)
+        path = settings.state / CACHE.format(plan.run_id)
+        cache = SampleCache(path, CacheShape.of(plan), cache_secret(settings, path), changed)
         intake = Intake(
             plan,
             cache,

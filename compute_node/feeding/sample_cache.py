@@ -1,8 +1,9 @@
 """The received codes of a run, in one append-only file, so that no sample crosses the wire twice.
 
-The file is made of the records of `mple.records.cache_records`. A torn tail, as a killed process leaves it, is cut
-off when the file is opened again; what it held is asked for anew. What was made under a revoked key is erased by
-writing the file anew without it.
+The file is made of the records of `mple.records.cache_records`, encrypted under a secret of the node's vault, each
+sample by itself: one is read without the others, and a bit that flipped is noticed then. A torn tail, as a killed
+process leaves it, is cut off when the file is opened again; what it held is asked for anew. What was made under a
+revoked key is erased by writing the file anew without it.
 
 Legend: B samples, L labels. A *number* counts a split's samples over all sites of the plan.
 """
@@ -22,7 +23,8 @@ from numpy.typing import NDArray
 from compute_node.layers.layer_bank import ErasedKeyError
 from mple.disk.scarcity import open_patiently
 from mple.disk.whole_files import put_in_place
-from mple.records.cache_records import CacheError, CacheRecord, CacheShape, pack_record, records
+from mple.records.cache_cipher import HEAD_BYTES, NONCE_BYTES, TAG_BYTES, CacheCipher, CacheError
+from mple.records.cache_records import CacheRecord, CacheShape, pack_record, records
 from mple.v1 import common_pb2
 from mple.wire.batch import Batch
 from mple.wire.codec import EncodedSamples
@@ -54,31 +56,37 @@ class _Index:
         self.offset = np.full(samples, -1, np.int64)
         self.label = labels.zeros(samples)
         self.key = np.zeros(samples, np.int64)
+        self.nonce = np.zeros(samples, f"V{NONCE_BYTES}")
 
 
 class SampleCache:
     """Codes on disk, an index of fixed size in memory. Threads may append and read at the same time."""
 
-    def __init__(self, path: Path, shape: CacheShape, changed: threading.Condition | None = None) -> None:
+    def __init__(
+        self, path: Path, shape: CacheShape, secret: bytes, changed: threading.Condition | None = None
+    ) -> None:
         """Open or make the file; a torn last record is cut off.
 
         Args:
             path: The file.
             shape: The plan's.
+            secret: Of the node's vault, 32 bytes; what the file is encrypted under.
             changed: Notified when samples came or went, held meanwhile; by default the cache's own.
 
-        Raises CacheError: a whole record contradicts codec, sizes or numbers: the file is another plan's.
+        Raises CacheError: a whole record contradicts codec, sizes or numbers: the file is another plan's, or it does
+        not open with the secret.
         """
-        self._path, self._shape, self._sample_bytes = path, shape, shape.sample_bytes
+        self._path, self._shape = path, shape
         self._index = self._empty_index()
         self._samples_under: Counter[int] = Counter()
         self._erased: set[int] = set()
         self._changed = changed or threading.Condition()
         _Replacement.remove_left(path)
         self._file = _CacheFile(path)
-        self._end = 0
         try:
-            for record in records(shape, path, self._file.number, 0, self._file.size):
+            self._cipher = self._file.cipher(secret, path)
+            self._end = HEAD_BYTES
+            for record in records(shape, path, self._cipher, self._file.number, self._end, self._file.size):
                 self._end += len(record.content)
                 self._enter(self._index, record, self._end)
                 self._samples_under[record.key] += len(record.numbers_B)
@@ -100,7 +108,7 @@ class SampleCache:
 
         Raises ErasedKeyError: the key has been erased; OSError: the disk refused; the file ends as before.
         """
-        record = pack_record(self._shape, split, numbers, batch, key)
+        record = pack_record(self._cipher, self._shape, split, numbers, batch, key)
         with self._changed:
             if key in self._erased:
                 raise ErasedKeyError(f"key number {key} is revoked")
@@ -115,17 +123,26 @@ class SampleCache:
             self._changed.notify_all()
 
     def read(self, split: common_pb2.Split, numbers: NDArray[np.int64]) -> CachedSamples:
-        """The samples of these numbers, in this order. Raises KeyError: one of them is not here."""
+        """The samples of these numbers, in this order.
+
+        Raises KeyError: one of them is not here; CacheError: one is not as it was written.
+        """
         with self._changed:  # a sample may be replaced meanwhile: its codes, label and key belong together
             index, file = self._index[split], self._file
             offsets, labels_B, keys_B = index.offset[numbers], index.label[numbers], index.key[numbers]
+            nonces = index.nonce[numbers].tobytes()
         if (offsets < 0).any():
             raise KeyError(f"sample {int(numbers[int(np.argmin(offsets))])} is not in the cache")
-        rows: NDArray[np.uint8] = np.empty((len(numbers), self._sample_bytes), np.uint8)
-        for i, offset in enumerate(offsets.tolist()):
-            if os.preadv(file.number, [memoryview(rows[i])], offset) != self._sample_bytes:
-                raise CacheError(f"the cache file ends within sample {int(numbers[i])}")
-        return CachedSamples(self._shape.coded(rows), plain_labels(labels_B), keys_B)
+        rows, size, opened = [], self._shape.sample_bytes, self._cipher.opened
+        for place, offset in enumerate(offsets.tolist()):
+            nonce = nonces[place * NONCE_BYTES : (place + 1) * NONCE_BYTES]
+            row = opened(nonce, os.pread(file.number, size + TAG_BYTES, offset))
+            if row is None:
+                text = f"{self._path} is damaged: sample {int(numbers[place])} is not as it was written"
+                raise CacheError(text, "start again: what does not open is cut off then, and its samples asked anew")
+            rows.append(row)
+        rows_BS = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), size)
+        return CachedSamples(self._shape.coded(rows_BS), plain_labels(labels_B), keys_B)
 
     def count(self, key: int) -> int:
         """Samples in all records under a key, one that is stored twice counted twice."""
@@ -149,7 +166,8 @@ class SampleCache:
         new = _Replacement(self._path)
         index = self._empty_index()
         try:
-            written, samples = self._copy_without(key, new, 0, index, 0, copied_to)
+            _write(new, 0, self._cipher.head)
+            written, samples = self._copy_without(key, new, HEAD_BYTES, index, HEAD_BYTES, copied_to)
             with self._changed:
                 written, more = self._copy_without(key, new, written, index, copied_to, self._end)
                 new.take_place()
@@ -171,7 +189,7 @@ class SampleCache:
     ) -> tuple[int, int]:
         """Where the new file ends, and how many samples were left out."""
         left_out = 0
-        for record in records(self._shape, self._path, self._file.number, start, end):
+        for record in records(self._shape, self._path, self._cipher, self._file.number, start, end):
             if record.key == key:
                 left_out += len(record.numbers_B)
                 continue
@@ -188,11 +206,12 @@ class SampleCache:
 
     def _enter(self, indexes: dict[common_pb2.Split, _Index], record: CacheRecord, record_end: int) -> None:
         index, numbers = indexes[record.split], record.numbers_B
-        samples_start = record_end - len(numbers) * self._sample_bytes
+        samples_start = record_end - len(numbers) * record.sealed_bytes
         if record.labels_B.size:
             index.label[numbers] = record.labels_B
         index.key[numbers] = record.key
-        index.offset[numbers] = samples_start + np.arange(len(numbers)) * self._sample_bytes
+        index.offset[numbers] = samples_start + np.arange(len(numbers)) * record.sealed_bytes
+        index.nonce[numbers] = np.frombuffer(b"".join(record.nonces), index.nonce.dtype)
 
 
 class _CacheFile:
@@ -203,6 +222,15 @@ class _CacheFile:
 
     def __del__(self) -> None:
         self.close()
+
+    def cipher(self, secret: bytes, path: Path) -> CacheCipher:
+        """The file's, which gets a head where it has none. Raises CacheError: as `CacheCipher.of`."""
+        head = os.pread(self.number, HEAD_BYTES, 0)
+        if not CacheCipher.begun(head):
+            return CacheCipher.of(secret, head, path)
+        cipher = CacheCipher(secret)
+        _write(self, 0, cipher.head)
+        return cipher
 
     def close(self) -> None:
         """Close now; a second call does nothing."""

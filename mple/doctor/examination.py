@@ -68,7 +68,7 @@ def _read_node(config: Path) -> tuple[Role, CoordinatorSettings | ComputeSetting
         keys = set(read_toml(config))
     except SettingsError:
         keys = {"listen"}  # the reader says what is wrong with it
-    if "vault" in keys or "data" in keys:
+    if "data" in keys or ("vault" in keys and "listen" not in keys):
         return Role.SITE, read_settings(SiteSettings, config)
     if "listen" not in keys:
         raise SettingsError(f"{config} is no node's configuration: it has neither 'listen' nor 'vault'")

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 NOISE_KEY = "noise.key"
 """The name of the file of the noise's secret."""
+CACHE_KEY = "cache.key"
+"""The name of the file of the secret of a compute node's cache."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""A site's vault: its morph keys by epoch, the secret of its noise and the consortium secrets of its runs, each a file.
+"""A node's vault: a site's morph keys by epoch, the secret of its noise and the consortium secrets of its runs; the
+secret of a compute node's sample cache. Each is a file.
 
 The folder has mode 0700, its files 0600. A file that others can read is refused, not repaired: what was readable may
 have been read. Under a passphrase every secret is encrypted as well, and `vault.json` holds the salt. `keys.json` says
@@ -27,19 +28,19 @@ from mple.disk.scarcity import patiently
 from mple.disk.stamps import Stamp, stamp_of
 from mple.disk.whole_files import fsync_folder, overwrite, write_whole
 from mple.morph import MorphKey
-from mple.pki.secret_records import NOISE_KEY, KeyFile, KeyRecord, consortium_key, secret_fingerprint
+from mple.pki.secret_records import CACHE_KEY, NOISE_KEY, KeyFile, KeyRecord, consortium_key, secret_fingerprint
 from mple.pki.vault_cipher import PassphraseCipher, VaultDamagedError, VaultError, read_passphrase, refuse_open
 
 PASSPHRASE_VARIABLE = "MPLE_VAULT_PASSPHRASE"  # noqa: S105
 _SECRET_BYTES = 32
 _MORPH_KEY = re.compile(r"morph(?:-([2-9]|[1-9][0-9]+))?\.key")
-_OTHER_SECRETS = re.compile(r"noise\.key|consortium-[^\W_]+\.key")
+_OTHER_SECRETS = re.compile(r"(?:noise|cache)\.key|consortium-[^\W_]+\.key")
 _HEADER = "vault.json"
 _SEALED = ".sealed"
 
 
 class Vault:
-    """The secrets of one site.
+    """The secrets of one node.
 
     Guarantees: a key is drawn once and never replaced; what is read is what was drawn, by its fingerprint; what
     `forget` returned from can't be read again; a process that dies at any moment leaves a vault that opens. Not
@@ -180,16 +181,14 @@ class Vault:
 
         Raises VaultError, VaultDamagedError: as `consortium_secret`.
         """
-        path = self._directory / NOISE_KEY
-        with locked(self._directory):
-            if not path.exists():
-                self.refuse_lost(NOISE_KEY)
-                if not new:
-                    raise VaultDamagedError(path, "is gone, and pictures have left under its noise")
-                self._write(path, secrets.token_bytes(_SECRET_BYTES))
-            secret = self._read(path)
-            self._note_secret(NOISE_KEY, secret)
-        return secret
+        return self._drawn_once(NOISE_KEY, "" if new else "is gone, and pictures have left under its noise")
+
+    def cache_secret(self, *, new: bool = True) -> bytes:
+        """The secret that a compute node's cache of samples is encrypted under, made at first use; `new` as above.
+
+        Raises VaultError, VaultDamagedError: as `consortium_secret`.
+        """
+        return self._drawn_once(CACHE_KEY, "" if new else "is gone, and samples are encrypted under it")
 
     def refuse_lost(self, name: str) -> None:
         """Raise VaultDamagedError when a secret was here under this name and is gone."""
@@ -264,6 +263,19 @@ class Vault:
         kept = self._key_file()
         if name not in kept.secrets:
             self._keep_file(replace(kept, secrets={**kept.secrets, name: secret_fingerprint(name, secret)}))
+
+    def _drawn_once(self, name: str, needed: str) -> bytes:
+        """A secret, drawn where it never was; `needed` says why it may not be drawn, empty where it may."""
+        path = self._directory / name
+        with locked(self._directory):
+            if not path.exists():
+                self.refuse_lost(name)
+                if needed:
+                    raise VaultDamagedError(path, needed)
+                self._write(path, secrets.token_bytes(_SECRET_BYTES))
+            secret = self._read(path)
+            self._note_secret(name, secret)
+        return secret
 
     def _revoked(self) -> set[int]:
         return {epoch for epoch, record in self._records().items() if record.revoked is not None}

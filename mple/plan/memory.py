@@ -181,7 +181,7 @@ def trainer_memory(choices: RunChoices, size: RunSize, *, cuda: bool = False) ->
         program=_TRAINER_PROGRAM + (_CUDA_PROGRAM if cuda else 0),
         held={
             **kept_on_device,
-            "index of samples": size.images // ranks * (16 + labels) + 4 * size.classes * (size.val + size.test),
+            "index of samples": size.images // ranks * (28 + labels) + 4 * size.classes * (size.val + size.test),
             "messages": size.sites * _A_SITE,
             "samples read ahead": 2 * batch * length * 8,
         },
@@ -249,7 +249,7 @@ def sample_cache_bytes(choices: RunChoices, size: RunSize) -> int:
     it."""
     length = MorphGeometry.of(choices.morph.scheme(), size.image).morphed_elements
     value_bytes = {"f32": 4, "f16": 2}.get(choices.wire.codec, 1)
-    return size.images // choices.training.ranks * (length * value_bytes + 64)
+    return size.images // choices.training.ranks * (length * value_bytes + 96)
 
 
 def _applied_bytes(choices: RunChoices) -> int:

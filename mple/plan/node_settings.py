@@ -96,6 +96,13 @@ class ComputeSettings(NodeSettings):
     weights_file: Path | None = None
     """File with a VGG-16's weights by torchvision's names, safetensors or `.pth`, or with the network of an earlier
     run, for `model.weights`."""
+    vault: Path | None = None
+    """Folder with the key that the cache of samples is encrypted under, made at first use, open to its owner only; by
+    default `vault` in the state folder, of each rank its own. On another disk than `state`, a copy of that one alone
+    opens no sample."""
+    vault_passphrase_file: Path | None = None
+    """File with the vault's passphrase in its first line, open to its owner only; without one, and without the
+    environment variable MPLE_VAULT_PASSPHRASE, file permission alone protects the vault."""
     device: DeviceName = DeviceName.AUTO
     """What it trains on: `cpu`, `cuda`, or `auto`, which is CUDA where torch finds a device. Of several ranks on a
     machine each has the device of its own number there."""
@@ -116,6 +123,11 @@ class ComputeSettings(NodeSettings):
         check_ranges(self)
         if self.stem_file is not None and self.weights_file is not None:
             raise ValueError("stem_file beside weights_file: the stem is that of the weights; leave stem_file out")
+
+    @property
+    def vault_folder(self) -> Path:
+        """Of this rank."""
+        return self.vault or self.state / "vault"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

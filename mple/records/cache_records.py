@@ -1,9 +1,12 @@
-"""Records of the compute node's cache, `cache-RUN.bin`: the codes of one batch each, as they crossed the link.
+"""Records of the compute node's cache, `cache-RUN.bin`: the codes of one batch each, encrypted.
 
-A record is a header, its CRC-32C, and a body, all little-endian:
+Behind the file's head (`mple.records.cache_cipher`) come records, all little-endian. A record is
 
-    "MPC2", split u8, codec u8, key u16, samples u32, body bytes u32 | CRC u32, of header and body
-    numbers u32[B] | of the training split only: classes u16[B] or labels u8[B, L] | B times the exponents and codes
+    split u8, codec u8, key u16, samples u32, bytes of a sample u32 | nonce 12 | sealed: numbers u32[B], of the training
+    split only classes u16[B] or labels u8[B, L] | B times, each sealed by itself: exponents and codes
+
+What is sealed is 16 bytes longer. Of a record the first is bound to its first twelve bytes, so that none of them can be
+changed either.
 
 Legend: B samples of a record, L labels, K blocks, V morphed values, S bytes of one sample. A *number* counts a split's
 samples over all sites of the plan; a *key* is a number that the node's list of keys gives.
@@ -17,32 +20,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from mple.disk.bounded import open_regular
-from mple.disk.damage import DamagedError
-from mple.exit_codes import ExitCode, ExitError
 from mple.plan import RunPlan
+from mple.records.cache_cipher import HEAD_BYTES, NONCE_BYTES, TAG_BYTES, CacheCipher, CacheError, new_nonce, numbered
 from mple.v1 import common_pb2
 from mple.wire.batch import NO_LABELS, Batch
 from mple.wire.codec import Codec, EncodedSamples
 from mple.wire.codecs import codec_named
 from mple.wire.label_form import CLASS_NUMBERS, LabelForm, WireLabels, label_bytes
 
-_FIELDS = struct.Struct("<4sBBHII")
-_CRC = struct.Struct("<I")
-_HEADER_BYTES = _FIELDS.size + _CRC.size
-_MAGIC = b"MPC2"
-
-
-class CacheError(DamagedError):
-    """The cache file belongs to another plan or can't be used; its node stops, and no run ends by it."""
-
-    def __init__(self, text: str) -> None:
-        """Say what is wrong in a sentence that names the file."""
-        ExitError.__init__(self, text, ExitCode.DAMAGED, "remove it and start again: the samples are asked anew")
+_FIELDS = struct.Struct("<BBHII")
+_HEADER_BYTES = _FIELDS.size + NONCE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +45,20 @@ class CacheRecord:
     numbers_B: NDArray[np.int64]
     labels_B: WireLabels
     """Empty but for the training split."""
+    rows_BS: NDArray[np.uint8]
+    """Exponents and codes of each sample."""
     content: bytes
     """The whole record, as it lies in the file."""
 
     @property
-    def rows_BS(self) -> NDArray[np.uint8]:
-        """Exponents and codes of each sample."""
-        samples = len(self.numbers_B)
-        start = _HEADER_BYTES + 4 * samples + self.labels_B.nbytes
-        return np.frombuffer(self.content, np.uint8, offset=start).reshape(samples, -1)
+    def sealed_bytes(self) -> int:
+        """What one sample takes in the file; they are the record's last."""
+        return int(self.rows_BS.shape[1]) + TAG_BYTES
+
+    @property
+    def nonces(self) -> list[bytes]:
+        """Of each sample."""
+        return list(numbered(self.content[_FIELDS.size : _HEADER_BYTES], 1 + len(self.numbers_B)))[1:]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,58 +110,84 @@ class CacheShape:
 
 
 def pack_record(
-    shape: CacheShape, split: common_pb2.Split, numbers_B: NDArray[np.int64], batch: Batch, key: int
+    cipher: CacheCipher,
+    shape: CacheShape,
+    split: common_pb2.Split,
+    numbers_B: NDArray[np.int64],
+    batch: Batch,
+    key: int,
 ) -> CacheRecord:
     """The record of a checked batch."""
     codes = np.ascontiguousarray(batch.coded.codes_BV).view(np.uint8)
     rows_BS = np.hstack([batch.coded.exponents_BK, codes])
-    body = numbers_B.astype("<u4").tobytes() + label_bytes(batch.labels_B) + rows_BS.tobytes()
-    fields = _FIELDS.pack(_MAGIC, split, shape.codec.wire_id, key, len(numbers_B), len(body))
-    return CacheRecord(split, key, numbers_B, batch.labels_B, fields + _crc(fields, body) + body)
+    fields = _FIELDS.pack(split, shape.codec.wire_id, key, *rows_BS.shape)
+    nonce, (first, *others) = (drawn := new_nonce()), numbered(drawn, 1 + len(rows_BS))
+    about = cipher.sealed(first, numbers_B.astype("<u4").tobytes() + label_bytes(batch.labels_B), fields)
+    content = b"".join((fields, nonce, about, *cipher.sealed_rows(others, rows_BS)))
+    return CacheRecord(split, key, numbers_B, batch.labels_B, rows_BS, content)
 
 
-def records(shape: CacheShape, path: Path, file: int, start: int, end: int) -> Iterator[CacheRecord]:
+def records(
+    shape: CacheShape, path: Path, cipher: CacheCipher, file: int, start: int, end: int
+) -> Iterator[CacheRecord]:
     """The whole records between two places, up to the first that is torn or damaged.
 
     `file` is a descriptor that can be read, `path` its name for errors; a record begins at `start`.
 
-    Raises CacheError: what is there is no record, or one of another plan.
+    Raises CacheError: a record is one of another plan.
     """
-    sizes, sample_bytes, at = shape.sizes, shape.sample_bytes, start
+    at = start
     while at + _HEADER_BYTES <= end:
         header = os.pread(file, _HEADER_BYTES, at)
-        fields = header[: _FIELDS.size]
-        magic, split, codec_id, key, samples, body_bytes = _FIELDS.unpack(fields)
-        if magic != _MAGIC or split not in sizes or not samples:
-            raise CacheError(f"{path} is damaged at byte {at}")
+        split, codec_id, key, samples, sample_bytes = _FIELDS.unpack_from(header)
         labelled = split == common_pb2.SPLIT_TRAIN
-        label_width = shape.labels.sample_bytes if labelled else 0
-        if codec_id != shape.codec.wire_id or body_bytes != samples * (4 + label_width + sample_bytes):
-            raise CacheError(f"{path} was written under another codec or image shape")
+        about_bytes = samples * (4 + (shape.labels.sample_bytes if labelled else 0)) + TAG_BYTES
+        body_bytes = about_bytes + samples * (sample_bytes + TAG_BYTES)
         if body_bytes > end - at - _HEADER_BYTES:
             return  # torn; memory for it is not even asked for
         body = os.pread(file, body_bytes, at + _HEADER_BYTES)
-        if len(body) < body_bytes or _crc(fields, body) != header[_FIELDS.size :]:
+        first, *others = numbered(header[_FIELDS.size :], 1 + samples)
+        about = cipher.opened(first, body[:about_bytes], header[: _FIELDS.size])
+        if len(body) < body_bytes or about is None:
             return
-        numbers_B = np.frombuffer(body, "<u4", samples).astype(np.int64)
-        if numbers_B.size and numbers_B.max() >= sizes[split]:
+        if split not in shape.sizes or not samples:
+            raise CacheError(f"{path} is damaged at byte {at}")
+        if codec_id != shape.codec.wire_id or sample_bytes != shape.sample_bytes:
+            raise CacheError(f"{path} was written under another codec or image shape")
+        rows_BS = _opened_rows(cipher, others, memoryview(body)[about_bytes:], sample_bytes)
+        if rows_BS is None:
+            return
+        numbers_B = np.frombuffer(about, "<u4", samples).astype(np.int64)
+        if numbers_B.max() >= shape.sizes[split]:
             raise CacheError(f"{path} holds samples that the plan does not have")
-        labels_B = shape.labels.view(body, samples, 4 * samples) if labelled else NO_LABELS
-        yield CacheRecord(split, key, numbers_B, labels_B, header + body)
+        labels_B = shape.labels.view(about, samples, 4 * samples) if labelled else NO_LABELS
+        yield CacheRecord(split, key, numbers_B, labels_B, rows_BS, header + body)
         at += _HEADER_BYTES + body_bytes
 
 
-def file_records(shape: CacheShape, path: Path, releases: int) -> Iterator[CacheRecord]:
+def _opened_rows(
+    cipher: CacheCipher, nonces: list[bytes], sealed: memoryview, sample_bytes: int
+) -> NDArray[np.uint8] | None:
+    """None where one of them is damaged."""
+    rows, step = [], sample_bytes + TAG_BYTES
+    for number, nonce in enumerate(nonces):
+        row = cipher.opened(nonce, sealed[number * step : (number + 1) * step])
+        if row is None:
+            return None
+        rows.append(row)
+    return np.frombuffer(b"".join(rows), np.uint8).reshape(len(nonces), sample_bytes)
+
+
+def file_records(shape: CacheShape, path: Path, secret: bytes, releases: int) -> Iterator[CacheRecord]:
     """All records of a file, as `records`; `releases` is how often a sample may come.
 
-    Raises CacheError: as `records`; OSError: the file can't be read; UnsoundFileError: it is larger than all samples
-    are, each sent as often and in a message of its own.
+    Raises CacheError: as `records` and `CacheCipher.of`; OSError: the file can't be read; UnsoundFileError: it is
+    larger than all samples are, each sent as often and in a message of its own.
     """
-    sample_bytes = 4 + shape.labels.sample_bytes + shape.sample_bytes
-    most_bytes = releases * sum(shape.sizes.values()) * (_HEADER_BYTES + sample_bytes)
+    sample_bytes = 4 + shape.labels.sample_bytes + shape.sample_bytes + 2 * TAG_BYTES
+    most_bytes = HEAD_BYTES + releases * sum(shape.sizes.values()) * (_HEADER_BYTES + sample_bytes)
     with open_regular(path, most_bytes) as file:
-        yield from records(shape, path, file.fileno(), 0, os.fstat(file.fileno()).st_size)
-
-
-def _crc(fields: bytes, body: bytes) -> bytes:
-    return _CRC.pack(int(google_crc32c.extend(google_crc32c.value(fields), body)))
+        number, size = file.fileno(), os.fstat(file.fileno()).st_size
+        head = os.pread(number, HEAD_BYTES, 0)
+        if not CacheCipher.begun(head):
+            yield from records(shape, path, CacheCipher.of(secret, head, path), number, HEAD_BYTES, size)

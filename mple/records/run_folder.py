@@ -19,7 +19,7 @@ from mple.disk.damage import DamagedError
 from mple.disk.json_records import read_json, structured, write_record
 from mple.disk.private import make_private
 from mple.pki import Vault
-from mple.plan import PlanError, RunPlan, SiteSettings, read_settings
+from mple.plan import ComputeSettings, PlanError, RunPlan, SiteSettings, read_settings
 from mple.records.plan_file import kept_plan
 from mple.records.state_files import LEDGER, PLAN, state_of_rank
 
@@ -160,12 +160,22 @@ class RunFolder:
         passphrase outside the folder; VaultError: the vault can't be opened.
         """
         settings = read_settings(SiteSettings, self.config(site))
-        for path in filter(None, (settings.vault, settings.vault_passphrase_file)):
-            if not path.resolve().is_relative_to(self.path.resolve()):
-                raise RunFolderError(f"{self.config(site)} names {path}, outside the run's folder; copy it there")
-        if not settings.vault.is_dir():
-            raise RunFolderError(f"no vault at {settings.vault}")
+        self._require_inside(site, settings.vault, settings.vault_passphrase_file)
         return Vault.of(settings.vault, settings.vault_passphrase_file)
+
+    def cache_secret(self, rank: int) -> bytes:
+        """What the cache of one of the compute node's ranks is encrypted under; errors as `vault`."""
+        settings = read_settings(ComputeSettings, self.config(COMPUTE))
+        settings = replace(settings, state=state_of_rank(settings.state, rank))
+        self._require_inside(COMPUTE, settings.vault_folder, settings.vault_passphrase_file)
+        return Vault.of(settings.vault_folder, settings.vault_passphrase_file).cache_secret(new=False)
+
+    def _require_inside(self, node: str, folder: Path, passphrase_file: Path | None) -> None:
+        for path in filter(None, (folder, passphrase_file)):
+            if not path.resolve().is_relative_to(self.path.resolve()):
+                raise RunFolderError(f"{self.config(node)} names {path}, outside the run's folder; copy it there")
+        if not folder.is_dir():
+            raise RunFolderError(f"no vault at {folder}")
 
     def note(self) -> RunNote | None:
         """What `summary.json` says of the run's end, None where there is none; ValueError where it is damaged."""

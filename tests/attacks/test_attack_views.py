@@ -25,7 +25,7 @@ from mple.v1 import common_pb2
 from mple.wire.batch import Batch
 from mple.wire.codecs import codec_named
 from tests.support.morphed_world import morphed_world, natural_pixels
-from tests.support.small_plan import small_plan
+from tests.support.small_plan import CACHE_SECRET, small_plan
 
 COMMON = {"plan", "public_PCHW"}
 HELD = {
@@ -93,7 +93,7 @@ def test_the_caches_are_read_as_the_compute_node_wrote_them(codec: str, ranks: i
     plan, how = dataclasses.replace(world.plan, sites=sites), codec_named(codec)
     geometry = plan.geometry
     paths = [tmp_path / f"cache-{rank}.bin" for rank in range(ranks)]
-    caches = [SampleCache(path, CacheShape.of(plan)) for path in paths]
+    caches = [SampleCache(path, CacheShape.of(plan), CACHE_SECRET) for path in paths]
     for number, site in enumerate(("north", "south")):
         morphed = world.sites[site]
         for places, rank in itertools.product((slice(5, 12), slice(0, 6)), range(ranks)):
@@ -105,7 +105,7 @@ def test_the_caches_are_read_as_the_compute_node_wrote_them(codec: str, ranks: i
         caches[-1].append(common_pb2.SPLIT_TEST, np.array([2 * number, 2 * number + 1]), untold, key=number)
     with paths[0].open("ab") as file:
         file.write(paths[0].read_bytes()[:100])
-    found = read_caches([(path, LayerList("00" * 32)) for path in paths], plan)
+    found = read_caches([(path, LayerList("00" * 32), CACHE_SECRET) for path in paths], plan)
     for site in ("north", "south"):
         t_NKQ = how.decode(found[site].coded, geometry.blocks)
         assert found[site].numbers_N.tolist() == list(range(12))
@@ -117,7 +117,9 @@ def test_the_caches_are_read_as_the_compute_node_wrote_them(codec: str, ranks: i
 def test_another_plans_cache_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cache.bin").write_bytes(b"something else entirely, long enough for a header")
     with pytest.raises(ValueError, match="damaged"):
-        read_caches([(tmp_path / "cache.bin", LayerList("00" * 32))], morphed_world(natural_pixels(24)).plan)
+        read_caches(
+            [(tmp_path / "cache.bin", LayerList("00" * 32), CACHE_SECRET)], morphed_world(natural_pixels(24)).plan
+        )
 
 
 def reachable(one: object) -> list[object]:

@@ -15,7 +15,7 @@ from compute_node.layers.layer_bank import LayerBank
 from mple.plan import AbsencePolicy, TaskSettings, WireSettings
 from mple.records.cache_records import CacheShape
 from tests.support.open_intake import CODEC, IDLE_S, Clock, OpenIntake
-from tests.support.small_plan import small_plan
+from tests.support.small_plan import CACHE_SECRET, small_plan
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def window(tmp_path: Path) -> Callable[..., OpenIntake]:
         plan = small_plan(wire=WireSettings(codec=CODEC.name, message_bytes=16 * 1024), vals=vals, task=task)
         shape, clock = CacheShape.of(plan), Clock()
         changed, bank = threading.Condition(), LayerBank(plan)
-        cache = SampleCache(tmp_path / "cache.bin", shape, changed)
+        cache = SampleCache(tmp_path / "cache.bin", shape, CACHE_SECRET, changed)
         intake = Intake(
             plan,
             cache,

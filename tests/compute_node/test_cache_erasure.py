@@ -18,6 +18,7 @@ from mple.v1 import common_pb2
 from mple.wire.batch import Batch
 from mple.wire.codec import EncodedSamples
 from mple.wire.codecs import codec_named
+from tests.support.small_plan import CACHE_SECRET
 
 TRAIN, VAL, TEST = common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_VAL, common_pb2.SPLIT_TEST
 BLOCKS, VALUES = 4, 64
@@ -26,7 +27,7 @@ OLD, OTHER, NEW = 0, 1, 2
 
 
 def open_cache(path: Path) -> SampleCache:
-    return SampleCache(path, CacheShape(codec=CODEC, blocks=BLOCKS, values=VALUES, train=200, test=50))
+    return SampleCache(path, CacheShape(codec=CODEC, blocks=BLOCKS, values=VALUES, train=200, test=50), CACHE_SECRET)
 
 
 def mark(number: int, key: int) -> int:

@@ -19,7 +19,7 @@ from mple.plan import TrainingSettings
 from mple.records.cache_records import CacheShape
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import compute_pb2
-from tests.support.small_plan import small_plan
+from tests.support.small_plan import CACHE_SECRET, small_plan
 
 PLAN = small_plan(
     model=ModelSettings(width=0.125, stem_mirrored=True), training=TrainingSettings(augment=(Augment.MIRROR,))
@@ -85,7 +85,7 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_the_trainer_waits_for_the_first_word(tmp_path: Path) -> None:
     changed = threading.Condition()
-    cache = SampleCache(tmp_path / "cache.bin", CacheShape.of(PLAN), changed)
+    cache = SampleCache(tmp_path / "cache.bin", CacheShape.of(PLAN), CACHE_SECRET, changed)
     mirroring = Mirroring(tmp_path / "mirroring.json", PLAN)
     bank = LayerBank(PLAN)
     intake = Intake(PLAN, cache, bank, changed, in_flight_samples=9, idle_timeout_s=60.0, mirroring=mirroring)
@@ -100,7 +100,7 @@ def test_the_trainer_waits_for_the_first_word(tmp_path: Path) -> None:
 
 def test_a_plan_without_mirrors_waits_for_nobody(tmp_path: Path) -> None:
     plan, changed = small_plan(), threading.Condition()
-    cache = SampleCache(tmp_path / "cache.bin", CacheShape.of(plan), changed)
+    cache = SampleCache(tmp_path / "cache.bin", CacheShape.of(plan), CACHE_SECRET, changed)
     intake = Intake(
         plan,
         cache,

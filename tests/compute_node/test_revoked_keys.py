@@ -32,7 +32,7 @@ from mple.records.layer_list import list_layers
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2, coordinator_pb2
 from tests.support.open_intake import BLOCKS, CODEC, VALUES, answer
-from tests.support.small_plan import SIZES, TEST, TRAIN, key_of, key_ref, small_plan
+from tests.support.small_plan import CACHE_SECRET, SIZES, TEST, TRAIN, key_of, key_ref, small_plan
 
 PLAN = small_plan(wire=WireSettings(codec=CODEC.name))
 NEW_KEY = MorphKey(hashlib.sha256(b"next").digest())
@@ -47,7 +47,7 @@ class Node:
         train, test = (sum(sizes[split] for sizes in SIZES.values()) for split in (0, 1))
         shape = CacheShape(codec=CODEC, blocks=BLOCKS, values=VALUES, train=train, test=test)
         changed = threading.Condition()
-        self.cache = SampleCache(folder / "cache", shape, changed)
+        self.cache = SampleCache(folder / "cache", shape, CACHE_SECRET, changed)
         self.bank = LayerBank(PLAN)
         for site in SIZES:
             self.bank.store(key_ref(site), layer(key_of(site), 1))

@@ -13,11 +13,13 @@ import pytest
 from numpy.typing import NDArray
 
 from compute_node.feeding.sample_cache import SampleCache
-from mple.records.cache_records import CacheError, CacheShape
+from mple.records.cache_cipher import HEAD_BYTES, CacheError
+from mple.records.cache_records import CacheShape
 from mple.v1 import common_pb2
 from mple.wire.batch import Batch
 from mple.wire.codec import EncodedSamples
 from mple.wire.codecs import codec_named
+from tests.support.small_plan import CACHE_SECRET
 
 TRAIN, TEST = common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_TEST
 BLOCKS, VALUES = 3, 12
@@ -33,9 +35,10 @@ def open_cache(
     blocks: int = BLOCKS,
     values: int = VALUES,
     changed: threading.Condition | None = None,
+    secret: bytes = CACHE_SECRET,
 ) -> SampleCache:
     shape = CacheShape(codec=codec_named(codec), blocks=blocks, values=values, train=train, test=test)
-    return SampleCache(path, shape, changed)
+    return SampleCache(path, shape, secret, changed)
 
 
 def batch_for(numbers: NDArray[np.int64], codec: str, *, labelled: bool = True, version: int = 0) -> Batch:
@@ -140,7 +143,7 @@ def test_a_flipped_bit_is_never_read_as_a_sample(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"PK\x03\x04" + bytes(60), b"MPC1" + bytes(60), b"MPC2\x07" + bytes(60), bytes(100)]
+    "content", [b"PK\x03\x04" + bytes(60), b"MPC1" + bytes(60), b"MPC2\x07" + bytes(60), bytes(100), b"PK"]
 )
 def test_a_foreign_file_is_refused_and_left_as_it_is(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "cache"
@@ -148,6 +151,75 @@ def test_a_foreign_file_is_refused_and_left_as_it_is(content: bytes, tmp_path: P
     with pytest.raises(CacheError, match="damaged at byte 0"):
         open_cache(path)
     assert path.read_bytes() == content
+
+
+def test_a_flipped_bit_is_noticed_on_reading_one_sample(tmp_path: Path) -> None:
+    """Every bit of what a sample takes, while the file is open; its neighbour is read as before."""
+    path = tmp_path / "cache"
+    cache = open_cache(path)
+    append(cache, TRAIN, 1, 2)
+    content = path.read_bytes()
+    for bit in range(8 * (BLOCKS + VALUES + 16)):
+        damaged = bytearray(content)
+        damaged[len(content) - 1 - bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(CacheError, match="cache is damaged: sample 2 is not as it was written"):
+            cache.read(TRAIN, np.array([2]))
+        check(cache, TRAIN, 1)
+
+
+def test_samples_that_changed_places_are_noticed(tmp_path: Path) -> None:
+    """Each opens only where it was written: within a record, and from one record to another."""
+    path = tmp_path / "cache"
+    cache = open_cache(path)
+    append(cache, TRAIN, 1, 2)
+    append(cache, TRAIN, 1, 2)
+    content, sealed = path.read_bytes(), BLOCKS + VALUES + 16
+    record = (len(content) - HEAD_BYTES) // 2
+    ends = [len(content), len(content) - sealed, len(content) - record]
+    for one, other in ((ends[0], ends[1]), (ends[0], ends[2])):
+        swapped = bytearray(content)
+        swapped[one - sealed : one], swapped[other - sealed : other] = (
+            content[other - sealed : other],
+            content[one - sealed : one],
+        )
+        path.write_bytes(swapped)
+        with pytest.raises(CacheError, match="sample 2"):
+            cache.read(TRAIN, np.array([2]))
+
+
+def test_no_sample_lies_in_the_clear_and_none_twice_alike(tmp_path: Path) -> None:
+    path = tmp_path / "cache"
+    cache = open_cache(path)
+    append(cache, TRAIN, 1)
+    append(cache, TRAIN, 1)
+    content, clear = path.read_bytes(), batch_for(np.array([1]), "q8").coded.codes_BV.tobytes()
+    assert clear not in content
+    row = BLOCKS + VALUES + 16
+    assert content[-row:] not in content[:-row]
+
+
+def test_another_key_is_refused_and_the_file_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "cache"
+    append(open_cache(path), TRAIN, 1)
+    content = path.read_bytes()
+    with pytest.raises(CacheError, match="does not open with the key in the node's vault") as refused:
+        open_cache(path, secret=bytes(32))
+    assert "or remove the file" in refused.value.fix
+    assert path.read_bytes() == content
+    check(open_cache(path), TRAIN, 1)
+
+
+def test_a_process_that_died_within_the_first_bytes_left_an_empty_cache(tmp_path: Path) -> None:
+    path = tmp_path / "cache"
+    open_cache(path)
+    head = path.read_bytes()
+    assert len(head) == HEAD_BYTES
+    for size in range(HEAD_BYTES):
+        path.write_bytes(head[:size])
+        cache = open_cache(path)
+        append(cache, TRAIN, 4)
+        check(open_cache(path), TRAIN, 4)
 
 
 def test_another_plans_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from mple.wire.codecs import codec_named
 from tests.fuzz.mutation import Mutator
 from tests.fuzz.shots import Outcome, Shot, dial, fire
 from tests.support.served import PartyTls
-from tests.support.small_plan import TEST, TRAIN, key_of, key_ref, small_plan
+from tests.support.small_plan import CACHE_SECRET, TEST, TRAIN, key_of, key_ref, small_plan
 from tests.support.tallies import score_of
 
 SIZES = {"north": (60, 12), "south": (50, 10)}
@@ -75,7 +75,7 @@ class ComputeTarget:
             "127.0.0.1:0", party_tls(Role.COMPUTE, "compute"), self._ledger, streams=16, idle_s=idle_s
         )
         changed = threading.Condition()
-        self.cache = SampleCache(folder / "cache.bin", CacheShape.of(self.plan), changed)
+        self.cache = SampleCache(folder / "cache.bin", CacheShape.of(self.plan), CACHE_SECRET, changed)
         bank = _bank(self.plan)
         self.intake = Intake(
             self.plan,

@@ -28,7 +28,7 @@ from mple.rpc.waking import Wake
 from mple.v1 import compute_pb2, compute_pb2_grpc, coordinator_pb2
 from tests.support.open_coordinator import OpenCoordinator, join_all
 from tests.support.served import PartyTls
-from tests.support.small_plan import TRAIN, small_plan
+from tests.support.small_plan import CACHE_SECRET, TRAIN, small_plan
 from tests.support.small_run import SmallRun, settings_in
 
 WATCHES, FEEDS = 300, 30
@@ -115,7 +115,7 @@ def plan() -> RunPlan:
 @pytest.fixture
 def intake(plan: RunPlan, tmp_path: Path) -> Intake:
     changed = threading.Condition()
-    cache = SampleCache(tmp_path / "cache.bin", CacheShape.of(plan), changed)
+    cache = SampleCache(tmp_path / "cache.bin", CacheShape.of(plan), CACHE_SECRET, changed)
     mirroring = Mirroring(tmp_path / "mirroring.json", plan)
     return Intake(plan, cache, LayerBank(plan), changed, in_flight_samples=8, idle_timeout_s=1e6, mirroring=mirroring)
 

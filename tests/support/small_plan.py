@@ -22,6 +22,8 @@ from mple.v1 import common_pb2
 
 CLASSES = ("cyst", "normal", "tumour")
 TRAIN, VAL, TEST = common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_VAL, common_pb2.SPLIT_TEST
+CACHE_SECRET = bytes(range(32))
+"""Of a compute node's vault."""
 SIZES = {"north": (5, 3), "south": (4, 2)}
 """Train and test images of each site."""
 

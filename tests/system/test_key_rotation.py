@@ -131,7 +131,7 @@ def run_plan(folder: RunFolder) -> RunPlan:
 
 def open_cache(folder: RunFolder) -> SampleCache:
     plan = run_plan(folder)
-    return SampleCache(folder.state(COMPUTE) / f"cache-{plan.run_id}.bin", CacheShape.of(plan))
+    return SampleCache(folder.state(COMPUTE) / f"cache-{plan.run_id}.bin", CacheShape.of(plan), folder.cache_secret(0))
 
 
 def nothing_is_left_of_the_old_key(folder: RunFolder, old_layer: str) -> None:

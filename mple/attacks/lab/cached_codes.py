@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from mple.plan import RunPlan
 from mple.plan.sample_numbering import SampleNumbering
-from mple.records.cache_records import CacheError, CacheShape, file_records
+from mple.records.cache_cipher import CacheError
+from mple.records.cache_records import CacheRecord, CacheShape, file_records
 from mple.records.layer_list import LayerList
 from mple.v1 import common_pb2
 from mple.wire.codec import EncodedSamples
@@ -35,19 +36,19 @@ _Held = dict[tuple[str, int], dict[int, tuple[int, NDArray[np.uint8]]]]
 """By site and epoch of its key: by number the label and the row of a sample."""
 
 
-def read_caches(caches: Iterable[tuple[Path, LayerList]], plan: RunPlan) -> Mapping[str, CachedTraining]:
+def read_caches(caches: Iterable[tuple[Path, LayerList, bytes]], plan: RunPlan) -> Mapping[str, CachedTraining]:
     """Each site's training samples, of all ranks together; of a sample that came twice the later form.
 
     Args:
-        caches: Each rank's cache file, and its list of layers, which numbers rotated keys.
+        caches: Each rank's cache file, its list of layers, which numbers rotated keys, and the secret of its vault.
         plan: The run's plan.
 
-    Raises CacheError: a file is another plan's or damaged; OSError: one can't be read.
+    Raises CacheError: a file is another plan's, damaged, or does not open with the secret; OSError: one can't be read.
     """
     shape = CacheShape.of(plan)
     held: _Held = {(site.name, site.key_epoch): {} for site in plan.sites}
-    for path, layer_list in caches:
-        _read_into(held, path, layer_list, plan)
+    for path, layer_list, secret in caches:
+        _read_into(held, file_records(CacheShape.of(plan), path, secret, plan.wire.releases), path, layer_list, plan)
     found = {}
     for site in (one.name for one in plan.sites):
         key_of_most = max((key for key in held if key[0] == site), key=lambda key: len(held[key]))
@@ -65,11 +66,11 @@ def read_caches(caches: Iterable[tuple[Path, LayerList]], plan: RunPlan) -> Mapp
     return found
 
 
-def _read_into(held: _Held, path: Path, layer_list: LayerList, plan: RunPlan) -> None:
+def _read_into(held: _Held, records: Iterable[CacheRecord], path: Path, layer_list: LayerList, plan: RunPlan) -> None:
     keys = [(site.name, site.key_epoch) for site in plan.sites]
     keys += [(rotated.site, rotated.epoch) for rotated in layer_list.rotated]
     numbering = SampleNumbering({site.name: site.train_images for site in plan.sites})
-    for record in file_records(CacheShape.of(plan), path, plan.wire.releases):
+    for record in records:
         if record.split != common_pb2.SPLIT_TRAIN:
             continue
         if record.key >= len(keys):

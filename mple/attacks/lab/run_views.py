@@ -215,11 +215,11 @@ class RunViews:
     @cached_property
     def _travelled(self) -> Mapping[str, CachedTraining]:
         caches = []
-        for state in self._run.compute_states:
+        for rank, state in enumerate(self._run.compute_states):
             path = state / CACHE.format(self.plan.run_id)
             if not path.is_file():
                 raise RunFolderError(f"{path} is not there: attacks need the run's folder as the simulation left it")
-            caches.append((path, list_of_finished(state / LAYERS, self.plan)))
+            caches.append((path, list_of_finished(state / LAYERS, self.plan), self._run.cache_secret(rank)))
         return read_caches(caches, self.plan)
 
     @cached_property
