@@ -94,6 +94,10 @@ class ModelSettings:
     """Share of features dropped before the last layer."""
     weights: WeightsFrom = WeightsFrom.SEED
     """Where the network's weights come from before the first step."""
+    init: Annotated[str, OneOf(("he", "identity"))] = "he"
+    """How convolutions that no file brings begin: `he` draws their weights, normal with variance 2 / inputs (He et al.,
+    2015); `identity` draws alike, but has the first filters hand each input channel on as it is, as DiracNets do
+    (Zagoruyko & Komodakis, 2017), so that a deep network begins as a shallow one. A trunk learns sooner from there."""
     stem: Annotated[str, OneOf(("seed", "whitening", "offered"))] | None = None
     """Where the first convolution comes from: `seed` draws it from `stem_seed`; `whitening` takes pictures apart as
     natural ones are made up, from a table of the package; with `offered` the compute node brings a safetensors file. By
@@ -102,8 +106,7 @@ class ModelSettings:
     """Published seed of the first convolution."""
     stem_mirrored: bool = False
     """Whether the first convolution holds each of its kernels' left-right mirror images, which "mirror" in
-    `training.augment` needs: a seeded one is drawn so, a whitening one always does, an offered one that does not is
-    refused."""
+    `training.augment` needs: a seeded or whitening one is made so, an offered one that does not is refused."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -134,7 +134,7 @@ def planned_stem(model: ModelSettings, *, filters: int, channels: int, offered: 
         if model.stem_offered:
             raise StemError("the compute node is to bring the stem, but none has been offered")
         if model.stem == "whitening":
-            return Stem(whitening_kernels(filters, channels, model.kernel))
+            return Stem(whitening_kernels(filters, channels, model.kernel, mirrored=model.stem_mirrored))
         return Stem.from_seed(
             model.stem_seed, filters=filters, channels=channels, kernel=model.kernel, mirrored=model.stem_mirrored
         )

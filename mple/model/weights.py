@@ -16,13 +16,16 @@ from mple.model.trunks import TRUNKS
 
 
 def build_trunk(model: ModelSettings, classes: int, seed: int) -> nn.Module:
-    """A trunk with first weights drawn from a public seed, apart from torch's global random state; channels last."""
+    """A trunk with first weights drawn from a public seed, as `model.init` says; apart from torch's global random
+    state, channels last."""
     with torch.random.fork_rng(devices=()):
         trunk = TRUNKS[model.trunk].make(model, classes)
     generator = torch.Generator().manual_seed(seed)
     for module in trunk.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+            if model.init == "identity":
+                nn.init.dirac_(module.weight[: module.in_channels])
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.01, generator=generator)
             nn.init.zeros_(module.bias)

@@ -36,34 +36,32 @@ class TableDiffersError(RuntimeError):
     """The table beside this file is not the released one, so that nodes would make other stems of it."""
 
 
-def whitening_kernels(filters: int, channels: int, kernel: int) -> NDArray[np.float32]:
+def whitening_kernels(filters: int, channels: int, kernel: int, *, mirrored: bool = False) -> NDArray[np.float32]:
     """Kernels (F, C, p, p) for a side of 1, 3, 5 or 7 pixels and any number of channels.
 
-    Directions come in the order of their variances, each with both signs, since what follows cuts off what is negative.
-    Where there are fewer than half as many directions as filters, the rest are mixtures of all of them, in pairs of
-    left-right mirror images; the last of an odd number is its own image.
+    First each direction, the largest variance first; then each with the other sign, since what follows cuts off what is
+    negative; then random mixtures of all. With `mirrored` a kernel that is not its own left-right mirror image is
+    followed by that, which of a direction is the one with the other sign.
 
-    Guarantees: equal on all machines; each kernel's left-right mirror image is among them, bit for bit. Of three
-    channels the statistics are those of red, green and blue; of any other number those that grey pictures have, where
-    channels are as alike as red, green and blue are on average.
+    Guarantees: equal on all machines; with `mirrored` each kernel's mirror image is among them, bit for bit. Of three
+    channels the statistics are those of red, green and blue; of any other number those of pictures whose channels are
+    as alike as red, green and blue are on average.
 
     Raises TableDiffersError: the package's table was changed.
     """
     found = _directions(channels, kernel)
-    pairs = filters // 2
-    kernels = [sign * direction.whitened for direction in found[:pairs] for sign in (1.0, -1.0)]
-    fair = [direction for direction in found[pairs:] if direction.even]
-    if filters % 2 and fair:
-        kernels.append(fair[0].whitened)
-    rest = filters - len(kernels)
-    for mixed in _mixtures(found, rest if kernel == 1 else -(-rest // 2)):
-        if kernel == 1:
-            kernels.append(mixed)
-        elif filters - len(kernels) == 1:
-            kernels.append((mixed + mixed[..., ::-1]) / math.sqrt(2))
-        else:
-            kernels += [mixed, mixed[..., ::-1]]
-    return np.stack(kernels).astype(np.float32)
+    kernels: list[NDArray[np.float64]] = []
+    for sign in (1.0, -1.0):
+        for direction in found:
+            followed = mirrored and not direction.even
+            if len(kernels) + followed < filters and (sign > 0 or not followed):
+                kernels += [direction.whitened * sign, *([-direction.whitened] if followed else [])]
+    for mixed_Cpp in _mixtures(found, filters - len(kernels)):
+        paired = mirrored and kernel > 1
+        if paired and len(kernels) + 1 == filters:
+            mixed_Cpp = (mixed_Cpp + mixed_Cpp[..., ::-1]) / math.sqrt(2)
+        kernels += [mixed_Cpp, *([mixed_Cpp[..., ::-1]] if paired else [])]
+    return np.stack(kernels[:filters]).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +111,7 @@ def _colour_variances(channels: int, kernel: int) -> list[NDArray[np.float64]]:
 
 def _mixtures(found: Sequence[_Direction], count: int) -> list[NDArray[np.float64]]:
     """So many random mixtures of all directions (C, p, p), of norm 1 where each direction has variance 1."""
-    drawn = gaussians(_PUBLISHED, b"mixtures", max(0, count) * len(found))
+    drawn = gaussians(_PUBLISHED, b"mixtures", count * len(found))
     floor = _FLOOR * found[0].variance
     mixed = []
     for shares_D in drawn.reshape(-1, len(found)):

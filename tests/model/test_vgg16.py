@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,18 @@ def test_the_digest_sees_running_statistics() -> None:
     before = state_sha256(trunk)
     trunk(torch.rand(4, NARROW.filters, 28, 28))
     assert state_sha256(trunk) != before
+
+
+def test_identity_hands_each_channel_on_and_draws_the_rest_as_before() -> None:
+    drawn = build_trunk(NARROW, CLASSES, seed=1)
+    begun = build_trunk(replace(NARROW, init="identity"), CLASSES, seed=1)
+    for he, made in zip(drawn.parameters(), begun.parameters(), strict=True):
+        if he.ndim < 4:
+            assert torch.equal(he, made)
+            continue
+        inputs = he.shape[1]
+        expected = torch.zeros_like(he[:inputs])
+        for channel in range(inputs):
+            expected[channel, channel, 1, 1] = 1
+        assert torch.equal(made[:inputs], expected)
+        assert torch.equal(made[inputs:], he[inputs:])
