@@ -7,7 +7,7 @@ whose uplink and downlink carry 2, 10, 50 or 200 Mbit/s, 5 or 40 ms long each wa
 elsewhere nothing is measured and the reason said). The network has an eighth of VGG-16's width, so that the line and
 not the trainer counts, and with it layers have an eighth of their size. One epoch of CIFAR-10, fewer pictures where the
 line is slow; the trained network is not delivered. Beside them the same pictures as plain PNG files over the same
-lines (`benchmarks.png_feed`).
+lines (`benchmarks.picture_feed`).
 
 Times are of the site that took longest, by the ledgers: set-up from its first word to the first request for samples,
 feeding from there to the last sample that the compute node has. Bytes on the line are Ethernet frames.
@@ -21,8 +21,6 @@ import io
 import json
 import sqlite3
 import statistics
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,15 +28,15 @@ from pathlib import Path
 import matplotlib as mpl
 from rich.console import Console
 
-from benchmarks.lines import Carried, Line, LineNetwork, network, unavailable
+from benchmarks.lines import Carried, Line, network, unavailable
 from benchmarks.machine import RESULTS, machine
+from benchmarks.picture_feed import LEDGER as PNG_LEDGER
+from benchmarks.picture_feed import feed
 from benchmarks.pictures import cifar
-from benchmarks.png_feed import LEDGER as PNG_LEDGER
 from benchmarks.whole_runs import scratch
 from mple.meter import SAMPLE_KINDS
 from mple.plan import DeliverTo, DeliverySettings, ModelSettings, MorphSettings, TrainingSettings, WireSettings
-from mple.records.run_folder import COMPUTE, RunFolder
-from mple.simulate.children import tied
+from mple.records.run_folder import COMPUTE
 from mple.simulate.laying_out import lay_out
 from mple.simulate.runner import run_nodes, undisturbed
 from mple.simulate.settings import MachineSettings, SimulationSettings
@@ -170,7 +168,7 @@ def measured(point: Point, out: Path) -> Row:
         listen = (f"{lines.address(0)}:7400", f"{lines.address(1)}:7401")
         folder = lay_out(out, settings, listen=listen)
         if point.preset == PNG:
-            _send_png(folder, lines)
+            feed(folder, around=lines.around)
             fed = {site: _fed(folder.state(COMPUTE) / PNG_LEDGER, site) for site in folder.sites}
             ledgers = [folder.state(site) / PNG_LEDGER for site in folder.sites]
             return summed_up(point, fed, lines.carried(), _sites_bytes(ledgers))
@@ -255,27 +253,6 @@ def _settings(point: Point) -> SimulationSettings:
         delivery=DeliverySettings(to=DeliverTo.NONE),
         machine=MachineSettings(trainer_threads=1),
     )
-
-
-def _send_png(folder: RunFolder, lines: LineNetwork) -> None:
-    """Raises RuntimeError: a process failed."""
-
-    def started(name: str, role: str, *more: str, out: int | None = None) -> subprocess.Popen[bytes]:
-        program = [sys.executable, "-m", "benchmarks.png_feed", role, str(folder.config(name)), *more]
-        process = subprocess.Popen(tied(lines.around(name, program)), stdout=out)
-        closing.enter_context(process)
-        closing.callback(process.kill)
-        return process
-
-    with contextlib.ExitStack() as closing:
-        compute = started(COMPUTE, "compute", str(len(folder.sites)), out=subprocess.PIPE)
-        assert compute.stdout is not None
-        if compute.stdout.readline() != b"ready\n":
-            raise RuntimeError(f"the receiving process ended with code {compute.wait()}")
-        processes = [started(site, "site") for site in folder.sites]
-        codes = [process.wait() for process in (*processes, compute)]
-    if any(codes):
-        raise RuntimeError(f"processes that send and take in PNG files ended with codes {codes}")
 
 
 def _fed(ledger: Path, site: str) -> Fed:

@@ -71,12 +71,12 @@ def measured_run(settings: SimulationSettings, out: Path, *, look_every_s: float
     """
     began = time.monotonic()
     folder = lay_out(out, settings)
-    with _relayed(folder) as relays, ProcessWatch(_configs(folder), every_s=look_every_s) as watch:
+    with relayed(folder) as relays, ProcessWatch(_configs(folder), every_s=look_every_s) as watch:
         summary = run_nodes(folder, settings, Console(file=io.StringIO()), plain=True, tables=False)
         if summary is None:
             raise RuntimeError("the run was interrupted")
         wall_s = time.monotonic() - began
-        crossed = {site: _crossed(of_site) for site, of_site in relays.items()}
+        crossed = {site: crossed_by(of_site) for site, of_site in relays.items()}
     with contextlib.closing(sqlite3.connect(folder.path / "ledger.sqlite")) as ledgers:
         return MeasuredRun(
             summary=summary,
@@ -106,7 +106,7 @@ def _configs(folder: RunFolder) -> dict[str, Path]:
 
 
 @contextmanager
-def _relayed(folder: RunFolder) -> Iterator[dict[str, tuple[CountingRelay, CountingRelay]]]:
+def relayed(folder: RunFolder) -> Iterator[dict[str, tuple[CountingRelay, CountingRelay]]]:
     """Put two relays before each site: one to the coordinator, one to the compute node."""
     relays: dict[str, tuple[CountingRelay, CountingRelay]] = {}
     with contextlib.ExitStack() as closing:
@@ -125,7 +125,8 @@ def _relayed(folder: RunFolder) -> Iterator[dict[str, tuple[CountingRelay, Count
         yield relays
 
 
-def _crossed(relays: tuple[CountingRelay, CountingRelay]) -> Crossed:
+def crossed_by(relays: tuple[CountingRelay, CountingRelay]) -> Crossed:
+    """What a site's relays have counted so far."""
     return Crossed(
         up=sum(relay.bytes_up for relay in relays),
         down=sum(relay.bytes_down for relay in relays),

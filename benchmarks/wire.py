@@ -1,11 +1,15 @@
 """What crosses the hospitals' links in whole runs, byte by byte, beside raw pixels, PNG files, theory and the papers.
 
     python -m benchmarks.wire [--images 2000] [--most-images 20000] [--width 1.0] [--quick] [--out results/benchmarks]
+    python -m benchmarks.wire --fair [--mri FILE] [--pictures 500] [--codecs q6 ...] [--formats PNG ...]
+        [--set KEY=VALUE ...] [--out results/benchmarks]
 
 Each row is a real run: a coordinator, a compute node and the sites as processes over mutual TLS, one epoch on CIFAR-10,
 each site behind relays that count what crosses its ports. Around the default (three sites, `compact`, the default
 codec, `site` custody) one factor changes at a time: preset, codec, custody, sites, images a site; and some corners.
-PNG is pillow's best effort on the very same pictures. Prediction: from plan and plain pictures alone.
+PNG is pillow's best effort on the very same pictures. Prediction: from plan and plain pictures alone. The fair table
+(`benchmarks.fair_table`, `benchmarks.equal_psnr`) holds codes against files of the plain pictures at equal PSNR: what a
+value takes, set by set, and all bytes of the runs of two example files beside the same pictures as files.
 """
 
 from __future__ import annotations
@@ -21,7 +25,9 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 
+from benchmarks.fair_table import FairOptions, run_fair
 from benchmarks.machine import RESULTS, machine
+from benchmarks.picture_formats import FORMATS
 from benchmarks.pictures import all_pixels, cifar, png_bytes, predicted_bits, site_data
 from benchmarks.predicted_bytes import predict_bytes
 from benchmarks.whole_runs import measured_run, scratch
@@ -40,13 +46,12 @@ from mple.plan import (
 )
 from mple.report.waterfall import computed_framing
 from mple.simulate.settings import SimulationSettings
-from mple.wire.names import VALUE_CODECS
+from mple.wire.names import CODECS, VALUE_CODECS
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-_CODECS = VALUE_CODECS
 _DEFAULT_CODEC = WireSettings().codec
 
 
@@ -126,7 +131,17 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few small runs, to see that it works")
     parser.add_argument("--runs", type=Path, help="folder to keep the runs in")
     parser.add_argument("--out", type=Path, default=RESULTS)
+    fair = parser.add_argument_group("the fair table, in the place of the runs above")
+    fair.add_argument("--fair", action="store_true")
+    fair.add_argument("--mri", type=Path, help="archive of brain MRI; without it that set and run are left out")
+    fair.add_argument("--pictures", type=int, default=500, help="most of each set that are weighed")
+    fair.add_argument("--codecs", nargs="*", default=[_DEFAULT_CODEC], choices=CODECS, help="of the runs; maybe none")
+    fair.add_argument("--formats", nargs="*", default=[of.name for of in FORMATS if not of.sheet], help="as files")
+    fair.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="over the example files' settings")
     options = parser.parse_args()
+    if options.fair:
+        run_fair(_fair_options(options), options.out)
+        return
     if options.quick:
         options.images, options.most_images, options.width = 120, 600, 0.0625
     rows: list[Row] = []
@@ -150,12 +165,26 @@ def main() -> None:
         _plot(rows, plan, options.out / "wire.png")
 
 
+def _fair_options(options: argparse.Namespace) -> FairOptions:
+    kept = (f"--pictures {options.pictures}", "--codecs", *options.codecs, "--formats", *map(repr, options.formats))
+    mri = ("--mri FILE",) if options.mri else ()
+    return FairOptions(
+        command=" ".join(("python -m benchmarks.wire --fair", *mri, *kept, *(f"--set {one}" for one in options.set))),
+        mri=options.mri,
+        pictures=options.pictures,
+        steps=tuple(name for name in CODECS if name.startswith("k")),
+        codecs=tuple(options.codecs),
+        formats=tuple(options.formats),
+        overrides=tuple(options.set),
+    )
+
+
 def design(images: int, most_images: int, *, quick: bool = False) -> list[Point]:
     """The runs: one factor at a time around the default, then corners; each once."""
     base = Point(images=images)
     around = [
         base,
-        *(replace(base, codec=codec) for codec in _CODECS),
+        *(replace(base, codec=codec) for codec in VALUE_CODECS),
         *(replace(base, preset=preset) for preset in PRESETS),
         replace(base, custody=Custody.ESCROW),
         *(replace(base, sites=sites) for sites in (1, 2, 8)),
@@ -168,7 +197,7 @@ def design(images: int, most_images: int, *, quick: bool = False) -> list[Point]
         replace(escrow, preset="paper"),
         replace(escrow, preset="distinct"),
         replace(escrow, sites=8, images=images // 4),
-        replace(escrow, codec=_CODECS[-1]),
+        replace(escrow, codec=VALUE_CODECS[-1]),
     ]
     if quick:
         around, corners = [base, replace(base, codec="f16"), replace(base, images=most_images)], [escrow]
@@ -286,7 +315,7 @@ def _plot(rows: Sequence[Row], plan: RunPlan, path: Path) -> None:
     figure, (by_codec, by_images) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     base = rows[0].point
     one_factor = [row for row in rows if replace(row.point, codec=base.codec) == base]
-    _plot_codecs(by_codec, sorted(one_factor, key=lambda row: _CODECS.index(row.point.codec)))
+    _plot_codecs(by_codec, sorted(one_factor, key=lambda row: CODECS.index(row.point.codec)))
     _plot_images(by_images, rows, plan)
     figure.savefig(path, dpi=120)
 

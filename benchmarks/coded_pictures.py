@@ -1,0 +1,97 @@
+"""Pictures as a site's codes: what they weigh as they travel, and how exact they are once decoded.
+
+Legend: N pictures, C channels, H W size, K blocks, Q core side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mple.data.normalise import normalise
+from mple.data.settings import NormalisationSettings
+from mple.morph import PRESETS, ImageShape, MorphGeometry, MorphKey
+from mple.morph.basis import Basis, fit_directions
+from mple.morph.morpher import Morpher, to_blocks
+from mple.plan import WireSettings
+from mple.wire.batch import samples_per_message
+from mple.wire.codec import Codec
+from mple.wire.codecs import codec_named
+from mple.wire.coding import Coding
+
+SESSION = b"benchmark"
+KEY_EPOCH = 1
+FITTED_TO = 2000
+"""Most training pictures that a basis is fitted to."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SiteCoding:
+    """A site's key and codec for pictures of one shape."""
+
+    key: MorphKey
+    basis: Basis | None
+    morpher: Morpher
+    codec: Codec
+    normalisation: NormalisationSettings
+
+    @property
+    def basis_bytes(self) -> int:
+        """What a compute node is sent once a key beside the codes, in escrow custody: before any coding of its own."""
+        basis = self.basis
+        return 0 if basis is None else basis.synthesis_GdQ.size + basis.scales_Gd.nbytes + len(basis.coding)
+
+
+def site_coding(codec: str, x_NCHW: NDArray[np.float32], *, preset: str = "compact") -> SiteCoding:
+    """A new key, and the basis that a site would fit to its training pictures, which are network inputs here."""
+    key, scheme, chosen = MorphKey.generate(), PRESETS[preset], codec_named(codec)
+    channels, height, width = map(int, x_NCHW.shape[1:])
+    image = ImageShape(channels=channels, height=height, width=width)
+    basis = None
+    if chosen.needs_coding:
+        x_RKQ = to_blocks(x_NCHW[:FITTED_TO], scheme, MorphGeometry.of(scheme, image))
+        step = chosen.rounding_deviation * 12**0.5
+        basis = fit_directions(x_RKQ, scheme, image, key, session=SESSION, key_epoch=KEY_EPOCH, step=step)
+        c_NKd = Morpher(scheme, image, key, session=SESSION, key_epoch=KEY_EPOCH, basis=basis).morph(x_NCHW[:FITTED_TO])
+        alone = [c_NKd.reshape(-1, c_NKd.shape[2])] if basis.cores == 1 else list(c_NKd.swapaxes(0, 1))
+        coding = Coding.fit(alone, step)
+        basis = replace(basis, coding=coding.to_bytes())
+        chosen = chosen.fitted(coding)
+    return SiteCoding(
+        key=key,
+        basis=basis,
+        morpher=Morpher(scheme, image, key, session=SESSION, key_epoch=KEY_EPOCH, basis=basis),
+        codec=chosen,
+        normalisation=NormalisationSettings(),
+    )
+
+
+def measured(coding: SiteCoding, pixels_NCHW: NDArray[np.uint8]) -> tuple[float, float]:
+    """Bits a pixel value of packed messages, and PSNR in dB of the pictures that come out of them.
+
+    PSNR is of pixels as a picture file would have them: cut to 0 to 255 and rounded, from the mean of all squares.
+    """
+    size, squares = 0, 0.0
+    for some in _messages(coding, pixels_NCHW):
+        t_BKQ = coding.morpher.morph(normalise(some, coding.normalisation))
+        coded = coding.codec.encode(t_BKQ)
+        size += len(coding.codec.pack(coded))
+        x_BCHW = coding.morpher.unmorph(coding.codec.decode(coded, t_BKQ.shape[1]))
+        squares += float(np.square(_pixels(x_BCHW, coding.normalisation) - some).sum())
+    error = squares / pixels_NCHW.size
+    return 8 * size / pixels_NCHW.size, float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
+
+
+def _messages(coding: SiteCoding, pixels_NCHW: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    geometry = coding.morpher.geometry
+    each = samples_per_message(WireSettings().message_bytes, coding.codec.planned_bytes(geometry))
+    for low in range(0, len(pixels_NCHW), each):
+        yield pixels_NCHW[low : low + each]
+
+
+def _pixels(x_BCHW: NDArray[np.float32], by: NormalisationSettings) -> NDArray[np.float64]:
+    mean, std = (np.array(some, np.float64)[:, None, None] for some in (by.mean, by.std))
+    return np.asarray(np.rint((x_BCHW * std + mean) * 255).clip(0, 255))
