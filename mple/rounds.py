@@ -49,7 +49,7 @@ def _go_round() -> None:
     while True:
         with _changed:
             _changed.wait_for(lambda: _looks)
-        time.sleep(max(EVERY_S, taken_s / _MOST_SHARE))
+        time.sleep(_pause_s(taken_s))
         began_s = time.thread_time()
         with _changed:
             due = list(_looks.items())
@@ -57,6 +57,11 @@ def _go_round() -> None:
             if key in _looks:
                 context.run(_look, look)
         taken_s = time.thread_time() - began_s
+
+
+def _pause_s(taken_s: float) -> float:
+    """From one round to the next, after one that took so long of a core."""
+    return max(EVERY_S, taken_s / _MOST_SHARE)
 
 
 def _look(look: Callable[[], object]) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from contextvars import copy_context
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -44,6 +46,36 @@ def test_each_node_looks_as_itself_in_the_same_thread() -> None:
     threads = set.union(*seen.values())
     assert len(threads) == 1
     assert threading.get_ident() not in threads
+
+
+def test_looks_that_take_long_come_so_seldom_that_they_take_a_fiftieth_of_a_core(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rounds, "EVERY_S", 1.0)
+    assert [rounds._pause_s(taken_s) for taken_s in (0.0, 0.02, 0.04, 3.0)] == pytest.approx([1.0, 1.0, 2.0, 150.0])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_rounds_are_as_far_apart_as_the_one_before_took_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look works for a tenth of a second by its thread's clock: the next round comes five seconds later."""
+    clock_s, slept_s = [0.0], list[float]()
+
+    def sleep(seconds: float) -> None:
+        slept_s.append(seconds)
+        if len(slept_s) == 3:
+            looks.clear()
+            raise SystemExit  # the thread ends, silently
+
+    def look() -> None:
+        clock_s[0] += 0.1
+
+    monkeypatch.setattr(rounds, "time", SimpleNamespace(sleep=sleep, thread_time=lambda: clock_s[0]))
+    looks = {object(): (copy_context(), look)}
+    monkeypatch.setattr(rounds, "_looks", looks)
+    going = threading.Thread(target=rounds._go_round, daemon=True)
+    going.start()
+    going.join(30)
+    assert slept_s == pytest.approx([0.01, 5.0, 5.0])
 
 
 def test_a_look_that_fails_is_told_and_neither_ends_the_others_nor_itself(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,9 +14,7 @@ from typer.exceptions import TyperException
 from mple.disk.private import keep_private
 from mple.disk.scarcity import scarcity_end, scarcity_of
 from mple.exit_codes import ExitCode, ExitError
-from mple.node.retry import StoppedError, UnreachableError
 from mple.printable import printable_lines
-from mple.rpc import ErrorCode, MpleError
 from mple.terminal import printable_output
 
 
@@ -77,6 +75,10 @@ def _run(
 
 def exit_code_of(fault: Exception) -> ExitCode:
     """The exit code that tells a script what to do about this fault."""
+    # What a help, and a verb that calls nobody, ends without.
+    from mple.node.retry import StoppedError, UnreachableError
+    from mple.rpc import ErrorCode, MpleError
+
     if isinstance(fault, StoppedError):
         return ExitCode.INTERRUPTED
     if scarcity_of(fault) is not None:
@@ -100,4 +102,8 @@ def say_fault(program: str, fault: Exception) -> None:
 
 def fix_of(fault: Exception) -> str:
     """The way out, where it stands apart from what went wrong; empty otherwise."""
-    return fault.fix if isinstance(fault, MpleError | ExitError) else ""
+    if isinstance(fault, ExitError):
+        return fault.fix
+    from mple.rpc import MpleError
+
+    return fault.fix if isinstance(fault, MpleError) else ""

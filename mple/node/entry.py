@@ -1,5 +1,7 @@
-"""How a node's process starts and ends: command line, configuration, signals, exit code."""
+"""How a node's process starts and ends: command line, configuration, signals, exit code. What a node lives by is loaded
+by the verb that runs it: the help waits for no more than the command line takes."""
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -7,12 +9,9 @@ from typing import Annotated, TypeVar
 import typer
 
 from mple import __version__
-from mple.disk.scarcity import raise_own_limit
 from mple.node.ending import run_app, say_fault
-from mple.node.life import live
 from mple.node.signals import stop_on_signals
 from mple.node.stop import Stop
-from mple.plan import read_settings
 from mple.terminal import echo
 
 S = TypeVar("S")
@@ -36,14 +35,14 @@ def run_node(
         body: The node.
         argv: Arguments without the program, `sys.argv[1:]` by default.
     """
-    return run_app(program, node_app(program, verb, settings_type, body), argv)
+    one = functools.partial(run_body, program, settings_type, body=body)
+    return run_app(program, node_app(program, verb, one), argv)
 
 
 def node_app(
     program: str,
     verb: str,
-    settings_type: type[S],
-    body: Callable[[S, Stop], None],
+    alone: Callable[[Path, Sequence[str]], int],
     several: Callable[[Sequence[Path], Sequence[str]], int] | None = None,
 ) -> typer.Typer:
     """The command line of a node: `--version`, and the verb that runs it; `run_app` runs it, further verbs may follow.
@@ -51,8 +50,7 @@ def node_app(
     Args:
         program: The command's name.
         verb: The one that runs the node.
-        settings_type: Dataclass of its configuration file.
-        body: The node; see `run_body`.
+        alone: Runs it by its file and overrides, as `run_body`.
         several: Runs several nodes in this process by their files and overrides; None where there can be only one.
     """
     app = typer.Typer(
@@ -71,7 +69,7 @@ def node_app(
         """Entered before each verb."""
 
     def one(config: Config, overrides: Overrides = None) -> int:
-        return run_body(program, settings_type, config, overrides, body)
+        return alone(config, overrides or ())
 
     def any_number(configs: Configs, overrides: Overrides = None) -> int:
         return one(configs[0], overrides) if several is None or len(configs) == 1 else several(configs, overrides or ())
@@ -95,6 +93,10 @@ def run_body(
         overrides: Settings that replace the file's, `SECTION.KEY=VALUE`.
         body: Gets configuration and wish to end, after which it soon raises `StoppedError`; returns when all is done.
     """
+    from mple.disk.scarcity import raise_own_limit
+    from mple.node.life import live
+    from mple.plan import read_settings
+
     raise_own_limit()
     with stop_on_signals(last=True) as stop:
         ending = live(lambda: read_settings(settings_type, config, overrides or ()), body, stop)

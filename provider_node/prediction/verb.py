@@ -2,7 +2,6 @@
 
 from mple.node import Config, Overrides, run_body
 from mple.node.stop import Stop
-from mple.plan import SiteSettings
 from mple.prediction.typed import AsJson, Csv, Every, Images, Labels, Page, Resize, Test, Top
 
 
@@ -22,6 +21,8 @@ def predict_verb(
     """Print class probabilities of pictures, by the network of the site's last run, as its compute node has it. The
     site must have taken part in a run. The compute node answers after training for as long as it is up, which needs
     'stay = true' in its configuration."""
+
+    from mple.plan import SiteSettings
 
     def body(settings: SiteSettings, stop: Stop) -> None:
         from mple.prediction.options import PredictOptions

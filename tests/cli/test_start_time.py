@@ -53,6 +53,18 @@ def test_only_the_compute_node_that_a_test_starts_can_import_torch(name: str, tm
         assert ended.returncode == (0 if name == "mple-compute" else 1)
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["predict", "--help"], ["sing"]])
+def test_the_help_of_a_site_waits_for_the_command_line_alone(arguments: list[str]) -> None:
+    program = """
+import sys
+from provider_node.node import main
+code = main(sys.argv[1:])
+print("loaded:", sorted({"numpy", "grpc", "cryptography", "cattrs", "mple.plan"} & set(sys.modules)), "code:", code)
+"""
+    ended = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    assert ended.stdout.endswith(f"loaded: [] code: {2 * (arguments == ['sing'])}\n"), ended.stdout
+
+
 def test_a_site_keeps_nothing_in_memory_that_it_was_not_asked_for(tmp_path: Path) -> None:
     """What checks the types of a command line, what serves metrics: 9 MB together."""
     program = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -54,7 +55,7 @@ def heard() -> Heard:
 
 
 def call(heard: Heard, *arguments: str) -> int:
-    app = node_app("mple-test", "run", Settings, heard.run)
+    app = node_app("mple-test", "run", partial(run_body, "mple-test", Settings, body=heard.run))
 
     @app.command("say")
     def say(

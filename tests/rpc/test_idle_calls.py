@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 import numpy as np
 import pytest
+from grpc import _common
 
 from compute_node.feeding.intake import Intake
 from compute_node.feeding.mirroring import Mirroring
@@ -21,7 +22,7 @@ from compute_node.service import ComputeService
 from mple.meter import Ledger
 from mple.plan import RunPlan
 from mple.records.cache_records import CacheShape
-from mple.rpc import Role, TlsFiles, build_server
+from mple.rpc import Role, TlsFiles, build_server, channel
 from mple.rpc.serving import WORKERS
 from mple.rpc.serving_loop import in_loop
 from mple.rpc.waking import Wake
@@ -33,6 +34,14 @@ from tests.support.small_run import SmallRun, settings_in
 
 WATCHES, FEEDS = 300, 30
 WITHIN_S = 60.0
+
+
+def test_a_caller_that_waits_for_a_message_wakes_once_a_second() -> None:
+    """By gRPC's own default ten times: hundreds of sites in a process would wake thousands of times."""
+    assert channel.open_channel
+    waits_s: list[float] = []
+    _common.wait(lambda timeout: waits_s.append(timeout), lambda: len(waits_s) == 3)
+    assert waits_s == [1.0, 1.0, 1.0]
 
 
 class Calls:
