@@ -41,8 +41,7 @@ class Predictor:
 
     def __init__(self, plan: RunPlan, trunk: nn.Module, bank: LayerBank) -> None:
         self._plan, self._trunk, self._bank = plan, bank.device.place_module(trunk).eval(), bank
-        self._codec = codec_named(plan.wire.codec)
-        sample_bytes = self._codec.planned_bytes(plan.geometry)
+        sample_bytes = codec_named(plan.wire.codec).planned_bytes(plan.geometry)
         # Few bytes may be packed codes of very many samples, so their number is what bounds the memory for them.
         self._most_samples = samples_per_message(plan.wire.message_bytes, sample_bytes)
         self._busy = threading.Lock()
@@ -59,7 +58,7 @@ class Predictor:
             raise MpleError(ErrorCode.MESSAGE_MALFORMED, text)
         count = message.samples
         batch, key = accept_batch(self._plan, self._bank, message, site, samples=count, labelled=False)
-        t_BKQ = torch.from_numpy(self._codec.decode(batch.coded, self._plan.geometry.blocks))
+        t_BKQ = torch.from_numpy(self._bank.codec(key).decode(batch.coded, self._plan.geometry.blocks))
         with self._busy:
             try:
                 f_BFHW = features(t_BKQ, np.full(count, key, np.int64), self._bank.layers)

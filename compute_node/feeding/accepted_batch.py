@@ -5,7 +5,6 @@ from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import common_pb2
 from mple.wire.batch import Batch, BatchError, batch_from_message
-from mple.wire.codecs import codec_named
 
 
 def accept_batch(
@@ -27,12 +26,13 @@ def accept_batch(
     geometry = plan.geometry
     try:
         key = bank.number(message.key_ref, site)
+        codec = bank.codec(key)
         batch = batch_from_message(
             message,
             samples=samples,
             blocks=geometry.blocks,
-            values=geometry.morphed_elements,
-            codec=codec_named(plan.wire.codec),
+            values=codec.values(geometry),
+            codec=codec,
             labels=plan.label_form if labelled else None,
         )
     except UnknownKeyError as fault:

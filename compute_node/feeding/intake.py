@@ -29,7 +29,6 @@ from mple.node.idle_timer import LOOK_EVERY_S, IdleTimer
 from mple.node.logs import warn
 from mple.plan import AbsencePolicy, GlobalSampler, RunPlan
 from mple.plan.sample_numbering import Numbers, SampleNumbering
-from mple.records.cache_records import CacheShape
 from mple.rpc import ErrorCode, MpleError
 from mple.rpc.waking import Listeners
 from mple.v1 import common_pb2, compute_pb2
@@ -388,7 +387,7 @@ class Intake:
 
 
 def _windows(plan: RunPlan, in_flight_samples: int) -> dict[str, RequestWindow]:
-    sample_bytes = CacheShape.of(plan).sample_bytes
+    sample_bytes = codec_named(plan.wire.codec).planned_bytes(plan.geometry)
     planned = codec_named(plan.wire.codec).planned_bytes(plan.geometry)
     per_request = min(samples_per_message(plan.wire.message_bytes, planned), max(1, in_flight_samples))
     most = max(per_request, min(in_flight_samples, _MOST_IN_FLIGHT_BYTES // sample_bytes))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class CachedSamples:
     """Samples as they came, with the number of the key that each was morphed under."""
 
     coded: EncodedSamples
+    """Where keys have bases of different widths, as wide as the widest, with zeros beyond in each block."""
     labels_B: NDArray[np.int64]
     """(B), or (B, L) with -1 for unknown labels."""
     keys_B: NDArray[np.int64]
@@ -57,6 +58,7 @@ class _Index:
         self.label = labels.zeros(samples)
         self.key = np.zeros(samples, np.int64)
         self.nonce = np.zeros(samples, f"V{NONCE_BYTES}")
+        self.sealed_bytes = np.zeros(samples, np.int64)
 
 
 class SampleCache:
@@ -130,19 +132,18 @@ class SampleCache:
         with self._changed:  # a sample may be replaced meanwhile: its codes, label and key belong together
             index, file = self._index[split], self._file
             offsets, labels_B, keys_B = index.offset[numbers], index.label[numbers], index.key[numbers]
-            nonces = index.nonce[numbers].tobytes()
+            nonces, sizes_B = index.nonce[numbers].tobytes(), index.sealed_bytes[numbers]
         if (offsets < 0).any():
             raise KeyError(f"sample {int(numbers[int(np.argmin(offsets))])} is not in the cache")
-        rows, size, opened = [], self._shape.sample_bytes, self._cipher.opened
-        for place, offset in enumerate(offsets.tolist()):
+        rows, opened = [], self._cipher.opened
+        for place, (offset, size) in enumerate(zip(offsets.tolist(), sizes_B.tolist(), strict=True)):
             nonce = nonces[place * NONCE_BYTES : (place + 1) * NONCE_BYTES]
-            row = opened(nonce, os.pread(file.number, size + TAG_BYTES, offset))
+            row = opened(nonce, os.pread(file.number, size, offset))
             if row is None:
                 text = f"{self._path} is damaged: sample {int(numbers[place])} is not as it was written"
                 raise CacheError(text, "start again: what does not open is cut off then, and its samples asked anew")
             rows.append(row)
-        rows_BS = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), size)
-        return CachedSamples(self._shape.coded(rows_BS), plain_labels(labels_B), keys_B)
+        return CachedSamples(self._coded(rows, sizes_B - TAG_BYTES), plain_labels(labels_B), keys_B)
 
     def count(self, key: int) -> int:
         """Samples in all records under a key, one that is stored twice counted twice."""
@@ -198,6 +199,19 @@ class SampleCache:
             self._enter(index, record, written)
         return written, left_out
 
+    def _coded(self, rows: Sequence[bytes], sizes_B: NDArray[np.int64]) -> EncodedSamples:
+        widths = np.unique(sizes_B).tolist()
+        rows_BS = np.frombuffer(b"".join(rows), np.uint8)
+        if len(widths) <= 1:
+            return self._shape.coded(rows_BS.reshape(len(rows), *(widths or [self._shape.sample_bytes])))
+        blocks, starts_B = self._shape.blocks, np.cumsum(sizes_B) - sizes_B
+        wide_BKS: NDArray[np.uint8] = np.zeros((len(rows), blocks, widths[-1] // blocks), np.uint8)
+        for width in widths:
+            some = np.flatnonzero(sizes_B == width)
+            places = starts_B[some][:, None] + np.arange(width)
+            wide_BKS[some, :, : width // blocks] = rows_BS[places].reshape(len(some), blocks, -1)
+        return self._shape.coded(wide_BKS.reshape(len(rows), -1))
+
     def _empty_index(self) -> dict[common_pb2.Split, _Index]:
         return {
             split: _Index(samples, self._shape.labels if split == common_pb2.SPLIT_TRAIN else CLASS_NUMBERS)
@@ -211,6 +225,7 @@ class SampleCache:
             index.label[numbers] = record.labels_B
         index.key[numbers] = record.key
         index.offset[numbers] = samples_start + np.arange(len(numbers)) * record.sealed_bytes
+        index.sealed_bytes[numbers] = record.sealed_bytes
         index.nonce[numbers] = np.frombuffer(b"".join(record.nonces), index.nonce.dtype)
 
 

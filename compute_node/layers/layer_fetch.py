@@ -17,6 +17,7 @@ from mple.records.layer_list import layer_path, read_planned_layer, whole_layer
 from mple.rpc import ErrorCode, MpleError
 from mple.rpc.file_transfer import ChunkFile, remove_file, while_torn
 from mple.v1 import coordinator_pb2
+from mple.wire.coding import CodingError
 from mple.wire.layer_file import LayerFileError
 
 _STREAM_TIMEOUT_S = 3600.0
@@ -54,7 +55,7 @@ def fetch_layer(
             return
     try:
         bank.store(header.key_ref, patiently(lambda: read_planned_layer(path, plan)))
-    except LayerFileError as fault:
+    except (LayerFileError, CodingError) as fault:
         raise MpleError(ErrorCode.LAYER_REJECTED, str(fault)) from None
     audit("local", "layer_fetched", "ok", site=site, epoch=header.key_ref.epoch, sha256=header.sha256.hex())
     log("layer_stored", f"holds the layer of {site}", site=site, epoch=header.key_ref.epoch)

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from compute_node.feeding.intake import Intake
 from compute_node.feeding.sample_cache import SampleCache
+from compute_node.layers.layer_bank import LayerBank
 from mple.model.device import Device, Sent
 from mple.v1 import common_pb2
-from mple.wire.codec import Codec
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,8 @@ class ReadAhead:
     """Waits for samples, reads and decodes them, and begins to copy them to the device. A context manager: on the way
     out its thread ends."""
 
-    def __init__(self, intake: Intake, cache: SampleCache, codec: Codec, blocks: int, device: Device) -> None:
-        self._intake, self._cache, self._codec, self._blocks = intake, cache, codec, blocks
-        self._device = device
+    def __init__(self, intake: Intake, cache: SampleCache, bank: LayerBank, device: Device) -> None:
+        self._intake, self._cache, self._bank, self._device = intake, cache, bank, device
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
         self.busy_seconds = 0.0
         """Time of reading and decoding, in whichever thread; waiting for the sites is not in it."""
@@ -93,7 +92,7 @@ class ReadAhead:
                 cached = self._cache.read(wanted.split, numbers)
             except KeyError:
                 continue  # some were erased with a revoked key in between, and are asked for anew
-            t_BKQ = torch.from_numpy(self._codec.decode(cached.coded, self._blocks))
+            t_BKQ = torch.from_numpy(self._bank.decoded(cached.coded, cached.keys_B))
             sent = self._device.send(t_BKQ, torch.from_numpy(cached.labels_B))
             self.busy_seconds += time.monotonic() - began_s
             return ReadySamples(wanted, numbers, cached.keys_B, sent)

@@ -43,7 +43,6 @@ from mple.plan.shares import LEAST_STEP_SAMPLES
 from mple.records.scores import NetworkScores
 from mple.records.training import EpochMetrics, NetworkMetrics, Outcome, StepMetrics, TrainingMetrics
 from mple.v1 import common_pb2
-from mple.wire.codecs import codec_named
 
 _LINE_EVERY_S = 1.0
 
@@ -94,8 +93,7 @@ class TrainingRun:
         self._plan, self._sampler, self._trainer = samples.plan, samples.sampler, trainer
         self._intake, self._bank, self._metrics, self._stop = samples.intake, samples.bank, metrics, stop
         self._checkpoints, self._rule, self._ledger = checkpoints, rule, ledger
-        codec = codec_named(self._plan.wire.codec)
-        self._ahead = ReadAhead(samples.intake, samples.cache, codec, self._plan.geometry.blocks, trainer.device)
+        self._ahead = ReadAhead(samples.intake, samples.cache, samples.bank, trainer.device)
         self._writer = CheckpointWriter(checkpoints, metrics.to_disk)
         self.time = TrainerTime()
         self._scoring = NetworkScoring(samples, trainer, self._ahead, self.time, stop, ranks)

@@ -17,6 +17,7 @@ from mple.morph import Cores, Ensemble, ImageShape, Layout, MorphGeometry, expec
 from mple.morph.arithmetic import Arithmetic
 from mple.plan.run_plan import RunPlan
 from mple.plan.settings import Custody, DeliverTo, RunChoices
+from mple.wire.names import TRANSFORM_CODECS
 
 MIB = 1024**2
 _SITE_PROGRAM, _COORDINATOR_PROGRAM, _TRAINER_PROGRAM = 116 * MIB, 106 * MIB, 416 * MIB
@@ -245,10 +246,10 @@ def layer_values(image: ImageShape, choices: RunChoices) -> int:
 
 
 def sample_cache_bytes(choices: RunChoices, size: RunSize) -> int:
-    """What a rank's cache takes of its disk at most, in bytes: each value of a sample in a byte, or as the codec has
-    it."""
+    """What a rank's cache takes of its disk at most, in bytes: each value of a sample as the codec keeps it; of
+    a transform codec two bytes, were no coefficient left out."""
     length = MorphGeometry.of(choices.morph.scheme(), size.image).morphed_elements
-    value_bytes = {"f32": 4, "f16": 2}.get(choices.wire.codec, 1)
+    value_bytes = {"f32": 4, "f16": 2, **dict.fromkeys(TRANSFORM_CODECS, 2)}.get(choices.wire.codec, 1)
     return size.images // choices.training.ranks * (length * value_bytes + 96)
 
 

@@ -68,7 +68,7 @@ class CacheShape:
     codec: Codec
     blocks: int
     values: int
-    """Morphed values of one sample."""
+    """Of one sample at most: its morphed values, or where the codec has a basis so many coefficients as a key has."""
     train: int
     """Training samples of all sites."""
     test: int
@@ -90,8 +90,16 @@ class CacheShape:
 
     @property
     def sample_bytes(self) -> int:
-        """Of one sample's exponents and codes."""
+        """Of one sample's exponents and codes, at most."""
         return self.codec.sample_bytes(blocks=self.blocks, values=self.values)
+
+    def allows(self, sample_bytes: int) -> bool:
+        """Whether a sample may take so many: where the codec has a basis, as the key's basis has columns."""
+        if not self.codec.needs_coding:
+            return sample_bytes == self.sample_bytes
+        return (
+            0 < sample_bytes <= self.sample_bytes and sample_bytes % (self.blocks * self.codec.code_dtype.itemsize) == 0
+        )
 
     @property
     def sizes(self) -> dict[common_pb2.Split, int]:
@@ -152,7 +160,7 @@ def records(
             return
         if split not in shape.sizes or not samples:
             raise CacheError(f"{path} is damaged at byte {at}")
-        if codec_id != shape.codec.wire_id or sample_bytes != shape.sample_bytes:
+        if codec_id != shape.codec.wire_id or not shape.allows(sample_bytes):
             raise CacheError(f"{path} was written under another codec or image shape")
         rows_BS = _opened_rows(cipher, others, memoryview(body)[about_bytes:], sample_bytes)
         if rows_BS is None:

@@ -16,10 +16,11 @@ from mple.disk.json_records import read_record, write_record
 from mple.disk.private import make_private
 from mple.disk.whole_files import file_sha256
 from mple.morph.augmented import AugmentedLayer
-from mple.plan import RunPlan
+from mple.plan import Custody, RunPlan
 from mple.plan.key_refs import key_ref
 from mple.printable import printable
 from mple.v1 import common_pb2, coordinator_pb2
+from mple.wire.codecs import codec_named
 from mple.wire.layer_file import read_layer
 
 _LIST = "run.json"
@@ -169,6 +170,7 @@ def read_planned_layer(path: Path, plan: RunPlan) -> AugmentedLayer:
         filters=plan.filters,
         kernel=plan.model.kernel,
         numbers=plan.layer_dtype,
+        coefficients=plan.custody is Custody.SITE and codec_named(plan.wire.codec).needs_coding,
     )
 
 

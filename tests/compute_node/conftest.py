@@ -43,6 +43,6 @@ def window(tmp_path: Path) -> Callable[..., OpenIntake]:
             policy=policy,
             clock=clock,
         )
-        return OpenIntake(intake, cache, plan, clock, changed)
+        return OpenIntake(intake, cache, plan, clock, changed, bank)
 
     return start

@@ -25,7 +25,7 @@ def one(window: Callable[..., OpenIntake]) -> OpenIntake:
 
 @pytest.fixture
 def ahead(one: OpenIntake) -> Iterator[ReadAhead]:
-    with ReadAhead(one.intake, one.cache, CODEC, BLOCKS, CPU) as ahead:
+    with ReadAhead(one.intake, one.cache, one.bank, CPU) as ahead:
         yield ahead
         one.intake.fail(MpleError(ErrorCode.GOING_DOWN))
 

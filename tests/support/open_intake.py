@@ -11,6 +11,7 @@ import numpy as np
 
 from compute_node.feeding.intake import Intake
 from compute_node.feeding.sample_cache import SampleCache
+from compute_node.layers.layer_bank import LayerBank
 from mple.plan import GlobalSampler, RunPlan
 from mple.v1 import common_pb2, compute_pb2
 from mple.wire.batch import Batch, batch_to_message
@@ -66,6 +67,7 @@ class OpenIntake:
     plan: RunPlan
     clock: Clock
     changed: threading.Condition
+    bank: LayerBank
 
     def pass_time(self, start: int, end: int) -> None:
         """Let seconds go by, one after the other, while somebody waits and looks."""

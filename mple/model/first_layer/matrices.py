@@ -98,9 +98,10 @@ class Int8Matrix(FixedMatrix):
     costs about 0.9 % of the products' standard deviation, rounding x about 1.3 %.
     """
 
-    def __init__(self, parts_IO: Iterable[Tensor], rows: int, device: Device) -> None:
-        """Round and lay out a finite matrix; see `FloatMatrix`."""
-        self._device = device
+    def __init__(self, parts_IO: Iterable[Tensor], rows: int, device: Device, unit: float = 1.0) -> None:
+        """Round and lay out a finite matrix; see `FloatMatrix`. Where rows are whole numbers times a `unit` that is no
+        power of two, s_r is one times that unit."""
+        self._device, self._unit = device, unit
         self._scales: list[Tensor] = []
         self._bytes: list[Tensor] = []
         self._codes: list[Tensor] = []
@@ -123,7 +124,8 @@ class Int8Matrix(FixedMatrix):
 
     @override
     def products(self, x_RI: Tensor) -> Iterator[Tensor]:
-        scale_R1 = _powers_of_two(x_RI.abs().amax(dim=1, keepdim=True).float() / _LEVELS)
+        peak_R1 = x_RI.abs().amax(dim=1, keepdim=True).float()
+        scale_R1 = _powers_of_two(peak_R1 / (_LEVELS * self._unit)) * self._unit
         codes_RI = (x_RI / scale_R1).round_()
         scale_R1 = scale_R1.bfloat16()
         if self._wide is not None:
@@ -146,6 +148,27 @@ class Int8Matrix(FixedMatrix):
         laid_out = sum(part.numel() for part in (*self._bytes, *self._codes))
         codes = self._wide.held_bytes if self._wide else laid_out
         return codes + sum(scale_O.nbytes for scale_O in self._scales)
+
+
+class SplitMatrix(FixedMatrix):
+    """A matrix of which some inputs spread too far for 8 bits: those are multiplied as bfloat16, the others as int8."""
+
+    def __init__(self, wide: FloatMatrix, narrow: Int8Matrix, wide_I: Tensor) -> None:
+        """Of the parts of both, cut alike; `wide_I` says which inputs are the first matrix's."""
+        self._wide, self._narrow = wide, narrow
+        self._wide_I, self._narrow_I = wide_I.nonzero()[:, 0], (~wide_I).nonzero()[:, 0]
+
+    @override
+    def products(self, x_RI: Tensor) -> Iterator[Tensor]:
+        wide = self._wide.products(x_RI.index_select(1, self._wide_I))
+        narrow = self._narrow.products(x_RI.index_select(1, self._narrow_I))
+        for y_RO, more_RO in zip(wide, narrow, strict=True):
+            yield y_RO.add_(more_RO)
+
+    @property
+    @override
+    def held_bytes(self) -> int:
+        return self._wide.held_bytes + self._narrow.held_bytes
 
 
 def _padded(codes: Tensor, least_rows: int = 0) -> Tensor:

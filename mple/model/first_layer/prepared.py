@@ -12,21 +12,25 @@ together (channels last), which is the order that the trunk's convolutions train
 Guarantees: in `f32` the features keep the bounds of `mple.morph.augmented`. In `bf16` both factors and each feature
 are rounded to bfloat16 (tiled: also the parts of a pixel that several tiles reach), sums are made in float32; the error
 is below 0.4 % of the features' root mean square, as it is of a plain bf16 convolution. In `int8` (unrolled only) it is
-below 0.2 % where layer and values were 8-bit before, and about 1.6 % where neither was; see `Int8Matrix`. Layers of
+below 0.2 % where layer and values were 8-bit before, and about 1.6 % where neither was; see `Int8Matrix`. Coefficients
+that spread too far for 8 bits are multiplied as bfloat16 beside the others, and cost what they cost there. Layers of
 uniform cores, whose products cancel to a millionth of their terms, compute in float32 whatever is asked for. Equal
 samples in equal number give equal features, bit for bit, on one machine with equal thread counts. Not promised: that a
 sample has the same last bits with other companions.
 
-Legend: B samples, K blocks, Q core side, F filters, H W size, s tile side, p kernel side, r = s+p-1, N' = K·Q.
+Legend: B samples, K blocks, E values of a block as the layer takes them: its core side, or the coefficients of a basis;
+F filters, H W size, s tile side, p kernel side, r = s+p-1, N' = K·E.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mple.model.device import CPU, Device
-from mple.model.first_layer.matrices import FixedMatrix, FloatMatrix, Int8Matrix
+from mple.model.first_layer.matrices import FixedMatrix, FloatMatrix, Int8Matrix, SplitMatrix
 from mple.morph.arithmetic import Arithmetic
 from mple.morph.augmented import AugmentedLayer
 from mple.morph.scheme import Cores, Ensemble, Layout, MorphGeometry
@@ -44,19 +48,20 @@ class PreparedLayer(ABC):
     def __init__(self, layer: AugmentedLayer, arithmetic: Arithmetic, device: Device) -> None:
         self.device = device
         self._geometry = MorphGeometry.of(layer.scheme, layer.image_shape)
+        self._values = layer.values
         self.image_shape, self.filters = layer.image_shape, layer.filters
         self.dtype = torch.float32 if arithmetic is Arithmetic.F32 else torch.bfloat16
         """Of the features."""
         self._inner_dtype = torch.float32 if layer.scheme.ensemble is Ensemble.UNIFORM else self.dtype
 
-    def apply(self, t_BKQ: Tensor) -> Tensor:
-        """Features f_BFHW of morphed blocks, channels last.
+    def apply(self, t_BKE: Tensor) -> Tensor:
+        """Features f_BFHW of morphed blocks or of their coefficients, channels last.
 
         Raises ValueError: the blocks have another shape than the scheme gives.
         """
         height, width = self.image_shape.height, self.image_shape.width
-        f_BHWF = self.empty(len(t_BKQ), height, width)
-        self.fill(f_BHWF, t_BKQ)
+        f_BHWF = self.empty(len(t_BKE), height, width)
+        self.fill(f_BHWF, t_BKE)
         return f_BHWF.permute(0, 3, 1, 2)
 
     def empty(self, samples: int, height: int, width: int) -> Tensor:
@@ -64,15 +69,16 @@ class PreparedLayer(ABC):
         shape = (samples, height, width, self.filters)
         return torch.empty(shape, dtype=self.dtype, device=self.device.torch_device)
 
-    def fill(self, f_BHWF: Tensor, t_BKQ: Tensor) -> None:
-        """Write the features of morphed blocks into a tensor on the device.
+    def fill(self, f_BHWF: Tensor, t_BKE: Tensor) -> None:
+        """Write the features of blocks into a tensor on the device. Where other keys have more coefficients, blocks are
+        wider than this key's, with zeros beyond, which are not looked at.
 
         Raises ValueError: the blocks have another shape than the scheme gives.
         """
-        found, needed = tuple(t_BKQ.shape[1:]), (self._geometry.blocks, self._geometry.core_side)
-        if found != needed:
+        found, needed = tuple(t_BKE.shape[1:]), (self._geometry.blocks, self._values)
+        if found[:1] != needed[:1] or not needed[1] <= found[1] <= self._geometry.core_side:
             raise ValueError(f"morphed blocks of shape {found}, needs {needed}")
-        self._fill(f_BHWF, self.device.place(t_BKQ))
+        self._fill(f_BHWF, self.device.place(t_BKE)[:, :, : self._values])
 
     @property
     @abstractmethod
@@ -80,42 +86,61 @@ class PreparedLayer(ABC):
         """Memory that the weight takes."""
 
     @abstractmethod
-    def _fill(self, f_BHWF: Tensor, t_BKQ: Tensor) -> None: ...
+    def _fill(self, f_BHWF: Tensor, t_BKE: Tensor) -> None: ...
 
 
-def prepare_layer(layer: AugmentedLayer, arithmetic: Arithmetic, device: Device = CPU) -> PreparedLayer:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spread:
+    """How the values of a block are made, for arithmetic on 8-bit numbers."""
+
+    unit: float = 1.0
+    """Whole numbers times this, or this times a power of two, are what values are."""
+    wide: int = 0
+    """So many leading values of a block spread beyond 127 units."""
+
+
+def prepare_layer(
+    layer: AugmentedLayer, arithmetic: Arithmetic, device: Device = CPU, spread: Spread | None = None
+) -> PreparedLayer:
     """Lay out a layer's weight for one arithmetic and device; the layer itself may be dropped then."""
-    return (_Unrolled if layer.scheme.layout is Layout.UNROLLED else _Tiled)(layer, arithmetic, device)
+    if layer.scheme.layout is Layout.UNROLLED:
+        return _Unrolled(layer, arithmetic, device, spread or Spread())
+    return _Tiled(layer, arithmetic, device)
 
 
 class _Unrolled(PreparedLayer):
     _matrix: FixedMatrix
 
-    def __init__(self, layer: AugmentedLayer, arithmetic: Arithmetic, device: Device) -> None:
+    def __init__(self, layer: AugmentedLayer, arithmetic: Arithmetic, device: Device, spread: Spread) -> None:
         super().__init__(layer, arithmetic, device)
-        image, length = layer.image_shape, self._geometry.morphed_elements
+        image, length = layer.image_shape, self._geometry.blocks * self._values
         weight_NFHW = torch.from_numpy(layer.weight).view(length, layer.filters, image.height, image.width)
         self._band = max(1, _BAND_COLUMNS // (layer.filters * image.width))
         eight_bits = arithmetic is Arithmetic.INT8 and layer.scheme.ensemble is not Ensemble.UNIFORM
-        bands = (
-            weight_NFHW[:, :, low : low + self._band]
-            .to(torch.float32 if eight_bits else self._inner_dtype)
-            .permute(0, 2, 3, 1)
-            .reshape(length, -1)
-            for low in range(0, image.height, self._band)
-        )
-        self._matrix = (
-            Int8Matrix(bands, _TYPICAL_SAMPLES, device)
-            if eight_bits
-            else FloatMatrix(bands, self._inner_dtype, _TYPICAL_SAMPLES, device)
-        )
+
+        def bands(some_N: Tensor | None = None) -> Iterator[Tensor]:
+            for low in range(0, image.height, self._band):
+                band_NFhW = weight_NFHW[:, :, low : low + self._band]
+                band_NFhW = band_NFhW if some_N is None else band_NFhW[some_N]
+                band_NFhW = band_NFhW.to(torch.float32 if eight_bits else self._inner_dtype)
+                yield band_NFhW.permute(0, 2, 3, 1).reshape(len(band_NFhW), -1)
+
+        wide_N = (torch.arange(length) % self._values) < spread.wide
+        if not eight_bits or wide_N.all():
+            self._matrix = FloatMatrix(bands(), self._inner_dtype, _TYPICAL_SAMPLES, device)
+        elif not wide_N.any():
+            self._matrix = Int8Matrix(bands(), _TYPICAL_SAMPLES, device, spread.unit)
+        else:
+            wide = FloatMatrix(bands(wide_N), torch.bfloat16, _TYPICAL_SAMPLES, device)
+            narrow = Int8Matrix(bands(~wide_N), _TYPICAL_SAMPLES, device, spread.unit)
+            self._matrix = SplitMatrix(wide, narrow, device.place(wide_N))
 
     @property
     def held_bytes(self) -> int:
         return self._matrix.held_bytes
 
-    def _fill(self, f_BHWF: Tensor, t_BKQ: Tensor) -> None:
-        for number, product_BO in enumerate(self._matrix.products(t_BKQ.flatten(1))):
+    def _fill(self, f_BHWF: Tensor, t_BKE: Tensor) -> None:
+        for number, product_BO in enumerate(self._matrix.products(t_BKE.flatten(1))):
             rows_BhWF = f_BHWF[:, number * self._band : (number + 1) * self._band]
             rows_BhWF.copy_(product_BO.view(rows_BhWF.shape))
 
@@ -131,57 +156,57 @@ class _Tiled(PreparedLayer):
         self._samples = max(1, (_SHARED_ROWS if shared else _DISTINCT_ROWS) // blocks)
         rows = self._samples * (blocks if shared else 1)
         sides = self._reach, self._reach
-        weight_KQFrr = torch.from_numpy(layer.weight).view(-1, self._geometry.core_side, layer.filters, *sides)
+        weight_KEFrr = torch.from_numpy(layer.weight).view(-1, self._values, layer.filters, *sides)
         self._matrices = [
-            FloatMatrix([_channels_last(block_QFrr.to(self._inner_dtype))], self._inner_dtype, rows, device)
-            for block_QFrr in weight_KQFrr
+            FloatMatrix([_channels_last(block_EFrr.to(self._inner_dtype))], self._inner_dtype, rows, device)
+            for block_EFrr in weight_KEFrr
         ]
 
     @property
     def held_bytes(self) -> int:
         return sum(matrix.held_bytes for matrix in self._matrices)
 
-    def _fill(self, f_BHWF: Tensor, t_BKQ: Tensor) -> None:
+    def _fill(self, f_BHWF: Tensor, t_BKE: Tensor) -> None:
         height, width = self.image_shape.height, self.image_shape.width
         whole = (height, width) == (self._geometry.padded_height, self._geometry.padded_width)
-        for low in range(0, len(t_BKQ), self._samples):
+        for low in range(0, len(t_BKE), self._samples):
             some = slice(low, low + self._samples)
             sides = self._geometry.padded_height, self._geometry.padded_width
             target = f_BHWF[some] if whole else self.empty(len(f_BHWF[some]), *sides)
-            self._add_up(target, t_BKQ[some])
+            self._add_up(target, t_BKE[some])
             if not whole:
                 f_BHWF[some] = target[:, :height, :width]
 
-    def _add_up(self, f_BHWF: Tensor, t_BKQ: Tensor) -> None:
+    def _add_up(self, f_BHWF: Tensor, t_BKE: Tensor) -> None:
         """Write images whose sides the tile divides. What a piece has beside its tile is added to the pieces of the
         tiles there, first along rows, then along columns, which takes along what lies beyond corners; the middles of
         all pieces are then the image."""
         rows, columns, tile = self._geometry.rows, self._geometry.columns, self._tile
-        pieces_BXYrrF = self._pieces(t_BKQ)
+        pieces_BXYrrF = self._pieces(t_BKE)
         _gather(pieces_BXYrrF.permute(2, 4, 0, 1, 3, 5), tile, self._halo)
         middle = slice(self._halo, self._halo + tile)
         pieces_BXYrsF = pieces_BXYrrF[..., middle, :]
         _gather(pieces_BXYrsF.permute(1, 3, 0, 2, 4, 5), tile, self._halo)
-        f_BXYssF = f_BHWF.view(len(t_BKQ), rows, tile, columns, tile, self.filters).permute(0, 1, 3, 2, 4, 5)
+        f_BXYssF = f_BHWF.view(len(t_BKE), rows, tile, columns, tile, self.filters).permute(0, 1, 3, 2, 4, 5)
         f_BXYssF.copy_(pieces_BXYrsF[:, :, :, middle])
 
-    def _pieces(self, t_BKQ: Tensor) -> Tensor:
+    def _pieces(self, t_BKE: Tensor) -> Tensor:
         """Each block's contribution to the pixels around it, (B, rows, columns, r, r, F)."""
         geometry, reach = self._geometry, self._reach
         inner = (reach, reach, self.filters)
         if len(self._matrices) == 1:
-            (pieces_RO,) = self._matrices[0].products(t_BKQ.reshape(-1, geometry.core_side))
+            (pieces_RO,) = self._matrices[0].products(t_BKE.reshape(-1, self._values))
             return pieces_RO.view(-1, geometry.rows, geometry.columns, *inner)
-        shape = (geometry.blocks, len(t_BKQ), reach * reach * self.filters)
-        pieces_KBO = torch.empty(shape, dtype=self._inner_dtype, device=t_BKQ.device)
+        shape = (geometry.blocks, len(t_BKE), reach * reach * self.filters)
+        pieces_KBO = torch.empty(shape, dtype=self._inner_dtype, device=t_BKE.device)
         for block, matrix in enumerate(self._matrices):
-            (pieces_KBO[block],) = matrix.products(t_BKQ[:, block])
+            (pieces_KBO[block],) = matrix.products(t_BKE[:, block])
         return pieces_KBO.view(geometry.rows, geometry.columns, -1, *inner).permute(2, 0, 1, 3, 4, 5)
 
 
-def _channels_last(block_QFrr: Tensor) -> Tensor:
+def _channels_last(block_EFrr: Tensor) -> Tensor:
     """One block's weight as a matrix whose columns run over pixels, then filters."""
-    return block_QFrr.permute(0, 2, 3, 1).reshape(len(block_QFrr), -1)
+    return block_EFrr.permute(0, 2, 3, 1).reshape(len(block_EFrr), -1)
 
 
 def _gather(pieces: Tensor, tile: int, halo: int) -> None:
