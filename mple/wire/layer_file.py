@@ -15,6 +15,7 @@ from mple.disk.private import private_file
 from mple.disk.whole_files import put_in_place
 from mple.morph import Cores, ImageShape, Layout, MorphGeometry, MorphScheme, expected_weight_shape
 from mple.morph.augmented import AugmentedLayer
+from mple.wire.basis_file import most_coding_bytes
 from mple.wire.layer_dtype import WEIGHT, LayerDtypeError, require_header, tensors_of, weight_of
 
 _CODING = "augmented.coding"
@@ -79,18 +80,12 @@ def read_layer(
     return AugmentedLayer(scheme, image, kernel, filters, weight, rows, coding)
 
 
-def most_coding_bytes(scheme: MorphScheme, image: ImageShape) -> int:
-    """How long a coding may be."""
-    geometry = MorphGeometry.of(scheme, image)
-    return 4096 + 16 * geometry.cores(scheme) * geometry.core_side
-
-
 def _require_coding(found: _Header, scheme: MorphScheme, image: ImageShape) -> int:
     """How many coefficients of a block a file's layer is for, taking its coding out of what is left to check."""
-    dtype, shape = found.pop(_CODING, ("", ()))
-    if dtype != "U8" or len(shape) != 1 or shape[0] > most_coding_bytes(scheme, image):
-        raise LayerDtypeError(f"has {dtype or 'no'} coding of shape {shape}; the plan's codec needs one")
     geometry = MorphGeometry.of(scheme, image)
+    dtype, shape = found.pop(_CODING, ("", ()))
+    if dtype != "U8" or len(shape) != 1 or shape[0] > most_coding_bytes(geometry.cores(scheme), geometry.core_side):
+        raise LayerDtypeError(f"has {dtype or 'no'} coding of shape {shape}; the plan's codec needs one")
     tiles_of_their_own = scheme.layout is Layout.TILED and scheme.cores is Cores.DISTINCT
     weight = found.get(WEIGHT, ("", ()))[1]
     rows = weight[1 if tiles_of_their_own else 0] if len(weight) > 1 else 0
