@@ -9,6 +9,7 @@ from mple.plan import CoordinatorSettings, PlanError, RunPlan, SitePlan
 from mple.plan.fit import check_images
 from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
+from mple.wire.basis_file import most_coding_bytes
 from mple.wire.layer_dtype import weight_bytes
 
 _MOST_PLAN_BYTES = 512 * 1024
@@ -81,10 +82,18 @@ def image_of(profile: coordinator_pb2.SiteProfile) -> ImageShape:
     return ImageShape(channels=profile.channels, height=profile.height, width=profile.width)
 
 
-def layer_weight_bytes(plan: RunPlan) -> int:
-    """Bytes of a layer's weight under the plan, without the file's header."""
-    shape = expected_weight_shape(plan.morph.scheme(), plan.image, plan.filters, plan.model.kernel)
-    return weight_bytes(shape, plan.layer_dtype)
+def layer_weight_bytes(plan: RunPlan) -> tuple[int, int]:
+    """The least and the most bytes of a layer's tensors under the plan, without the file's header: of a layer for
+    coefficients nobody but its site knows how many it has."""
+
+    def weight(coefficients: int | None) -> int:
+        shape = expected_weight_shape(scheme, plan.image, plan.filters, plan.model.kernel, coefficients)
+        return weight_bytes(shape, plan.layer_dtype)
+
+    scheme, geometry = plan.morph.scheme(), plan.geometry
+    if not plan.coefficient_layers:
+        return weight(None), weight(None)
+    return weight(1), weight(None) + most_coding_bytes(geometry.cores(scheme), geometry.core_side)
 
 
 def _site(name: str, profile: coordinator_pb2.SiteProfile) -> SitePlan:

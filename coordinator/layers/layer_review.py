@@ -1,6 +1,9 @@
 """Review of a layer before its release: readable, of the plan's shape, finite, from the plan's stem, and in agreement
 with the layer that was released first, all without knowing a key: a site's next key gives other values, yet agrees.
 
+A layer for coefficients is probed with smooth vectors alone, see `mple.morph.verify`: what it makes of fine detail is
+not seen.
+
 Not caught: differences below the rounding of the layers' numbers (a flipped low bit of a value), and a layer that is
 right but belongs to another key than its site morphs with. Layers of uniform cores are checked for shape and finiteness
 only.
@@ -18,9 +21,11 @@ from mple.morph import Ensemble
 from mple.morph.augmented import AugmentedLayer
 from mple.morph.verify import (
     CONSISTENCY_TOLERANCE,
+    SMOOTH_STEM_TOLERANCE,
+    SMOOTH_TOLERANCE,
     consistency_response,
     layer_faults,
-    response_deviation,
+    layers_deviation,
     stem_deviation,
 )
 from mple.node.logs import log, warn
@@ -65,7 +70,8 @@ class LayerReview:
             text = f"layer of site {site}: uniform cores, so norm and agreement with other sites can't be checked"
             warn("layer_unchecked", text, site=site)
             return
-        allowed = CONSISTENCY_TOLERANCE[self._plan.layer_dtype]
+        for_coefficients = layer.coefficients is not None
+        allowed = SMOOTH_STEM_TOLERANCE if for_coefficients else CONSISTENCY_TOLERANCE[self._plan.layer_dtype]
         deviation = stem_deviation(layer, self._stem.kernels_FCpp, self._probe)
         if not deviation <= allowed:
             text = f"layer of site {site} deviates from what the stem gives under any key by {deviation:.1e}"
@@ -74,7 +80,8 @@ class LayerReview:
         if reference is None or reference.path == path:
             self._response = (path, response)
             return
-        deviation = response_deviation(self._reference_response(reference), response)
+        allowed = SMOOTH_TOLERANCE if for_coefficients else allowed
+        deviation = layers_deviation(layer, self._reference_response(reference), response)
         if not deviation <= allowed:
             raise MpleError(ErrorCode.LAYER_REJECTED, disagreement(site, deviation, allowed, reference))
         log(

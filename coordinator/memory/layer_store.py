@@ -63,11 +63,12 @@ def check_begin(
             f"site {site} announces a layer of {header.key_ref.site[:80]!r}, epoch {header.key_ref.epoch}, key "
             f"{header.key_ref.fingerprint.hex()[:16]}; its key in the plan is another, and it has rotated to none such",
         )
-    weight = layer_weight_bytes(plan)
-    if not weight < header.total_bytes <= weight + MOST_HEADER_BYTES:
+    least, most = layer_weight_bytes(plan)
+    if not least < header.total_bytes <= most + MOST_HEADER_BYTES:
         raise MpleError(
             ErrorCode.LAYER_REJECTED,
-            f"layer file of {header.total_bytes} bytes; under the plan it has {weight} and a header",
+            f"layer file of {header.total_bytes} bytes; under the plan it has "
+            f"{least if least == most else f'{least} to {most}'} and a header",
         )
     if len(header.sha256) != 32:
         raise MpleError(ErrorCode.LAYER_REJECTED, f"digest of {len(header.sha256)} bytes; SHA-256 has 32")

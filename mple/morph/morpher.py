@@ -114,7 +114,7 @@ def from_blocks(x_BKQ: Floats, scheme: MorphScheme, geometry: MorphGeometry, ima
 def _times(x_BKQ: Floats, cores: Sequence[Floats]) -> Floats:
     samples, blocks, side = x_BKQ.shape
     if len(cores) == 1:
-        return _product(x_BKQ.reshape(-1, side), cores[0]).reshape(samples, blocks, -1)
+        return _product(x_BKQ.reshape(-1, side), cores[0]).reshape(samples, blocks, cores[0].shape[1])
     t_BKE = np.empty((samples, blocks, cores[0].shape[1]), x_BKQ.dtype)
     for block, core_QE in enumerate(cores):
         t_BKE[:, block] = _product(x_BKQ[:, block], core_QE)

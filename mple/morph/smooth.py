@@ -46,6 +46,16 @@ def smooth_directions(scheme: MorphScheme, image: ImageShape, core: int) -> NDAr
     return independent(images_SKQ.reshape(-1, geometry.core_side))
 
 
+def smooth_features(scheme: MorphScheme, image: ImageShape, kernel: int) -> NDArray[np.float64]:
+    """Planes of outputs that every stem of this kernel side takes back to smooth images: (S, O) of a tile's piece, and
+    of an unrolled image the one that vanishes towards the border."""
+    if scheme.layout is Layout.TILED:
+        functions = axis_functions(scheme, scheme.tile + kernel - 1)
+        return np.asarray(_products(functions, functions))
+    rows, columns = (np.sin(np.pi * np.arange(1, side + 1) / (side + 1)) ** 2 for side in (image.height, image.width))
+    return np.outer(rows, columns).reshape(1, -1)
+
+
 def independent(rows_SX: Floats) -> NDArray[np.float64]:
     """An orthonormal basis (X, S) of what rows span."""
     _, sizes, directions_SX = np.linalg.svd(rows_SX, full_matrices=False)

@@ -7,6 +7,7 @@ from mple.disk.whole_files import file_sha256
 from mple.model.stem import Stem
 from mple.morph import MorphKey
 from mple.morph.augmented import build_augmented_layer
+from mple.morph.basis import Basis
 from mple.node.logs import log
 from mple.per_node import IN_TURN
 from mple.plan import RunPlan
@@ -16,7 +17,13 @@ from mple.wire.layer_file import write_layer
 
 
 def build_layer_file(
-    plan: RunPlan, key: MorphKey, key_ref: common_pb2.KeyRef, consortium_secret: bytes, stem: Stem, path: Path
+    plan: RunPlan,
+    key: MorphKey,
+    key_ref: common_pb2.KeyRef,
+    consortium_secret: bytes,
+    stem: Stem,
+    path: Path,
+    basis: Basis | None = None,
 ) -> coordinator_pb2.LayerHeader:
     """Build a key's augmented layer and write its file, whole or not at all.
 
@@ -27,6 +34,7 @@ def build_layer_file(
         consortium_secret: From which the channels' order is drawn.
         stem: The plan's.
         path: Of the file.
+        basis: The key's, for a layer for coefficients.
 
     Returns:
         What is said of the layer before its bytes.
@@ -43,6 +51,7 @@ def build_layer_file(
             channel_order(plan, consortium_secret),
             session=plan.session,
             key_epoch=key_ref.epoch,
+            basis=basis,
         )
         write_layer(layer, path, plan.layer_dtype)
     text = f"built the layer of site {key_ref.site} in {time.monotonic() - began:.2f} s"

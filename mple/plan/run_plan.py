@@ -19,6 +19,7 @@ from mple.disk.json_records import canonical_json, read_json
 from mple.metrics import Outputs
 from mple.model.settings import TaskKind
 from mple.morph import Ensemble, ImageShape, MorphGeometry
+from mple.morph.basis import require_transformable
 from mple.per_node import Common
 from mple.plan.keeping import KeepRule, keep_rule
 from mple.plan.reader import settings_from
@@ -27,6 +28,7 @@ from mple.plan.shares import require_enough
 from mple.printable import printable, require_name, require_printable, some_of
 from mple.ranges import Between, check_ranges
 from mple.wire.label_form import LabelForm
+from mple.wire.names import TRANSFORM_CODECS
 
 PROTOCOL_VERSION = 3
 
@@ -116,6 +118,8 @@ class RunPlan(RunChoices):
         except ValueError as fault:
             raise PlanError(str(fault)) from None
         _ = self.geometry, self.keep_rule
+        if self.wire.codec in TRANSFORM_CODECS:
+            require_transformable(self.morph.scheme(), self.image)
 
     @property
     def image(self) -> ImageShape:
@@ -151,6 +155,11 @@ class RunPlan(RunChoices):
     def layer_dtype(self) -> str:
         """Of the augmented layers on the wire and on the disk: `int8`, `f16` or `f32`."""
         return self.wire.layer if self.morph.scheme().ensemble is Ensemble.ORTHOGONAL else "f32"
+
+    @property
+    def coefficient_layers(self) -> bool:
+        """Whether the layers that travel are for coefficients: their sites know the basis, the coordinator does not."""
+        return self.wire.codec in TRANSFORM_CODECS and self.custody is Custody.SITE
 
     @property
     def session(self) -> bytes:

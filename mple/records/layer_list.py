@@ -170,7 +170,7 @@ def read_planned_layer(path: Path, plan: RunPlan) -> AugmentedLayer:
         filters=plan.filters,
         kernel=plan.model.kernel,
         numbers=plan.layer_dtype,
-        coefficients=plan.custody is Custody.SITE and codec_named(plan.wire.codec).needs_coding,
+        coefficients=plan.coefficient_layers,
     )
 
 

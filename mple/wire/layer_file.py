@@ -16,6 +16,7 @@ from mple.disk.whole_files import put_in_place
 from mple.morph import Cores, ImageShape, Layout, MorphGeometry, MorphScheme, expected_weight_shape
 from mple.morph.augmented import AugmentedLayer
 from mple.wire.basis_file import most_coding_bytes
+from mple.wire.coding import Coding, CodingError
 from mple.wire.layer_dtype import WEIGHT, LayerDtypeError, require_header, tensors_of, weight_of
 
 _CODING = "augmented.coding"
@@ -58,9 +59,9 @@ def read_layer(
 ) -> AugmentedLayer:
     """Read a layer that must fit scheme, image, first convolution and type of numbers; its weight is float32.
 
-    With `coefficients` it must be one for coefficients, with the bytes of its coding, which are not looked into.
+    With `coefficients` it must be one for coefficients, with a coding of as many.
 
-    Raises LayerFileError: no safetensors file, no such tensor, another shape, dtype or kernel.
+    Raises LayerFileError: no safetensors file, no such tensor, another shape, dtype or kernel, or no coding.
     """
     try:
         with safe_open(path, framework="np") as file:
@@ -70,7 +71,7 @@ def read_layer(
             rows = _require_coding(found, scheme, image) if coefficients else None
             require_header(found, expected_weight_shape(scheme, image, filters, kernel, rows), numbers)
             weight = weight_of({name: file.get_tensor(name) for name in found}, numbers)
-            coding = file.get_tensor(_CODING).tobytes() if coefficients else None
+            coding = None if rows is None else _checked(file.get_tensor(_CODING).tobytes(), scheme, image, rows)
     except SafetensorError as fault:
         raise LayerFileError(f"{path.name} is no readable layer file: {fault}") from None
     except LayerDtypeError as fault:
@@ -94,6 +95,17 @@ def _require_coding(found: _Header, scheme: MorphScheme, image: ImageShape) -> i
     if not 1 <= rows <= geometry.core_side:
         raise LayerDtypeError(f"has shape {weight}; the plan allows 1 to {geometry.core_side} coefficients a block")
     return rows
+
+
+def _checked(coding: bytes, scheme: MorphScheme, image: ImageShape, columns: int) -> bytes:
+    geometry = MorphGeometry.of(scheme, image)
+    try:
+        had = Coding.from_bytes(coding, cores=geometry.cores(scheme), core_side=geometry.core_side).columns
+    except CodingError as fault:
+        raise LayerDtypeError(f"has {fault}") from None
+    if had != columns:
+        raise LayerDtypeError(f"has {columns} coefficients a block, its coding {had}")
+    return coding
 
 
 def _about(filters: int, kernel: int, coefficients: int | None) -> str:

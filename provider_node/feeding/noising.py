@@ -38,16 +38,23 @@ def begin_noise(plan: RunPlan, state: Path, vault: Vault, train: LabelledImages)
     """
     if plan.privacy.mode is PrivacyMode.NONE:
         return None
+    noise = ready_noise(plan, state, vault, train)
+    assert noise is not None, "the plan asks for it"
+    _record(plan, noise.distribution, earlier_bits(state, noise.distribution), runs_without_noise(state, plan))
+    return noise
+
+
+def ready_noise(plan: RunPlan, state: Path, vault: Vault, train: LabelledImages) -> PictureNoise | None:
+    """As `begin_noise`, before anything leaves: nothing is recorded."""
+    if plan.privacy.mode is PrivacyMode.NONE:
+        return None
     path = _path(plan, state)
     vault.noise_secret(new=not _kept(state))  # before there is a distribution: with one, the secret is in use
     if not path.exists():
         spectrum = measure_spectrum(train.pixels_NCHW, plan.normalisation)
         distribution = NoiseDistribution(spectrum=spectrum, privacy=plan.privacy, normalisation=plan.normalisation)
         write_whole(path, with_checksum(distribution.to_json()))
-    noise = kept_noise(plan, state, vault)
-    assert noise is not None, "the plan asks for it"
-    _record(plan, noise.distribution, earlier_bits(state, noise.distribution), runs_without_noise(state, plan))
-    return noise
+    return kept_noise(plan, state, vault)
 
 
 def kept_noise(plan: RunPlan, state: Path, vault: Vault) -> PictureNoise | None:

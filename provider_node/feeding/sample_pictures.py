@@ -14,7 +14,6 @@ from mple.plan import RunPlan
 from mple.records.sample_pictures import SamplePictures, write_pictures
 from mple.records.state_files import PICTURES
 from mple.v1 import common_pb2
-from mple.wire.codecs import codec_named
 from provider_node.feeding.morphing import MorphedImages
 
 
@@ -43,7 +42,9 @@ def keep_sample_pictures(state: Path, train: LabelledImages, plan: RunPlan, imag
     count = min(most, len(train) // 2)
     seen_N, travelling_N = np.arange(count), np.arange(count, 2 * count)
     coded = images.batch(common_pb2.SPLIT_TRAIN, travelling_N.tolist()).coded
-    t_BKQ = codec_named(plan.wire.codec).decode(coded, plan.geometry.blocks)
+    t_BKE = images.codec.decode(coded, plan.geometry.blocks)
+    cut = plan.geometry.core_side - t_BKE.shape[2]  # of coefficients, zeros stand for those that do not travel
+    t_BKQ = np.pad(t_BKE, ((0, 0), (0, 0), (0, cut)))
     pictures = SamplePictures(
         seen_N=seen_N,
         pixels_NCHW=train.take(seen_N).pixels_NCHW,

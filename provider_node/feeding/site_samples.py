@@ -38,10 +38,9 @@ class SiteSamples:
         self._morphing = (key_ref, images)
         self._answering = threading.Lock()
         self._starts = _starts(plan, key_ref.site)
-        self._codec = codec_named(plan.wire.codec)
         self._per_request = samples_per_message(
             plan.wire.message_bytes,
-            self._codec.planned_bytes(plan.geometry),
+            codec_named(plan.wire.codec).planned_bytes(plan.geometry),
         )
 
     def use(self, key_ref: common_pb2.KeyRef, images: MorphedImages) -> None:
@@ -80,7 +79,7 @@ class SiteSamples:
                 request_id=request.request_id,
                 key_ref=key_ref,
                 split=request.split,
-                codec=self._codec,
+                codec=images.codec,
                 resent_samples=resent,
             )
 

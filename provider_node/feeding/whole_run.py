@@ -48,6 +48,7 @@ from provider_node.feeding.sample_pictures import keep_sample_pictures
 from provider_node.feeding.score_record import Split, site_scores
 from provider_node.feeding.scoring import SplitScoring
 from provider_node.feeding.site_samples import SiteSamples
+from provider_node.keys.key_basis import begin_basis
 from provider_node.keys.layer_upload import fetch_stem
 from provider_node.site import Site
 
@@ -253,8 +254,9 @@ class Feeding:
                 log("feed_again", f"feeding anew under the current key: {refusal}")
 
     def _images(self, epoch: int) -> MorphedImages:
-        key = self.site.morph_key(epoch)
-        return MorphedImages(self.site.dataset, self.plan, self.site.name, key, self._order(), epoch, self._noise)
+        site, plan, key = self.site, self.plan, self.site.morph_key(epoch)
+        basis = begin_basis(site, plan, epoch)
+        return MorphedImages(site.dataset, plan, site.name, key, self._order(), epoch, self._noise, basis)
 
     def _hello(self, rank: int) -> compute_pb2.FeedHello:
         """How a rank's streams open: what it needs to know before the first step, and nothing that it does not."""

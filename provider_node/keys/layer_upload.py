@@ -6,6 +6,7 @@ from pathlib import Path
 from mple.audit import audit
 from mple.model.stem import Stem, StemError, planned_stem
 from mple.morph import MorphKey
+from mple.morph.basis import Basis
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.layer_building import build_layer_file, layer_header
 from mple.node.logs import log, warn
@@ -13,6 +14,7 @@ from mple.plan import RunPlan
 from mple.rpc import ErrorCode, MpleError
 from mple.rpc.file_transfer import chunks_of, while_torn
 from mple.v1 import common_pb2, coordinator_pb2
+from provider_node.keys.key_basis import begin_basis
 from provider_node.keys.run_keys import RunKeys
 from provider_node.site import Site
 
@@ -27,6 +29,7 @@ def bring_layer(
     key_ref: common_pb2.KeyRef,
     consortium_secret: bytes,
     keys: RunKeys,
+    basis: Basis | None = None,
 ) -> Path:
     """Have the layer of a key released, and return its file, which the caller removes once it has noted the release.
 
@@ -42,7 +45,7 @@ def bring_layer(
         warn("layer_damaged", f"{path} is damaged: its digest is another; it is built again")
         header = None
     if header is None:
-        header = build_layer_file(plan, key, key_ref, consortium_secret, fetch_stem(client, plan), path)
+        header = build_layer_file(plan, key, key_ref, consortium_secret, fetch_stem(client, plan), path, basis)
         keys.note_built(key_ref.epoch, header.sha256)
     begin = coordinator_pb2.BeginLayerRequest(header=header, plan_sha256=plan.sha256())
 
@@ -77,7 +80,7 @@ def bring_again(client: CoordinatorClient, plan: RunPlan, site: Site, header: co
             return
         warn("layer_wanted", f"the coordinator has lost the layer of key {reference.epoch}: it is built and sent again")
         secret, key = site.vault.consortium_secret(plan.run_id), site.morph_key(reference.epoch)
-        bring_layer(client, plan, key, reference, secret, site.keys).unlink()
+        bring_layer(client, plan, key, reference, secret, site.keys, begin_basis(site, plan, reference.epoch)).unlink()
     except MpleError as refusal:
         warn("layer_not_brought", f"the coordinator's layer of key {reference.epoch} must be put back there: {refusal}")
 

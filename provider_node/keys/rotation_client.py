@@ -20,6 +20,7 @@ from mple.plan import RunPlan
 from mple.rounds import each_second
 from mple.rpc import MpleError
 from mple.v1 import common_pb2, coordinator_pb2
+from provider_node.keys.key_basis import begin_basis, forget_basis
 from provider_node.keys.layer_upload import bring_layer, layer_file
 from provider_node.site import Site
 
@@ -49,7 +50,8 @@ class KeyRotation:
         self.client.ask(self.client.stub.RotateKey, request)
         log("key_announced", f"announced key {epoch}; its layer follows", epoch=epoch)
         secret = self.site.vault.consortium_secret(self.plan.run_id)
-        path = bring_layer(self.client, self.plan, key, reference, secret, self.site.keys)
+        basis = begin_basis(self.site, self.plan, epoch)
+        path = bring_layer(self.client, self.plan, key, reference, secret, self.site.keys, basis)
         self.site.keys.note_released(epoch, reference.fingerprint.hex())
         path.unlink()
 
@@ -75,6 +77,7 @@ class KeyRotation:
         request = coordinator_pb2.RevokeKeyRequest(key_ref=reference, plan_sha256=self.plan.sha256())
         self.client.ask(self.client.stub.RevokeKey, request)
         layer_file(self.site.settings.state, self.plan, reference).unlink(missing_ok=True)
+        forget_basis(self.plan, self.site.keys, epoch)
         if self.site.keys.note_revoked(epoch):
             audit("local", "key_revoked", "ok", epoch=epoch, fingerprint=reference.fingerprint.hex())
             log("key_revoked", f"the coordinator knows that key {epoch} is revoked", epoch=epoch)

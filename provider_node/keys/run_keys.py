@@ -43,6 +43,8 @@ class KeyNotes:
     makes the one larger than the other for ever; since then they have grown alike, but for what was counted last."""
     built: Mapping[int, str] = field(default_factory=dict)
     """SHA-256 of the layers that were built and not released yet, hexadecimal, by epoch."""
+    bases: Mapping[int, str] = field(default_factory=dict)
+    """SHA-256 of the keys' bases, hexadecimal, by epoch, where the run's codec has any."""
 
     def __post_init__(self) -> None:
         for fingerprint in self.fingerprints.values():
@@ -119,6 +121,12 @@ class RunKeys:
         """A layer was built whose file is to be uploaded as it is."""
         with self._lock:
             self._keep(replace(self.notes, built={**self.notes.built, epoch: sha256.hex()}))
+
+    def note_basis(self, epoch: int, sha256: bytes) -> None:
+        """A key's basis was fitted; a layer that was built with another is none of it."""
+        with self._lock:
+            built = {key: digest for key, digest in self.notes.built.items() if key != epoch}
+            self._keep(replace(self.notes, bases={**self.notes.bases, epoch: sha256.hex()}, built=built))
 
     def least_releases(self, sent: int) -> int:
         """How many releases the book must show when this many samples have left by the ledger."""

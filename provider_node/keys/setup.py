@@ -19,6 +19,7 @@ from mple.plan.key_refs import key_ref
 from mple.plan.orders import seal_info
 from mple.rpc import Party, Role
 from mple.v1 import coordinator_pb2
+from provider_node.keys.key_basis import begin_basis
 from provider_node.keys.layer_upload import bring_layer, layer_file
 from provider_node.site import Site
 
@@ -101,7 +102,8 @@ class SiteSetup:
             layer_file(state, plan, reference).unlink(missing_ok=True)
             return
         secret = self.site.vault.consortium_secret(plan.run_id)
-        path = bring_layer(self.client, plan, self._planned_key(), reference, secret, self.site.keys)
+        basis = begin_basis(self.site, plan, reference.epoch)
+        path = bring_layer(self.client, plan, self._planned_key(), reference, secret, keys, basis)
         keys.note_released(reference.epoch, reference.fingerprint.hex())
         path.unlink()
 

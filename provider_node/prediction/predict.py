@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from mple.morph import MorphKey
+from mple.morph.basis import Basis
 from mple.node.logs import log
 from mple.node.retry import UnreachableError
 from mple.node.session import NodeSession, open_node
@@ -32,10 +33,10 @@ from mple.records.plan_file import kept_plan
 from mple.rpc import ErrorCode, MpleError, Party, Role, error_of, probe
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
 from mple.wire.batch import Batch, batch_to_message, samples_per_message
-from mple.wire.codecs import codec_named
 from provider_node.feeding.morphing import PictureMorpher
 from provider_node.feeding.noising import kept_noise
 from provider_node.feeding.scoring import LogitsError, plain_logits
+from provider_node.keys.key_basis import kept_basis
 from provider_node.keys.run_keys import RunKeys
 
 _PATIENCE_S = 30.0
@@ -58,7 +59,8 @@ def predict(settings: SiteSettings, options: PredictOptions, stop: Stop) -> None
         noise = kept_noise(plan, settings.state, Vault.of(settings.vault, settings.vault_passphrase_file))
         pictures = _pictures(settings, options, plan)
         options.require_room(len(pictures))
-        questions = _Questions(plan, key, key_ref, label_order(plan, secret), noise)
+        basis = kept_basis(plan, RunKeys(settings.state), key_ref.epoch)
+        questions = _Questions(plan, key, key_ref, label_order(plan, secret), noise, basis)
         logits_NC = _ask_compute(node, settings, questions, pictures)
     predictions = Predictions(
         run_id=plan.run_id,
@@ -131,11 +133,12 @@ class _Questions:
         key_ref: common_pb2.KeyRef,
         order: NDArray[np.int64],
         noise: PictureNoise | None,
+        basis: Basis | None,
     ) -> None:
         self.plan, self._order = plan, order
         self._key_ref = key_ref
-        self._morpher = PictureMorpher(plan, key_ref.site, key, key_ref.epoch, noise)
-        self._codec = codec_named(plan.wire.codec)
+        self._morpher = PictureMorpher(plan, key_ref.site, key, key_ref.epoch, noise, basis)
+        self._codec = self._morpher.codec
 
     @property
     def samples_per_message(self) -> int:

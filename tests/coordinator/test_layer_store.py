@@ -241,7 +241,7 @@ def test_only_released_layers_are_given_out(store: LayerStore) -> None:
 
 
 def test_begin_checks_what_is_announced() -> None:
-    honest = bytes(layer_weight_bytes(PLAN) + 100)
+    honest = bytes(layer_weight_bytes(PLAN)[1] + 100)
     check_begin(PLAN, "north", begin_of(PLAN, "north", honest))
     escrow = plan_for(custody=Custody.ESCROW)
     with refused(ErrorCode.LAYER_REJECTED, "the coordinator builds the layers"):
@@ -251,21 +251,21 @@ def test_begin_checks_what_is_announced() -> None:
 @pytest.mark.parametrize("surplus", [-1, 0, MOST_HEADER_BYTES + 1, 2**40])
 def test_size_that_the_plan_excludes_is_refused(surplus: int) -> None:
     request = begin_of(PLAN, "north", b"")
-    request.header.total_bytes = layer_weight_bytes(PLAN) + surplus
+    request.header.total_bytes = layer_weight_bytes(PLAN)[1] + surplus
     with refused(ErrorCode.LAYER_REJECTED, f"layer file of {request.header.total_bytes} bytes"):
         check_begin(PLAN, "north", request)
 
 
 @pytest.mark.parametrize("plan_sha256", [b"", bytes(32)])
 def test_other_plan_is_refused(plan_sha256: bytes) -> None:
-    request = begin_of(PLAN, "north", bytes(layer_weight_bytes(PLAN) + 100))
+    request = begin_of(PLAN, "north", bytes(layer_weight_bytes(PLAN)[1] + 100))
     request.plan_sha256 = plan_sha256
     with refused(ErrorCode.PLAN_HASH_MISMATCH, PLAN.sha256().hex()[:16]):
         check_begin(PLAN, "north", request)
 
 
 def test_other_keys_and_digests_are_refused() -> None:
-    honest = begin_of(PLAN, "north", bytes(layer_weight_bytes(PLAN) + 100))
+    honest = begin_of(PLAN, "north", bytes(layer_weight_bytes(PLAN)[1] + 100))
     with refused(ErrorCode.UNKNOWN_KEY_REF, "site south announces a layer of 'north', epoch 1"):
         check_begin(PLAN, "south", honest)
     for field, value in (("epoch", 2), ("fingerprint", bytes(32))):

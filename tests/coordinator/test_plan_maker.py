@@ -125,7 +125,7 @@ def test_a_layer_file_has_the_bytes_that_the_plan_says(
     """Uniform cores are float32 whatever is set; the file is that much and a small header, so it may be announced."""
     plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(layer=layer))
     made_layer = layer_for(plan, "north")
-    assert layer_weight_bytes(plan) == value_bytes * made_layer.weight.size
+    assert layer_weight_bytes(plan) == (value_bytes * made_layer.weight.size,) * 2
     data = layer_bytes(made_layer, tmp_path, plan.layer_dtype)
     check_begin(plan, "north", begin_of(plan, "north", data))
     other = layer_bytes(made_layer, tmp_path, {2: "f32", 4: "f16"}[value_bytes])
@@ -138,7 +138,7 @@ def test_a_compact_layer_does_not_grow_with_the_pictures(tmp_path: Path) -> None
     full = dataclasses.replace(settings, model=dataclasses.replace(settings.model, width=1.0))
     for side_px in (32, 224):
         plan, _ = made(full, profiles(channels=3, height=side_px, width=side_px))
-        assert layer_weight_bytes(plan) == 2 * 3 * 64 * 64 * 10 * 10
+        assert layer_weight_bytes(plan) == (2 * 3 * 64 * 64 * 10 * 10,) * 2
 
 
 def test_distinct_tiles_beyond_any_machine_are_refused_as_well(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ from safetensors.numpy import save_file
 
 from mple.disk.whole_files import file_sha256
 from mple.model.first_layer.prepared import prepare_layer
-from mple.morph import PRESETS, Arithmetic, ImageShape, MorphGeometry, MorphKey
+from mple.morph import PRESETS, Arithmetic, ImageShape, MorphKey
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer, fold
 from mple.morph.basis import Basis
 from mple.morph.morpher import Morpher
+from mple.wire.coding import Coding
 from mple.wire.layer_file import LayerFileError, read_layer, write_layer
 from mple.wire.names import LAYER_DTYPES
 
@@ -189,12 +189,13 @@ def test_a_flipped_bit_is_refused_or_changes_the_digest(
         read(path)
 
 
-BASIS = Basis(np.eye(64, dtype=np.int8)[None, :20], np.ones((1, 20), np.float32), b"how codes are read")
-
-
 def coefficient_layer(preset: str) -> AugmentedLayer:
-    blocks = MorphGeometry.of(PRESETS[preset], IMAGE).cores(PRESETS[preset])
-    return fold(layer_of(preset), replace(BASIS, synthesis_GdQ=BASIS.synthesis_GdQ.repeat(blocks, 0)))
+    """For the first 20 of 64 values of a block; the presets have one core each for such small images."""
+    basis = Basis(np.eye(64, dtype=np.int8)[None, :20], np.ones((1, 20), np.float32), CODING.to_bytes())
+    return fold(layer_of(preset), basis)
+
+
+CODING = Coding(np.arange(20, dtype=np.uint8)[None])
 
 
 @each_numbers
@@ -203,7 +204,7 @@ def test_a_layer_for_coefficients_comes_back_with_its_coding(tmp_path: Path, pre
     layer, path = coefficient_layer(preset), tmp_path / "layer.safetensors"
     write_layer(layer, path, numbers)
     back = read(path, preset, numbers=numbers, coefficients=True)
-    assert (back.coefficients, back.coding) == (20, b"how codes are read")
+    assert (back.coefficients, back.coding) == (20, CODING.to_bytes())
     np.testing.assert_allclose(back.weight, layer.weight, rtol=0, atol=np.abs(layer.weight).max() / 253)
     with pytest.raises(LayerFileError, match="coding"):
         read(path, preset, numbers=numbers)
@@ -217,6 +218,8 @@ def test_a_layer_for_coefficients_comes_back_with_its_coding(tmp_path: Path, pre
     [
         ({"augmented.coding": np.zeros(6000, np.uint8)}, r"U8 coding of shape \(6000,\)"),
         ({"augmented.coding": np.zeros(4, np.int8)}, "I8 coding"),
+        ({"augmented.coding": np.zeros(4, np.uint8)}, "4 bytes are no coding"),
+        ({NAME: np.zeros((19, 2, 10, 10), np.float16)}, "19 coefficients a block, its coding 20"),
         ({NAME: np.zeros((65, 2, 10, 10), np.float16)}, "allows 1 to 64 coefficients"),
         ({NAME: np.zeros((0, 2, 10, 10), np.float16)}, "allows 1 to 64 coefficients"),
         ({NAME: np.zeros(64, np.float16)}, "allows 1 to 64 coefficients"),
@@ -225,7 +228,10 @@ def test_a_layer_for_coefficients_comes_back_with_its_coding(tmp_path: Path, pre
 )
 def test_no_layer_for_coefficients(tmp_path: Path, tensors: dict[str, Any], text: str) -> None:
     path = tmp_path / "layer.safetensors"
-    sound = {NAME: np.zeros((20, 2, 10, 10), np.float16), "augmented.coding": np.zeros(5, np.uint8)}
+    sound = {
+        NAME: np.zeros((20, 2, 10, 10), np.float16),
+        "augmented.coding": np.frombuffer(CODING.to_bytes(), np.uint8),
+    }
     save_file(sound | tensors, path)
     with pytest.raises(LayerFileError, match=text):
         read(path, coefficients=True)
