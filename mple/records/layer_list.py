@@ -16,11 +16,10 @@ from mple.disk.json_records import read_record, write_record
 from mple.disk.private import make_private
 from mple.disk.whole_files import file_sha256
 from mple.morph.augmented import AugmentedLayer
-from mple.plan import Custody, RunPlan
+from mple.plan import RunPlan
 from mple.plan.key_refs import key_ref
 from mple.printable import printable
 from mple.v1 import common_pb2, coordinator_pb2
-from mple.wire.codecs import codec_named
 from mple.wire.layer_file import read_layer
 
 _LIST = "run.json"
