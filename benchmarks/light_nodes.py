@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.machine import RESULTS, machine
+from benchmarks.machine import RESULTS, as_installed, machine
 from benchmarks.pictures import cifar
 from benchmarks.whole_runs import measured_run, scratch
 from mple.data import open_source
@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few pictures, one turn: to see that it works")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
+    as_installed()
     unknown = set(options.parts) - set(_PARTS)
     if unknown:
         parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(_PARTS)}")

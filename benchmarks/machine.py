@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import platform
 from pathlib import Path
@@ -15,6 +16,14 @@ RESULTS = Path("results/benchmarks")
 def machine() -> str:
     """The machine in a line."""
     return f"{os.cpu_count()} cores, {_processor()}, torch {torch.__version__}, Python {platform.python_version()}"
+
+
+def as_installed() -> None:
+    """Compile this checkout's modules, as pip does when it installs them. Else each process that a benchmark starts
+    compiles them anew where the environment forbids it to keep what it has compiled (PYTHONDONTWRITEBYTECODE)."""
+    root = Path(__file__).parents[1]
+    for package in ("mple", "coordinator", "compute_node", "provider_node", "comparison"):
+        compileall.compile_dir(root / package, quiet=2)
 
 
 def _processor() -> str:

@@ -25,7 +25,7 @@ from typing import Any
 
 import matplotlib as mpl
 
-from benchmarks.machine import RESULTS, machine
+from benchmarks.machine import RESULTS, as_installed, machine
 from benchmarks.process_watch import ProcessWatch
 from benchmarks.reconnecting import Reconnection, environment, reconnection
 from benchmarks.whole_runs import scratch
@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, help="folder to keep the runs in")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
+    as_installed()
     whole = not (options.sites or options.restart)
     scale = 5 if options.quick else 1
     path = options.out / "many_sites.json"

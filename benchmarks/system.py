@@ -28,7 +28,7 @@ from typing import Any
 
 import matplotlib as mpl
 
-from benchmarks.machine import RESULTS, machine
+from benchmarks.machine import RESULTS, as_installed, machine
 from benchmarks.pictures import cifar
 from benchmarks.process_watch import ProcessUse, ProcessWatch
 from benchmarks.whole_runs import scratch
@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, help="folder to keep the runs in")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
+    as_installed()
     if options.quick:
         options.rounds, options.images, options.epochs, options.width = 1, 600, 1, 0.125
     settings = _settings(options.images, options.epochs, options.width)

@@ -92,6 +92,11 @@ class DataSource:
         """
         raise NotImplementedError(f"a reader of {self.kind}")
 
+    def outline(self) -> Catalogue:
+        """The same for a forecast, before anything is read: what takes long to verify need not be. Raises as
+        `catalogue`."""
+        return self.catalogue()
+
     def fetched(self, told: Told = untold, wait: Wait = time.sleep) -> "DataSource":
         """The same pictures on this machine: this source, unless they are kept elsewhere and must be fetched first.
 

@@ -80,16 +80,16 @@ class SitePart:
     """What the site should know of it, see `Dataset`."""
 
 
-def choose_part(source: DataSource, *, held: bool = True) -> SitePart:
+def choose_part(source: DataSource, *, held: bool = True, verified: bool = True) -> SitePart:
     """Look at a site's data by what their headers say, and choose its part. `held` says whether all its pixels are to
-    be held in memory.
+    be held in memory; not `verified` data are chosen from for a forecast, and not to be read.
 
     Raises DataError: something is missing, damaged or not what the configuration says, no training image is left, or
     a class that `classes` does not name has images of another split and no training image; MemoryShortError: this
     machine can't hold the part's pixels.
     """
     try:
-        catalogue = source.catalogue()
+        catalogue = source.catalogue() if verified else source.outline()
     except OSError as fault:
         raise DataError(f"{shown(fault.filename or source.kind)} can't be read: {fault.strerror}") from fault
     notes = [*_class_notes(source, catalogue), *catalogue.notes]

@@ -6,6 +6,7 @@ it consists of is joined once, at the end: weights are not copied for each messa
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, lru_cache
 from struct import pack
 from typing import TypeAlias
 
@@ -113,10 +114,12 @@ def _int(field: int, number: int) -> Message:
     return [_key(field, 0), _varint(number)]
 
 
+@cache
 def _key(field: int, kind: int) -> bytes:
     return _varint(field << 3 | kind)
 
 
+@lru_cache(maxsize=1024)
 def _varint(number: int) -> bytes:
     """Seven bits at a time, the lowest first; the highest bit of a byte says that more follow. Negative ones: never."""
     parts = bytearray()

@@ -41,11 +41,11 @@ def tensors_of(content: bytes, where: str) -> dict[str, NDArray[np.float32]]:
         raise ValueError(f"{where} is no safetensors file, or damaged: {fault}") from None
     found: dict[str, NDArray[np.float32]] = {}
     for name, part in parts:
-        kind, data = part["dtype"], bytes(part["data"])
+        kind, data = part["dtype"], part["data"]
         if kind == "BF16":
             flat = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
         elif kind == "F32":
-            flat = np.frombuffer(data, "<f4").astype(np.float32)
+            flat = np.frombuffer(data, "<f4").astype(np.float32, copy=False)
         elif kind == "I64":
             continue
         else:

@@ -88,9 +88,14 @@ def read_record(kind: type[R], path: Path, fix: str = PUT_BACK) -> R:
 def write_record(path: Path, record: object) -> None:
     """Write a record as a whole file, a line for each field, with a checksum as its last field; it is on the disk when
     this returns."""
+    write_whole(path, with_checksum(fields_in_lines(CONVERTER.unstructure(record)).rstrip(b"\n")))
+
+
+def fields_in_lines(raw: Mapping[str, object]) -> bytes:
+    """JSON with a line for each field."""
     # Python's own encoder, which alone indents deeper, takes ten times as long.
-    fields = (f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in CONVERTER.unstructure(record).items())
-    write_whole(path, with_checksum(("{\n" + ",\n".join(fields) + "\n}").encode()))
+    fields = (f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in raw.items())
+    return ("{\n" + ",\n".join(fields) + "\n}\n").encode()
 
 
 def structured(kind: type[R], raw: object, where: str, converter: Converter | None = None) -> R:

@@ -24,9 +24,9 @@ S = TypeVar("S")
 _DESCRIPTORS = 20
 """Of a node among several, at most: ledger, log, audit trail, lock, two connections, and files that it opens."""
 _nodes: PerNode[int] = PerNode(1)
-_FEW, _SWITCH_S = 64, 0.1
-"""Every thread that waits for the interpreter's lock wakes up that often to ask for it, by default each 5 ms: of more
-nodes than these the threads would take the processors for nothing else."""
+_FEW, _SWITCH_S = 16, 0.1
+"""Every thread that waits for the interpreter's lock wakes up that often to ask for it, by default each 5 ms: the
+threads of more nodes than these would take the processors for nothing else."""
 _FOLLOWING = (ExitCode.RUN_FAILED, ExitCode.INTERRUPTED)
 """What a node ends with when another one or somebody has ended the run."""
 

@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import json
 import platform
 import shutil
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from pathlib import Path
 import grpc
 
 from mple import __version__
-from mple.disk.json_records import read_record
+from mple.disk.json_records import fields_in_lines, read_record
 from mple.disk.private import private_file
 from mple.disk.whole_files import write_whole
 from mple.meter.ledger_reading import require_sound_rows
@@ -188,7 +187,7 @@ def summarise(path: Path, command: str = "") -> Summary:
         "grpc": grpc.__version__,
     }
     summary = _gathered(folder, versions, command, source_commit())
-    write_whole(path / SUMMARY, json.dumps(summary.to_json(), indent=2).encode() + b"\n")
+    write_whole(path / SUMMARY, fields_in_lines(summary.to_json()))
     return summary
 
 

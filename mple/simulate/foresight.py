@@ -24,7 +24,7 @@ def foreseen_memory(settings: SimulationSettings) -> str:
     try:
         if settings.site_source(0).absent():
             return ""
-        part, sites = choose_part(settings.site_source(0), held=False), len(settings.sites)
+        part, sites = choose_part(settings.site_source(0), held=False, verified=False), len(settings.sites)
     except DataError:
         return ""
     train, val, test = len(part.train), len(part.val), len(part.test)

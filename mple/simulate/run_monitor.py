@@ -15,7 +15,7 @@ from mple.records.training import metrics_from_line
 from mple.rpc.identity import rank_label
 from mple.simulate.progress import Progress, SiteProgress
 
-_SITES_AT_ONCE = 32
+_SITES_AT_ONCE = 8
 _KINDS = ", ".join(f"'{kind}'" for kind in SAMPLE_KINDS)
 _SUMS = (
     f"SELECT direction, SUM(framed_bytes), SUM(CASE WHEN kind IN ({_KINDS}) THEN samples ELSE 0 END) "  # noqa: S608

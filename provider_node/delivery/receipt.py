@@ -38,9 +38,9 @@ from provider_node.site import Site
 _STREAM_TIMEOUT_S = 3600.0
 _MOST_HEADER_BYTES = 64 * 1024
 """Of the trunk's file: names, shapes and offsets of some eighty tensors."""
-_MOST_PIXELS, _LEAST_PICTURES = 2**16, 16
-"""The network is compared on as many pictures as have so many pixels together, 64 of 32 x 32, and on so many at least.
-A wrong order or an old network shows on each of them; for every further one all sites take time as a run ends."""
+_PICTURES = 16
+"""On so many the network is compared. A wrong order or an old network shows on each of them; for every further one all
+sites take time as a run ends."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,8 +161,7 @@ class NetworkReceipt:
         told_NC = self.logits.read(split, epoch, len(images), classes)
         if told_NC is None:
             return Check(verdict=Verdict.UNCHECKED, reason=f"the site's {name} pictures were not scored")
-        most = max(_LEAST_PICTURES, _MOST_PIXELS // (self.plan.height * self.plan.width))
-        taken = np.unique(np.linspace(0, len(images) - 1, min(len(images), most)).astype(np.int64))
+        taken = np.unique(np.linspace(0, len(images) - 1, min(len(images), _PICTURES)).astype(np.int64))
         plain_BC = network.logits(images.take(taken).pixels_NCHW)
         return compare_answers(self.plan, name, plain_BC, told_NC[taken])
 

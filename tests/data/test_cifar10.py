@@ -72,6 +72,18 @@ def test_a_flipped_bit_is_noticed_and_named(tmp_path: Path) -> None:
         cifar10_catalogue(_source(tmp_path), sums)
 
 
+def test_an_outline_looks_for_the_files_and_reads_their_labels_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, records = _write(tmp_path)
+    monkeypatch.setattr(cifar10, "_file_md5", lambda _path: pytest.fail("a whole file was read"))
+    outline = _source(tmp_path).outline()
+    np.testing.assert_array_equal(outline.train.labels, records[:5].reshape(-1, 3073)[:, 0])
+    (tmp_path / "data_batch_2.bin").unlink()
+    with pytest.raises(DataError, match=r"data_batch_2\.bin is missing"):
+        _source(tmp_path).outline()
+
+
 def test_files_of_another_length_are_refused(tmp_path: Path) -> None:
     _write(tmp_path)
     (tmp_path / "test_batch.bin").write_bytes(bytes(3072))

@@ -137,11 +137,11 @@ def test_of_many_sites_each_reading_looks_at_some_and_the_last_at_all(tmp_path: 
             ledger.record(entry(SENT, "feed", 0, 100, DATA))
     monitor, progress = RunMonitor(folder, ledger_every_s=0.0), Progress()
     seen = []
-    for _ in range(4):
+    for _ in range(13):
         monitor.read(progress)
         seen.append(sum(site.retries for site in progress.sites.values()))
         assert sum(site.samples_sent == 7 for site in progress.sites.values()) == seen[-1]
-    assert seen == [32, 64, 96, 100]
+    assert seen == [*range(8, 100, 8), 100]
     for name in names:
         say(folder.state(name) / "log.jsonl", {"event": "retry", "level": "info", "text": "away"})
     monitor.read(progress, whole=True)
