@@ -20,6 +20,7 @@ Legend: G cores of a key (1 where blocks share one, else K), Q core side, d colu
 """
 
 import contextlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ and eigenvectors of larger matrices take minutes."""
 _LEVELS = 127
 _ROWS_AT_ONCE = 4096
 _EXACT = 1e-9
-_FIRST_BAND = 3
+_LEAST_BAND, _BAND_RATIO = 3, 0.5
 _LEAST_DEVIATION = 1 / 6
 """In steps: a direction of a smaller root mean square is left out."""
 _SMOOTH_VARIANCE = 16.0
@@ -174,19 +175,24 @@ def fit_directions(
         label = b"\0".join(
             [b"bands", len(session).to_bytes(4, "big") + session, b"%d" % key_epoch, b"%d" % number, b""]
         )
-        for low, high in bands(columns):
+        for low, high in bands(directions.variance_Q[:columns]):
             w_Qd[:, low:high] = w_Qd[:, low:high] @ random_orthogonal(key.seed, label + b"%d" % low, high - low)
         scales_Gd[number] = np.abs(w_Qd).max(0) / _LEVELS
         synthesis_GdQ[number] = np.rint(w_Qd / scales_Gd[number]).clip(-_LEVELS, _LEVELS).T
     return Basis(synthesis_GdQ, scales_Gd)
 
 
-def bands(columns: int) -> list[tuple[int, int]]:
-    """Begin and end of each band that is rotated in itself: 3, 6, 12, ... columns, the last with what is left."""
+def bands(variance_d: NDArray[np.floating]) -> list[tuple[int, int]]:
+    """Begin and end of each band that is rotated in itself, of directions of falling variance: three at least, and as
+    many as have more than half the variance of the first. Wider bands hide signs no better and cost bits: a rotation
+    makes all columns of a band as wide as their mean."""
     edges = [0]
-    while columns - edges[-1] >= 3 * _FIRST_BAND * 2 ** (len(edges) - 1):
-        edges.append(edges[-1] + _FIRST_BAND * 2 ** (len(edges) - 1))
-    return list(zip(edges, [*edges[1:], columns], strict=True))
+    while (low := edges[-1]) < len(variance_d):
+        high = min(low + _LEAST_BAND, len(variance_d))
+        while high < len(variance_d) and variance_d[high] >= variance_d[low] * _BAND_RATIO:
+            high += 1
+        edges.append(len(variance_d) if len(variance_d) - high < _LEAST_BAND else high)
+    return list(itertools.pairwise(edges))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +202,8 @@ class _Directions:
     axes: Sequence[NDArray[np.float64]]
     """Directions of each axis, as columns; one axis where there is no more to a block than its values."""
     order_Q: NDArray[np.intp]
+    variance_Q: NDArray[np.float64]
+    """In that order."""
     kept: int
 
     def leading(self, count: int) -> NDArray[np.float64]:
@@ -228,7 +236,7 @@ def _dense(x_RKQ: Floats, scheme: MorphScheme, image: ImageShape, step: float) -
         stays_Q = (raised_Q >= (_LEAST_DEVIATION * step) ** 2 * shrunk) | (shrunk == 0)
         variance_Q = np.einsum("iq,iq->q", vectors_QQ, moment_QQ @ vectors_QQ)
         order_Q = np.lexsort((-variance_Q, ~stays_Q))
-        found.append(_Directions((vectors_QQ,), order_Q, int(stays_Q.sum())))
+        found.append(_Directions((vectors_QQ,), order_Q, variance_Q[order_Q], int(stays_Q.sum())))
     return found
 
 
@@ -249,7 +257,8 @@ def _separable(x_RKQ: Floats, scheme: MorphScheme, image: ImageShape, step: floa
         stays_chw = variance_chw >= (_LEAST_DEVIATION * step) ** 2 * len(x_Rchw)
         stays_chw[:, :smooth_rows, :smooth_columns] = True
         order_Q = np.lexsort((-variance_chw.ravel(), ~stays_chw.ravel()))
-        found.append(_Directions((channels_cc, rows_hh, columns_ww), order_Q, int(stays_chw.sum())))
+        axes, kept = (channels_cc, rows_hh, columns_ww), int(stays_chw.sum())
+        found.append(_Directions(axes, order_Q, variance_chw.ravel()[order_Q], kept))
     return found
 
 
