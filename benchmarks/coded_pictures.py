@@ -5,7 +5,6 @@ Legend: N pictures, C channels, H W size, K blocks, Q core side.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +23,7 @@ from mple.wire.coding import Coding
 
 SESSION = b"benchmark"
 KEY_EPOCH = 1
+_AT_ONCE = 256
 FITTED_TO = 2000
 """Most training pictures that a basis is fitted to."""
 
@@ -74,22 +74,31 @@ def measured(coding: SiteCoding, pixels_NCHW: NDArray[np.uint8]) -> tuple[float,
 
     PSNR is of pixels as a picture file would have them: cut to 0 to 255 and rounded, from the mean of all squares.
     """
-    size, squares = 0, 0.0
-    for some in _messages(coding, pixels_NCHW):
-        t_BKQ = coding.morpher.morph(normalise(some, coding.normalisation))
-        coded = coding.codec.encode(t_BKQ)
-        size += len(coding.codec.pack(coded))
-        x_BCHW = coding.morpher.unmorph(coding.codec.decode(coded, t_BKQ.shape[1]))
-        squares += float(np.square(_pixels(x_BCHW, coding.normalisation) - some).sum())
+    x_NCHW = normalise(pixels_NCHW, coding.normalisation)
+    squares = 0.0
+    for low in range(0, len(x_NCHW), _AT_ONCE):
+        some = decoded(coding, x_NCHW[low : low + _AT_ONCE])
+        squares += float(np.square(_pixels(some, coding.normalisation) - pixels_NCHW[low : low + _AT_ONCE]).sum())
     error = squares / pixels_NCHW.size
-    return 8 * size / pixels_NCHW.size, float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
+    bits = 8 * packed_bytes(coding, x_NCHW) / pixels_NCHW.size
+    return bits, float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
 
-def _messages(coding: SiteCoding, pixels_NCHW: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    geometry = coding.morpher.geometry
-    each = samples_per_message(WireSettings().message_bytes, coding.codec.planned_bytes(geometry))
-    for low in range(0, len(pixels_NCHW), each):
-        yield pixels_NCHW[low : low + each]
+def packed_bytes(coding: SiteCoding, x_NCHW: NDArray[np.float32]) -> int:
+    """What network inputs take as they travel, as many in a message as the product puts there."""
+    each = samples_per_message(WireSettings().message_bytes, coding.codec.planned_bytes(coding.morpher.geometry))
+    parts = (coding.morpher.morph(x_NCHW[low : low + each]) for low in range(0, len(x_NCHW), each))
+    return sum(len(coding.codec.pack(coding.codec.encode(t_BKQ))) for t_BKQ in parts)
+
+
+def decoded(coding: SiteCoding, x_NCHW: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Network inputs as they come out of their codes."""
+    out_NCHW = np.empty_like(x_NCHW)
+    for low in range(0, len(x_NCHW), _AT_ONCE):
+        t_BKQ = coding.morpher.morph(x_NCHW[low : low + _AT_ONCE])
+        received = coding.codec.decode(coding.codec.encode(t_BKQ), t_BKQ.shape[1])
+        out_NCHW[low : low + _AT_ONCE] = coding.morpher.unmorph(received)
+    return out_NCHW
 
 
 def _pixels(x_BCHW: NDArray[np.float32], by: NormalisationSettings) -> NDArray[np.float64]:

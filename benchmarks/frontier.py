@@ -29,7 +29,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
-from benchmarks.coded_training import CodedTraining
+from benchmarks.coded_training import CodedTraining, Recipe
 from benchmarks.frontier_attack import Attacked, attack_noise
 from benchmarks.machine import RESULTS, machine
 from mple.data import Cifar10Source, Dataset, NpzSource, open_source
@@ -150,13 +150,12 @@ def _train(dataset: Dataset, noise: PictureNoise | None, point: Point, options: 
     codec, layer = ("f32", "f32") if point.mode == PLAIN else ("q6", "int8")
     accuracies, bits = [], 0.0
     for seed in options.seeds:
-        run = CodedTraining(
-            dataset, codec=codec, layer=layer, seed=seed, epochs=options.epochs, width=options.width, noise=noise
-        )
+        recipe = Recipe(epochs=options.epochs, width=options.width)
+        run = CodedTraining(dataset, codec=codec, layer=layer, seed=seed, recipe=recipe, noise=noise)
         for epoch in range(options.epochs):
             run.epoch(epoch)
         accuracies.append(run.accuracy())
-        bits = run.bits_per_value()
+        bits = run.bits_per_value
     return Trained(
         point=point,
         seeds=tuple(options.seeds),
