@@ -1,16 +1,20 @@
 """The codecs `k8` to `k3`: coefficients under a site's own basis, in steps of one size, entropy coded.
 
-A coefficient c is written as the whole number nearest to c / D, D = 2^(3-N) for `kN` in units of normalised pixels. The
-basis is orthogonal but for its rounding, so that the error is white in pixel space but for what columns that were cut
-away would have held.
+A coefficient c is written in whole steps of D = 2^(3-N) for `kN` in units of normalised pixels, half numbers N too. The
+basis is orthogonal but for its rounding, so the error is white in pixel space but for what was rounded to 0 and for
+columns that were left out of the basis. Magnitudes are rounded up late where most codes are 0 (`Coding.codes`): at
+equal squared error this takes fewer bits than rounding to the nearest.
 
-Legend: B samples, K blocks, d coefficients of a block, V = K·d, G cores of a key (1 or K).
+What travels of a message's samples is one stream (`mple.wire.coefficient_stream`), which holds the first sub-band wave
+by wave of tiles, then the others of all blocks, each code under the table of its block's class (`mple.wire.contexts`).
+
+Legend: B samples, K blocks, d coefficients of a block, V = K·d, G cores of a key (1 or K), w columns of a sub-band,
+n = K·B rows.
 """
 
 import copy
 from typing import Self
 
-import constriction
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
@@ -18,21 +22,17 @@ from typing_extensions import override
 from mple.morph import MorphGeometry
 from mple.v1 import common_pb2
 from mple.wire.codec import Codec, CodeError, EncodedSamples
-from mple.wire.coding import LEVELS_AN_OCTAVE, Coding
+from mple.wire.coding import Coding
+from mple.wire.coefficient_stream import LARGEST_CODE, Stream, StreamReader, StreamWriter
+from mple.wire.contexts import FIRST_FEATURES, FirstBand, Magnitudes, classes_of, sub_bands
 from mple.wire.gaussian_models import entropies
-from mple.wire.laplace_models import SCALES, SYMBOLS, scale_models
-
-_LARGEST = 32_000
-"""Of a code: all fit 16 bits."""
-_INSIDE = SYMBOLS // 2
-"""Codes up to this are symbols of their own; the last symbol stands for all others, which are written out."""
 
 
 class TransformCodec(Codec):
     """`kN`.
 
-    Guarantees: the error of a coefficient is at most half a step, D / 2, but for float32 rounding; its range is
-    ±32000·D.
+    Guarantees: the error of a coefficient is at most 3/4 of a step, D, but for float32 rounding, and half a step where
+    coefficients spread over many steps; their range is ±32000·D.
     """
 
     code_dtype: np.dtype[np.generic] = np.dtype("<i2")
@@ -43,19 +43,19 @@ class TransformCodec(Codec):
         self.name, self.wire_id = name, getattr(common_pb2, f"CODEC_{name.upper().replace('.', '_')}")
         self.step = 2.0 ** (3 - float(name[1:]))
         """D, in units of normalised pixels."""
-        self._coding: Coding | None = None
+        self._fitted: Coding | None = None
 
     @override
     def fitted(self, coding: Coding | None) -> Self:
         if coding is None:
             raise ValueError(f"codec {self.name} needs the numbers that come with a key's basis")
         one = copy.copy(self)
-        one._coding = coding
+        one._fitted = coding
         return one
 
     @override
     def values(self, geometry: MorphGeometry) -> int:
-        return geometry.blocks * self._fit.columns
+        return geometry.blocks * self._coding.columns
 
     @override
     def planned_bytes(self, geometry: MorphGeometry) -> int:
@@ -64,9 +64,8 @@ class TransformCodec(Codec):
     @override
     def encode(self, t_BKQ: NDArray[np.float32]) -> EncodedSamples:
         samples, blocks, columns = t_BKQ.shape
-        codes_BKd = np.multiply(t_BKQ, np.float32(1 / self.step), dtype=np.float32)
-        np.rint(codes_BKd, out=codes_BKd)
-        if codes_BKd.size and not -_LARGEST <= codes_BKd.min() <= codes_BKd.max() <= _LARGEST:
+        codes_BKd = self._coding.codes(t_BKQ, self.step)
+        if codes_BKd.size and not -LARGEST_CODE <= codes_BKd.min() <= codes_BKd.max() <= LARGEST_CODE:
             raise ValueError(f"codec {self.name}: a coefficient is NaN, infinite or beyond the codec's range")
         codes_BV = codes_BKd.astype(np.int16).reshape(samples, blocks * columns)
         return EncodedSamples(codes_BV, np.empty((samples, 0), np.uint8))
@@ -80,45 +79,36 @@ class TransformCodec(Codec):
 
     @override
     def pack(self, coded: EncodedSamples) -> bytes:
-        values = coded.codes_BV.shape[1]
-        scales_V = self._scales(values)
-        codes_BV: NDArray[np.int16] = coded.codes_BV.view(np.int16)
-        models, coder = scale_models(), constriction.stream.stack.AnsCoder()
-        for scale in reversed(range(SCALES)):  # a stack: what comes out first goes in last
-            codes = codes_BV[:, scales_V == scale].ravel().astype(np.int32)
-            outside = codes[np.abs(codes) > _INSIDE]
-            coder.encode_reverse(outside + 2**15, models.escape)
-            symbols = np.where(np.abs(codes) > _INSIDE, SYMBOLS, codes + _INSIDE).astype(np.int32)
-            coder.encode_reverse(symbols, models.scales[scale])
-        words: NDArray[np.uint32] = coder.get_compressed()
-        return words.astype("<u4", copy=False).tobytes()
+        coding = self._coding
+        samples, values = coded.codes_BV.shape
+        blocks = self._blocks(values)
+        codes_dKB = np.ascontiguousarray(
+            coded.codes_BV.reshape(samples, blocks, coding.columns).transpose(2, 1, 0), np.int32
+        )
+        writer = StreamWriter()
+        if samples:
+            _walk(coding, codes_dKB, writer)
+        return writer.to_bytes()
 
     @override
     def unpack(self, packed: bytes, *, samples: int, blocks: int, values: int) -> EncodedSamples:
-        if len(packed) % 4 or (samples and not packed):
-            raise CodeError(f"{len(packed)} bytes are no packed codes of {samples} samples")
-        scales_V, models = self._scales(values), scale_models()
-        try:
-            coder = constriction.stream.stack.AnsCoder(np.frombuffer(packed, "<u4").astype(np.uint32))
-        except ValueError as fault:
-            raise CodeError(f"these are no packed codes: {fault}") from None
-        codes_BV = np.empty((samples, values), np.int16)
-        for scale in range(SCALES):
-            columns = np.flatnonzero(scales_V == scale)
-            symbols = coder.decode(models.scales[scale], samples * len(columns))
-            codes = symbols - _INSIDE
-            outside = np.flatnonzero(symbols == SYMBOLS)
-            codes[outside] = coder.decode(models.escape, len(outside)) - 2**15
-            if np.abs(codes[outside]).min(initial=_LARGEST) <= _INSIDE or np.abs(codes).max(initial=0) > _LARGEST:
-                raise CodeError("a code that is written out has a symbol of its own, or is beyond the range")
-            codes_BV[:, columns] = codes.reshape(samples, len(columns))
-        if not coder.is_empty():
-            raise CodeError(f"these are no packed codes of {samples} samples")
+        coding, reader = self._coding, StreamReader(packed)
+        if samples and not packed:
+            raise CodeError(f"no bytes are no packed codes of {samples} samples")
+        if self._blocks(values) != blocks:
+            raise CodeError(f"{values} values in {blocks} blocks; a block has {coding.columns} coefficients")
+        codes_dKB = np.empty((coding.columns, blocks, samples), np.int32)
+        if samples:
+            _walk(coding, codes_dKB, reader)
+        reader.require_end(samples)
+        if codes_dKB.size and not -LARGEST_CODE <= codes_dKB.min() <= codes_dKB.max() <= LARGEST_CODE:
+            raise CodeError(f"a code beyond {LARGEST_CODE}")
+        codes_BV = np.ascontiguousarray(codes_dKB.transpose(2, 1, 0), np.int16).reshape(samples, values)
         return EncodedSamples(codes_BV, np.empty((samples, 0), np.uint8))
 
     @override
     def bits_a_value(self, rms_R: NDArray[np.float64], core_side: int) -> float:
-        """As `Codec.bits_a_value`, for blocks without a basis: an upper bound, for no basis makes more of them."""
+        """As `Codec.bits_a_value`, of values without a basis: an upper bound, for a basis makes less of them."""
         with np.errstate(divide="ignore"):  # the logarithm of a black block, whose entropy is nothing
             return float(entropies(np.log2(rms_R / self.step)).mean())
 
@@ -132,20 +122,64 @@ class TransformCodec(Codec):
         return np.full_like(peak_R, self.step)
 
     @property
-    def _fit(self) -> Coding:
-        if self._coding is None:
+    def _coding(self) -> Coding:
+        if self._fitted is None:
             raise ValueError(f"codec {self.name} needs the numbers that come with a key's basis")
-        return self._coding
+        return self._fitted
 
-    def _scales(self, values: int) -> NDArray[np.int64]:
-        """The table of each code of a sample."""
-        levels_Gd = self._fit.levels_Gd
-        if values % levels_Gd.size:
-            raise CodeError(f"{values} values a sample are no blocks of {levels_Gd.shape[1]} coefficients")
-        scales_Gd = (levels_Gd.astype(np.int64) - _level_of(self.step)).clip(0, SCALES - 1)
-        return np.resize(scales_Gd, values)
+    def _blocks(self, values: int) -> int:
+        coding = self._coding
+        blocks, left = divmod(values, coding.columns)
+        places = coding.grid[0] * coding.grid[1] if coding.cores == 1 else coding.cores
+        if left or places not in (1, blocks):
+            raise CodeError(
+                f"{values} values a sample; the basis has {coding.columns} columns for each of {places} blocks"
+            )
+        return blocks
 
 
-def _level_of(step: float) -> int:
-    """Level of the deviation whose table is the first."""
-    return round((float(np.log2(step)) + 16 - 4) * LEVELS_AN_OCTAVE)
+def _walk(coding: Coding, codes_dKB: NDArray[np.int32], stream: Stream) -> None:
+    """Write all codes, or read them into the array: both ends take the same way."""
+    columns, blocks, samples = codes_dKB.shape
+    grid = coding.grid
+    if grid == (1, 1):
+        blocks, samples = 1, blocks * samples
+        codes_dKB = codes_dKB.reshape(columns, blocks, samples)
+    weights_SF = coding.weights_SF.astype(np.float64)
+    parts = sub_bands(columns)
+    magnitudes = Magnitudes(len(parts), grid, samples)
+    low, high = parts[0]
+    first_wKB = codes_dKB[low:high]
+    if coding.predicted:
+        magnitudes.add(_walk_waves(coding, first_wKB, stream).reshape(high - low, -1))
+    else:
+        first_wn = first_wKB.reshape(high - low, -1)
+        stream.codes(first_wn, np.full(first_wn.shape[1], coding.start, np.uint8))
+        magnitudes.add(first_wn)
+    magnitudes.add_first(first_wKB.reshape(high - low, -1))
+    for number, (low, high) in enumerate(parts[1:], start=1):
+        codes_wn = codes_dKB[low:high].reshape(high - low, -1)
+        classes_n = classes_of(magnitudes.expected(weights_SF[number]))
+        stream.codes(codes_wn, coding.tables_SC[number][classes_n])
+        magnitudes.add(codes_wn)
+
+
+def _walk_waves(coding: Coding, codes_wKB: NDArray[np.int32], stream: Stream) -> NDArray[np.int32]:
+    """The first sub-band, predicted from tiles to the left and above; returns what the predictions missed."""
+    width, _, samples = codes_wKB.shape
+    first = FirstBand(width, coding.grid, samples)
+    missed_wKB = np.empty_like(codes_wKB)
+    weights_F = coding.weights_SF[0, :FIRST_FEATURES].astype(np.float64)
+    for wave, tiles in enumerate(first.near.waves):
+        mean_wKB, features = first.predictions(tiles)
+        some_wKB = np.ascontiguousarray(codes_wKB[:, tiles] - mean_wKB)  # what is there already, where it is written
+        if wave:
+            expected_n = weights_F @ features.reshape(FIRST_FEATURES, -1)
+            tables_n = coding.tables_SC[0][classes_of(expected_n)]
+        else:
+            tables_n = np.full(samples, coding.start, np.uint8)
+        stream.codes(some_wKB.reshape(width, -1), tables_n)
+        codes_wKB[:, tiles] = mean_wKB + some_wKB
+        missed_wKB[:, tiles] = some_wKB
+        first.fill(tiles, some_wKB, mean_wKB)
+    return missed_wKB
