@@ -100,7 +100,7 @@ def test_before_the_layer_is_released_it_is_fitted_anew(feeding: Feeding) -> Non
 
 
 def test_samples_are_coded_under_the_keys_basis(feeding: Feeding) -> None:
-    """By the definition: coefficients nearest to the morphed picture, within 3/4 of a step; and features of the layer."""
+    """By the definition: coefficients nearest to the morphed picture, within 3/4 of a step; features of the layer."""
     samples = feeding._samples = feeding._open_samples()
     for epoch in (1, 2):
         if epoch == 2:
