@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compute_node.layers.layer_bank import ErasedKeyError
-from mple.model.first_layer.prepared import PreparedLayer
+from mple.model.first_layer.prepared import PreparedLayer, fill_side_by_side
 
 
 def features(t_BKQ: Tensor, keys_B: NDArray[np.int64], layers: Mapping[int, PreparedLayer]) -> Tensor:
@@ -40,10 +40,7 @@ def features(t_BKQ: Tensor, keys_B: NDArray[np.int64], layers: Mapping[int, Prep
     by_key_B = torch.from_numpy(np.argsort(keys_B, kind="stable"))
     t_BKQ = device.place(t_BKQ).index_select(0, device.place(by_key_B))
     f_BHWF = used[0].empty(len(t_BKQ), image.height, image.width)
-    low = 0
-    for layer, count in zip(used, counts.tolist(), strict=True):
-        layer.fill(f_BHWF[low : low + count], t_BKQ[low : low + count])
-        low += count
+    fill_side_by_side(f_BHWF, t_BKQ, used, counts.tolist())
     return f_BHWF.index_select(0, device.place(torch.argsort(by_key_B))).permute(0, 3, 1, 2)
 
 

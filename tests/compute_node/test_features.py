@@ -63,6 +63,20 @@ def test_each_sample_is_read_under_its_own_key(morph: MorphSettings, keys: list[
     torch.testing.assert_close(found, plain, rtol=0, atol=1e-5 * float(plain.max() - plain.min()))
 
 
+@pytest.mark.parametrize("morph", MORPHS, ids=lambda morph: morph.preset)
+def test_many_keys_give_bit_for_bit_what_each_gives_alone(morph: MorphSettings) -> None:
+    """Of some a sample or two, of others more than are added up together; in all more than at once."""
+    plan = small_plan(morph=morph, channels=2, side_px=10 if morph.preset != "paper" else 8)
+    two = prepared(plan)
+    layers = {key: two[key % 2] for key in range(40)}
+    keys_B = np.random.default_rng(5).permutation(np.repeat(np.arange(40), [1, 30, 2, 3, 16] * 8))
+    values = (9, 32) if morph.preset != "paper" else (1, 128)
+    t_BKQ = torch.randn((len(keys_B), *values), generator=torch.Generator().manual_seed(3))
+    found = features(t_BKQ, keys_B, layers)
+    for key in range(40):
+        assert torch.equal(found[keys_B == key], layers[key].apply(t_BKQ[keys_B == key]))
+
+
 def plan_shape(plan: RunPlan) -> tuple[int, int, int]:
     return plan.channels, plan.height, plan.width
 

@@ -23,7 +23,7 @@ F filters, H W size, s tile side, p kernel side, r = s+p-1, N' = K·E.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +38,9 @@ from mple.morph.scheme import Cores, Ensemble, Layout, MorphGeometry
 _TYPICAL_SAMPLES = 128
 _SHARED_ROWS, _DISTINCT_ROWS = 1024, 2048
 """Blocks whose pieces are made before they are added up: few enough to lie in a cache, and enough for few calls."""
+_FEW = 8
+"""Samples of a key are few where so many times as many are added up at once: of more, to lay the pieces of several keys
+side by side takes longer than it spares."""
 _BAND_COLUMNS = 8192
 """Features of one product with an unrolled layer, at least one row of pixels."""
 
@@ -75,10 +78,14 @@ class PreparedLayer(ABC):
 
         Raises ValueError: the blocks have another shape than the scheme gives.
         """
+        self._fill(f_BHWF, self.own(t_BKE))
+
+    def own(self, t_BKE: Tensor) -> Tensor:
+        """What the layer looks at of blocks. Raises as `fill`."""
         found, needed = tuple(t_BKE.shape[1:]), (self._geometry.blocks, self._values)
         if found[:1] != needed[:1] or not needed[1] <= found[1] <= self._geometry.core_side:
             raise ValueError(f"morphed blocks of shape {found}, needs {needed}")
-        self._fill(f_BHWF, self.device.place(t_BKE)[:, :, : self._values])
+        return self.device.place(t_BKE)[:, :, : self._values]
 
     @property
     @abstractmethod
@@ -106,6 +113,37 @@ def prepare_layer(
     if layer.scheme.layout is Layout.UNROLLED:
         return _Unrolled(layer, arithmetic, device, spread or Spread())
     return _Tiled(layer, arithmetic, device)
+
+
+def fill_side_by_side(f_BHWF: Tensor, t_BKE: Tensor, layers: Sequence[PreparedLayer], counts: Sequence[int]) -> None:
+    """`PreparedLayer.fill` by several layers of one scheme: so many samples of the first one, then of the next.
+
+    Of a hundred keys a batch has a sample or two each. Their pieces are made key by key and added up together: to add
+    up those of a single sample takes as many calls as those of many.
+
+    Guarantees: the features are those that each layer makes alone, bit for bit.
+
+    Raises ValueError: as `PreparedLayer.fill`.
+    """
+    waiting: list[tuple[_Tiled, Tensor]] = []
+    first = last = 0  # of the samples that wait, and behind them
+    for layer, count in zip(layers, counts, strict=True):
+        few = isinstance(layer, _Tiled) and count * _FEW <= layer.samples
+        if waiting and (not few or last + count - first > waiting[0][0].samples):
+            _fill_waiting(f_BHWF[first:last], waiting)
+            waiting, first = [], last
+        t_own, last = t_BKE[last : last + count], last + count
+        if isinstance(layer, _Tiled) and few:
+            waiting.append((layer, layer.own(t_own)))
+        else:
+            layer.fill(f_BHWF[first:last], t_own)
+            first = last
+    if waiting:
+        _fill_waiting(f_BHWF[first:last], waiting)
+
+
+def _fill_waiting(f_BHWF: Tensor, waiting: "Sequence[tuple[_Tiled, Tensor]]") -> None:
+    waiting[0][0].add_up(f_BHWF, torch.cat([layer.pieces(t_BKE) for layer, t_BKE in waiting]))
 
 
 class _Unrolled(PreparedLayer):
@@ -153,8 +191,8 @@ class _Tiled(PreparedLayer):
         shared = layer.scheme.cores is Cores.IDENTICAL
         # Where each block has a weight of its own, more samples at once, so that the weights are read less often.
         blocks = self._geometry.blocks
-        self._samples = max(1, (_SHARED_ROWS if shared else _DISTINCT_ROWS) // blocks)
-        rows = self._samples * (blocks if shared else 1)
+        self.samples = max(1, (_SHARED_ROWS if shared else _DISTINCT_ROWS) // blocks)
+        rows = self.samples * (blocks if shared else 1)
         sides = self._reach, self._reach
         weight_KEFrr = torch.from_numpy(layer.weight).view(-1, self._values, layer.filters, *sides)
         self._matrices = [
@@ -167,30 +205,29 @@ class _Tiled(PreparedLayer):
         return sum(matrix.held_bytes for matrix in self._matrices)
 
     def _fill(self, f_BHWF: Tensor, t_BKE: Tensor) -> None:
-        height, width = self.image_shape.height, self.image_shape.width
-        whole = (height, width) == (self._geometry.padded_height, self._geometry.padded_width)
-        for low in range(0, len(t_BKE), self._samples):
-            some = slice(low, low + self._samples)
-            sides = self._geometry.padded_height, self._geometry.padded_width
-            target = f_BHWF[some] if whole else self.empty(len(f_BHWF[some]), *sides)
-            self._add_up(target, t_BKE[some])
-            if not whole:
-                f_BHWF[some] = target[:, :height, :width]
+        for low in range(0, len(t_BKE), self.samples):
+            some = slice(low, low + self.samples)
+            self.add_up(f_BHWF[some], self.pieces(t_BKE[some]))
 
-    def _add_up(self, f_BHWF: Tensor, t_BKE: Tensor) -> None:
-        """Write images whose sides the tile divides. What a piece has beside its tile is added to the pieces of the
-        tiles there, first along rows, then along columns, which takes along what lies beyond corners; the middles of
-        all pieces are then the image."""
+    def add_up(self, f_BHWF: Tensor, pieces_BXYrrF: Tensor) -> None:
+        """Write the features of the samples that pieces are of. What a piece has beside its tile is added to the pieces
+        of the tiles there, first along rows, then along columns, which takes along what lies beyond corners; the
+        middles of all pieces are then the image, with what the last tiles have beyond its sides."""
+        height, width = self.image_shape.height, self.image_shape.width
+        sides = self._geometry.padded_height, self._geometry.padded_width
+        whole = (height, width) == sides
+        target = f_BHWF if whole else self.empty(len(f_BHWF), *sides)
         rows, columns, tile = self._geometry.rows, self._geometry.columns, self._tile
-        pieces_BXYrrF = self._pieces(t_BKE)
         _gather(pieces_BXYrrF.permute(2, 4, 0, 1, 3, 5), tile, self._halo)
         middle = slice(self._halo, self._halo + tile)
         pieces_BXYrsF = pieces_BXYrrF[..., middle, :]
         _gather(pieces_BXYrsF.permute(1, 3, 0, 2, 4, 5), tile, self._halo)
-        f_BXYssF = f_BHWF.view(len(t_BKE), rows, tile, columns, tile, self.filters).permute(0, 1, 3, 2, 4, 5)
+        f_BXYssF = target.view(len(f_BHWF), rows, tile, columns, tile, self.filters).permute(0, 1, 3, 2, 4, 5)
         f_BXYssF.copy_(pieces_BXYrsF[:, :, :, middle])
+        if not whole:
+            f_BHWF.copy_(target[:, :height, :width])
 
-    def _pieces(self, t_BKE: Tensor) -> Tensor:
+    def pieces(self, t_BKE: Tensor) -> Tensor:
         """Each block's contribution to the pixels around it, (B, rows, columns, r, r, F)."""
         geometry, reach = self._geometry, self._reach
         inner = (reach, reach, self.filters)
