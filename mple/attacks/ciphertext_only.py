@@ -48,13 +48,14 @@ def run(view: Outsider, settings: AttackSettings) -> Finding:
         raise DoesNotApplyError(f"{len(t_BKQ)} morphed and {len(view.public_PCHW)} public pictures are too few")
     public_BKQ = blocks_of(with_planned_noise(view.public_PCHW, plan), plan)
     links, noise = links_of(scheme, plan.geometry), codec_named(plan.wire.codec).rounding_deviation ** 2
-    public, morphed = _measured(public_BKQ, t_BKQ, links, noise)
+    public, morphed = measured(public_BKQ, t_BKQ, links, noise)
     turn_GRR = fit_rotations(public, morphed, links)
     mirrored = _mirrored(turn_GRR, public, morphed, links, plan)
     if mirrored is not None:
         turn_GRR = max((mirrored, turn_GRR), key=lambda one: agreement(one, public, morphed, links))
     first_BKQ = t_BKQ[: settings.pictures]
-    pixels_NCHW = to_pixels(_recovered(first_BKQ, turn_GRR, public, morphed, links, plan), plan.normalisation)
+    x_NCHW = pictures_of(opened(first_BKQ, turn_GRR, public, morphed, links), plan)
+    pixels_NCHW = to_pixels(x_NCHW, plan.normalisation)
     recovered = RecoveredPictures(
         site=view.morphed.site, numbers_N=view.morphed.numbers_N[: settings.pictures], pixels_NCHW=pixels_NCHW
     )
@@ -79,13 +80,25 @@ def score(finding: Finding, truth: GroundTruth) -> Sequence[Figure]:
     )
 
 
-def _measured(public_BKQ: Tensor, t_BKQ: Tensor, links: Links, code_noise: float) -> tuple[BlockMoments, BlockMoments]:
+def measured(public_BKQ: Tensor, t_BKQ: Tensor, links: Links, code_noise: float) -> tuple[BlockMoments, BlockMoments]:
+    """Moments of public and of morphed blocks, of as many components as both bear."""
     most = _MOST_WITH_THIRD if links.are_few else _MOST_COMPONENTS
-    most = min(most, public_BKQ.shape[2], len(public_BKQ) - 1, len(t_BKQ) - 1)
+    most = min(most, _shown(t_BKQ), len(public_BKQ) - 1, len(t_BKQ) - 1)
     public = measure_moments(public_BKQ, links, components=most)
     strong = int((public.variance_GR.mean(0) > max(_WEAKEST, code_noise)).sum())
     public = measure_moments(public_BKQ, links, components=max(1, strong)) if strong < most else public
     return public, measure_moments(t_BKQ, links, components=max(1, strong), code_noise=code_noise)
+
+
+def _shown(t_BKQ: Tensor) -> int:
+    """Values of a block that are ever other than 0: a transform codec cuts those away that never are."""
+    return int(t_BKQ.abs().amax((0, 1)).count_nonzero())
+
+
+def opened(t_BKQ: Tensor, turn_GRR: Tensor, public: BlockMoments, morphed: BlockMoments, links: Links) -> Tensor:
+    """Network inputs' blocks x_BKQ."""
+    opened_GQQ = morphed.into_GQR @ turn_GRR.mT @ public.back_GRQ
+    return torch.einsum("bkq,kqp->bkp", t_BKQ - morphed.mean_KQ, opened_GQQ[links.core_K]) + public.mean_KQ
 
 
 def _mirrored(
@@ -98,15 +111,6 @@ def _mirrored(
     places = torch.arange(geometry.core_side).view(-1, geometry.padded_width).flip(1).reshape(-1)
     mirror_GRR = public.back_GRQ[:, :, places] @ public.into_GQR
     return refined(orthogonal(mirror_GRR @ turn_GRR), public, morphed, links, _MIRROR_STEPS)
-
-
-def _recovered(
-    t_BKQ: Tensor, turn_GRR: Tensor, public: BlockMoments, morphed: BlockMoments, links: Links, plan: RunPlan
-) -> Tensor:
-    """Network inputs x_BCHW."""
-    opened_GQQ = morphed.into_GQR @ turn_GRR.mT @ public.back_GRQ
-    x_BKQ = torch.einsum("bkq,kqp->bkp", t_BKQ - morphed.mean_KQ, opened_GQQ[links.core_K]) + public.mean_KQ
-    return pictures_of(x_BKQ, plan)
 
 
 ATTACK = Attack.by(

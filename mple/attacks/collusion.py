@@ -8,6 +8,7 @@ Legend: C channels, F filters, p kernel side, K blocks, Q core side, R S height 
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,7 +50,11 @@ def stem_from_layer(view: ColludingCompute) -> Tensor:
         core = draw_core(
             view.key, plan.morph.scheme(), block.side, session=plan.session, key_epoch=view.key_epoch, block=number
         )
-        _add_kernels(block, torch.from_numpy(core.core_QQ), layer.kernel, total_FCpp, times_C)
+        core_QQ = core.core_QQ
+        if view.basis is not None:
+            core_QQ = np.zeros_like(core_QQ)
+            core_QQ[:, : view.basis.columns] = core.core_QQ @ view.basis.analysis(number)
+        _add_kernels(block, torch.from_numpy(core_QQ), layer.kernel, total_FCpp, times_C)
     return (total_FCpp / times_C.view(1, -1, 1, 1)).float()
 
 

@@ -135,12 +135,14 @@ def fitted_cores(x_KNRQ: Tensor, t_KNRQ: Tensor, plan: RunPlan) -> Tensor:
 def score(finding: Finding, truth: GroundTruth) -> Sequence[Figure]:
     """Error of the cores in their worst direction: 1 or more while one is undetermined."""
     site = str(finding.claims["site"])
-    real_KQQ = torch.linalg.inv(truth.inverse_cores(site))
+    real_KQQ = torch.linalg.pinv(truth.inverse_cores(site))
+    used_K = [int(core_QQ.abs().amax(0).count_nonzero()) for core_QQ in real_KQQ]  # of Q: what of a block travels
     figures = []
     for name, values in finding.claims.items():
         if name != "site":
-            off_KQQ = real_KQQ @ torch.from_numpy(values)
-            off_KQQ.diagonal(dim1=1, dim2=2).sub_(1)
+            off_KQQ = torch.from_numpy(values) @ real_KQQ
+            for off_QQ, used in zip(off_KQQ, used_K, strict=True):
+                off_QQ.diagonal()[:used] -= 1
             worst_K = [_largest_singular(off_QQ) for off_QQ in off_KQQ]
             known = sum(worst < _DETERMINED for worst in worst_K)
             figures.append(Figure(f"worst error of a core with {name} pairs", max(worst_K)))

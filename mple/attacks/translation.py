@@ -20,6 +20,7 @@ from mple.attacks.means.layer_blocks import LayerBlock, layer_blocks
 from mple.attacks.means.pixel_values import to_inputs
 from mple.morph import Ensemble
 from mple.morph.augmented import AugmentedLayer
+from mple.wire.codecs import codec_named
 
 _COLUMNS_A_PIXEL = 2
 _MOST_COLUMNS = 20_000
@@ -36,6 +37,7 @@ def run(view: ComputeNode, settings: AttackSettings) -> Finding:
     to, morphed = others[0], view.sites[settings.site]
     rounded = view.plan.layer_dtype != "f32"
     orthogonal = view.plan.morph.scheme().ensemble is Ensemble.ORTHOGONAL
+    orthogonal &= not codec_named(view.plan.wire.codec).needs_coding
     matrix_KQQ = translation(view.layers[settings.site], view.layers[to], rounded=rounded)
     if orthogonal and rounded:
         matrix_KQQ = 1.5 * matrix_KQQ - 0.5 * matrix_KQQ @ (matrix_KQQ.mT @ matrix_KQQ)  # nearer to an orthogonal one
@@ -71,9 +73,11 @@ def score(finding: Finding, truth: GroundTruth) -> Sequence[Figure]:
     """Compare with the product of the real keys, and with what the other site would send."""
     source, to = str(finding.claims["from"]), str(finding.claims["to"])
     matrix_KQQ = torch.from_numpy(finding.claims["matrix_KQQ"])
-    real_KQQ = truth.inverse_cores(source) @ torch.linalg.inv(truth.inverse_cores(to))
+    real_KQQ = truth.inverse_cores(source) @ torch.linalg.pinv(truth.inverse_cores(to))
     pixels_NCHW = truth.sites[source].train.pixels_NCHW[finding.claims["numbers_N"]]
-    due_NKQ = torch.from_numpy(truth.morpher(to).morph(to_inputs(pixels_NCHW, truth.plan).double().numpy()))
+    due_NKQ = torch.zeros(finding.claims["translated_NKQ"].shape, dtype=torch.float64)
+    due_NKE = torch.from_numpy(truth.morpher(to).morph(to_inputs(pixels_NCHW, truth.plan).double().numpy()))
+    due_NKQ[:, :, : due_NKE.shape[2]] = due_NKE
     off_NKQ = torch.from_numpy(finding.claims["translated_NKQ"]) - due_NKQ
     return (
         Figure("relative error of the translation", float((matrix_KQQ - real_KQQ).norm() / real_KQQ.norm())),
@@ -106,6 +110,8 @@ def _product(a_QO: Tensor, b_QO: Tensor) -> Tensor:
 
 
 def _solved(ours_QQ: Tensor, gram_QQ: Tensor) -> Tensor:
+    unused_Q = gram_QQ.diagonal() == 0  # rows beyond the coefficients that travel
+    gram_QQ = gram_QQ + torch.diag(unused_Q.to(gram_QQ.dtype))
     factor, failed = torch.linalg.cholesky_ex(gram_QQ)
     if int(failed):
         raise ValueError("the layers' first convolution does not see every pixel: there is no translation")

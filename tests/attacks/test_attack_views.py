@@ -33,7 +33,8 @@ HELD = {
     adversary.OutsiderWithPairs: COMMON | {"morphed", "pairs"},
     adversary.ComputeNode: COMMON | {"sites", "layers"},
     adversary.ComputeNodeWithStem: COMMON | {"sites", "layers", "stem"},
-    adversary.ColludingCompute: COMMON | {"sites", "layers", "colluder", "key", "key_epoch", "channel_order_F"},
+    adversary.ColludingCompute: COMMON
+    | {"sites", "layers", "colluder", "key", "key_epoch", "basis", "channel_order_F"},
     adversary.WireObserver: COMMON | {"messages"},
 }
 
@@ -140,7 +141,7 @@ def test_a_layer_that_is_larger_than_the_plans_is_not_even_hashed(tmp_path: Path
     digest = "ab" * 32
     write_list(tmp_path, LayerList(plan.sha256().hex(), {site.name: digest for site in plan.sites}))
     (tmp_path / f"{digest}.safetensors").touch()
-    layers = run_views.LayerFiles(tmp_path, plan, {"north": 1})
+    layers = run_views.LayerFiles(tmp_path, plan, {"north": 1}, {})
     with pytest.raises(RunFolderError, match="is missing or damaged"):
         layers["north"]
     os.truncate(tmp_path / f"{digest}.safetensors", 1 << 40)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from mple.attacks.lab.adversary import (
     ColludingCompute,
@@ -24,11 +25,13 @@ from mple.attacks.lab.adversary import (
     without_stem,
 )
 from mple.attacks.lab.ground_truth import GroundTruth, SiteTruth
+from mple.attacks.means.layer_blocks import with_unused_rows
 from mple.data import LabelledImages
 from mple.data.normalise import normalise
 from mple.model.stem import Stem
 from mple.morph import MorphKey, draw_order
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
+from mple.morph.basis import Basis
 from mple.plan import (
     ModelSettings,
     MorphSettings,
@@ -36,7 +39,10 @@ from mple.plan import (
     WireSettings,
 )
 from mple.wire.codecs import codec_named
+from mple.wire.coding import Coding
 from mple.wire.layer_dtype import tensors_of, weight_of
+from mple.wire.transform_codec import TransformCodec
+from provider_node.keys.key_basis import fitted_basis
 from tests.support.small_plan import small_plan
 
 NAMES = ("north", "south")
@@ -111,6 +117,7 @@ class MorphedWorld:
             colluder=colluder,
             key=self.truth.sites[colluder].key,
             key_epoch=1,
+            basis=self.truth.sites[colluder].basis,
             channel_order_F=self.truth.channel_order_F,
         )
 
@@ -148,12 +155,13 @@ def morphed_world(
         channels=channels,
         side_px=side_px,
     )
+    held = {name: LabelledImages(pixels[part], labels[part]) for name, part in halves.items()}
+    transform, bases = codec_named(codec), dict[str, Basis]()
+    if isinstance(transform, TransformCodec):
+        bases = {name: fitted_basis(plan, keys[name], 1, held[name], transform) for name in NAMES}
     truth = GroundTruth(
         plan=plan,
-        sites={
-            name: SiteTruth(train=LabelledImages(pixels[part], labels[part]), key=keys[name], key_epoch=1)
-            for name, part in halves.items()
-        },
+        sites={name: SiteTruth(train=held[name], key=keys[name], key_epoch=1, basis=bases.get(name)) for name in NAMES},
         stem=stem,
         channel_order_F=draw_order(secret, "channel order", plan.filters),
         label_order=draw_order(secret, "label order", classes),
@@ -170,13 +178,16 @@ def morphed_world(
 
 
 def _travelled(truth: GroundTruth, site: str) -> MorphedPictures:
-    plan, train = truth.plan, truth.sites[site].train
+    plan, train, basis = truth.plan, truth.sites[site].train, truth.sites[site].basis
     codec = codec_named(plan.wire.codec)
+    if basis is not None:
+        codec = codec.fitted(Coding.from_bytes(basis.coding, cores=basis.cores, core_side=basis.core_side))
     coded = codec.encode(truth.morpher(site).morph(normalise(train.pixels_NCHW, plan.normalisation)))
+    t_NKE = torch.from_numpy(codec.decode(coded, plan.geometry.blocks))
     return MorphedPictures(
         site=site,
         numbers_N=np.arange(len(train)),
-        t_NKQ=torch.from_numpy(codec.decode(coded, plan.geometry.blocks)),
+        t_NKQ=functional.pad(t_NKE, (0, plan.geometry.core_side - t_NKE.shape[2])),
         labels_N=np.argsort(truth.label_order)[train.labels],
     )
 
@@ -191,6 +202,7 @@ def _layer(truth: GroundTruth, site: str) -> AugmentedLayer:
         truth.channel_order_F,
         session=plan.session,
         key_epoch=1,
+        basis=truth.sites[site].basis,
     )
     weight = weight_of(tensors_of(layer.weight, plan.layer_dtype), plan.layer_dtype)
-    return dataclasses.replace(layer, weight=weight)
+    return with_unused_rows(dataclasses.replace(layer, weight=weight))

@@ -17,6 +17,7 @@ from torch import Tensor
 from mple.model.stem import Stem
 from mple.morph import MorphKey
 from mple.morph.augmented import AugmentedLayer
+from mple.morph.basis import Basis
 from mple.plan import RunPlan, WeightsFrom
 
 
@@ -28,7 +29,8 @@ class MorphedPictures:
     numbers_N: NDArray[np.int64]
     """Numbers of the samples within the site's training split, by which they are asked for."""
     t_NKQ: Tensor
-    """Morphed blocks, float32."""
+    """Morphed blocks, float32; where the codec has a basis their coefficients, zeros beyond those that travel. For an
+    attack that is another orthogonal core, nearly."""
     labels_N: NDArray[np.int64]
     """Labels in the consortium's secret order, as they travel."""
 
@@ -94,6 +96,8 @@ class ColludingCompute(ComputeNode):
     key: MorphKey
     """Of the colluder."""
     key_epoch: int
+    basis: Basis | None
+    """Of that key, where the plan's codec has one."""
     channel_order_F: NDArray[np.int64]
     """The consortium's: place j holds the stem's feature `order[j]`."""
 

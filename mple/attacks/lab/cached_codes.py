@@ -54,7 +54,8 @@ def read_caches(caches: Iterable[tuple[Path, LayerList, bytes]], plan: RunPlan) 
         key_of_most = max((key for key in held if key[0] == site), key=lambda key: len(held[key]))
         samples = held[key_of_most]
         numbers_N = np.array(sorted(samples), np.int64)
-        rows_NS = np.empty((len(samples), shape.sample_bytes), np.uint8)
+        sample_bytes = len(next(iter(samples.values()))[1]) if samples else shape.sample_bytes  # as its basis is wide
+        rows_NS = np.empty((len(samples), sample_bytes), np.uint8)
         for place, number in enumerate(numbers_N.tolist()):
             rows_NS[place] = samples[number][1]
         found[site] = CachedTraining(

@@ -14,6 +14,7 @@ from torch import Tensor
 from mple.data import LabelledImages
 from mple.model.stem import Stem
 from mple.morph import Cores, MorphKey
+from mple.morph.basis import Basis
 from mple.morph.cores import draw_core
 from mple.morph.morpher import Morpher
 from mple.plan import RunPlan
@@ -28,6 +29,8 @@ class SiteTruth:
     key: MorphKey
     """That its attacked pictures are morphed with."""
     key_epoch: int
+    basis: Basis | None = None
+    """Of that key, where the plan's codec has one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,11 +49,17 @@ class GroundTruth:
         """The site's own."""
         one = self.sites[site]
         return Morpher(
-            self.plan.morph.scheme(), self.plan.image, one.key, session=self.plan.session, key_epoch=one.key_epoch
+            self.plan.morph.scheme(),
+            self.plan.image,
+            one.key,
+            session=self.plan.session,
+            key_epoch=one.key_epoch,
+            basis=one.basis,
         )
 
     def inverse_cores(self, site: str) -> Tensor:
-        """M⁻¹: (1, Q, Q) for identical cores, else (K, Q, Q), float64."""
+        """M⁻¹, with a basis W~'·M⁻¹ and zeros below, as views hold codes: (1, Q, Q) for identical cores, else
+        (K, Q, Q), float64."""
         plan, one = self.plan, self.sites[site]
         scheme, geometry = plan.morph.scheme(), plan.geometry
         count = 1 if scheme.cores is Cores.IDENTICAL else geometry.blocks
@@ -58,4 +67,9 @@ class GroundTruth:
             draw_core(one.key, scheme, geometry.core_side, session=plan.session, key_epoch=one.key_epoch, block=block)
             for block in range(count)
         ]
-        return torch.from_numpy(np.stack([core.inverse_QQ for core in cores]))
+        inverse_KQQ = np.stack([core.inverse_QQ for core in cores])
+        if one.basis is not None:
+            for number, inverse_QQ in enumerate(inverse_KQQ):
+                inverse_QQ[: one.basis.columns] = one.basis.synthesis(number) @ inverse_QQ
+                inverse_QQ[one.basis.columns :] = 0
+        return torch.from_numpy(inverse_KQQ)

@@ -16,26 +16,32 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from mple.attacks.lab import adversary
 from mple.attacks.lab.adversary import KnownPairs, MorphedPictures, SeenMessage, without_stem
 from mple.attacks.lab.cached_codes import CachedTraining, read_caches
 from mple.attacks.lab.ground_truth import GroundTruth, SiteTruth
+from mple.attacks.means.layer_blocks import with_unused_rows
 from mple.data import Dataset, DataSource, LabelledImages, NpzSource, Partition, open_source
+from mple.disk.bounded import read_bounded
 from mple.machine import require_memory
 from mple.meter.ledger_reading import opened_ledger, require_sound_rows
 from mple.model.initial_weights import InitialWeights
 from mple.model.stem import Stem, planned_stem
 from mple.morph import Cores, expected_weight_shape
-from mple.morph.augmented import AugmentedLayer
+from mple.morph.augmented import AugmentedLayer, fold
+from mple.morph.basis import Basis
 from mple.plan import ComputeSettings, RunPlan, SiteSettings, read_settings
 from mple.plan.fit import check_images
 from mple.plan.orders import channel_order, label_order
 from mple.privacy.protection import pairs_that_open
 from mple.records.layer_list import layer_path, list_of_finished, read_planned_layer, whole_layer
 from mple.records.run_folder import COMPUTE, RunFolder, RunFolderError
-from mple.records.state_files import CACHE, LAYERS
+from mple.records.state_files import BASIS, CACHE, LAYERS
+from mple.wire.basis_file import basis_of, most_basis_bytes
 from mple.wire.codecs import codec_named
+from mple.wire.coding import Coding
 
 _MOST_PUBLIC = 10_000
 _MOST_ABOUT_BYTES = 1024 * 1024
@@ -92,6 +98,7 @@ class RunViews:
                 train=self._datasets[site.name].train,
                 key=self._run.vault(site.name).morph_key(self._travelled[site.name].epoch),
                 key_epoch=self._travelled[site.name].epoch,
+                basis=self._basis(site.name),
             )
             for site in plan.sites
         }
@@ -163,10 +170,12 @@ class RunViews:
     def compute_node(self) -> adversary.ComputeNode:
         """Who trains, and does not know the stem."""
         names = [site.name for site in self.plan.sites if len(self._travelled[site.name].numbers_N)]
+        epochs = {name: self._travelled[name].epoch for name in names}
+        folded_by = {} if self.plan.coefficient_layers else {name: self._basis(name) for name in names}
         return adversary.ComputeNode(
             plan=without_stem(self.plan),
             sites={name: self._morphed(name) for name in names},
-            layers=LayerFiles(self._layers, self.plan, {name: self._travelled[name].epoch for name in names}),
+            layers=LayerFiles(self._layers, self.plan, epochs, folded_by),
             public_PCHW=self.public.pixels_PCHW,
         )
 
@@ -190,6 +199,7 @@ class RunViews:
             colluder=colluder,
             key=self.truth.sites[colluder].key,
             key_epoch=self.truth.sites[colluder].key_epoch,
+            basis=self.truth.sites[colluder].basis,
             channel_order_F=self.truth.channel_order_F,
         )
 
@@ -202,15 +212,30 @@ class RunViews:
         )
 
     def _morphed(self, site: str) -> MorphedPictures:
-        travelled = self._travelled[site]
+        travelled, codec, geometry = self._travelled[site], codec_named(self.plan.wire.codec), self.plan.geometry
+        basis = self._basis(site)
+        if basis is not None:
+            codec = codec.fitted(Coding.from_bytes(basis.coding, cores=basis.cores, core_side=basis.core_side))
+        t_NKQ = torch.from_numpy(codec.decode(travelled.coded, geometry.blocks))
         return MorphedPictures(
             site=site,
             numbers_N=travelled.numbers_N,
-            t_NKQ=torch.from_numpy(
-                codec_named(self.plan.wire.codec).decode(travelled.coded, self.plan.geometry.blocks)
-            ),
+            t_NKQ=functional.pad(t_NKQ, (0, geometry.core_side - t_NKQ.shape[2])),
             labels_N=travelled.labels_N,
         )
+
+    def _basis(self, site: str) -> Basis | None:
+        """Of the key under attack, from the site's state; None where the plan's codec has none. Of it the parties hold
+        how coefficients are coded, and in escrow custody the compute node all of it."""
+        plan = self.plan
+        if not codec_named(plan.wire.codec).needs_coding:
+            return None
+        geometry = plan.geometry
+        cores, side = geometry.cores(plan.morph.scheme()), geometry.core_side
+        path = self._run.state(site) / BASIS.format(plan.run_id, self._travelled[site].epoch)
+        if not path.is_file():
+            raise RunFolderError(f"{path} is not there: what {site} sent is coefficients along that basis")
+        return basis_of(read_bounded(path, 32 + most_basis_bytes(cores, side))[32:], cores=cores, core_side=side)
 
     @cached_property
     def _travelled(self) -> Mapping[str, CachedTraining]:
@@ -268,10 +293,13 @@ COLLUDING_COMPUTE = Adversary("compute node and one site", RunViews.colluding_co
 
 
 class LayerFiles(Mapping[str, AugmentedLayer]):
-    """The compute node's layers by site, each read when it is asked for and not kept: one may be as large as 805 MB."""
+    """The compute node's layers by site, each read when it is asked for and not kept: one may be as large as 805 MB.
+    Layers for coefficients have rows of zeros to the core's side, as codes have."""
 
-    def __init__(self, layers: Path, plan: RunPlan, epochs: Mapping[str, int]) -> None:
-        self._layers, self._plan, self._epochs = layers, plan, epochs
+    def __init__(
+        self, layers: Path, plan: RunPlan, epochs: Mapping[str, int], folded_by: Mapping[str, Basis | None]
+    ) -> None:
+        self._layers, self._plan, self._epochs, self._folded_by = layers, plan, epochs, folded_by
         self._list = list_of_finished(layers, plan)
 
     def __getitem__(self, site: str) -> AugmentedLayer:
@@ -285,7 +313,8 @@ class LayerFiles(Mapping[str, AugmentedLayer]):
         path = whole_layer(self._layers, digest)
         if path is None:
             raise RunFolderError(f"{named} is missing or damaged: it is the layer of {site}")
-        return read_planned_layer(path, self._plan)
+        layer, basis = read_planned_layer(path, self._plan), self._folded_by.get(site)
+        return with_unused_rows(layer if basis is None else fold(layer, basis))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._epochs)

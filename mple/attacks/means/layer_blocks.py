@@ -9,14 +9,14 @@ Legend: Q core side, C channels, F filters, p kernel side, R S height and width 
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mple.morph import Cores, Layout, MorphGeometry
+from mple.morph import Cores, Layout, MorphGeometry, expected_weight_shape
 from mple.morph.augmented import AugmentedLayer
 
 _IMAGES_AT_ONCE = 32
@@ -69,6 +69,18 @@ class LayerBlock:
 def features_of(layer: AugmentedLayer, t_NKQ: Tensor) -> Tensor:
     """What a layer makes of morphed pictures, f_NFHW in float32."""
     return torch.from_numpy(np.ascontiguousarray(layer.apply(t_NKQ.numpy()), np.float32))
+
+
+def with_unused_rows(layer: AugmentedLayer) -> AugmentedLayer:
+    """A layer for coefficients as one for whole blocks, whose last rows are 0; others as they are."""
+    if layer.coefficients is None:
+        return layer
+    scheme, image = layer.scheme, layer.image_shape
+    side = MorphGeometry.of(scheme, image).core_side
+    shape = expected_weight_shape(scheme, image, layer.filters, layer.kernel)
+    weight_KdO = layer.weight.reshape(math.prod(shape[:-1]) // side if len(shape) != 4 else 1, layer.coefficients, -1)
+    whole_KQO = np.pad(weight_KdO, ((0, 0), (0, side - layer.coefficients), (0, 0)))
+    return replace(layer, weight=whole_KQO.reshape(shape), coefficients=None, coding=None)
 
 
 def layer_blocks(layer: AugmentedLayer) -> Iterator[LayerBlock]:
