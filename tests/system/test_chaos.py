@@ -64,9 +64,10 @@ def test_a_run_outlasts_the_kill_of_a_site_and_of_the_compute_node(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And want of descriptors and a name service that is away. In the undisturbed run one process holds all sites: the
-    network is the same, and each site's files are its own."""
+    network is the same, and each site's files are its own. Samples are coded under the sites' own bases."""
     monkeypatch.setattr("mple.cli.run.repeat", repeated_in_one_process)
     settings = disturbable(tmp_path, epochs=8)
+    settings = replace(settings, wire=replace(settings.wire, codec="k6"))
     chaos = ChaosSettings(seed=TWO_KILLS, kills=2, stops=0, cuts=0)
     killed = [name for fault in draw_faults(chaos, settings.sites, releases=6) for name in fault.nodes]
     assert COMPUTE in killed
