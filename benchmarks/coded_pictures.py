@@ -52,12 +52,13 @@ def site_coding(codec: str, x_NCHW: NDArray[np.float32], *, preset: str = "compa
     image = ImageShape(channels=channels, height=height, width=width)
     basis = None
     if chosen.needs_coding:
-        x_RKQ = to_blocks(x_NCHW[:FITTED_TO], scheme, MorphGeometry.of(scheme, image))
+        geometry = MorphGeometry.of(scheme, image)
+        x_RKQ = to_blocks(x_NCHW[:FITTED_TO], scheme, geometry)
         step = chosen.rounding_deviation * 12**0.5
         basis = fit_directions(x_RKQ, scheme, image, key, session=SESSION, key_epoch=KEY_EPOCH, step=step)
         c_NKd = Morpher(scheme, image, key, session=SESSION, key_epoch=KEY_EPOCH, basis=basis).morph(x_NCHW[:FITTED_TO])
         alone = [c_NKd.reshape(-1, c_NKd.shape[2])] if basis.cores == 1 else list(c_NKd.swapaxes(0, 1))
-        coding = Coding.fit(alone, step)
+        coding = Coding.fit(alone, step, grid=(geometry.rows, geometry.columns))
         basis = replace(basis, coding=coding.to_bytes())
         chosen = chosen.fitted(coding)
     return SiteCoding(

@@ -24,8 +24,10 @@ from compute_node.layers.layer_bank import LayerBank
 from compute_node.service import ComputeService
 from mple.data import NpzSource, open_source
 from mple.meter import Ledger
-from mple.model.stem import Stem
+from mple.model.stem import Stem, planned_stem
 from mple.morph import MorphKey
+from mple.morph.augmented import build_augmented_layer
+from mple.morph.basis import Basis
 from mple.node.signals import stop_on_signals
 from mple.node.stop import Stop
 from mple.pki import throwaway
@@ -45,11 +47,14 @@ from mple.plan.orders import label_order
 from mple.records.cache_records import CacheShape
 from mple.rpc import ErrorCode, MpleError, Party, Role, TlsFiles, build_server, open_channel
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc
+from mple.wire.basis_file import basis_bytes, basis_of
 from mple.wire.codecs import codec_named
+from mple.wire.transform_codec import TransformCodec
 from provider_node.feeding.feed import SiteFeed
 from provider_node.feeding.morphing import MorphedImages
 from provider_node.feeding.release_book import ReleaseBook
 from provider_node.feeding.site_samples import SiteSamples
+from provider_node.keys.key_basis import fitted_basis
 
 SITE, COMPUTE = "site", "compute"
 ROUND_SAMPLES = 10_000
@@ -57,14 +62,20 @@ _CLASSES = 10
 _IN_FLIGHT = 2048
 _IDLE_S = 60.0
 _STEP = 128
+_BASIS = "basis.bin"
 
 
 def lay_out(folder: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64], codec: str) -> None:
-    """Pictures, certificates, a key, a codec and an address for both."""
+    """Pictures, certificates, a key with its basis, a codec and an address for both."""
     test = slice(_CLASSES)
     np.savez(folder / "set.npz", x_train=pixels, y_train=labels, x_test=pixels[test], y_test=labels[test])
     (folder / "codec").write_text(codec)
     (folder / "morph.key").write_bytes(secrets.token_bytes(32))
+    chosen = codec_named(codec)
+    if isinstance(chosen, TransformCodec):
+        train = open_source(NpzSource(path=folder / "set.npz")).train
+        basis = fitted_basis(_plan(folder), _key(folder), 1, train, chosen)
+        (folder / _BASIS).write_bytes(basis_bytes(basis))
     with socket.create_server(("127.0.0.1", 0)) as free:
         (folder / "address").write_text(f"127.0.0.1:{free.getsockname()[1]}")
     parties = [Party("soak", Role.COMPUTE, COMPUTE), Party("soak", Role.SITE, SITE)]
@@ -74,7 +85,17 @@ def lay_out(folder: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64], 
 def take_in(folder: Path, stop: Stop) -> None:
     """Be the compute node; `samples` in the folder counts what whole rounds have brought."""
     plan = _plan(folder)
-    codec, bank = codec_named(plan.wire.codec), LayerBank(plan)
+    bank, reference, basis = LayerBank(plan), key_ref(plan, SITE), _basis(folder, plan)
+    if basis is not None:
+        scheme, stem = plan.morph.scheme(), _stem(plan.model)
+        order, session = np.arange(len(stem.kernels_FCpp)), plan.session
+        kernels = stem.kernels_FCpp
+        bank.store(
+            reference,
+            build_augmented_layer(
+                scheme, plan.image, kernels, _key(folder), order, session=session, key_epoch=1, basis=basis
+            ),
+        )
     service = ComputeService("soak")
     taken = 0
     with Ledger(folder / "compute.sqlite", "compute/compute") as ledger:
@@ -89,10 +110,8 @@ def take_in(folder: Path, stop: Stop) -> None:
         while not stop.is_set():
             path = folder / "cache.bin"
             path.unlink(missing_ok=True)
-            blocks, values = plan.geometry.blocks, plan.geometry.morphed_elements
-            shape = CacheShape(codec=codec, blocks=blocks, values=values, train=ROUND_SAMPLES, test=0)
             changed = threading.Condition()
-            cache = SampleCache(path, shape, bytes(32), changed)
+            cache = SampleCache(path, CacheShape.of(plan), bytes(32), changed)
             intake = Intake(
                 plan,
                 cache,
@@ -116,7 +135,8 @@ def take_in(folder: Path, stop: Stop) -> None:
                     if stop.is_set():
                         break
                     raise
-                codec.decode(cache.read(common_pb2.SPLIT_TRAIN, numbers).coded, blocks)
+                cached = cache.read(common_pb2.SPLIT_TRAIN, numbers)
+                bank.decoded(cached.coded, cached.keys_B)
             taken += ROUND_SAMPLES
             _count(folder / "samples", taken)
             before = intake
@@ -133,7 +153,8 @@ def feed(folder: Path, stop: Stop) -> None:
     """Be the site."""
     plan, secret = _plan(folder), bytes(32)
     dataset = open_source(NpzSource(path=folder / "set.npz"))
-    images = MorphedImages(dataset, plan, SITE, _key(folder), label_order(plan, secret))
+    basis = _basis(folder, plan)
+    images = MorphedImages(dataset, plan, SITE, _key(folder), label_order(plan, secret), basis=basis)
     book = folder / "releases.bin"
     remote = Party("soak", Role.COMPUTE, COMPUTE)
     with Ledger(folder / "site.sqlite", f"site/{SITE}") as ledger:
@@ -154,7 +175,6 @@ def feed(folder: Path, stop: Stop) -> None:
 
 def _plan(folder: Path) -> RunPlan:
     model = ModelSettings()
-    stem = Stem.from_seed(model.stem_seed, filters=64, channels=3, kernel=model.kernel)
     fingerprint = _key(folder).fingerprint().hex()
     site = SitePlan(name=SITE, train_images=ROUND_SAMPLES, test_images=0, key_epoch=1, key_fingerprint=fingerprint)
     return RunPlan(
@@ -167,7 +187,7 @@ def _plan(folder: Path) -> RunPlan:
         classes=tuple(f"class{number}" for number in range(_CLASSES)),
         sites=(site,),
         custody=Custody.SITE,
-        stem_digest=stem.digest().hex(),
+        stem_digest=_stem(model).digest().hex(),
         morph=MorphSettings(),
         wire=WireSettings(codec=(folder / "codec").read_text()),
         model=model,
@@ -178,6 +198,17 @@ def _plan(folder: Path) -> RunPlan:
 
 def _key(folder: Path) -> MorphKey:
     return MorphKey((folder / "morph.key").read_bytes())
+
+
+def _stem(model: ModelSettings) -> Stem:
+    return planned_stem(model, filters=64, channels=3)
+
+
+def _basis(folder: Path, plan: RunPlan) -> Basis | None:
+    path, geometry = folder / _BASIS, plan.geometry
+    if not path.exists():
+        return None
+    return basis_of(path.read_bytes(), cores=geometry.cores(plan.morph.scheme()), core_side=geometry.core_side)
 
 
 def _count(path: Path, samples: int) -> None:

@@ -9,6 +9,7 @@ from compute_node.feeding.cache_key import cache_secret
 from compute_node.feeding.intake import Intake
 from compute_node.feeding.mirroring import Mirroring
 from compute_node.feeding.sample_cache import SampleCache
+from compute_node.layers.key_bases import KeyBases
 from compute_node.layers.layer_bank import LayerBank
 from compute_node.layers.restore import restored_bank
 from mple.model.device import CPU, Device
@@ -48,6 +49,7 @@ class RunSamples:
             policy=plan.absence.policy,
             rank=share.rank,
             mirroring=Mirroring(settings.state / MIRRORING, plan),
+            bases=KeyBases(plan, bank, settings.state / LAYERS),
         )
         train_images = [site.train_images for site in plan.sites]
         sampler = GlobalSampler(train_images, plan.training.batch, plan.training.seed, share)

@@ -190,6 +190,8 @@ def _take(intake: Intake, site: str, request: compute_pb2.FeedRequest) -> None:
     kind = request.WhichOneof("message")
     if kind == "batch":
         intake.take_batch(site, request.batch)
+    elif kind == "basis":
+        intake.take_basis(site, request.basis)
     elif kind == "score":
         intake.take_score(site, request.score)
     elif kind == "network_received":

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from compute_node.feeding.accepted_batch import accept_batch
 from compute_node.feeding.mirroring import Mirroring
 from compute_node.feeding.network_offers import NetworkOffers
-from compute_node.feeding.request_window import Asked, FeedFault, RequestWindow, ToScore
+from compute_node.feeding.request_window import Asked, FeedFault, ToScore, windows_of
 from compute_node.feeding.sample_cache import SampleCache
 from compute_node.feeding.told_counts import told_counts
+from compute_node.layers.key_bases import KeyBases
 from compute_node.layers.layer_bank import ErasedKeyError, LayerBank
 from mple.metrics import Tally
 from mple.metrics.messages import from_messages
@@ -32,11 +33,8 @@ from mple.plan.sample_numbering import Numbers, SampleNumbering
 from mple.rpc import ErrorCode, MpleError
 from mple.rpc.waking import Listeners
 from mple.v1 import common_pb2, compute_pb2
-from mple.wire.batch import samples_per_message
-from mple.wire.codecs import codec_named
 
 _SCORE_GROUP = 1000
-_MOST_IN_FLIGHT_BYTES = 32 * 1024 * 1024
 
 
 class Intake:
@@ -54,6 +52,7 @@ class Intake:
         mirroring: Mirroring,
         policy: AbsencePolicy = AbsencePolicy.WAIT,
         rank: int = 0,
+        bases: KeyBases | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Ask nothing yet.
@@ -68,18 +67,19 @@ class Intake:
             mirroring: Holds what sites say of mirrored channels.
             policy: What becomes of a run whose sites are silent.
             rank: Of the compute node; sites say which one they mean.
+            bases: Keeps the bases that sites send; None where no site has one to send.
             clock: Seconds.
         """
         self._plan, self._cache, self._bank, self._changed = plan, cache, bank, changed
         self._idle_timeout_s, self._policy, self._rank = idle_timeout_s, policy, rank
-        self._mirroring = mirroring
+        self._mirroring, self._bases = mirroring, bases
         self._patience = IdleTimer(idle_timeout_s, clock)
         self._numbering = {
             common_pb2.SPLIT_TRAIN: SampleNumbering({site.name: site.train_images for site in plan.sites}),
             common_pb2.SPLIT_VAL: SampleNumbering({site.name: site.val_images for site in plan.sites}),
             common_pb2.SPLIT_TEST: SampleNumbering({site.name: site.test_images for site in plan.sites}),
         }
-        self._windows = _windows(plan, in_flight_samples)
+        self._windows = windows_of(plan, in_flight_samples)
         self._counts: dict[str, ClassCounts] = {}
         self._offers = NetworkOffers()
         self._streams: set[str] = set()
@@ -136,8 +136,9 @@ class Intake:
     def take_hello(self, site: str, hello: compute_pb2.FeedHello) -> None:
         """Take in what a site says as its stream opens.
 
-        Raises MpleError: MIRRORING_REJECTED, see `Mirroring.take`; MESSAGE_MALFORMED, see `told_counts`, or when its
-        class counts are others than it told before; RANKS_REJECTED when it means another rank.
+        Raises MpleError: MIRRORING_REJECTED, see `Mirroring.take`; MESSAGE_MALFORMED, see `told_counts` and
+        `KeyBases.take_hello`, or when its class counts are others than it told before; RANKS_REJECTED when it means
+        another rank.
         """
         if hello.rank != self._rank:
             raise MpleError(
@@ -146,6 +147,8 @@ class Intake:
                 fix="name the ranks' addresses in their order: compute, then compute_ranks",
             )
         counts = told_counts(self._plan, site, hello)
+        if self._bases is not None:
+            self._bases.take_hello(site, hello)
         with self._changed:
             self._mirroring.take(hello.mirrored_channels, site)
             if counts is not None and self._counts.setdefault(site, counts) != counts:
@@ -168,6 +171,8 @@ class Intake:
 
     def next_message(self, site: str) -> compute_pb2.FeedResponse | None:
         """What to send to a site now, or None; it is woken when that may have changed. Raises MpleError: see `fail`."""
+        if self._bases is not None and self._bases.asks(site):
+            return compute_pb2.FeedResponse(basis_wanted=compute_pb2.BasisWanted())
         with self._changed:
             self._raise_failure()
             item = self._windows[site].next_message()
@@ -212,6 +217,13 @@ class Intake:
         with self._changed:
             self._windows[site].answered(message.request_id)
             self._progressed(site)
+
+    def take_basis(self, site: str, part: compute_pb2.KeyBasis) -> None:
+        """Take in a part of a key's basis. Raises MpleError: as `KeyBases.take`, or the plan has no site with one."""
+        if self._bases is None:
+            raise MpleError(ErrorCode.MESSAGE_MALFORMED, "a basis, where the plan needs none")
+        self._bases.take(site, part)
+        self.moved()
 
     def take_score(self, site: str, score: compute_pb2.Score) -> None:
         """Take in a site's score. Raises MpleError: UNKNOWN_REQUEST when it answers nothing or can't be."""
@@ -384,16 +396,3 @@ class Intake:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
-
-
-def _windows(plan: RunPlan, in_flight_samples: int) -> dict[str, RequestWindow]:
-    sample_bytes = codec_named(plan.wire.codec).planned_bytes(plan.geometry)
-    planned = codec_named(plan.wire.codec).planned_bytes(plan.geometry)
-    per_request = min(samples_per_message(plan.wire.message_bytes, planned), max(1, in_flight_samples))
-    most = max(per_request, min(in_flight_samples, _MOST_IN_FLIGHT_BYTES // sample_bytes))
-    return {
-        site.name: RequestWindow(
-            per_request=per_request, most_in_flight=most, outputs=plan.outputs, tallies=plan.metrics.tallies
-        )
-        for site in plan.sites
-    }

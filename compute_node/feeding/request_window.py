@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from enum import Enum
 
 from mple.metrics import TALLIES, Outputs, Tally, require_tallies
+from mple.plan import RunPlan
 from mple.v1 import common_pb2
+from mple.wire.batch import samples_per_message
+from mple.wire.codecs import codec_named
+
+_MOST_IN_FLIGHT_BYTES = 32 * 1024 * 1024
 
 
 class FeedFault(ValueError):
@@ -195,3 +200,18 @@ class RequestWindow:
     def _take_id(self) -> int:
         self._next_id += 1
         return self._next_id - 1
+
+
+def windows_of(plan: RunPlan, in_flight_samples: int) -> dict[str, RequestWindow]:
+    """A window for each site of a plan; `in_flight_samples` is how many samples one may be asked for at a time."""
+    codec, geometry = codec_named(plan.wire.codec), plan.geometry
+    sample_bytes = codec.sample_bytes(blocks=geometry.blocks, values=geometry.morphed_elements)
+    planned = samples_per_message(plan.wire.message_bytes, codec.planned_bytes(geometry))
+    per_request = min(planned, max(1, in_flight_samples))
+    most = max(per_request, min(in_flight_samples, _MOST_IN_FLIGHT_BYTES // sample_bytes))
+    return {
+        site.name: RequestWindow(
+            per_request=per_request, most_in_flight=most, outputs=plan.outputs, tallies=plan.metrics.tallies
+        )
+        for site in plan.sites
+    }

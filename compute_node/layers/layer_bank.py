@@ -110,6 +110,10 @@ class LayerBank:
         """A key's layer is here; its site has yet to send the basis that is to be folded into it."""
         self._unfolded.add(self.number(key_ref, key_ref.site))
 
+    def ready(self, key_ref: common_pb2.KeyRef) -> bool:
+        """Whether the key's layer can be applied."""
+        return self._numbers.get(KeyName.of(key_ref), -1) in self.layers
+
     def codec(self, number: int) -> Codec:
         """What the samples under a key are coded with; it stays when the layer is dropped.
 

@@ -6,6 +6,7 @@ see `mple.records.layer_list`.
 
 from pathlib import Path
 
+from compute_node.layers.key_bases import store_layer
 from compute_node.layers.layer_bank import LayerBank
 from mple.audit import audit
 from mple.disk.private import make_private
@@ -13,10 +14,11 @@ from mple.disk.scarcity import patiently
 from mple.node.coordinator_client import CoordinatorClient
 from mple.node.logs import log, warn
 from mple.plan import RunPlan
-from mple.records.layer_list import layer_path, read_planned_layer, whole_layer
+from mple.records.layer_list import layer_path, whole_layer
 from mple.rpc import ErrorCode, MpleError
 from mple.rpc.file_transfer import ChunkFile, remove_file, while_torn
 from mple.v1 import coordinator_pb2
+from mple.wire.basis_file import BasisFileError
 from mple.wire.coding import CodingError
 from mple.wire.layer_file import LayerFileError
 
@@ -54,8 +56,8 @@ def fetch_layer(
             warn("layer_withheld", text, site=site)
             return
     try:
-        bank.store(header.key_ref, patiently(lambda: read_planned_layer(path, plan)))
-    except (LayerFileError, CodingError) as fault:
+        patiently(lambda: store_layer(bank, plan, header.key_ref, path, folder))
+    except (LayerFileError, CodingError, BasisFileError) as fault:
         raise MpleError(ErrorCode.LAYER_REJECTED, str(fault)) from None
     audit("local", "layer_fetched", "ok", site=site, epoch=header.key_ref.epoch, sha256=header.sha256.hex())
     log("layer_stored", f"holds the layer of {site}", site=site, epoch=header.key_ref.epoch)

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+from compute_node.layers.key_bases import store_layer
 from compute_node.layers.layer_bank import LayerBank
 from mple.disk.damage import DamagedError
 from mple.model.device import CPU, Device
 from mple.plan import RunPlan
 from mple.plan.key_refs import key_ref
-from mple.records.layer_list import layer_path, list_of_finished, read_list, read_planned_layer, whole_layer
+from mple.records.kept_bases import basis_path
+from mple.records.layer_list import layer_path, list_of_finished, read_list, whole_layer
 
 
 def restored_bank(folder: Path, plan: RunPlan, device: Device = CPU) -> LayerBank:
@@ -23,7 +25,7 @@ def restored_bank(folder: Path, plan: RunPlan, device: Device = CPU) -> LayerBan
         bank.add(layer.key_ref)
         path = whole_layer(folder, bytes.fromhex(layer.sha256))
         if path is not None:
-            bank.store(layer.key_ref, read_planned_layer(path, plan))
+            store_layer(bank, plan, layer.key_ref, path, folder)
     for key in listed.revoked:
         planned = key_ref(plan, key.site)
         rotated = [layer.key_ref for layer in listed.rotated if (layer.site, layer.epoch) == (key.site, key.epoch)]
@@ -31,7 +33,7 @@ def restored_bank(folder: Path, plan: RunPlan, device: Device = CPU) -> LayerBan
             digest = listed.digest(plan, reference)
             path = None if digest is None else whole_layer(folder, digest)
             if not key.erased and path is not None:
-                bank.store(reference, read_planned_layer(path, plan))
+                store_layer(bank, plan, reference, path, folder)
             bank.refuse(reference)
     return bank
 
@@ -51,6 +53,9 @@ def listed_layers(folder: Path, plan: RunPlan, device: Device = CPU) -> LayerBan
         if path is None:
             text = f"holds the layer of site {reference.site}, and is missing or damaged"
             raise DamagedError(layer_path(folder, digest), text)
-        if not bank.usable(reference):
-            bank.store(reference, read_planned_layer(path, plan))
+        if not bank.ready(reference):
+            store_layer(bank, plan, reference, path, folder)
+        if not bank.ready(reference):
+            text = f"holds the basis of site {reference.site}, and is missing or damaged"
+            raise DamagedError(basis_path(folder, reference), text)
     return bank

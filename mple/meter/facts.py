@@ -28,6 +28,8 @@ class MessageKind(StrEnum):
     TEST_DATA = "test_data"
     """Morphed test samples."""
     LAYER = "layer"
+    BASIS = "basis"
+    """What a key's coefficients are written in, on its way to the compute node."""
     SETUP = "setup"
     """Joining, plan hash checks, stem, sealed envelopes."""
     REQUEST = "request"
@@ -55,7 +57,7 @@ class MessageFacts:
     kind: str
     """A `MessageKind`, or a word of whoever measures other messages."""
     payload_bytes: int = 0
-    """Codes, bytes of a layer or a network, or logits."""
+    """Codes, bytes of a layer, a basis or a network, or logits."""
     label_bytes: int = 0
     samples: int = 0
     key_ref: str = ""
@@ -101,6 +103,8 @@ def _feed_request(message: compute_pb2.FeedRequest) -> MessageFacts:
         return _batch(message.batch, _KIND_OF_SPLIT.get(message.batch.split, MessageKind.DATA))
     if which == "score":
         return MessageFacts(MessageKind.SCORE, samples=message.score.samples)
+    if which == "basis":
+        return MessageFacts(MessageKind.BASIS, len(message.basis.data))
     return MessageFacts(MessageKind.SETUP)
 
 

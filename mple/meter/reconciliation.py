@@ -70,6 +70,7 @@ class SiteOverhead(SiteImages):
     layer_bytes: int
     logits_bytes: int
     network_bytes: int
+    basis_bytes: int = 0
     """The trained trunk, as it was delivered."""
     setup_bytes: int
     """Whole messages of set-up: joining, stem, envelopes."""
@@ -239,7 +240,7 @@ def _site_overhead(
     site: SiteImages, sums: Sequence[tuple[str, str, int, int, int, int, int]], resent: tuple[int, int]
 ) -> SiteOverhead:
     """Of a site's sums by direction and kind, and the samples and bytes that it sent once more."""
-    up = down = data = labels = layer = logits = network = setup = framed = count = 0
+    up = down = data = labels = layer = basis = logits = network = setup = framed = count = 0
     for direction, kind, messages, payload, label, serialized, all_framed in sums:
         up += all_framed * (direction == "sent")
         down += all_framed * (direction == "received")
@@ -248,6 +249,7 @@ def _site_overhead(
         labels += label
         data += payload if kind in _OF_PICTURES else 0
         layer += payload if kind == MessageKind.LAYER else 0
+        basis += payload if kind == MessageKind.BASIS else 0
         logits += payload if kind == MessageKind.LOGITS else 0
         network += payload if kind == MessageKind.NETWORK else 0
         setup += serialized if kind == MessageKind.SETUP else 0
@@ -261,9 +263,10 @@ def _site_overhead(
         resent_samples=resent[0],
         label_bytes=labels,
         layer_bytes=layer,
+        basis_bytes=basis,
         logits_bytes=logits,
         network_bytes=network,
         setup_bytes=setup,
-        control_bytes=framed - framing - data - labels - layer - logits - network - setup,
+        control_bytes=framed - framing - data - labels - layer - basis - logits - network - setup,
         framing_bytes=framing,
     )

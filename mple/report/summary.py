@@ -32,7 +32,7 @@ from mple.report.run_facts import RunFacts, run_facts, source_commit
 from mple.report.scores import SplitView, split_views
 from mple.report.scores_as_json import views_as_json
 
-PARTS = ("data", "label", "layer", "logits", "network", "setup", "control", "framing")
+PARTS = ("data", "label", "layer", "basis", "logits", "network", "setup", "control", "framing")
 """Of what crossed a site's link, as the ledgers count it."""
 
 

@@ -21,6 +21,7 @@ KIND_NAMES: dict[str, str] = {
     MessageKind.VAL_DATA: "validation pictures",
     MessageKind.TEST_DATA: "test pictures",
     MessageKind.LAYER: "augmented layers",
+    MessageKind.BASIS: "bases",
     MessageKind.SETUP: "set-up",
     MessageKind.REQUEST: "requests for samples",
     MessageKind.LOGITS: "logits",

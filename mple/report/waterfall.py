@@ -18,6 +18,7 @@ COUNTED = {
     "data": ("morphed pictures", "data"),
     "label": ("labels", "rest"),
     "layer": ("augmented layer", "layer"),
+    "basis": ("basis", "layer"),
     "logits": ("logits", "rest"),
     "network": ("trained network", "rest"),
     "setup": ("set-up", "rest"),

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from mple.v1 import common_pb2 as mple_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mple/v1/compute.proto\x12\x07mple.v1\x1a\x14mple/v1/common.proto\"\xbc\x01\n\x0b\x46\x65\x65\x64Request\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.mple.v1.FeedHelloH\x00\x12&\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x15.mple.v1.MorphedBatchH\x00\x12\x1f\n\x05score\x18\x03 \x01(\x0b\x32\x0e.mple.v1.ScoreH\x00\x12\x34\n\x10network_received\x18\x04 \x01(\x0b\x32\x18.mple.v1.NetworkReceivedH\x00\x42\t\n\x07message\"u\n\tFeedHello\x12\x13\n\x0bplan_sha256\x18\x01 \x01(\x0c\x12\x14\n\x0c\x63lass_counts\x18\x02 \x03(\x04\x12\x14\n\x0cknown_counts\x18\x03 \x03(\x04\x12\x19\n\x11mirrored_channels\x18\x04 \x03(\r\x12\x0c\n\x04rank\x18\x05 \x01(\r\"\xba\x01\n\x0c\x46\x65\x65\x64Response\x12)\n\x07samples\x18\x01 \x01(\x0b\x32\x16.mple.v1.SampleRequestH\x00\x12!\n\x06logits\x18\x02 \x01(\x0b\x32\x0f.mple.v1.LogitsH\x00\x12!\n\x04\x64one\x18\x03 \x01(\x0b\x32\x11.mple.v1.FeedDoneH\x00\x12.\n\rnetwork_ready\x18\x04 \x01(\x0b\x32\x15.mple.v1.NetworkReadyH\x00\x42\t\n\x07message\"p\n\rSampleRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x1d\n\x05split\x18\x02 \x01(\x0e\x32\x0e.mple.v1.Split\x12\x12\n\nsample_ids\x18\x03 \x03(\r\x12\x18\n\x10received_samples\x18\x04 \x01(\x04\"\x7f\n\x06Logits\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x1d\n\x05split\x18\x03 \x01(\x0e\x32\x0e.mple.v1.Split\x12\x12\n\nsample_ids\x18\x04 \x03(\r\x12\x0f\n\x07\x63lasses\x18\x05 \x01(\r\x12\x0e\n\x06values\x18\x06 \x01(\x0c\"\xda\x01\n\x05Score\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x1d\n\x05split\x18\x03 \x01(\x0e\x32\x0e.mple.v1.Split\x12\x0f\n\x07samples\x18\x04 \x01(\r\x12,\n\x07tallies\x18\x05 \x03(\x0b\x32\x1b.mple.v1.Score.TalliesEntry\x12\x10\n\x08withheld\x18\x06 \x03(\t\x1a>\n\x0cTalliesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1d\n\x05value\x18\x02 \x01(\x0b\x32\x0e.mple.v1.Tally:\x02\x38\x01\"X\n\x0cNetworkReady\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12\x14\n\x0cmodel_sha256\x18\x04 \x01(\x0c\"0\n\x0fNetworkReceived\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\r\n\x05\x63heck\x18\x02 \x01(\t\"M\n\x16\x44ownloadNetworkRequest\x12\x13\n\x0bplan_sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"F\n\x17\x44ownloadNetworkResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\r\n\x05\x66inal\x18\x03 \x01(\x08\"\n\n\x08\x46\x65\x65\x64\x44one\"K\n\x0ePredictRequest\x12\x13\n\x0bplan_sha256\x18\x01 \x01(\x0c\x12$\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x15.mple.v1.MorphedBatch\"F\n\x0fPredictResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x0f\n\x07\x63lasses\x18\x02 \x01(\r\x12\x0e\n\x06values\x18\x03 \x01(\x0c\x32\xe3\x01\n\x0e\x43omputeService\x12\x37\n\x04\x46\x65\x65\x64\x12\x14.mple.v1.FeedRequest\x1a\x15.mple.v1.FeedResponse(\x01\x30\x01\x12@\n\x07Predict\x12\x17.mple.v1.PredictRequest\x1a\x18.mple.v1.PredictResponse(\x01\x30\x01\x12V\n\x0f\x44ownloadNetwork\x12\x1f.mple.v1.DownloadNetworkRequest\x1a .mple.v1.DownloadNetworkResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mple/v1/compute.proto\x12\x07mple.v1\x1a\x14mple/v1/common.proto\"\xe0\x01\n\x0b\x46\x65\x65\x64Request\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.mple.v1.FeedHelloH\x00\x12&\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x15.mple.v1.MorphedBatchH\x00\x12\x1f\n\x05score\x18\x03 \x01(\x0b\x32\x0e.mple.v1.ScoreH\x00\x12\x34\n\x10network_received\x18\x04 \x01(\x0b\x32\x18.mple.v1.NetworkReceivedH\x00\x12\"\n\x05\x62\x61sis\x18\x05 \x01(\x0b\x32\x11.mple.v1.KeyBasisH\x00\x42\t\n\x07message\"\x8b\x01\n\tFeedHello\x12\x13\n\x0bplan_sha256\x18\x01 \x01(\x0c\x12\x14\n\x0c\x63lass_counts\x18\x02 \x03(\x04\x12\x14\n\x0cknown_counts\x18\x03 \x03(\x04\x12\x19\n\x11mirrored_channels\x18\x04 \x03(\r\x12\x0c\n\x04rank\x18\x05 \x01(\r\x12\x14\n\x0c\x62\x61sis_sha256\x18\x06 \x01(\x0c\"7\n\x08KeyBasis\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\r\n\x05\x66inal\x18\x03 \x01(\x08\"\xe8\x01\n\x0c\x46\x65\x65\x64Response\x12)\n\x07samples\x18\x01 \x01(\x0b\x32\x16.mple.v1.SampleRequestH\x00\x12!\n\x06logits\x18\x02 \x01(\x0b\x32\x0f.mple.v1.LogitsH\x00\x12!\n\x04\x64one\x18\x03 \x01(\x0b\x32\x11.mple.v1.FeedDoneH\x00\x12.\n\rnetwork_ready\x18\x04 \x01(\x0b\x32\x15.mple.v1.NetworkReadyH\x00\x12,\n\x0c\x62\x61sis_wanted\x18\x05 \x01(\x0b\x32\x14.mple.v1.BasisWantedH\x00\x42\t\n\x07message\"\r\n\x0b\x42\x61sisWanted\"p\n\rSampleRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x1d\n\x05split\x18\x02 \x01(\x0e\x32\x0e.mple.v1.Split\x12\x12\n\nsample_ids\x18\x03 \x03(\r\x12\x18\n\x10received_samples\x18\x04 \x01(\x04\"\x7f\n\x06Logits\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x1d\n\x05split\x18\x03 \x01(\x0e\x32\x0e.mple.v1.Split\x12\x12\n\nsample_ids\x18\x04 \x03(\r\x12\x0f\n\x07\x63lasses\x18\x05 \x01(\r\x12\x0e\n\x06values\x18\x06 \x01(\x0c\"\xda\x01\n\x05Score\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x1d\n\x05split\x18\x03 \x01(\x0e\x32\x0e.mple.v1.Split\x12\x0f\n\x07samples\x18\x04 \x01(\r\x12,\n\x07tallies\x18\x05 \x03(\x0b\x32\x1b.mple.v1.Score.TalliesEntry\x12\x10\n\x08withheld\x18\x06 \x03(\t\x1a>\n\x0cTalliesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1d\n\x05value\x18\x02 \x01(\x0b\x32\x0e.mple.v1.Tally:\x02\x38\x01\"X\n\x0cNetworkReady\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12\x14\n\x0cmodel_sha256\x18\x04 \x01(\x0c\"0\n\x0fNetworkReceived\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\r\n\x05\x63heck\x18\x02 \x01(\t\"M\n\x16\x44ownloadNetworkRequest\x12\x13\n\x0bplan_sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"F\n\x17\x44ownloadNetworkResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\r\n\x05\x66inal\x18\x03 \x01(\x08\"\n\n\x08\x46\x65\x65\x64\x44one\"K\n\x0ePredictRequest\x12\x13\n\x0bplan_sha256\x18\x01 \x01(\x0c\x12$\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x15.mple.v1.MorphedBatch\"F\n\x0fPredictResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x0f\n\x07\x63lasses\x18\x02 \x01(\r\x12\x0e\n\x06values\x18\x03 \x01(\x0c\x32\xe3\x01\n\x0e\x43omputeService\x12\x37\n\x04\x46\x65\x65\x64\x12\x14.mple.v1.FeedRequest\x1a\x15.mple.v1.FeedResponse(\x01\x30\x01\x12@\n\x07Predict\x12\x17.mple.v1.PredictRequest\x1a\x18.mple.v1.PredictResponse(\x01\x30\x01\x12V\n\x0f\x44ownloadNetwork\x12\x1f.mple.v1.DownloadNetworkRequest\x1a .mple.v1.DownloadNetworkResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,33 +35,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCORE_TALLIESENTRY']._loaded_options = None
   _globals['_SCORE_TALLIESENTRY']._serialized_options = b'8\001'
   _globals['_FEEDREQUEST']._serialized_start=57
-  _globals['_FEEDREQUEST']._serialized_end=245
-  _globals['_FEEDHELLO']._serialized_start=247
-  _globals['_FEEDHELLO']._serialized_end=364
-  _globals['_FEEDRESPONSE']._serialized_start=367
-  _globals['_FEEDRESPONSE']._serialized_end=553
-  _globals['_SAMPLEREQUEST']._serialized_start=555
-  _globals['_SAMPLEREQUEST']._serialized_end=667
-  _globals['_LOGITS']._serialized_start=669
-  _globals['_LOGITS']._serialized_end=796
-  _globals['_SCORE']._serialized_start=799
-  _globals['_SCORE']._serialized_end=1017
-  _globals['_SCORE_TALLIESENTRY']._serialized_start=955
-  _globals['_SCORE_TALLIESENTRY']._serialized_end=1017
-  _globals['_NETWORKREADY']._serialized_start=1019
-  _globals['_NETWORKREADY']._serialized_end=1107
-  _globals['_NETWORKRECEIVED']._serialized_start=1109
-  _globals['_NETWORKRECEIVED']._serialized_end=1157
-  _globals['_DOWNLOADNETWORKREQUEST']._serialized_start=1159
-  _globals['_DOWNLOADNETWORKREQUEST']._serialized_end=1236
-  _globals['_DOWNLOADNETWORKRESPONSE']._serialized_start=1238
-  _globals['_DOWNLOADNETWORKRESPONSE']._serialized_end=1308
-  _globals['_FEEDDONE']._serialized_start=1310
-  _globals['_FEEDDONE']._serialized_end=1320
-  _globals['_PREDICTREQUEST']._serialized_start=1322
-  _globals['_PREDICTREQUEST']._serialized_end=1397
-  _globals['_PREDICTRESPONSE']._serialized_start=1399
-  _globals['_PREDICTRESPONSE']._serialized_end=1469
-  _globals['_COMPUTESERVICE']._serialized_start=1472
-  _globals['_COMPUTESERVICE']._serialized_end=1699
+  _globals['_FEEDREQUEST']._serialized_end=281
+  _globals['_FEEDHELLO']._serialized_start=284
+  _globals['_FEEDHELLO']._serialized_end=423
+  _globals['_KEYBASIS']._serialized_start=425
+  _globals['_KEYBASIS']._serialized_end=480
+  _globals['_FEEDRESPONSE']._serialized_start=483
+  _globals['_FEEDRESPONSE']._serialized_end=715
+  _globals['_BASISWANTED']._serialized_start=717
+  _globals['_BASISWANTED']._serialized_end=730
+  _globals['_SAMPLEREQUEST']._serialized_start=732
+  _globals['_SAMPLEREQUEST']._serialized_end=844
+  _globals['_LOGITS']._serialized_start=846
+  _globals['_LOGITS']._serialized_end=973
+  _globals['_SCORE']._serialized_start=976
+  _globals['_SCORE']._serialized_end=1194
+  _globals['_SCORE_TALLIESENTRY']._serialized_start=1132
+  _globals['_SCORE_TALLIESENTRY']._serialized_end=1194
+  _globals['_NETWORKREADY']._serialized_start=1196
+  _globals['_NETWORKREADY']._serialized_end=1284
+  _globals['_NETWORKRECEIVED']._serialized_start=1286
+  _globals['_NETWORKRECEIVED']._serialized_end=1334
+  _globals['_DOWNLOADNETWORKREQUEST']._serialized_start=1336
+  _globals['_DOWNLOADNETWORKREQUEST']._serialized_end=1413
+  _globals['_DOWNLOADNETWORKRESPONSE']._serialized_start=1415
+  _globals['_DOWNLOADNETWORKRESPONSE']._serialized_end=1485
+  _globals['_FEEDDONE']._serialized_start=1487
+  _globals['_FEEDDONE']._serialized_end=1497
+  _globals['_PREDICTREQUEST']._serialized_start=1499
+  _globals['_PREDICTREQUEST']._serialized_end=1574
+  _globals['_PREDICTRESPONSE']._serialized_start=1576
+  _globals['_PREDICTRESPONSE']._serialized_end=1646
+  _globals['_COMPUTESERVICE']._serialized_start=1649
+  _globals['_COMPUTESERVICE']._serialized_end=1876
 # @@protoc_insertion_point(module_scope)

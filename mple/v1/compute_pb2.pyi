@@ -8,42 +8,62 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class FeedRequest(_message.Message):
-    __slots__ = ("hello", "batch", "score", "network_received")
+    __slots__ = ("hello", "batch", "score", "network_received", "basis")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     NETWORK_RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    BASIS_FIELD_NUMBER: _ClassVar[int]
     hello: FeedHello
     batch: _common_pb2.MorphedBatch
     score: Score
     network_received: NetworkReceived
-    def __init__(self, hello: _Optional[_Union[FeedHello, _Mapping]] = ..., batch: _Optional[_Union[_common_pb2.MorphedBatch, _Mapping]] = ..., score: _Optional[_Union[Score, _Mapping]] = ..., network_received: _Optional[_Union[NetworkReceived, _Mapping]] = ...) -> None: ...
+    basis: KeyBasis
+    def __init__(self, hello: _Optional[_Union[FeedHello, _Mapping]] = ..., batch: _Optional[_Union[_common_pb2.MorphedBatch, _Mapping]] = ..., score: _Optional[_Union[Score, _Mapping]] = ..., network_received: _Optional[_Union[NetworkReceived, _Mapping]] = ..., basis: _Optional[_Union[KeyBasis, _Mapping]] = ...) -> None: ...
 
 class FeedHello(_message.Message):
-    __slots__ = ("plan_sha256", "class_counts", "known_counts", "mirrored_channels", "rank")
+    __slots__ = ("plan_sha256", "class_counts", "known_counts", "mirrored_channels", "rank", "basis_sha256")
     PLAN_SHA256_FIELD_NUMBER: _ClassVar[int]
     CLASS_COUNTS_FIELD_NUMBER: _ClassVar[int]
     KNOWN_COUNTS_FIELD_NUMBER: _ClassVar[int]
     MIRRORED_CHANNELS_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
+    BASIS_SHA256_FIELD_NUMBER: _ClassVar[int]
     plan_sha256: bytes
     class_counts: _containers.RepeatedScalarFieldContainer[int]
     known_counts: _containers.RepeatedScalarFieldContainer[int]
     mirrored_channels: _containers.RepeatedScalarFieldContainer[int]
     rank: int
-    def __init__(self, plan_sha256: _Optional[bytes] = ..., class_counts: _Optional[_Iterable[int]] = ..., known_counts: _Optional[_Iterable[int]] = ..., mirrored_channels: _Optional[_Iterable[int]] = ..., rank: _Optional[int] = ...) -> None: ...
+    basis_sha256: bytes
+    def __init__(self, plan_sha256: _Optional[bytes] = ..., class_counts: _Optional[_Iterable[int]] = ..., known_counts: _Optional[_Iterable[int]] = ..., mirrored_channels: _Optional[_Iterable[int]] = ..., rank: _Optional[int] = ..., basis_sha256: _Optional[bytes] = ...) -> None: ...
+
+class KeyBasis(_message.Message):
+    __slots__ = ("offset", "data", "final")
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    data: bytes
+    final: bool
+    def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ..., final: bool = ...) -> None: ...
 
 class FeedResponse(_message.Message):
-    __slots__ = ("samples", "logits", "done", "network_ready")
+    __slots__ = ("samples", "logits", "done", "network_ready", "basis_wanted")
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     LOGITS_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
     NETWORK_READY_FIELD_NUMBER: _ClassVar[int]
+    BASIS_WANTED_FIELD_NUMBER: _ClassVar[int]
     samples: SampleRequest
     logits: Logits
     done: FeedDone
     network_ready: NetworkReady
-    def __init__(self, samples: _Optional[_Union[SampleRequest, _Mapping]] = ..., logits: _Optional[_Union[Logits, _Mapping]] = ..., done: _Optional[_Union[FeedDone, _Mapping]] = ..., network_ready: _Optional[_Union[NetworkReady, _Mapping]] = ...) -> None: ...
+    basis_wanted: BasisWanted
+    def __init__(self, samples: _Optional[_Union[SampleRequest, _Mapping]] = ..., logits: _Optional[_Union[Logits, _Mapping]] = ..., done: _Optional[_Union[FeedDone, _Mapping]] = ..., network_ready: _Optional[_Union[NetworkReady, _Mapping]] = ..., basis_wanted: _Optional[_Union[BasisWanted, _Mapping]] = ...) -> None: ...
+
+class BasisWanted(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class SampleRequest(_message.Message):
     __slots__ = ("request_id", "split", "sample_ids", "received_samples")

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterator
 
 import grpc
 
 from mple.node.stop import Stop
 from mple.rpc import ErrorCode, MpleError
+from mple.rpc.file_transfer import CHUNK_BYTES
 from mple.v1 import compute_pb2, compute_pb2_grpc
 from provider_node.delivery.receipt import NetworkReceipt
 from provider_node.feeding.scoring import LogitsError, SplitScoring
@@ -31,6 +33,7 @@ class SiteFeed:
         hello: compute_pb2.FeedHello,
         scoring: SplitScoring | None = None,
         receipt: NetworkReceipt | None = None,
+        basis: bytes = b"",
     ) -> None:
         """Feed nothing yet.
 
@@ -39,7 +42,9 @@ class SiteFeed:
             hello: How each stream opens; it names the rank.
             scoring: Judges the network; None where no logits are to come.
             receipt: Takes the trained network in; None where none is to come.
+            basis: Of the site's key, where the compute node is to have it; the hello names its digest.
         """
+        self._basis = basis
         self._samples, self._hello, self._scoring, self._receipt = samples, hello, scoring, receipt
         self._epochs_used: set[int] = set()
 
@@ -76,6 +81,10 @@ class SiteFeed:
                     received = self._receipt.receive(response.network_ready, stub, stop)
                     outbox.put(compute_pb2.FeedRequest(network_received=received))
                     continue
+                if response.WhichOneof("message") == "basis_wanted" and self._basis:
+                    for message in _parts(self._basis):
+                        outbox.put(compute_pb2.FeedRequest(basis=message))
+                    continue
                 outbox.put(self._answer(response))
         except grpc.RpcError:
             if done:
@@ -104,6 +113,12 @@ class SiteFeed:
         batch = self._samples.answer(response.samples, self._hello.rank)
         self._epochs_used.add(batch.key_ref.epoch)
         return compute_pb2.FeedRequest(batch=batch)
+
+
+def _parts(basis: bytes) -> Iterator[compute_pb2.KeyBasis]:
+    for low in range(0, len(basis), CHUNK_BYTES):
+        data = basis[low : low + CHUNK_BYTES]
+        yield compute_pb2.KeyBasis(offset=low, data=data, final=low + len(data) == len(basis))
 
 
 class _Outbox:

@@ -4,6 +4,7 @@ Each rank of the compute node has a stream, a thread and an address of its own. 
 other; what is sent over all of them is of one morphing and counted in one book.
 """
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable
@@ -33,11 +34,13 @@ from mple.plan import ClassWeights, Custody, RunPlan
 from mple.plan.keeping import Judged
 from mple.plan.orders import channel_order, label_order
 from mple.privacy import PictureNoise
+from mple.records.kept_bases import needs_bases
 from mple.records.site_scores import SiteScores
 from mple.records.state_files import DELIVERED, RELEASES, SCORED_LOGITS, SITE_SCORES
 from mple.rpc import AwayError, ErrorCode, MpleError, Role, error_of
 from mple.rpc.identity import rank_label
 from mple.v1 import common_pb2, compute_pb2, compute_pb2_grpc, coordinator_pb2
+from mple.wire.basis_file import basis_bytes
 from provider_node.delivery.receipt import NetworkReceipt
 from provider_node.feeding.feed import SiteFeed
 from provider_node.feeding.kept_logits import KeptLogits
@@ -48,7 +51,7 @@ from provider_node.feeding.sample_pictures import keep_sample_pictures
 from provider_node.feeding.score_record import Split, site_scores
 from provider_node.feeding.scoring import SplitScoring
 from provider_node.feeding.site_samples import SiteSamples
-from provider_node.keys.key_basis import begin_basis
+from provider_node.keys.key_basis import begin_basis, kept_basis
 from provider_node.keys.layer_upload import fetch_stem
 from provider_node.site import Site
 
@@ -172,9 +175,12 @@ class Feeding:
         hello = self._hello(rank)
         with self._changed:
             samples = self._samples = self._samples or self._open_samples()
+        basis = self._basis() if needs_bases(self.plan) else b""
+        if basis:
+            hello.basis_sha256 = hashlib.sha256(basis).digest()
         if rank:
-            return SiteFeed(samples, hello)
-        return SiteFeed(samples, hello, self._scoring(), self._receipt())
+            return SiteFeed(samples, hello, basis=basis)
+        return SiteFeed(samples, hello, self._scoring(), self._receipt(), basis)
 
     def _open_samples(self) -> SiteSamples:
         """Samples under the key in use; where that was revoked meanwhile, under its successor once it is in use. While
@@ -257,6 +263,11 @@ class Feeding:
         site, plan, key = self.site, self.plan, self.site.morph_key(epoch)
         basis = begin_basis(site, plan, epoch)
         return MorphedImages(site.dataset, plan, site.name, key, self._order(), epoch, self._noise, basis)
+
+    def _basis(self) -> bytes:
+        """Of the plan's key, which is the only one in escrow custody; samples have been opened under it."""
+        basis = kept_basis(self.plan, self.site.keys, self.plan.site(self.site.name).key_epoch)
+        return b"" if basis is None else basis_bytes(basis)
 
     def _hello(self, rank: int) -> compute_pb2.FeedHello:
         """How a rank's streams open: what it needs to know before the first step, and nothing that it does not."""

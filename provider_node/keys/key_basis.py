@@ -126,7 +126,8 @@ def fitted_basis(
     c_NKd = Morpher(scheme, image, key, session=session, key_epoch=epoch, basis=basis).morph(x_NCHW)
     shared = scheme.cores is Cores.IDENTICAL
     c_GRd = [c_NKd.reshape(-1, basis.columns)] if shared else list(c_NKd.swapaxes(0, 1))
-    return Basis(basis.synthesis_GdQ, basis.scales_Gd, Coding.fit(c_GRd, codec.step).to_bytes())
+    grid = plan.geometry.rows, plan.geometry.columns
+    return Basis(basis.synthesis_GdQ, basis.scales_Gd, Coding.fit(c_GRd, codec.step, grid=grid).to_bytes())
 
 
 def _path(plan: RunPlan, keys: RunKeys, epoch: int) -> Path:

@@ -30,6 +30,8 @@ def batch(split: common_pb2.Split) -> common_pb2.MorphedBatch:
         (compute_pb2.FeedRequest(score=compute_pb2.Score(samples=9)), MessageFacts(MessageKind.SCORE, samples=9)),
         (compute_pb2.FeedRequest(hello=compute_pb2.FeedHello(plan_sha256=bytes(32))), MessageFacts(MessageKind.SETUP)),
         (compute_pb2.FeedRequest(), MessageFacts(MessageKind.SETUP)),
+        (compute_pb2.FeedRequest(basis=compute_pb2.KeyBasis(data=bytes(300))), MessageFacts(MessageKind.BASIS, 300)),
+        (compute_pb2.FeedResponse(basis_wanted=compute_pb2.BasisWanted()), MessageFacts(MessageKind.EVENT)),
         (
             compute_pb2.FeedResponse(samples=compute_pb2.SampleRequest(sample_ids=[7, 300, 2])),
             MessageFacts(MessageKind.REQUEST, samples=3),

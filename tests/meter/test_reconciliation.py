@@ -26,7 +26,7 @@ from mple.meter.reconciliation import (
 from tests.support.ledger_entries import RECEIVED, SENT, book, entry
 
 NORTH, COORDINATOR = "site/north", "coordinator/coordinator"
-PARTS = ("data", "label", "layer", "logits", "network", "setup", "control", "framing")
+PARTS = ("data", "label", "layer", "basis", "logits", "network", "setup", "control", "framing")
 
 
 def merged_of(folder: Path, *ledgers: Path) -> Path:
@@ -209,6 +209,7 @@ def test_every_byte_is_in_the_part_that_it_belongs_to(tmp_path: Path) -> None:
         "data": 1500,
         "label": 20,
         "layer": 300,
+        "basis": 0,
         "logits": 200,
         "network": 700,
         "setup": 41,

@@ -196,6 +196,6 @@ def test_the_page_is_the_same_when_it_is_made_again(run: Summary) -> None:
 
 def test_a_kind_that_another_package_measures_has_its_lane_under_its_own_name(tmp_path: Path) -> None:
     ours = entry(SENT, "a", facts=MessageFacts(MessageKind.DATA, 90))
-    theirs = entry(SENT, "a", 1, facts=MessageFacts("basis", 80))
+    theirs = entry(SENT, "a", 1, facts=MessageFacts("gradient", 80))
     (whole,) = traffic(book(tmp_path, "site/north", [ours, theirs]))
-    assert {lane.name for lane in whole.lanes} == {"training pictures", "basis"}
+    assert {lane.name for lane in whole.lanes} == {"training pictures", "gradient"}

@@ -96,7 +96,7 @@ def test_a_morphed_run_learns_as_plain_training_does(
     assert RunFolder(out).plan().weights_digest == expected
     written = json.loads((out / "summary.json").read_text())
     wire = written["wire"]
-    parts = ("data", "label", "layer", "logits", "network", "setup", "control", "framing")
+    parts = ("data", "label", "layer", "basis", "logits", "network", "setup", "control", "framing")
     assert sum(wire[f"{part}_bytes"] for part in parts) == wire["total_bytes"]
     assert wire["raw_pixel_bytes"] == 300 * channels * 28 * 28
     assert sum(site["images"] for site in written["sites"]) == 300
