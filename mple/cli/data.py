@@ -13,7 +13,7 @@ from mple.disk.json_records import read_record, record_to_json, write_record
 from mple.plan import RunChoices, SettingsError
 from mple.plan.fit import check_dataset, check_images, check_task
 from mple.plan.node_settings import SiteMetricSettings
-from mple.plan.reader import read_toml, settings_from
+from mple.plan.reader import read_settings, read_toml, settings_from
 from mple.terminal import echo, wide_console
 
 app = typer.Typer(no_args_is_help=True, help="Data: fetch them, look at what a site would train on.")
@@ -63,6 +63,12 @@ def show(
     if choices is not None:
         check_images(shape, choices)
         check_task(dataset.task, choices)
+    if config is not None and choices is not None and not json:
+        from mple.simulate.foresight import foreseen_memory
+        from mple.simulate.settings import SimulationSettings
+
+        if line := foreseen_memory(read_settings(SimulationSettings, config)):
+            echo(line)
 
 
 @app.command()

@@ -95,10 +95,11 @@ class ChunkFile:
             raise MpleError(ErrorCode.STREAM_TRUNCATED, f"marked as the last at byte {present + len(data)} of {total}")
         self._ended = final
 
-    def finish(self, naming: AbstractContextManager[object] | None = None) -> Path:
+    def finish(self, naming: AbstractContextManager[object] | None = None, *, lasting: bool = True) -> Path:
         """The whole file, its digest checked, under its name.
 
-        `naming` is entered once the digest is known, while the file gets its name: for files that others may replace.
+        `naming` is entered once the digest is known, while the file gets its name: for files that others may replace. A
+        `lasting` one is on the disk when this returns; of another a crash may leave anything under its name.
 
         Raises MpleError: STREAM_TRUNCATED when the last chunk never came; what came is kept. FILE_DIGEST_MISMATCH; the
         bytes are gone then; OSError: the disk refused.
@@ -116,7 +117,10 @@ class ChunkFile:
                 self._part.unlink(missing_ok=True)
                 text = f"the bytes have {found.hex()[:16]}, announced was {self._sha256.hex()[:16]}"
                 raise MpleError(ErrorCode.FILE_DIGEST_MISMATCH, text)
-            put_in_place(self._part, self._path)
+            if lasting:
+                put_in_place(self._part, self._path)
+            else:
+                self._part.replace(self._path)
         return self._path
 
 

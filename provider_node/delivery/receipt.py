@@ -117,7 +117,7 @@ class NetworkReceipt:
                     file.take(chunk.offset, chunk.data, chunk.final)
             finally:
                 withdraw()
-            return file.finish()
+            return file.finish(lasting=False)  # it is gone in a moment, and looked at where it is not
 
         return while_torn(download)
 

@@ -150,6 +150,7 @@ def test_more_scores_than_a_run_can_hold_are_refused(tmp_path: Path, monkeypatch
 def test_a_simulations_own_choices_count(archive: Path, sections: str, text: str) -> None:
     config = archive.with_name("simulation.toml")
     config.write_text(f'{sections}[data]\nkind = "npz"\npath = "set.npz"\n')
-    fault = CliRunner().invoke(app, ["show", str(config)]).exception
-    assert text in str(fault)
-    assert (fault is None) == (not text)
+    shown = CliRunner().invoke(app, ["show", str(config)])
+    assert text in str(shown.exception)
+    assert (shown.exception is None) == (not text)
+    assert ("\nthis simulation will need about " in shown.output) == (not text)

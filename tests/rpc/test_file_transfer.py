@@ -206,3 +206,14 @@ def test_another_error_is_not_tried_again() -> None:
     with refused(ErrorCode.LAYER_REJECTED):
         while_torn(transfer)
     assert tries == [1]
+
+
+def test_a_file_for_a_moment_is_whole_and_not_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", lambda _: pytest.fail("the disk was waited for"))
+    file = receiver(path)
+    file.take(0, DATA, True)
+    assert file.finish(lasting=False).read_bytes() == DATA
+    again = receiver(path.with_name("other"))
+    again.take(0, DATA[::-1], True)
+    with refused(ErrorCode.FILE_DIGEST_MISMATCH):
+        again.finish(lasting=False)
