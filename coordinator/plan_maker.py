@@ -11,6 +11,7 @@ from mple.rpc import ErrorCode, MpleError
 from mple.v1 import coordinator_pb2
 from mple.wire.basis_file import most_coding_bytes
 from mple.wire.layer_dtype import weight_bytes
+from mple.wire.names import LAYER_DTYPES
 
 _MOST_PLAN_BYTES = 512 * 1024
 """The plan travels in one message, with a certificate for each party."""
@@ -88,12 +89,13 @@ def layer_weight_bytes(plan: RunPlan) -> tuple[int, int]:
 
     def weight(coefficients: int | None) -> int:
         shape = expected_weight_shape(scheme, plan.image, plan.filters, plan.model.kernel, coefficients)
-        return weight_bytes(shape, plan.layer_dtype)
+        return weight_bytes(shape, plan.layer_dtype if plan.layer_dtype in LAYER_DTYPES else "f32")
 
     scheme, geometry = plan.morph.scheme(), plan.geometry
     if not plan.coefficient_layers:
         return weight(None), weight(None)
-    return weight(1), weight(None) + most_coding_bytes(geometry.cores(scheme), geometry.core_side)
+    most_coding = most_coding_bytes(geometry.cores(scheme), geometry.core_side)
+    return weight(1) if plan.layer_dtype in LAYER_DTYPES else 0, weight(None) + most_coding
 
 
 def _site(name: str, profile: coordinator_pb2.SiteProfile) -> SitePlan:

@@ -13,7 +13,9 @@ from mple.per_node import IN_TURN
 from mple.plan import RunPlan
 from mple.plan.orders import channel_order
 from mple.v1 import common_pb2, coordinator_pb2
+from mple.wire.codecs import codec_named
 from mple.wire.layer_file import write_layer
+from mple.wire.transform_codec import TransformCodec
 
 
 def build_layer_file(
@@ -53,7 +55,8 @@ def build_layer_file(
             key_epoch=key_ref.epoch,
             basis=basis,
         )
-        write_layer(layer, path, plan.layer_dtype)
+        codec = codec_named(plan.wire.codec)
+        write_layer(layer, path, plan.layer_dtype, codec.step if isinstance(codec, TransformCodec) else 0.0)
     text = f"built the layer of site {key_ref.site} in {time.monotonic() - began:.2f} s"
     log("layer_built", text, site=key_ref.site)
     return layer_header(key_ref, path)

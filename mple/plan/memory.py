@@ -30,7 +30,7 @@ _A_SITE = 256 * 1024
 """Of a compute node and a coordinator for each site: streams and messages in flight, events, books."""
 _FURTHER_SITE = 3 * MIB
 """Of a process for each site beside the first: its channels, threads, ledger and log."""
-_LAYER_FILE_BYTES = {"int8": 1, "f16": 2, "f32": 4}
+_LAYER_FILE_BYTES = {"coded": 1, "int8": 1, "f16": 2, "f32": 4}
 _APPLIED_BYTES = {Arithmetic.F32: 4, Arithmetic.BF16: 2, Arithmetic.INT8: 1}
 _DELIVERED_COPIES = 7
 """Of all weights in a site's memory at a time: as they came and in order, as two files, as products take them."""

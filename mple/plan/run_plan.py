@@ -153,8 +153,10 @@ class RunPlan(RunChoices):
 
     @property
     def layer_dtype(self) -> str:
-        """Of the augmented layers on the wire and on the disk: `int8`, `f16` or `f32`."""
-        return self.wire.layer if self.morph.scheme().ensemble is Ensemble.ORTHOGONAL else "f32"
+        """Of the augmented layers on the wire and on the disk: `coded`, `int8`, `f16` or `f32`."""
+        if self.morph.scheme().ensemble is not Ensemble.ORTHOGONAL:
+            return "f32"
+        return "int8" if self.wire.layer == "coded" and not self.coefficient_layers else self.wire.layer
 
     @property
     def coefficient_layers(self) -> bool:

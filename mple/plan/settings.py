@@ -10,7 +10,7 @@ from mple.model.settings import Augment, ModelSettings, TaskSettings, TrainingSe
 from mple.morph import PRESETS, Cores, Ensemble, Layout, MorphScheme
 from mple.morph.scheme import Border, Kappa, Tile
 from mple.ranges import Between, OneOf, Ranged, check_ranges
-from mple.wire.names import CODECS, LAYER_DTYPES, TRANSFORM_CODECS
+from mple.wire.names import CODECS, LAYER_FORMS, TRANSFORM_CODECS
 
 
 class Custody(StrEnum):
@@ -86,9 +86,10 @@ class WireSettings(Ranged):
     """Code of morphed samples: `f32` and `f16` as floating point numbers, `q8` to `q4` in steps of 2^-5 to 2^-1 of
     normalised pixels, entropy coded; `k8` to `k3`, half numbers too, in steps of 2^-5 to 1 under a basis that each site
     fits to its own morphed blocks: fewer bytes at the same error, for orthogonal cores only."""
-    layer: Annotated[str, OneOf(LAYER_DTYPES)] = "int8"
-    """Numbers of augmented layers, `int8` with a scale for each output. Layers of uniform cores are f32 always: their
-    large numbers cancel each other."""
+    layer: Annotated[str, OneOf(LAYER_FORMS)] = "coded"
+    """Numbers of augmented layers: `int8` with a scale for each output; `coded`, rounded by the spread of the
+    coefficients that they will meet and entropy coded, which is `int8` where the codec is none of `k8` to `k3` or the
+    coordinator builds the layers. Layers of uniform cores are f32 always: their large numbers cancel each other."""
     message_bytes: Annotated[int, Between(16 * 1024, 1024 * 1024)] = 512 * 1024
     """Most bytes of codes in one message before entropy coding; a single sample may be larger."""
     releases: Annotated[int, Between(1, 255)] = 4

@@ -11,3 +11,5 @@ CODECS = VALUE_CODECS + TRANSFORM_CODECS
 """Of morphed samples, those of the contract; see `mple.wire.codecs`."""
 LAYER_DTYPES = ("int8", "f16", "f32")
 """Of augmented layers' weights, see `mple.wire.layer_dtype`."""
+LAYER_FORMS = ("coded", *LAYER_DTYPES)
+"""What `wire.layer` may be; `coded` is for layers for coefficients, see `mple.wire.coded_layer`."""

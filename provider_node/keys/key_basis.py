@@ -36,7 +36,7 @@ from provider_node.feeding.noising import ready_noise
 from provider_node.keys.run_keys import RunKeys
 from provider_node.site import Site
 
-_MOST_PICTURES = 2000
+_MOST_PICTURES = 3000
 _MOST_VALUES = 2**25
 """Of the pictures that a basis is fitted to, 128 MiB: fewer large ones, which have the more blocks."""
 _FIX = "put the file back as it was and start the node again; without it, rotate the key: mple keys rotate"
@@ -110,7 +110,8 @@ def fitted_basis(
     codec: TransformCodec,
     noise: PictureNoise | None = None,
 ) -> Basis:
-    """A basis and how its coefficients are coded, of pictures as they leave: normalised, with their noise.
+    """A basis and how its coefficients are coded, of pictures as they leave: normalised, with their noise. Every third
+    one is for the coding alone: coefficients of the pictures that few directions were fitted to are too small.
 
     Raises ValueError: there are no pictures.
     """
@@ -121,9 +122,11 @@ def fitted_basis(
     if noise is not None:
         x_NCHW = noise.add(x_NCHW, pixels_NCHW)
     scheme, image, session = plan.morph.scheme(), plan.image, plan.session
-    x_NKQ = to_blocks(x_NCHW, scheme, plan.geometry)
+    third_N = np.arange(len(some_N)) % 3 == 2
+    directions_N, coding_N = (~third_N, third_N) if third_N.any() else (~third_N, ~third_N)
+    x_NKQ = to_blocks(x_NCHW[directions_N], scheme, plan.geometry)
     basis = fit_directions(x_NKQ, scheme, image, key, session=session, key_epoch=epoch, step=codec.step)
-    c_NKd = Morpher(scheme, image, key, session=session, key_epoch=epoch, basis=basis).morph(x_NCHW)
+    c_NKd = Morpher(scheme, image, key, session=session, key_epoch=epoch, basis=basis).morph(x_NCHW[coding_N])
     shared = scheme.cores is Cores.IDENTICAL
     c_GRd = [c_NKd.reshape(-1, basis.columns)] if shared else list(c_NKd.swapaxes(0, 1))
     grid = plan.geometry.rows, plan.geometry.columns
