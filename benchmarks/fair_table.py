@@ -88,8 +88,10 @@ class FairOptions:
     command: str
     mri: Path | None
     """Archive of brain MRI; without it that set and run are left out."""
+    sets: tuple[str, ...]
+    """That are weighed at equal PSNR."""
     pictures: int
-    """Most of a set that are weighed at equal PSNR."""
+    """Most of each."""
     steps: tuple[str, ...]
     """Our codecs that make a curve, from fine to coarse."""
     codecs: tuple[str, ...]
@@ -101,33 +103,34 @@ class FairOptions:
 
 
 def run_fair(options: FairOptions, out: Path) -> None:
-    """Both parts; writes `wire_fair.json` and `wire_fair.png`."""
-    sets = equal_psnr.picture_sets([name for name in equal_psnr.SETS if name != "mri64" or options.mri], options.mri)
+    """Both parts, as far as they are asked for: `equal_psnr.json` and its plot, and `wire_fair.json`."""
+    out.mkdir(parents=True, exist_ok=True)
+    about = {
+        "command": options.command,
+        "machine": machine(),
+        "formats": {name: version(name) for name in ("pillow", "imagecodecs")},
+    }
     weighed = []
-    for name, pixels_NCHW in sets.items():
+    for name, pixels_NCHW in equal_psnr.picture_sets(options.sets, options.mri).items():
         weighed.append(equal_psnr.weigh(name, pixels_NCHW, options.pictures, options.steps))
         print(equal_psnr.markdown(weighed[-1:]) + "\n", flush=True)
+    if weighed:
+        found = {**about, "targets_db": equal_psnr.TARGETS_DB, "sets": [asdict(one) for one in weighed]}
+        (out / "equal_psnr.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        print(equal_psnr.markdown(weighed) + "\n", flush=True)
+        equal_psnr.plot(weighed, out / "equal_psnr.png")
     runs = []
     for name, file in _RUNS.items():
         mri = options.mri if name == _MRI else None
         if options.codecs and (name != _MRI or mri):
             overrides = options.overrides
             runs.append((name, [example(file, codec, overrides=overrides, mri=mri) for codec in options.codecs]))
-    with scratch(None, "fair") as folder:
-        rows = crossings(runs, options.formats, folder)
-    out.mkdir(parents=True, exist_ok=True)
-    about = {
-        "command": options.command,
-        "machine": machine(),
-        "formats": {name: version(name) for name in ("pillow", "imagecodecs")},
-        "targets_db": equal_psnr.TARGETS_DB,
-        "equal_psnr": [asdict(one) for one in weighed],
-        "crossings": [{**asdict(row), "all_bytes": row.all_bytes, "ratio": row.ratio} for row in rows],
-    }
-    (out / "wire_fair.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    print("\n" + equal_psnr.markdown(weighed))
-    print("\n" + markdown(rows))
-    equal_psnr.plot(weighed, out / "wire_fair.png")
+    if runs:
+        with scratch(None, "fair") as folder:
+            rows = crossings(runs, options.formats, folder)
+        crossed = {**about, "runs": [{**asdict(row), "all_bytes": row.all_bytes, "ratio": row.ratio} for row in rows]}
+        (out / "wire_fair.json").write_text(json.dumps(crossed, indent=1) + "\n", encoding="utf-8")
+        print(markdown(rows))
 
 
 def example(file: Path, codec: str, *, overrides: Sequence[str] = (), mri: Path | None = None) -> SimulationSettings:

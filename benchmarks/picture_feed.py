@@ -130,11 +130,12 @@ def send(config: Path, of: PictureFormat, setting: Setting) -> None:
                 asked.wait()
                 yield from messages
 
+            last = ""
             for response in compute_pb2_grpc.ComputeServiceStub(channel).Feed(sent()):
                 asked.set()
-                if response.WhichOneof("message") == "done":
-                    return
-    raise SystemExit("the compute node ended before it had all pictures")
+                last = response.WhichOneof("message")
+    if last != "done":  # which the compute node says before it ends the call: to leave at once would cancel it there
+        raise SystemExit("the compute node ended before it had all pictures")
 
 
 def _messages(images: LabelledImages, of: PictureFormat, setting: Setting) -> list[compute_pb2.FeedRequest]:

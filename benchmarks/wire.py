@@ -1,8 +1,8 @@
 """What crosses the hospitals' links in whole runs, byte by byte, beside raw pixels, PNG files, theory and the papers.
 
     python -m benchmarks.wire [--images 2000] [--most-images 20000] [--width 1.0] [--quick] [--out results/benchmarks]
-    python -m benchmarks.wire --fair [--mri FILE] [--pictures 500] [--codecs q6 ...] [--formats PNG ...]
-        [--set KEY=VALUE ...] [--out results/benchmarks]
+    python -m benchmarks.wire --fair [--mri FILE] [--sets cifar10 ...] [--pictures 500] [--codecs q6 ...]
+        [--formats PNG ...] [--set KEY=VALUE ...] [--out results/benchmarks]
 
 Each row is a real run: a coordinator, a compute node and the sites as processes over mutual TLS, one epoch on CIFAR-10,
 each site behind relays that count what crosses its ports. Around the default (three sites, `compact`, the default
@@ -25,6 +25,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 
+from benchmarks.equal_psnr import SETS
 from benchmarks.fair_table import FairOptions, run_fair
 from benchmarks.machine import RESULTS, machine
 from benchmarks.picture_formats import FORMATS
@@ -134,6 +135,7 @@ def main() -> None:
     fair = parser.add_argument_group("the fair table, in the place of the runs above")
     fair.add_argument("--fair", action="store_true")
     fair.add_argument("--mri", type=Path, help="archive of brain MRI; without it that set and run are left out")
+    fair.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS, help="weighed at equal PSNR; or none")
     fair.add_argument("--pictures", type=int, default=500, help="most of each set that are weighed")
     fair.add_argument("--codecs", nargs="*", default=[_DEFAULT_CODEC], choices=CODECS, help="of the runs; maybe none")
     fair.add_argument("--formats", nargs="*", default=[of.name for of in FORMATS if not of.sheet], help="as files")
@@ -166,11 +168,29 @@ def main() -> None:
 
 
 def _fair_options(options: argparse.Namespace) -> FairOptions:
-    kept = (f"--pictures {options.pictures}", "--codecs", *options.codecs, "--formats", *map(repr, options.formats))
+    sets = tuple(name for name in options.sets if name != "mri64" or options.mri)
+    kept = (
+        "--sets",
+        *sets,
+        f"--pictures {options.pictures}",
+        "--codecs",
+        *options.codecs,
+        "--formats",
+        *map(repr, options.formats),
+    )
     mri = ("--mri FILE",) if options.mri else ()
     return FairOptions(
-        command=" ".join(("python -m benchmarks.wire --fair", *mri, *kept, *(f"--set {one}" for one in options.set))),
+        command=" ".join(
+            (
+                "python -m benchmarks.wire --fair",
+                *mri,
+                *kept,
+                *(f"--set {one}" for one in options.set[:1]),
+                *options.set[1:],
+            )
+        ),
         mri=options.mri,
+        sets=sets,
         pictures=options.pictures,
         steps=tuple(name for name in CODECS if name.startswith("k")),
         codecs=tuple(options.codecs),
