@@ -30,6 +30,9 @@ from mple.wire.batch import Batch
 from mple.wire.codec import EncodedSamples
 from mple.wire.label_form import CLASS_NUMBERS, LabelForm, plain_labels
 
+_MOST_WIDE = 1 << 16
+"""Beyond the wide codes of a block, which a record says in 16 bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class CachedSamples:
@@ -59,6 +62,7 @@ class _Index:
         self.key = np.zeros(samples, np.int64)
         self.nonce = np.zeros(samples, f"V{NONCE_BYTES}")
         self.sealed_bytes = np.zeros(samples, np.int64)
+        self.wide = np.zeros(samples, np.int64)
 
 
 class SampleCache:
@@ -133,6 +137,7 @@ class SampleCache:
             index, file = self._index[split], self._file
             offsets, labels_B, keys_B = index.offset[numbers], index.label[numbers], index.key[numbers]
             nonces, sizes_B = index.nonce[numbers].tobytes(), index.sealed_bytes[numbers]
+            wide_B = index.wide[numbers]
         if (offsets < 0).any():
             raise KeyError(f"sample {int(numbers[int(np.argmin(offsets))])} is not in the cache")
         rows, opened = [], self._cipher.opened
@@ -143,7 +148,7 @@ class SampleCache:
                 text = f"{self._path} is damaged: sample {int(numbers[place])} is not as it was written"
                 raise CacheError(text, "start again: what does not open is cut off then, and its samples asked anew")
             rows.append(row)
-        return CachedSamples(self._coded(rows, sizes_B - TAG_BYTES), plain_labels(labels_B), keys_B)
+        return CachedSamples(self._coded(rows, sizes_B - TAG_BYTES, wide_B), plain_labels(labels_B), keys_B)
 
     def count(self, key: int) -> int:
         """Samples in all records under a key, one that is stored twice counted twice."""
@@ -199,18 +204,21 @@ class SampleCache:
             self._enter(index, record, written)
         return written, left_out
 
-    def _coded(self, rows: Sequence[bytes], sizes_B: NDArray[np.int64]) -> EncodedSamples:
-        widths = np.unique(sizes_B).tolist()
-        rows_BS = np.frombuffer(b"".join(rows), np.uint8)
-        if len(widths) <= 1:
-            return self._shape.coded(rows_BS.reshape(len(rows), *(widths or [self._shape.sample_bytes])))
-        blocks, starts_B = self._shape.blocks, np.cumsum(sizes_B) - sizes_B
-        wide_BKS: NDArray[np.uint8] = np.zeros((len(rows), blocks, widths[-1] // blocks), np.uint8)
-        for width in widths:
-            some = np.flatnonzero(sizes_B == width)
-            places = starts_B[some][:, None] + np.arange(width)
-            wide_BKS[some, :, : width // blocks] = rows_BS[places].reshape(len(some), blocks, -1)
-        return self._shape.coded(wide_BKS.reshape(len(rows), -1))
+    def _coded(self, rows: Sequence[bytes], sizes_B: NDArray[np.int64], wide_B: NDArray[np.int64]) -> EncodedSamples:
+        """Samples of rows, whose bytes and wide codes these are; those of one form together."""
+        shape, forms_B = self._shape, sizes_B * _MOST_WIDE + wide_B
+        forms = [divmod(form, _MOST_WIDE) for form in np.unique(forms_B).tolist()]
+        if len(forms) <= 1:
+            size, wide = forms[0] if forms else (shape.sample_bytes, 0)
+            return shape.coded(shape.widened(np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), size), wide))
+        columns = max(size // shape.blocks - wide for size, wide in forms)
+        codes_BKd = np.zeros((len(rows), shape.blocks, columns), shape.codec.code_dtype)
+        for size, wide in forms:
+            some = np.flatnonzero(forms_B == size * _MOST_WIDE + wide).tolist()
+            kept_BS = np.frombuffer(b"".join([rows[place] for place in some]), np.uint8).reshape(len(some), size)
+            coded = shape.coded(shape.widened(kept_BS, wide))
+            codes_BKd[some, :, : size // shape.blocks - wide] = coded.codes_BV.reshape(len(some), shape.blocks, -1)
+        return EncodedSamples(codes_BKd.reshape(len(rows), -1), np.empty((len(rows), 0), np.uint8))
 
     def _empty_index(self) -> dict[common_pb2.Split, _Index]:
         return {
@@ -225,7 +233,7 @@ class SampleCache:
             index.label[numbers] = record.labels_B
         index.key[numbers] = record.key
         index.offset[numbers] = samples_start + np.arange(len(numbers)) * record.sealed_bytes
-        index.sealed_bytes[numbers] = record.sealed_bytes
+        index.sealed_bytes[numbers], index.wide[numbers] = record.sealed_bytes, record.wide
         index.nonce[numbers] = np.frombuffer(b"".join(record.nonces), index.nonce.dtype)
 
 

@@ -182,7 +182,7 @@ def trainer_memory(choices: RunChoices, size: RunSize, *, cuda: bool = False) ->
         program=_TRAINER_PROGRAM + (_CUDA_PROGRAM if cuda else 0),
         held={
             **kept_on_device,
-            "index of samples": size.images // ranks * (28 + labels) + 4 * size.classes * (size.val + size.test),
+            "index of samples": size.images // ranks * (44 + labels) + 4 * size.classes * (size.val + size.test),
             "messages": size.sites * _A_SITE,
             "samples read ahead": 2 * batch * length * 8,
         },

@@ -2,14 +2,18 @@
 
 Behind the file's head (`mple.records.cache_cipher`) come records, all little-endian. A record is
 
-    split u8, codec u8, key u16, samples u32, bytes of a sample u32 | nonce 12 | sealed: numbers u32[B], of the training
-    split only classes u16[B] or labels u8[B, L] | B times, each sealed by itself: exponents and codes
+    split u8, codec u8, key u16, samples u32, bytes of a sample u32, wide u16 | nonce 12 | sealed: numbers u32[B], of
+    the training split only classes u16[B] or labels u8[B, L] | B times, each sealed by itself: exponents and codes
 
-What is sealed is 16 bytes longer. Of a record the first is bound to its first twelve bytes, so that none of them can be
-changed either.
+What is sealed is 16 bytes longer. Of a record the first is bound to its first fourteen bytes, so that none of them can
+be changed either.
 
-Legend: B samples of a record, L labels, K blocks, V morphed values, S bytes of one sample. A *number* counts a split's
-samples over all sites of the plan; a *key* is a number that the node's list of keys gives.
+Codes of a transform codec are 16 bits wide, and few of them need more than eight: of each block so many leading ones as
+`wide` says take two bytes, and lie first, those of all blocks; the others take one. That is half the bytes and the
+shortest to read. Entropy coding them would take a quarter of those, and ten times as long to undo.
+
+Legend: B samples of a record, L labels, K blocks, V morphed values, d coefficients of a block, S bytes of one sample. A
+*number* counts a split's samples over all sites of the plan; a *key* is a number that the node's list of keys gives.
 """
 
 from __future__ import annotations
@@ -32,7 +36,9 @@ from mple.wire.codec import Codec, EncodedSamples
 from mple.wire.codecs import codec_named
 from mple.wire.label_form import CLASS_NUMBERS, LabelForm, WireLabels, label_bytes
 
-_FIELDS = struct.Struct("<BBHII")
+_FIELDS = struct.Struct("<BBHIIH")
+_WIDE = 8
+"""So many leading codes of a block are kept in two bytes where those behind fit one; else all are."""
 _HEADER_BYTES = _FIELDS.size + NONCE_BYTES
 
 
@@ -46,14 +52,13 @@ class CacheRecord:
     labels_B: WireLabels
     """Empty but for the training split."""
     rows_BS: NDArray[np.uint8]
-    """Exponents and codes of each sample."""
+    """Exponents and codes of each sample, codes as wide as the codec has them."""
+    wide: int
+    """See the head of this file."""
+    sealed_bytes: int
+    """What one sample takes in the file; they are the record's last."""
     content: bytes
     """The whole record, as it lies in the file."""
-
-    @property
-    def sealed_bytes(self) -> int:
-        """What one sample takes in the file; they are the record's last."""
-        return int(self.rows_BS.shape[1]) + TAG_BYTES
 
     @property
     def nonces(self) -> list[bytes]:
@@ -93,13 +98,35 @@ class CacheShape:
         """Of one sample's exponents and codes, at most."""
         return self.codec.sample_bytes(blocks=self.blocks, values=self.values)
 
-    def allows(self, sample_bytes: int) -> bool:
+    def allows(self, sample_bytes: int, wide: int) -> bool:
         """Whether a sample may take so many: where the codec has a basis, as the key's basis has columns."""
         if not self.codec.needs_coding:
-            return sample_bytes == self.sample_bytes
-        return (
-            0 < sample_bytes <= self.sample_bytes and sample_bytes % (self.blocks * self.codec.code_dtype.itemsize) == 0
-        )
+            return sample_bytes == self.sample_bytes and not wide
+        columns, left = divmod(sample_bytes, self.blocks)
+        return not left and 1 <= columns - wide <= self.values // self.blocks and wide <= columns - wide
+
+    def narrowed(self, coded: EncodedSamples) -> tuple[NDArray[np.uint8], int]:
+        """The rows of samples as they are kept, and how many codes of a block are wide in them."""
+        if not self.codec.needs_coding:
+            codes = np.ascontiguousarray(coded.codes_BV).view(np.uint8)
+            return np.hstack([coded.exponents_BK, codes]), 0
+        codes_BKd = coded.codes_BV.reshape(len(coded.codes_BV), self.blocks, -1)
+        rest_BKd = codes_BKd[:, :, _WIDE:]
+        narrow = not rest_BKd.size or bool(-128 <= rest_BKd.min() and rest_BKd.max() <= 127)
+        wide = min(_WIDE, codes_BKd.shape[2]) if narrow else codes_BKd.shape[2]
+        parts = codes_BKd[:, :, :wide].astype("<i2"), codes_BKd[:, :, wide:].astype(np.int8)
+        return np.hstack([part.reshape(len(codes_BKd), -1).view(np.uint8) for part in parts]), wide
+
+    def widened(self, rows_BS: NDArray[np.uint8], wide: int) -> NDArray[np.uint8]:
+        """Rows as the codec has them, of those that are kept."""
+        if not self.codec.needs_coding:
+            return rows_BS
+        samples, columns = len(rows_BS), rows_BS.shape[1] // self.blocks - wide
+        codes_BKd: NDArray[np.int16] = np.empty((samples, self.blocks, columns), "<i2")
+        first, rest = np.split(rows_BS, [2 * self.blocks * wide], axis=1)
+        codes_BKd[:, :, :wide] = np.ascontiguousarray(first).view("<i2").reshape(samples, self.blocks, wide)
+        codes_BKd[:, :, wide:] = rest.view(np.int8).reshape(samples, self.blocks, columns - wide)
+        return codes_BKd.reshape(samples, -1).view(np.uint8)
 
     @property
     def sizes(self) -> dict[common_pb2.Split, int]:
@@ -126,13 +153,15 @@ def pack_record(
     key: int,
 ) -> CacheRecord:
     """The record of a checked batch."""
-    codes = np.ascontiguousarray(batch.coded.codes_BV).view(np.uint8)
-    rows_BS = np.hstack([batch.coded.exponents_BK, codes])
-    fields = _FIELDS.pack(split, shape.codec.wire_id, key, *rows_BS.shape)
+    rows_BS, wide = shape.narrowed(batch.coded)
+    fields = _FIELDS.pack(split, shape.codec.wire_id, key, *rows_BS.shape, wide)
     nonce, (first, *others) = (drawn := new_nonce()), numbered(drawn, 1 + len(rows_BS))
     about = cipher.sealed(first, numbers_B.astype("<u4").tobytes() + label_bytes(batch.labels_B), fields)
     content = b"".join((fields, nonce, about, *cipher.sealed_rows(others, rows_BS)))
-    return CacheRecord(split, key, numbers_B, batch.labels_B, rows_BS, content)
+    sealed_bytes = int(rows_BS.shape[1]) + TAG_BYTES
+    if wide:
+        rows_BS = np.ascontiguousarray(batch.coded.codes_BV).view(np.uint8)
+    return CacheRecord(split, key, numbers_B, batch.labels_B, rows_BS, wide, sealed_bytes, content)
 
 
 def records(
@@ -147,7 +176,7 @@ def records(
     at = start
     while at + _HEADER_BYTES <= end:
         header = os.pread(file, _HEADER_BYTES, at)
-        split, codec_id, key, samples, sample_bytes = _FIELDS.unpack_from(header)
+        split, codec_id, key, samples, sample_bytes, wide = _FIELDS.unpack_from(header)
         labelled = split == common_pb2.SPLIT_TRAIN
         about_bytes = samples * (4 + (shape.labels.sample_bytes if labelled else 0)) + TAG_BYTES
         body_bytes = about_bytes + samples * (sample_bytes + TAG_BYTES)
@@ -160,7 +189,7 @@ def records(
             return
         if split not in shape.sizes or not samples:
             raise CacheError(f"{path} is damaged at byte {at}")
-        if codec_id != shape.codec.wire_id or not shape.allows(sample_bytes):
+        if codec_id != shape.codec.wire_id or not shape.allows(sample_bytes, wide):
             raise CacheError(f"{path} was written under another codec or image shape")
         rows_BS = _opened_rows(cipher, others, memoryview(body)[about_bytes:], sample_bytes)
         if rows_BS is None:
@@ -169,7 +198,8 @@ def records(
         if numbers_B.max() >= shape.sizes[split]:
             raise CacheError(f"{path} holds samples that the plan does not have")
         labels_B = shape.labels.view(about, samples, 4 * samples) if labelled else NO_LABELS
-        yield CacheRecord(split, key, numbers_B, labels_B, rows_BS, header + body)
+        rows_BS = shape.widened(rows_BS, wide)
+        yield CacheRecord(split, key, numbers_B, labels_B, rows_BS, wide, sample_bytes + TAG_BYTES, header + body)
         at += _HEADER_BYTES + body_bytes
 
 

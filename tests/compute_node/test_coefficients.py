@@ -45,6 +45,8 @@ class Key:
         rng, scheme, image = np.random.default_rng(len(site) + COLUMNS[site]), plan.morph.scheme(), plan.image
         key, about = MorphKey(bytes([COLUMNS[site]]) * 32), {"session": plan.session, "key_epoch": 1}
         self.x_BCHW = rng.normal(size=(5, image.channels, image.height, image.width)).cumsum(3).astype(np.float32)
+        if site == "south":  # so that none of its codes are kept in a byte
+            self.x_BCHW *= 20
         x_BKQ = to_blocks(self.x_BCHW, scheme, plan.geometry)
         whole = fit_directions(x_BKQ, scheme, image, key, step=1e-3, **about)  # type: ignore[arg-type]
         cut = Basis(whole.synthesis_GdQ[:, : COLUMNS[site]], whole.scales_Gd[:, : COLUMNS[site]])

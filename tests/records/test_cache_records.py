@@ -18,7 +18,7 @@ from mple.model.settings import TaskKind
 from mple.records.cache_cipher import CacheCipher, CacheError
 from mple.records.cache_records import CacheRecord, CacheShape, file_records, pack_record
 from mple.v1 import common_pb2
-from mple.wire.batch import Batch
+from mple.wire.batch import NO_LABELS, Batch
 from mple.wire.codec import EncodedSamples
 from mple.wire.codecs import codec_named
 from mple.wire.label_form import LabelForm
@@ -43,9 +43,9 @@ def test_the_bytes_of_a_record() -> None:
     record, salt = record_of(SHAPE, TRAIN, 2, 5, key=7), CIPHER.head[4:20]
     derived = HKDF(SHA256(), length=48, salt=salt, info=b"mple/v1/cache").derive(CACHE_SECRET)
     assert CIPHER.head == b"MPC3" + salt + derived[32:]
-    fields = bytes([1, 3]) + struct.pack("<HII", 7, 2, 3 + 12)
+    fields = bytes([1, 3]) + struct.pack("<HIIH", 7, 2, 3 + 12, 0)
     assert (TRAIN, common_pb2.CODEC_Q8) == (1, 3)
-    nonce, aead = record.content[12:24], AESGCM(derived[:32])
+    nonce, aead = record.content[14:26], AESGCM(derived[:32])
     nonces = [nonce[:8] + struct.pack(">I", (struct.unpack(">I", nonce[8:])[0] + i) % 2**32) for i in range(3)]
     numbers = struct.pack("<IIHH", 2, 5, 2, 2)
     rows = [bytes(range(n, n + 3)) + bytes(range(n, n + 12)) for n in (2, 5)]
@@ -59,7 +59,7 @@ def test_labels_lie_a_byte_each_between_numbers_and_codes(tmp_path: Path) -> Non
     labels_B = np.array([[0, 1, 255, 0, 1], [1, 1, 0, 255, 255]], np.uint8)
     coded = EncodedSamples(np.arange(24, dtype=np.int8).reshape(2, 12), np.arange(6, dtype=np.uint8).reshape(2, 3))
     record = pack_record(CIPHER, shape, TRAIN, np.array([4, 9]), Batch(coded, labels_B), 3)
-    about = CIPHER.opened(record.content[12:24], record.content[24 : 24 + 18 + 16], record.content[:12])
+    about = CIPHER.opened(record.content[14:26], record.content[26 : 26 + 18 + 16], record.content[:14])
     assert about == struct.pack("<II", 4, 9) + labels_B.tobytes()
     path = tmp_path / "cache"
     path.write_bytes(CIPHER.head + record.content + record_of(shape, TEST, 3).content)
@@ -67,6 +67,26 @@ def test_labels_lie_a_byte_each_between_numbers_and_codes(tmp_path: Path) -> Non
     assert found.labels_B.tolist() == labels_B.tolist()
     assert shape.coded(found.rows_BS).codes_BV.tolist() == coded.codes_BV.tolist()
     assert tested.labels_B.size == 0
+
+
+def test_codes_behind_the_leading_ones_take_a_byte_each(tmp_path: Path) -> None:
+    """Golden, of a transform codec: eight codes of ten are wide, or all where one behind is beyond a byte."""
+    shape = CacheShape(codec=codec_named("k6"), blocks=2, values=40, train=20, test=10)
+    codes_BV = np.array([[-300, 2, 3, 4, 5, 6, 7, 8, 9, -128, 30_000, 12, 13, 14, 15, 16, 17, 18, -19, 127]], np.int16)
+    rows = [[], []]
+    for number, (changed, kept) in enumerate([({}, 2 * (16 + 2)), ({9: -129}, 2 * 20)]):
+        codes_BV[0, list(changed)] = list(changed.values())
+        coded = EncodedSamples(codes_BV.copy(), np.empty((1, 0), np.uint8))
+        record = pack_record(CIPHER, shape, TEST, np.array([4]), Batch(coded, NO_LABELS), 3)
+        assert struct.unpack_from("<IH", record.content, 8) == (kept, 8 if number == 0 else 10)
+        rows[number] = [CIPHER.opened(record.nonces[0], record.content[-kept - 16 :]), codes_BV[0].tolist()]
+        path = tmp_path / "cache"
+        path.write_bytes(CIPHER.head + record.content)
+        (found,) = file_records(shape, path, CACHE_SECRET, 1)
+        assert shape.coded(found.rows_BS).codes_BV.tolist() == codes_BV.tolist()
+    first = [-300, *range(2, 9), 30_000, *range(12, 19)]
+    assert rows[0][0] == struct.pack("<16h4b", *first, 9, -128, -19, 127)
+    assert rows[1][0] == struct.pack("<20h", *rows[1][1])
 
 
 @given(

@@ -30,7 +30,7 @@ def record(
 ) -> bytes:
     """A record that opens, as somebody with the secret writes it, whatever it says."""
     count, nonce = len(numbers), new_nonce()
-    fields = struct.pack("<BBHII", TRAIN, SHAPE.codec.wire_id, key, count if samples is None else samples, size)
+    fields = struct.pack("<BBHIIH", TRAIN, SHAPE.codec.wire_id, key, count if samples is None else samples, size, 0)
     first, *others = numbered(nonce, 1 + count)
     about = CIPHER.sealed(first, np.array(numbers, "<u4").tobytes() + b"\0\0" * count, fields)
     rows = CIPHER.sealed_rows(others, np.zeros((count, SHAPE.sample_bytes), np.uint8)) if count else []
