@@ -16,6 +16,7 @@ from mple.morph import PRESETS, ImageShape, MorphGeometry, MorphKey
 from mple.morph.basis import Basis, fit_directions
 from mple.morph.morpher import Morpher, to_blocks
 from mple.plan import WireSettings
+from mple.wire.basis_file import basis_bytes
 from mple.wire.batch import samples_per_message
 from mple.wire.codec import Codec
 from mple.wire.codecs import codec_named
@@ -40,9 +41,8 @@ class SiteCoding:
 
     @property
     def basis_bytes(self) -> int:
-        """What a compute node is sent once a key beside the codes, in escrow custody: before any coding of its own."""
-        basis = self.basis
-        return 0 if basis is None else basis.synthesis_GdQ.size + basis.scales_Gd.nbytes + len(basis.coding)
+        """What a compute node is sent once a key beside the codes, in escrow custody."""
+        return 0 if self.basis is None else len(basis_bytes(self.basis))
 
 
 def site_coding(codec: str, x_NCHW: NDArray[np.float32], *, preset: str = "compact") -> SiteCoding:
@@ -53,10 +53,13 @@ def site_coding(codec: str, x_NCHW: NDArray[np.float32], *, preset: str = "compa
     basis = None
     if chosen.needs_coding:
         geometry = MorphGeometry.of(scheme, image)
-        x_RKQ = to_blocks(x_NCHW[:FITTED_TO], scheme, geometry)
+        some = x_NCHW[:FITTED_TO]
+        of_coding = np.arange(len(some)) % 3 == 2  # as `provider_node.keys.key_basis` shares them
         step = chosen.rounding_deviation * 12**0.5
+        x_RKQ = to_blocks(some[~of_coding], scheme, geometry)
         basis = fit_directions(x_RKQ, scheme, image, key, session=SESSION, key_epoch=KEY_EPOCH, step=step)
-        c_NKd = Morpher(scheme, image, key, session=SESSION, key_epoch=KEY_EPOCH, basis=basis).morph(x_NCHW[:FITTED_TO])
+        morpher = Morpher(scheme, image, key, session=SESSION, key_epoch=KEY_EPOCH, basis=basis)
+        c_NKd = morpher.morph(some[of_coding if of_coding.any() else ~of_coding])
         alone = [c_NKd.reshape(-1, c_NKd.shape[2])] if basis.cores == 1 else list(c_NKd.swapaxes(0, 1))
         coding = Coding.fit(alone, step, grid=(geometry.rows, geometry.columns))
         basis = replace(basis, coding=coding.to_bytes())

@@ -154,7 +154,7 @@ def cross_morphed(name: str, settings: SimulationSettings, folder: Path) -> Cros
     pixels = all_pixels(site_data(settings))
     coding = site_coding(settings.wire.codec, normalise(pixels[:FITTED_TO], settings.normalisation))
     _, psnr_db = measured_codes(coding, _some(pixels))
-    parts = {f"{one}_bytes": whole.sum(f"{one}_bytes") for one in ("label", "layer", "logits")}
+    parts = {f"{one}_bytes": whole.sum(f"{one}_bytes") for one in ("label", "layer", "basis", "logits")}
     network_of = {site.name: site.network_bytes * (1 + around / max(1, network)) for site in whole.sites}
     return Crossing(
         run=name,
