@@ -20,7 +20,7 @@ from mple.plan.settings import Custody, DeliverTo, RunChoices
 from mple.wire.names import TRANSFORM_CODECS
 
 MIB = 1024**2
-_SITE_PROGRAM, _COORDINATOR_PROGRAM, _TRAINER_PROGRAM = 116 * MIB, 106 * MIB, 416 * MIB
+_SITE_PROGRAM, _COORDINATOR_PROGRAM, _TRAINER_PROGRAM = 96 * MIB, 106 * MIB, 416 * MIB
 """Interpreter, libraries and gRPC's buffers once they are in use."""
 _CUDA_PROGRAM = 2560 * MIB
 """What CUDA's libraries take of the machine's memory beside: not measured, there was no device."""
@@ -32,20 +32,20 @@ _FURTHER_SITE = 3 * MIB
 """Of a process for each site beside the first: its channels, threads, ledger and log."""
 _LAYER_FILE_BYTES = {"coded": 1, "int8": 1, "f16": 2, "f32": 4}
 _APPLIED_BYTES = {Arithmetic.F32: 4, Arithmetic.BF16: 2, Arithmetic.INT8: 1}
-_DELIVERED_COPIES = 7
+_DELIVERED_COPIES = 6
 """Of all weights in a site's memory at a time: as they came and in order, as two files, as products take them."""
 _STATE_COPIES = 4
 """Of weights and moments while a checkpoint is written: copied, in the file's order, as bytes, as a file."""
 _CORE_COPIES = 5
 """Of a core while it is drawn and made orthogonal, in float64."""
-_WORK_BYTES = 48 * MIB
+_WORK_BYTES = 36 * MIB
 """Of chunks that layers are built from and pictures are morphed in, and of what a layer is looked at in."""
 _BAND_COLUMNS = 8192
 """Outputs of an unrolled layer that are laid out at a time, at least those of a row of pixels."""
 _ROWS_AT_ONCE = 256
 """Of a layer, when it is coded, or looked at in float64."""
 _SCORED_AT_ONCE = 250
-_DRAWN_VALUES, _LEAST_DRAWS, _POOLED_DRAWS, _SCORES_BYTES = 2**18, 16, 500, 100 * MIB
+_DRAWN_VALUES, _LEAST_DRAWS, _POOLED_DRAWS, _SCORES_BYTES = 2**18, 16, 500, 24 * MIB
 """Of intervals: values of a site's own samples drawn at once, draws of them at least, draws of pooled tallies, and what
 histograms and their draws take, which the sites of a process work out once."""
 
@@ -153,7 +153,7 @@ def coordinator_memory(choices: RunChoices, size: RunSize, custody: Custody) -> 
         program=_COORDINATOR_PROGRAM,
         held={"sites": size.sites * _A_SITE},
         passing={
-            "a layer under review": _WORK_BYTES // 3
+            "a layer under review": _WORK_BYTES
             + (4 + file_bytes) * values
             + 3 * 8 * min(values, _ROWS_AT_ONCE * _row_values(choices, size.image)),
             "building a layer": build,
