@@ -1,8 +1,9 @@
 """One training in one process on pictures as they reach a compute node: noisy, morphed, coded, through the layer.
 
-The settings are those of `examples/cifar10.toml` but for size. Seeds decide the order of samples, the first weights and
-the shifts; the morph key is drawn anew each time. Pictures are coded once, morphed, and decoded again, or written as
-files of a plain format and read again; then the decoded ones are morphed at each step and go through the layer.
+The settings are those of `examples/cifar10.toml` but for size and label smoothing. Seeds decide the order of samples,
+the first weights and the shifts; the morph key is drawn anew each time. Pictures are coded once, morphed, and decoded
+again, or written as files of a plain format and read again; then the decoded ones are morphed at each step and go
+through the layer.
 
 Legend: N pictures of a split, B of them, C channels, H W size, K blocks, Q core side.
 """

@@ -44,7 +44,7 @@ from mple.data.settings import NormalisationSettings
 from mple.model.first_layer.plain import plain_features
 from mple.model.first_layer.prepared import PreparedLayer, prepare_layer
 from mple.model.settings import ModelSettings
-from mple.model.stem import Stem
+from mple.model.stem import planned_stem
 from mple.model.training import TrunkTrainer
 from mple.model.weights import build_trunk
 from mple.morph import PRESETS, Arithmetic, ImageShape, MorphKey, draw_order
@@ -58,7 +58,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 _IMAGE = ImageShape(channels=3, height=32, width=32)
-_STEM = Stem.from_seed("mple-stem-1", filters=64, channels=3, kernel=3)
+_STEM = planned_stem(ModelSettings(), filters=64, channels=3)
 _MOST_LAYERS_MIB = 4096
 """A case whose layers would take more is left out."""
 _SETTINGS = TrainingSettings(precision=Precision.BF16)

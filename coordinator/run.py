@@ -187,7 +187,7 @@ class Run:
         if not self.settings.model.stem_offered:
             raise MpleError(
                 ErrorCode.STEM_REJECTED,
-                "the run's stem is seeded",
+                "the run has a stem without an offer",
                 fix='set model.stem = "offered" for a stem_file or model.weights for a weights_file, or offer none',
             )
         if len(safetensors) > MOST_BYTES:

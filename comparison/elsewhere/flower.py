@@ -206,7 +206,6 @@ def _hand_over(folder: Path, settings: FlowerSettings, sites: Sequence[Dataset])
         "threads": settings.threads,
         "classes": len(sites[0].classes),
         "width": settings.width,
-        "stem_seed": settings.model().stem_seed,
         "training": {name: value for name, value in training.items() if value is not None},
     }
     (folder / "run.json").write_text(json.dumps(run, indent=1), encoding="utf-8")

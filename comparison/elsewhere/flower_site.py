@@ -25,12 +25,12 @@ from mple.data.normalise import normalise
 from mple.data.settings import NormalisationSettings
 from mple.model.first_layer.plain import plain_features
 from mple.model.settings import ModelSettings
-from mple.model.stem import Stem
+from mple.model.stem import planned_stem
 from mple.model.training import TrunkTrainer
 from mple.model.weights import build_trunk
 from mple.plan import GlobalSampler, TrainingSettings, settings_from
 
-_CHANNELS, _KERNEL = 3, 3
+_CHANNELS = 3
 
 
 def main(folder: Path, name: str, address: str) -> None:
@@ -52,7 +52,7 @@ class Run:
         self.rounds: int = about["rounds"]
         self.training = settings_from(TrainingSettings, about["training"])
         self._model, self._classes = ModelSettings(width=about["width"]), int(about["classes"])
-        self._stem = Stem.from_seed(about["stem_seed"], filters=self._model.filters, channels=_CHANNELS, kernel=_KERNEL)
+        self._stem = planned_stem(self._model, filters=self._model.filters, channels=_CHANNELS)
         self._normalisation = NormalisationSettings()
         torch.set_num_threads(about["threads"])
 

@@ -114,14 +114,16 @@ def check_task(profile: coordinator_pb2.SiteProfile, party: Party, task: TaskKin
 
 
 def check_stem_digest(profile: coordinator_pb2.ComputeProfile, model: ModelSettings, offered: bytes | None) -> None:
-    """Check that the compute node's stem is the one that it has offered, or none where the stem is seeded.
+    """Check that the compute node's stem is the one that it has offered, or none where the run has one without.
 
     Raises MpleError: STEM_REJECTED.
     """
     if not model.stem_offered:
         if profile.stem_digest:
             raise MpleError(
-                ErrorCode.STEM_REJECTED, "the run's stem is seeded", fix='set model.stem = "offered" or offer none'
+                ErrorCode.STEM_REJECTED,
+                "the run has a stem without an offer",
+                fix='set model.stem = "offered" or offer none',
             )
     elif offered is None or profile.stem_digest != offered:
         raise MpleError(

@@ -13,7 +13,7 @@ class WeightsFrom(StrEnum):
     """Where a network's weights come from before the first step."""
 
     SEED = "seed"
-    """They are drawn, from `model.stem_seed` and `training.seed`."""
+    """The stem is as `model.stem` says, the others are drawn from `training.seed`."""
     FEATURES = "features"
     """All convolutions from the compute node's `weights_file`; the last layer is drawn."""
     NETWORK = "network"
@@ -77,6 +77,7 @@ class Keep(StrEnum):
 
 _DEFAULT_PEAK = {OptimiserName.SGD: 0.1, OptimiserName.ADAMW: 0.002}
 _MOST_ADAMW_LR = 0.05
+_STEM_SEED = "mple-stem-1"
 _DEFAULT_DECAY = {OptimiserName.SGD: 5e-4, OptimiserName.ADAMW: 0.01}
 
 
@@ -94,16 +95,17 @@ class ModelSettings:
     """Share of features dropped before the last layer."""
     weights: WeightsFrom = WeightsFrom.SEED
     """Where the network's weights come from before the first step."""
-    init: Annotated[str, OneOf(("he", "identity"))] = "he"
+    init: Annotated[str, OneOf(("he", "identity"))] = "identity"
     """How convolutions that no file brings begin: `he` draws their weights, normal with variance 2 / inputs (He et al.,
     2015); `identity` draws alike, but has the first filters hand each input channel on as it is, as DiracNets do
     (Zagoruyko & Komodakis, 2017), so that a deep network begins as a shallow one. A trunk learns sooner from there."""
     stem: Annotated[str, OneOf(("seed", "whitening", "offered"))] | None = None
-    """Where the first convolution comes from: `seed` draws it from `stem_seed`; `whitening` takes pictures apart as
-    natural ones are made up, from a table of the package; with `offered` the compute node brings a safetensors file. By
-    default `seed`; with weights of a file it is that file's, and this is left out."""
-    stem_seed: str = "mple-stem-1"
-    """Published seed of the first convolution."""
+    """Where the first convolution comes from: `seed` draws it from `stem_seed`; `whitening` makes
+    features of natural pictures that hardly correlate, from a table of the package; with `offered` the compute node
+    brings a safetensors file. By default `whitening`; with weights of a file it is that file's, and this is left
+    out."""
+    stem_seed: str = _STEM_SEED
+    """Published seed of the first convolution, for `stem = "seed"`."""
     stem_mirrored: bool = False
     """Whether the first convolution holds each of its kernels' left-right mirror images, which "mirror" in
     `training.augment` needs: a seeded or whitening one is made so, an offered one that does not is refused."""
@@ -114,6 +116,11 @@ class ModelSettings:
             raise ValueError(
                 f'stem = "{self.stem}" with weights = "{self.weights}": the first convolution is that of the file of '
                 "weights then; leave stem out"
+            )
+        if self.stem in (None, "whitening") and self.stem_seed != _STEM_SEED:
+            raise ValueError(
+                f'stem_seed = "{self.stem_seed}" would change nothing where no stem is drawn from it; set stem = '
+                '"seed", or leave stem_seed out'
             )
 
     @property

@@ -133,11 +133,11 @@ def planned_stem(model: ModelSettings, *, filters: int, channels: int, offered: 
     if offered is None:
         if model.stem_offered:
             raise StemError("the compute node is to bring the stem, but none has been offered")
-        if model.stem == "whitening":
-            return Stem(whitening_kernels(filters, channels, model.kernel, mirrored=model.stem_mirrored))
-        return Stem.from_seed(
-            model.stem_seed, filters=filters, channels=channels, kernel=model.kernel, mirrored=model.stem_mirrored
-        )
+        if model.stem == "seed":
+            return Stem.from_seed(
+                model.stem_seed, filters=filters, channels=channels, kernel=model.kernel, mirrored=model.stem_mirrored
+            )
+        return Stem(whitening_kernels(filters, channels, model.kernel, mirrored=model.stem_mirrored))
     if model.from_file and (offered.channels, channels) == (3, 1):
         offered = offered.for_grey()
     if offered.filters != filters:

@@ -1,12 +1,15 @@
-"""Kernels that take natural patches apart: a stem that need not be drawn, and learns sooner than one that is.
+"""Kernels that see natural pictures white: a stem that learns sooner than one that is drawn without regard to them.
 
 A patch's directions are the products of an eigenvector of colour, one of rows and one of columns, from a small table of
-public photographs' statistics (`benchmarks/patch_statistics.py` makes it). A kernel is such a direction over the root
-of its variance, so that the features of natural pictures have about variance 1, and hardly correlate.
+public photographs' statistics (`benchmarks/patch_statistics.py` makes it). Each direction is divided by the root of its
+variance plus a floor, so that what natural pictures have much of does not drown the rest; a kernel is a mixture of all
+of them by a row of a random rotation. Kernels that were directions themselves would learn as well, but those of the
+finest detail answer to what codecs and sensors add: batch norm behind the stem takes any scale of a kernel away, and
+with it any floor. In a mixture the floor holds.
 
-Nothing is decomposed here, and sums are rounded once: all machines get the same kernels, bit for bit.
+Nothing is decomposed here, and sums are rounded in a fixed order: all machines get the same kernels, bit for bit.
 
-Legend: F filters, C channels, p kernel side, D directions of a patch.
+Legend: F filters, C channels, p kernel side, D = C·p² directions of a patch.
 """
 
 from __future__ import annotations
@@ -14,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,8 +30,9 @@ _TABLE = Path(__file__).with_name("patch_statistics.json")
 TABLE_DIGEST = "b0d86cad729f4c85ac4b4ebd3cb6ade306be2d6c8d5378ea5810d75cf9730f67"
 """SHA-256 of the table that this version was released with."""
 _PUBLISHED = hashlib.sha256(b"mple/v1/whitening-stem").digest()
-_FLOOR = 0.005
-"""Added to the variances in mixtures of directions, as a part of the largest: the finest detail is mostly noise."""
+_FLOOR = 0.2
+"""Added to each direction's variance, as a part of a channel's: kernels of 3 pixels have a norm of about 1.8 then, and
+none can have more than 2.3."""
 
 
 class TableDiffersError(RuntimeError):
@@ -39,9 +42,9 @@ class TableDiffersError(RuntimeError):
 def whitening_kernels(filters: int, channels: int, kernel: int, *, mirrored: bool = False) -> NDArray[np.float32]:
     """Kernels (F, C, p, p) for a side of 1, 3, 5 or 7 pixels and any number of channels.
 
-    First each direction, the largest variance first; then each with the other sign, since what follows cuts off what is
-    negative; then random mixtures of all. With `mirrored` a kernel that is not its own left-right mirror image is
-    followed by that, which of a direction is the one with the other sign.
+    As many as there are directions are orthogonal mixtures of them, the next are so among themselves, and so on. With
+    `mirrored` every second kernel is the left-right mirror image of the one before it, and the last of an odd number is
+    its own; kernels of one pixel are that anyway.
 
     Guarantees: equal on all machines; with `mirrored` each kernel's mirror image is among them, bit for bit. Of three
     channels the statistics are those of red, green and blue; of any other number those of pictures whose channels are
@@ -49,46 +52,44 @@ def whitening_kernels(filters: int, channels: int, kernel: int, *, mirrored: boo
 
     Raises TableDiffersError: the package's table was changed.
     """
-    found = _directions(channels, kernel)
-    kernels: list[NDArray[np.float64]] = []
-    for sign in (1.0, -1.0):
-        for direction in found:
-            followed = mirrored and not direction.even
-            if len(kernels) + followed < filters and (sign > 0 or not followed):
-                kernels += [direction.whitened * sign, *([-direction.whitened] if followed else [])]
-    for mixed_Cpp in _mixtures(found, filters - len(kernels)):
-        paired = mirrored and kernel > 1
-        if paired and len(kernels) + 1 == filters:
-            mixed_Cpp = (mixed_Cpp + mixed_Cpp[..., ::-1]) / math.sqrt(2)
-        kernels += [mixed_Cpp, *([mixed_Cpp[..., ::-1]] if paired else [])]
-    return np.stack(kernels[:filters]).astype(np.float32)
+    directions_DCpp = _whitened(channels, kernel)
+    paired = mirrored and kernel > 1
+    made = []
+    for mixture_D in _mixtures(-(-filters // 2) if paired else filters, len(directions_DCpp)):
+        total_Cpp = np.zeros((channels, kernel, kernel))
+        for share, direction_Cpp in zip(mixture_D, directions_DCpp, strict=True):
+            total_Cpp += share * direction_Cpp
+        made.append(total_Cpp)
+    if paired:
+        made = [image for one in made for image in (one, one[..., ::-1])][:filters]
+        if filters % 2:
+            made[-1] = (made[-1] + made[-1][..., ::-1]) / math.sqrt(2)
+    return np.stack(made).astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True)
-class _Direction:
-    """A patch's, of norm 1."""
+def _mixtures(count: int, directions: int) -> list[list[float]]:
+    """Random unit vectors of so many shares, each block of as many as there are shares an orthogonal one."""
+    drawn = gaussians(_PUBLISHED, b"mixtures", count * directions).reshape(count, directions)
+    made: list[list[float]] = []
+    for number, row in enumerate(drawn.tolist()):
+        for other in made[number - number % directions :]:
+            along = math.fsum(one * two for one, two in zip(row, other, strict=True))
+            row = [one - along * two for one, two in zip(row, other, strict=True)]
+        norm = math.sqrt(math.fsum(one * one for one in row))
+        made.append([one / norm for one in row])
+    return made
 
-    values_Cpp: NDArray[np.float64]
-    variance: float
-    even: bool
-    """Whether it is its own left-right mirror image; else it is the negative of it."""
 
-    @property
-    def whitened(self) -> NDArray[np.float64]:
-        return self.values_Cpp / math.sqrt(self.variance)
-
-
-def _directions(channels: int, kernel: int) -> list[_Direction]:
-    """All D = C·p² of them, the largest variance first."""
-    table = _table()
-    sides_Dp = np.array(table.directions[str(kernel)])
+def _whitened(channels: int, kernel: int) -> list[NDArray[np.float64]]:
+    """The directions of a patch (C, p, p), each over the root of its variance plus the floor."""
+    sides_pp = np.array(_table().directions[str(kernel)])
+    variances_Cpp = _variances(channels, kernel)
     found = []
-    for colour_C, variances_DD in zip(_colours(channels), _colour_variances(channels, kernel), strict=True):
-        for row, column in np.ndindex(kernel, kernel):
-            values_Cpp = colour_C[:, None, None] * (sides_Dp[row][:, None] * sides_Dp[column])
-            even = np.array_equal(sides_Dp[column], sides_Dp[column][::-1])
-            found.append(_Direction(values_Cpp, float(variances_DD[row, column]), even))
-    return sorted(found, key=lambda direction: -direction.variance)
+    for colour, row, column in np.ndindex(channels, kernel, kernel):
+        scale = 1 / math.sqrt(float(variances_Cpp[colour][row, column]) + _FLOOR)
+        colour_C = _colours(channels)[colour]
+        found.append(scale * colour_C[:, None, None] * (sides_pp[row][:, None] * sides_pp[column]))
+    return found
 
 
 def _colours(channels: int) -> NDArray[np.float64]:
@@ -103,24 +104,10 @@ def _colours(channels: int) -> NDArray[np.float64]:
     return made
 
 
-def _colour_variances(channels: int, kernel: int) -> list[NDArray[np.float64]]:
-    """For each direction of colour the variances (D, D) by row and column."""
+def _variances(channels: int, kernel: int) -> list[NDArray[np.float64]]:
+    """For each direction of colour the variances (p, p) by row and column."""
     first, second, third = map(np.array, _table().variances[str(kernel)])
     return [first, second, third] if channels == 3 else [first, *[(second + third) / 2] * (channels - 1)]
-
-
-def _mixtures(found: Sequence[_Direction], count: int) -> list[NDArray[np.float64]]:
-    """So many random mixtures of all directions (C, p, p), of norm 1 where each direction has variance 1."""
-    drawn = gaussians(_PUBLISHED, b"mixtures", count * len(found))
-    floor = _FLOOR * found[0].variance
-    mixed = []
-    for shares_D in drawn.reshape(-1, len(found)):
-        norm = math.sqrt(math.fsum(share * share for share in shares_D.tolist()))
-        total = np.zeros_like(found[0].values_Cpp)
-        for share, direction in zip(shares_D.tolist(), found, strict=True):
-            total = total + direction.values_Cpp * (share / norm / math.sqrt(direction.variance + floor))
-        mixed.append(total)
-    return mixed
 
 
 @dataclass(frozen=True, slots=True)

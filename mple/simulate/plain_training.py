@@ -44,7 +44,7 @@ class PlainSettings:
     """As of the morphed run; what concerns keys, wire and absence changes nothing here."""
     device: Device = CPU
     stem: Stem | None = None
-    """The one that was offered; by default that of `weights` or drawn from `model.stem_seed`."""
+    """The one that was offered; by default that of `weights`, else as `model.stem` says."""
     weights: InitialWeights | None = None
     """Those with which training begins; by default drawn from the seed."""
     channel_order: NDArray[np.int64] | None = None

@@ -110,7 +110,7 @@ class SimulationSettings(RunChoices):
             if name in (COORDINATOR, COMPUTE):
                 raise ValueError(f"a site can't be named {name!r}: the simulation has another node of this name")
         if (self.stem_file is not None) != (self.model.stem == "offered"):
-            found = f'model.stem = "{self.model.stem or "seed"}", stem_file = {self.stem_file}'
+            found = f'model.stem = "{self.model.stem or "whitening"}", stem_file = {self.stem_file}'
             raise ValueError(f'{found}; a file goes with stem = "offered"')
         if (self.weights_file is not None) != self.model.from_file:
             raise ValueError(

@@ -52,9 +52,9 @@ def test_order_key_and_pictures(morph: MorphSettings) -> None:
     assert mean_ssim(world, finding) > 0.9999
 
 
-@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_every_kernel_on_grey_and_colour(kernel: int, channels: int) -> None:
+@pytest.mark.parametrize(("channels", "kernel"), [(1, 3), (1, 5), (1, 7), (3, 1), (3, 3), (3, 5), (3, 7)])
+def test_every_kernel_on_grey_and_colour(channels: int, kernel: int) -> None:
+    """But kernels of one grey pixel, which are all alike, or the negative."""
     world = morphed_world(natural_pixels(24, channels=channels), kernel=kernel)
     finding = layer_key.run(world.compute_node_with_stem(), SETTINGS)
     assert right_places(world, finding) == world.plan.filters

@@ -12,7 +12,7 @@ from compute_node.layers.layer_bank import LayerBank, UnknownKeyError
 from compute_node.training.features import features
 from mple.model.first_layer.plain import plain_features
 from mple.model.first_layer.prepared import PreparedLayer, prepare_layer
-from mple.model.stem import Stem
+from mple.model.stem import Stem, planned_stem
 from mple.morph import Arithmetic
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.morph.morpher import Morpher
@@ -27,7 +27,7 @@ MORPHS = [MorphSettings(tile=4), MorphSettings(preset="distinct", tile=4), Morph
 
 
 def stem_of(plan: RunPlan) -> Stem:
-    return Stem.from_seed(plan.model.stem_seed, filters=plan.filters, channels=plan.channels, kernel=3)
+    return planned_stem(plan.model, filters=plan.filters, channels=plan.channels)
 
 
 def layers_of(plan: RunPlan) -> dict[int, AugmentedLayer]:

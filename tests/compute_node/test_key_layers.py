@@ -12,7 +12,7 @@ import pytest
 from compute_node.layers.layer_bank import LayerBank, UnknownKeyError
 from compute_node.layers.restore import listed_layers, restored_bank
 from mple.disk.whole_files import file_sha256
-from mple.model.stem import Stem
+from mple.model.stem import planned_stem
 from mple.morph import MorphKey
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.records.layer_list import LayerList, RevokedKey, layer_path, list_layers, read_list, write_list
@@ -21,7 +21,7 @@ from mple.wire.layer_file import write_layer
 from tests.support.small_plan import SIZES, key_of, key_ref, small_plan
 
 PLAN = small_plan()
-STEM = Stem.from_seed(PLAN.model.stem_seed, filters=PLAN.filters, channels=1, kernel=PLAN.model.kernel)
+STEM = planned_stem(PLAN.model, filters=PLAN.filters, channels=1)
 
 
 def next_key(site: str, epoch: int) -> MorphKey:

@@ -15,7 +15,7 @@ from compute_node.predictor import Predictor, restored_run
 from mple.disk.damage import with_checksum
 from mple.disk.json_records import write_record
 from mple.disk.whole_files import file_sha256
-from mple.model.stem import Stem
+from mple.model.stem import planned_stem
 from mple.model.weights import build_trunk, save_trunk, state_sha256
 from mple.morph.augmented import build_augmented_layer
 from mple.morph.morpher import Morpher
@@ -44,7 +44,7 @@ class Finished:
 def finished(tmp_path: Path) -> Finished:
     (tmp_path / "plan.json").write_bytes(with_checksum(PLAN.to_json()))
     bank, digests = LayerBank(PLAN), {}
-    stem = Stem.from_seed(PLAN.model.stem_seed, filters=PLAN.filters, channels=1, kernel=PLAN.model.kernel)
+    stem = planned_stem(PLAN.model, filters=PLAN.filters, channels=1)
     (tmp_path / "layers").mkdir()
     for site in SIZES:
         layer = build_augmented_layer(

@@ -21,7 +21,7 @@ from compute_node.predictor import Predictor
 from compute_node.ranks import RankGroup
 from compute_node.training.features import features
 from mple.model.settings import ModelSettings
-from mple.model.stem import Stem
+from mple.model.stem import planned_stem
 from mple.model.weights import build_trunk
 from mple.morph import MorphKey
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
@@ -37,7 +37,7 @@ from tests.support.small_plan import CACHE_SECRET, SIZES, TEST, TRAIN, key_of, k
 PLAN = small_plan(wire=WireSettings(codec=CODEC.name))
 NEW_KEY = MorphKey(hashlib.sha256(b"next").digest())
 NEW = common_pb2.KeyRef(site="north", epoch=2, fingerprint=NEW_KEY.fingerprint())
-STEM = Stem.from_seed(PLAN.model.stem_seed, filters=PLAN.filters, channels=1, kernel=PLAN.model.kernel)
+STEM = planned_stem(PLAN.model, filters=PLAN.filters, channels=1)
 
 
 class Node:
@@ -168,7 +168,7 @@ def test_nothing_is_asked_anew_when_the_sites_are_done(node: Node) -> None:
 
 def test_predictions_go_by_the_new_key_and_not_by_a_revoked_one(node: Node) -> None:
     plan = small_plan(side_px=28)  # as small as the trunk takes
-    stem = Stem.from_seed(plan.model.stem_seed, filters=plan.filters, channels=1, kernel=plan.model.kernel)
+    stem = planned_stem(plan.model, filters=plan.filters, channels=1)
     bank = LayerBank(plan)
     bank.add(NEW)
     for key, name, epoch in ((key_of("north"), key_ref("north"), 1), (NEW_KEY, NEW, 2)):

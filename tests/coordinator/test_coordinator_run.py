@@ -196,7 +196,7 @@ def test_stem_that_is_none_is_refused(
 
 
 def test_stem_is_not_taken_where_it_is_seeded(small_run: SmallRun) -> None:
-    with refused(ErrorCode.STEM_REJECTED, "the run's stem is seeded"):
+    with refused(ErrorCode.STEM_REJECTED, "the run has a stem without an offer"):
         small_run.run.offer_stem(COMPUTE, stem_for().to_safetensors())
     small_run.join_all()
     with refused(ErrorCode.STEM_REJECTED, "the plan's stem is"):

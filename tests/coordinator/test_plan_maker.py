@@ -94,7 +94,7 @@ def test_any_change_changes_the_hash(tmp_path: Path) -> None:
     hashes = {
         made(settings)[0].sha256(),
         made(settings, profiles(train_images=11))[0].sha256(),
-        made(dataclasses.replace(settings, model=dataclasses.replace(settings.model, stem_seed="x")))[0].sha256(),
+        made(dataclasses.replace(settings, model=ModelSettings(width=0.125, stem="seed", stem_seed="x")))[0].sha256(),
         made(dataclasses.replace(settings, training=dataclasses.replace(settings.training, seed=2)))[0].sha256(),
         made(settings_in(tmp_path, custody=Custody.ESCROW))[0].sha256(),
     }

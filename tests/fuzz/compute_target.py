@@ -17,7 +17,7 @@ from compute_node.layers.layer_bank import LayerBank
 from compute_node.predictor import Predictor
 from compute_node.service import ComputeService
 from mple.meter import Ledger
-from mple.model.stem import Stem
+from mple.model.stem import planned_stem
 from mple.model.weights import build_trunk
 from mple.morph.augmented import build_augmented_layer
 from mple.plan import GlobalSampler, RunPlan, WireSettings
@@ -217,7 +217,7 @@ class ComputeTarget:
 
 def _bank(plan: RunPlan) -> LayerBank:
     bank = LayerBank(plan)
-    stem = Stem.from_seed(plan.model.stem_seed, filters=plan.filters, channels=1, kernel=plan.model.kernel)
+    stem = planned_stem(plan.model, filters=plan.filters, channels=1)
     order = channel_order(plan, bytes(32))
     for site in SIZES:
         layer = build_augmented_layer(

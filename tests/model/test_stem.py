@@ -177,7 +177,7 @@ def test_pairs_of_permuted_channels_are_the_permuted_pairs() -> None:
 
 def test_a_runs_stem_is_the_seeds_or_the_offered_one() -> None:
     offered = Stem.from_seed("another", filters=8, channels=1, kernel=3)
-    seeded = planned_stem(ModelSettings(stem_seed="one"), filters=8, channels=1)
+    seeded = planned_stem(ModelSettings(stem="seed", stem_seed="one"), filters=8, channels=1)
     assert seeded.digest() == Stem.from_seed("one", filters=8, channels=1, kernel=3).digest()
     assert planned_stem(ModelSettings(stem="offered"), filters=8, channels=1, offered=offered) is offered
     with pytest.raises(StemError, match="none has been offered"):

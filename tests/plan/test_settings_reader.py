@@ -43,7 +43,7 @@ COORDINATOR = CoordinatorSettings(
     run=RunSettings(sites=("north", "south"), compute="gpu", custody=Custody.ESCROW),
     morph=MorphSettings(preset="paper", kappa=4),
     wire=WireSettings(codec="f16", releases=9),
-    model=ModelSettings(width=0.5, kernel=5, stem_seed='with "quotes", a \\ and\na line'),
+    model=ModelSettings(width=0.5, kernel=5, stem="seed", stem_seed='with "quotes", a \\ and\na line'),
     training=TrainingSettings(weight_decay=1e-7, precision=Precision.BF16, augment=(Augment.SHIFT,), seed=2**62),
     normalisation=NormalisationSettings(mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0)),
     stay=True,

@@ -12,7 +12,7 @@ import pytest
 from mple.disk.damage import DamagedError
 from mple.meter import Direction, LedgerEntry, MessageFacts, MessageKind
 from mple.model.settings import Augment
-from mple.model.stem import Stem, mirror_images
+from mple.model.stem import Stem, mirror_images, planned_stem
 from mple.node.retry import RetryPolicy, StoppedError
 from mple.pki import VaultError
 from mple.plan import Custody
@@ -139,7 +139,7 @@ def test_a_stream_opens_with_mirrored_channels_where_the_plan_mirrors_alone(feed
     plan = feeding.plan
     assert list(feeding._begin()._hello.mirrored_channels) == []
     model = dataclasses.replace(plan.model, stem_mirrored=True)
-    stem = Stem.from_seed(model.stem_seed, filters=8, channels=3, kernel=3, mirrored=True)
+    stem = planned_stem(model, filters=8, channels=3)
     training = dataclasses.replace(plan.training, augment=(Augment.MIRROR,))
     digest = stem.digest().hex()
     feeding.plan = dataclasses.replace(plan, model=model, training=training, stem_digest=digest)

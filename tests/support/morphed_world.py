@@ -28,7 +28,7 @@ from mple.attacks.lab.ground_truth import GroundTruth, SiteTruth
 from mple.attacks.means.layer_blocks import with_unused_rows
 from mple.data import LabelledImages
 from mple.data.normalise import normalise
-from mple.model.stem import Stem
+from mple.model.stem import Stem, planned_stem
 from mple.morph import MorphKey, draw_order
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.morph.basis import Basis
@@ -140,7 +140,7 @@ def morphed_world(
     labels = np.random.default_rng(seed).integers(0, classes, len(pixels)) if labels_N is None else labels_N
     _, channels, side_px, _ = pixels.shape
     model = ModelSettings(width=width, kernel=kernel)
-    stem = Stem.from_seed(model.stem_seed, filters=max(8, round(64 * width)), channels=channels, kernel=kernel)
+    stem = planned_stem(model, filters=model.filters, channels=channels)
     secret = hashlib.sha256(b"consortium %d" % seed).digest()
     keys = {name: MorphKey(hashlib.sha256(f"{name} {seed}".encode()).digest()) for name in NAMES}
     halves = dict(zip(NAMES, np.array_split(np.arange(len(pixels)), 2), strict=True))

@@ -22,7 +22,7 @@ from compute_node.service import ComputeService
 from mple.disk.damage import with_checksum
 from mple.meter import Ledger
 from mple.model.first_layer.plain import plain_features
-from mple.model.stem import Stem
+from mple.model.stem import Stem, planned_stem
 from mple.model.weights import build_trunk
 from mple.morph.augmented import build_augmented_layer
 from mple.pki import Vault
@@ -50,7 +50,7 @@ def finished_plan(codec: str = "f32") -> RunPlan:
 
 def stem_of(plan: RunPlan) -> Stem:
     """The plan's first convolution."""
-    return Stem.from_seed(plan.model.stem_seed, filters=plan.filters, channels=1, kernel=plan.model.kernel)
+    return planned_stem(plan.model, filters=plan.filters, channels=1)
 
 
 def permuted_features(plan: RunPlan, pixels_NHW: NDArray[np.uint8]) -> Tensor:

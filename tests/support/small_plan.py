@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from mple.model.stem import Stem
+from mple.model.stem import planned_stem
 from mple.morph import MorphKey
 from mple.plan import (
     Custody,
@@ -61,9 +61,8 @@ def small_plan(
     """
     model = model or ModelSettings(width=0.125)
     filters = max(8, round(64 * model.width))
-    stem = Stem.from_seed(
-        model.stem_seed, filters=filters, channels=channels, kernel=model.kernel, mirrored=model.stem_mirrored
-    )
+    own = ModelSettings(kernel=model.kernel, stem_mirrored=model.stem_mirrored) if model.stem_offered else model
+    stem = planned_stem(own, filters=filters, channels=channels)
     sites = tuple(
         SitePlan(
             name=name,

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from coordinator.layers.layer_releases import LayerReleases
 from coordinator.memory.state_file import StateFile, as_bytes
 from coordinator.run import Run
-from mple.model.stem import Stem
+from mple.model.stem import Stem, planned_stem
 from mple.morph import MorphKey
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.plan import (
@@ -62,7 +62,7 @@ def settings_in(
     custody: Custody = Custody.SITE,
     sites: tuple[str, ...] = SITES,
     morph: MorphSettings | None = None,
-    stem: str = "seed",
+    stem: str | None = None,
     kernel: int = 3,
     training: TrainingSettings | None = None,
     mirrored: bool = False,
@@ -135,8 +135,10 @@ def plan_for(
     )
 
 
-def stem_for(seed: str = "mple-stem-1") -> Stem:
+def stem_for(seed: str | None = None) -> Stem:
     """The small run's stem, or another of its shape."""
+    if seed is None:
+        return planned_stem(ModelSettings(), filters=8, channels=1)
     return Stem.from_seed(seed, filters=8, channels=1, kernel=3)
 
 

@@ -17,7 +17,7 @@ from mple.data.normalise import normalise
 from mple.disk.damage import with_checksum
 from mple.model.first_layer.plain import plain_features
 from mple.model.settings import ModelSettings
-from mple.model.stem import Stem
+from mple.model.stem import Stem, planned_stem
 from mple.model.weights import build_trunk, save_trunk
 from mple.pki import Vault
 from mple.plan import NormalisationSettings
@@ -134,7 +134,7 @@ def test_a_simulations_network_takes_plain_pictures(tmp_path: Path) -> None:
     trunk = lived_in(build_trunk(ModelSettings(width=plan.model.width), 3, 4))
     assert isinstance(trunk, nn.Module)
     save_trunk(trunk, tmp_path / "model.safetensors", {})
-    stem = Stem.from_seed(plan.model.stem_seed, filters=8, channels=3, kernel=3)
+    stem = planned_stem(plan.model, filters=8, channels=3)
     channels = channel_order(plan, secret)
     with torch.no_grad():
         permuted = trunk(
