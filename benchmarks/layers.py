@@ -1,7 +1,7 @@
 """What each kind of augmented layer costs beside the plain network: a training step, setting it up, memory.
 
     python -m benchmarks.layers [--preset NAME ...] [--rounds 16] [--batch 128] [--sites 1 3 32] [--processor-time]
-                                [--out results/benchmarks]
+                                [--layer-codec k5.5] [--out results/benchmarks]
 
 Within a round steps alternate (plain, one site, three sites, ..., plain, one site, ...), so that a machine that speeds
 up or slows down does so for all; the ratio to the round's plain step is taken round by round and its median is what
@@ -11,6 +11,10 @@ several sites every site has a layer of its own, and each batch holds samples of
 
 `--processor-time` is for a machine that is busy with other things: one thread, and the time that it has run instead of
 the time that has passed.
+
+Then, for every preset with orthogonal cores and both stems, what a layer takes as it travels and how far it puts the
+features of CIFAR-10 off (`benchmarks.layer_bytes`): for morphed values, and for coefficients as `int8` and as `coded`.
+`--rounds 0` leaves the steps out.
 
 Each preset is measured in a process of its own, which first sets one layer up (draws the core, builds the layer,
 prepares it) and tells its time and the largest memory of the process until then.
@@ -37,8 +41,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.layer_bytes import layer_bytes, line
 from benchmarks.machine import RESULTS, machine
 from compute_node.training.features import features
+from mple.data import Cifar10Source, open_source
 from mple.data.normalise import normalise
 from mple.data.settings import NormalisationSettings
 from mple.model.first_layer.plain import plain_features
@@ -47,7 +53,7 @@ from mple.model.settings import ModelSettings
 from mple.model.stem import planned_stem
 from mple.model.training import TrunkTrainer
 from mple.model.weights import build_trunk
-from mple.morph import PRESETS, Arithmetic, ImageShape, MorphKey, draw_order
+from mple.morph import PRESETS, Arithmetic, Ensemble, ImageShape, MorphKey, draw_order
 from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.morph.morpher import Morpher
 from mple.plan import Precision, TrainingSettings, WireSettings
@@ -112,6 +118,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--sites", type=int, nargs="*", default=[1, 3, 32])
     parser.add_argument("--processor-time", action="store_true")
+    parser.add_argument("--layer-codec", default="k5.5", help="of the coefficients that layers are compared for")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--measure", choices=list(_CASES), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -122,11 +129,19 @@ def main() -> None:
         print(json.dumps(asdict(_measure(options.measure, options.rounds, options.batch, options.sites, now))))
         return
     results = []
-    for name in options.preset:
+    for name in options.preset if options.rounds else ():
         command = [sys.executable, "-m", "benchmarks.layers", *sys.argv[1:], "--measure", name]
         told = subprocess.run(tied(command), check=True, stdout=subprocess.PIPE).stdout
         results.append(json.loads(told))
         print(_line(results[-1]), flush=True)
+    sizes = []
+    data = open_source(Cifar10Source(most_train=2200), options.out)
+    x_NCHW = normalise(data.train.pixels_NCHW, NormalisationSettings())
+    for name in options.preset:
+        if name in PRESETS and PRESETS[name].ensemble is Ensemble.ORTHOGONAL:
+            for stem in ("seed", "whitening"):
+                sizes += layer_bytes(name, stem, options.layer_codec, x_NCHW)
+                print("\n".join(map(line, sizes[-3:])), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     about = {
         "command": shlex.join(["python", "-m", "benchmarks.layers", *sys.argv[1:]]),
@@ -137,9 +152,11 @@ def main() -> None:
         "layer_arithmetic": _SETTINGS.first_layer,
         "codec": WireSettings().codec,
         "layers": results,
+        "bytes": [asdict(size) for size in sizes],
     }
     (options.out / "layers.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    _plot(results, options.out / "layers.png")
+    if results:
+        _plot(results, options.out / "layers.png")
 
 
 def _measure(name: str, rounds: int, batch: int, site_counts: list[int], now: Callable[[], float]) -> LayerCosts:

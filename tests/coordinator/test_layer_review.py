@@ -21,13 +21,20 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from coordinator.layers.layer_review import LayerReview, ReferenceLayer
+from mple.data import LabelledImages
 from mple.model.stem import Stem
-from mple.morph.augmented import AugmentedLayer
+from mple.morph.augmented import AugmentedLayer, build_augmented_layer
 from mple.morph.verify import CONSISTENCY_TOLERANCE
 from mple.plan import MorphSettings, RunPlan, WireSettings
+from mple.plan.orders import channel_order
 from mple.rpc import ErrorCode, MpleError
+from mple.wire.codecs import codec_named
 from mple.wire.layer_dtype import tensors_of
+from mple.wire.layer_file import write_layer
 from mple.wire.names import LAYER_DTYPES
+from mple.wire.transform_codec import TransformCodec
+from provider_node.keys.key_basis import fitted_basis
+from tests.support.small_plan import key_of
 from tests.support.small_run import SECRET, layer_for, plan_for, refused, stem_for
 
 PLAN = plan_for(wire=WireSettings(layer="f16"))
@@ -295,3 +302,54 @@ def test_without_a_reference_any_channel_order_passes(tmp_path: Path, plan: RunP
     honest = write(tmp_path, plan, layer_for(plan, "south"))
     with refused(ErrorCode.LAYER_REJECTED, "only the keys could show which of the two is wrong"):
         review.check("south", honest, ReferenceLayer("north", path, accepted=1))
+
+
+def coefficients_file(
+    folder: Path, plan: RunPlan, site: str, *, stem: Stem | None = None, secret: bytes = SECRET
+) -> Path:
+    """A site's layer for coefficients as it travels: its own pictures, basis and coding."""
+    places = np.linspace(0, 1, 28)
+    waves = np.random.default_rng(key_of(site).seed[0]).normal(size=(120, 4, 1, 1))
+    pictures = (
+        waves[:, :1]
+        + waves[:, 1:2] * places
+        + waves[:, 2:3] * places[:, None]
+        + 0.2 * waves[:, 3:] * np.cos(40 * places)
+    )
+    train = LabelledImages((60 * pictures + 128).clip(0, 255).astype(np.uint8), np.arange(120) % 2)
+    codec = codec_named(plan.wire.codec)
+    assert isinstance(codec, TransformCodec)
+    basis = fitted_basis(plan, key_of(site), 1, train, codec)
+    assert basis.columns < 64
+    layer = build_augmented_layer(
+        plan.morph.scheme(),
+        plan.image,
+        (stem or stem_for()).kernels_FCpp,
+        key_of(site),
+        channel_order(plan, secret),
+        session=plan.session,
+        key_epoch=1,
+        basis=basis,
+    )
+    path = folder / f"{site}.safetensors"
+    write_layer(layer, path, plan.layer_dtype, codec.step)
+    return path
+
+
+@pytest.mark.parametrize("preset", ["compact", "distinct"])
+def test_layers_for_coefficients(tmp_path: Path, preset: str) -> None:
+    plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(codec="k5.5"))
+    assert plan.layer_dtype == "coded"
+    review = LayerReview(plan, stem_for(), PROBE)
+    path = coefficients_file(tmp_path, plan, "north")
+    review.check("north", path, None)
+    reference = ReferenceLayer("north", path, accepted=1)
+    review.check("south", coefficients_file(tmp_path, plan, "south"), reference)
+    with refused(ErrorCode.LAYER_REJECTED, "another stem, channel order or scheme"):
+        review.check("south", coefficients_file(tmp_path, plan, "south", secret=SECRET[::-1]), reference)
+    negated = stem_for().kernels_FCpp.copy()
+    negated[3] *= -1
+    with refused(ErrorCode.LAYER_REJECTED, "deviates from what the stem gives under any key"):
+        review.check("south", coefficients_file(tmp_path, plan, "south", stem=Stem(negated)), reference)
+    with refused(ErrorCode.LAYER_REJECTED, "coding"):
+        review.check("south", write_tensor(tmp_path, torch.zeros(64, 8, 10, 10)), reference)
