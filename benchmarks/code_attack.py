@@ -86,6 +86,12 @@ class _Set:
         _, channels, height, width = self.site_NCHW.shape
         return ImageShape(channels=channels, height=height, width=width)
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Tiles down and along."""
+        geometry = MorphGeometry.of(PRESETS["compact"], self.image)
+        return geometry.rows, geometry.columns
+
     def tiles(self, pixels_NCHW: NDArray[np.uint8]) -> NDArray[np.float32]:
         scheme = PRESETS["compact"]
         return to_blocks(normalise(pixels_NCHW, _NORMALISATION), scheme, MorphGeometry.of(scheme, self.image))
@@ -169,7 +175,7 @@ def _attacked(one: _Set, name: str, codec: str, widths_of: _WidthsOf, counts: Se
             dice = np.random.default_rng([count, draw])
             numbers_N = dice.permutation(len(x_NKQ))[:count]
             c_NKd = (x_NKQ @ (directions_Qd @ _rotation(widths, dice))).astype(np.float32)
-            decoded_NKd, spent = _coded(c_NKd, numbers_N, codec)
+            decoded_NKd, spent = _coded(c_NKd, numbers_N, codec, one.grid)
             bits.append(spent * columns / x_NKQ.shape[2])
             c_BKQ = torch.zeros(count, *x_NKQ.shape[1:])
             c_BKQ[:, :, :columns] = torch.from_numpy(decoded_NKd)
@@ -231,12 +237,14 @@ def _rotation(widths: Sequence[int], dice: np.random.Generator) -> NDArray[np.fl
     return turn_dd
 
 
-def _coded(c_NKd: NDArray[np.float32], numbers_N: NDArray[np.int64], name: str) -> tuple[NDArray[np.float32], float]:
-    """Values as they come out of the codec, of some pictures; and bits a value of all of them."""
+def _coded(
+    c_NKd: NDArray[np.float32], numbers_N: NDArray[np.int64], name: str, grid: tuple[int, int]
+) -> tuple[NDArray[np.float32], float]:
+    """Values as they come out of the codec, of some pictures; and bits a value of all of them, whose tiles lie so."""
     codec = codec_named(name)
     if codec.needs_coding:
         step = codec.rounding_deviation * 12**0.5
-        codec = codec.fitted(Coding.fit([c_NKd.reshape(-1, c_NKd.shape[2])], step))
+        codec = codec.fitted(Coding.fit([c_NKd.reshape(-1, c_NKd.shape[2])], step, grid=grid))
     coded = codec.encode(c_NKd)
     bits = 8 * len(codec.pack(coded)) / c_NKd.size
     return codec.decode(codec.encode(np.ascontiguousarray(c_NKd[numbers_N])), c_NKd.shape[1]), bits

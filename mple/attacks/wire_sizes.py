@@ -1,8 +1,10 @@
 """What sizes and times of messages tell, though all contents are under TLS; and what padding would hide at what cost.
 
 The plan is public, so how many pictures a full message holds is known, and their number follows from that of the
-messages. Codes are entropy coded: a message of flat pictures is shorter than one of rich pictures. The layer's size
-tells the preset. A message padded to a multiple of some size tells its size only up to that.
+messages. Codes are entropy coded: a message of flat pictures is shorter than one of rich pictures. What a size follows
+is the tiles' contrast under `qN`, under `kN` their detail, as of a JPEG file, and more strongly. The layer's size tells
+the preset, but for a coded one, whose size tells how many directions a site's pictures have. A message padded to a
+multiple of some size tells its size only up to that.
 
 Legend: M messages with pictures, in the order in which they went.
 """
@@ -53,7 +55,9 @@ def run(view: WireObserver, settings: AttackSettings) -> Finding:
         Figure("pictures for training", counts[0]),
         Figure("pictures for testing", sum(counts[1:])),
         Figure("rounds of answers for the test pictures", _rounds(returned)),
-        Figure("layers of this size", ", ".join(presets_of(layer, plan)) or "none: keys in escrow, or another stem"),
+        Figure(
+            "layers of this size", ", ".join(presets_of(layer, plan)) or "none: coded, keys in escrow, or another stem"
+        ),
         Figure("bytes a picture, of the message with fewest", round(float(train_M[:-1].min(initial=10**9)) / each, 1)),
         Figure("bytes a picture, of the message with most", round(float(train_M.max()) / each, 1)),
     ]
@@ -82,6 +86,8 @@ def score(finding: Finding, truth: GroundTruth) -> Sequence[Figure]:
     used = train.pixels_NCHW[numbers_N[: full * each]]
     blocks_NKQ = blocks_of(to_inputs(used, plan), plan)
     contrast_M = blocks_NKQ.square().mean(2).clamp(min=1e-6).log2().mean(1).view(full, each).mean(1).numpy()
+    within_NKQ = blocks_NKQ - blocks_NKQ.mean(2, keepdim=True)
+    detail_M = within_NKQ.square().mean(2).clamp(min=1e-4).log2().mean(1).view(full, each).mean(1).numpy()
     figures.append(Figure("correlation of size and contrast", _correlation(train_M[:full], contrast_M)))
     figures += [
         Figure(
@@ -89,7 +95,7 @@ def score(finding: Finding, truth: GroundTruth) -> Sequence[Figure]:
         )
         for multiple in PADDINGS
     ]
-    return figures
+    return [*figures, Figure("correlation of size and detail", _correlation(train_M[:full], detail_M))]
 
 
 def padded(bytes_M: NDArray[np.int64], multiple: int) -> NDArray[np.int64]:

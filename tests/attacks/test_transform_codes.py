@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,8 +14,15 @@ from mple.attacks.lab.attack import AttackSettings, DoesNotApplyError
 from mple.attacks.lab.scoring import score as scored
 from mple.attacks.means.band_fit import fit_bands
 from mple.attacks.means.picture_prior import measure_prior
+from mple.data import LabelledImages
+from mple.data.normalise import normalise
 from mple.plan import MorphSettings
+from mple.privacy import PictureNoise
 from mple.privacy.picture_scores import ssim
+from mple.wire.basis_file import basis_bytes
+from mple.wire.codecs import codec_named
+from mple.wire.transform_codec import TransformCodec
+from provider_node.keys.key_basis import fitted_basis
 from tests.support.lopsided_pictures import lopsided_pixels
 from tests.support.morphed_world import MorphedWorld, morphed_world, natural_pixels
 
@@ -105,3 +113,21 @@ def test_bands_of_one_column_leave_signs_alone() -> None:
     found = fit_bands(z_PKQ[:200] * signs_Q, prior, [1] * 6, chains=8)[6]
     assert torch.allclose(found.abs(), z_PKQ[:200].abs(), atol=1e-4)
     assert bool((found[:, :, 0] * z_PKQ[:200, :, 0]).sum() > 0)  # the mean tells the first one
+
+
+def test_with_noise_a_basis_is_a_function_of_noised_pictures_alone() -> None:
+    """Step 1 of the proof in docs/science/privacy.md: other pictures that noise turned into the same give the same."""
+    plan, keys = world().plan, world().truth.sites["north"]
+    codec = codec_named("k6")
+    assert isinstance(codec, TransformCodec)
+    noised = LabelledImages(natural_pixels(40, seed=8), np.zeros(40, np.int64))
+    bare = LabelledImages(natural_pixels(40, seed=9), np.zeros(40, np.int64))
+
+    class Noise:
+        def add(self, x_NCHW: np.ndarray, pixels_NCHW: np.ndarray) -> np.ndarray:
+            assert np.array_equal(pixels_NCHW, bare.pixels_NCHW)
+            return normalise(noised.pixels_NCHW, plan.normalisation)
+
+    found = fitted_basis(plan, keys.key, 1, bare, codec, cast(PictureNoise, Noise()))
+    due = fitted_basis(plan, keys.key, 1, noised, codec)
+    assert basis_bytes(found) == basis_bytes(due)
