@@ -27,7 +27,7 @@ from mple.wire.gaussian_models import ModelsDifferError
 
 TABLES = 60
 """Deviations of 2^-5 to 2^9.75 steps."""
-FOURS = 21
+FOURS = 17
 """The first so many tables write four codes at once."""
 MOST_BEYOND = 15
 """Of what follows a sign; the next symbol stands for more, which is written out."""
@@ -36,7 +36,7 @@ WRITTEN_OUT = 2**17
 _UNIT = 2**22
 _FIRST = 0.62
 """u."""
-_DIGEST = "b830db181536d6e63f070529aba14c47e326fab8caed032febf396bb4142893e"
+_DIGEST = "0a30b66bc506a0cc5e2fe70b004a8e5a28293a8ffabdb642d9bef9776c53fb66"
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,8 +46,10 @@ def sub_bands(columns: int) -> tuple[tuple[int, int], ...]:
 
 def classes_of(expected_n: NDArray[np.float64]) -> NDArray[np.int64]:
     """Classes by expected magnitudes: exponent and first bit of the fraction."""
-    half_octaves_n = expected_n.view(np.int64) >> 51
-    return np.asarray(np.clip(half_octaves_n - _LOWEST_CLASS, 0, CLASSES - 1))
+    classes_n = expected_n.view(np.int64) >> 51
+    classes_n -= _LOWEST_CLASS
+    np.maximum(classes_n, 0, out=classes_n)
+    return np.minimum(classes_n, CLASSES - 1, out=classes_n)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,11 +130,18 @@ class Magnitudes:
     def add(self, codes_wn: NDArray[np.int32]) -> None:
         """The next sub-band is known. What was predicted counts by what was missed."""
         own_n, known = self._own_Sn[self._known], self._known
-        np.abs(codes_wn).sum(0, dtype=np.float64, out=own_n)
+        own_n[:] = np.abs(codes_wn).sum(0, dtype=np.int32)
         if self._grid != (1, 1):
-            tiles = np.pad(own_n.reshape(*self._grid, self._samples), ((1, 1), (1, 1), (0, 0)), mode="edge")
-            around = tiles[:-2, 1:-1] + tiles[2:, 1:-1] + tiles[1:-1, :-2] + tiles[1:-1, 2:]
-            self._around_Sn[known] = around.reshape(-1)
+            tiles = own_n.reshape(*self._grid, self._samples)
+            around = self._around_Sn[known].reshape(tiles.shape)
+            around[1:] = tiles[:-1]
+            around[0] = tiles[0]  # beyond an edge stands the tile itself
+            around[:-1] += tiles[1:]
+            around[-1] += tiles[-1]
+            around[:, 1:] += tiles[:, :-1]
+            around[:, 0] += tiles[:, 0]
+            around[:, :-1] += tiles[:, 1:]
+            around[:, -1] += tiles[:, -1]
         if known >= _OWN:
             self._older_n += self._own_Sn[known - _OWN]
         self._known += 1
@@ -165,12 +174,12 @@ class Magnitudes:
         """Of the next sub-band: weights times `features`, without making them."""
         known = self._known
         own, around = min(known, _OWN), min(known, _AROUND)
-        expected_n = weights_F[:own] @ self._own_Sn[known - own : known][::-1]
+        expected_n = weights_F[:own][::-1].copy() @ self._own_Sn[known - own : known]
         expected_n += weights_F[-1]
         if known > _OWN:
             expected_n += weights_F[_OWN] * self._older_n
         if self._grid != (1, 1):
             low = _OWN + 1
-            expected_n += weights_F[low : low + around] @ self._around_Sn[known - around : known][::-1]
+            expected_n += weights_F[low : low + around][::-1].copy() @ self._around_Sn[known - around : known]
             expected_n += weights_F[-3:-1] @ self._first_2n
         return np.asarray(expected_n)

@@ -27,6 +27,8 @@ from mple.wire.coefficient_stream import LARGEST_CODE, Stream, StreamReader, Str
 from mple.wire.contexts import FIRST_FEATURES, FirstBand, Magnitudes, classes_of, sub_bands
 from mple.wire.gaussian_models import entropies
 
+_ENERGY_FALLS = -2.2
+
 
 class TransformCodec(Codec):
     """`kN`.
@@ -59,7 +61,7 @@ class TransformCodec(Codec):
 
     @override
     def planned_bytes(self, geometry: MorphGeometry) -> int:
-        return geometry.morphed_elements
+        return -(-geometry.morphed_elements // 2)  # codes take less than 4 bits a value as they travel, mostly
 
     @override
     def encode(self, t_BKQ: NDArray[np.float32]) -> EncodedSamples:
@@ -85,22 +87,23 @@ class TransformCodec(Codec):
         codes_dKB = np.ascontiguousarray(
             coded.codes_BV.reshape(samples, blocks, coding.columns).transpose(2, 1, 0), np.int32
         )
+        if not samples:
+            return b""
         writer = StreamWriter()
-        if samples:
-            _walk(coding, codes_dKB, writer)
+        _walk(coding, codes_dKB, writer)
         return writer.to_bytes()
 
     @override
     def unpack(self, packed: bytes, *, samples: int, blocks: int, values: int) -> EncodedSamples:
         coding, reader = self._coding, StreamReader(packed)
-        if samples and not packed:
-            raise CodeError(f"no bytes are no packed codes of {samples} samples")
         if self._blocks(values) != blocks:
             raise CodeError(f"{values} values in {blocks} blocks; a block has {coding.columns} coefficients")
         codes_dKB = np.empty((coding.columns, blocks, samples), np.int32)
         if samples:
             _walk(coding, codes_dKB, reader)
-        reader.require_end(samples)
+            reader.require_end(samples)
+        elif packed:
+            raise CodeError(f"{len(packed)} bytes of codes of no sample")
         if codes_dKB.size and not -LARGEST_CODE <= codes_dKB.min() <= codes_dKB.max() <= LARGEST_CODE:
             raise CodeError(f"a code beyond {LARGEST_CODE}")
         codes_BV = np.ascontiguousarray(codes_dKB.transpose(2, 1, 0), np.int16).reshape(samples, values)
@@ -108,9 +111,15 @@ class TransformCodec(Codec):
 
     @override
     def bits_a_value(self, rms_R: NDArray[np.float64], core_side: int) -> float:
-        """As `Codec.bits_a_value`, of values without a basis: an upper bound, for a basis makes less of them."""
+        """As `Codec.bits_a_value`, a forecast before there is a basis: as if coefficient j of a block had a share of
+        its energy that falls with j^-2.2. Right within a tenth for photographs and X-rays, half too much for pictures with
+        a black ground."""
+        shares_Q = np.arange(1.0, core_side + 1) ** _ENERGY_FALLS
+        logs_Q = np.log2(core_side * shares_Q / shares_Q.sum()) / 2
+        grid = np.arange(-16.0, 16.0, 1 / 4)
+        bits = [float(entropies(log + logs_Q).mean()) for log in grid]
         with np.errstate(divide="ignore"):  # the logarithm of a black block, whose entropy is nothing
-            return float(entropies(np.log2(rms_R / self.step)).mean())
+            return float(np.interp(np.log2(rms_R / self.step), grid, bits).mean())
 
     @property
     @override

@@ -67,6 +67,22 @@ def test_the_codec_takes_as_many_bits_as_predicted(codec: str) -> None:
     assert coder.bits_a_value(rms_R, plan.geometry.core_side) == pytest.approx(measured, abs=0.08)
 
 
+def test_a_forecast_without_a_basis_is_that_of_a_falling_spectrum() -> None:
+    """Worked out coefficient by coefficient: mean over j of the entropy of a rounded Gaussian of variance ~ j^-2.2."""
+    side, step = 64, 0.25
+    share = np.arange(1, side + 1) ** -2.2
+    deviations = 1.3 * np.sqrt(side * share / share.sum()) / step
+    entropy = 0.0
+    for deviation in deviations.tolist():
+        edges = [math.erf((code + 0.5) / (deviation * math.sqrt(2))) / 2 for code in range(-300, 300)]
+        entropy -= sum(mass * math.log2(mass) for mass in np.diff(edges).tolist() if mass > 0)
+    forecast = codec_named("k5").bits_a_value(np.array([1.3, 1.3]), side)
+    assert forecast == pytest.approx(entropy / side, rel=0.01)
+    assert codec_named("k5").bits_a_value(np.array([0.0]), side) == pytest.approx(0, abs=1e-3)
+    assert codec_named("k5").rounding_deviation == pytest.approx(step / 12**0.5)
+    assert codec_named("k5").rounding_steps(np.array([0.1, 9.0])).tolist() == [step, step]
+
+
 @pytest.mark.parametrize("codec", [name for name in CODECS if name.startswith("q")])
 @pytest.mark.parametrize("scale", [0.3, 30.0])
 def test_rounding_is_as_the_codec_says(codec: str, scale: float) -> None:

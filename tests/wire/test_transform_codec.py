@@ -5,6 +5,8 @@ Legend: B samples, K blocks, d coefficients of a block, V = K·d, G cores.
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -14,11 +16,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from mple.per_node import Common
 from mple.plan import MorphSettings, WireSettings
 from mple.plan.settings import RunChoices
+from mple.wire import coefficient_models
 from mple.wire.codec import Codec, CodeError, EncodedSamples
 from mple.wire.codecs import codec_named
 from mple.wire.coding import Coding, CodingError
+from mple.wire.coefficient_models import FOURS
+from mple.wire.contexts import CLASSES, FEATURES, FirstBand, sub_bands
+from mple.wire.gaussian_models import ModelsDifferError
 from mple.wire.names import TRANSFORM_CODECS
 from tests.support.small_plan import small_plan
 
@@ -138,11 +145,115 @@ def test_the_numbers_of_a_key_are_needed_by_these_codecs_and_refused_by_the_othe
     k6 = codec_named("k6")
     assert k6.needs_coding
     assert k6.fitted(coding).values(geometry) == geometry.blocks * COLUMNS
-    assert k6.planned_bytes(geometry) == k6.fitted(coding).planned_bytes(geometry) == geometry.morphed_elements
+    assert k6.planned_bytes(geometry) == k6.fitted(coding).planned_bytes(geometry) == geometry.morphed_elements // 2
     with pytest.raises(ValueError, match="codec k6 needs the numbers that come with a key's basis"):
         k6.fitted(None)
     with pytest.raises(ValueError, match="codec k6 needs the numbers that come with a key's basis"):
         k6.pack(HONEST)
+
+
+def golden_coding(cores: int, grid: tuple[int, int]) -> Coding:
+    """Made of whole numbers by hand, so that no machine's arithmetic is in it."""
+    parts = len(sub_bands(COLUMNS))
+    levels = np.arange(160, 160 - 4 * COLUMNS, -4)
+    return Coding(
+        np.tile(levels, (cores, 1)).astype(np.uint8),
+        grid,
+        40,
+        (1 + np.arange(parts * FEATURES).reshape(parts, FEATURES) % 5 * 4000).astype(np.uint32),
+        (np.arange(CLASSES) + 10 + np.arange(parts)[:, None]).clip(0, 59).astype(np.uint8),
+    )
+
+
+GOLDEN = {
+    (1, (2, 2)): (
+        "903cfa62dc9768893cd9850efecf6ee3d92e7c1f5c26cc0fdccc696f2967a6a049c17f891444359c26d0347306307871"
+        "2dd51c87f64982e652190ace130faef7a83017c0ee135de355d17fff91cf7c0724ff7f4d66aba15127eba02d3f05000b"
+        "b8f10900"
+    ),
+    (1, (1, 1)): (
+        "130382063e1a4314788361956c1111ea3e5b44815baf74fc15decab14bc1b3d924b55e2e2642487747878dadf5d21a5b"
+        "43dac9267ffca32ba4880a48f34cfe44de0500366d416842"
+    ),
+    (4, (2, 2)): (
+        "903cfa62dc9768892d8c94838b99fa7ad4c2768c2070c80fc51d6d16aefe66692b1080e7879a6fd98fbaed6f145597a1"
+        "b982251c60287c88fc479ed33e77786b483bc924527e9ed5f79f0ceea896febd6405003c931901df"
+    ),
+}
+"""By cores and grid: packed bytes of `golden_codes`."""
+
+
+def golden_codes() -> EncodedSamples:
+    """Codes -4 to 4, a few large ones, and one that has to be written out."""
+    codes_BV = (np.arange(2 * 4 * COLUMNS) * 7 % 9 - 4).astype(np.int16)
+    codes_BV[::12] *= 50
+    codes_BV[5] = -31_999
+    return EncodedSamples(codes_BV.reshape(2, -1), np.empty((2, 0), np.uint8))
+
+
+@pytest.mark.parametrize(("cores", "grid"), GOLDEN)
+def test_golden_bytes(cores: int, grid: tuple[int, int]) -> None:
+    """What the released coder made; data on the way between two versions must stay readable."""
+    codec, coded = codec_named("k6").fitted(golden_coding(cores, grid)), golden_codes()
+    assert codec.pack(coded).hex() == GOLDEN[cores, grid]
+    back = codec.unpack(bytes.fromhex(GOLDEN[cores, grid]), samples=2, blocks=4, values=4 * COLUMNS)
+    assert back.codes_BV.tobytes() == coded.codes_BV.tobytes()
+
+
+def test_golden_bytes_of_a_coding() -> None:
+    """Form 1, one core, 12 coefficients, 2 x 2 tiles, table 40; levels; weights; tables."""
+    coding = golden_coding(1, (2, 2))
+    data = coding.to_bytes()
+    assert data[:26].hex() == "01010000000c0000000200020028a09c9894908c8884807c7874"
+    parts = len(sub_bands(COLUMNS))
+    assert len(data) == 26 + parts * (4 * FEATURES + CLASSES)
+    assert data[26:34].hex() == "01000000a10f0000"
+    assert data[-CLASSES:] == bytes(range(9 + parts, 9 + parts + CLASSES))
+
+
+def test_rounding_by_hand() -> None:
+    """Steps of 1/8. Deviations of 16 and more steps round to the nearest; of a quarter of a step at 3/4, as late as can
+    be."""
+    coding = replace(golden_coding(1, (1, 1)), levels_Gd=np.array([[8 * 20, 8 * 11]], np.uint8))
+    codec = codec_named("k6").fitted(coding)
+    c_BKd = np.array([[[0.51, 0.74]], [[-0.51, -0.76]], [[7.49, 1.74]], [[7.6, -1.76]]], np.float32) / 8
+    assert codec.encode(c_BKd).codes_BV.tolist() == [[1, 0], [-1, -1], [7, 1], [8, -2]]
+
+
+def test_a_prediction_by_hand() -> None:
+    """Of 2 x 2 tiles: nothing; the west; below, (12 north + 4 north-east) / 16; (8 west + 10 north - 2 north-west) / 16."""
+    first = FirstBand(1, (2, 2), 1)
+    every = np.arange(4)
+    first.fill(every, np.array([[[100], [60], [80], [7]]], np.int32), np.zeros((1, 4, 1), np.int32))
+    means, features = first.predictions(every)
+    assert means.ravel().tolist() == [0, 100, (12 * 100 + 4 * 60 + 8) // 16, 65]
+    assert features[0].ravel().tolist() == [0, 0, 0, abs(80 - 100) + abs(60 - 100)]
+    assert [wave.tolist() for wave in first.near.waves] == [[0], [1], [2], [3]]
+
+
+def test_another_machines_tables_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coefficient_models, "_DIGEST", "0" * 64)
+    monkeypatch.setattr(coefficient_models, "_models", Common())
+    with pytest.raises(ModelsDifferError, match=r"set wire.codec to f32 or f16"):
+        K6.pack(HONEST)
+
+
+def test_tables_are_laplacian() -> None:
+    """Masses under the table's density, integrated by hand: exp(-√2·|x| / s), from u on for a code that is not 0."""
+    for table in (0, 9, 16, 20, 30, 47, 59):
+        theta = math.exp(-math.sqrt(2) / 2 ** (table / 4 - 5))
+        zero, one, three = (1 - theta**0.62), theta**0.62 * (1 - theta) / 2, theta**2.62 * (1 - theta) / 2
+        bits = coefficient_models.table_bits(1, 0, 0)[table], coefficient_models.table_bits(0, 1, 2)[table]
+        assert bits == pytest.approx((-math.log2(zero), -math.log2(three)))
+        if table < FOURS:
+            masses = coefficient_models._sign_table(table) / 2**22
+            assert masses[40] == pytest.approx(zero**4, abs=1e-6)
+            assert coefficient_models._beyond_table(table)[0] / 2**22 == pytest.approx(1 - theta, abs=1e-6)
+        else:
+            whole, most, shift = coefficient_models._direct_table(table)
+            assert shift == max(0, table // 4 - 7)
+            centre = zero + sum(one * theta**n for n in range(2**shift - 1))
+            assert whole[most] / 2**22 == pytest.approx(centre, abs=1e-6)
 
 
 def test_a_plan_with_uniform_cores_is_refused() -> None:
@@ -162,9 +273,9 @@ def refused_or_sound(packed: bytes, samples: int = 3, blocks: int = 4) -> bool:
     return False
 
 
-def test_a_truncated_stream_is_refused_or_sound_and_an_extended_one_refused() -> None:
+def test_every_truncated_and_extended_stream_is_refused() -> None:
     for size in range(len(PACKED)):
-        refused_or_sound(PACKED[:size])
+        assert refused_or_sound(PACKED[:size]), size
     for more in (b"\0", bytes(4), b"\xff" * 4, b"\1\0\0\0", bytes(4000), PACKED):
         assert refused_or_sound(PACKED + more)
     assert refused_or_sound(b"")
