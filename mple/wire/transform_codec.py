@@ -112,8 +112,8 @@ class TransformCodec(Codec):
     @override
     def bits_a_value(self, rms_R: NDArray[np.float64], core_side: int) -> float:
         """As `Codec.bits_a_value`, a forecast before there is a basis: as if coefficient j of a block had a share of
-        its energy that falls with j^-2.2. Right within a tenth for photographs and X-rays, half too much for pictures with
-        a black ground."""
+        its energy that falls with j^-2.2. Right within a tenth for photographs and X-rays, half too much for pictures
+        with a black ground."""
         shares_Q = np.arange(1.0, core_side + 1) ** _ENERGY_FALLS
         logs_Q = np.log2(core_side * shares_Q / shares_Q.sum()) / 2
         grid = np.arange(-16.0, 16.0, 1 / 4)

@@ -221,7 +221,7 @@ def test_rounding_by_hand() -> None:
 
 
 def test_a_prediction_by_hand() -> None:
-    """Of 2 x 2 tiles: nothing; the west; below, (12 north + 4 north-east) / 16; (8 west + 10 north - 2 north-west) / 16."""
+    """Of 2 x 2 tiles: nothing; the west; (12 north + 4 north-east) / 16; (8 west + 10 north - 2 north-west) / 16."""
     first = FirstBand(1, (2, 2), 1)
     every = np.arange(4)
     first.fill(every, np.array([[[100], [60], [80], [7]]], np.int32), np.zeros((1, 4, 1), np.int32))
