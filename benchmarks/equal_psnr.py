@@ -71,9 +71,15 @@ class WeighedSet:
     codecs: tuple[Weighed, ...]
 
 
-def weigh(name: str, pixels_NCHW: NDArray[np.uint8], most: int, steps: Sequence[str]) -> WeighedSet:
-    """Measure every format and our codecs, `steps` from fine to coarse as one curve, on at most so many pictures,
-    a tenth of them if they are large."""
+def weigh(
+    name: str,
+    pixels_NCHW: NDArray[np.uint8],
+    most: int,
+    steps: Sequence[str],
+    formats: Sequence[PictureFormat] = FORMATS,
+) -> WeighedSet:
+    """Measure formats and our codecs, `steps` from fine to coarse as one curve, on at most so many pictures, a tenth of
+    them if they are large."""
     if pixels_NCHW.shape[2] > _LARGE_PX:
         most = -(-most // 10)
     taken, fitted_to = _taken(pixels_NCHW, most)
@@ -83,7 +89,7 @@ def weigh(name: str, pixels_NCHW: NDArray[np.uint8], most: int, steps: Sequence[
         pictures=len(taken),
         fitted_to=len(fitted_to),
         shape=tuple(map(int, taken.shape[1:])),  # type: ignore[arg-type]
-        codecs=(*ours, *(_format(one, taken) for one in FORMATS)),
+        codecs=(*ours, *(_format(one, taken) for one in formats)),
     )
 
 

@@ -46,10 +46,11 @@ def sub_bands(columns: int) -> tuple[tuple[int, int], ...]:
 
 def classes_of(expected_n: NDArray[np.float64]) -> NDArray[np.int64]:
     """Classes by expected magnitudes: exponent and first bit of the fraction."""
-    classes_n = expected_n.view(np.int64) >> 51
+    classes_n: NDArray[np.int64] = expected_n.view(np.int64) >> 51
     classes_n -= _LOWEST_CLASS
     np.maximum(classes_n, 0, out=classes_n)
-    return np.minimum(classes_n, CLASSES - 1, out=classes_n)
+    np.minimum(classes_n, CLASSES - 1, out=classes_n)
+    return classes_n
 
 
 @dataclass(frozen=True, slots=True, eq=False)
