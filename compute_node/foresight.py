@@ -26,7 +26,9 @@ def foresee(plan: RunPlan, settings: ComputeSettings, device: Device) -> None:
     size, own = RunSize.of(plan), device.memory()
     batch = f"training with {size.sites} sites' layers and a batch of {plan.training.batch}"
     processes = int(os.environ.get(_PROCESSES, "1"))
-    foresee_memory(trainer_memory(plan, size, cuda=own is not None), batch, _FIX, processes=processes)
+    foresee_memory(
+        trainer_memory(plan, size, cuda=own is not None, custody=plan.custody), batch, _FIX, processes=processes
+    )
     if own is not None:
         foresee_device(device_memory(plan, size), device.name, total=own.total, free=own.free, fix=_FIX)
     cache = settings.state / CACHE.format(plan.run_id)

@@ -161,9 +161,11 @@ def coordinator_memory(choices: RunChoices, size: RunSize, custody: Custody) -> 
     )
 
 
-def trainer_memory(choices: RunChoices, size: RunSize, *, cuda: bool = False) -> Forecast:
+def trainer_memory(
+    choices: RunChoices, size: RunSize, *, cuda: bool = False, custody: Custody = Custody.SITE
+) -> Forecast:
     """Of one rank of the compute node in the machine's memory. On CUDA that is what passes through there; the rest is
-    in `device_memory`."""
+    in `device_memory`. In escrow custody it folds bases into layers: both are in memory, in float32."""
     training, ranks = choices.training, choices.training.ranks
     values, applied = layer_values(size.image, choices), _applied_bytes(choices)
     state = _state_bytes(choices, size)
@@ -189,6 +191,9 @@ def trainer_memory(choices: RunChoices, size: RunSize, *, cuda: bool = False) ->
         passing={
             "a layer as it comes": 4 * values
             + max(_WORK_BYTES, _LAYER_FILE_BYTES[choices.wire.layer] * values, _laying_out(choices, size.image)),
+            "folding a basis": 8 * values + _WORK_BYTES
+            if custody is Custody.ESCROW and choices.wire.codec in TRANSFORM_CODECS
+            else 0,
             "a step and a checkpoint": (0 if cuda else _arithmetic(choices, size)) + _STATE_COPIES * state,
         },
     )

@@ -44,7 +44,8 @@ def foreseen_memory(settings: SimulationSettings) -> str:
     ranks = settings.training.ranks
     parts = {
         "the coordinator": coordinator_memory(settings, size, settings.custody).total,
-        _several("rank", ranks) if ranks > 1 else "the compute node": ranks * trainer_memory(settings, size).total,
+        _several("rank", ranks) if ranks > 1 else "the compute node": ranks
+        * trainer_memory(settings, size, custody=settings.custody).total,
         f"{_several('site', sites)} in {_several('process', len(groups))}": sum(groups),
     }
     total = sum(parts.values())

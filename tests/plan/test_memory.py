@@ -13,7 +13,16 @@ from mple.machine import MemoryShortError
 from mple.model.settings import ModelSettings, Precision
 from mple.model.trunks import TRUNKS
 from mple.node import foresight
-from mple.plan import Custody, DeliverTo, DeliverySettings, MorphSettings, OptimiserName, RunPlan, TrainingSettings
+from mple.plan import (
+    Custody,
+    DeliverTo,
+    DeliverySettings,
+    MorphSettings,
+    OptimiserName,
+    RunPlan,
+    TrainingSettings,
+    WireSettings,
+)
 from mple.plan.memory import (
     MIB,
     Forecast,
@@ -161,3 +170,10 @@ def test_a_forecast_is_said_by_its_parts_and_refused_where_the_machine_is_smalle
     assert "training on cuda:0 will need 2.0 GiB, and 10 MiB of its memory are free now" in said[-1][1]
     with pytest.raises(MemoryShortError, match=r"training on cuda:0: needs 2\.0 GiB of memory, cuda:0 has 1\.0 GiB"):
         foresight.foresee_device(forecast, "cuda:0", total=1024 * MIB, free=0, fix="lower it")
+
+
+def test_in_escrow_custody_a_basis_is_folded_into_a_layer_beside_it() -> None:
+    plan = dataclasses.replace(PLAN, wire=WireSettings(codec="k6"), morph=MorphSettings(preset="paper"))
+    folding = trainer_memory(plan, RunSize.of(plan), custody=Custody.ESCROW).passing["folding a basis"]
+    assert folding >= 2 * 4 * (3 * 32 * 32) * (plan.filters * 32 * 32)
+    assert trainer_memory(plan, RunSize.of(plan)).passing["folding a basis"] == 0
