@@ -54,7 +54,7 @@ def test_a_node_is_killed_at_every_step_of_it(tmp_path: Path, victim: str) -> No
 
 def change_keys(tmp_path: Path, between: Callable[[Children, RunFolder], None]) -> None:
     """A whole run in which a site rotates and then revokes; something happens between the steps."""
-    settings = small_settings(write_pictures(tmp_path / "set.npz"), codec="q8", epochs=9, deliver=DeliverTo.SITES)
+    settings = small_settings(write_pictures(tmp_path / "set.npz"), codec="k6", epochs=9, deliver=DeliverTo.SITES)
     settings = replace(settings, data=replace(settings.data, validation_share=0.2))  # each epoch waits for its scores
     folder = lay_out(tmp_path / "run", settings)
     with Children(10.0) as children:
@@ -85,7 +85,7 @@ def change_keys(tmp_path: Path, between: Callable[[Children, RunFolder], None]) 
 
 
 def test_after_the_run_its_keys_answer_until_they_are_revoked(tmp_path: Path) -> None:
-    settings = small_settings(write_pictures(tmp_path / "set.npz", train=120, test=12), codec="q8", epochs=6)
+    settings = small_settings(write_pictures(tmp_path / "set.npz", train=120, test=12), codec="k5.5", epochs=6)
     folder = lay_out(tmp_path / "run", settings)
     with Children(10.0) as children:
         for name in NODES:
