@@ -42,7 +42,7 @@ CONSISTENCY_TOLERANCE = {"f32": 1e-5, "f16": 1.5e-3, "int8": 4e-2}
 wrong sign 5e-6 to 2e-2, less in a larger layer: it may stay below the rounding of binary16 or of 8 bits."""
 
 
-SMOOTH_STEM_TOLERANCE = 0.2
+SMOOTH_STEM_TOLERANCE = 0.15
 SMOOTH_TOLERANCE = 0.7
 """As `CONSISTENCY_TOLERANCE`, of layers for coefficients in any numbers: from the stem, and between two sites in the
 channel that deviates most. Honest ones stay below 0.1 and 0.3, for bases are rounded to 8 bits; another stem or order
