@@ -48,7 +48,7 @@ SMOOTH_TOLERANCE = 0.7
 channel that deviates most. Honest ones stay below 0.1 and 0.3, for bases are rounded to 8 bits; another stem or order
 gives about 1 and more."""
 _SMOOTH_NORM_TOLERANCE = 2e-2
-_QUIET = 0.1
+_QUIET = 0.5
 """Of the channels' root mean square: a channel that answers less to smooth images is compared as if it answered so."""
 
 
