@@ -1,6 +1,6 @@
 """What a consortium decides about a run, each field with range and unit; network and training in `mple.model`."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -10,7 +10,7 @@ from mple.model.settings import Augment, ModelSettings, TaskSettings, TrainingSe
 from mple.morph import PRESETS, Cores, Ensemble, Layout, MorphScheme
 from mple.morph.scheme import Border, Kappa, Tile
 from mple.ranges import Between, OneOf, Ranged, check_ranges
-from mple.wire.names import CODECS, LAYER_FORMS, TRANSFORM_CODECS
+from mple.wire.names import CODECS, LAYER_FORMS, value_codec
 
 
 class Custody(StrEnum):
@@ -82,10 +82,11 @@ class MorphSettings:
 class WireSettings(Ranged):
     """How morphed values travel."""
 
-    codec: Annotated[str, OneOf(CODECS)] = "q6"
+    codec: Annotated[str, OneOf(CODECS)] = "k5.5"
     """Code of morphed samples: `f32` and `f16` as floating point numbers, `q8` to `q4` in steps of 2^-5 to 2^-1 of
     normalised pixels, entropy coded; `k8` to `k3`, half numbers too, in steps of 2^-5 to 1 under a basis that each site
-    fits to its own morphed blocks: fewer bytes at the same error, for orthogonal cores only."""
+    fits to its own morphed blocks: fewer bytes at the same error. Uniform cores, which have no such basis, take `q8` to
+    `q4` in their place, of the next finer step."""
     layer: Annotated[str, OneOf(LAYER_FORMS)] = "coded"
     """Numbers of augmented layers: `int8` with a scale for each output; `coded`, rounded by the spread of the
     coefficients that they will meet and entropy coded, which is `int8` where the codec is none of `k8` to `k3` or the
@@ -177,12 +178,8 @@ class RunChoices:
                 f'training.frozen_stages = {self.training.frozen_stages} with model.weights = "seed" would keep '
                 'convolutions as they are drawn; set model.weights = "features" or "network", or freeze none'
             )
-        if self.wire.codec in TRANSFORM_CODECS and self.morph.scheme().ensemble is not Ensemble.ORTHOGONAL:
-            raise ValueError(
-                f'wire.codec = "{self.wire.codec}" needs orthogonal cores, for which a basis keeps lengths; '
-                f'morph.preset = "{self.morph.preset}" has uniform ones: set wire.codec = "q6", or morph.ensemble = '
-                '"orthogonal"'
-            )
+        if self.morph.scheme().ensemble is not Ensemble.ORTHOGONAL:  # a basis of theirs would not keep lengths
+            object.__setattr__(self, "wire", replace(self.wire, codec=value_codec(self.wire.codec)))
         name = self.training.keep_by
         if name not in METRICS or METRICS[name].at_threshold is not None:
             known = ", ".join(name for name, metric in METRICS.items() if metric.at_threshold is None)

@@ -256,10 +256,11 @@ def test_tables_are_laplacian() -> None:
             assert whole[most] / 2**22 == pytest.approx(centre, abs=1e-6)
 
 
-def test_a_plan_with_uniform_cores_is_refused() -> None:
-    with pytest.raises(ValueError, match=r'wire.codec = "k5.5" needs orthogonal cores.*set wire.codec = "q6"'):
-        RunChoices(morph=MorphSettings(preset="mole"), wire=WireSettings(codec="k5.5"))
-    RunChoices(wire=WireSettings(codec="k5.5"))
+@pytest.mark.parametrize(("named", "taken"), [("k5.5", "q6"), ("k6", "q6"), ("k3", "q4"), ("k8", "q8"), ("f16", "f16")])
+def test_uniform_cores_take_a_codec_of_values_as_they_are(named: str, taken: str) -> None:
+    wire = WireSettings(codec=named)
+    assert RunChoices(morph=MorphSettings(preset="mole"), wire=wire).wire.codec == taken
+    assert RunChoices(wire=wire).wire.codec == named
 
 
 def refused_or_sound(packed: bytes, samples: int = 3, blocks: int = 4) -> bool:
