@@ -37,8 +37,8 @@ from provider_node.keys.key_basis import fitted_basis
 from tests.support.small_plan import key_of
 from tests.support.small_run import SECRET, layer_for, plan_for, refused, stem_for
 
-PLAN = plan_for(wire=WireSettings(layer="f16"))
-F32 = WireSettings(layer="f32")
+PLAN = plan_for(wire=WireSettings(codec="q6", layer="f16"))
+F32 = WireSettings(codec="q6", layer="f32")
 DTYPES = {"int8": torch.int8, "f16": torch.float16, "f32": torch.float32}
 PROBE = bytes(range(32))
 NAME = "augmented.weight"
@@ -47,7 +47,7 @@ NAME = "augmented.weight"
 @pytest.fixture(params=LAYER_DTYPES)
 def plan(request: pytest.FixtureRequest) -> RunPlan:
     """With layers of each type of numbers."""
-    return plan_for(wire=WireSettings(layer=request.param))
+    return plan_for(wire=WireSettings(codec="q6", layer=request.param))
 
 
 def write(
@@ -80,7 +80,7 @@ def reviewed(folder: Path, plan: RunPlan = PLAN) -> tuple[LayerReview, Reference
 @pytest.mark.parametrize("preset", ["compact", "distinct", "paper"])
 def test_honest_layers_agree(tmp_path: Path, preset: str, layer: str, caplog: pytest.LogCaptureFixture) -> None:
     """With room to spare: 8 bits leave a factor of 2 to the tolerance, binary16 of 3, float32 of 20."""
-    plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(layer=layer))
+    plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(codec="q6", layer=layer))
     review, reference = reviewed(tmp_path, plan)
     with caplog.at_level(logging.INFO, "mple.node"):
         review.check("south", write(tmp_path, plan, layer_for(plan, "south")), reference)
@@ -107,7 +107,7 @@ def test_the_reference_is_read_again_after_a_restart(tmp_path: Path, plan: RunPl
 @pytest.mark.parametrize("layer", LAYER_DTYPES)
 @pytest.mark.parametrize("preset", ["compact", "distinct", "paper"])
 def test_wrong_channel_order_is_refused(tmp_path: Path, preset: str, layer: str) -> None:
-    plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(layer=layer))
+    plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(codec="q6", layer=layer))
     review, reference = reviewed(tmp_path, plan)
     wrong = layer_for(plan, "south", secret=SECRET[::-1])
     with refused(ErrorCode.LAYER_REJECTED, "another stem, channel order or scheme; only the keys could show"):
@@ -118,7 +118,7 @@ def test_wrong_channel_order_is_refused(tmp_path: Path, preset: str, layer: str)
 @pytest.mark.parametrize("preset", ["compact", "distinct", "paper"])
 def test_one_negated_filter_is_refused(tmp_path: Path, preset: str, layer: str) -> None:
     """Its norm is right; the stem alone tells, before any other layer is there."""
-    plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(layer=layer))
+    plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(codec="q6", layer=layer))
     kernels_FCpp = stem_for().kernels_FCpp.copy()
     kernels_FCpp[3] *= -1
     wrong = layer_for(plan, "south", stem=Stem(kernels_FCpp))
@@ -158,7 +158,7 @@ def test_scaled_layer_is_refused(tmp_path: Path, plan: RunPlan) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("preset", ["compact", "mole"])
 def test_one_value_that_is_no_number_is_refused(tmp_path: Path, preset: str, value: float) -> None:
-    plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(layer="f16"))
+    plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(codec="q6", layer="f16"))
     weight = torch.from_numpy(layer_for(plan, "south").weight).clone()
     weight.view(-1)[12_345] = value
     with refused(ErrorCode.LAYER_REJECTED, "layer of site south: the layer holds NaN or infinity"):
@@ -178,7 +178,7 @@ def test_one_value_that_is_no_number_is_refused(tmp_path: Path, preset: str, val
 )
 @pytest.mark.parametrize("layer", ["f16", "f32"])
 def test_wrong_dtype_is_refused(tmp_path: Path, layer: str, dtype: torch.dtype, name: str) -> None:
-    plan = plan_for(wire=WireSettings(layer=layer))
+    plan = plan_for(wire=WireSettings(codec="q6", layer=layer))
     review = LayerReview(plan, stem_for(), PROBE)
     path = write_tensor(tmp_path, torch.from_numpy(layer_for(plan, "south").weight).to(dtype))
     if dtype == DTYPES[plan.layer_dtype]:

@@ -110,7 +110,7 @@ def test_layer_beyond_any_machine_names_the_tiled_layout(tmp_path: Path) -> None
     settings = settings_in(tmp_path, morph=MorphSettings(preset="paper"))
     full = dataclasses.replace(settings, model=dataclasses.replace(settings.model, width=1.0))
     for numbers in LAYER_DTYPES:  # however few bytes travel: it is applied as float32 or bfloat16
-        numbered = dataclasses.replace(full, wire=WireSettings(layer=numbers))
+        numbered = dataclasses.replace(full, wire=WireSettings(codec="q6", layer=numbers))
         with pytest.raises(PlanError, match=r'1801 GiB; choose the tiled layout \(morph.preset = "compact"\)'):
             made(numbered, profiles(channels=3, height=224, width=224))
 
@@ -123,7 +123,7 @@ def test_a_layer_file_has_the_bytes_that_the_plan_says(
     tmp_path: Path, preset: str, layer: str, value_bytes: int
 ) -> None:
     """Uniform cores are float32 whatever is set; the file is that much and a small header, so it may be announced."""
-    plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(layer=layer))
+    plan = plan_for(morph=MorphSettings(preset=preset), wire=WireSettings(codec="q6", layer=layer))
     made_layer = layer_for(plan, "north")
     assert layer_weight_bytes(plan) == (value_bytes * made_layer.weight.size,) * 2
     data = layer_bytes(made_layer, tmp_path, plan.layer_dtype)

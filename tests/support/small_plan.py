@@ -87,7 +87,7 @@ def small_plan(
         stem_digest=stem.digest().hex(),
         weights_digest="0d" * 32 if model.from_file else "",
         morph=morph or MorphSettings(tile=4),
-        wire=wire or WireSettings(),
+        wire=wire or WireSettings(codec="q6"),
         model=model,
         training=training or TrainingSettings(),
         normalisation=normalisation or NormalisationSettings(),

@@ -74,7 +74,7 @@ def settings_in(
         tls=folder / "tls",
         run=RunSettings(sites=sites, custody=custody),
         morph=morph or MorphSettings(),
-        wire=WireSettings(layer="f16"),
+        wire=WireSettings(codec="q6", layer="f16"),
         model=ModelSettings(width=0.125, stem=stem, kernel=kernel, stem_mirrored=mirrored),
         training=training or TrainingSettings(),
         threads=1,
@@ -130,7 +130,7 @@ def plan_for(
         classes=CLASSES,
         custody=custody,
         morph=morph or MorphSettings(),
-        wire=wire or WireSettings(layer="f16"),
+        wire=wire or WireSettings(codec="q6", layer="f16"),
         side_px=28,
     )
 
