@@ -69,12 +69,13 @@ class FlowerSettings:
         return ModelSettings(width=self.width)
 
     def training(self) -> TrainingSettings:
-        """Of each site; an epoch is a round."""
+        """Of each site, as the example has it; an epoch is a round."""
         return TrainingSettings(
             epochs=self.rounds,
             batch=self.batch,
             peak_lr=self.peak_lr,
             precision=self.precision,
+            label_smoothing=0.2,
             augment=(Augment.SHIFT,),
         )
 

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 _PIXELS_A_UNIT = 64
 """Pixel steps of one unit of a morphed picture's values, when normalised: its deviation is about 1 then."""
 _MOST_LAYER_BYTES = 2**32
-WIRE = WireSettings(layer="int8")
-"""Codec of pictures and numbers of layers: those that a run has by default."""
+WIRE = WireSettings(codec="q6", layer="int8")
+"""Codec of pictures and numbers of layers that need no site's pictures before: a single picture is asked about."""
 _KEY_EPOCH = 1
 
 

@@ -12,12 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.data.normalise import normalise
-from mple.morph import MorphKey
-from mple.morph.morpher import Morpher
+from mple.morph import Cores, Ensemble, ImageShape, MorphGeometry, MorphKey, MorphScheme
+from mple.morph.arithmetic import Floats
+from mple.morph.basis import fit_directions
+from mple.morph.morpher import Morpher, to_blocks
 from mple.plan import MorphSettings, WireSettings
 from mple.privacy.noise import PictureNoise
 from mple.privacy.noise_distribution import NoiseDistribution
 from mple.wire.codecs import codec_named
+from mple.wire.coding import Coding
+from mple.wire.names import value_codec
+from mple.wire.transform_codec import TransformCodec
 
 _FIXED = hashlib.sha256(b"mple forecast, no secret").digest()
 MOST_VALUES = 4096
@@ -46,14 +51,29 @@ def forecast(
     normalisation = distribution.normalisation
     x_NCHW = normalise(pixels_NCHW, normalisation)
     noisy_NCHW = PictureNoise(_FIXED, distribution).add(x_NCHW, pixels_NCHW)
-    morpher = Morpher(morph.scheme(), distribution.spectrum.image, MorphKey(_FIXED), session=b"forecast", key_epoch=1)
-    codec = codec_named(wire.codec)
     plain_bits, noisy_bits = (
-        8 * len(codec.pack(codec.encode(morpher.morph(form)))) / pixels_NCHW.size for form in (x_NCHW, noisy_NCHW)
+        8 * _packed_bytes(form, distribution.spectrum.image, morph.scheme(), wire.codec) / pixels_NCHW.size
+        for form in (x_NCHW, noisy_NCHW)
     )
     mean, std = (np.reshape(values, (-1, 1, 1)) for values in (normalisation.mean, normalisation.std))
     levels_NCHW = np.rint(255 * (noisy_NCHW * std + mean)).clip(0, 255).astype(np.uint8)
     return Forecast(noisy_NCHW=levels_NCHW, bits_per_value=noisy_bits, plain_bits_per_value=plain_bits)
+
+
+def _packed_bytes(x_NCHW: Floats, image: ImageShape, scheme: MorphScheme, codec_name: str) -> int:
+    """Of pictures in one message; a transform codec's basis and coding are fitted to these very pictures."""
+    key, session = MorphKey(_FIXED), b"forecast"
+    codec = codec_named(codec_name if scheme.ensemble is Ensemble.ORTHOGONAL else value_codec(codec_name))
+    if not isinstance(codec, TransformCodec):
+        return len(codec.pack(codec.encode(Morpher(scheme, image, key, session=session, key_epoch=1).morph(x_NCHW))))
+    geometry = MorphGeometry.of(scheme, image)
+    blocks_NKQ = to_blocks(x_NCHW, scheme, geometry)
+    basis = fit_directions(blocks_NKQ, scheme, image, key, session=session, key_epoch=1, step=codec.step)
+    c_NKd = Morpher(scheme, image, key, session=session, key_epoch=1, basis=basis).morph(x_NCHW)
+    shared = scheme.cores is Cores.IDENTICAL
+    c_GRd = [c_NKd.reshape(-1, basis.columns)] if shared else list(c_NKd.swapaxes(0, 1))
+    fitted = codec.fitted(Coding.fit(c_GRd, codec.step, grid=(geometry.rows, geometry.columns)))
+    return len(fitted.pack(fitted.encode(c_NKd)))
 
 
 def picture_eigenvalues(pixels_NCHW: NDArray[np.uint8]) -> NDArray[np.float64] | None:

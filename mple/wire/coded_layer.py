@@ -6,11 +6,15 @@ that is nearly always 0 takes hardly a bit. In channel f and row j the step is
 
     q_f / σ_j,    q_f = s·D·a_f / sqrt(d),
 
-a_f the root mean square over outputs of the norm of a channel's weights over all rows, D the codec's step, s = 1/6: the
-features get a sixth of the error that coding the samples brings them, in every channel.
+a_f the root mean square over outputs of the norm of a channel's weights over all rows, D the codec's step, s = 1/4: the
+features get a quarter of the error that coding the samples brings them, in every channel.
 
 Planes of weights (all positions of a row and a channel) are rounded after a cosine transform, for they are smooth where
-σ is large. A code is coded by a table for its expected size, which both ends know from the rows before: the mean square
+σ is large, turned a little so that the smooth planes which the coordinator's review probes with (`mple.morph.smooth`)
+are directions of their own. Along those steps are a 64th: most rows answer next to nothing to them, and their errors
+must not drown the few that answer.
+
+A code is coded by a table for its expected size, which both ends know from the rows before: the mean square
 of a channel's and frequency's codes, running, times the row's own level, which travels. All of that is whole numbers.
 
 Legend: G cores or blocks with rows of their own, d rows of a core, F filters, Y X plane, n codes.
@@ -27,8 +31,11 @@ from numpy.typing import NDArray
 from mple.morph.arithmetic import Floats
 from mple.wire.layer_models import ESCAPE, INSIDE, SCALES, layer_models
 
-SHARE = 1 / 6
+SHARE = 1 / 4
 """s above."""
+_FINE = 1 / 64
+"""Step along a smooth plane, over that along others."""
+_NO_TURN = 1e-9
 _LARGEST = 2**24
 _LEAST_DEVIATION = 0.25
 """Of a coefficient, in steps of its codec: what is smaller counts as so large."""
@@ -53,18 +60,19 @@ class CodedLayer:
     """A row's step is that of the channel times this."""
     channels_F: NDArray[np.float32]
     levels_Gd: NDArray[np.int8]
-    """log2 of each row's mean square code."""
+    """log2 of each row's mean square code, those along smooth planes over 64."""
     words: NDArray[np.uint32]
     """The entropy coded codes."""
 
 
-def coded(weight_GdFYX: Floats, deviations_Gd: NDArray[np.float32], step: float) -> CodedLayer:
+def coded(weight_GdFYX: Floats, deviations_Gd: NDArray[np.float32], step: float, smooth_SYX: Floats) -> CodedLayer:
     """Round and code a layer's weights.
 
     Args:
         weight_GdFYX: For each core or block its rows.
         deviations_Gd: Of the coefficients; one core's for all where blocks share it.
         step: Of the codec, D.
+        smooth_SYX: The planes that reviews probe with.
 
     Raises ValueError: a weight is not finite.
     """
@@ -81,14 +89,17 @@ def coded(weight_GdFYX: Floats, deviations_Gd: NDArray[np.float32], step: float)
     channels_F = (SHARE * step * np.sqrt(square_F / outputs / rows)).astype(np.float32)
     channels_F[channels_F == 0] = 1
     rows_Gd = np.ascontiguousarray(1 / deviations_Gd, np.float32)
-    transforms = _cosines(weight_GdFYX.shape[3]), _cosines(weight_GdFYX.shape[4])
+    transform = _PlaneTransform(smooth_SYX)
     levels_Gd = np.empty((cores, rows), np.int8)
     encoder, sizes = constriction.stream.queue.RangeEncoder(), _Sizes(weight_GdFYX.shape)
     for group in _groups(cores, rows):
-        steps_gF = rows_Gd[group].astype(np.float64)[:, None] * channels_F
-        frequencies = transforms[0] @ weight_GdFYX[group].astype(np.float64) @ transforms[1].T
-        codes = np.rint(frequencies / steps_gF[:, :, None, None]).clip(-_LARGEST, _LARGEST).astype(np.int64)
-        mean_g = np.maximum(np.square(codes, dtype=np.float64).mean((1, 2, 3)), 2.0**_LOWEST_LEVEL)
+        steps_gFYX = _steps(rows_Gd[group], channels_F, transform)
+        codes = (
+            np.rint(transform.forth(weight_GdFYX[group].astype(np.float64)) / steps_gFYX)
+            .clip(-_LARGEST, _LARGEST)
+            .astype(np.int64)
+        )
+        mean_g = np.maximum(np.square(codes * transform.fineness_YX).mean((1, 2, 3)), 2.0**_LOWEST_LEVEL)
         levels_Gd[group] = np.clip(np.rint(np.log2(mean_g)), _LOWEST_LEVEL, _HIGHEST_LEVEL)
         scales = sizes.scales(levels_Gd[group])
         _encode(encoder, codes.ravel(), scales.ravel())
@@ -96,19 +107,19 @@ def coded(weight_GdFYX: Floats, deviations_Gd: NDArray[np.float32], step: float)
     return CodedLayer(rows_Gd, channels_F, levels_Gd, encoder.get_compressed())
 
 
-def weights_of(layer: CodedLayer, shape: tuple[int, int, int, int, int]) -> NDArray[np.float32]:
+def weights_of(layer: CodedLayer, shape: tuple[int, int, int, int, int], smooth_SYX: Floats) -> NDArray[np.float32]:
     """The weights behind a coded layer, whose bytes are not trusted; `shape` is (G, d, F, Y, X), and memory for it is
-    allocated.
+    allocated; `smooth_SYX` as `coded` was given.
 
     Raises CodedLayerError: no layer of this shape is coded so.
     """
-    cores, rows, _, height, width = shape
+    cores, rows = shape[:2]
     levels_Gd, steps = layer.levels_Gd, (layer.rows_Gd, layer.channels_F)
     if not all(np.isfinite(one).all() and (one > 0).all() for one in steps):
         raise CodedLayerError("a step is not above 0")
     if levels_Gd.min() < _LOWEST_LEVEL or levels_Gd.max() > _HIGHEST_LEVEL:
         raise CodedLayerError(f"levels from {levels_Gd.min()} to {levels_Gd.max()}")
-    transforms = _cosines(height), _cosines(width)
+    transform = _PlaneTransform(smooth_SYX)
     weight_GdFYX = np.empty(shape, np.float32)
     decoder, sizes = constriction.stream.queue.RangeDecoder(layer.words), _Sizes(shape)
     for group in _groups(cores, rows):
@@ -118,11 +129,56 @@ def weights_of(layer: CodedLayer, shape: tuple[int, int, int, int, int]) -> NDAr
         except (AssertionError, ValueError) as fault:
             raise CodedLayerError(f"these are no codes of a layer: {fault}") from None
         sizes.add(codes, levels_Gd[group])
-        steps_gF = layer.rows_Gd[group].astype(np.float64)[:, None] * layer.channels_F
-        weight_GdFYX[group] = transforms[0].T @ (codes * steps_gF[:, :, None, None]) @ transforms[1]
+        weight_GdFYX[group] = transform.back(codes * _steps(layer.rows_Gd[group], layer.channels_F, transform))
     if not decoder.maybe_exhausted():
         raise CodedLayerError("more codes than the layer has weights")
     return weight_GdFYX
+
+
+class _PlaneTransform:
+    """Orthonormal: the cosine transform of both axes, then a reflection for each smooth plane, which takes it to the
+    frequency that it has most of."""
+
+    def __init__(self, smooth_SYX: Floats) -> None:
+        self._rows, self._columns = _cosines(smooth_SYX.shape[1]), _cosines(smooth_SYX.shape[2])
+        planes_SYX = self._rows @ smooth_SYX @ self._columns.T
+        rest = list(np.linalg.qr(planes_SYX.reshape(len(planes_SYX), -1).T)[0].T)
+        fineness = np.ones(planes_SYX[0].size)
+        self._mirrors: list[NDArray[np.float64]] = []
+        while rest:
+            plane, *rest = rest
+            place = int(np.abs(plane).argmax())
+            fineness[place] = _FINE
+            normal = plane * np.sign(plane[place])
+            normal[place] -= 1
+            if (length := float(np.linalg.norm(normal))) > _NO_TURN:
+                self._mirrors.append(normal / length)
+                rest = [_mirrored(other, self._mirrors[-1]) for other in rest]
+        self.fineness_YX = fineness.reshape(planes_SYX[0].shape)
+
+    def forth(self, planes_gFYX: Floats) -> Floats:
+        """Planes by frequency."""
+        turned: Floats = (self._rows @ planes_gFYX @ self._columns.T).reshape(*planes_gFYX.shape[:2], -1)
+        for normal in self._mirrors:
+            turned = _mirrored(turned, normal)
+        return turned.reshape(planes_gFYX.shape)
+
+    def back(self, frequencies_gFYX: Floats) -> Floats:
+        """The planes of frequencies."""
+        turned: Floats = frequencies_gFYX.reshape(*frequencies_gFYX.shape[:2], -1)
+        for normal in reversed(self._mirrors):
+            turned = _mirrored(turned, normal)
+        return np.asarray(self._rows.T @ turned.reshape(frequencies_gFYX.shape) @ self._columns)
+
+
+def _mirrored(vectors: Floats, normal: NDArray[np.float64]) -> Floats:
+    return np.asarray(vectors - 2 * (vectors @ normal)[..., None] * normal)
+
+
+def _steps(
+    rows_g: NDArray[np.float32], channels_F: NDArray[np.float32], transform: _PlaneTransform
+) -> NDArray[np.float64]:
+    return np.asarray((rows_g.astype(np.float64)[:, None] * channels_F)[:, :, None, None] * transform.fineness_YX)
 
 
 class _Sizes:

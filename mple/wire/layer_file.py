@@ -17,6 +17,7 @@ from mple.disk.private import private_file
 from mple.disk.whole_files import put_in_place
 from mple.morph import Cores, ImageShape, Layout, MorphGeometry, MorphScheme, expected_weight_shape
 from mple.morph.augmented import AugmentedLayer
+from mple.morph.smooth import smooth_features
 from mple.wire.basis_file import most_coding_bytes
 from mple.wire.coded_layer import CodedLayer, CodedLayerError, coded, weights_of
 from mple.wire.coding import Coding, CodingError
@@ -85,7 +86,8 @@ def read_layer(
                 shape = _planes(scheme, image, filters, kernel, rows or 0)
                 _require_coded(found, shape)
                 whole = CodedLayer(*(file.get_tensor(name) for name in _CODED))
-                weight = weights_of(whole, shape).reshape(expected)
+                smooth_SYX = smooth_features(scheme, image, kernel).reshape(-1, *shape[3:])
+                weight = weights_of(whole, shape, smooth_SYX).reshape(expected)
             else:
                 require_header(found, expected, numbers)
                 weight = weight_of({name: file.get_tensor(name) for name in found}, numbers)
@@ -128,7 +130,8 @@ def _coded_tensors(layer: AugmentedLayer, step: float) -> dict[str, NDArray[np.g
     geometry = MorphGeometry.of(layer.scheme, layer.image_shape)
     coding = Coding.from_bytes(layer.coding, cores=geometry.cores(layer.scheme), core_side=geometry.core_side)
     shape = _planes(layer.scheme, layer.image_shape, layer.filters, layer.kernel, layer.coefficients)
-    whole = coded(layer.weight.reshape(shape), coding.deviations_Gd, step)
+    smooth_SYX = smooth_features(layer.scheme, layer.image_shape, layer.kernel).reshape(-1, *shape[3:])
+    whole = coded(layer.weight.reshape(shape), coding.deviations_Gd, step, smooth_SYX)
     return dict(zip(_CODED, (whole.rows_Gd, whole.channels_F, whole.levels_Gd, whole.words), strict=True))
 
 

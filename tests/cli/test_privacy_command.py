@@ -44,7 +44,7 @@ def test_the_same_pictures_give_the_same_table_by_options_and_one_shape(mple: Sa
     _, by_options, _ = mple("privacy", "plan", "--kind", "npz", "--path", tmp_path / "set.npz", *only)
     assert by_file == by_options
     assert len(rows(by_file)) == 1
-    _, coarser, _ = mple("privacy", "plan", config, *only, "--set", "wire.codec=q4")
+    _, coarser, _ = mple("privacy", "plan", config, *only, "--set", "wire.codec=k4")
     assert float(rows(coarser)[0][7]) < float(rows(by_file)[0][7])
 
 

@@ -187,7 +187,7 @@ def test_bytes_that_are_no_basis_are_refused(content: bytes, folder: Path) -> No
 def test_a_hello_names_a_basis_exactly_where_the_plan_needs_one(folder: Path) -> None:
     with pytest.raises(MpleError, match="site north names no basis, and the plan needs one"):
         started(folder)[1].take_hello("north", compute_pb2.FeedHello())
-    for plan in (replace(PLAN, custody=Custody.SITE), replace(PLAN, wire=WireSettings())):
+    for plan in (replace(PLAN, custody=Custody.SITE), replace(PLAN, wire=WireSettings(codec="q6"))):
         with pytest.raises(MpleError, match="site north names a basis, and the plan needs none"):
             KeyBases(plan, LayerBank(plan), folder).take_hello("north", hello(b"x"))
 

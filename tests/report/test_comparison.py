@@ -54,7 +54,7 @@ def test_what_one_run_lacks_has_no_difference(tmp_path: Path) -> None:
 
 
 def test_only_settings_that_differ_are_named(comparison: Comparison) -> None:
-    assert comparison.settings == (("wire.codec", WireSettings().codec, "f16"),)
+    assert comparison.settings == (("wire.codec", "q6", "f16"),)
     assert differing(small_plan(), dataclasses.replace(small_plan(), run_id="another")) == []
 
 

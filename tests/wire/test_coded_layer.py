@@ -28,6 +28,11 @@ FILTERS = 6
 SHAPE = (2, 9, 4, 6, 6)
 
 
+def flat(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """The plane that is 1 everywhere: a frequency by itself."""
+    return np.ones((1, *shape[3:]))
+
+
 def drawn(seed: int = 1, shape: tuple[int, ...] = SHAPE) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Weights, and deviations that fall fast."""
     generator = np.random.default_rng(seed)
@@ -38,24 +43,37 @@ def drawn(seed: int = 1, shape: tuple[int, ...] = SHAPE) -> tuple[NDArray[np.flo
 def test_every_row_adds_the_same_error() -> None:
     """Within half a step of a row in every value's frequency, and spread over them, so uniform to a few percent."""
     weight, deviations = drawn(shape=(2, 9, 4, 16, 16))
-    whole = coded(weight, deviations, STEP)
-    back = weights_of(whole, weight.shape)
+    whole = coded(weight, deviations, STEP, flat(weight.shape))
+    back = weights_of(whole, weight.shape, flat(weight.shape))
     met = np.maximum(deviations, STEP / 4)[:, :, None]
     error = np.sqrt(np.square(back - weight).mean((3, 4))) * met
-    added = STEP / 6 * np.sqrt(np.square(weight).sum((0, 1, 3, 4)) / (2 * 16 * 16) / 9)
+    added = STEP / 4 * np.sqrt(np.square(weight).sum((0, 1, 3, 4)) / (2 * 16 * 16) / 9)
     np.testing.assert_allclose(error[:, :5], np.broadcast_to(added / 12**0.5, error[:, :5].shape), rtol=0.15)
     assert (error <= added * 0.6).all()
 
 
+def test_along_smooth_planes_the_error_is_a_64th() -> None:
+    """Of ones and slopes, which the cosine transform alone does not have as frequencies."""
+    weight, deviations = drawn(shape=(2, 9, 4, 10, 10))
+    slope = np.linspace(-1, 1, 10)
+    planes_SYX = np.stack([np.outer(a, b) for a in (np.ones(10), slope) for b in (np.ones(10), slope)])
+    whole = coded(weight, deviations, STEP, planes_SYX)
+    error = weights_of(whole, weight.shape, planes_SYX) - weight
+    along = np.einsum("gdfyx,syx->sgdf", error, planes_SYX / np.linalg.norm(planes_SYX, axis=(1, 2), keepdims=True))
+    steps = whole.rows_Gd[:, :, None] * whole.channels_F
+    assert (np.abs(along) <= steps / 128 + 1e-6).all()
+    assert (np.abs(error).max((3, 4)) > steps / 8).all()
+
+
 def test_golden_bytes() -> None:
     weight = np.arange(-8, 8, dtype=np.float32).reshape(1, 2, 2, 2, 2)
-    whole = coded(weight, np.array([[2.0, 0.5]], np.float32), 1.0)
+    whole = coded(weight, np.array([[2.0, 0.5]], np.float32), 1.0, np.ones((1, 2, 2)))
     assert whole.levels_Gd.tolist() == GOLDEN_LEVELS
     assert whole.words.tolist() == GOLDEN_WORDS
 
 
-GOLDEN_LEVELS = [[7, 3]]
-GOLDEN_WORDS = [24522092, 881869889, 379146931]
+GOLDEN_LEVELS = [[6, 2]]
+GOLDEN_WORDS = [4294964542, 3891346905, 2560378972, 1638845510, 1487988262]
 
 
 def test_zeros_and_large_weights_come_back() -> None:
@@ -63,14 +81,16 @@ def test_zeros_and_large_weights_come_back() -> None:
     weight[:, 3] = 0
     weight[:, 4] *= 1e4
     weight[0, 5, 1, 2, 3] = 1e5
-    whole = coded(weight, deviations, 1e-4)
-    off = np.sqrt(np.square(weights_of(whole, SHAPE) - weight).sum((3, 4)))  # 36 frequencies, half a step each
+    whole = coded(weight, deviations, 1e-4, flat(SHAPE))
+    off = np.sqrt(
+        np.square(weights_of(whole, SHAPE, flat(SHAPE)) - weight).sum((3, 4))
+    )  # 36 frequencies, half a step each
     assert (off <= 3.001 * whole.rows_Gd[:, :, None] * whole.channels_F + 1e-2).all()
-    nothing = coded(weight * 0, deviations, STEP)
-    assert not weights_of(nothing, SHAPE).any()
+    nothing = coded(weight * 0, deviations, STEP, flat(SHAPE))
+    assert not weights_of(nothing, SHAPE, flat(SHAPE)).any()
     assert len(nothing.words) < 40
     with pytest.raises(ValueError, match="NaN"):
-        coded(np.full(SHAPE, np.nan, np.float32), deviations, STEP)
+        coded(np.full(SHAPE, np.nan, np.float32), deviations, STEP, flat(SHAPE))
 
 
 @settings(max_examples=60, deadline=None)
@@ -84,7 +104,7 @@ def test_no_words_surprise(words: list[int], level: int) -> None:
         np.array(words, np.uint32),
     )
     with contextlib.suppress(CodedLayerError):
-        assert np.isfinite(weights_of(whole, (1, 3, 2, 4, 4))).all()
+        assert np.isfinite(weights_of(whole, (1, 3, 2, 4, 4), np.ones((1, 4, 4)))).all()
 
 
 CASES = [
@@ -123,7 +143,7 @@ def test_a_coded_layer_comes_back_with_less_error_than_the_codes_have(tmp_path: 
     features = layer.apply(c_NKd)
     lost = np.sqrt(np.square(back.apply(c_NKd) - features).mean())
     by_codes = np.sqrt(np.square(layer.apply(np.rint(c_NKd / STEP) * STEP - c_NKd)).mean())
-    assert lost < by_codes / 4
+    assert lost < by_codes / 3
     assert path.stat().st_size < 0.8 * layer.weight.size
 
 

@@ -195,7 +195,7 @@ def coefficient_layer(preset: str) -> AugmentedLayer:
     return fold(layer_of(preset), basis)
 
 
-CODING = Coding(np.arange(20, dtype=np.uint8)[None])
+CODING = Coding.fit([np.linspace(-1, 1, 4000, dtype=np.float32).reshape(-1, 20)], 1 / 8)
 
 
 @each_numbers
