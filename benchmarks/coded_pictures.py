@@ -5,7 +5,7 @@ Legend: N pictures, C channels, H W size, K blocks, Q core side.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 from mple.data.normalise import normalise
 from mple.data.settings import NormalisationSettings
 from mple.morph import PRESETS, ImageShape, MorphGeometry, MorphKey
-from mple.morph.basis import Basis, fit_directions
-from mple.morph.morpher import Morpher, to_blocks
+from mple.morph.basis import Basis
+from mple.morph.morpher import Morpher
 from mple.plan import WireSettings
 from mple.wire.basis_file import basis_bytes
+from mple.wire.basis_fitting import fit_basis
 from mple.wire.batch import samples_per_message
 from mple.wire.codec import Codec
 from mple.wire.codecs import codec_named
 from mple.wire.coding import Coding
+from mple.wire.transform_codec import TransformCodec
 
 SESSION = b"benchmark"
 KEY_EPOCH = 1
@@ -50,20 +52,11 @@ def site_coding(codec: str, x_NCHW: NDArray[np.float32], *, preset: str = "compa
     key, scheme, chosen = MorphKey.generate(), PRESETS[preset], codec_named(codec)
     channels, height, width = map(int, x_NCHW.shape[1:])
     image = ImageShape(channels=channels, height=height, width=width)
-    basis = None
-    if chosen.needs_coding:
-        geometry = MorphGeometry.of(scheme, image)
-        some = x_NCHW[:FITTED_TO]
-        of_coding = np.arange(len(some)) % 3 == 2  # as `provider_node.keys.key_basis` shares them
-        step = chosen.rounding_deviation * 12**0.5
-        x_RKQ = to_blocks(some[~of_coding], scheme, geometry)
-        basis = fit_directions(x_RKQ, scheme, image, key, session=SESSION, key_epoch=KEY_EPOCH, step=step)
-        morpher = Morpher(scheme, image, key, session=SESSION, key_epoch=KEY_EPOCH, basis=basis)
-        c_NKd = morpher.morph(some[of_coding if of_coding.any() else ~of_coding])
-        alone = [c_NKd.reshape(-1, c_NKd.shape[2])] if basis.cores == 1 else list(c_NKd.swapaxes(0, 1))
-        coding = Coding.fit(alone, step, grid=(geometry.rows, geometry.columns))
-        basis = replace(basis, coding=coding.to_bytes())
-        chosen = chosen.fitted(coding)
+    basis: Basis | None = None
+    if isinstance(chosen, TransformCodec):
+        some, geometry = x_NCHW[:FITTED_TO], MorphGeometry.of(scheme, image)
+        basis = fit_basis(some, scheme, image, key, session=SESSION, key_epoch=KEY_EPOCH, codec=chosen)
+        chosen = chosen.fitted(Coding.from_bytes(basis.coding, cores=basis.cores, core_side=geometry.core_side))
     return SiteCoding(
         key=key,
         basis=basis,

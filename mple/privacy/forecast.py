@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.data.normalise import normalise
-from mple.morph import Cores, Ensemble, ImageShape, MorphGeometry, MorphKey, MorphScheme
+from mple.morph import Ensemble, ImageShape, MorphGeometry, MorphKey, MorphScheme
 from mple.morph.arithmetic import Floats
-from mple.morph.basis import fit_directions
-from mple.morph.morpher import Morpher, to_blocks
+from mple.morph.morpher import Morpher
 from mple.plan import MorphSettings, WireSettings
 from mple.privacy.noise import PictureNoise
 from mple.privacy.noise_distribution import NoiseDistribution
+from mple.wire.basis_fitting import fit_basis
 from mple.wire.codecs import codec_named
 from mple.wire.coding import Coding
 from mple.wire.names import value_codec
@@ -66,13 +66,11 @@ def _packed_bytes(x_NCHW: Floats, image: ImageShape, scheme: MorphScheme, codec_
     codec = codec_named(codec_name if scheme.ensemble is Ensemble.ORTHOGONAL else value_codec(codec_name))
     if not isinstance(codec, TransformCodec):
         return len(codec.pack(codec.encode(Morpher(scheme, image, key, session=session, key_epoch=1).morph(x_NCHW))))
-    geometry = MorphGeometry.of(scheme, image)
-    blocks_NKQ = to_blocks(x_NCHW, scheme, geometry)
-    basis = fit_directions(blocks_NKQ, scheme, image, key, session=session, key_epoch=1, step=codec.step)
+    basis = fit_basis(x_NCHW, scheme, image, key, session=session, key_epoch=1, codec=codec)
     c_NKd = Morpher(scheme, image, key, session=session, key_epoch=1, basis=basis).morph(x_NCHW)
-    shared = scheme.cores is Cores.IDENTICAL
-    c_GRd = [c_NKd.reshape(-1, basis.columns)] if shared else list(c_NKd.swapaxes(0, 1))
-    fitted = codec.fitted(Coding.fit(c_GRd, codec.step, grid=(geometry.rows, geometry.columns)))
+    geometry = MorphGeometry.of(scheme, image)
+    coding = Coding.from_bytes(basis.coding, cores=geometry.cores(scheme), core_side=geometry.core_side)
+    fitted = codec.fitted(coding)
     return len(fitted.pack(fitted.encode(c_NKd)))
 
 

@@ -12,7 +12,6 @@ Tables hold whole numbers made with `math.exp`, whose last bit may differ betwee
 with the released one, as in `mple.wire.gaussian_models`.
 """
 
-import hashlib
 import itertools
 import math
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.per_node import Common
-from mple.wire.gaussian_models import ModelsDifferError
+from mple.wire.gaussian_models import require_released
 
 TABLES = 60
 """Deviations of 2^-5 to 2^9.75 steps."""
@@ -83,12 +82,7 @@ def _made() -> CoefficientModels:
     beyond = [_beyond_table(table) for table in range(FOURS)]
     direct = [_direct_table(table) for table in range(FOURS, TABLES)]
     every = [*signs, *beyond, *(masses for masses, _, _ in direct)]
-    digest = hashlib.sha256(b"".join(masses.astype("<u4").tobytes() for masses in every)).hexdigest()
-    if digest != _DIGEST:
-        raise ModelsDifferError(
-            f"this machine makes other entropy models ({digest[:16]}) than mple was released with ({_DIGEST[:16]}); "
-            "set wire.codec to f32 or f16, which need none"
-        )
+    require_released(every, _DIGEST, "set wire.codec to f32 or f16, which need none")
     return CoefficientModels(
         tuple(map(_model, signs)),
         tuple(map(_model, beyond)),

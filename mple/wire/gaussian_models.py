@@ -12,6 +12,7 @@ of reading every picture wrongly.
 import hashlib
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -60,14 +61,19 @@ def entropy_models() -> EntropyModels:
 
 def _made() -> EntropyModels:
     tables = [*_code_tables(), _two_sided(CLASSES - 1, _STEP_DECAY), _two_sided(LARGEST_EXPONENT, _EXPONENT_DECAY)]
-    digest = hashlib.sha256(b"".join(table.astype("<u4").tobytes() for table in tables)).hexdigest()
-    if digest != _DIGEST:
-        raise ModelsDifferError(
-            f"this machine makes other entropy models ({digest[:16]}) than mple was released with ({_DIGEST[:16]}); "
-            "set wire.codec to f32 or f16, which need none"
-        )
+    require_released(tables, _DIGEST, "set wire.codec to f32 or f16, which need none")
     models = [constriction.stream.model.Categorical(table / table.sum(), perfect=False) for table in tables]
     return EntropyModels(tuple(models[:CLASSES]), models[CLASSES], models[CLASSES + 1])
+
+
+def require_released(tables: Iterable[NDArray[np.int64]], released: str, cure: str) -> None:
+    """Raise ModelsDifferError when tables are not those of this version, by their SHA-256; `cure` is the way out."""
+    digest = hashlib.sha256(b"".join(table.astype("<u4").tobytes() for table in tables)).hexdigest()
+    if digest != released:
+        raise ModelsDifferError(
+            f"this machine makes other entropy models ({digest[:16]}) than mple was released with ({released[:16]}); "
+            f"{cure}"
+        )
 
 
 def classes_of(codes_RQ: NDArray[np.int8]) -> NDArray[np.int64]:

@@ -4,7 +4,6 @@ A code is as good as a two-sided geometric value between a Gaussian and a Laplac
 square, an octave apart; its digest is compared with the released one, for `math.exp` may differ between machines.
 """
 
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mple.per_node import Common
-from mple.wire.gaussian_models import ModelsDifferError
+from mple.wire.gaussian_models import require_released
 
 SCALES = 17
 """Mean squares 2^-8 to 2^8."""
@@ -48,12 +47,7 @@ def layer_models() -> LayerModels:
 
 def _made() -> LayerModels:
     tables = [_masses(2.0 ** (scale - 8)) for scale in range(SCALES)]
-    digest = hashlib.sha256(b"".join(table.astype("<u4").tobytes() for table in tables)).hexdigest()
-    if digest != _DIGEST:
-        raise ModelsDifferError(
-            f"this machine makes other tables for layers ({digest[:16]}) than mple was released with ({_DIGEST[:16]}); "
-            'set wire.layer = "int8"'
-        )
+    require_released(tables, _DIGEST, 'set wire.layer = "int8"')
     categorical, uniform = constriction.stream.model.Categorical, constriction.stream.model.Uniform
     return LayerModels(
         tuple(categorical(table / table.sum(), perfect=False) for table in tables),

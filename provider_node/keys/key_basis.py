@@ -19,9 +19,8 @@ from mple.data.normalise import normalise
 from mple.disk.bounded import read_bounded
 from mple.disk.damage import DamagedError
 from mple.disk.whole_files import write_whole
-from mple.morph import Cores, MorphKey
-from mple.morph.basis import Basis, fit_directions
-from mple.morph.morpher import Morpher, to_blocks
+from mple.morph import MorphKey
+from mple.morph.basis import Basis
 from mple.node.logs import log
 from mple.per_node import IN_TURN
 from mple.pki import NOISE_KEY
@@ -29,8 +28,8 @@ from mple.plan import Custody, RunPlan
 from mple.privacy import PictureNoise
 from mple.records.state_files import BASIS
 from mple.wire.basis_file import BasisFileError, basis_bytes, basis_of, most_basis_bytes
+from mple.wire.basis_fitting import fit_basis
 from mple.wire.codecs import codec_named
-from mple.wire.coding import Coding
 from mple.wire.transform_codec import TransformCodec
 from provider_node.feeding.noising import ready_noise
 from provider_node.keys.run_keys import RunKeys
@@ -110,8 +109,7 @@ def fitted_basis(
     codec: TransformCodec,
     noise: PictureNoise | None = None,
 ) -> Basis:
-    """A basis and how its coefficients are coded, of pictures as they leave: normalised, with their noise. Every third
-    one is for the coding alone: coefficients of the pictures that few directions were fitted to are too small.
+    """A basis and how its coefficients are coded, of some pictures as they leave: normalised, with their noise.
 
     Raises ValueError: there are no pictures.
     """
@@ -121,16 +119,7 @@ def fitted_basis(
     x_NCHW = normalise(pixels_NCHW, plan.normalisation)
     if noise is not None:
         x_NCHW = noise.add(x_NCHW, pixels_NCHW)
-    scheme, image, session = plan.morph.scheme(), plan.image, plan.session
-    third_N = np.arange(len(some_N)) % 3 == 2
-    directions_N, coding_N = (~third_N, third_N) if third_N.any() else (~third_N, ~third_N)
-    x_NKQ = to_blocks(x_NCHW[directions_N], scheme, plan.geometry)
-    basis = fit_directions(x_NKQ, scheme, image, key, session=session, key_epoch=epoch, step=codec.step)
-    c_NKd = Morpher(scheme, image, key, session=session, key_epoch=epoch, basis=basis).morph(x_NCHW[coding_N])
-    shared = scheme.cores is Cores.IDENTICAL
-    c_GRd = [c_NKd.reshape(-1, basis.columns)] if shared else list(c_NKd.swapaxes(0, 1))
-    grid = plan.geometry.rows, plan.geometry.columns
-    return Basis(basis.synthesis_GdQ, basis.scales_Gd, Coding.fit(c_GRd, codec.step, grid=grid).to_bytes())
+    return fit_basis(x_NCHW, plan.morph.scheme(), plan.image, key, session=plan.session, key_epoch=epoch, codec=codec)
 
 
 def _path(plan: RunPlan, keys: RunKeys, epoch: int) -> Path:
